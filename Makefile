@@ -1,0 +1,27 @@
+# Both commands set themselves up in .venv; a machine needs only Python 3.11 and make.
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: install compare test lint bench docs clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "metricgrad needs Python 3.11 or later: install it, or call make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,compare,test,bench]"
+	@touch $(STAMP)
+
+compare: install
+	$(BIN)/metricgrad compare digits --metric macro_f1 --losses cross_entropy,uniloss --trials 6 --seeds 10 --out runs/compare
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+
+clean:
+	rm -rf runs .pytest_cache .ruff_cache

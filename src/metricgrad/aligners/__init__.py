@@ -1,0 +1,1 @@
+"""What moves a loss form: the right half of the grid."""

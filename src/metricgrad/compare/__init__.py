@@ -1,0 +1,1 @@
+"""Studies, statistics, controls and the report."""

@@ -1,0 +1,1 @@
+"""Pure maths with no state; imports nothing of ours."""

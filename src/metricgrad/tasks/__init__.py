@@ -1,0 +1,1 @@
+"""A task is data, a model, a metric and the loss people use today."""

@@ -1,12 +1,24 @@
-"""The command line."""
+"""The command line. stdout carries results alone; progress goes to stderr; an error is one line and exit code 2."""
 
 from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-app = typer.Typer(no_args_is_help=True, help="Train on the metric you are judged by.")
+from metricgrad.errors import MetricgradError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Train on the metric you are judged by.",
+    pretty_exceptions_enable=False,
+)
 
 
 @app.callback()
@@ -16,27 +28,102 @@ def _root() -> None:
 
 @app.command()
 def compare(
-    task: str,
-    metric: str = "macro_f1",
-    losses: str = "cross_entropy,uniloss",
-    trials: int = 6,
-    seeds: int = 10,
-    out: str = "runs/compare",
+    task: Annotated[str, typer.Argument(help="A task; `metricgrad tasks` lists them.")],
+    metric: Annotated[
+        str | None,
+        typer.Option(help="What decides: a built-in name, name:key=value, or pkg.mod:fn. Default: the task's."),
+    ] = None,
+    losses: Annotated[str, typer.Option(help="Names with commas between, such as cross_entropy,uniloss.")] = "",
+    trials: Annotated[int, typer.Option(help="Runs spent on tuning each loss.")] = 20,
+    seeds: Annotated[int, typer.Option(help="Final runs of each loss, each with a fresh split.")] = 10,
+    out: Annotated[str, typer.Option(help="Folder for results.jsonl and compare.png.")] = "runs/compare",
+    controls: Annotated[bool, typer.Option(help="Add the metric-blind control.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")] = False,
 ) -> None:
-    """Compare losses on a task by the metric."""
-    import numpy as np
-
+    """Compare losses on a task by a metric: same tuning budget, fresh seeds, paired and corrected test."""
     from metricgrad.compare.study import compare as run
+    from metricgrad.tasks.registry import get_task
 
-    records = run(metric=metric, losses=losses.split(","), trials=trials, seeds=seeds)
-    table = Table("loss", f"test {metric}", "seconds", title=task)
-    for name in losses.split(","):
-        tests = [r["test"] for r in records if r["loss"] == name]
-        seconds = [r["seconds"] for r in records if r["loss"] == name]
-        table.add_row(name, f"{np.mean(tests):.4f} ± {np.std(tests):.4f}", f"{np.mean(seconds):.1f}")
-    Console().print(table)
+    chosen = get_task(task)
+    names = split_losses(losses) or [chosen.standard, "uniloss"]
+    table = run(chosen, metric=metric, losses=names, trials=trials, seeds=seeds, out=out, controls=controls)
+    if as_json:
+        print(json.dumps(table.to_dict(), allow_nan=False))
+        return
+    console = _console()
+    console.print(table.rich())
+    for note in table.notes:
+        console.print(f"note: {note}", highlight=False)
+    console.print(f"plot: {out}/compare.png", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def tasks() -> None:
+    """List the built-in tasks."""
+    from metricgrad.tasks.registry import get_task, list_tasks
+
+    shown = Table("task", "kind", "metric", "standard loss", "epochs", "batch", "what it is")
+    for task in map(get_task, list_tasks()):
+        sizes = str(task.epochs), str(task.batch_size)
+        shown.add_row(task.name, task.kind, str(task.metric), task.standard, *sizes, task.summary)
+    _console().print(shown)
+
+
+@app.command()
+def metrics() -> None:
+    """List the built-in metrics."""
+    from metricgrad.metrics.registry import table
+
+    shown = Table("metric", "parameters", "better", "what it is")
+    for name, entry in sorted(table().items()):
+        parameters = ", ".join(f"{key}={value}" for key, value in entry.parameters.items())
+        shown.add_row(name, parameters, "higher" if entry.higher_is_better else "lower", entry.summary)
+    _console().print(shown)
+
+
+@app.command()
+def losses() -> None:
+    """List the losses a comparison knows by name."""
+    from metricgrad.losses.catalogue import CATALOGUE
+
+    shown = Table("loss", "serves", "tuned", "role", "what it is")
+    for name, entry in sorted(CATALOGUE.items()):
+        role = "control" if entry.role == "control" else "standard" if entry.standard else "candidate"
+        shown.add_row(name, ", ".join(sorted(entry.kinds)), ", ".join(entry.space), role, entry.summary)
+    _console().print(shown)
+
+
+def split_losses(text: str) -> list[str]:
+    """Names at commas; a comma before ``key=`` belongs to the parameters of the name before it.
+
+    Example:
+        >>> split_losses("focal:gamma=1,alpha=0.5,uniloss")
+        ['focal:gamma=1,alpha=0.5', 'uniloss']
+    """
+    return [part.strip() for part in re.split(r",(?!\s*\w+=)", text) if part.strip()]
 
 
 def main() -> None:
     """Entry point."""
-    app()
+    try:
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
+    except MetricgradError as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        print("metricgrad: stopped; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # Typer's own usage errors, whichever click it carries
+        if message is None:
+            raise
+        _fail(f"{message()} See `metricgrad --help`.")
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"metricgrad: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _console() -> Console:
+    """As wide as the terminal; wide enough for whole names where there is none."""
+    return Console() if sys.stdout.isatty() else Console(width=160)

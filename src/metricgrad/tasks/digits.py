@@ -1,23 +1,78 @@
-"""scikit-learn's 8 x 8 digits."""
+"""scikit-learn's 1,797 digits of 8 x 8 pixels: as they are, with noisy labels, and one digit against the rest."""
 
 from __future__ import annotations
 
+import functools
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from metricgrad.tasks.task import Split, Task, split
+from metricgrad.models.mlp import mlp
+from metricgrad.tasks.split import Splits, split, standardise, thin
+from metricgrad.tasks.task import Task, to_float
+
+NOISE = 0.4
+RARE_DIGIT = 8
+RARE_RATE = 0.03
 
 
-def _load(seed: int) -> tuple[Split, Split, Split]:
+@functools.cache
+def _digits() -> tuple[Tensor, Tensor]:
     from sklearn.datasets import load_digits
 
     inputs, targets = load_digits(return_X_y=True)
-    train, valid, test = split(torch.tensor(inputs / 16, dtype=torch.float32), torch.tensor(targets), seed)
-    return train, valid, test
+    return to_float(inputs), torch.as_tensor(targets).long()
 
 
-def _model() -> nn.Module:
-    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+def _plain(seed: int) -> Splits:
+    return standardise(split(*_digits(), seed), features=False)
 
 
-digits = Task("digits", _model, _load, metric="macro_f1", standard="cross_entropy")
+def _noisy(seed: int) -> Splits:
+    train, valid, test = _plain(seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    flipped = torch.randperm(len(train[1]), generator=generator)[: round(NOISE * len(train[1]))]
+    targets = train[1].clone()
+    targets[flipped] = (targets[flipped] + torch.randint(1, 10, (len(flipped),), generator=generator)) % 10
+    return Splits((train[0], targets), valid, test)
+
+
+def _rare(seed: int) -> Splits:
+    inputs, targets = _digits()
+    positive = targets == RARE_DIGIT
+    kept = thin(targets, positive, RARE_RATE, seed)
+    return standardise(split(inputs[kept], positive[kept].long(), seed, stratify=True), features=False)
+
+
+def _ten_scores() -> nn.Module:
+    return mlp(64, 10)
+
+
+def _one_score() -> nn.Module:
+    return mlp(64, None)
+
+
+digits = Task(
+    "digits",
+    model=_ten_scores,
+    load=_plain,
+    metric="macro_f1",
+    kind="multiclass",
+    summary="1,797 handwritten digits, ten classes",
+)
+digits_noisy = Task(
+    "digits-noisy",
+    model=_ten_scores,
+    load=_noisy,
+    metric="accuracy",
+    kind="multiclass",
+    summary="digits with 40 % of the training labels moved to another class; validation and test stay clean",
+)
+digits_rare = Task(
+    "digits-rare",
+    model=_one_score,
+    load=_rare,
+    metric="average_precision",
+    kind="binary",
+    summary="the digit 8 against the rest, thinned to 3 % positives",
+)

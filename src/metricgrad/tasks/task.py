@@ -3,29 +3,138 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-Split = tuple[Tensor, Tensor]
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.catalogue import Kind, Range, find, standard_for
+from metricgrad.metric import Metric, as_metric
+from metricgrad.tasks.split import Splits
+from metricgrad.training.batches import Data, as_tensor, is_pair
+
+KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression")
 
 
-@dataclass(frozen=True)
 class Task:
-    """Data, a model factory, a metric, and the loss people use today."""
+    """Data, a model factory, a metric, and the loss people use today.
 
-    name: str
-    model: Callable[[], nn.Module]
-    load: Callable[[int], tuple[Split, Split, Split]]
-    metric: str
-    standard: str
-    epochs: int = 20
-    batch_size: int = 64
+    Data are either three fixed parts, or a ``load`` that draws the parts anew from a seed. Prefer ``load``: with fixed
+    parts, a comparison's interval covers the randomness of training alone, not that of the test items.
+
+    Args:
+        name: for tables and messages.
+        model: zero-argument factory of a fresh, randomly initialised module.
+        train: ``(inputs, targets)`` tensors or arrays, a Dataset or a DataLoader.
+        valid: the same; chooses hyper-parameters, the epoch and the threshold.
+        test: the same; scored once for each seed.
+        metric: what the task is judged by, where nothing else is asked for.
+        load: ``seed -> (train, valid, test)``, in place of the three parts.
+        standard: the loss people use today; by default cross-entropy, or the squared error for a regression.
+        kind: ``"binary"``, ``"multiclass"``, ``"multilabel"`` or ``"regression"``; by default from the training
+            targets.
+        epochs: passes of one run.
+        batch_size: items in a step.
+        lr: the range of learning rates a study searches.
+        weight_decay: the range of weight decays a study searches.
+        summary: one line on what it is.
+
+    Raises:
+        MetricgradError: where parts are missing or given twice.
+
+    Example:
+        >>> import torch
+        >>> x, y = torch.randn(30, 4), torch.arange(30) % 3
+        >>> part = (x, y)
+        >>> Task("mine", model=lambda: torch.nn.Linear(4, 3), train=part, valid=part, test=part).kind
+        'multiclass'
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        model: Callable[[], nn.Module],
+        train: Data = None,
+        valid: Data = None,
+        test: Data = None,
+        metric: str | Metric | Callable[..., Any] | None = None,
+        load: Callable[[int], Splits | tuple[Data, Data, Data]] | None = None,
+        standard: str | None = None,
+        kind: Kind | None = None,
+        epochs: int = 20,
+        batch_size: int = 64,
+        lr: Range | None = None,
+        weight_decay: Range | None = None,
+        summary: str = "",
+    ) -> None:
+        fixed = (train, valid, test)
+        given = sum(part is not None for part in fixed)
+        if given != (0 if load else 3):
+            raise MetricgradError(
+                f"task {name!r} has {given} of train, valid and test{' and a load' if load else ''}; give all three "
+                "parts, or load(seed) alone"
+            )
+        if kind is not None and kind not in KINDS:
+            raise MetricgradError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+        self.name, self.model, self.metric, self.summary = name, model, metric, summary
+        self.redraws = load is not None
+        self._load: Callable[[int], Any] = load or (lambda seed: fixed)
+        self._kind: Kind | None = kind
+        self._standard = standard
+        self.epochs, self.batch_size = epochs, batch_size
+        self.lr = lr or Range(3e-4, 1e-1, default=5e-3)
+        self.weight_decay = weight_decay or Range(1e-6, 1e-1, default=1e-4)
+
+    def __repr__(self) -> str:
+        return f"Task({self.name}, {self.kind}, metric={self.metric})"
+
+    def load(self, seed: int) -> tuple[Data, Data, Data]:
+        """Training, validation and test part of one draw; the same for every seed where the parts are fixed."""
+        train, valid, test = self._load(seed)
+        return train, valid, test
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of problem, which decides which losses serve it."""
+        return self._kind or _kind_of(self.name, self.load(0)[0])
+
+    @property
+    def standard(self) -> str:
+        """The loss people use today."""
+        return self._standard or standard_for(self.kind)
+
+    def judged_by(self, metric: str | Metric | Callable[..., Any] | None = None) -> Metric:
+        """The metric asked for, or the task's own."""
+        if (chosen := metric if metric is not None else self.metric) is None:
+            raise MetricgradError(f"task {self.name!r} has no metric of its own; name one, such as metric='accuracy'")
+        return as_metric(chosen)
+
+    def check_loss(self, spec: str) -> None:
+        """Raise where a loss does not serve this kind of problem."""
+        entry, _ = find(spec)
+        if self.kind not in entry.kinds:
+            raise MetricgradError(
+                f"loss {spec!r} serves {' and '.join(sorted(entry.kinds))} problems, and task {self.name!r} is "
+                f"{self.kind}; its standard loss is {self.standard!r}"
+            )
 
 
-def split(inputs: Tensor, targets: Tensor, seed: int, valid: float = 0.2, test: float = 0.2) -> tuple[Split, ...]:
-    """Shuffle with a seed and cut into train, valid and test."""
-    order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
-    a, b = int(len(order) * (1 - valid - test)), int(len(order) * (1 - test))
-    return tuple((inputs[part], targets[part]) for part in (order[:a], order[a:b], order[b:]))
+def _kind_of(name: str, train: Data) -> Kind:
+    if not is_pair(train):
+        raise MetricgradError(
+            f"task {name!r}: the kind of problem cannot be seen from a {type(train).__name__}; pass kind=..."
+        )
+    targets = as_tensor(train[1])
+    binary = bool(((targets == 0) | (targets == 1)).all())
+    if targets.ndim == 1:
+        if targets.is_floating_point() and not binary:
+            return "regression"
+        return "binary" if binary else "multiclass"
+    return "multilabel" if binary else ("regression" if targets.is_floating_point() else "multiclass")
+
+
+def to_float(values: Any) -> torch.Tensor:
+    """A float32 tensor."""
+    return torch.as_tensor(values).to(torch.float32)

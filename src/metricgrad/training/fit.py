@@ -2,95 +2,209 @@
 
 from __future__ import annotations
 
-import copy
-import logging
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
 
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.catalogue import make_loss
 from metricgrad.metric import Metric, as_metric
+from metricgrad.training import files
+from metricgrad.training.batches import Data, epochs_of, loader, reseed
+from metricgrad.training.engine import DivergedError, Engine, Forward, Optimizer
+from metricgrad.training.progress import Bar
+from metricgrad.training.quiet import quiet
+from metricgrad.training.result import FitResult, load_finished
 
-
-@dataclass
-class FitResult:
-    """What training delivers: the model with its best weights, and how it came about."""
-
-    model: nn.Module
-    metric: Metric
-    threshold: float | None
-    history: list[dict[str, float]] = field(default_factory=list)
-    path: Path | None = None
-
-
-class _Engine(lightning.LightningModule):
-    def __init__(self, model: nn.Module, loss: nn.Module, metric: Metric, lr: float, weight_decay: float) -> None:
-        super().__init__()
-        self.model, self.loss, self.metric = model, loss, metric
-        self.lr, self.weight_decay = lr, weight_decay
-        self.outputs: list[tuple[Tensor, Tensor]] = []
-        self.history: list[dict[str, float]] = []
-        self.best: tuple[float, dict[str, Tensor]] | None = None
-
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        inputs, targets = batch
-        return self.loss(self.model(inputs), targets)
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        inputs, targets = batch
-        self.outputs.append((self.model(inputs), targets))
-
-    def on_validation_epoch_end(self) -> None:
-        scores, targets = (torch.cat(part) for part in zip(*self.outputs, strict=True))
-        self.outputs.clear()
-        value = float(self.metric(scores, targets))
-        self.history.append({"epoch": self.current_epoch, "valid": value})
-        if self.best is None or self.metric.is_better(value, self.best[0]):
-            self.best = (value, copy.deepcopy(self.model.state_dict()))
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+EVAL_BATCH = 1024
 
 
 def fit(
     model: nn.Module,
-    train: tuple[Tensor, Tensor],
-    valid: tuple[Tensor, Tensor],
+    train: Data,
+    valid: Data,
     *,
-    metric: str | Metric,
-    loss: nn.Module | Callable[..., Any],
+    metric: str | Metric | Callable[..., Any],
+    loss: str | nn.Module | Callable[[], nn.Module] = "uniloss",
+    out: str | Path | None = None,
+    resume: bool = True,
     lr: float = 1e-3,
     weight_decay: float = 0.0,
     epochs: int = 20,
     batch_size: int = 64,
+    optimizer: Optimizer | None = None,
+    forward: Forward | None = None,
+    patience: int | None = None,
     seed: int = 0,
     progress: bool = True,
+    threshold: Literal["auto"] | float | None = "auto",
 ) -> FitResult:
-    """Train ``model`` on ``loss`` and return it with the weights that were best by ``metric`` on ``valid``."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    lightning.seed_everything(seed, verbose=False)
-    engine = _Engine(model, loss, as_metric(metric), lr, weight_decay)  # type: ignore[arg-type]
-    shuffled = DataLoader(
-        TensorDataset(*train), batch_size=batch_size, shuffle=True, generator=torch.Generator().manual_seed(seed)
-    )
-    trainer = lightning.Trainer(
+    """Train ``model`` on ``loss`` and return it with the weights that were best by ``metric`` on ``valid``.
+
+    Use it for whole runs on one device; in a loop of your own, call the loss itself. The random state of the caller
+    is left as it was, and nothing drawn here depends on it: every epoch's draws follow from (seed, epoch).
+
+    **Threshold.** Where the metric reads labels and there is one score for each item, every epoch is judged at the
+    threshold that is best for it on ``valid``, whatever the loss. That value selects the epoch, and that epoch's
+    threshold is the one delivered: ``metric(scores - threshold, targets)``.
+
+    Args:
+        model: any module; trained in place.
+        train: ``(inputs, targets)`` tensors or arrays, a Dataset, or an iterable of batches such as a DataLoader.
+        valid: the same; it chooses the epoch and the threshold, so it must not be the test part.
+        metric: anything :func:`metricgrad.as_metric` takes with no further words.
+        loss: a name from ``metricgrad.losses.catalogue``, a module called as ``loss(scores, targets)``, or a
+            zero-argument factory of one.
+        out: a folder for ``last.ckpt``, ``model.safetensors``, ``result.json``, ``metrics.csv`` and TensorBoard's
+            events. None writes nothing.
+        resume: continue an interrupted run in ``out`` and return a finished one without training; False starts anew.
+        lr: the learning rate of the default optimiser, AdamW.
+        weight_decay: its weight decay.
+        epochs: passes over ``train``; the best one is kept, so too many cost time only.
+        batch_size: items in a step; ignored where ``train`` is a loader.
+        optimizer: ``params -> Optimizer`` in place of AdamW; ``lr`` and ``weight_decay`` are then yours.
+        forward: ``(model, batch) -> (scores, targets)`` for batches that are not ``(inputs, targets)``.
+        patience: stop after this many epochs without a better validation value; None never stops early.
+        seed: decides shuffling and everything else random.
+        progress: a bar on stderr for runs longer than two seconds.
+        threshold: ``"auto"``, a fixed number on the logit scale, or None for 0.
+
+    Returns:
+        A :class:`FitResult`.
+
+    Raises:
+        MetricgradError: for bad input, a non-finite loss, a metric undefined in every epoch, or an ``out`` that
+            holds a run of another configuration.
+
+    Example:
+        >>> import torch, metricgrad as mg
+        >>> from metricgrad.training.fit import fit
+        >>> x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+        >>> y = x[:, :3].argmax(1)
+        >>> parts = (x[:100], y[:100]), (x[100:], y[100:])
+        >>> result = fit(torch.nn.Linear(4, 3), *parts, metric="accuracy", loss="cross_entropy", lr=0.1, epochs=5)
+        >>> result.valid > 0.8
+        True
+    """
+    judged_by = as_metric(metric)
+    _check_positive(lr=lr, epochs=epochs, batch_size=batch_size)
+    module = _as_loss(loss, judged_by, seed)
+    batches = loader(train, batch_size, shuffle=True, name="train")
+    judged_on = loader(valid, EVAL_BATCH, shuffle=False, name="valid")
+    folder = None if out is None else Path(out)
+    config = {} if folder is None else {
+        "metric": judged_by.spec or judged_by.name, "loss": _name_of(loss), "lr": lr, "weight_decay": weight_decay,
+        "epochs": epochs, "batch_size": batch_size, "patience": patience, "seed": seed, "threshold": threshold,
+        "optimizer": None if optimizer is None else _name_of(optimizer), "model": files.describe_model(model),
+        "train": files.describe_data(train), "valid": files.describe_data(valid),
+    }  # fmt: skip
+    saved = None
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            files.clear(folder)
+        if (finished := files.read_result(folder)) is not None:
+            files.check_same(folder, finished["config"], config)
+            result = load_finished(folder, finished, model, judged_by)
+            result.forward = forward
+            return result
+        if (saved := files.read_checkpoint(folder)) is not None:
+            files.check_same(folder, saved["config"], config)
+
+    begun = len(saved["history"]) if saved else 0
+    every_epoch = epochs_of(batches, seed, begun)
+    steps = len(every_epoch) if hasattr(every_epoch, "__len__") else None  # type: ignore[arg-type]  # hasattr says so
+    engine = Engine(
+        model, module, judged_by,
+        optimizer=optimizer or (lambda params: torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)),
+        forward=forward, threshold=threshold, epochs=every_epoch, valid=judged_on,
+        total_steps=None if steps is None else steps * epochs, lr=lr, config=config,
+    )  # fmt: skip
+    bar = Bar(None if steps is None else steps * epochs, (steps or 0) * begun) if progress else None
+    with quiet(), isolate_rng():
+        reseed(seed, -1)
+        callbacks: list[Any] = [bar] if bar else []
+        if patience is not None:
+            mode = "max" if judged_by.higher_is_better else "min"
+            callbacks.append(EarlyStopping("valid", patience=patience, mode=mode, min_delta=0.0, check_finite=False))
+        trainer = _trainer(folder, epochs, callbacks, saved)
+        checkpoint = str(folder / "last.ckpt") if folder and saved else None
+        try:
+            trainer.fit(engine, every_epoch, judged_on, ckpt_path=checkpoint, weights_only=True)
+        finally:
+            engine.detach_loss()
+            if bar:
+                bar.close()
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if engine.best is None:
+        raise DivergedError(
+            f"metric {judged_by.name!r} was NaN on valid in every epoch; it needs a validation part on which it is "
+            "defined (for many metrics: items of every class)"
+        )
+    model.load_state_dict(engine.best["state"])
+    model.eval()
+    result = FitResult(model, judged_by, engine.best["threshold"], engine.history, folder, forward)
+    if folder is not None:
+        result.save(folder, config)
+    return result
+
+
+def _trainer(folder: Path | None, epochs: int, callbacks: list[Any], saved: dict[str, Any] | None) -> lightning.Trainer:
+    loggers: list[Any] = []
+    if folder is not None:
+        csv = CSVLogger(folder, name="", version="")
+        for row in saved["history"] if saved else ():  # Lightning rewrites the file, so say the earlier epochs again
+            csv.log_metrics({k: row[k] for k in ("train_loss", "valid")} | {"epoch": row["epoch"]}, row["epoch"])
+        loggers = [csv, TensorBoardLogger(folder, name="", version="")]
+        last = ModelCheckpoint(folder, "last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False)
+        callbacks = [*callbacks, last]
+    return lightning.Trainer(
         max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=progress,
+        devices=1,
+        logger=loggers or False,
+        callbacks=callbacks,
+        enable_checkpointing=folder is not None,
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        log_every_n_steps=1,
     )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        trainer.fit(engine, shuffled, DataLoader(TensorDataset(*valid), batch_size=1024))
-    assert engine.best is not None
-    model.load_state_dict(engine.best[1])
-    return FitResult(model, engine.metric, None, engine.history)
+
+
+def _as_loss(loss: Any, metric: Metric, seed: int) -> nn.Module:
+    if isinstance(loss, str):
+        module = make_loss(loss, metric, seed=seed)
+    elif isinstance(loss, nn.Module):
+        module = loss
+    elif callable(loss):
+        module = loss()
+    else:
+        module = None
+    if not isinstance(module, nn.Module):
+        raise MetricgradError(
+            f"loss must be a name, an nn.Module or a zero-argument factory of one, not {type(loss).__name__}"
+        )
+    if hasattr(module, "check_finite"):
+        # fit looks itself, and names the learning rate
+        setattr(module, "check_finite", False)  # noqa: B010  (an attribute of some modules only)
+    return module
+
+
+def _name_of(thing: Any) -> str:
+    if isinstance(thing, str):
+        return thing
+    return repr(thing) if isinstance(thing, nn.Module) else getattr(thing, "__qualname__", type(thing).__name__)
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise MetricgradError(f"{name} must be above 0, got {value!r}")

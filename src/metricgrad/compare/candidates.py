@@ -1,0 +1,68 @@
+"""The rows of a comparison: losses by name or by factory, their roles, and the controls that belong to them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.catalogue import Range, Role, find, make_loss, role_of, space_of
+from metricgrad.metric import Metric
+from metricgrad.tasks.task import Task
+
+Given = str | nn.Module | Callable[[], nn.Module]
+BLIND = "margin"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One loss of a comparison: how it is built from its tuned parameters, and what is tuned."""
+
+    name: str
+    role: Role
+    standard: bool
+    space: dict[str, Range]
+    make: Callable[[dict[str, float], int], nn.Module]
+
+
+def candidates(losses: Sequence[Given], task: Task, metric: Metric, *, controls: bool) -> list[Candidate]:
+    """The rows asked for; the task's standard loss where none is among them; the metric-blind control.
+
+    Raises:
+        MetricgradError: for no loss, an unknown one, one that does not serve the task, or two of one name.
+    """
+    rows = [_candidate(loss, task, metric) for loss in losses]
+    if not rows:
+        raise MetricgradError("losses is empty; name at least one, such as losses=['cross_entropy', 'uniloss']")
+    names = [row.name for row in rows]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise MetricgradError(f"losses has {', '.join(twice)} more than once; give each factory a __name__ of its own")
+    if not any(row.standard for row in rows):
+        rows.insert(0, _candidate(task.standard, task, metric))
+    new = any(row.role == "candidate" and not row.standard for row in rows)
+    if controls and new and BLIND not in names and task.kind in find(BLIND)[0].kinds:
+        rows.append(_candidate(BLIND, task, metric))
+    return rows
+
+
+def _candidate(loss: Given, task: Task, metric: Metric) -> Candidate:
+    shared = {"lr": task.lr, "weight_decay": task.weight_decay}
+    if isinstance(loss, str):
+        task.check_loss(loss)
+        own = space_of(loss)
+        return Candidate(
+            name=loss,
+            role=role_of(loss, metric),
+            standard=find(loss)[0].standard,
+            space={**shared, **own},
+            make=lambda params, seed: make_loss(loss, metric, seed=seed, **{k: params[k] for k in own}),
+        )
+    if isinstance(loss, nn.Module):
+        return Candidate(type(loss).__name__, "candidate", False, shared, lambda params, seed: copy.deepcopy(loss))
+    if callable(loss):
+        name = getattr(loss, "__name__", type(loss).__name__)
+        return Candidate(name, "candidate", False, shared, lambda params, seed: loss())
+    raise MetricgradError(f"losses takes names, modules and factories of modules, not {type(loss).__name__}")

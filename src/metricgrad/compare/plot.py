@@ -1,0 +1,51 @@
+"""One picture of a comparison: every seed's score, joined across losses, with means and intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metricgrad.compare.table import Table
+
+_CANDIDATE, _BASELINE, _CONTROL = "#1f5fa8", "#b3591c", "#9a9a9a"
+
+
+def plot(table: Table, path: Path) -> Path:
+    """Write the picture as PNG; it needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = [row["loss"] for row in table.summary]
+    figure = Figure(figsize=(8, 1.4 + 0.75 * len(names)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    by_seed: dict[int, dict[str, float]] = {}
+    for run in table.runs:
+        if run["test"] is not None:
+            by_seed.setdefault(run["seed"], {})[run["loss"]] = run["test"]
+    for scores in by_seed.values():
+        places = [i for i, name in enumerate(names) if name in scores]
+        axes.plot([scores[names[i]] for i in places], places, color="#d8d8d8", linewidth=0.8, zorder=1)
+    for place, row in enumerate(table.summary):
+        base = row["verdict"] == "baseline"
+        color = _CONTROL if row["role"] == "control" else _BASELINE if base else _CANDIDATE
+        dots = [scores[row["loss"]] for scores in by_seed.values() if row["loss"] in scores]
+        axes.scatter(dots, [place] * len(dots), s=18, color=color, alpha=0.55, linewidths=0, zorder=2)
+        if row["low"] is not None:
+            axes.plot([row["low"], row["high"]], [place + 0.2] * 2, color=color, linewidth=2.5, zorder=3)
+        if row["mean"] is not None:
+            axes.plot(row["mean"], place + 0.2, "D", color=color, markersize=6, zorder=4)
+            words = f"{row['mean']:.4f}  {row['verdict']}"
+            axes.annotate(
+                words, (row["mean"], place + 0.2), (0, -13), textcoords="offset points", ha="center", fontsize=8
+            )
+    axes.set_yticks(
+        range(len(names)),
+        [f"{r['loss']}\n({r['role']})" if r["role"] == "control" else r["loss"] for r in table.summary],
+    )
+    axes.set_ylim(len(names) - 0.4, -0.4)
+    axes.set_xlabel(f"test {table.metric} ({'higher' if table.higher_is_better else 'lower'} is better)")
+    axes.set_title(f"{table.task}: one dot a seed, lines join a seed's scores; mean and 95 % interval", fontsize=10)
+    axes.grid(axis="x", color="#eeeeee", zorder=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+    return path

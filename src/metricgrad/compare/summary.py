@@ -1,0 +1,123 @@
+"""From runs to verdicts: each loss against the best standard one, in the metric's direction, with words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from metricgrad.compare.candidates import Candidate
+from metricgrad.compare.records import Record
+from metricgrad.compare.statistics import Estimate, corrected, holm, paired
+
+ENOUGH_SEEDS = 6
+ALPHA = 0.05
+
+
+def summarise(
+    rows: Sequence[Candidate], runs: Sequence[Record], *, higher_is_better: bool, ratio: float
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """One summary for each row, and notes in words.
+
+    The baseline is the standard loss with the best mean validation value: the test part has no say in it. Every
+    other row is paired with it seed by seed. The p-values of candidates are adjusted by Holm's procedure; a
+    control's is its own. Intervals and tests carry Nadeau and Bengio's correction.
+
+    Args:
+        rows: the losses.
+        runs: one record for each loss and seed; ``test`` is None where a run diverged.
+        higher_is_better: the metric's direction.
+        ratio: n_test / n_train where seeds redraw the split, else 0.
+    """
+    tests = {row.name: _by_seed(runs, row.name, "test") for row in rows}
+    valids = {row.name: _by_seed(runs, row.name, "valid") for row in rows}
+    sign = 1 if higher_is_better else -1
+    baseline = max(
+        (row.name for row in rows if row.standard),
+        key=lambda name: (None not in valids[name].values(), sign * _mean(valids[name])),
+    )
+    against = {row.name: _difference(tests[row.name], tests[baseline], ratio) for row in rows}
+    tested = [row.name for row in rows if row.role == "candidate" and row.name != baseline]
+    adjusted = dict(zip(tested, holm([against[name].p for name in tested]), strict=True))
+    table = []
+    for row in rows:
+        scores = [v for v in tests[row.name].values() if v is not None]
+        own, difference = corrected(scores, ratio), against[row.name]
+        p = adjusted.get(row.name, difference.p)
+        failed = sum(v is None for v in tests[row.name].values())
+        if row.name == baseline:
+            verdict, difference, p = "baseline", Estimate(0.0, 0.0, 0.0, math.nan), math.nan
+        elif failed:
+            verdict = f"diverged in {failed} of {failed + len(scores)} seeds"
+        else:
+            verdict = _verdict(sign * difference.mean, p, len(scores))
+        table.append(
+            {
+                "loss": row.name,
+                "role": row.role,
+                "mean": own.mean,
+                "low": own.low,
+                "high": own.high,
+                "difference": difference.mean,
+                "difference_low": difference.low,
+                "difference_high": difference.high,
+                "p": p,
+                "p_unadjusted": difference.p if row.name != baseline else math.nan,
+                "verdict": verdict,
+                "valid": _mean(valids[row.name]),
+                "seconds": _mean(_by_seed(runs, row.name, "seconds")),
+            }
+        )
+    return [_plain(row) for row in table], _notes(rows, table, tests, sign, ratio)
+
+
+def _verdict(gain: float, p: float, seeds: int) -> str:
+    if seeds < ENOUGH_SEEDS:
+        return "too few seeds"
+    if p < ALPHA:
+        return "better" if gain > 0 else "worse"
+    return "no difference shown"
+
+
+def _notes(
+    rows: Sequence[Candidate],
+    table: list[dict[str, Any]],
+    tests: dict[str, dict[int, float | None]],
+    sign: int,
+    ratio: float,
+) -> list[str]:
+    notes = []
+    controls = [row.name for row in rows if row.role == "control"]
+    standard = {row.name for row in rows if row.standard}
+    for line in table:
+        name = line["loss"]
+        if line["verdict"] != "better" or line["role"] == "control" or name in standard:
+            continue
+        if not controls:
+            notes.append(f"{name} is better, but no control was run: the gain may have nothing to do with the metric")
+        for control in controls:
+            gap = _difference(tests[name], tests[control], ratio)
+            if not (gap.p < ALPHA and sign * gap.mean > 0):
+                notes.append(
+                    f"{name} is better, but the control {control} shows the same gain ({name} - {control} = "
+                    f"{gap.mean:+.4f}, p = {gap.p:.2g}): it is no evidence that training on the metric helped"
+                )
+    return notes
+
+
+def _difference(a: dict[int, float | None], b: dict[int, float | None], ratio: float) -> Estimate:
+    pairs = [(x, y) for seed, x in a.items() if x is not None and (y := b.get(seed)) is not None]
+    return paired([x for x, _ in pairs], [y for _, y in pairs], ratio)
+
+
+def _by_seed(runs: Sequence[Record], loss: str, key: str) -> dict[int, float | None]:
+    return {run["seed"]: run[key] for run in runs if run["loss"] == loss}
+
+
+def _mean(values: dict[int, float | None]) -> float:
+    known = [v for v in values.values() if v is not None]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

@@ -1,0 +1,100 @@
+"""The outcome of a comparison, for people and for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metricgrad.compare.records import Record
+
+if TYPE_CHECKING:
+    import pandas
+    from rich.table import Table as RichTable
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Table:
+    """Losses compared on one task by one metric.
+
+    Attributes:
+        task: the task's name.
+        metric: the metric's name.
+        higher_is_better: the metric's direction.
+        runs: one record for each loss and seed: loss, role, seed, valid, test, seconds, params.
+        summary: one row for each loss: loss, role, mean, low, high, difference (from the baseline), p, verdict, ...
+        notes: what the verdicts do not say.
+        path: the folder with results.jsonl and compare.png.
+    """
+
+    task: str
+    metric: str
+    higher_is_better: bool
+    runs: list[Record]
+    summary: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
+    path: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON that ``metricgrad compare --json`` prints."""
+        return {
+            "schema": SCHEMA,
+            "task": self.task,
+            "metric": self.metric,
+            "higher_is_better": self.higher_is_better,
+            "runs": self.runs,
+            "summary": self.summary,
+            "notes": self.notes,
+        }
+
+    def to_frame(self) -> pandas.DataFrame:
+        """The runs as a data frame."""
+        import pandas
+
+        return pandas.DataFrame(self.runs)
+
+    def __getitem__(self, loss: str) -> dict[str, Any]:
+        return next(row for row in self.summary if row["loss"] == loss)
+
+    def rich(self) -> RichTable:
+        """For a terminal; controls are dimmed."""
+        from rich.table import Table as RichTable
+
+        arrow = "↑" if self.higher_is_better else "↓"
+        seeds = len({run["seed"] for run in self.runs})
+        shown = RichTable(title=f"{self.task}, test {self.metric} {arrow}, {seeds} seeds", title_justify="left")
+        for title in ("loss", "mean", "95 % interval", "difference", "95 % interval", "p", "seconds", "verdict"):
+            shown.add_column(title, justify="left" if title in ("loss", "verdict") else "right")
+        for row in self.summary:
+            base = row["verdict"] == "baseline"
+            name = row["loss"] + (" (control)" if row["role"] == "control" else "")
+            shown.add_row(
+                name,
+                _number(row["mean"]),
+                _interval(row["low"], row["high"], ".4f"),
+                "" if base else _number(row["difference"], "+.4f"),
+                "" if base else _interval(row["difference_low"], row["difference_high"], "+.4f"),
+                "" if base else _number(row["p"], ".2g"),
+                _number(row["seconds"], ".1f"),
+                row["verdict"],
+                style="dim" if row["role"] == "control" else None,
+            )
+        return shown
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=120, no_color=True)
+        with console.capture() as captured:
+            console.print(self.rich())
+        return "\n".join([captured.get().rstrip(), *self.notes])
+
+
+def _number(value: float | None, style: str = ".4f") -> str:
+    return "–" if value is None else format(value, style)
+
+
+def _interval(low: float | None, high: float | None, style: str) -> str:
+    return "–" if low is None or high is None else f"{low:{style}} … {high:{style}}"

@@ -1,0 +1,62 @@
+"""The metric-blind control: UniLoss's comparisons and softness, with the metric never called."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from metricgrad.errors import MetricgradError
+from metricgrad.metric import canonical
+
+Between = Literal["items", "pairs"]
+
+
+class Margin(nn.Module):
+    r"""The mean sigmoid of the comparisons decided the wrong way: :math:`\frac1l\sum_i \sigma(-c_i/\tau)`.
+
+    The comparisons c are those a metric could depend on (UniLoss, Eq. 5 to 9), all weighing the same. A loss that says
+    it trains on a metric must beat this one on that metric. Not meant for training.
+
+    Args:
+        softness: :math:`\tau`, above 0, in units of the scores.
+        between: for scores shaped like their targets: ``"items"`` compares each score with 0 (metrics of labels),
+            ``"pairs"`` each positive with each negative of a batch (metrics of a ranking). Rows of (N, C) scores with
+            (N,) targets are always compared within the row.
+
+    Cost: O(N C), or O(positives x negatives) time and memory for pairs.
+
+    Example:
+        >>> import torch
+        >>> float(Margin()(torch.zeros(4, 3), torch.tensor([0, 1, 2, 0])))
+        0.5
+    """
+
+    def __init__(self, softness: float = 1.0, between: Between = "items") -> None:
+        super().__init__()
+        if not softness > 0:
+            raise MetricgradError(f"softness must be above 0, got {softness!r}")
+        self.softness, self.between = softness, between
+
+    def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
+        """0-d; 0 where a batch has no comparison to make."""
+        scores, targets = canonical(scores, targets, context.get("mask"))
+        comparisons = self._comparisons(scores, targets)
+        if not comparisons.numel():
+            return scores.sum() * 0
+        return torch.sigmoid(-comparisons / self.softness).mean()
+
+    def _comparisons(self, scores: Tensor, targets: Tensor) -> Tensor:
+        if scores.shape != targets.shape:
+            right = targets.long()[:, None]
+            others = torch.ones_like(scores, dtype=torch.bool).scatter(1, right, False)
+            return (scores.gather(1, right) - scores)[others]
+        positive = targets > 0
+        if self.between == "items":
+            return torch.where(positive, scores, -scores)
+        return scores[positive][:, None] - scores[~positive][None, :]
+
+    def extra_repr(self) -> str:
+        """Its settings."""
+        return f"softness={self.softness:g}, between={self.between!r}"

@@ -1,0 +1,1 @@
+"""Small networks for the built-in tasks."""

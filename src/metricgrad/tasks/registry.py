@@ -1,0 +1,38 @@
+"""The built-in tasks by name, imported when asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+
+from metricgrad.errors import MetricgradError
+from metricgrad.tasks.task import Task
+
+_HOME = {
+    "digits": "digits:digits",
+    "digits-noisy": "digits:digits_noisy",
+    "digits-rare": "digits:digits_rare",
+    "breast-cancer": "tabular:breast_cancer",
+    "diabetes": "tabular:diabetes",
+    "fashion": "fashion:fashion",
+    "fashion-rare": "fashion:fashion_rare",
+}
+
+
+def list_tasks() -> list[str]:
+    """The names of the built-in tasks."""
+    return list(_HOME)
+
+
+def get_task(name: str) -> Task:
+    """A built-in task.
+
+    Raises:
+        MetricgradError: for an unknown name, naming what is close.
+    """
+    if name not in _HOME:
+        close = difflib.get_close_matches(name, _HOME, n=2)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(_HOME)}"
+        raise MetricgradError(f"unknown task {name!r}: {hint}")
+    module, _, attribute = _HOME[name].partition(":")
+    return getattr(importlib.import_module(f"metricgrad.tasks.{module}"), attribute)

@@ -1,0 +1,102 @@
+"""From tensors, arrays, a Dataset or a DataLoader to batches whose order depends on nothing but (seed, epoch)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, TensorDataset
+
+from metricgrad.errors import MetricgradError
+
+Data = Any
+"""``(inputs, targets)`` of tensors or NumPy arrays, a Dataset, or an iterable of batches such as a DataLoader."""
+
+
+def as_tensor(values: Any) -> Tensor:
+    """A tensor of the default float type, or of int64; bool becomes int64."""
+    tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    if tensor.is_floating_point():
+        return tensor.to(torch.get_default_dtype())
+    return tensor if tensor.is_complex() else tensor.long()
+
+
+def is_pair(data: Data) -> bool:
+    """Whether data is ``(inputs, targets)`` rather than a Dataset or a loader."""
+    return isinstance(data, (tuple, list)) and len(data) == 2 and all(hasattr(part, "shape") for part in data)
+
+
+def loader(data: Data, batch_size: int, *, shuffle: bool, name: str) -> Iterable[Any]:
+    """An iterable of batches; a loader given by the person is used as it is.
+
+    Raises:
+        MetricgradError: where inputs and targets differ in length, or data is nothing that can be iterated.
+    """
+    if is_pair(data):
+        inputs, targets = (as_tensor(part) for part in data)
+        if len(inputs) != len(targets):
+            raise MetricgradError(f"{name} has {len(inputs)} inputs but {len(targets)} targets; give as many of each")
+        if not len(inputs):
+            raise MetricgradError(f"{name} is empty; give at least one item")
+        whole: Any = TensorDataset(inputs, targets)
+        order = RandomSampler(whole) if shuffle else SequentialSampler(whole)
+        # index a whole batch at once: collating single items costs more than a step of a small model
+        return DataLoader(whole, batch_size=None, sampler=BatchSampler(order, batch_size, drop_last=False))
+    if isinstance(data, DataLoader):
+        return data
+    if isinstance(data, Dataset):
+        return DataLoader(data, batch_size=batch_size, shuffle=shuffle)
+    if isinstance(data, Iterable) and not isinstance(data, Iterator):
+        return data
+    raise MetricgradError(
+        f"{name} is a {type(data).__name__}; give (inputs, targets), a Dataset, or an iterable of batches that can be "
+        "iterated once an epoch (a list or a DataLoader, not a generator)"
+    )
+
+
+def reseed(seed: int, epoch: int) -> None:
+    """Set every global generator to a state that follows from the seed and the epoch alone."""
+    mixed = (seed * 1_000_003 + epoch * 7_919 + 1) % 2**32
+    torch.manual_seed(mixed)
+    np.random.seed(mixed)
+    random.seed(mixed)
+
+
+class Epochs:
+    """A loader whose shuffling, and whatever else is random in an epoch, is fixed by (seed, epoch).
+
+    A run resumed at epoch k then draws what an undisturbed run would have drawn there. A generator that a DataLoader
+    or its sampler owns is re-seeded too.
+    """
+
+    def __init__(self, batches: Iterable[Any], seed: int, epoch: int = 0) -> None:
+        self.batches, self.seed, self.epoch = batches, seed, epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        reseed(self.seed, self.epoch)
+        for owner in (self.batches, getattr(self.batches, "sampler", None)):
+            generator = getattr(owner, "generator", None)
+            if isinstance(generator, torch.Generator):
+                generator.manual_seed(self.seed * 1_000_003 + self.epoch)
+        yield from self.batches
+
+
+class SizedEpochs(Epochs):
+    """Epochs of a loader that knows its number of batches."""
+
+    def __len__(self) -> int:
+        assert isinstance(self.batches, Sized)
+        return len(self.batches)
+
+
+def epochs_of(batches: Iterable[Any], seed: int, epoch: int = 0) -> Epochs:
+    """Wrap a loader, keeping its length where it has one."""
+    try:
+        len(batches)  # type: ignore[arg-type]  # an IterableDataset's loader has __len__ and raises
+    except TypeError:
+        return Epochs(batches, seed, epoch)
+    return SizedEpochs(batches, seed, epoch)

@@ -1,0 +1,145 @@
+"""The LightningModule behind ``fit``: one optimiser step at a time, judged once an epoch by the metric."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from metricgrad.errors import MetricgradError
+from metricgrad.metric import Metric
+from metricgrad.training.batches import Epochs
+from metricgrad.training.threshold import at_threshold, choose_threshold, needs_threshold
+
+Forward = Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
+Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+class DivergedError(MetricgradError):
+    """Training went astray with these settings; others may work. A study counts it as a failed trial."""
+
+
+def plain_forward(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+    """``batch`` is ``(inputs, targets)``; the model's output is the scores."""
+    inputs, targets = batch
+    return model(inputs), targets
+
+
+class Engine(lightning.LightningModule):
+    """Model and loss together, so that a checkpoint carries both.
+
+    The optimiser is stepped by hand (Lightning's manual optimisation): an aligner's optimiser hooks then see
+    forward, backward and step in the order of a hand-written loop, not a step that contains the forward pass.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        metric: Metric,
+        *,
+        optimizer: Optimizer,
+        forward: Forward | None,
+        threshold: Literal["auto"] | float | None,
+        epochs: Epochs,
+        valid: Iterable[Any],
+        total_steps: int | None,
+        lr: float,
+        config: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model, self.loss = model, loss
+        self.metric, self.threshold = metric, threshold
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Any] | None = None
+        self._make_optimizer, self._custom_forward = optimizer, forward
+        self._forward_pass = forward or plain_forward
+        self._epochs, self._valid, self._total_steps = epochs, valid, total_steps
+        self._lr, self._config = lr, config
+        self._outputs: list[tuple[Tensor, Tensor]] = []
+        self._handle: Any = None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The person's optimiser over the model's parameters; the loss's own belong to its aligner."""
+        return self._make_optimizer(self.model.parameters())
+
+    def on_fit_start(self) -> None:
+        """Attach a loss that moves while the network trains."""
+        attach = getattr(self.loss, "attach", None)
+        if attach is not None:
+            optimizer = self.trainer.optimizers[0]
+            self._handle = attach(
+                self.model, optimizer, valid=self._valid, forward=self._custom_forward, total_steps=self._total_steps
+            )
+
+    def detach_loss(self) -> None:
+        """Take the loss's hooks off the model and the optimiser."""
+        if self._handle is not None:
+            self._handle.detach()
+            self._handle = None
+
+    def on_train_epoch_start(self) -> None:
+        """Fix the epoch's random choices."""
+        self._epochs.epoch = self.current_epoch
+        self._started = time.perf_counter()
+        self._loss_sum, self._steps = torch.zeros((), device=self.device), 0
+
+    def training_step(self, batch: Any, index: int) -> None:
+        """Exactly one optimiser step."""
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        scores, targets = self._forward_pass(self.model, batch)
+        loss = self.loss(scores, targets)
+        if not (torch.isfinite(loss) and torch.isfinite(scores).all()):
+            what = "the loss" if torch.isfinite(scores).all() else "the model's scores"
+            raise DivergedError(
+                f"{what} became non-finite in epoch {self.current_epoch}, step {index}, with lr={self._lr:g}; "
+                "lower lr, or clip gradients in an optimizer of your own"
+            )
+        if loss.requires_grad:
+            self.manual_backward(loss)
+            optimizer.step()
+        self._loss_sum += loss.detach()
+        self._steps += 1
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        """Keep the scores: a metric is of the whole validation part, not a mean over batches."""
+        self._outputs.append(self._forward_pass(self.model, batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Judge by the metric, and keep the best weights; a NaN is never best."""
+        scores, targets = (torch.cat(part) for part in zip(*self._outputs, strict=True))
+        self._outputs.clear()
+        threshold = None if isinstance(self.threshold, str) else self.threshold
+        if self.threshold == "auto" and needs_threshold(self.metric, scores, targets):
+            threshold, value = choose_threshold(self.metric, scores, targets)
+        else:
+            value = at_threshold(self.metric, scores, targets, threshold)
+        row = {
+            "epoch": self.current_epoch,
+            "train_loss": float(self._loss_sum) / max(self._steps, 1),
+            "valid": value,
+            "seconds": time.perf_counter() - self._started,
+        }
+        if threshold is not None:
+            row["threshold"] = threshold
+        self.history.append(row)
+        self.log_dict({k: float(row[k]) for k in ("train_loss", "valid")})
+        if not math.isnan(value) and (self.best is None or self.metric.is_better(value, self.best["value"])):
+            state = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            self.best = {"value": value, "threshold": threshold, "epoch": self.current_epoch, "state": state}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Plain containers and tensors only: loading unpickles nothing else."""
+        checkpoint["metricgrad"] = {"config": self._config, "history": self.history, "best": self.best}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up where the interrupted run stopped."""
+        saved = checkpoint["metricgrad"]
+        self.history, self.best = saved["history"], saved["best"]

@@ -1,0 +1,34 @@
+"""Keep Lightning's notices about its own internals off the person's screen."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+_NOT_FOR_THE_READER = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r".*does not have many workers",
+    r".*smaller than the logging interval",
+    r".*Experiment logs directory .* exists and is not empty",
+    r".*GPU available but not used",
+    r".*Checkpoint directory .* exists and is not empty",
+)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence notices nobody using ``fit`` can act on; warnings of the person's own code still show."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in _NOT_FOR_THE_READER:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

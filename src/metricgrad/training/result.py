@@ -1,0 +1,106 @@
+"""What training delivers, and its files: safetensors for the weights, JSON for the rest."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+
+from metricgrad.errors import MetricgradError
+from metricgrad.metric import Metric
+from metricgrad.training.batches import Data, as_tensor, is_pair, loader
+from metricgrad.training.engine import Forward, plain_forward
+from metricgrad.training.files import write_atomically
+
+SCHEMA = 1
+
+
+@dataclass
+class FitResult:
+    """The model with its best weights, and how it came about.
+
+    Attributes:
+        model: in eval mode, on the CPU, with the weights of the epoch that was best by ``metric`` on validation.
+        metric: what it was chosen by.
+        threshold: where decisions change, on the logit scale: an item is positive where ``score > threshold``. None
+            where no threshold means anything (multiclass, or a metric that reads no labels).
+        history: one row for each epoch: epoch, train_loss, valid (at that epoch's own threshold), threshold, seconds.
+        path: the folder with the files, or None.
+    """
+
+    model: nn.Module
+    metric: Metric
+    threshold: float | None
+    history: list[dict[str, float]] = field(default_factory=list)
+    path: Path | None = None
+    forward: Forward | None = field(default=None, repr=False)
+
+    @property
+    def valid(self) -> float:
+        """The validation value of the weights that were kept, at ``threshold``."""
+        values = [row["valid"] for row in self.history if not math.isnan(row["valid"])]
+        return max(values) if self.metric.higher_is_better else min(values)
+
+    def predict_scores(self, data: Any, *, batch_size: int = 1024) -> Tensor:
+        """Logits with the threshold taken off, so that 0 is where decisions change.
+
+        Args:
+            data: inputs (tensor or array), ``(inputs, targets)``, a Dataset or a DataLoader.
+            batch_size: items scored at once.
+
+        Returns:
+            Scores on the CPU; ``metric(result.predict_scores(inputs), targets)`` is what was delivered.
+        """
+        if isinstance(data, Tensor) or (hasattr(data, "shape") and hasattr(data, "dtype")):
+            inputs = as_tensor(data)
+            self.model.eval()
+            with torch.no_grad():
+                scores = torch.cat([self.model(part) for part in inputs.split(batch_size)])
+            return scores - self.threshold if self.threshold else scores
+        return self._scores_and_targets(data, batch_size)[0]
+
+    def evaluate(self, data: Data, *, batch_size: int = 1024) -> float:
+        """The metric on ``(inputs, targets)``, a Dataset or a DataLoader, at the delivered threshold."""
+        return float(self.metric(*self._scores_and_targets(data, batch_size)))
+
+    def _scores_and_targets(self, data: Data, batch_size: int) -> tuple[Tensor, Tensor]:
+        self.model.eval()
+        step = plain_forward if is_pair(data) and self.forward is None else (self.forward or plain_forward)
+        with torch.no_grad():
+            outputs: Iterable[Any] = [step(self.model, b) for b in loader(data, batch_size, shuffle=False, name="data")]
+        scores, targets = (torch.cat(part) for part in zip(*outputs, strict=True))
+        return (scores - self.threshold if self.threshold else scores), targets
+
+    def save(self, folder: Path, config: dict[str, Any]) -> None:
+        """Write ``model.safetensors`` and, last, ``result.json``: its presence says that the run is finished."""
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / "model.safetensors.part"
+        save_model(self.model, str(part))
+        part.replace(folder / "model.safetensors")
+        record = {
+            "schema": SCHEMA,
+            "metric": self.metric.spec or self.metric.name,
+            "threshold": self.threshold,
+            "history": [{k: None if math.isnan(v) else v for k, v in row.items()} for row in self.history],
+            "config": config,
+        }
+        write_atomically(folder / "result.json", json.dumps(record, indent=1, allow_nan=False))
+
+
+def load_finished(folder: Path, record: dict[str, Any], model: nn.Module, metric: Metric) -> FitResult:
+    """The result of a finished run, its weights loaded into ``model``."""
+    try:
+        load_model(model, str(folder / "model.safetensors"))
+    except (OSError, RuntimeError) as error:
+        raise MetricgradError(
+            f"out={str(folder)!r}: its weights do not load ({str(error).splitlines()[0]}); pass resume=False"
+        ) from error
+    history = [{k: math.nan if v is None else v for k, v in row.items()} for row in record["history"]]
+    return FitResult(model.eval(), metric, record["threshold"], history, folder)

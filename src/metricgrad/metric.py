@@ -10,27 +10,39 @@ same shape           sigmoid, element by element                ``scores > 0``
 (N, C) / (N,)        softmax over the last axis                 argmax over the last axis
 ===================  =========================================  ====================================
 
-``(N, 1)`` scores with ``(N,)`` targets lose the last axis; ``(B, T, C)`` scores with ``(B, T)`` targets become
-``(B * T, C)`` and ``(B * T,)``.
+``(N, 1)`` scores lose the last axis, with ``(N,)`` or ``(N, 1)`` targets; ``(B, T, C)`` scores with ``(B, T)`` targets
+become ``(B * T, C)`` and ``(B * T,)``. A mask over rows leaves rows out; a mask over the entries of same-shape scores
+makes one list of what is left, or one query of each row for the metrics that take ``groups``. An empty batch has the
+value NaN, and so has a batch with a NaN among the scores.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
+import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
+from metricgrad.metrics.decoding import (
+    Reads,
+    TargetKind,
+    aligned,
+    canonical,
+    canonical_stack,
+    checked_targets,
+    decode,
+    log_odds,
+    wide,
+)
 
-Reads = Literal["scores", "probabilities", "labels"]
+__all__ = ["Metric", "Reads", "Structure", "as_metric", "canonical", "decode"]
+
 Inputs = Literal["torch", "numpy"]
 Order = Literal["scores_first", "targets_first"]
 
@@ -42,70 +54,19 @@ class Structure:
     """What is known about a metric without probing it; ``metricgrad.refactoring`` turns it into a refactoring.
 
     Args:
-        kind: ``"labels"`` (only predicted labels matter), ``"top_k"``, ``"ranking"``, ``"positives_over_negatives"``
-            or ``"differentiable"``.
+        kind: ``"labels"`` (only predicted labels matter: a threshold at 0 where scores and targets share their shape,
+            an argmax otherwise), ``"top_k"``, ``"ranking"``, ``"positives_over_negatives"`` or ``"differentiable"``.
         exchangeable: which entries of equal target and prediction may be swapped without a change of the value:
-            ``"all"``, ``"column"`` (within a column of a multilabel problem), ``"row"`` or ``"none"``.
-        params: parameters of the refactoring, such as ``{"k": 5}`` or ``{"within": "row"}``.
+            ``"all"``, ``"column"`` (within a column of ``(N, C)`` targets), ``"row"`` or ``"none"``. With one target a
+            row there are no columns to keep apart: ``"column"`` and ``"row"`` then mean ``"all"``.
+        params: parameters of the refactoring: ``{"k": 5}``; ``{"within": "all" | "row" | "column" | "group"}``; or
+            ``{"within": "auto", "two_d": "row" | "column"}``, which is ``"group"`` where groups are given, else
+            ``"all"`` for ``(N,)`` scores and ``two_d`` for ``(N, C)`` scores.
     """
 
     kind: str
     exchangeable: Literal["all", "column", "row", "none"] = "all"
     params: Mapping[str, Any] = field(default_factory=dict)
-
-
-def canonical(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Bring one batch to the shapes in this module's table, and keep only what the mask keeps.
-
-    Args:
-        scores: ``(N,)``, ``(N, 1)``, ``(N, C)`` or ``(B, T, C)`` logits.
-        targets: ``(N,)``, ``(N, C)`` or ``(B, T)``.
-        mask: boolean, shaped like the leading axes of ``targets``; False entries are left out.
-
-    Raises:
-        MetricgradError: where the shapes fit none of these.
-    """
-    stack, targets = _canonical_stack(scores[None], targets, mask)
-    return stack[0], targets
-
-
-def _canonical_stack(stack: Tensor, targets: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    item = stack.shape[1:]
-    if targets.ndim == 0 or stack.ndim == 1:
-        raise MetricgradError(
-            f"scores of shape {tuple(item)} and targets of shape {tuple(targets.shape)} have no batch axis; "
-            "pass at least one row, for example scores[None] and targets[None]"
-        )
-    if len(item) == targets.ndim + 1 and item[-1] == 1:
-        stack = stack.squeeze(-1)
-        item = stack.shape[1:]
-    if tuple(item) != tuple(targets.shape) and tuple(item[:-1]) != tuple(targets.shape):
-        raise MetricgradError(
-            f"scores have shape {tuple(item)} and targets {tuple(targets.shape)}; expected equal shapes (binary, "
-            "multilabel, regression) or scores with one more, last axis for the classes"
-        )
-    if mask is not None:
-        if mask.dtype != torch.bool or tuple(mask.shape) != tuple(targets.shape[: mask.ndim]):
-            raise MetricgradError(
-                f"mask has dtype {mask.dtype} and shape {tuple(mask.shape)}; expected a boolean tensor shaped like the "
-                f"leading axes of targets {tuple(targets.shape)}"
-            )
-        lead = stack.shape[0]
-        stack = stack.reshape(lead, mask.numel(), *stack.shape[1 + mask.ndim :])[:, mask.reshape(-1)]
-        targets = targets[mask]
-    elif stack.ndim == targets.ndim + 2 and targets.ndim > 1:
-        stack = stack.reshape(stack.shape[0], targets.numel(), stack.shape[-1])
-        targets = targets.reshape(-1)
-    return stack, targets
-
-
-def decode(scores: Tensor, elementwise: bool, reads: Reads) -> Tensor:
-    """Turn logits into what a metric reads; ``elementwise`` says whether scores and targets share their shape."""
-    if reads == "scores":
-        return scores
-    if reads == "probabilities":
-        return scores.sigmoid() if elementwise else scores.softmax(-1)
-    return (scores > 0).long() if elementwise else scores.argmax(-1)
 
 
 class Metric:
@@ -117,7 +78,10 @@ class Metric:
         name: the name in tables and error messages.
         higher_is_better: the direction.
         reads: what the callable sees of the scores.
+        batched: whether one call takes all T score sets of :meth:`over`.
         structure: what is known of it without probing, or None for a callable nobody described.
+        context: the context it takes besides ``mask``: ``groups``, ``sample_weight``, ``head_sizes``.
+        fixed: keyword arguments of every call.
         spec: the string that builds it again, or None for a foreign callable.
     """
 
@@ -135,7 +99,31 @@ class Metric:
         context: frozenset[str] = frozenset(),
         fixed: Mapping[str, Any] | None = None,
         spec: str | None = None,
+        by_order: bool = False,
+        targets: TargetKind = "real",
+        twin: Callable[..., Tensor] | None = None,
     ) -> None:
+        """Store what :func:`as_metric` found out.
+
+        Args:
+            fn: called with what ``reads`` says and the targets, in ``order``.
+            name: see the class, as for ``higher_is_better``, ``reads``, ``batched``, ``structure``, ``context``,
+                ``fixed`` and ``spec``.
+            higher_is_better: the direction.
+            reads: the decoder.
+            inputs: whether ``fn`` takes tensors or NumPy arrays.
+            order: the order of scores and targets in the call.
+            batched: whether ``fn`` takes ``(T, ...)`` scores.
+            structure: what is known without probing.
+            context: the context names that ``fn`` takes.
+            fixed: keyword arguments of every call.
+            spec: the string that builds the metric again.
+            by_order: only the order of the probabilities matters, so ``fn`` gets their log-odds in float64, which do
+                not saturate into ties.
+            targets: what a batched ``fn`` can mean as targets; anything else is refused before the call.
+            twin: a batched torch function of the raw scores with the same value, for :meth:`differentiable` of a
+                NumPy metric.
+        """
         self._fn = fn
         self.name = name
         self.higher_is_better = higher_is_better
@@ -147,6 +135,9 @@ class Metric:
         self.context = context
         self.fixed = dict(fixed or {})
         self.spec = spec
+        self._by_order = by_order
+        self._targets: TargetKind = targets
+        self._twin = twin
 
     def __repr__(self) -> str:
         arrow = "higher" if self.higher_is_better else "lower"
@@ -161,8 +152,20 @@ class Metric:
         """Whether value ``a`` is strictly better than ``b``; a NaN is never better."""
         return a > b if self.higher_is_better else a < b
 
+    def undescribed(self) -> Metric:
+        """A copy without its structure, as if nobody had described it: its refactoring is then found by probing.
+
+        Example:
+            >>> import metricgrad as mg
+            >>> mg.as_metric("f1").undescribed().structure is None
+            True
+        """
+        return self._copy(structure=None)
+
     def __call__(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The hard value on one batch of logits, as a 0-d float tensor (NaN where it is undefined)."""
+        if not isinstance(scores, Tensor) or scores.ndim == 0:
+            canonical(scores, targets)  # raises, naming the remedy
         return self.over(scores[None], targets, **context)[0]
 
     def over(self, stack: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
@@ -174,61 +177,117 @@ class Metric:
             context: ``groups``, ``mask``, ``sample_weight`` or ``head_sizes``, where the metric takes them.
 
         Returns:
-            ``(T,)`` float values. One call for a built-in metric, T calls for a foreign one.
+            ``(T,)`` values, float64 for float64 scores and float32 otherwise; NaN for an empty batch, and for score
+            sets with a NaN among them. One call for a built-in metric, T calls for a foreign one.
         """
-        kwargs = self._check_context(context)
         with torch.no_grad():
-            stack, targets = _canonical_stack(stack.detach(), targets, context.get("mask"))
-            read = decode(stack, stack.ndim - 1 == targets.ndim, self.reads)
-            dtype = stack.dtype if stack.dtype == torch.float64 else torch.float32
+            stack, targets, kwargs = self._prepare(stack, targets, context)
+            values = stack.new_full((len(stack),), torch.nan)
+            alive = ~stack.isnan().flatten(1).any(1)
+            if not targets.numel() or not alive.any():
+                return values
+            elementwise = stack.shape[1:] == targets.shape
+            whole = bool(alive.all())
+            read = self._read(stack if whole else stack[alive], elementwise)
             if self.batched:
-                return self._fn(read, targets, **self.fixed, **kwargs).to(dtype)
-            values = [self._single(row, targets, kwargs) for row in read]
-            return torch.tensor(values, dtype=dtype, device=stack.device)
+                targets = self._checked(stack, targets)
+                found = self._fn(read, targets, **self.fixed, **kwargs)
+            else:
+                found = torch.as_tensor(self._each(read, targets, kwargs), device=stack.device)
+            values[alive] = found.to(stack.dtype)
+            return values
 
     def differentiable(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
-        """The value with its autograd graph, for a torch metric that is differentiable in the scores as it is."""
-        kwargs = self._check_context(context)
-        scores, targets = canonical(scores, targets, context.get("mask"))
-        read = decode(scores, scores.ndim == targets.ndim, self.reads)
+        """The value with its autograd graph, for a torch metric that is differentiable in the scores as it is.
+
+        Raises:
+            MetricgradError: for a metric that takes NumPy arrays.
+        """
+        if not isinstance(scores, Tensor) or scores.ndim == 0:
+            canonical(scores, targets)  # raises, naming the remedy
+        stack, targets, kwargs = self._prepare(scores[None], targets, context)
+        if not targets.numel():
+            return stack.sum() * torch.nan
+        elementwise = stack.shape[1:] == targets.shape
+        if self._twin is not None:
+            return self._twin(stack, targets, **kwargs)[0].to(stack.dtype)
         if self.batched:
-            return self._fn(read[None], targets, **self.fixed, **kwargs)[0]
+            targets = self._checked(stack, targets)
+            return self._fn(self._read(stack, elementwise), targets, **self.fixed, **kwargs)[0].to(stack.dtype)
+        if self._inputs == "numpy":
+            raise MetricgradError(f"metric {self.name!r} takes NumPy arrays, so it has no autograd graph")
+        read = self._read(stack, elementwise)[0]
         pair = (read, targets) if self._order == "scores_first" else (targets, read)
         return self._fn(*pair, **self.fixed, **kwargs)
 
-    def _single(self, read: Tensor, targets: Tensor, kwargs: dict[str, Any]) -> float:
-        if self._inputs == "numpy":
-            args = [np.asarray(x.detach().cpu()) for x in (read, targets)]
-            kwargs = {k: np.asarray(v.cpu()) for k, v in kwargs.items()}
-        else:
-            args = [read, targets]
-        if self._order == "targets_first":
-            args.reverse()
-        try:
-            return float(self._fn(*args, **self.fixed, **kwargs))
-        except MetricgradError:
-            raise
-        except Exception as error:
-            raise MetricgradError(
-                f"metric {self.name!r} raised {type(error).__name__}: {error}. It was called with "
-                f"{self.reads} of shape {tuple(read.shape)} and targets of shape {tuple(targets.shape)}, "
-                f"order={self._order!r}, inputs={self._inputs!r}; if it expects something else, say so in as_metric(...)"
-            ) from error
+    def _copy(self, **changes: Any) -> Metric:
+        other = copy.copy(self)
+        vars(other).update(changes)
+        return other
 
-    def _check_context(self, context: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    def _read(self, stack: Tensor, elementwise: bool) -> Tensor:
+        return log_odds(wide(stack), elementwise) if self._by_order else decode(stack, elementwise, self.reads)
+
+    def _checked(self, stack: Tensor, targets: Tensor) -> Tensor:
+        classes = stack.shape[-1] if stack.ndim - 1 > targets.ndim else None
+        return checked_targets(targets, self._targets, classes, self.name)
+
+    def _prepare(
+        self, stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Canonical scores, targets, and the context as ``(N,)`` tensors."""
         given = {k: v for k, v in context.items() if v is not None}
         for name in given:
             if name not in _CONTEXT:
                 raise MetricgradError(f"unknown context {name!r}; expected one of {', '.join(_CONTEXT)}")
         mask = given.pop("mask", None)
-        for name, value in list(given.items()):
+        for name in given:
             if name not in self.context:
+                takes = ", ".join(sorted(self.context | {"mask"}))
+                raise MetricgradError(f"metric {self.name!r} takes no {name!r}, only {takes}; leave it out")
+        lead = targets.shape if isinstance(targets, Tensor) else torch.Size()
+        entries = mask is not None and mask.ndim > 1 and stack.shape[1:] == lead == mask.shape
+        stack, targets = canonical_stack(stack, targets, mask)
+        if mask is not None and entries and mask.shape[1] > 1:
+            if "groups" in self.context:
+                rows = torch.arange(len(mask), device=targets.device)[:, None].expand(lead[:2])
+                given.setdefault("groups", rows.reshape(lead[:2] + (1,) * (len(lead) - 2)).expand(lead)[mask])
+            elif self._keeps_apart:
                 raise MetricgradError(
-                    f"metric {self.name!r} takes no {name!r}; leave it out, or bring a metric whose signature names it"
+                    f"metric {self.name!r} looks at rows or columns of {tuple(lead)} targets, which a mask over single "
+                    "entries takes apart; mask whole rows, or pass scores[mask] and targets[mask] to pool the entries"
                 )
-            if mask is not None and value.shape[: mask.ndim] == mask.shape:
-                given[name] = value[mask]
-        return given
+        for name in given.keys() - {"head_sizes"}:
+            given[name] = aligned(name, given[name], lead, mask, len(targets))
+        return stack, targets, given
+
+    @property
+    def _keeps_apart(self) -> bool:
+        known = self.structure
+        if known is None:
+            return False
+        within = known.params.get("two_d", known.params.get("within", "all"))
+        return known.exchangeable in ("column", "row") or within in ("column", "row")
+
+    def _each(self, read: Tensor, targets: Tensor, kwargs: Mapping[str, Tensor]) -> list[float]:
+        """One call for each of the T sets."""
+        as_input = _to_numpy if self._inputs == "numpy" else lambda x: x
+        other, named = as_input(targets), {k: as_input(v) for k, v in kwargs.items()}
+        values = []
+        for row in as_input(read):
+            pair = (row, other) if self._order == "scores_first" else (other, row)
+            try:
+                values.append(_one_number(self._fn(*pair, **self.fixed, **named), self.name))
+            except MetricgradError:
+                raise
+            except Exception as error:
+                raise MetricgradError(
+                    f"metric {self.name!r} raised {type(error).__name__}: {error}. It was called with "
+                    f"{self.reads} of shape {tuple(row.shape)} and targets of shape {tuple(targets.shape)}, "
+                    f"order={self._order!r}, inputs={self._inputs!r}; if it expects something else, say so in "
+                    "as_metric(...)"
+                ) from error
+        return values
 
 
 def as_metric(
@@ -246,7 +305,9 @@ def as_metric(
     Args:
         metric: a built-in name (``"f1"``, ``"recall_at_k:k=5"``), ``"pkg.mod:fn"``, or a callable.
         higher_is_better: the direction; known for built-in, torchmetrics and scikit-learn metrics, required otherwise.
-        reads: what the callable sees of the raw scores: ``"scores"``, ``"probabilities"`` or ``"labels"``.
+        reads: what the callable sees of the raw scores: ``"scores"``, ``"probabilities"`` or ``"labels"``. For a
+            known torchmetrics or scikit-learn metric, another ``reads`` than the known one hands the callable exactly
+            that, and drops what else is known of it.
         inputs: ``"torch"`` (default) or ``"numpy"``.
         order: ``"scores_first"`` (default) or ``"targets_first"``.
         name: a name for tables; by default the callable's own.
@@ -261,48 +322,43 @@ def as_metric(
         >>> float(metric(torch.tensor([[2.0, 0.0], [1.0, 3.0]]), torch.tensor([0, 0])))
         0.5
     """
-    if isinstance(metric, Metric):
-        return metric
-    if isinstance(metric, str):
-        from metricgrad.metrics.registry import built_in, is_built_in
+    from metricgrad.metrics.adapters import describe
+    from metricgrad.metrics.lookup import find_callable, unwrap
+    from metricgrad.metrics.registry import built_in, is_built_in
 
-        head, _, tail = metric.partition(":")
-        if is_built_in(head):
-            return built_in(metric, fixed)
-        if not tail or "=" in tail:
-            return built_in(metric, fixed)  # raises, naming what is close
-        fn = _import(metric, head, tail)
-        return as_metric(
-            fn, higher_is_better=higher_is_better, reads=reads, inputs=inputs, order=order, name=name or tail, **fixed
-        )
-    positional: dict[str, Any] = {}
-    while isinstance(metric, functools.partial):
-        if metric.args:
-            raise MetricgradError("a partial with positional arguments hides the scores; pass keyword arguments only")
-        positional = {**metric.keywords, **positional}
-        metric = metric.func
-    fixed = {**positional, **fixed}
+    said = {"higher_is_better": higher_is_better, "reads": reads, "inputs": inputs, "order": order, "name": name}
+    said = {k: v for k, v in said.items() if v is not None}
+    _check_said(said)
+    if isinstance(metric, str) and (is_built_in(metric.partition(":")[0]) or ":" not in metric):
+        metric, fixed = built_in(metric, fixed), {}
+    if isinstance(metric, Metric):
+        return _adjusted(metric, said, fixed)
+    if isinstance(metric, str):
+        said.setdefault("name", metric.partition(":")[2])
+        metric, params = find_callable(metric)
+        fixed = {**params, **fixed}
     if not callable(metric):
         raise MetricgradError(f"metric must be a name or a callable, got {type(metric).__name__}")
-    from metricgrad.metrics.adapters import describe
-
+    metric, fixed = unwrap(metric, fixed)
     known = describe(metric, fixed)
-    said = {"higher_is_better": higher_is_better, "reads": reads, "inputs": inputs, "order": order, "name": name}
-    options = {**known, **{k: v for k, v in said.items() if v is not None}}
+    if "reads" in said and said["reads"] != known.get("reads"):
+        known = {k: v for k, v in known.items() if k in ("higher_is_better", "inputs", "order", "name")}
+    options = {**known, **said}
     if options.get("higher_is_better") is None:
         raise MetricgradError(
             f"higher_is_better is not known for {getattr(metric, '__name__', metric)!r}; "
             "pass as_metric(fn, higher_is_better=True) or False: a direction is asked for, never guessed"
         )
     fn = options.pop("fn", metric)
+    fixed = options.pop("fixed", fixed)
     options.setdefault("name", getattr(metric, "__name__", type(metric).__name__))
-    options.setdefault("context", _context_of(fn) - fixed.keys())
-    if any(key in options and options[key] != known.get(key) for key in ("reads",)) and "structure" in options:
-        options.pop("structure")
-    return Metric(fn, fixed=options.pop("fixed", fixed), **options)
+    options.setdefault("context", context_of(metric))
+    options["context"] = options["context"] - fixed.keys()
+    return Metric(fn, fixed=fixed, **options)
 
 
-def _context_of(fn: Callable[..., Any]) -> frozenset[str]:
+def context_of(fn: Callable[..., Any]) -> frozenset[str]:
+    """The context that a callable's signature names."""
     try:
         names = inspect.signature(fn).parameters
     except (TypeError, ValueError):
@@ -310,10 +366,42 @@ def _context_of(fn: Callable[..., Any]) -> frozenset[str]:
     return frozenset(name for name in _CONTEXT if name in names and name != "mask")
 
 
-def _import(spec: str, module: str, attribute: str) -> Callable[..., Any]:
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+_CHOICES = {
+    "reads": ("scores", "probabilities", "labels"),
+    "inputs": ("torch", "numpy"),
+    "order": ("scores_first", "targets_first"),
+}
+
+
+def _check_said(said: Mapping[str, Any]) -> None:
+    for key, choices in _CHOICES.items():
+        if key in said and said[key] not in choices:
+            raise MetricgradError(f"{key}={said[key]!r}; expected one of {', '.join(map(repr, choices))}")
+
+
+def _adjusted(metric: Metric, said: Mapping[str, Any], fixed: Mapping[str, Any]) -> Metric:
+    """A finished metric under another name or with the direction turned round; nothing else can change any more."""
+    refused = [key for key in said if key not in ("name", "higher_is_better") and said[key] != vars(metric).get(key)]
+    if refused or fixed:
         raise MetricgradError(
-            f"metric {spec!r}: {error}. Write it as package.module:function, importable from where you stand"
-        ) from error
+            f"metric {metric.name!r} is finished: {', '.join([*refused, *fixed])} cannot be set; "
+            "pass them where it is made from a name or a callable"
+        )
+    changes = {k: v for k, v in said.items() if v != vars(metric).get(k)}
+    if "higher_is_better" in changes:
+        changes["spec"] = None
+    return metric._copy(**changes) if changes else metric
+
+
+def _to_numpy(x: Tensor) -> Any:
+    return x.detach().cpu().numpy()
+
+
+def _one_number(value: Any, name: str) -> float:
+    size = value.numel() if isinstance(value, Tensor) else getattr(value, "size", None)
+    if isinstance(value, dict | list | tuple) or (isinstance(size, int) and size != 1):
+        raise MetricgradError(
+            f"metric {name!r} returned {type(value).__name__} of {size or len(value)} values; a metric is one number: "
+            "choose an average, or wrap it in a function that picks the number"
+        )
+    return float(value.reshape(()) if hasattr(value, "reshape") else value)

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, Reads, Structure
+from metricgrad.metrics.decoding import TargetKind
 
-_FAMILIES = ("confusion", "ranking", "retrieval", "regression")
+_FAMILIES = ("confusion", "ranking", "retrieval", "top_k", "correlation", "regression")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class BuiltIn:
     higher_is_better: bool
     structure: Structure | Callable[..., Structure]
     context: frozenset[str]
+    by_order: bool
+    targets: TargetKind
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -50,11 +53,23 @@ def register(
     structure: Structure | Callable[..., Structure],
     higher_is_better: bool = True,
     context: tuple[str, ...] = (),
+    by_order: bool = False,
+    targets: TargetKind = "labels",
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    """Register a batched metric under a name; ``structure`` may be a function of the metric's parameters."""
+    """Register a batched metric under a name.
+
+    Args:
+        name: what people write.
+        reads: what the function sees of the scores.
+        structure: what is known of it, or a function of its parameters that says so.
+        higher_is_better: the direction.
+        context: the context it takes by keyword, besides ``mask``.
+        by_order: whether only the order of the probabilities matters; it then sees their log-odds.
+        targets: what targets can mean: whole ``"labels"``, ``"gains"``, the ``"unit"`` interval or any ``"real"``.
+    """
 
     def add(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        _TABLE[name] = BuiltIn(fn, reads, higher_is_better, structure, frozenset(context))
+        _TABLE[name] = BuiltIn(fn, reads, higher_is_better, structure, frozenset(context), by_order, targets)
         return fn
 
     return add
@@ -88,7 +103,7 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
     name, params = parse_spec(spec)
     if name not in table():
         close = difflib.get_close_matches(name, list_metrics(), n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "`metricgrad metrics` lists the built-in ones"
+        hint = f"did you mean {' or '.join(close)}?" if close else "`metricgrad metrics` lists the built-in ones."
         raise MetricgradError(f"unknown metric {name!r}: {hint} A function of your own is written pkg.mod:fn")
     entry = table()[name]
     params.update(fixed)
@@ -108,6 +123,8 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
         context=entry.context,
         fixed=params,
         spec=label,
+        by_order=entry.by_order,
+        targets=entry.targets,
     )
 
 

@@ -1,0 +1,196 @@
+"""From one batch of raw scores to what a metric reads: shapes, masks, context and the explicit decoder.
+
+Everything is decided by shapes and by what the metric says it reads, never by looking at the values of the scores.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+
+Reads = Literal["scores", "probabilities", "labels"]
+TargetKind = Literal["labels", "gains", "unit", "real"]
+
+
+def canonical(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Bring one batch to the shapes in the table of :mod:`metricgrad.metric`, and keep only what the mask keeps.
+
+    Args:
+        scores: ``(N,)``, ``(N, 1)``, ``(N, C)`` or ``(B, T, C)`` logits.
+        targets: ``(N,)``, ``(N, C)`` or ``(B, T)``.
+        mask: boolean, shaped like the leading axes of ``targets``; False entries are left out.
+
+    Returns:
+        ``(N,)`` or ``(N, C)`` scores in float32 or float64, and ``(N,)`` or ``(N, C)`` targets.
+
+    Raises:
+        MetricgradError: where the shapes fit none of these.
+    """
+    _check_tensor("scores", scores)
+    stack, targets = canonical_stack(scores[None] if scores.ndim else scores, targets, mask)
+    return stack[0], targets
+
+
+def canonical_stack(stack: Tensor, targets: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """:func:`canonical` for ``(T, ...)`` score sets of the same targets."""
+    _check_tensor("scores", stack)
+    _check_tensor("targets", targets)
+    item = tuple(stack.shape[1:])
+    if targets.ndim == 0 or stack.ndim <= 1:
+        raise MetricgradError(
+            f"scores of shape {item} and targets of shape {tuple(targets.shape)} have no batch axis; "
+            "pass at least one row, for example scores[None] and targets[None]"
+        )
+    if not stack.is_floating_point():
+        raise MetricgradError(f"scores have dtype {stack.dtype}; raw scores are logits: pass floats, as scores.float()")
+    if stack.device != targets.device:
+        raise MetricgradError(
+            f"scores are on {stack.device} and targets on {targets.device}; move one: targets.to(scores.device)"
+        )
+    if stack.dtype not in (torch.float32, torch.float64):
+        stack = stack.float()
+    if len(item) == targets.ndim + 1 and item[-1] == 1:
+        stack, item = stack.squeeze(-1), item[:-1]
+    if item != tuple(targets.shape) and item[:-1] != tuple(targets.shape):
+        raise MetricgradError(_shape_message(item, tuple(targets.shape)))
+    if mask is not None:
+        _check_mask(mask, targets)
+        stack = stack.reshape(len(stack), mask.numel(), *stack.shape[1 + mask.ndim :])[:, mask.reshape(-1)]
+        targets = targets[mask]
+    if stack.ndim == targets.ndim + 2 and targets.ndim > 1:
+        stack, targets = stack.reshape(len(stack), targets.numel(), stack.shape[-1]), targets.reshape(-1)
+    elif stack.ndim == targets.ndim + 1 and targets.ndim > 2:
+        stack, targets = stack.flatten(1, -2), targets.flatten(0, -2)
+    if tuple(stack.shape[1:]) == tuple(targets.shape) and targets.ndim == 2 and targets.shape[1] == 1:
+        stack, targets = stack.squeeze(-1), targets.squeeze(-1)
+    return stack, targets.detach()
+
+
+def aligned(name: str, value: Tensor, lead: torch.Size, mask: Tensor | None, rows: int) -> Tensor:
+    """Bring one context tensor, shaped like the leading axes of the targets, to ``(rows,)`` as the targets were."""
+    _check_tensor(name, value)
+    if mask is not None and value.shape[: mask.ndim] == mask.shape:
+        value = value[mask]
+    if value.ndim > 1 and value.shape == lead[: value.ndim]:
+        value = value.reshape(-1)
+    if value.shape != (rows,):
+        raise MetricgradError(
+            f"{name} has shape {tuple(value.shape)} where the batch has {rows} rows; expected one value for each row, "
+            f"of shape ({rows},) or like the leading axes of the targets"
+        )
+    return value
+
+
+def decode(scores: Tensor, elementwise: bool, reads: Reads) -> Tensor:
+    """Turn logits into what a metric reads; ``elementwise`` says whether scores and targets share their shape."""
+    if reads == "scores":
+        return scores
+    if reads == "probabilities":
+        return scores.sigmoid() if elementwise else scores.softmax(-1)
+    return (scores > 0).long() if elementwise else scores.argmax(-1)
+
+
+def log_odds(scores: Tensor, elementwise: bool) -> Tensor:
+    """The logit of each probability: the same order as the probabilities, without the ties of a saturated float.
+
+    A float32 sigmoid is 1 from 17 up, and a softmax as soon as one class leads by 17: items that a ranking metric
+    tells apart would become ties. The logit of ``softmax(s)_c`` is ``s_c - log sum_{j != c} exp s_j``.
+
+    Args:
+        scores: ``(..., C)``, or any shape where ``elementwise``.
+        elementwise: whether scores and targets share their shape; the logit of a sigmoid is the score itself.
+    """
+    if elementwise or scores.shape[-1] < 2:
+        return scores
+    top = scores.argmax(-1, keepdim=True)
+    rest = scores.scatter(-1, top, -torch.inf).logsumexp(-1, keepdim=True)
+    behind = scores - scores.logsumexp(-1, keepdim=True)
+    # below the top, a probability is at most one half, so log1p is far from its pole
+    odds = behind - torch.log1p(-behind.exp().clamp(max=0.5))
+    return odds.scatter(-1, top, scores.gather(-1, top) - rest)
+
+
+def checked_targets(targets: Tensor, kind: TargetKind, classes: int | None, metric: str) -> Tensor:
+    """Refuse targets a metric cannot mean, and bring labels to int64.
+
+    Args:
+        targets: ``(N,)`` or ``(N, C)``, of any dtype.
+        kind: ``"labels"``, ``"gains"`` (0 and up), ``"unit"`` (0 to 1) or ``"real"``.
+        classes: the number of score columns for class indices; None where scores and targets share their shape.
+        metric: its name, for the message.
+
+    Raises:
+        MetricgradError: naming the remedy.
+    """
+    if not targets.numel() or kind == "real":
+        return targets
+    low, high = (
+        float(x) for x in torch.aminmax(targets.detach().float() if targets.is_floating_point() else targets.long())
+    )
+    if classes is not None:
+        labels = _integral(targets, metric)
+        if low < 0 or high >= classes:
+            raise MetricgradError(
+                f"metric {metric!r}: targets run from {low:g} to {high:g}, but the scores have {classes} columns, so "
+                f"classes 0 to {classes - 1}; leave ignored rows out with mask=(targets >= 0), number classes from 0"
+            )
+        return labels
+    if kind == "labels":
+        labels = _integral(targets, metric)
+        if low < 0 or high > 1:
+            raise MetricgradError(
+                f"metric {metric!r}: targets run from {low:g} to {high:g}, but scores of their shape are one logit for "
+                "each yes or no; pass 0 and 1, as (targets > 0), or (N, C) scores for class indices"
+            )
+        return labels
+    if not low >= 0 or (kind == "unit" and not high <= 1):
+        span = "0 to 1" if kind == "unit" else "0 upwards"
+        raise MetricgradError(f"metric {metric!r}: targets run from {low:g} to {high:g}; expected {span}")
+    return targets
+
+
+def wide(x: Tensor) -> Tensor:
+    """The tensor in float64, or as it is where the device has none."""
+    return x if x.device.type == "mps" else x.double()
+
+
+def _integral(targets: Tensor, metric: str) -> Tensor:
+    labels = targets.long()
+    if targets.is_floating_point() and not bool((labels == targets).all()):
+        raise MetricgradError(
+            f"metric {metric!r} needs whole labels, got {targets.dtype} targets with fractions or NaN; "
+            "round soft labels first, as (targets > 0.5)"
+        )
+    return labels
+
+
+def _check_tensor(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise MetricgradError(f"{name} is a {type(value).__name__}; pass a tensor: torch.as_tensor({name})")
+
+
+def _check_mask(mask: Tensor, targets: Tensor) -> None:
+    _check_tensor("mask", mask)
+    if mask.dtype != torch.bool or not mask.ndim or tuple(mask.shape) != tuple(targets.shape[: mask.ndim]):
+        raise MetricgradError(
+            f"mask has dtype {mask.dtype} and shape {tuple(mask.shape)}; expected a boolean tensor shaped like the "
+            f"leading axes of targets {tuple(targets.shape)}"
+        )
+
+
+def _shape_message(item: tuple[int, ...], targets: tuple[int, ...]) -> str:
+    message = (
+        f"scores have shape {item} and targets {targets}; expected equal shapes (binary, multilabel, regression) or "
+        "scores with one more, last axis for the classes"
+    )
+    if len(item) == len(targets) + 1 and item[:1] + item[2:] == targets:
+        return f"{message}: move the class axis last, as scores.movedim(1, -1)"
+    if targets[-1:] == (1,) and targets[:-1] in (item, item[:-1]):
+        return f"{message}: drop the last axis of the targets, as targets.squeeze(-1)"
+    if len(item) == 2 and len(targets) == 1 and item[1] == targets[0]:
+        return f"{message}: one row of scores wants targets[None] or scores[0]"
+    return message

@@ -1,0 +1,60 @@
+"""From what a person wrote to the callable it names: ``pkg.mod:fn`` strings and partials."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from metricgrad.errors import MetricgradError
+
+
+def find_callable(spec: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The callable of ``"pkg.mod:fn"`` or ``"pkg.mod:fn:key=value,..."``, and its parameters.
+
+    The module may lie in the directory one stands in, as with ``python -m``.
+
+    Raises:
+        MetricgradError: where it cannot be imported; any failure of the import is reported, since a torchvision that
+            does not match torch makes ``import torchmetrics`` raise a RuntimeError.
+    """
+    from metricgrad.metrics.registry import parse_spec
+
+    module, _, rest = spec.partition(":")
+    attribute, params = parse_spec(rest)
+    try:
+        found: Any = _import(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        hint = "Write it as package.module:function, importable from where you stand"
+        if module.partition(".")[0] == "torchmetrics":
+            hint = "Install torchmetrics; if it is there, a torchvision that does not match torch breaks its import"
+        raise MetricgradError(f"metric {spec!r}: {type(error).__name__}: {error}. {hint}") from error
+    return found, params
+
+
+def unwrap(metric: Callable[..., Any], fixed: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Take partials apart: the function itself, and its keyword arguments with the outermost winning."""
+    while isinstance(metric, functools.partial):
+        if metric.args:
+            raise MetricgradError("a partial with positional arguments hides the scores; pass keyword arguments only")
+        fixed = {**metric.keywords, **fixed}
+        metric = metric.func
+    return metric, fixed
+
+
+def _import(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0] or os.getcwd() in sys.path:
+            raise
+    sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(module)
+    finally:
+        sys.path.remove(os.getcwd())

@@ -120,7 +120,7 @@ class Metric:
             spec: the string that builds the metric again.
             by_order: only the order of the probabilities matters, so ``fn`` gets their log-odds in float64, which do
                 not saturate into ties.
-            targets: what a batched ``fn`` can mean as targets; anything else is refused before the call.
+            targets: what a batched ``fn`` or ``twin`` can mean as targets; anything else is refused before the call.
             twin: a batched torch function of the raw scores with the same value, for :meth:`differentiable` of a
                 NumPy metric.
         """
@@ -210,7 +210,7 @@ class Metric:
             return stack.sum() * torch.nan
         elementwise = stack.shape[1:] == targets.shape
         if self._twin is not None:
-            return self._twin(stack, targets, **kwargs)[0].to(stack.dtype)
+            return self._twin(stack, self._checked(stack, targets), **kwargs)[0].to(stack.dtype)
         if self.batched:
             targets = self._checked(stack, targets)
             return self._fn(self._read(stack, elementwise), targets, **self.fixed, **kwargs)[0].to(stack.dtype)
@@ -340,10 +340,8 @@ def as_metric(
     if not callable(metric):
         raise MetricgradError(f"metric must be a name or a callable, got {type(metric).__name__}")
     metric, fixed = unwrap(metric, fixed)
-    known = describe(metric, fixed)
-    if "reads" in said and said["reads"] != known.get("reads"):
-        known = {k: v for k, v in known.items() if k in ("higher_is_better", "inputs", "order", "name")}
-    options = {**known, **said}
+    options = {**describe(metric, fixed, reads), **said}
+    options.pop("raw", None)
     if options.get("higher_is_better") is None:
         raise MetricgradError(
             f"higher_is_better is not known for {getattr(metric, '__name__', metric)!r}; "

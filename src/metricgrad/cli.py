@@ -116,7 +116,7 @@ def main() -> None:
         message = getattr(error, "format_message", None)  # Typer's own usage errors, whichever click it carries
         if message is None:
             raise
-        _fail(f"{message()} See `metricgrad --help`.")
+        _fail(f"{message().rstrip('.')}; see `metricgrad --help`")
 
 
 def _fail(message: str) -> NoReturn:

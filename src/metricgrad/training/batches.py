@@ -48,6 +48,8 @@ def loader(data: Data, batch_size: int, *, shuffle: bool, name: str) -> Iterable
         return DataLoader(whole, batch_size=None, sampler=BatchSampler(order, batch_size, drop_last=False))
     if isinstance(data, DataLoader):
         return data
+    if isinstance(data, (list, tuple)):
+        return DataLoader(data, batch_size=None)  # type: ignore[arg-type]  # a sequence serves as a Dataset
     if isinstance(data, Dataset):
         return DataLoader(data, batch_size=batch_size, shuffle=shuffle)
     if isinstance(data, Iterable) and not isinstance(data, Iterator):

@@ -20,7 +20,7 @@ from metricgrad.training import files
 from metricgrad.training.batches import Data, epochs_of, loader, reseed
 from metricgrad.training.engine import DivergedError, Engine, Forward, Optimizer
 from metricgrad.training.progress import Bar
-from metricgrad.training.quiet import quiet
+from metricgrad.training.quiet import interruptible, quiet
 from metricgrad.training.result import FitResult, load_finished
 
 EVAL_BATCH = 1024
@@ -137,13 +137,12 @@ def fit(
         trainer = _trainer(folder, epochs, callbacks, saved)
         checkpoint = str(folder / "last.ckpt") if folder and saved else None
         try:
-            trainer.fit(engine, every_epoch, judged_on, ckpt_path=checkpoint, weights_only=True)
+            with interruptible():
+                trainer.fit(engine, every_epoch, judged_on, ckpt_path=checkpoint, weights_only=True)
         finally:
             engine.detach_loss()
             if bar:
                 bar.close()
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     if engine.best is None:
         raise DivergedError(
             f"metric {judged_by.name!r} was NaN on valid in every epoch; it needs a validation part on which it is "

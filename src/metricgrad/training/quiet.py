@@ -1,9 +1,11 @@
-"""Keep Lightning's notices about its own internals off the person's screen."""
+"""Keep Lightning from talking about its own internals, and from ending the person's process."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -32,3 +34,18 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C be a KeyboardInterrupt: Lightning would exit the process and ignore every later Ctrl-C."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if main else None
+    try:
+        yield
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        if main:
+            signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None

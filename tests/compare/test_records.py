@@ -1,0 +1,68 @@
+"""The results file under torn lines, two processes and other studies."""
+
+import json
+
+import pytest
+
+import metricgrad as mg
+from metricgrad.compare.records import Records, locked
+
+CONFIG = {"task": "digits", "trials": 3, "spaces": {"ce": {"lr": 1}}}
+
+
+def trial(number, loss="ce"):
+    return {"loss": loss, "role": "candidate", "trial": number, "valid": 0.5, "seconds": 0.1, "params": {"lr": 0.1}}
+
+
+def test_records_come_back_in_order(tmp_path):
+    records = Records(tmp_path, CONFIG)
+    for number in (1, 0):
+        records.add(trial(number))
+    seed = {"loss": "ce", "role": "candidate", "seed": 0, "valid": 0.1, "test": 0.2, "seconds": 1.0, "params": {}}
+    records.add(seed)
+    again = Records(tmp_path, CONFIG)
+    assert [r["trial"] for r in again.trials("ce")] == [0, 1]
+    assert again.run("ce", 0) == seed
+    assert again.run("ce", 1) is None
+    assert again.trials("other") == []
+
+
+@pytest.mark.parametrize("cut", [1, 5, 40])
+def test_a_torn_last_line_is_taken_off_and_the_next_line_is_whole(tmp_path, cut):
+    records = Records(tmp_path, CONFIG)
+    records.add(trial(0))
+    records.add(trial(1))
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(path.read_bytes()[:-cut])
+    mended = Records(tmp_path, CONFIG)
+    assert [r["trial"] for r in mended.trials("ce")] == [0]
+    mended.add(trial(1))
+    assert [json.loads(line)["trial"] for line in path.read_text().splitlines()] == [0, 1]
+
+
+def test_garbage_in_the_middle_is_named_by_its_line(tmp_path):
+    (tmp_path / "results.jsonl").write_text('{"loss": "ce"}\nnonsense\n{"loss": "ce"}\n')
+    with pytest.raises(mg.MetricgradError, match=r"config\.json"):
+        Records(tmp_path, CONFIG)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    with pytest.raises(mg.MetricgradError, match="line 2"):
+        Records(tmp_path, CONFIG)
+
+
+def test_another_study_is_refused_and_a_further_loss_is_welcome(tmp_path):
+    Records(tmp_path, CONFIG)
+    with pytest.raises(mg.MetricgradError, match="trials was 3 and is now 4"):
+        Records(tmp_path, {**CONFIG, "trials": 4})
+    with pytest.raises(mg.MetricgradError, match="spaces was"):
+        Records(tmp_path, {**CONFIG, "spaces": {"ce": {"lr": 2}}})
+    Records(tmp_path, {**CONFIG, "spaces": {"new": {"lr": 5}}})
+    with pytest.raises(mg.MetricgradError, match="spaces was"):
+        Records(tmp_path, {**CONFIG, "spaces": {"new": {"lr": 6}}})
+    Records(tmp_path, CONFIG)
+
+
+def test_one_process_at_a_time(tmp_path):
+    with locked(tmp_path), pytest.raises(mg.MetricgradError, match="in use by another process"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass

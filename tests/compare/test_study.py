@@ -1,0 +1,168 @@
+"""The whole job: killed and resumed, with a person's own task and losses, lower is better."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import metricgrad as mg
+from metricgrad.compare.study import compare
+from metricgrad.losses.catalogue import Range
+from metricgrad.tasks.split import split
+from metricgrad.tasks.task import Task
+
+
+def data(seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(150, 4, generator=generator)
+    return split(x, (x[:, :3] + torch.randn(150, 3, generator=generator)).argmax(1), seed)
+
+
+def tiny(**more):
+    settings = {"model": lambda: nn.Linear(4, 3), "load": data, "metric": "accuracy", "epochs": 3, "batch_size": 30}
+    return Task("tiny", **(settings | more))
+
+
+class Own(nn.CrossEntropyLoss):
+    pass
+
+
+def records(path):
+    found = [json.loads(line) for line in (path / "results.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in found]
+
+
+def run(out, *, trials=2, seeds=2, losses=("cross_entropy", Own), task=None, **more):
+    return compare(task or tiny(), losses=losses, trials=trials, seeds=seeds, out=out, progress=False, **more)
+
+
+def test_lines_table_and_files(tmp_path):
+    table = run(tmp_path, seeds=6)
+    lines = records(tmp_path)
+    assert len(lines) == 3 * (2 + 6)  # the blind control joins
+    finals = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines() if '"seed"' in line]
+    assert finals == table.runs
+    assert all(list(r) == ["loss", "role", "seed", "valid", "test", "seconds", "params"] for r in finals)
+    assert [(row["loss"], row["role"]) for row in table.summary] == [
+        ("cross_entropy", "candidate"),
+        ("Own", "candidate"),
+        ("margin", "control"),
+    ]
+    assert table["cross_entropy"]["verdict"] == "baseline"
+    assert table["Own"]["difference"] == 0.0  # the same loss, the same draws
+    assert table["Own"]["verdict"] == "no difference shown"
+    assert "baseline" in str(table)
+    assert len(table.to_frame()) == 18
+    assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_rerun_trains_nothing_and_more_seeds_extend_it(tmp_path):
+    first = run(tmp_path)
+    before = (tmp_path / "results.jsonl").read_bytes()
+    assert run(tmp_path).to_dict() == first.to_dict()
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+    longer = run(tmp_path, seeds=3)
+    assert (tmp_path / "results.jsonl").read_bytes().startswith(before)
+    assert len(longer.runs) == 9
+    with pytest.raises(mg.MetricgradError, match="trials was 2 and is now 3"):
+        run(tmp_path, trials=3)
+
+
+@pytest.mark.parametrize("lines", [1, 5, 9])
+def test_cut_short_anywhere_it_ends_as_if_undisturbed(tmp_path, lines):
+    run(tmp_path / "whole", trials=3)
+    run(tmp_path / "cut", trials=3)
+    path = tmp_path / "cut" / "results.jsonl"
+    kept = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(kept[:lines]) + kept[lines][:17])
+    run(tmp_path / "cut", trials=3)
+    assert records(tmp_path / "cut") == records(tmp_path / "whole")
+
+
+def test_killed_in_the_middle_it_goes_on_to_the_same_results(tmp_path):
+    run(tmp_path / "whole", trials=3, seeds=8)
+    here, cut = Path(__file__), tmp_path / "cut"
+    program = (
+        f"import sys; sys.path.insert(0, {str(here.parent)!r}); from pathlib import Path; import {here.stem} as t; "
+    )
+    program += f"t.run(Path({str(cut)!r}), trials=3, seeds=8)"
+    process = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    results = cut / "results.jsonl"
+    while not (results.exists() and results.read_bytes().count(b"\n") >= 4):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert results.read_bytes().count(b"\n") < len(records(tmp_path / "whole"))
+    run(cut, trials=3, seeds=8)
+    assert records(cut) == records(tmp_path / "whole")
+
+
+def test_lower_is_better_is_tuned_downwards(tmp_path):
+    error = mg.as_metric(
+        lambda labels, y: float((labels != y).float().mean()), higher_is_better=False, reads="labels", name="error"
+    )
+    table = run(tmp_path, metric=error, trials=3)
+    trials = [r for r in records(tmp_path) if r["loss"] == "Own" and "trial" in r]
+    best = min(trials, key=lambda r: r["valid"])
+    assert all(r["params"] == best["params"] for r in table.runs if r["loss"] == "Own")
+
+
+def test_fixed_parts_say_what_the_interval_covers(tmp_path):
+    train, valid, test = data(0)
+    task = tiny(load=None, train=train, valid=valid, test=test)
+    assert "the test part is the same for every seed" in run(tmp_path, task=task).notes[-1]
+
+
+class Explodes(nn.Module):
+    def forward(self, scores, targets):
+        return scores.sum() / 0
+
+
+def test_a_loss_that_always_diverges_is_named(tmp_path):
+    with pytest.raises(mg.MetricgradError, match="'Explodes' diverged in all 2 trials"):
+        run(tmp_path, losses=["cross_entropy", Explodes])
+
+
+def test_a_trial_that_diverges_does_not_end_the_study(tmp_path):
+    calls = []
+
+    def fragile():
+        calls.append(1)
+        return Explodes() if len(calls) == 1 else nn.CrossEntropyLoss()
+
+    run(tmp_path, losses=["cross_entropy", fragile])
+    assert [r["valid"] is None for r in records(tmp_path) if r["loss"] == "fragile"] == [True, False, False, False]
+
+
+def test_standard_loss_joins_and_wrong_metric_is_a_control(tmp_path):
+    table = run(tmp_path, losses=[Own, "margin"], trials=1, seeds=1)
+    assert [row["loss"] for row in table.summary] == ["cross_entropy", "Own", "margin"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"losses": []}, "losses is empty"),
+        ({"losses": ["mse"]}, "serves regression problems"),
+        ({"losses": [Own, Own]}, "Own more than once"),
+        ({"losses": ["uniloss:sofness=1"]}, "takes"),
+        ({"losses": [3]}, "not int"),
+        ({"seeds": 0}, "at least 1"),
+    ],
+)
+def test_bad_arguments_say_what_to_do(tmp_path, change, words):
+    with pytest.raises(mg.MetricgradError, match=words):
+        run(tmp_path, **change)
+
+
+def test_learning_rates_are_the_task_s(tmp_path):
+    run(tmp_path, task=tiny(lr=Range(0.2, 0.3, default=0.25)), controls=False)
+    assert all(0.2 <= r["params"]["lr"] <= 0.3 for r in records(tmp_path))

@@ -1,0 +1,98 @@
+"""Verdicts in words."""
+
+import pytest
+
+from metricgrad.compare.candidates import Candidate
+from metricgrad.compare.statistics import holm
+from metricgrad.compare.summary import summarise
+
+NOISE = [0.0, 0.004, -0.003, 0.002, -0.004, 0.001, 0.003, -0.002]
+
+
+def row(name, role="candidate", standard=False):
+    return Candidate(name, role, standard, {}, lambda params, seed: None)
+
+
+def runs(name, level, *, seeds=8, valid=None, phase=1):
+    noise = [phase * x for x in NOISE[:seeds]]
+    shared = [0.01 * i for i in range(seeds)]
+    return [
+        {"loss": name, "seed": i, "valid": valid or level, "test": level + s + e, "seconds": 1.0}
+        for i, (s, e) in enumerate(zip(shared, noise, strict=True))
+    ]
+
+
+def verdicts(rows, *records, higher=True, ratio=0.0):
+    table, notes = summarise(rows, [r for group in records for r in group], higher_is_better=higher, ratio=ratio)
+    return {line["loss"]: line for line in table}, notes
+
+
+BASE, NEW, BLIND = row("ce", standard=True), row("new"), row("margin", role="control")
+
+
+def test_better_worse_and_neither():
+    table, _ = verdicts([BASE, NEW], runs("ce", 0.8), runs("new", 0.9, phase=-1))
+    assert table["ce"]["verdict"] == "baseline"
+    assert table["ce"]["p"] is None
+    assert table["new"]["verdict"] == "better"
+    assert table["new"]["difference"] == pytest.approx(0.1, abs=1e-3)
+    assert table["new"]["difference_low"] > 0
+    assert verdicts([BASE, NEW], runs("ce", 0.9), runs("new", 0.8, phase=-1))[0]["new"]["verdict"] == "worse"
+    neither = verdicts([BASE, NEW], runs("ce", 0.9), runs("new", 0.9, phase=-1))[0]["new"]
+    assert neither["verdict"] == "no difference shown"
+
+
+def test_direction_is_the_metric_s():
+    table, _ = verdicts([BASE, NEW], runs("ce", 0.9), runs("new", 0.8, phase=-1), higher=False)
+    assert table["new"]["verdict"] == "better"
+    assert table["new"]["difference"] < 0
+
+
+def test_too_few_seeds():
+    table, _ = verdicts([BASE, NEW], runs("ce", 0.5, seeds=5), runs("new", 0.9, seeds=5, phase=-1))
+    assert table["new"]["verdict"] == "too few seeds"
+
+
+def test_baseline_is_chosen_by_validation_not_by_test():
+    other = row("focal", standard=True)
+    records = runs("ce", 0.8, valid=0.95), runs("focal", 0.9, valid=0.85, phase=-1)
+    assert verdicts([BASE, other], *records)[0]["ce"]["verdict"] == "baseline"
+    assert verdicts([BASE, other], *records, higher=False)[0]["focal"]["verdict"] == "baseline"
+
+
+def test_a_control_with_the_same_gain_is_named():
+    gain = runs("ce", 0.8), runs("new", 0.9, phase=-1)
+    _, notes = verdicts([BASE, NEW, BLIND], *gain, runs("margin", 0.9, phase=-1))
+    assert len(notes) == 1
+    assert "the control margin shows the same gain" in notes[0]
+    assert verdicts([BASE, NEW, BLIND], *gain, runs("margin", 0.8, phase=-1))[1] == []
+    assert "no control was run" in verdicts([BASE, NEW], *gain)[1][0]
+
+
+def test_several_candidates_are_adjusted_and_controls_are_not():
+    third = row("third")
+    records = (
+        runs("ce", 0.8),
+        runs("new", 0.802, phase=-1),
+        runs("third", 0.801, phase=2),
+        runs("margin", 0.802, phase=-1),
+    )
+    table, _ = verdicts([BASE, NEW, third, BLIND], *records)
+    expected = holm([table[name]["p_unadjusted"] for name in ("new", "third")])
+    assert [table[name]["p"] for name in ("new", "third")] == pytest.approx(expected)
+    assert table["margin"]["p"] == table["margin"]["p_unadjusted"] == table["new"]["p_unadjusted"]
+
+
+def test_a_diverged_seed_is_said_and_not_averaged_away():
+    broken = runs("new", 0.9, phase=-1)
+    broken[3] |= {"test": None, "valid": None}
+    table, _ = verdicts([BASE, NEW], runs("ce", 0.8), broken)
+    assert table["new"]["verdict"] == "diverged in 1 of 8 seeds"
+
+
+def test_overlap_widens_the_interval():
+    records = runs("ce", 0.8), runs("new", 0.8, phase=-1)
+    plain, careful = (verdicts([BASE, NEW], *records, ratio=r)[0]["new"] for r in (0.0, 1 / 3))
+    assert careful["difference_high"] - careful["difference"] == pytest.approx(
+        (plain["difference_high"] - plain["difference"]) * ((1 / 8 + 1 / 3) * 8) ** 0.5
+    )

@@ -1,0 +1,77 @@
+"""The command line: one-line errors, lists, JSON alone on stdout."""
+
+import json
+import sys
+
+import pytest
+
+from metricgrad.cli import main, split_losses
+
+
+def run(capsys, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["metricgrad", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compare", "digit"], "did you mean digits"),
+        (["compare", "digits", "--metric", "macrof1"], "did you mean macro_f1"),
+        (["compare", "digits", "--losses", "unilos"], "did you mean uniloss"),
+        (["compare", "digits", "--losses", "mse"], "serves regression"),
+        (["compare", "digits", "--trials", "0"], "at least 1"),
+        (["compare", "digits", "--trials", "many"], "valid integer"),
+        (["compare", "digits", "--wrong"], "No such option"),
+        (["compare"], "Missing argument"),
+        (["comapre"], "No such command"),
+    ],
+)
+def test_errors_are_one_line_with_exit_code_2(capsys, monkeypatch, tmp_path, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, monkeypatch, *arguments)
+    assert code == 2
+    assert out == ""
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+
+
+def test_lists(capsys, monkeypatch):
+    code, out, _ = run(capsys, monkeypatch, "tasks")
+    assert code == 0
+    assert "fashion-rare" in out
+    assert "…" not in out
+    code, out, _ = run(capsys, monkeypatch, "metrics")
+    assert code == 0
+    assert "macro_f1" in out
+    code, out, _ = run(capsys, monkeypatch, "losses")
+    assert code == 0
+    assert "margin" in out
+
+
+def test_help_without_arguments(capsys, monkeypatch):
+    code, out, _ = run(capsys, monkeypatch)
+    assert code == 0
+    assert "compare" in out
+
+
+def test_json_is_alone_on_stdout(capsys, monkeypatch, tmp_path):
+    arguments = ["compare", "digits", "--losses", "cross_entropy", "--trials", "1", "--seeds", "1"]
+    code, out, err = run(capsys, monkeypatch, *arguments, "--out", str(tmp_path), "--json")
+    assert code == 0
+    answer = json.loads(out)
+    assert answer["metric"] == "macro_f1"
+    assert [row["verdict"] for row in answer["summary"]] == ["baseline"]
+    assert "deprecated" not in err
+    code, out, _ = run(capsys, monkeypatch, *arguments, "--out", str(tmp_path))
+    assert code == 0
+    assert "compare.png" in out
+
+
+def test_split_losses_keeps_parameters_together():
+    assert split_losses("a:x=1,y=2, b") == ["a:x=1,y=2", "b"]
+    assert split_losses("") == []

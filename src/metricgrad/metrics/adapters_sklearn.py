@@ -188,6 +188,7 @@ def _feeder(metric: Callable[..., Any], known: Known, wants_labels: bool) -> Cal
             kwargs["labels"] = np.arange(classes)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UndefinedMetricWarning)
+            warnings.filterwarnings("ignore", message="No positive class found")
             return metric(targets, read, **kwargs)
 
     return fed

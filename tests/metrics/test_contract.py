@@ -1,0 +1,170 @@
+"""What every built-in metric promises, and that what is declared of it is true."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import metricgrad as mg
+from metricgrad.metrics.registry import table
+
+REQUIRED = {
+    *("accuracy", "top_k_accuracy", "f1", "macro_f1", "balanced_accuracy", "mcc", "kappa", "quadratic_kappa", "g_mean"),
+    *("jaccard", "auroc", "average_precision", "precision_at_k", "recall_at_k", "recall_at_precision", "ndcg", "mrr"),
+    "spearman",
+}
+SPECS = [
+    *mg.list_metrics(),
+    "fbeta:beta=2.0,average=macro",
+    "fbeta:average=micro",
+    "fbeta:average=samples",
+    "jaccard:average=macro",
+    "ndcg:k=3",
+    "recall_at_k:k=2",
+    "quadratic_kappa:num_classes=4",
+]
+
+
+def draw(kind: str, seed: int = 0, n: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    scores = torch.randn((n,) if kind == "flat" else (n, 4), generator=g)
+    if kind == "classes":
+        return scores, torch.randint(0, 4, (n,), generator=g)
+    return scores, torch.randint(0, 2, scores.shape, generator=g)
+
+
+CASES = []
+for spec in SPECS:
+    for kind in ("flat", "classes", "columns"):
+        try:
+            mg.as_metric(spec)(*draw(kind))
+        except mg.MetricgradError:
+            continue
+        CASES.append((spec, kind))
+
+
+def test_required_names_are_there_and_every_metric_has_a_use():
+    assert REQUIRED <= set(mg.list_metrics())
+    assert {spec for spec, _ in CASES} == set(SPECS)
+    assert all(entry.summary.endswith((".", "default)")) for entry in table().values())
+
+
+@pytest.mark.parametrize(("spec", "kind"), CASES)
+def test_contract(spec, kind):
+    metric = mg.as_metric(spec)
+    scores, targets = draw(kind)
+    stack = torch.stack([scores, -scores, scores.flip(0)])
+    values = metric.over(stack, targets)
+    assert values.dtype == torch.float32
+    assert values.isfinite().all()
+    for row, value in zip(stack, values, strict=True):
+        assert torch.equal(metric(row, targets), value)
+        assert float(metric(row.double(), targets)) == pytest.approx(float(value), abs=1e-6)
+        assert math.isclose(
+            float(metric(row.bfloat16(), targets)), float(metric(row.bfloat16().double(), targets)), abs_tol=1e-6
+        )
+    for cast in (targets.float(), targets.double(), targets.int(), *([targets.bool()] if kind != "classes" else [])):
+        assert torch.equal(metric.over(stack, cast), values)
+    assert metric(scores[:0], targets[:0]).isnan()
+    assert metric(scores[:1], targets[:1]).shape == ()
+    assert metric.over(stack[:0], targets).shape == (0,)
+    assert metric(scores, torch.zeros_like(targets)).shape == ()
+    broken = stack.clone()
+    broken[1].view(-1)[3] = torch.nan
+    assert torch.equal(metric.over(broken, targets).isnan(), torch.tensor([False, True, False]))
+    order = torch.randperm(len(targets))
+    assert torch.allclose(metric.over(stack[:, order], targets[order]), values, atol=1e-6)
+    again = mg.as_metric(metric.spec)
+    assert torch.equal(again.over(stack, targets), values)
+    assert again.structure == metric.structure
+
+
+@pytest.mark.parametrize(("spec", "kind"), CASES)
+def test_weights_of_one_are_no_weights_and_weights_of_two_are_two_rows(spec, kind):
+    metric = mg.as_metric(spec)
+    scores, targets = draw(kind)
+    if "sample_weight" not in metric.context:
+        with pytest.raises(mg.MetricgradError, match="takes no 'sample_weight'"):
+            metric(scores, targets, sample_weight=torch.ones(len(targets)))
+        return
+    plain = metric(scores, targets)
+    assert torch.allclose(metric(scores, targets, sample_weight=torch.ones(len(targets))), plain)
+    twice = torch.cat([scores, scores[:7]]), torch.cat([targets, targets[:7]])
+    weight = torch.ones(len(targets))
+    weight[:7] = 2
+    assert torch.allclose(metric(scores, targets, sample_weight=weight), metric(*twice), atol=1e-6)
+
+
+def moved(scores: torch.Tensor, metric: mg.Metric, kind: str) -> torch.Tensor:
+    """Scores changed in every way that the declared structure says does not matter."""
+    structure = metric.structure
+    assert structure is not None
+    if structure.kind == "labels":
+        if kind != "classes":
+            return torch.where(scores > 0, 1.0, -1.0) * (0.1 + torch.rand(scores.shape))
+        fresh = torch.rand(scores.shape)
+        return fresh.scatter(1, scores.argmax(1, keepdim=True), 2.0)
+    if structure.kind == "top_k":
+        inside = scores.argsort(1, descending=True).argsort(1) < structure.params["k"]
+        return torch.rand(scores.shape) + inside.float()
+    within = structure.params["two_d"] if kind != "flat" else "all"
+    if within == "row":
+        return scores * (0.5 + torch.rand(len(scores), 1)) + torch.randn(len(scores), 1)
+    if within == "column" and kind == "columns":
+        return scores * (0.5 + torch.rand(1, 4)) + torch.randn(1, 4)
+    if within == "column":  # one class against the rest: the order of the softmax probabilities
+        mixed = 0.3 * scores.double().softmax(-1) + 0.7 * torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+        return mixed.log()
+    return scores * 3 + 1
+
+
+@pytest.mark.parametrize(("spec", "kind"), CASES)
+def test_declared_structure_is_true(spec, kind):
+    metric = mg.as_metric(spec)
+    assert metric.structure is not None
+    if metric.structure.kind == "differentiable":
+        return
+    scores, targets = draw(kind)
+    value = float(metric(scores, targets))
+    assert float(metric(moved(scores, metric, kind), targets)) == pytest.approx(value, abs=1e-6)
+    assert metric(targets.float() if kind != "classes" else torch.eye(4)[targets], targets) >= value
+
+
+@pytest.mark.parametrize(("spec", "kind"), CASES)
+def test_declared_exchanges_change_nothing(spec, kind):
+    metric = mg.as_metric(spec)
+    scores, targets = draw(kind, n=40)
+    structure = metric.structure
+    assert structure is not None
+    if structure.kind == "labels":
+        over = structure.exchangeable if kind == "columns" else "all"
+        keys = targets * 4 + (scores.argmax(1) if kind == "classes" else (scores > 0).long())
+    elif structure.kind == "positives_over_negatives" and kind != "classes":
+        over = {"flat": "all", "columns": structure.params["two_d"]}[kind]
+        keys = targets
+    else:
+        return
+    value = float(metric(scores, targets))
+    other = scores.clone()
+    places = torch.arange(scores.numel()).view(scores.shape)
+    lists = {"all": lambda: [places.reshape(-1)], "row": lambda: list(places), "column": lambda: list(places.T)}
+    parts = lists[over]()
+    flat, key = other.view(-1, *scores.shape[1:]) if kind == "classes" else other.view(-1), keys.reshape(-1)
+    if kind == "classes":
+        parts = [torch.arange(len(scores))]
+    for part in parts:
+        for k in key[part].unique():
+            same = part[key[part] == k]
+            flat[same] = flat[same][torch.randperm(len(same))]
+    assert float(metric(other, targets)) == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize("spec", ["auroc", "ndcg", "kendall", "map", "average_precision"])
+def test_chunks_do_not_show(spec, monkeypatch):
+    scores, targets = draw("columns")
+    stack = torch.randn(5, *scores.shape)
+    whole = mg.as_metric(spec).over(stack, targets)
+    monkeypatch.setattr("metricgrad.metrics.chunks.BUDGET", 2 * scores.numel())
+    assert torch.equal(mg.as_metric(spec).over(stack, targets), whole)

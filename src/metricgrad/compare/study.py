@@ -159,7 +159,7 @@ def _run(
             result = fit(
                 task.model(), train, valid, metric=metric, loss=row.make(params, seed), lr=params["lr"],
                 weight_decay=params["weight_decay"], epochs=task.epochs, batch_size=task.batch_size, seed=seed,
-                progress=False,
+                progress=False, device=task.device,
             )  # fmt: skip
             outcome["valid"] = result.valid
             if test:

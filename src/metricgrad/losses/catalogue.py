@@ -49,6 +49,7 @@ class Entry:
         role: a control is in the table to be beaten, never to be chosen.
         space: its own hyper-parameters, beside the learning rate and weight decay every loss has.
         takes_metric: whether the class is built from a metric.
+        passes_on_to: ``"module:Class"`` that gets the keywords the class itself does not name.
         from_metric: further arguments that follow from the metric.
     """
 
@@ -59,27 +60,31 @@ class Entry:
     role: Role = "candidate"
     space: Mapping[str, Range] = field(default_factory=dict)
     takes_metric: bool = False
+    passes_on_to: str = ""
     from_metric: Callable[[Metric], dict[str, Any]] = lambda metric: {}
 
     def build(self, metric: Metric, params: dict[str, Any]) -> nn.Module:
         """The module; parameters the class does not know raise."""
-        module, _, name = self.home.partition(":")
-        cls: Callable[..., nn.Module] = getattr(importlib.import_module(module), name)
+        cls = _load(self.home)
         arguments = {**self.from_metric(metric), **params}
         return cls(metric, **arguments) if self.takes_metric else cls(**arguments)
 
     def accepts(self, name: str) -> bool:
         """Whether the class takes a keyword of this name."""
-        module, _, cls = self.home.partition(":")
-        known = inspect.signature(getattr(importlib.import_module(module), cls)).parameters
-        return name in known or any(p.kind is p.VAR_KEYWORD for p in known.values())
+        return name in self.parameters
 
     @property
     def parameters(self) -> dict[str, Any]:
         """Keyword parameters and their defaults."""
-        module, _, cls = self.home.partition(":")
-        known = inspect.signature(getattr(importlib.import_module(module), cls)).parameters.values()
-        return {p.name: p.default for p in known if p.default is not p.empty}
+        homes = [home for home in (self.home, self.passes_on_to) if home]
+        known = [p for home in homes for p in inspect.signature(_load(home)).parameters.values()]
+        found = {p.name: p.default for p in known if p.default is not p.empty}
+        return {"metric": None, **found} if self.takes_metric else found
+
+
+def _load(home: str) -> Callable[..., nn.Module]:
+    module, _, name = home.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _comparisons_of(metric: Metric) -> dict[str, Any]:
@@ -129,6 +134,7 @@ CATALOGUE: dict[str, Entry] = {
         "the metric itself, interpolated; uniloss:metric=accuracy is a wrong-metric control",
         space={"softness": _SOFTNESS},
         takes_metric=True,
+        passes_on_to=_LOSSES + "interpolated:Interpolated",
     ),
     "margin": Entry(
         _LOSSES + "margin:Margin",

@@ -58,6 +58,7 @@ digits = Task(
     load=_plain,
     metric="macro_f1",
     kind="multiclass",
+    device="cpu",
     summary="1,797 handwritten digits, ten classes",
 )
 digits_noisy = Task(
@@ -66,6 +67,7 @@ digits_noisy = Task(
     load=_noisy,
     metric="accuracy",
     kind="multiclass",
+    device="cpu",
     summary="digits with 40 % of the training labels moved to another class; validation and test stay clean",
 )
 digits_rare = Task(
@@ -74,5 +76,6 @@ digits_rare = Task(
     load=_rare,
     metric="average_precision",
     kind="binary",
+    device="cpu",
     summary="the digit 8 against the rest, thinned to 3 % positives",
 )

@@ -38,6 +38,7 @@ class Task:
         batch_size: items in a step.
         lr: the range of learning rates a study searches.
         weight_decay: the range of weight decays a study searches.
+        device: where a comparison trains it, as in :func:`metricgrad.fit`.
         summary: one line on what it is.
 
     Raises:
@@ -67,6 +68,7 @@ class Task:
         batch_size: int = 64,
         lr: Range | None = None,
         weight_decay: Range | None = None,
+        device: str = "auto",
         summary: str = "",
     ) -> None:
         fixed = (train, valid, test)
@@ -83,7 +85,7 @@ class Task:
         self._load: Callable[[int], Any] = load or (lambda seed: fixed)
         self._kind: Kind | None = kind
         self._standard = standard
-        self.epochs, self.batch_size = epochs, batch_size
+        self.epochs, self.batch_size, self.device = epochs, batch_size, device
         self.lr = lr or Range(3e-4, 1e-1, default=5e-3)
         self.weight_decay = weight_decay or Range(1e-6, 1e-1, default=1e-4)
 

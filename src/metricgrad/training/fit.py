@@ -44,6 +44,7 @@ def fit(
     patience: int | None = None,
     seed: int = 0,
     progress: bool = True,
+    device: str = "auto",
     threshold: Literal["auto"] | float | None = "auto",
 ) -> FitResult:
     """Train ``model`` on ``loss`` and return it with the weights that were best by ``metric`` on ``valid``.
@@ -74,6 +75,8 @@ def fit(
         patience: stop after this many epochs without a better validation value; None never stops early.
         seed: decides shuffling and everything else random.
         progress: a bar on stderr for runs longer than two seconds.
+        device: ``"auto"``, or one of Lightning's accelerators, such as ``"cpu"`` (often faster for a small network) or
+            ``"gpu"``.
         threshold: ``"auto"``, a fixed number on the logit scale, or None for 0.
 
     Returns:
@@ -134,7 +137,7 @@ def fit(
         if patience is not None:
             mode = "max" if judged_by.higher_is_better else "min"
             callbacks.append(EarlyStopping("valid", patience=patience, mode=mode, min_delta=0.0, check_finite=False))
-        trainer = _trainer(folder, epochs, callbacks, saved)
+        trainer = _trainer(folder, epochs, callbacks, saved, device)
         checkpoint = str(folder / "last.ckpt") if folder and saved else None
         try:
             with interruptible():
@@ -156,7 +159,9 @@ def fit(
     return result
 
 
-def _trainer(folder: Path | None, epochs: int, callbacks: list[Any], saved: dict[str, Any] | None) -> lightning.Trainer:
+def _trainer(
+    folder: Path | None, epochs: int, callbacks: list[Any], saved: dict[str, Any] | None, device: str
+) -> lightning.Trainer:
     loggers: list[Any] = []
     if folder is not None:
         csv = CSVLogger(folder, name="", version="")
@@ -167,6 +172,7 @@ def _trainer(folder: Path | None, epochs: int, callbacks: list[Any], saved: dict
         callbacks = [*callbacks, last]
     return lightning.Trainer(
         max_epochs=epochs,
+        accelerator=device,
         devices=1,
         logger=loggers or False,
         callbacks=callbacks,
@@ -191,9 +197,10 @@ def _as_loss(loss: Any, metric: Metric, seed: int) -> nn.Module:
         raise MetricgradError(
             f"loss must be a name, an nn.Module or a zero-argument factory of one, not {type(loss).__name__}"
         )
-    if hasattr(module, "check_finite"):
-        # fit looks itself, and names the learning rate
-        setattr(module, "check_finite", False)  # noqa: B010  (an attribute of some modules only)
+    for part in module.modules():
+        if hasattr(part, "check_finite"):
+            # fit looks itself, and names the learning rate
+            setattr(part, "check_finite", False)  # noqa: B010  (an attribute of some modules only)
     return module
 
 

@@ -1,0 +1,82 @@
+"""The catalogue's names, and which rows a comparison gets."""
+
+import pytest
+import torch
+from torch import nn
+
+import metricgrad as mg
+from metricgrad.compare.candidates import candidates
+from metricgrad.losses.catalogue import CATALOGUE, find, make_loss, role_of, space_of
+from metricgrad.losses.margin import Margin
+from metricgrad.tasks.registry import get_task
+
+ACCURACY = mg.as_metric("accuracy")
+
+
+def rows(losses, task="digits", metric="macro_f1", controls=True):
+    return [(row.name, row.role) for row in candidates(losses, get_task(task), mg.as_metric(metric), controls=controls)]
+
+
+def test_the_blind_control_joins_a_new_loss_and_no_other():
+    assert rows(["cross_entropy", "uniloss"]) == [
+        ("cross_entropy", "candidate"),
+        ("uniloss", "candidate"),
+        ("margin", "control"),
+    ]
+    assert rows(["cross_entropy"]) == [("cross_entropy", "candidate")]
+    assert rows(["cross_entropy", "uniloss"], controls=False)[-1] == ("uniloss", "candidate")
+    assert rows(["margin", "uniloss"])[0] == ("cross_entropy", "candidate")
+    assert rows(["mse", "uniloss"], task="diabetes", metric="accuracy")[-1] == ("uniloss", "candidate")
+
+
+def test_another_metric_makes_a_control():
+    assert role_of("uniloss:metric=accuracy", mg.as_metric("macro_f1")) == "control"
+    assert role_of("uniloss:metric=accuracy", ACCURACY) == "candidate"
+    assert rows(["cross_entropy", "uniloss:metric=accuracy"])[1][1] == "control"
+
+
+def test_what_a_spec_fixes_is_not_tuned():
+    assert set(space_of("uniloss")) == {"softness"}
+    assert space_of("uniloss:softness=0.5") == {}
+    loss = make_loss("margin:softness=0.5", ACCURACY, softness=2.0)
+    assert isinstance(loss, Margin)
+    assert loss.softness == 0.5
+
+
+def test_every_entry_says_what_it_is_and_tunes_what_it_takes():
+    for name, entry in CATALOGUE.items():
+        assert entry.summary, name
+        assert entry.kinds, name
+        for bounds in entry.space.values():
+            assert 0 < bounds.low < bounds.default < bounds.high, name
+    for name in ("mse", "mae", "margin", "uniloss"):
+        make_loss(name, ACCURACY, **{key: bounds.default for key, bounds in space_of(name).items()})
+
+
+@pytest.mark.parametrize("spec", ["uniloss:sofness=1", "margin:temperature=2"])
+def test_unknown_parameters_are_refused(spec):
+    with pytest.raises(mg.MetricgradError, match=r"takes .*softness"):
+        find(spec)
+
+
+def test_a_module_is_copied_for_each_run():
+    module = nn.CrossEntropyLoss()
+    (row, *_) = candidates([module, "cross_entropy"], get_task("digits"), ACCURACY, controls=False)
+    assert row.name == "CrossEntropyLoss"
+    assert row.make({}, 0) is not module
+
+
+def test_margin_by_hand():
+    scores = torch.tensor([2.0, -1.0, 0.5], requires_grad=True)
+    targets = torch.tensor([1, 1, 0])
+    items = torch.sigmoid(torch.tensor([-2.0, 1.0, 0.5])).mean()
+    assert torch.allclose(Margin()(scores, targets), items)
+    pairs = torch.sigmoid(torch.tensor([-1.5, 1.5]) / 0.5).mean()
+    assert torch.allclose(Margin(0.5, "pairs")(scores, targets), pairs)
+    rows = Margin(2.0)(torch.tensor([[1.0, 3.0, 0.0]]), torch.tensor([0]))
+    assert torch.allclose(rows, torch.sigmoid(torch.tensor([2.0, -1.0]) / 2).mean())
+    nothing = Margin(between="pairs")(scores, torch.ones(3))
+    assert nothing == 0
+    nothing.backward()
+    with pytest.raises(mg.MetricgradError, match="softness must be above 0"):
+        Margin(0.0)

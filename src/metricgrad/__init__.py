@@ -8,20 +8,44 @@ from typing import TYPE_CHECKING, Any
 from metricgrad.errors import MetricgradError
 
 if TYPE_CHECKING:
-    from metricgrad.loss import Loss
+    from metricgrad.compare.study import compare
+    from metricgrad.loss import Loss, load_loss
     from metricgrad.metric import Metric, as_metric
     from metricgrad.metrics.registry import list_metrics
+    from metricgrad.refactoring.infer import infer_refactoring
     from metricgrad.systems import UniLoss
+    from metricgrad.tasks.task import Task
+    from metricgrad.training.fit import fit
+    from metricgrad.training.result import FitResult
 
 __version__ = "0.1.0"
-__all__ = ["Loss", "Metric", "MetricgradError", "UniLoss", "as_metric", "list_metrics"]
+__all__ = [
+    "FitResult",
+    "Loss",
+    "Metric",
+    "MetricgradError",
+    "Task",
+    "UniLoss",
+    "as_metric",
+    "compare",
+    "fit",
+    "infer_refactoring",
+    "list_metrics",
+    "load_loss",
+]
 
 _HOME = {
+    "FitResult": "metricgrad.training.result",
     "Loss": "metricgrad.loss",
     "Metric": "metricgrad.metric",
+    "Task": "metricgrad.tasks.task",
     "UniLoss": "metricgrad.systems",
     "as_metric": "metricgrad.metric",
+    "compare": "metricgrad.compare.study",
+    "fit": "metricgrad.training.fit",
+    "infer_refactoring": "metricgrad.refactoring.infer",
     "list_metrics": "metricgrad.metrics.registry",
+    "load_loss": "metricgrad.loss",
 }
 
 

@@ -1,26 +1,244 @@
-"""``Loss(form, aligner)``: the one module people hold."""
+"""``Loss(form, aligner)``: the one module people hold.
+
+Every published system that closes the gap between a loss and a metric is a loss form times an aligner. The form is what
+the training loss looks like; the aligner is what moves it. UniLoss is an interpolated metric that nothing moves;
+ReLoss a network moved by rank correlation before training; AdaLFL a network moved by a hypergradient after every step;
+ALA a parametric family moved by a policy. Any form meets any aligner here; a cell that means nothing is refused with
+the reason.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from metricgrad.aligners.base import Aligner, Forward, Scene
+from metricgrad.aligners.static import Static
+from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw, Form
+from metricgrad.losses.interpolated import Interpolated
+from metricgrad.metric import Metric, as_metric
+
+FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (Interpolated,)}
+ALIGNERS: dict[str, type[Aligner]] = {cls.kind: cls for cls in (Static,)}
+
+
+class Handle:
+    """An attachment of a loss to a model and an optimiser; ``detach()`` removes the hooks."""
+
+    def __init__(self, remove: Callable[[], None]) -> None:
+        self._remove: Callable[[], None] | None = remove
+
+    def detach(self) -> None:
+        """Remove the hooks; calling it twice does no harm."""
+        if self._remove is not None:
+            self._remove()
+            self._remove = None
 
 
 class Loss(nn.Module):
-    """A loss form times an aligner."""
+    """A loss form times an aligner.
 
-    def __init__(self, form: Form, aligner: object | None = None, *, seed: int = 0) -> None:
+    Call it like any loss. Aligners that act during training need one more line, ``loss.attach(model, optimizer)``, and
+    the person's own loop stays as it is.
+
+    Args:
+        form: what the loss looks like.
+        aligner: what moves it; nothing by default.
+        seed: of everything random in it. With the step counter, which is in ``state_dict``, it determines every draw.
+
+    Raises:
+        MetricgradError: for a cell of the grid that means nothing.
+
+    Example:
+        >>> import torch, metricgrad as mg
+        >>> loss = mg.UniLoss("accuracy", softness=1.0)
+        >>> scores = torch.tensor([[2.0, 0.0], [0.5, 1.0]], requires_grad=True)
+        >>> value = loss(scores, torch.tensor([0, 0]))
+        >>> value.backward()
+        >>> bool(scores.grad[1, 0] < 0)  # raise the score of the class that should have won
+        True
+    """
+
+    steps: Tensor
+
+    def __init__(self, form: Form, aligner: Aligner | None = None, *, seed: int = 0) -> None:
         super().__init__()
+        aligner = Static() if aligner is None else aligner
+        if not isinstance(form, Form) or not isinstance(aligner, Aligner):
+            raise MetricgradError(
+                f"Loss takes a form and an aligner, got {type(form).__name__} and {type(aligner).__name__}; "
+                "a plain module becomes a form with HandMade(module)"
+            )
+        reason = aligner.refusal(form)
+        if reason is not None:
+            raise MetricgradError(f"{type(form).__name__} x {type(aligner).__name__} means nothing: {reason}")
         self.form = form
         self.aligner = aligner
         self.seed = seed
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self._attached = False
 
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
-        """0-d loss; calls under ``no_grad`` or in eval mode do not count as steps."""
-        value = self.form(scores, targets, draw=Draw(self.seed, int(self.steps)), **context)
-        if self.training and torch.is_grad_enabled():
+        """The loss of one batch.
+
+        Args:
+            scores: logits, shaped as :mod:`metricgrad.metric` says.
+            targets: class numbers, 0/1 targets or values.
+            context: ``groups``, ``mask``, ``sample_weight``, ``head_sizes`` where the metric takes them.
+
+        Returns:
+            0-d, in the dtype of the scores. Calls under ``no_grad`` or in eval mode do not count as steps. Under
+            ``torch.compile`` the loss runs outside the compiled graph.
+        """
+        return self._outside_graphs(scores, targets, context)
+
+    @torch.compiler.disable
+    def _outside_graphs(self, scores: Tensor, targets: Tensor, context: dict[str, Tensor | None]) -> Tensor:
+        counts = self.training and torch.is_grad_enabled()
+        value = self.form(scores, targets, draw=Draw(self.seed, int(self.steps), counts), **context)
+        if counts:
             self.steps += 1
         return value
+
+    def attach(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        valid: Iterable[Any] | None = None,
+        forward: Forward | None = None,
+        total_steps: int | None = None,
+    ) -> Handle:
+        """Let the aligner act around every step of the person's own optimiser.
+
+        Args:
+            model: the model that is trained.
+            optimizer: its optimiser; its steps are untouched.
+            valid: validation batches, any iterable.
+            forward: ``forward(model, batch) -> (scores, targets)``; by default a batch is (inputs, targets).
+            total_steps: how many optimiser steps there will be.
+
+        Raises:
+            MetricgradError: where the loss is attached already.
+        """
+        if self._attached:
+            raise MetricgradError("this loss is attached already; call detach() on the handle of the first attachment")
+        scene = Scene(self, model, optimizer, valid, forward or _pair, total_steps)
+        hooks = [
+            optimizer.register_step_pre_hook(lambda *_: self.aligner.before_step(scene)),
+            optimizer.register_step_post_hook(lambda *_: self.aligner.after_step(scene)),
+        ]
+        self._attached = True
+
+        def remove() -> None:
+            for hook in hooks:
+                hook.remove()
+            self._attached = False
+
+        return Handle(remove)
+
+    def step(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch: Any,
+        valid_batch: Any = None,
+        *,
+        forward: Forward | None = None,
+    ) -> Tensor:
+        """Exactly one optimiser step on one batch, the aligner included; returns the 0-d loss, detached."""
+        with self._for_one_step(model, optimizer, valid_batch, forward):
+            optimizer.zero_grad()
+            scores, targets = (forward or _pair)(model, batch)
+            value = self(scores, targets)
+            value.backward()
+            optimizer.step()
+        return value.detach()
+
+    @contextlib.contextmanager
+    def _for_one_step(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, valid_batch: Any, forward: Forward | None
+    ) -> Iterator[None]:
+        if self._attached:
+            yield
+            return
+        valid = None if valid_batch is None else [valid_batch]
+        handle = self.attach(model, optimizer, valid=valid, forward=forward)
+        try:
+            yield
+        finally:
+            handle.detach()
+
+    def observe(self, valid_scores: Tensor, valid_targets: Tensor, progress: float | None = None) -> None:
+        """Give the aligner validation feedback by hand; ``progress`` is the share of training done, 0 to 1."""
+        self.aligner.observe(self.form, valid_scores, valid_targets, progress)
+
+    def prepare(self, scores: Tensor, targets: Tensor) -> None:
+        """Let the aligner fit the form before training, from stored scores and targets."""
+        self.aligner.prepare(self.form, scores, targets)
+
+    def save(self, path: str | Path) -> None:
+        """Write the loss as one safetensors file whose header says, in JSON, how to build it again.
+
+        Raises:
+            MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
+        """
+        if self.form.kind not in FORMS or self.aligner.kind not in ALIGNERS:
+            raise MetricgradError(f"a {self.form.kind} form cannot be saved: build it again and load its state_dict")
+        tensors = {k: v.contiguous() for k, v in self.state_dict().items() if isinstance(v, Tensor)}
+        extra = {k: v for k, v in self.state_dict().items() if not isinstance(v, Tensor)}
+        header = {
+            "format": 1,
+            "form": [self.form.kind, self.form.config()],
+            "aligner": [self.aligner.kind, self.aligner.config()],
+            "seed": self.seed,
+            "extra": extra,
+        }
+        save_file(tensors, str(path), metadata={"metricgrad": json.dumps(header)})
+
+
+def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None = None) -> Loss:
+    """Load a saved loss.
+
+    Args:
+        path: written by :meth:`Loss.save`.
+        metric: must be passed again where it was a foreign callable; ignored otherwise.
+
+    Raises:
+        MetricgradError: for a file that is none of ours, or a foreign metric that was not passed.
+    """
+    try:
+        with safe_open(str(path), "pt") as file:
+            header = json.loads((file.metadata() or {}).get("metricgrad", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise MetricgradError(f"cannot read {path}: {error}") from error
+    if header is None or header.get("format") != 1:
+        raise MetricgradError(f"{path} was not written by Loss.save of this version")
+    (form_kind, form_config), (aligner_kind, aligner_config) = header["form"], header["aligner"]
+    if "metric" in form_config:
+        if form_config["metric"] is None and metric is None:
+            raise MetricgradError(f"{path} was saved with a foreign metric; pass it again: load_loss(path, metric=...)")
+        form_config["metric"] = as_metric(form_config["metric"] or metric)  # type: ignore[arg-type]
+    loss = Loss(FORMS[form_kind](**form_config), ALIGNERS[aligner_kind](**aligner_config), seed=header["seed"])
+    loss.load_state_dict({**tensors, **header["extra"]})
+    return loss
+
+
+def _pair(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise MetricgradError(
+            f"a batch of type {type(batch).__name__} is no (inputs, targets) pair; pass "
+            "forward=lambda model, batch: (scores, targets)"
+        )
+    inputs, targets = batch
+    return model(inputs), targets

@@ -1,9 +1,11 @@
-"""What a loss form is: a module of (scores, targets) that an aligner can move."""
+"""What a loss form is: the left half of the grid, a module of (scores, targets) that an aligner can move."""
 
 from __future__ import annotations
 
+import abc
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,23 +13,56 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Draw:
-    """The random choices of one call: everything random in a form follows from the seed and the step."""
+    """The random choices of one call: everything random in a form follows from the seed and the step.
+
+    Attributes:
+        seed: of the loss.
+        step: how many training steps the loss has counted.
+        counts: whether this call counts as a step: in training mode, with gradients on.
+    """
 
     seed: int
     step: int
+    counts: bool = True
 
     def generator(self) -> torch.Generator:
         """A CPU generator that depends on nothing but the seed and the step."""
         return torch.Generator().manual_seed((self.seed * 1_000_003 + self.step) % (2**63 - 1))
 
 
-class Form(nn.Module):
-    """Abstract: the left half of the grid. ``parameters()`` serve RankCorrelation and LookAhead, ``knobs()`` Policy."""
+@dataclass(frozen=True)
+class Knob:
+    """One bounded scalar of a form that a policy may turn.
 
+    Attributes:
+        parameter: the 0-d tensor that is turned in place.
+        low: its smallest value.
+        high: its largest value.
+    """
+
+    parameter: Tensor
+    low: float
+    high: float
+
+
+class Form(nn.Module, abc.ABC):
+    """Abstract: a loss of raw scores.
+
+    ``parameters()`` are what RankCorrelation and LookAhead move; they do not require gradients until an aligner asks
+    for them. ``knobs()`` are what Policy and RandomWalk turn.
+    """
+
+    #: Written into a saved loss; :data:`metricgrad.loss.FORMS` maps it back to the class.
+    kind: ClassVar[str]
+
+    @abc.abstractmethod
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d loss, minimised."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def config(self) -> dict[str, Any]:
-        """JSON-able arguments that build this form again."""
+        """JSON-able keyword arguments that build this form again; a foreign metric is left out."""
+
+    def knobs(self) -> Mapping[str, Knob]:
+        """Few, named, bounded scalars; none by default."""
         return {}

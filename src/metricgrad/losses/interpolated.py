@@ -1,34 +1,297 @@
-"""UniLoss's form: the metric itself, interpolated over anchor configurations of its comparisons."""
+"""UniLoss's form: the metric itself, interpolated over configurations of its comparisons."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
-from metricgrad.functional.interpolation import local_linear
-from metricgrad.losses.form import Draw, Form
-from metricgrad.metric import Metric, canonical
-from metricgrad.refactoring.registry import described
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from metricgrad.errors import MetricgradError
+from metricgrad.functional.interpolation import inverse_distance_weighting, released_gradient
+from metricgrad.losses.form import Draw, Form, Knob
+from metricgrad.metric import Metric, Structure
+from metricgrad.metrics.counts import of_counts
+from metricgrad.refactoring.anchors import bit_anchors, realise, score_anchors
+from metricgrad.refactoring.base import Refactoring
+from metricgrad.refactoring.batch import Batch, checked
+from metricgrad.refactoring.differentiable import Differentiable
+from metricgrad.refactoring.infer import probe_once
+from metricgrad.refactoring.registry import from_structure
+
+Interpolation = Literal["local", "inverse_distance"]
+Paper = Literal["published", "released"]
+
+_SILENT_BATCHES = 20
+_ELEMENTS = 2**20
 
 
 class Interpolated(Form):
-    """The metric as a loss, whatever the metric."""
+    r"""The metric as a loss, :math:`|g(\text{ideal}) - \tilde g(\text{scores})|`, zero when ideal, in the metric's
+    units.
 
-    def __init__(self, metric: Metric, *, softness: float = 1.0, budget: int = 1024) -> None:
+    Two interpolations:
+
+    - ``"local"`` (default): the metric is called on the current scores after single moves (an entry changes side, a row
+      its class, an item its rank), and each move counts as much as the soft decisions have already made it. It is the
+      one whose gradient depends most on the metric.
+    - ``"inverse_distance"``: UniLoss's Eq. 10 over good, bad and nearby anchors. Close to metric-blind on rankings.
+
+    Not for metrics that are differentiable already: those are used as they are.
+
+    Args:
+        metric: what to train on.
+        refactoring: what the metric reads; by default the metric's own, or found by probing at the first batch.
+        interpolation: ``"local"`` or ``"inverse_distance"``.
+        softness: the temperature that divides comparisons: a positive number, ``"once"`` (set from the spread of the
+            comparisons of the first batch) or ``"auto"`` (follows the spread slowly).
+        q: tail exponent in (0, 1] of local moves of labels; 1 is the plain expectation (most robust to label noise),
+            towards 0 the gradient no longer vanishes on entries that are badly wrong.
+        share: share in (0, 1] of the comparisons looked at in each step.
+        warm_up: steps over which a standard loss is blended out.
+        anchors: of each type, for inverse distances.
+        flips: decisions moved in a good or nearby anchor.
+        power: of the inverse distance.
+        calls: how many times a foreign metric may be called in one step.
+        paper: bit flips instead of score sets: ``"published"``, or ``"released"`` for the released code's anchors.
+        gradient: ``"released"`` reproduces the sign error in the released backward pass; only with inverse distances.
+        check_finite: raise on non-finite scores.
+    """
+
+    kind: ClassVar[str] = "interpolated"
+    silent: Tensor
+
+    def __init__(
+        self,
+        metric: Metric,
+        *,
+        refactoring: Refactoring | None = None,
+        interpolation: Interpolation = "local",
+        softness: float | Literal["auto", "once"] = "once",
+        q: float = 0.7,
+        share: float = 1.0,
+        warm_up: int = 0,
+        anchors: int = 16,
+        flips: int = 2,
+        power: float = 1.0,
+        calls: int = 48,
+        paper: Paper | None = None,
+        gradient: Literal["true", "released"] = "true",
+        check_finite: bool = True,
+    ) -> None:
         super().__init__()
+        _require(
+            interpolation in ("local", "inverse_distance"),
+            "interpolation",
+            interpolation,
+            "'local' or 'inverse_distance'",
+        )
+        _require(softness in ("auto", "once") or (isinstance(softness, int | float) and 0 < softness < math.inf),
+                 "softness", softness, "a positive number, 'auto' or 'once'")  # fmt: skip
+        _require(0 < q <= 1, "q", q, "a number in (0, 1]")
+        _require(0 < share <= 1, "share", share, "a number in (0, 1]")
+        _require(warm_up >= 0, "warm_up", warm_up, "a number of steps, 0 or more")
+        _require(
+            anchors >= 1 and flips >= 1 and calls >= 2,
+            "anchors, flips, calls",
+            (anchors, flips, calls),
+            "1, 1, 2 or more",
+        )
+        _require(paper in (None, "published", "released"), "paper", paper, "None, 'published' or 'released'")
+        _require(gradient == "true" or interpolation == "inverse_distance", "gradient", gradient,
+                 "'true', unless interpolation='inverse_distance'")  # fmt: skip
         self.metric = metric
+        self.refactoring = refactoring
+        self.interpolation: Interpolation = interpolation
         self.softness = softness
-        self.budget = budget
+        self.q, self.share, self.warm_up = q, share, warm_up
+        self.anchors, self.flips, self.power, self.calls = anchors, flips, power, calls
+        self.paper: Paper | None = paper
+        self.gradient: Literal["true", "released"] = gradient
+        self.check_finite = check_finite
+        start = math.nan if isinstance(softness, str) else math.log(softness)
+        self.log_softness = nn.Parameter(torch.tensor(start), requires_grad=False)
+        self.register_buffer("silent", torch.zeros((), dtype=torch.long))
+        self._found: Structure | None = None
 
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
-        """``|metric(ideal scores) - interpolated metric|``, 0-d."""
-        scores, targets = canonical(scores, targets)
-        refactoring = described(self.metric, scores, targets)
+        """0-d; zero with a zero gradient where the metric is undefined or nothing can change it."""
+        batch = checked(self.metric, scores, targets, context, check_finite=self.check_finite)
+        if batch.targets.numel() == 0:
+            return scores.sum() * 0.0
+        refactoring = self._refactoring(batch)
+        if isinstance(refactoring, Differentiable):
+            return self._direct(batch, refactoring).to(scores.dtype)
         generator = draw.generator()
-        softness = torch.as_tensor(self.softness, dtype=scores.dtype)
-        moves = refactoring.moves(scores, targets, softness=softness, budget=self.budget, generator=generator)
-        ideal = refactoring.ideal(scores, targets, 1, generator)
-        stack = torch.cat([scores.detach()[None], ideal, moves.anchors])
-        current, best, values = self.metric.over(stack, targets).split([1, 1, len(moves.anchors)])
-        value = local_linear(current[0], values, moves.mass)
-        return best[0] - value if self.metric.higher_is_better else value - best[0]
+        with torch.no_grad():
+            ideal = refactoring.ideal(batch.scores, batch.targets, 1, generator, groups=batch.groups)
+            current, best = self._values(batch, torch.cat([batch.scores[None], ideal]))
+        if not bool(torch.isfinite(current) & torch.isfinite(best)):
+            return scores.sum() * 0.0  # undefined for these targets, such as AP without a positive
+        softness = self._softness(refactoring, batch, draw)
+        if self.interpolation == "local":
+            value, heard = self._local(batch, refactoring, softness, current, generator)
+        else:
+            value, heard = self._inverse_distance(batch, refactoring, softness, generator)
+        if draw.counts:
+            self._listen(bool(heard or current != best), batch)
+        loss = best - value if self.metric.higher_is_better else value - best
+        loss = loss + (loss.detach().clamp(min=0) - loss.detach())  # a first-order value may overshoot the ideal
+        return self._warmed(loss, batch, draw).to(scores.dtype)
+
+    def _local(
+        self, batch: Batch, refactoring: Refactoring, softness: Tensor, current: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        moves = refactoring.moves(
+            batch.scores, batch.targets, softness=softness, q=self.q, budget=self._budget(batch), share=self.share,
+            generator=generator, groups=batch.groups,
+        )  # fmt: skip
+        by_counts = of_counts(self.metric) if moves.counts is not None and batch.scores.ndim == 1 else None
+        if by_counts is not None and "sample_weight" not in batch.context:
+            current, *_ = counted = by_counts(moves.counts, moves.negatives, **self.metric.fixed).to(current)
+            values = counted[1:]
+        else:
+            values = self._values(batch, moves.stack())
+        change = torch.nan_to_num(values - current)
+        nothing_tried = len(change) == 0
+        return current + moves.change(change), (change != 0).any() | nothing_tried
+
+    def _inverse_distance(
+        self, batch: Batch, refactoring: Refactoring, softness: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        scores, targets, groups = batch.scores, batch.targets, batch.groups
+        if self.paper is None:
+            stack = score_anchors(
+                refactoring, scores, targets, each=self.anchors, flips=self.flips, generator=generator, groups=groups
+            )
+            values = self._values(batch, stack)
+            squared = refactoring.squared_distances(scores, targets, stack, softness=softness, groups=groups)
+        else:
+            comparisons = refactoring.comparisons(scores, targets, groups=groups)
+            released = self.paper == "released"
+            bits = bit_anchors(
+                comparisons.detach() > 0, each=self.anchors, flips=self.flips, released=released, generator=generator
+            )
+            stack, exact = realise(refactoring, bits, scores, targets, groups=groups)
+            values = self._values(batch, stack)
+            if released:
+                values = torch.where(exact, values, torch.zeros_like(values))
+            soft = (comparisons / softness).sigmoid()
+            if self.share < 1:
+                kept = soft.detach().topk(max(1, round(self.share * len(soft))), largest=False).indices
+                soft, bits = soft[kept], bits[:, kept]
+            squared = (soft - bits.to(soft)).square().sum(1)
+        finite = torch.isfinite(values)
+        values, squared = values[finite], squared[finite]
+        interpolate = released_gradient if self.gradient == "released" else inverse_distance_weighting
+        return interpolate(squared, values.to(squared), self.power), values.max() != values.min()
+
+    def _values(self, batch: Batch, stack: Tensor) -> Tensor:
+        return self.metric.over(stack, batch.targets, **batch.context)
+
+    def _budget(self, batch: Batch) -> int:
+        if not self.metric.batched:
+            return self.calls
+        positives = int(batch.targets.sum()) if batch.scores.ndim == 1 and of_counts(self.metric) else 0
+        return max(self.calls, _ELEMENTS // max(1, positives or batch.scores.numel()))
+
+    def _direct(self, batch: Batch, refactoring: Refactoring) -> Tensor:
+        value = self.metric.differentiable(batch.scores, batch.targets, **batch.context)
+        if not bool(torch.isfinite(value)):
+            return batch.scores.sum() * 0.0
+        if not self.metric.batched:
+            return -value if self.metric.higher_is_better else value
+        with torch.no_grad():
+            best = self._values(batch, refactoring.ideal(batch.scores, batch.targets, 1, torch.Generator()))[0]
+        return best - value if self.metric.higher_is_better else value - best
+
+    def _refactoring(self, batch: Batch) -> Refactoring:
+        if self.refactoring is not None:
+            return self.refactoring
+        structure = self.metric.structure or self._found
+        if structure is None:
+            structure = self._found = _agreed(
+                lambda: probe_once(self.metric, batch.scores, batch.targets, **batch.context)
+            )
+        if structure.exchangeable != "none" and batch.context.keys() - {"groups"}:
+            structure = Structure(structure.kind, "none", structure.params)  # weights tell entries apart
+        return from_structure(structure, batch.scores, batch.targets, self.metric, groups=batch.groups)
+
+    def _softness(self, refactoring: Refactoring, batch: Batch, draw: Draw) -> Tensor:
+        unset = bool(self.log_softness.isnan())
+        if isinstance(self.softness, str) and draw.counts and (unset or self.softness == "auto"):
+            with torch.no_grad():
+                spread = refactoring.spread(batch.scores, batch.targets, groups=batch.groups)
+                target = spread.clamp(min=1e-3).log().to(self.log_softness)
+                self.log_softness.copy_(target if unset else self.log_softness.lerp(target, 0.01))
+        if bool(self.log_softness.isnan()):
+            return torch.ones((), dtype=batch.scores.dtype, device=batch.scores.device)
+        return self.log_softness.exp().to(batch.scores)
+
+    def _listen(self, heard: bool, batch: Batch) -> None:
+        """Warn of batches that vary in their targets, yet on which nothing changes the metric; stop after 20."""
+        if heard:
+            self.silent.zero_()
+            return
+        if bool((batch.targets == batch.targets.reshape(-1)[0]).all()):
+            return  # one class alone says nothing about the metric
+        self.silent += 1
+        message = (
+            f"metric {self.metric.name!r} has the same value on every score set tried on this batch, "
+            "so the loss is zero"
+        )
+        if int(self.silent) == 1:
+            warnings.warn(f"{message}; {_SILENT_BATCHES} such batches in a row are an error", stacklevel=5)
+        if int(self.silent) >= _SILENT_BATCHES:
+            raise MetricgradError(
+                f"{message}, for the {_SILENT_BATCHES}th time in a row. Use larger or stratified batches, or check "
+                "that reads=, order= and the targets are what the metric expects"
+            )
+
+    def _warmed(self, loss: Tensor, batch: Batch, draw: Draw) -> Tensor:
+        if draw.step >= self.warm_up:
+            return loss
+        from metricgrad.losses.cross_entropy import CrossEntropy
+
+        weight = draw.step / self.warm_up
+        return weight * loss + (1 - weight) * CrossEntropy()(batch.scores, batch.targets)
+
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments, the metric by its spec where it has one."""
+        names = ("interpolation", "softness", "q", "share", "warm_up", "anchors", "flips", "power", "calls", "paper",
+                 "gradient", "check_finite")  # fmt: skip
+        return {"metric": self.metric.spec, **{name: getattr(self, name) for name in names}}
+
+    def knobs(self) -> dict[str, Knob]:
+        """``log_softness``, within a factor of ten of where it stands."""
+        here = 0.0 if bool(self.log_softness.isnan()) else float(self.log_softness)
+        return {"log_softness": Knob(self.log_softness, here - math.log(10), here + math.log(10))}
+
+    def get_extra_state(self) -> dict[str, Any] | None:
+        """What probing found, so that a resumed run does not probe again."""
+        if self._found is None:
+            return None
+        return {"kind": self._found.kind, "exchangeable": self._found.exchangeable, "params": dict(self._found.params)}
+
+    def set_extra_state(self, state: dict[str, Any] | None) -> None:
+        """Restore what probing found."""
+        self._found = None if state is None else Structure(state["kind"], state["exchangeable"], state["params"])
+
+
+def _agreed(decide: Callable[[], Structure]) -> Structure:
+    """Under data-parallel training rank 0 decides for all, so that every rank trains on the same loss."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return decide()
+    box: list[Structure | None] = [decide() if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(box)
+    assert box[0] is not None
+    return box[0]
+
+
+def _require(ok: bool, name: str, value: object, expected: str) -> None:
+    if not ok:
+        raise MetricgradError(f"{name} is {value!r}; expected {expected}")

@@ -1,57 +1,156 @@
 """The interface of every refactoring: e = g(h(f(scores))) with f differentiable, h binary, g the metric itself.
 
 A refactoring knows nothing of the metric's values. It says which comparisons of scores the metric can depend on
-(UniLoss, Eq. 5 to 9), and makes score sets on which the unmodified metric is then called, so g never has to be
-written by hand.
+(UniLoss, Eq. 5 to 9), and makes score sets on which the unmodified metric is then called, so that nobody has to write
+g by hand. Scores and targets come in the shapes of :func:`metricgrad.metric.canonical`.
 """
 
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from metricgrad.functional.interpolation import box_cox
+
 
 @dataclass(frozen=True)
 class Moves:
-    """Elementary changes of the decisions, for local linear interpolation.
+    """Elementary changes of the decisions, for local interpolation.
 
     Attributes:
-        anchors: ``(M, *scores.shape)`` detached scores; anchor m is the current scores after move m.
-        mass: ``(M,)`` differentiable: how much of move m the soft decisions have already made, so that the
-            interpolated metric is ``g(scores) + sum_m mass_m * (g(anchor_m) - g(scores))``.
+        stack: makes the ``(M, *scores.shape)`` score sets, the current scores after each move.
+        change: maps the M changes of the metric's value to the 0-d expected change, differentiable in the scores.
+        counts: for a binary ranking, what the moves are in the space of counts (see
+            :class:`metricgrad.metrics.counts.Counts`), so that a metric that is a function of counts needs no sorting.
     """
 
-    anchors: Tensor
-    mass: Tensor
+    stack: Callable[[], Tensor]
+    change: Callable[[Tensor], Tensor]
+    counts: Tensor | None = None
+    negatives: int = 0
 
 
 class Refactoring(abc.ABC):
     """Abstract: what a metric reads from the scores."""
 
     name: ClassVar[str]
+    findings: str = "chosen by hand: nothing was probed"
+
+    def report(self) -> str:
+        """How this refactoring was found: what was described, or what was probed and what held."""
+        return self.findings
 
     @abc.abstractmethod
-    def comparisons(self, scores: Tensor, targets: Tensor) -> Tensor:
+    def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """``(l,)`` differences of scores, differentiable; above 0 the comparison is decided the right way."""
 
-    def binaries(self, scores: Tensor, targets: Tensor) -> Tensor:
+    def binaries(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """``(l,)`` booleans: the comparisons decided the right way (h, Eq. 4)."""
-        return self.comparisons(scores, targets) > 0
+        return self.comparisons(scores, targets, groups=groups) > 0
 
     @abc.abstractmethod
-    def ideal(self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """``(count, *scores.shape)`` score sets with every comparison right, different from each other where possible."""
+    def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """Scores shaped like ``scores`` that realise the binaries, or the nearest ones, with a warning that says so."""
+
+    @abc.abstractmethod
+    def ideal(
+        self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator, *, groups: Tensor | None = None
+    ) -> Tensor:
+        """``(count, *scores.shape)`` score sets with every comparison right, as different as possible."""
+
+    def random(self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """``(count, *scores.shape)`` score sets drawn at random, blind to the targets."""
+        return torch.randn((count, *scores.shape), generator=generator).to(scores)
+
+    @abc.abstractmethod
+    def perturbed(self, stack: Tensor, targets: Tensor, flips: int, generator: torch.Generator) -> Tensor:
+        """``(count, *shape)``: each score set with ``flips`` randomly chosen decisions moved."""
 
     @abc.abstractmethod
     def moves(
-        self, scores: Tensor, targets: Tensor, *, softness: Tensor, budget: int, generator: torch.Generator
+        self,
+        scores: Tensor,
+        targets: Tensor,
+        *,
+        softness: Tensor,
+        q: float,
+        budget: int,
+        share: float,
+        generator: torch.Generator,
+        groups: Tensor | None = None,
     ) -> Moves:
-        """The elementary moves from the current scores, at most ``budget`` of them."""
+        """The elementary moves from the current scores.
 
-    def spread(self, scores: Tensor, targets: Tensor) -> Tensor:
+        Args:
+            scores: ``(N,)`` or ``(N, C)``, with graph.
+            targets: as the metric takes them.
+            softness: 0-d, the temperature that divides comparisons.
+            q: tail exponent in (0, 1]; see :func:`metricgrad.functional.interpolation.box_cox`.
+            budget: how many moves the metric may be called on.
+            share: the share of the comparisons looked at, those nearest to being violated first.
+            generator: for the choice among more moves than the budget allows.
+            groups: ``(N,)`` query numbers, for metrics within groups.
+        """
+
+    def squared_distances(
+        self, scores: Tensor, targets: Tensor, anchors: Tensor, *, softness: Tensor, groups: Tensor | None = None
+    ) -> Tensor:
+        """``(T,)`` squared Euclidean distances of the relaxed binaries from those of each anchor (Eq. 9 and 10).
+
+        Costs O(T l) time and memory for l comparisons; refactorings over pairs override it.
+        """
+        soft = (self.comparisons(scores, targets, groups=groups) / softness).sigmoid()
+        bits = torch.stack([self.binaries(anchor, targets, groups=groups) for anchor in anchors]).to(soft)
+        return (soft - bits).square().sum(-1)
+
+    def spread(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """0-d: mean absolute comparison, the scale that softness is measured against."""
-        return self.comparisons(scores.detach(), targets).abs().mean()
+        return self.comparisons(scores.detach(), targets, groups=groups).abs().mean()
+
+
+def choose(mass: Tensor, budget: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Choose at most ``budget`` strata by systematic sampling in proportion to their mass.
+
+    Args:
+        mass: ``(S,)`` non-negative.
+        budget: at least 1.
+        generator: a CPU generator.
+
+    Returns:
+        Indices ``(K,)`` and importance weights ``(K,)`` that keep weighted sums unbiased; all strata of positive
+        mass, with weight 1, where they fit the budget.
+    """
+    mass = mass.detach()
+    index = (mass > 0).nonzero().squeeze(-1)
+    if len(index) <= budget:
+        return index, torch.ones_like(mass[index])
+    share = mass[index] / mass[index].sum()
+    points = (torch.arange(budget) + torch.rand(1, generator=generator)).to(share) / budget
+    drawn = torch.searchsorted(share.cumsum(0), points).clamp(max=len(index) - 1)
+    unique, counts = drawn.unique(return_counts=True)
+    return index[unique], counts.to(share) / (budget * share[unique])
+
+
+def expected_change(quality: Tensor, best: Tensor, span: Tensor, q: float) -> Tensor:
+    """Sum over units (entries, rows) of the change their soft decision is expected to make.
+
+    Args:
+        quality: ``(U,)`` in [0, 1]: the unit's expected value between its worst and its best decision.
+        best: ``(U,)`` change of the metric at the unit's best decision.
+        span: ``(U,)`` the difference between the best and the worst decision.
+        q: tail exponent; at 1 this is the exact expectation, to first order over units.
+    """
+    return (best - span * box_cox(quality, q)).sum()
+
+
+def first_of_each(key: Tensor) -> tuple[Tensor, Tensor]:
+    """Number the distinct keys; return each entry's number and the first entry of each number."""
+    _, group = key.unique(return_inverse=True)
+    first = torch.full((int(group.max()) + 1,), len(key), device=key.device)
+    first.scatter_reduce_(0, group, torch.arange(len(key), device=key.device), "amin")
+    return group, first

@@ -7,29 +7,107 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from metricgrad.refactoring.base import Moves, Refactoring
+from metricgrad.refactoring.base import Moves, Refactoring, choose, expected_change, first_of_each
 
 Exchangeable = Literal["all", "column", "row", "none"]
 
 
-def _choose(mass: Tensor, budget: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Indices of at most ``budget`` strata and the importance weights that keep their weighted sum unbiased."""
-    alive = mass.detach() > 0
-    index = alive.nonzero().squeeze(-1)
-    if len(index) <= budget:
-        return index, torch.ones_like(mass[index])
-    share = mass.detach()[index] / mass.detach()[index].sum()
-    # systematic sampling: one uniform draw, `budget` equally spaced points on the cumulated mass
-    points = (torch.arange(budget) + torch.rand(1, generator=generator)).to(share) / budget
-    drawn = torch.searchsorted(share.cumsum(0), points).clamp(max=len(index) - 1)
-    unique, counts = drawn.unique(return_counts=True)
-    return index[unique], counts.to(share) / (budget * share[unique])
+class Threshold(Refactoring):
+    """Only the side of 0 matters, entry by entry: binary and multilabel F1, MCC, exact match.
+
+    Scores and targets are ``(N,)`` or ``(N, C)``, targets 0 or 1. The comparisons are ``(2 y - 1) s``, with the
+    threshold as the second score of each difference.
+
+    Args:
+        exchangeable: which entries of equal target and prediction share one move, because swapping them leaves the
+            metric as it is: ``"all"``, ``"column"``, ``"row"`` or ``"none"``.
+    """
+
+    name: ClassVar[str] = "threshold"
+
+    def __init__(self, *, exchangeable: Exchangeable = "all") -> None:
+        self.exchangeable: Exchangeable = exchangeable
+
+    def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """``(N,)`` or ``(N * C,)`` signed scores."""
+        return (scores * (2 * targets.to(scores) - 1)).reshape(-1)
+
+    def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """Scores of magnitude one on the side that each binary says."""
+        right = 2 * binaries.reshape(scores.shape).to(scores) - 1
+        return right * (2 * targets.to(scores) - 1)
+
+    def ideal(
+        self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator, *, groups: Tensor | None = None
+    ) -> Tensor:
+        """Every entry on its side; the configuration of binaries is the same in all of them, the margins differ."""
+        margin = 1 + torch.rand((count, *scores.shape), generator=generator).to(scores)
+        return margin * (2 * targets.to(scores) - 1)
+
+    def perturbed(self, stack: Tensor, targets: Tensor, flips: int, generator: torch.Generator) -> Tensor:
+        """Flip the side of ``flips`` entries in each set."""
+        flat = stack.reshape(len(stack), -1).clone()
+        chosen = torch.rand(flat.shape, generator=generator).to(flat.device).topk(min(flips, flat.shape[1])).indices
+        values = flat.gather(1, chosen)
+        flipped = torch.where(values == 0, torch.ones_like(values), -values)
+        return flat.scatter(1, chosen, flipped).reshape(stack.shape)
+
+    def moves(
+        self,
+        scores: Tensor,
+        targets: Tensor,
+        *,
+        softness: Tensor,
+        q: float,
+        budget: int,
+        share: float,
+        generator: torch.Generator,
+        groups: Tensor | None = None,
+    ) -> Moves:
+        """Entries change side; entries of equal target and prediction share one move where they may."""
+        flat, hard = scores.reshape(-1), scores.detach().reshape(-1)
+        up = hard > 0
+        flipped = ((1 - 2 * up.to(flat)) * flat / softness).sigmoid()
+        mass = flipped.detach()
+        if share < 1:
+            mass = mass * (mass >= mass.quantile(1 - share))
+        stratum, first = first_of_each(self._key(scores.shape, targets.reshape(-1).long() * 2 + up, scores.device))
+        total = mass.new_zeros(len(first)).index_add(0, stratum, mass)
+        index, weight = choose(total, budget, generator)
+
+        def stack() -> Tensor:
+            out = hard.expand(len(index), -1).clone()
+            entry = first[index]
+            value = torch.where(up[entry], -hard[entry].abs() - 1, hard[entry].abs() + 1)
+            return out.scatter(1, entry[:, None], value[:, None]).reshape(-1, *scores.shape)
+
+        def change(values: Tensor) -> Tensor:
+            delta = flat.new_zeros(len(first)).index_put((index,), values.to(flat) * weight)[stratum]
+            delta = torch.where(mass > 0, delta, torch.zeros_like(delta))
+            gains = delta > 0
+            return expected_change(torch.where(gains, flipped, 1 - flipped), delta.clamp(min=0), delta.abs(), q)
+
+        return Moves(stack, change)
+
+    def _key(self, shape: torch.Size, cell: Tensor, device: torch.device) -> Tensor:
+        entry = torch.arange(shape.numel(), device=device)
+        columns = shape[1] if len(shape) > 1 else 1
+        if self.exchangeable == "all":
+            return cell
+        if self.exchangeable == "column":
+            return entry % columns * 4 + cell
+        return entry // columns * 4 + cell if self.exchangeable == "row" else entry
 
 
 class Argmax(Refactoring):
     """Only each row's largest score matters: accuracy, macro-F1, kappa.
 
-    Scores are ``(N, C)``, targets ``(N,)``. The comparisons are ``s_y - s_j`` for every other class j (Eq. 7).
+    Scores are ``(N, C)``, targets ``(N,)``. The comparisons are ``s_y - s_j`` for every other class j (Eq. 7). The
+    moves send a row to another class, softly with the probabilities of a softmax.
+
+    Args:
+        exchangeable: ``"all"`` where rows of equal target and prediction may be swapped; anything else gives each row
+            moves of its own.
     """
 
     name: ClassVar[str] = "argmax"
@@ -37,42 +115,83 @@ class Argmax(Refactoring):
     def __init__(self, *, exchangeable: Exchangeable = "all") -> None:
         self.exchangeable: Exchangeable = exchangeable
 
-    def comparisons(self, scores: Tensor, targets: Tensor) -> Tensor:
+    def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """``(N * (C - 1),)``: the target's score minus each other class's."""
         right = scores.gather(1, targets.long()[:, None])
-        others = torch.ones_like(scores, dtype=torch.bool).scatter(1, targets.long()[:, None], False)
-        return (right - scores)[others]
+        return (right - scores)[self._others(scores, targets)]
 
-    def ideal(self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """Each target class on top by a margin of one; the order below it is drawn anew in each set."""
+    @staticmethod
+    def _others(scores: Tensor, targets: Tensor) -> Tensor:
+        return torch.ones_like(scores, dtype=torch.bool).scatter(1, targets.long()[:, None], False)
+
+    def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """The target at 0, each other class below or above it; their order among themselves is that of ``scores``."""
+        c = scores.shape[1]
+        order = scores.detach().argsort(1).argsort(1).to(scores) / (2 * c)
+        bits = torch.zeros_like(order).masked_scatter(self._others(scores, targets), binaries.to(scores))
+        out = order + torch.where(bits > 0, -1.0, 0.5).to(scores)
+        return out.scatter(1, targets.long()[:, None], 0.0)
+
+    def ideal(
+        self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator, *, groups: Tensor | None = None
+    ) -> Tensor:
+        """Each target class on top by a margin of at least one; the order below it is drawn anew in each set."""
         noise = torch.rand((count, *scores.shape), generator=generator).to(scores)
         return noise.scatter(2, targets.long()[None, :, None].expand(count, -1, 1), 2.0)
 
+    def perturbed(self, stack: Tensor, targets: Tensor, flips: int, generator: torch.Generator) -> Tensor:
+        """Put a random class on top in ``flips`` rows of each set."""
+        count, n, c = stack.shape
+        rows = torch.rand((count, n), generator=generator).to(stack.device).topk(min(flips, n)).indices
+        classes = torch.randint(c, rows.shape, generator=generator).to(stack.device)
+        out = stack.clone()
+        which = torch.arange(count, device=stack.device)[:, None]
+        out[which, rows, classes] = stack[which, rows].amax(-1) + 1.0
+        return out
+
     def moves(
-        self, scores: Tensor, targets: Tensor, *, softness: Tensor, budget: int, generator: torch.Generator
+        self,
+        scores: Tensor,
+        targets: Tensor,
+        *,
+        softness: Tensor,
+        q: float,
+        budget: int,
+        share: float,
+        generator: torch.Generator,
+        groups: Tensor | None = None,
     ) -> Moves:
-        """Rows move to another class; rows of equal (target, prediction) share one move where they may."""
+        """Rows move to another class; rows of equal target and prediction share moves where they may."""
         n, c = scores.shape
         hard = scores.detach()
-        predicted = hard.argmax(1)
-        probability = (scores / softness).softmax(1)
-        row = torch.arange(n, device=scores.device)
-        if self.exchangeable == "all":
-            group, representative = _first_of_each(targets.long() * c + predicted)
-        else:
-            group, representative = row, row
-        mass = scores.new_zeros(len(representative), c).index_add(0, group, probability)
-        mass = mass.scatter(1, predicted[representative][:, None], 0.0).reshape(-1)
-        index, weight = _choose(mass, budget, generator)
-        rows, classes = representative[index // c], index % c
-        anchors = hard.expand(len(index), n, c).clone()
-        anchors[torch.arange(len(index)), rows, classes] = hard[rows].amax(1) + 1.0
-        return Moves(anchors, mass[index] * weight)
+        predicted, targets = hard.argmax(1), targets.long()
+        logits = scores / softness
+        if share < 1:
+            kept = torch.zeros_like(hard, dtype=torch.bool)
+            kept.scatter_(1, hard.topk(max(1, round(share * (c - 1))) + 1, 1).indices, True)
+            logits = logits.masked_fill(~kept.scatter(1, targets[:, None], True), -torch.inf)
+        probability = logits.softmax(1)
+        rows = torch.arange(n, device=scores.device)
+        key = targets * c + predicted if self.exchangeable == "all" else rows
+        stratum, first = first_of_each(key)
+        mass = probability.detach().new_zeros(len(first), c).index_add(0, stratum, probability.detach())
+        floor = mass.sum(1, keepdim=True) / c
+        mass = torch.where(targets[first][:, None] == torch.arange(c, device=mass.device), mass.maximum(floor), mass)
+        mass = mass.scatter(1, predicted[first][:, None], 0.0).reshape(-1)
+        index, weight = choose(mass, budget, generator)
 
+        def stack() -> Tensor:
+            row, to = first[index // c], index % c
+            out = hard.expand(len(index), n, c).clone()
+            out[torch.arange(len(index), device=out.device), row, to] = hard[row].amax(1) + 1.0
+            return out
 
-def _first_of_each(key: Tensor) -> tuple[Tensor, Tensor]:
-    """Group number of each entry, and the index of the first entry in each group."""
-    _, group = key.unique(return_inverse=True)
-    first = torch.full((int(group.max()) + 1,), len(key), device=key.device)
-    first.scatter_reduce_(0, group, torch.arange(len(key), device=key.device), "amin")
-    return group, first
+        def change(values: Tensor) -> Tensor:
+            delta = scores.new_zeros(len(first) * c).index_put((index,), values.to(scores) * weight)
+            delta = delta.view(-1, c)[stratum]
+            worst, best = delta.amin(1), delta.amax(1)
+            span = best - worst
+            quality = ((delta - worst[:, None]) * probability).sum(1) / span.clamp(min=torch.finfo(span.dtype).tiny)
+            return expected_change(quality, best, span, q)
+
+        return Moves(stack, change)

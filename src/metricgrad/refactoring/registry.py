@@ -1,20 +1,53 @@
-"""From a metric's structure, or from a probe, to the refactoring that serves it."""
+"""From what is known of a metric to the refactoring that serves it."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Metric
+from metricgrad.metric import Metric, Structure
 from metricgrad.refactoring.base import Refactoring
-from metricgrad.refactoring.labels import Argmax
+from metricgrad.refactoring.differentiable import Differentiable
+from metricgrad.refactoring.labels import Argmax, Threshold
+from metricgrad.refactoring.lists import Within
+from metricgrad.refactoring.rankings import PositivesOverNegatives, Ranking
+from metricgrad.refactoring.top_k import TopK
 
 
-def described(metric: Metric, scores: Tensor, targets: Tensor) -> Refactoring:
-    """The refactoring that a described metric carries, for scores and targets of these shapes."""
-    structure = metric.structure
-    if structure is None:
-        raise MetricgradError(f"metric {metric.name!r} is not described")
-    if structure.kind == "labels" and scores.ndim == 2 and targets.ndim == 1:
-        return Argmax(exchangeable=structure.exchangeable)
-    raise MetricgradError(f"no refactoring for {metric.name!r}")
+def described(metric: Metric, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Refactoring:
+    """The refactoring that a described metric carries, for scores and targets of these shapes.
+
+    Raises:
+        MetricgradError: where nobody described the metric.
+    """
+    if metric.structure is None:
+        raise MetricgradError(f"nothing is known of metric {metric.name!r}: call infer_refactoring, which probes it")
+    return from_structure(metric.structure, scores, targets, metric, groups=groups)
+
+
+def from_structure(
+    structure: Structure, scores: Tensor, targets: Tensor, metric: Metric, *, groups: Tensor | None = None
+) -> Refactoring:
+    """Build the refactoring for one structure; only shapes are looked at."""
+    rows_of_classes = scores.ndim == targets.ndim + 1
+    if structure.kind == "labels":
+        return (Argmax if rows_of_classes else Threshold)(exchangeable=structure.exchangeable)
+    if structure.kind == "top_k":
+        return TopK(k=structure.params["k"])
+    if structure.kind == "differentiable":
+        return Differentiable()
+    within = _within(structure, scores, groups)
+    odds = rows_of_classes and within == "column" and metric.reads == "probabilities"
+    kinds = {"positives_over_negatives": PositivesOverNegatives, "ranking": Ranking}
+    if structure.kind not in kinds:
+        raise MetricgradError(f"unknown structure {structure.kind!r} of metric {metric.name!r}")
+    return kinds[structure.kind](within=within, odds=odds, exchangeable=structure.exchangeable)
+
+
+def _within(structure: Structure, scores: Tensor, groups: Tensor | None) -> Within:
+    within = structure.params.get("within", "all")
+    if within != "auto":
+        return within
+    if groups is not None:
+        return "group"
+    return structure.params.get("two_d", "row") if scores.ndim == 2 else "all"

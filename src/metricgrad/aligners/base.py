@@ -1,0 +1,71 @@
+"""What an aligner is: the right half of the grid, which moves a loss form so that it agrees with the metric.
+
+Three moments are all there is: before training (``prepare``), around an optimiser step (``before_step`` and
+``after_step``, called from hooks that :meth:`metricgrad.Loss.attach` sets), and when validation scores come by hand
+(``observe``). An aligner overrides the moments it lives in.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from metricgrad.losses.form import Form
+
+if TYPE_CHECKING:
+    from metricgrad.loss import Loss
+
+Forward = Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What an aligner sees of the training it is attached to.
+
+    Attributes:
+        loss: the loss it aligns.
+        model: the person's model.
+        optimizer: the person's optimiser.
+        valid: validation batches, or None.
+        forward: maps (model, batch) to (scores, targets).
+        total_steps: how many optimiser steps there will be, where known.
+    """
+
+    loss: Loss
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    valid: Iterable[Any] | None
+    forward: Forward
+    total_steps: int | None
+
+
+class Aligner(nn.Module, abc.ABC):
+    """Abstract: moves the parameters or the knobs of a form."""
+
+    #: Written into a saved loss; :data:`metricgrad.loss.ALIGNERS` maps it back to the class.
+    kind: ClassVar[str]
+
+    @abc.abstractmethod
+    def refusal(self, form: Form) -> str | None:
+        """Why this cell of the grid means nothing, or None where it does mean something."""
+
+    @abc.abstractmethod
+    def config(self) -> dict[str, Any]:
+        """JSON-able keyword arguments that build this aligner again."""
+
+    def prepare(self, form: Form, scores: Tensor, targets: Tensor) -> None:
+        """Fit the form before training, from stored scores and targets."""
+
+    def before_step(self, scene: Scene) -> None:
+        """Called right before each optimiser step."""
+
+    def after_step(self, scene: Scene) -> None:
+        """Called right after each optimiser step."""
+
+    def observe(self, form: Form, scores: Tensor, targets: Tensor, progress: float | None) -> None:
+        """Validation feedback given by hand."""

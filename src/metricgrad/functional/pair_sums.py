@@ -1,0 +1,188 @@
+"""Sums of a smooth kernel over all pairs, in near-linear time and with nothing of pair size kept.
+
+out_i = sum_j w_j k(x_i - y_j) is what every pairwise and ranking loss reads. It is a discrete convolution between two
+sets of scattered points, so the weights of one side are handed over to a regular lattice, convolved with the kernel by
+FFT, and interpolated at the other side. The derivative of the sum is the sum of the derivative of the kernel, and its
+adjoint is the same sum with both sides reflected: x_i - y_j = (-y_j) - (-x_i). The operation is therefore closed under
+differentiation, and gradients of gradients cost what the sum itself costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.functional.kernels import REACH, SIGMOID, Kernel
+from metricgrad.functional.lattice import STEP, gather, spread, stencil
+
+Engine = Literal["auto", "exact", "grid"]
+
+BLOCK = 2**17
+"""Pairs that the exact engine holds at a time."""
+
+_SMALL = 2**16
+_WINDOW = 2**15 * STEP
+
+
+def pair_sum(
+    x: Tensor, y: Tensor, weights: Tensor | None = None, kernel: Kernel = SIGMOID, *, engine: Engine = "auto"
+) -> Tensor:
+    r"""Sum a kernel of the differences over all pairs.
+
+    .. math:: \mathrm{out}_i = \sum_j w_j \, k(x_i - y_j)
+
+    Use it wherever a loss counts pairs softly. A softness enters by dividing ``x`` and ``y`` by it, which lets its
+    gradient flow too. Not for kernels outside :mod:`metricgrad.functional.kernels`, and not for sums over only some of the
+    pairs: see :func:`metricgrad.functional.dominance_sums.dominance_sum`.
+
+    Args:
+        x: ``(P,)`` floating point, any range, finite.
+        y: ``(N,)``.
+        weights: ``(N,)`` or, for several weightings of the same pairs, ``(K, N)``; ones by default.
+        kernel: ``SIGMOID``, ``SIGMOID_SQUARED``, ``SOFTPLUS`` or a derivative of one.
+        engine: ``"exact"`` visits every pair, ``"grid"`` uses the lattice, ``"auto"`` takes the exact one for up to 65,536
+            pairs.
+
+    Returns:
+        ``(P,)`` or ``(K, P)`` in the dtype of ``x``; computed in float64 (float32 on MPS, which has no float64). The
+        grid's error is about 1e-9 of ``sum_j |w_j|``. Differentiable in x, y and weights, any number of times.
+
+        Cost: O(P + N + R log R) time and memory, R = range / 0.125. Where the range is beyond 4,096, gaps wider than 40 are
+        closed (the kernel does not change there) and what is left is taken window by window, so R never exceeds 2^16 at
+        a time and 320 (P + N) in all. The exact engine takes O(P N) time and a fixed block of memory.
+
+    Raises:
+        MetricgradError: where the shapes do not fit.
+
+    Example:
+        >>> import torch
+        >>> pair_sum(torch.tensor([0.0, 9.0]), torch.tensor([0.0, 0.0]))
+        tensor([1.0000, 1.9998])
+    """
+    if x.ndim != 1 or y.ndim != 1:
+        raise MetricgradError(f"x and y must be 1-D, got shapes {tuple(x.shape)} and {tuple(y.shape)}; flatten them")
+    if weights is None:
+        weights = torch.ones_like(y)
+    if weights.ndim not in (1, 2) or weights.shape[-1] != len(y):
+        raise MetricgradError(f"weights must be ({len(y)},) or (K, {len(y)}) like y, got {tuple(weights.shape)}")
+    if engine not in ("auto", "exact", "grid"):
+        raise MetricgradError(f"engine is {engine!r}; expected 'auto', 'exact' or 'grid'")
+    dtype = compute_dtype(x)
+    total = cast(
+        Tensor, _PairSum.apply(x.to(dtype), y.to(dtype), weights.to(dtype).reshape(-1, len(y)), kernel, engine)
+    )
+    return total.reshape(*weights.shape[:-1], len(x)).to(x.dtype)
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The precision that sums over pairs are taken in."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+class _PairSum(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel, engine: Engine) -> Tensor:
+        if len(x) == 0 or len(y) == 0:
+            return weights.new_zeros(len(weights), len(x))
+        if engine == "exact" or (engine == "auto" and len(x) * len(y) <= _SMALL):
+            return _exact(x, y, weights, kernel)
+        return _grid(x, y, weights, kernel)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:3])
+        ctx.kernel, ctx.engine = inputs[3:]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        x, y, weights = ctx.saved_tensors
+        wants_x, wants_y, wants_weights = ctx.needs_input_grad[:3]
+        apply = cast(Callable[..., Tensor], _PairSum.apply)
+        slope, engine = ctx.kernel.derivative(), ctx.engine
+        return (
+            (grad * apply(x, y, weights, slope, engine)).sum(0) if wants_x else None,
+            -(weights * apply(-y, -x, grad, slope, engine)).sum(0) if wants_y else None,
+            apply(-y, -x, grad, ctx.kernel, engine) if wants_weights else None,
+            None,
+            None,
+        )
+
+
+def _exact(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
+    """Every pair, one block of rows and columns at a time."""
+    columns = min(len(y), BLOCK)
+    result = weights.new_zeros(len(weights), len(x))
+    for rows, out in zip(x.split(BLOCK // columns), result.split(BLOCK // columns, 1), strict=True):
+        for cols, w in zip(y.split(columns), weights.split(columns, 1), strict=True):
+            out += w @ kernel(rows[None, :] - cols[:, None])
+    return result
+
+
+def _grid(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
+    span = float(torch.maximum(x.amax(), y.amax()) - torch.minimum(x.amin(), y.amin()))
+    if span <= _WINDOW:
+        return _convolve(x, y, weights, kernel)
+    if not span < float("inf"):
+        return _exact(x, y, weights, kernel)
+    (x, moved_x), (y, moved_y) = close_gaps(x, y)
+    x_order, y_order = x.argsort(), y.argsort()
+    total = _windows(x[x_order], y[y_order], weights[:, y_order], kernel)
+    if kernel.slope:
+        # closing a gap took moved_x - moved_y off the straight part of each pair with y < x
+        below = torch.searchsorted(y[y_order], x[x_order])
+        w = weights[:, y_order]
+        lost = moved_x[x_order] * _running_sum(w)[:, below] - _running_sum(w * moved_y[y_order])[:, below]
+        total = total + kernel.slope * lost
+    return torch.empty_like(total).index_copy_(1, x_order, total)
+
+
+def close_gaps(x: Tensor, y: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Shrink every empty stretch wider than REACH to REACH: each side's new points, and how far they moved."""
+    points, order = torch.cat([x, y]).sort()
+    excess = (points.diff(prepend=points[:1]) - REACH).clamp(min=0).cumsum(0)
+    moved_x, moved_y = torch.empty_like(excess).index_copy_(0, order, excess).split([len(x), len(y)])
+    return (x - moved_x, moved_x), (y - moved_y, moved_y)
+
+
+def _windows(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
+    """Sorted points of any range: near pairs window by window, far pairs by the kernel's limits."""
+    mass, moment = _running_sum(weights), _running_sum(weights * y)
+    _, counts = torch.unique_consecutive(((x - x[0]) / _WINDOW).floor(), return_counts=True)
+    parts = []
+    for part in x.split(counts.tolist()):
+        ends = torch.stack([part[0] - REACH, part[-1] + REACH])
+        low, high = torch.searchsorted(y, ends).tolist()
+        near_y, near_weights = y[low:high], weights[:, low:high]
+        far_below = kernel.upper * mass[:, [low]] + kernel.slope * (part * mass[:, [low]] - moment[:, [low]])
+        total = far_below + kernel.lower * (mass[:, [-1]] - mass[:, [high]])
+        if low < high:
+            small = len(part) * len(near_y) <= _SMALL
+            total = total + (_exact if small else _convolve)(part, near_y, near_weights, kernel)
+        parts.append(total)
+    return torch.cat(parts, 1)
+
+
+def _convolve(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
+    """Spread, convolve, interpolate; only the lags between the two sides are sampled, and none wraps around."""
+    at_x, at_y = stencil(x), stencil(y)
+    lags = torch.arange(1 - at_y.nodes, at_x.nodes, device=x.device) + (at_x.first - at_y.first)
+    sampled = kernel(lags.to(x) * STEP)
+    size = _fast_size(len(lags))
+    circular = torch.cat([sampled[at_y.nodes - 1 :], sampled.new_zeros(size - len(lags)), sampled[: at_y.nodes - 1]])
+    spectrum = torch.fft.rfft(spread(at_y, weights), size) * torch.fft.rfft(circular)
+    return gather(at_x, torch.fft.irfft(spectrum, size))
+
+
+def _running_sum(values: Tensor) -> Tensor:
+    return torch.nn.functional.pad(values.cumsum(1), (1, 0))
+
+
+def _fast_size(n: int) -> int:
+    """The smallest 2^a, 3 2^a or 5 2^a that is at least n: lengths that every FFT library is quick at."""
+    power = 1 << max(n - 1, 1).bit_length()
+    return min(size for size in (power, power * 3 // 4, power * 5 // 8) if size >= n)

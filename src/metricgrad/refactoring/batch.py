@@ -1,0 +1,73 @@
+"""One batch, checked and in canonical shapes: the only place where a loss looks at raw input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.metric import Metric, canonical
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Scores (float32 or float64, with graph), targets, and the context that survived the mask."""
+
+    scores: Tensor
+    targets: Tensor
+    context: dict[str, Tensor]
+
+    @property
+    def groups(self) -> Tensor | None:
+        """Query number of each item."""
+        return self.context.get("groups")
+
+
+def checked(
+    metric: Metric, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], *, check_finite: bool
+) -> Batch:
+    """Check one batch and bring it to canonical shapes.
+
+    Half precision is computed in float32.
+
+    Raises:
+        MetricgradError: for scores that are no floating tensor or not finite, labels out of range, or shapes that do
+            not fit; the message names the argument and the remedy.
+    """
+    if not isinstance(scores, Tensor) or not scores.is_floating_point():
+        kind = scores.dtype if isinstance(scores, Tensor) else type(scores).__name__
+        raise MetricgradError(f"scores must be a floating tensor of logits, got {kind}")
+    if not isinstance(targets, Tensor):
+        raise MetricgradError(f"targets must be a tensor, got {type(targets).__name__}")
+    mask = context.get("mask")
+    kept = {k: v for k, v in context.items() if v is not None and k != "mask"}
+    if mask is not None:
+        kept = {k: v[mask] if v.shape[: mask.ndim] == mask.shape else v for k, v in kept.items()}
+    scores, targets = canonical(scores, targets, mask)
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        scores = scores.float()
+    if check_finite and not bool(torch.isfinite(scores).all()):
+        raise MetricgradError(
+            "scores hold NaN or infinity; lower the learning rate or look at the model's last layers "
+            "(check_finite=False lets them through, for loss scaling in float16)"
+        )
+    if scores.ndim > targets.ndim and targets.numel():
+        low, high = int(targets.min()), int(targets.max())
+        if low < 0 or high >= scores.shape[-1]:
+            raise MetricgradError(
+                f"targets hold classes {low} to {high}, scores have {scores.shape[-1]} columns; expected 0 to "
+                f"{scores.shape[-1] - 1} (leave padding out with mask=)"
+            )
+    elif _is_binary(metric) and not bool(((targets == 0) | (targets == 1)).all()):
+        raise MetricgradError(
+            f"metric {metric.name!r} expects targets of 0 and 1 shaped like the scores, got values from "
+            f"{float(targets.min()):g} to {float(targets.max()):g}"
+        )
+    return Batch(scores, targets, kept)
+
+
+def _is_binary(metric: Metric) -> bool:
+    return metric.structure is not None and metric.structure.kind in ("labels", "positives_over_negatives")

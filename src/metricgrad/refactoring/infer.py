@@ -1,0 +1,69 @@
+"""What a metric reads from the scores: as described, or found by probing, as the refactoring that serves it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.metric import Metric, Structure
+from metricgrad.refactoring.base import Refactoring
+from metricgrad.refactoring.batch import checked
+from metricgrad.refactoring.probes import describe, probe
+
+
+def infer_refactoring(metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Refactoring:
+    """The refactoring of a metric: its own where it is described, otherwise found by probing.
+
+    Call it to see what UniLoss will interpolate over, or to find out once and pass the result on as ``refactoring=``.
+    Costs nothing for a described metric, and at most 200 calls of one that nobody described. Only order and labels are
+    looked for; a metric that reads more, such as calibration error, is refused.
+
+    Args:
+        metric: from :func:`metricgrad.as_metric`.
+        scores: one batch of raw scores, ``(N,)``, ``(N, C)`` or ``(B, T, C)``; of an unknown metric only shape, dtype
+            and device are looked at.
+        targets: as the metric takes them.
+        context: ``groups``, ``mask``, ``sample_weight`` or ``head_sizes``, where the metric takes them.
+
+    Returns:
+        The refactoring. Its ``report()`` says what was tried and found.
+
+    Raises:
+        MetricgradError: where nothing holds, saying what was tried and what to do.
+
+    Example:
+        >>> import torch, metricgrad as mg
+        >>> def accuracy(labels, targets): return (labels == targets).double().mean()
+        >>> metric = mg.as_metric(accuracy, higher_is_better=True, reads="labels")
+        >>> infer_refactoring(metric, torch.randn(40, 3), torch.arange(40) % 3).name
+        'argmax'
+    """
+    from metricgrad.refactoring.registry import described, from_structure
+
+    batch = checked(metric, scores, targets, context, check_finite=False)
+    if metric.structure is not None:
+        refactoring = described(metric, batch.scores, batch.targets, groups=batch.groups)
+        report = f"metric {metric.name!r} is described, and was not probed\nfound: {describe(metric.structure)}"
+    else:
+        finding = probe(metric, scores, targets, **context)
+        structure = _found(metric, finding.structure, finding.report())
+        refactoring = from_structure(structure, batch.scores, batch.targets, metric, groups=batch.groups)
+        report = finding.report()
+    refactoring.findings = report
+    return refactoring
+
+
+def probe_once(metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Structure:
+    """The structure that probing finds, for a caller that keeps it.
+
+    Raises:
+        MetricgradError: where nothing holds, saying what was tried and what to do.
+    """
+    finding = probe(metric, scores, targets, **context)
+    return _found(metric, finding.structure, finding.report())
+
+
+def _found(metric: Metric, structure: Structure | None, report: str) -> Structure:
+    if structure is None:
+        raise MetricgradError(f"metric {metric.name!r}: no refactoring found\n{report}")
+    return structure

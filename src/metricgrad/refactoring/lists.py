@@ -1,0 +1,76 @@
+"""Scores seen as lists to be ranked: one list, one for each row, each column, or each query group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.metrics.decoding import log_odds
+
+Within = Literal["all", "row", "column", "group"]
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The items of all lists, flat.
+
+    Attributes:
+        values: ``(M,)`` what the items are ranked by, with graph.
+        relevance: ``(M,)`` float; higher belongs nearer the top.
+        group: ``(M,)`` list number of each item, 0 to ``count - 1``.
+        count: the number of lists.
+        shape: the shape of the scores they came from.
+        odds: whether values are log-odds of a softmax, one column each, rather than the scores themselves.
+    """
+
+    values: Tensor
+    relevance: Tensor
+    group: Tensor
+    count: int
+    shape: torch.Size
+    odds: bool
+
+    def replaced(self, scores: Tensor, items: Tensor, values: Tensor) -> Tensor:
+        """``(T, *shape)``: the scores with, in set t, item ``items[t]`` moved to ``values[t]``."""
+        flat = scores.detach().reshape(-1)
+        if self.odds:
+            rest = flat[items] - self.values.detach()[items]  # logsumexp over the row's other classes
+            values = values + rest
+        out = flat.expand(len(items), -1).scatter(1, items[:, None], values[:, None].to(flat))
+        return out.reshape(len(items), *self.shape)
+
+
+def as_lists(scores: Tensor, targets: Tensor, within: Within, groups: Tensor | None, odds: bool = False) -> Lists:
+    """See scores and targets as lists.
+
+    Args:
+        scores: ``(N,)`` or ``(N, C)``.
+        targets: relevance shaped like the scores, or ``(N,)`` class numbers, of which the class itself is relevant.
+        within: what makes a list.
+        groups: ``(N,)`` integers, for ``within="group"``.
+        odds: rank by the log-odds of each class under a softmax over the row, as a metric of probabilities does.
+    """
+    if scores.ndim == 2 and targets.ndim == 1:
+        relevance = torch.nn.functional.one_hot(targets.long(), scores.shape[1])
+    else:
+        relevance = targets
+    values = log_odds(scores, elementwise=False) if odds else scores
+    entry = torch.arange(scores.numel(), device=scores.device)
+    columns = scores.shape[1] if scores.ndim == 2 else 1
+    if within == "group":
+        if groups is None:
+            raise MetricgradError("this metric ranks within query groups: pass groups=, an integer for each item")
+        _, group = groups.unique(return_inverse=True)
+        count = int(group.max()) + 1 if group.numel() else 0
+    elif within == "row":
+        group, count = entry // columns, scores.shape[0]
+    elif within == "column":
+        group, count = entry % columns, columns
+    else:
+        group, count = torch.zeros_like(entry), 1
+    flat = relevance.reshape(-1).to(values)
+    return Lists(values.reshape(-1), flat, group.reshape(-1), count, scores.shape, odds)

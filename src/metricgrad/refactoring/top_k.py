@@ -1,0 +1,104 @@
+"""Metrics that ask whether the target is among the k largest scores of its row."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.refactoring.base import Moves, Refactoring, choose, expected_change, first_of_each
+
+
+class TopK(Refactoring):
+    """Only whether each row's target is among its k largest scores matters: top-k accuracy, hit rate.
+
+    Scores are ``(N, C)`` with C > k, targets ``(N,)``. There is one comparison a row: the target's score minus the k-th
+    largest of the others.
+
+    Args:
+        k: at least 1.
+    """
+
+    name: ClassVar[str] = "top_k"
+
+    def __init__(self, *, k: int) -> None:
+        if k < 1:
+            raise MetricgradError(f"k must be at least 1, got {k}")
+        self.k = k
+
+    def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """``(N,)``: the target's score minus the k-th largest other."""
+        if scores.shape[1] <= self.k:
+            raise MetricgradError(
+                f"top-{self.k} of {scores.shape[1]} classes is always right; choose k below the number of classes"
+            )
+        index = targets.long()[:, None]
+        others = scores.scatter(1, index, -torch.inf)
+        return (scores.gather(1, index) - others.topk(self.k, 1).values[:, -1:]).squeeze(1)
+
+    def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """The target above, or below, all other classes of its row."""
+        return self._placed(scores.detach(), targets, binaries)
+
+    @staticmethod
+    def _placed(scores: Tensor, targets: Tensor, hit: Tensor) -> Tensor:
+        value = torch.where(hit, scores.amax(-1) + 1, scores.amin(-1) - 1)
+        index = targets.long().expand(scores.shape[:-1])[..., None]
+        return scores.scatter(-1, index, value[..., None])
+
+    def ideal(
+        self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator, *, groups: Tensor | None = None
+    ) -> Tensor:
+        """The target at a random place among the first k of its row, so that no single order is favoured."""
+        noise = torch.rand((count, *scores.shape), generator=generator).to(scores)
+        place = torch.randint(min(self.k, scores.shape[1]), noise.shape[:2], generator=generator).to(scores.device)
+        index = targets.long()[None, :, None].expand(count, -1, 1)
+        others = noise.scatter(2, index, -1.0).sort(2, descending=True).values
+        high = torch.where(
+            place > 0, others.gather(2, (place - 1).clamp(min=0)[..., None])[..., 0], torch.ones_like(place) * 2.0
+        )
+        low = others.gather(2, place[..., None])[..., 0]
+        return noise.scatter(2, index, ((high + low) / 2)[..., None])
+
+    def perturbed(self, stack: Tensor, targets: Tensor, flips: int, generator: torch.Generator) -> Tensor:
+        """Turn hit into miss, and miss into hit, in ``flips`` rows of each set."""
+        count, n, _ = stack.shape
+        chosen = torch.rand((count, n), generator=generator).topk(min(flips, n)).indices
+        flip = torch.zeros(count, n, dtype=torch.bool).scatter(1, chosen, True).to(stack.device)
+        hit = torch.stack([self.binaries(row, targets) for row in stack])
+        return torch.where(flip[..., None], self._placed(stack, targets, ~hit), stack)
+
+    def moves(
+        self,
+        scores: Tensor,
+        targets: Tensor,
+        *,
+        softness: Tensor,
+        q: float,
+        budget: int,
+        share: float,
+        generator: torch.Generator,
+        groups: Tensor | None = None,
+    ) -> Moves:
+        """Rows turn from hit to miss or back; rows of equal class and outcome share one move."""
+        soft = (self.comparisons(scores, targets) / softness).sigmoid()
+        hit = self.binaries(scores.detach(), targets)
+        flipped = torch.where(hit, 1 - soft, soft)
+        stratum, first = first_of_each(targets.long() * 2 + hit)
+        total = soft.detach().new_zeros(len(first)).index_add(0, stratum, flipped.detach())
+        index, weight = choose(total, budget, generator)
+
+        def stack() -> Tensor:
+            row = first[index]
+            flip = torch.zeros(len(index), len(hit), dtype=torch.bool, device=hit.device).scatter(1, row[:, None], True)
+            many = scores.detach().expand(len(index), *scores.shape)
+            return torch.where(flip[..., None], self._placed(many, targets, ~hit.expand(len(index), -1)), many)
+
+        def change(values: Tensor) -> Tensor:
+            delta = soft.new_zeros(len(first)).index_put((index,), values.to(soft) * weight)[stratum]
+            quality = torch.where(delta > 0, flipped, 1 - flipped)
+            return expected_change(quality, delta.clamp(min=0), delta.abs(), q)
+
+        return Moves(stack, change)

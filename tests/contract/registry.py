@@ -1,0 +1,61 @@
+"""One registry of every loss form and aligner; the contract tests run over it, and fail where one is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+import metricgrad as mg
+from metricgrad.aligners.static import Static
+from metricgrad.loss import Loss
+from metricgrad.losses.interpolated import Interpolated
+
+Data = Callable[[int, torch.dtype], tuple[Tensor, Tensor]]
+
+
+def _generator(n: int) -> torch.Generator:
+    return torch.Generator().manual_seed(n)
+
+
+def binary(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    g = _generator(n)
+    return torch.randn(n, generator=g).to(dtype), (torch.rand(n, generator=g) < 0.4).long()
+
+
+def multiclass(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    g = _generator(n)
+    return torch.randn(n, 5, generator=g).to(dtype), torch.randint(5, (n,), generator=g)
+
+
+def multilabel(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    g = _generator(n)
+    return torch.randn(n, 4, generator=g).to(dtype), (torch.rand(n, 4, generator=g) < 0.4).long()
+
+
+def regression(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    g = _generator(n)
+    return torch.randn(n, generator=g).to(dtype), torch.randn(n, generator=g)
+
+
+#: name -> (factory of a fresh loss, data)
+LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
+    "uniloss f1": (lambda: mg.UniLoss("f1"), binary),
+    "uniloss macro_f1": (lambda: mg.UniLoss("macro_f1"), multiclass),
+    "uniloss macro_f1 multilabel": (lambda: mg.UniLoss("macro_f1"), multilabel),
+    "uniloss quadratic_kappa": (lambda: mg.UniLoss("quadratic_kappa"), multiclass),
+    "uniloss top-2": (lambda: mg.UniLoss("top_k_accuracy:k=2"), multiclass),
+    "uniloss average_precision": (lambda: mg.UniLoss("average_precision"), binary),
+    "uniloss auroc one against rest": (lambda: mg.UniLoss("auroc"), multiclass),
+    "uniloss mrr": (lambda: mg.UniLoss("mrr"), multiclass),
+    "uniloss spearman": (lambda: mg.UniLoss("spearman"), regression),
+    "uniloss mse": (lambda: mg.UniLoss("mse"), regression),
+    "inverse distance accuracy": (lambda: mg.UniLoss("accuracy", interpolation="inverse_distance"), multiclass),
+    "inverse distance ap": (lambda: mg.UniLoss("average_precision", interpolation="inverse_distance"), binary),
+    "paper ap": (lambda: mg.UniLoss("average_precision", paper=True), binary),
+    "released accuracy": (lambda: mg.UniLoss("accuracy", paper="released"), multiclass),
+}
+
+FORMS: set[type] = {Interpolated}
+ALIGNERS: set[type] = {Static}

@@ -1,0 +1,163 @@
+"""UniLoss's form: its value, its controls, and what it refuses."""
+
+import math
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+import metricgrad as mg
+
+
+def _ideal(targets, classes):
+    return 1000.0 * nn.functional.one_hot(targets, classes).float()
+
+
+@pytest.mark.parametrize("interpolation", ["local", "inverse_distance"])
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "quadratic_kappa", "top_k_accuracy:k=2", "mrr"])
+def test_ideal_scores_cost_nothing(metric, interpolation):
+    targets = torch.arange(20) % 4
+    value = mg.UniLoss(metric, interpolation=interpolation, softness=1.0)(_ideal(targets, 4), targets)
+    assert float(value) == pytest.approx(0, abs=1e-5)
+
+
+def test_the_value_is_in_the_units_of_the_metric():
+    targets = torch.arange(20) % 4
+    scores = _ideal(torch.where(torch.arange(20) < 5, (targets + 1) % 4, targets), 4)
+    assert float(mg.UniLoss("accuracy", softness=1.0, q=1.0)(scores, targets)) == pytest.approx(5 / 20)
+
+
+@pytest.mark.parametrize("metric", ["mae", "mse"])
+def test_a_metric_that_is_minimised_is_minimised(metric):
+    scores, targets = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([0.0, 5.0])
+    mg.UniLoss(metric)(scores, targets).backward()
+    assert scores.grad[0] > 0 > scores.grad[1]
+
+
+def _train(loss, epochs=8, seed=0):
+    inputs, targets = load_digits(return_X_y=True)
+    inputs, targets = torch.tensor(inputs / 16, dtype=torch.float32)[:1000], torch.tensor(targets)[:1000]
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(epochs):
+        for rows in torch.randperm(800).split(64):
+            optimizer.zero_grad()
+            loss(model(inputs[rows]), targets[rows]).backward()
+            optimizer.step()
+    with torch.no_grad():
+        return float((model(inputs[800:]).argmax(1) == targets[800:]).float().mean())
+
+
+@pytest.mark.parametrize("interpolation", ["local", "inverse_distance"])
+def test_training_succeeds_with_the_metric_and_fails_with_its_values_shuffled(interpolation):
+    metric = mg.as_metric("accuracy")
+    assert _train(mg.UniLoss(metric, interpolation=interpolation)) > 0.8
+
+    class Shuffled:
+        """The same metric with its values dealt out at random over the score sets."""
+
+        def __init__(self):
+            self.generator = torch.Generator().manual_seed(0)
+
+        def __call__(self, labels, targets):
+            values = metric._fn(labels, targets)
+            return values[torch.randperm(len(values), generator=self.generator)]
+
+    shuffled = mg.as_metric("accuracy")
+    shuffled._fn = Shuffled()
+    assert _train(mg.UniLoss(shuffled, interpolation=interpolation)) < 0.5
+
+
+def test_a_constant_metric_warns_then_raises():
+    metric = mg.as_metric("accuracy")
+    metric._fn = lambda labels, targets: torch.full((len(labels),), 0.5)
+    loss = mg.UniLoss(metric)
+    scores, targets = torch.randn(8, 3, requires_grad=True), torch.arange(8) % 3
+    with pytest.warns(UserWarning, match="same value"):
+        assert float(loss(scores, targets)) == 0
+    for _ in range(18):
+        loss(scores, targets)
+    with pytest.raises(mg.MetricgradError, match="20th time"):
+        loss(scores, targets)
+
+
+def test_batches_without_a_positive_do_not_count_as_silent():
+    loss = mg.UniLoss("average_precision")
+    scores = torch.randn(16, requires_grad=True)
+    for _ in range(30):
+        value = loss(scores, torch.zeros(16))
+        value.backward()
+    assert float(value) == 0
+    assert scores.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores", "targets", "message"),
+    [
+        ("accuracy", torch.zeros(4, 3), torch.tensor([0, 1, 2, 3]), "0 to 2"),
+        ("accuracy", torch.zeros(4, 3), torch.tensor([0, 1, 2, -100]), "mask"),
+        ("f1", torch.zeros(4), torch.tensor([0, 1, 2, 1]), "0 and 1"),
+        ("accuracy", torch.zeros(4, 3), torch.zeros(5), "shape"),
+        ("accuracy", torch.zeros(4, 3, dtype=torch.long), torch.zeros(4), "floating"),
+        ("accuracy", torch.tensor([[math.nan, 0.0]]), torch.tensor([0]), "NaN"),
+    ],
+)
+def test_wrong_input_says_what_and_how_to_mend_it(metric, scores, targets, message):
+    with pytest.raises(mg.MetricgradError, match=message):
+        mg.UniLoss(metric)(scores, targets)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"q": 0}, {"share": 1.5}, {"softness": -1.0}, {"softness": "soft"}, {"interpolation": "cubic"},
+     {"gradient": "released"}, {"warm_up": -1}],
+)  # fmt: skip
+def test_wrong_options_name_the_argument(options):
+    with pytest.raises(mg.MetricgradError, match=next(iter(options))):
+        mg.UniLoss("f1", **options)
+
+
+def test_softness_sets_itself_once_or_slowly_or_stays():
+    scores, targets = 5 * torch.randn(64, generator=torch.Generator().manual_seed(0)), torch.arange(64) % 2
+    scores.requires_grad_()
+    for softness, follows in (("once", False), ("auto", True), (2.0, False)):
+        loss = mg.UniLoss("f1", softness=softness)
+        loss(scores, targets)
+        first = float(loss.form.log_softness)
+        loss(10 * scores, targets)
+        moved = abs(float(loss.form.log_softness) - first)
+        assert (moved > 0) == follows
+        assert moved < 0.1
+
+
+def test_mask_leaves_entries_out():
+    g = torch.Generator().manual_seed(0)
+    scores, targets = torch.randn(4, 6, 5, generator=g), torch.randint(5, (4, 6), generator=g)
+    mask = torch.rand(4, 6, generator=g) < 0.5
+    padded = torch.where(mask, targets, -100)
+    masked = mg.UniLoss("accuracy", softness=1.0)(scores, padded, mask=mask)
+    plain = mg.UniLoss("accuracy", softness=1.0)(scores[mask], targets[mask])
+    torch.testing.assert_close(masked, plain)
+
+
+def test_groups_rank_each_query_by_itself():
+    g = torch.Generator().manual_seed(0)
+    scores, targets = torch.randn(40, generator=g, requires_grad=True), (torch.rand(40, generator=g) < 0.3).long()
+    groups = torch.arange(40) // 8
+    mg.UniLoss("mrr", softness=1.0)(scores, targets, groups=groups).backward()
+    alone = scores.detach().clone().requires_grad_()
+    first = slice(0, 8)
+    mg.UniLoss("mrr", softness=1.0)(alone[first], targets[first], groups=groups[first]).backward()
+    cosine = nn.functional.cosine_similarity(scores.grad[first], alone.grad[first], dim=0)
+    assert cosine > 0.99
+
+
+def test_warm_up_starts_as_cross_entropy_and_ends_as_the_metric():
+    scores, targets = torch.randn(16, 4), torch.arange(16) % 4
+    loss = mg.UniLoss("accuracy", warm_up=2, softness=1.0)
+    bare = mg.UniLoss("accuracy", softness=1.0)
+    values = [float(loss(scores, targets)) for _ in range(3)]
+    standard, plain = float(nn.functional.cross_entropy(scores, targets)), float(bare(scores, targets))
+    assert values == pytest.approx([standard, (standard + plain) / 2, plain])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -217,16 +219,31 @@ def test_a_broken_torchmetrics_is_explained(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(mg.MetricgradError, match="nms does not exist"):
         mg.as_metric("torchmetrics_broken_here:fn")
-    monkeypatch.setitem(__import__("sys").modules, "torchmetrics", None)
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
     with pytest.raises(mg.MetricgradError, match="torchvision that does not match"):
         mg.as_metric("torchmetrics:AUROC")
+
+
+def test_other_libraries_are_imported_only_when_their_metrics_are_asked_for():
+    code = (
+        "import sys, torch, metricgrad as mg; mg.as_metric('auroc')(torch.randn(4), torch.arange(4) % 2); "
+        "mg.as_metric(lambda s, t: 0.0, higher_is_better=True); print({'sklearn', 'torchmetrics'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_options_in_the_spec():
+    metric = mg.as_metric("tests.test_metric:mean_gap:higher_is_better=False,reads=probabilities,name=gap")
+    assert (metric.higher_is_better, metric.reads, metric.name) == (False, "probabilities", "gap")
+    with pytest.raises(mg.MetricgradError, match="fn:higher_is_better=True"):
+        mg.as_metric("tests.test_metric:mean_gap")
 
 
 def test_errors_inside_a_callable_say_how_it_was_called():
     def broken(scores, targets):
         raise KeyError("x")
 
-    with pytest.raises(mg.MetricgradError, match=r"KeyError.*labels of shape \(3,\)"):
+    with pytest.raises(mg.MetricgradError, match=r"broken.*labels.*KeyError.*shape \(3,\)"):
         mg.as_metric(broken, higher_is_better=True, reads="labels")(torch.randn(3), torch.ones(3))
     for value in ({"f1": 1.0}, torch.ones(3), [1.0, 2.0]):
         with pytest.raises(mg.MetricgradError, match="one number"):

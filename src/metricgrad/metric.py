@@ -19,7 +19,6 @@ value NaN, and so has a batch with a NaN among the scores.
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,24 +28,15 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import (
-    Reads,
-    TargetKind,
-    aligned,
-    canonical,
-    canonical_stack,
-    checked_targets,
-    decode,
-    log_odds,
-    wide,
-)
+from metricgrad.metrics.chunks import in_chunks
+from metricgrad.metrics.context import context_of, prepare
+from metricgrad.metrics.decoding import Reads, TargetKind, canonical, checked_targets, decode, log_odds, wide
+from metricgrad.metrics.foreign import call_each
 
 __all__ = ["Metric", "Reads", "Structure", "as_metric", "canonical", "decode"]
 
 Inputs = Literal["torch", "numpy"]
 Order = Literal["scores_first", "targets_first"]
-
-_CONTEXT = ("groups", "mask", "sample_weight", "head_sizes")
 
 
 @dataclass(frozen=True)
@@ -188,12 +178,21 @@ class Metric:
                 return values
             elementwise = stack.shape[1:] == targets.shape
             whole = bool(alive.all())
-            read = self._read(stack if whole else stack[alive], elementwise)
+            stack = stack if whole else stack[alive]
             if self.batched:
                 targets = self._checked(stack, targets)
-                found = self._fn(read, targets, **self.fixed, **kwargs)
+                found = in_chunks(lambda part: self._batch(part, targets, kwargs), stack)
             else:
-                found = torch.as_tensor(self._each(read, targets, kwargs), device=stack.device)
+                found = call_each(
+                    self._fn,
+                    self._read(stack, elementwise),
+                    targets,
+                    kwargs,
+                    numpy=self._inputs == "numpy",
+                    targets_first=self._order == "targets_first",
+                    fixed=self.fixed,
+                    describe=lambda: f"metric {self.name!r} ({self.reads}, {self._order}, {self._inputs} inputs)",
+                )
             values[alive] = found.to(stack.dtype)
             return values
 
@@ -212,8 +211,7 @@ class Metric:
         if self._twin is not None:
             return self._twin(stack, self._checked(stack, targets), **kwargs)[0].to(stack.dtype)
         if self.batched:
-            targets = self._checked(stack, targets)
-            return self._fn(self._read(stack, elementwise), targets, **self.fixed, **kwargs)[0].to(stack.dtype)
+            return self._batch(stack, self._checked(stack, targets), kwargs)[0].to(stack.dtype)
         if self._inputs == "numpy":
             raise MetricgradError(f"metric {self.name!r} takes NumPy arrays, so it has no autograd graph")
         read = self._read(stack, elementwise)[0]
@@ -228,66 +226,27 @@ class Metric:
     def _read(self, stack: Tensor, elementwise: bool) -> Tensor:
         return log_odds(wide(stack), elementwise) if self._by_order else decode(stack, elementwise, self.reads)
 
+    def _batch(self, stack: Tensor, targets: Tensor, kwargs: Mapping[str, Tensor]) -> Tensor:
+        read = self._read(stack, stack.shape[1:] == targets.shape)
+        return self._fn(read, targets, **self.fixed, **kwargs)
+
     def _checked(self, stack: Tensor, targets: Tensor) -> Tensor:
         classes = stack.shape[-1] if stack.ndim - 1 > targets.ndim else None
         return checked_targets(targets, self._targets, classes, self.name)
 
-    def _prepare(
-        self, stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Canonical scores, targets, and the context as ``(N,)`` tensors."""
-        given = {k: v for k, v in context.items() if v is not None}
-        for name in given:
-            if name not in _CONTEXT:
-                raise MetricgradError(f"unknown context {name!r}; expected one of {', '.join(_CONTEXT)}")
-        mask = given.pop("mask", None)
-        for name in given:
-            if name not in self.context:
-                takes = ", ".join(sorted(self.context | {"mask"}))
-                raise MetricgradError(f"metric {self.name!r} takes no {name!r}, only {takes}; leave it out")
-        lead = targets.shape if isinstance(targets, Tensor) else torch.Size()
-        entries = mask is not None and mask.ndim > 1 and stack.shape[1:] == lead == mask.shape
-        stack, targets = canonical_stack(stack, targets, mask)
-        if mask is not None and entries and mask.shape[1] > 1:
-            if "groups" in self.context:
-                rows = torch.arange(len(mask), device=targets.device)[:, None].expand(lead[:2])
-                given.setdefault("groups", rows.reshape(lead[:2] + (1,) * (len(lead) - 2)).expand(lead)[mask])
-            elif self._keeps_apart:
-                raise MetricgradError(
-                    f"metric {self.name!r} looks at rows or columns of {tuple(lead)} targets, which a mask over single "
-                    "entries takes apart; mask whole rows, or pass scores[mask] and targets[mask] to pool the entries"
-                )
-        for name in given.keys() - {"head_sizes"}:
-            given[name] = aligned(name, given[name], lead, mask, len(targets))
-        return stack, targets, given
-
     @property
     def _keeps_apart(self) -> bool:
+        """Whether rows or columns of (N, C) targets count each for itself, as far as that is known."""
         known = self.structure
         if known is None:
             return False
         within = known.params.get("two_d", known.params.get("within", "all"))
         return known.exchangeable in ("column", "row") or within in ("column", "row")
 
-    def _each(self, read: Tensor, targets: Tensor, kwargs: Mapping[str, Tensor]) -> list[float]:
-        """One call for each of the T sets."""
-        as_input = _to_numpy if self._inputs == "numpy" else lambda x: x
-        other, named = as_input(targets), {k: as_input(v) for k, v in kwargs.items()}
-        values = []
-        for row in as_input(read):
-            pair = (row, other) if self._order == "scores_first" else (other, row)
-            try:
-                values.append(_one_number(self._fn(*pair, **self.fixed, **named), self.name))
-            except MetricgradError:
-                raise
-            except Exception as error:
-                raise MetricgradError(
-                    f"metric {self.name!r} raised {type(error).__name__}: {error}. It was called with "
-                    f"{self.reads} of shape {tuple(row.shape)} and targets of shape {tuple(targets.shape)}, "
-                    f"order={self._order!r}, inputs={self._inputs!r}; if it expects something else, say so in "
-                    "as_metric(...)"
-                ) from error
-        return values
+    def _prepare(
+        self, stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        return prepare(stack, targets, context, takes=self.context, keeps_apart=self._keeps_apart, name=self.name)
 
 
 def as_metric(
@@ -303,7 +262,8 @@ def as_metric(
     """Make a :class:`Metric` of a name, a torchmetrics or scikit-learn function, or any callable.
 
     Args:
-        metric: a built-in name (``"f1"``, ``"recall_at_k:k=5"``), ``"pkg.mod:fn"``, or a callable.
+        metric: a built-in name (``"f1"``, ``"recall_at_k:k=5"``), ``"pkg.mod:fn"`` or, with any of the arguments
+            below, ``"pkg.mod:fn:higher_is_better=False,beta=2"``, or a callable.
         higher_is_better: the direction; known for built-in, torchmetrics and scikit-learn metrics, required otherwise.
         reads: what the callable sees of the raw scores: ``"scores"``, ``"probabilities"`` or ``"labels"``. For a
             known torchmetrics or scikit-learn metric, another ``reads`` than the known one hands the callable exactly
@@ -334,9 +294,8 @@ def as_metric(
     if isinstance(metric, Metric):
         return _adjusted(metric, said, fixed)
     if isinstance(metric, str):
-        said.setdefault("name", metric.partition(":")[2])
         metric, params = find_callable(metric)
-        fixed = {**params, **fixed}
+        return as_metric(metric, **{**params, **said, **fixed})
     if not callable(metric):
         raise MetricgradError(f"metric must be a name or a callable, got {type(metric).__name__}")
     metric, fixed = unwrap(metric, fixed)
@@ -345,7 +304,8 @@ def as_metric(
     if options.get("higher_is_better") is None:
         raise MetricgradError(
             f"higher_is_better is not known for {getattr(metric, '__name__', metric)!r}; "
-            "pass as_metric(fn, higher_is_better=True) or False: a direction is asked for, never guessed"
+            "pass as_metric(fn, higher_is_better=True) or False, or write pkg.mod:fn:higher_is_better=True: "
+            "a direction is asked for, never guessed"
         )
     fn = options.pop("fn", metric)
     fixed = options.pop("fixed", fixed)
@@ -353,15 +313,6 @@ def as_metric(
     options.setdefault("context", context_of(metric))
     options["context"] = options["context"] - fixed.keys()
     return Metric(fn, fixed=fixed, **options)
-
-
-def context_of(fn: Callable[..., Any]) -> frozenset[str]:
-    """The context that a callable's signature names."""
-    try:
-        names = inspect.signature(fn).parameters
-    except (TypeError, ValueError):
-        return frozenset()
-    return frozenset(name for name in _CONTEXT if name in names and name != "mask")
 
 
 _CHOICES = {
@@ -389,17 +340,3 @@ def _adjusted(metric: Metric, said: Mapping[str, Any], fixed: Mapping[str, Any])
     if "higher_is_better" in changes:
         changes["spec"] = None
     return metric._copy(**changes) if changes else metric
-
-
-def _to_numpy(x: Tensor) -> Any:
-    return x.detach().cpu().numpy()
-
-
-def _one_number(value: Any, name: str) -> float:
-    size = value.numel() if isinstance(value, Tensor) else getattr(value, "size", None)
-    if isinstance(value, dict | list | tuple) or (isinstance(size, int) and size != 1):
-        raise MetricgradError(
-            f"metric {name!r} returned {type(value).__name__} of {size or len(value)} values; a metric is one number: "
-            "choose an average, or wrap it in a function that picks the number"
-        )
-    return float(value.reshape(()) if hasattr(value, "reshape") else value)

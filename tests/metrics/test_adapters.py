@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -171,11 +172,16 @@ def test_an_object_keeps_its_own_state_and_is_never_synchronised():
     metric = mg.as_metric(obj)
     assert metric(torch.zeros(2), torch.full((2,), 3.0)) == 9
     assert obj.compute() == 1
-    inner = metric._fn.__closure__
-    clones = [c.cell_contents._metric for c in inner if hasattr(c.cell_contents, "_metric")]
-    assert clones
-    assert not any(c._to_sync or c.sync_on_compute or c.dist_sync_on_step for c in clones)
-    copy.deepcopy(metric)
+    clone = metric._fn.metric._metric
+    assert not any([clone._to_sync, clone.sync_on_compute, clone.dist_sync_on_step])
+
+
+@pytest.mark.parametrize("fn", [sk.f1_score, tc.binary_auroc, tmc.BinaryF1Score(), "ndcg:k=3"], ids=str)
+def test_metrics_travel_to_other_processes(fn):
+    metric = mg.as_metric(fn)
+    scores, targets = example("binary")
+    for other in (pickle.loads(pickle.dumps(metric)), copy.deepcopy(metric)):
+        assert other(scores, targets) == metric(scores, targets)
 
 
 def test_classes_compositions_and_collections():

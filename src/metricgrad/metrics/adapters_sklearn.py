@@ -130,7 +130,7 @@ def describe_sklearn(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict[
     if known is None:
         return options
     options |= {
-        "fn": _feeder(metric, known, "labels" in _parameters(metric) - fixed.keys()),
+        "fn": Fed(metric, known.delivery, "labels" in _parameters(metric) - fixed.keys()),
         "reads": _READS[known.delivery],
         "by_order": known.delivery == "order",
         "higher_is_better": known.higher,
@@ -164,34 +164,38 @@ def _structure(known: Known, metric: Callable[..., Any], fixed: dict[str, Any]) 
     return Structure("labels", by_average.get(given["average"], "column"))  # pyright: ignore[reportArgumentType]
 
 
-def _feeder(metric: Callable[..., Any], known: Known, wants_labels: bool) -> Callable[..., Any]:
-    """The metric, called with targets and scores in the form it documents."""
+@dataclass(frozen=True)
+class Fed:
+    """The metric, called with targets and scores in the form it documents; an object, so that it can be pickled."""
 
-    def fed(targets: Any, read: Any, **kwargs: Any) -> Any:
+    metric: Callable[..., Any]
+    delivery: Delivery
+    wants_labels: bool
+
+    def __call__(self, targets: Any, read: Any, **kwargs: Any) -> Any:
+        """Call it on NumPy targets and what the decoder made of the scores."""
         from sklearn.exceptions import UndefinedMetricWarning
 
         rows_of_classes = read.ndim == targets.ndim + 1
         classes = read.shape[1] if rows_of_classes else 2
-        if known.delivery != "regression":
+        if self.delivery != "regression":
             targets = _whole(targets)
-        if rows_of_classes and classes == 2 and known.delivery in _TWO_TO_ONE:
-            read, rows_of_classes = _TWO_TO_ONE[known.delivery](read), False
-        if known.delivery == "indicator" or (known.delivery == "order" and not wants_labels):
-            targets, read = _indicator(targets, read, rows_of_classes, known.delivery == "indicator")
-        elif known.delivery == "order" and rows_of_classes:
+        if rows_of_classes and classes == 2 and self.delivery in _TWO_TO_ONE:
+            read, rows_of_classes = _TWO_TO_ONE[self.delivery](read), False
+        if self.delivery == "indicator" or (self.delivery == "order" and not self.wants_labels):
+            targets, read = _indicator(targets, read, rows_of_classes, self.delivery == "indicator")
+        elif self.delivery == "order" and rows_of_classes:
             # one class against the rest: scikit-learn asks for rows that sum to one; log-odds came in float64
             read = _sigmoid(read)
-        elif known.delivery == "top_k" and not rows_of_classes:
+        elif self.delivery == "top_k" and not rows_of_classes:
             # scikit-learn guesses the threshold of one-column scores from their range; of probabilities it is 0.5
             read = _sigmoid(read)
-        if wants_labels and (rows_of_classes or (read.ndim == 1 and known.delivery not in ("labels", "order"))):
+        if self.wants_labels and (rows_of_classes or (read.ndim == 1 and self.delivery not in ("labels", "order"))):
             kwargs["labels"] = np.arange(classes)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UndefinedMetricWarning)
             warnings.filterwarnings("ignore", message="No positive class found")
-            return metric(targets, read, **kwargs)
-
-    return fed
+            return self.metric(targets, read, **kwargs)
 
 
 _TWO_TO_ONE: dict[str, Callable[[Any], Any]] = {

@@ -129,11 +129,7 @@ def describe_function(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict
     if "task" in parameters and task not in _TASKS:
         raise MetricgradError(f"{name}: say its task, as as_metric({name}, task='binary'); one of {', '.join(_TASKS)}")
     described = Described(KNOWN[base], task, options)
-
-    def call(read: Tensor, targets: Tensor, **kwargs: Any) -> Any:
-        return described.picked(metric(*described.prepared(read, targets), **kwargs))
-
-    return described.known() | {"fn": call, "context": frozenset()}
+    return described.known() | {"fn": Fed(metric, described), "context": frozenset()}
 
 
 def describe_object(metric: Any, fixed: dict[str, Any]) -> dict[str, Any]:
@@ -169,13 +165,22 @@ def describe_object(metric: Any, fixed: dict[str, Any]) -> dict[str, Any]:
     if described.options["threshold"] is None:
         described = Described(entry, described.task, {**described.options, "threshold": 0.5})
 
-    def call(read: Tensor, targets: Tensor, groups: Tensor | None = None) -> Any:
-        prepared = described.prepared(read, targets)
-        indexes = {"indexes": _queries(read, groups)} if entry.within == "auto" else {}
-        return described.picked(fresh(*prepared, **indexes))
-
     context = frozenset({"groups"}) if entry.within == "auto" else frozenset()
-    return options | described.known() | {"fn": call, "context": context}
+    return options | described.known() | {"fn": Fed(fresh, described), "context": context}
+
+
+@dataclass(frozen=True)
+class Fed:
+    """A function or a fresh object, called with what it documents."""
+
+    metric: Callable[..., Any]
+    described: Described
+
+    def __call__(self, read: Tensor, targets: Tensor, *, groups: Tensor | None = None, **fixed: Any) -> Any:
+        """Call it on tensors; the retrieval classes also get the query of each item."""
+        prepared = self.described.prepared(read, targets)
+        indexes = {"indexes": _queries(read, groups)} if self.described.entry.within == "auto" else {}
+        return self.described.picked(self.metric(*prepared, **indexes, **fixed))
 
 
 class _Fresh:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Structure
-from metricgrad.metrics.chunks import in_chunks
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.registry import register
 
@@ -45,8 +44,8 @@ def _by_column(fn, scores: Tensor, targets: Tensor, metric: str) -> Tensor:
             f"{tuple(targets.shape)}"
         )
     if scores.ndim == 2:
-        return in_chunks(lambda part: fn(part, targets), scores)
-    return in_chunks(lambda part: fn(part.mT, targets.mT).mean(-1), scores)
+        return fn(scores, targets)
+    return fn(scores.mT, targets.mT).mean(-1)
 
 
 @register("spearman", reads="scores", structure=_STRUCTURE, targets="real")

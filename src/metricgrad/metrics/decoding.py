@@ -30,15 +30,15 @@ def canonical(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tu
     Raises:
         MetricgradError: where the shapes fit none of these.
     """
-    _check_tensor("scores", scores)
+    check_tensor("scores", scores)
     stack, targets = canonical_stack(scores[None] if scores.ndim else scores, targets, mask)
     return stack[0], targets
 
 
 def canonical_stack(stack: Tensor, targets: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """:func:`canonical` for ``(T, ...)`` score sets of the same targets."""
-    _check_tensor("scores", stack)
-    _check_tensor("targets", targets)
+    check_tensor("scores", stack)
+    check_tensor("targets", targets)
     item = tuple(stack.shape[1:])
     if targets.ndim == 0 or stack.ndim <= 1:
         raise MetricgradError(
@@ -68,21 +68,6 @@ def canonical_stack(stack: Tensor, targets: Tensor, mask: Tensor | None) -> tupl
     if tuple(stack.shape[1:]) == tuple(targets.shape) and targets.ndim == 2 and targets.shape[1] == 1:
         stack, targets = stack.squeeze(-1), targets.squeeze(-1)
     return stack, targets.detach()
-
-
-def aligned(name: str, value: Tensor, lead: torch.Size, mask: Tensor | None, rows: int) -> Tensor:
-    """Bring one context tensor, shaped like the leading axes of the targets, to ``(rows,)`` as the targets were."""
-    _check_tensor(name, value)
-    if mask is not None and value.shape[: mask.ndim] == mask.shape:
-        value = value[mask]
-    if value.ndim > 1 and value.shape == lead[: value.ndim]:
-        value = value.reshape(-1)
-    if value.shape != (rows,):
-        raise MetricgradError(
-            f"{name} has shape {tuple(value.shape)} where the batch has {rows} rows; expected one value for each row, "
-            f"of shape ({rows},) or like the leading axes of the targets"
-        )
-    return value
 
 
 def decode(scores: Tensor, elementwise: bool, reads: Reads) -> Tensor:
@@ -153,6 +138,12 @@ def checked_targets(targets: Tensor, kind: TargetKind, classes: int | None, metr
     return targets
 
 
+def check_tensor(name: str, value: object) -> None:
+    """Refuse what is no tensor, naming the remedy."""
+    if not isinstance(value, Tensor):
+        raise MetricgradError(f"{name} is a {type(value).__name__}; pass a tensor: torch.as_tensor({name})")
+
+
 def wide(x: Tensor) -> Tensor:
     """The tensor in float64, or as it is where the device has none."""
     return x if x.device.type == "mps" else x.double()
@@ -168,13 +159,8 @@ def _integral(targets: Tensor, metric: str) -> Tensor:
     return labels
 
 
-def _check_tensor(name: str, value: object) -> None:
-    if not isinstance(value, Tensor):
-        raise MetricgradError(f"{name} is a {type(value).__name__}; pass a tensor: torch.as_tensor({name})")
-
-
 def _check_mask(mask: Tensor, targets: Tensor) -> None:
-    _check_tensor("mask", mask)
+    check_tensor("mask", mask)
     if mask.dtype != torch.bool or not mask.ndim or tuple(mask.shape) != tuple(targets.shape[: mask.ndim]):
         raise MetricgradError(
             f"mask has dtype {mask.dtype} and shape {tuple(mask.shape)}; expected a boolean tensor shaped like the "

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Structure
-from metricgrad.metrics.chunks import in_chunks
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.registry import register
 
@@ -82,12 +81,12 @@ def _each_column(
 ) -> Tensor:
     """``score`` of the list, or its mean over the columns where it is defined."""
     if read.ndim == 2:
-        return in_chunks(lambda part: score(thresholds(part, targets.bool(), weight)), read)
+        return score(thresholds(read, targets.bool(), weight))
     if targets.ndim == 1:
         positive = targets == torch.arange(read.shape[-1], device=targets.device)[:, None]
     else:
         positive = targets.bool().T
-    return in_chunks(lambda part: score(thresholds(part.mT, positive, weight)).nanmean(-1), read)
+    return score(thresholds(read.mT, positive, weight)).nanmean(-1)
 
 
 @register(

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Structure
-from metricgrad.metrics.chunks import in_chunks
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.queries import Queries, as_gains, queries
 from metricgrad.metrics.registry import register
@@ -40,7 +39,7 @@ def _mean_over_queries(
     score: Callable[[Queries], Tensor], read: Tensor, targets: Tensor, groups: Tensor | None
 ) -> Tensor:
     gains = as_gains(read, targets)
-    return in_chunks(lambda part: score(queries(part, gains, groups)).mean(-1), read)
+    return score(queries(read, gains, groups)).mean(-1)
 
 
 @register("precision_at_k", reads="scores", structure=_STRUCTURE, context=_GROUPS, targets="gains")
@@ -125,4 +124,4 @@ def ndcg(
         best = ideal.total(ideal.gain * discount[ideal.rank])
         return torch.where(best > 0, q.total(q.gain * shared) / torch.where(best > 0, best, 1), 0)
 
-    return in_chunks(lambda part: score(queries(part, gains, groups)).mean(-1), read)
+    return score(queries(read, gains, groups)).mean(-1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from metricgrad.errors import MetricgradError
 
 if TYPE_CHECKING:
-    from metricgrad.compare.study import compare
+    from metricgrad.comparison.study import compare
     from metricgrad.loss import Loss, load_loss
     from metricgrad.metric import Metric, as_metric
     from metricgrad.metrics.registry import list_metrics
@@ -41,7 +41,7 @@ _HOME = {
     "Task": "metricgrad.tasks.task",
     "UniLoss": "metricgrad.systems",
     "as_metric": "metricgrad.metric",
-    "compare": "metricgrad.compare.study",
+    "compare": "metricgrad.comparison.study",
     "fit": "metricgrad.training.fit",
     "infer_refactoring": "metricgrad.refactoring.infer",
     "list_metrics": "metricgrad.metrics.registry",

@@ -41,7 +41,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")] = False,
 ) -> None:
     """Compare losses on a task by a metric: same tuning budget, fresh seeds, paired and corrected test."""
-    from metricgrad.compare.study import compare as run
+    from metricgrad.comparison.study import compare as run
     from metricgrad.tasks.registry import get_task
 
     chosen = get_task(task)

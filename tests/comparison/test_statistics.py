@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metricgrad.compare.statistics import corrected, holm, paired
+from metricgrad.comparison.statistics import corrected, holm, paired
 
 
 def test_without_overlap_it_is_the_t_test_of_scipy():

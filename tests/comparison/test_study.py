@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import metricgrad as mg
-from metricgrad.compare.study import compare
+from metricgrad.comparison.study import compare
 from metricgrad.losses.catalogue import Range
 from metricgrad.tasks.split import split
 from metricgrad.tasks.task import Task

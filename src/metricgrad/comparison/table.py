@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metricgrad.compare.records import Record
+from metricgrad.comparison.records import Record
 
 if TYPE_CHECKING:
     import pandas

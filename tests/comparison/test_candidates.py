@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import metricgrad as mg
-from metricgrad.compare.candidates import candidates
+from metricgrad.comparison.candidates import candidates
 from metricgrad.losses.catalogue import CATALOGUE, find, make_loss, role_of, space_of
 from metricgrad.losses.margin import Margin
 from metricgrad.tasks.registry import get_task

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from metricgrad.compare.bar import Progress
-from metricgrad.compare.candidates import Candidate, Given, candidates
-from metricgrad.compare.plot import plot
-from metricgrad.compare.proposals import propose
-from metricgrad.compare.records import Record, Records, locked
-from metricgrad.compare.summary import summarise
-from metricgrad.compare.table import Table
+from metricgrad.comparison.bar import Progress
+from metricgrad.comparison.candidates import Candidate, Given, candidates
+from metricgrad.comparison.plot import plot
+from metricgrad.comparison.proposals import propose
+from metricgrad.comparison.records import Record, Records, locked
+from metricgrad.comparison.summary import summarise
+from metricgrad.comparison.table import Table
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
 from metricgrad.tasks.registry import get_task

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import metricgrad as mg
-from metricgrad.compare.records import Records, locked
+from metricgrad.comparison.records import Records, locked
 
 CONFIG = {"task": "digits", "trials": 3, "spaces": {"ce": {"lr": 1}}}
 

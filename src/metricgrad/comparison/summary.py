@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from metricgrad.compare.candidates import Candidate
-from metricgrad.compare.records import Record
-from metricgrad.compare.statistics import Estimate, corrected, holm, paired
+from metricgrad.comparison.candidates import Candidate
+from metricgrad.comparison.records import Record
+from metricgrad.comparison.statistics import Estimate, corrected, holm, paired
 
 ENOUGH_SEEDS = 6
 ALPHA = 0.05

@@ -2,9 +2,9 @@
 
 import pytest
 
-from metricgrad.compare.candidates import Candidate
-from metricgrad.compare.statistics import holm
-from metricgrad.compare.summary import summarise
+from metricgrad.comparison.candidates import Candidate
+from metricgrad.comparison.statistics import holm
+from metricgrad.comparison.summary import summarise
 
 NOISE = [0.0, 0.004, -0.003, 0.002, -0.004, 0.001, 0.003, -0.002]
 

@@ -46,9 +46,10 @@ class Structure:
     Args:
         kind: ``"labels"`` (only predicted labels matter: a threshold at 0 where scores and targets share their shape,
             an argmax otherwise), ``"top_k"``, ``"ranking"``, ``"positives_over_negatives"`` or ``"differentiable"``.
-        exchangeable: which entries of equal target and prediction may be swapped without a change of the value:
-            ``"all"``, ``"column"`` (within a column of ``(N, C)`` targets), ``"row"`` or ``"none"``. With one target a
-            row there are no columns to keep apart: ``"column"`` and ``"row"`` then mean ``"all"``.
+        exchangeable: which entries of equal target and prediction stand for each other, so that a change of the one
+            or of the other is worth the same: ``"all"``, ``"column"`` (those in one column of ``(N, C)`` targets),
+            ``"row"`` or ``"none"``. With one target a row there are no columns to keep apart: ``"column"`` and
+            ``"row"`` then mean ``"all"``.
         params: parameters of the refactoring: ``{"k": 5}``; ``{"within": "all" | "row" | "column" | "group"}``; or
             ``{"within": "auto", "two_d": "row" | "column"}``, which is ``"group"`` where groups are given, else
             ``"all"`` for ``(N,)`` scores and ``two_d`` for ``(N, C)`` scores.

@@ -133,32 +133,48 @@ def test_declared_structure_is_true(spec, kind):
 
 
 @pytest.mark.parametrize(("spec", "kind"), CASES)
-def test_declared_exchanges_change_nothing(spec, kind):
+def test_label_changes_of_exchangeable_entries_are_worth_the_same(spec, kind):
     metric = mg.as_metric(spec)
-    scores, targets = draw(kind, n=40)
-    structure = metric.structure
-    assert structure is not None
-    if structure.kind == "labels":
-        over = structure.exchangeable if kind == "columns" else "all"
-        keys = targets * 4 + (scores.argmax(1) if kind == "classes" else (scores > 0).long())
-    elif structure.kind == "positives_over_negatives" and kind != "classes":
-        over = {"flat": "all", "columns": structure.params["two_d"]}[kind]
-        keys = targets
-    else:
+    assert metric.structure is not None
+    if metric.structure.kind != "labels":
         return
-    value = float(metric(scores, targets))
+    scores, targets = draw(kind, n=12)
+    predicted = scores.argmax(1) if kind == "classes" else (scores > 0).long()
+    changed, stratum = [], []
+    for place in range(targets.numel()):
+        other = scores.clone()
+        if kind == "classes":
+            other[place] = torch.eye(4)[(predicted[place] + 1) % 4]
+        else:
+            other.view(-1)[place] *= -1
+        changed.append(other)
+        cell = int(targets.view(-1)[place] * 4 + predicted.view(-1)[place])
+        over = metric.structure.exchangeable if kind == "columns" else "all"
+        stratum.append((cell, {"all": 0, "row": place // 4, "column": place % 4}[over]))
+    values = metric.over(torch.stack(changed), targets)
+    shared = 0
+    for key in set(stratum):
+        same = values[torch.tensor([k == key for k in stratum])]
+        shared += len(same) - 1
+        assert torch.allclose(same, same[:1].expand_as(same), atol=1e-6)
+    assert shared > 0
+
+
+@pytest.mark.parametrize(("spec", "kind"), CASES)
+def test_positives_may_be_swapped_and_negatives_may_be_swapped(spec, kind):
+    metric = mg.as_metric(spec)
+    assert metric.structure is not None
+    if metric.structure.kind != "positives_over_negatives" or kind == "classes":
+        return
+    scores, targets = draw(kind, n=40)
+    over = "all" if kind == "flat" else metric.structure.params["two_d"]
+    lists = {"all": lambda x: [x.view(-1)], "row": list, "column": lambda x: list(x.mT)}[over]
     other = scores.clone()
-    places = torch.arange(scores.numel()).view(scores.shape)
-    lists = {"all": lambda: [places.reshape(-1)], "row": lambda: list(places), "column": lambda: list(places.T)}
-    parts = lists[over]()
-    flat, key = other.view(-1, *scores.shape[1:]) if kind == "classes" else other.view(-1), keys.reshape(-1)
-    if kind == "classes":
-        parts = [torch.arange(len(scores))]
-    for part in parts:
-        for k in key[part].unique():
-            same = part[key[part] == k]
-            flat[same] = flat[same][torch.randperm(len(same))]
-    assert float(metric(other, targets)) == pytest.approx(value, abs=1e-6)
+    for row, wanted in zip(lists(other), lists(targets), strict=True):
+        for k in (0, 1):
+            row[wanted == k] = row[wanted == k][torch.randperm(int((wanted == k).sum()))]
+    assert not torch.equal(other, scores)
+    assert float(metric(other, targets)) == pytest.approx(float(metric(scores, targets)), abs=1e-6)
 
 
 @pytest.mark.parametrize("spec", ["auroc", "ndcg", "kendall", "map", "average_precision"])

@@ -9,6 +9,7 @@ from metricgrad.metric import Metric, Structure
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import checked
 from metricgrad.refactoring.probes import describe, probe
+from metricgrad.refactoring.registry import described, from_structure
 
 
 def infer_refactoring(metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Refactoring:
@@ -38,8 +39,6 @@ def infer_refactoring(metric: Metric, scores: Tensor, targets: Tensor, **context
         >>> infer_refactoring(metric, torch.randn(40, 3), torch.arange(40) % 3).name
         'argmax'
     """
-    from metricgrad.refactoring.registry import described, from_structure
-
     batch = checked(metric, scores, targets, context, check_finite=False)
     if metric.structure is not None:
         refactoring = described(metric, batch.scores, batch.targets, groups=batch.groups)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from metricgrad.errors import MetricgradError
 from metricgrad.refactoring.probe_caller import Caller, Trial
 
 _STEPS = 16
@@ -44,6 +45,8 @@ def _along(caller: Caller, start: int, end: int) -> tuple[torch.Tensor, torch.Te
         scores = (first + step / _STEPS * way).requires_grad_()
         with torch.enable_grad():
             value = caller.metric.differentiable(scores, batch.targets, **batch.context)
+            if not value.requires_grad:
+                raise MetricgradError("nothing in it is differentiable in the scores")
             (gradient,) = torch.autograd.grad(value, scores)
         values.append(float(value))
         slopes.append(float((gradient * way).sum()))

@@ -36,7 +36,7 @@ def call_each(
         except Exception as error:
             kind = "" if isinstance(error, MetricgradError) else f"{type(error).__name__}: "
             raise MetricgradError(
-                f"{describe()}: {kind}{error}. It was called with scores of shape {tuple(row.shape)} and targets of "
+                f"{describe()}: {kind}{str(error).rstrip('.')}. It was called with scores of shape {tuple(row.shape)} and targets of "
                 f"shape {tuple(targets.shape)}; if it expects something else, say so in as_metric(...)"
             ) from error
     return torch.tensor(values, dtype=torch.float64 if read.device.type != "mps" else None, device=read.device)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import metricgrad as mg
@@ -12,6 +12,7 @@ NAMES = ["average_precision", "auroc", "recall_at_precision:precision=0.6", "pre
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None)
 @given(seed=st.integers(0, 10_000), positives=st.integers(1, 12), negatives=st.integers(1, 30))
 def test_equals_the_metric_of_scores(name, seed, positives, negatives):
     generator = torch.Generator().manual_seed(seed)

@@ -35,8 +35,9 @@ def call_each(
             values.append(_one_number(fn(*((other, row) if targets_first else (row, other)), **fixed, **named)))
         except Exception as error:
             kind = "" if isinstance(error, MetricgradError) else f"{type(error).__name__}: "
+            reason = str(error).rstrip(".")
             raise MetricgradError(
-                f"{describe()}: {kind}{str(error).rstrip('.')}. It was called with scores of shape {tuple(row.shape)} and targets of "
+                f"{describe()}: {kind}{reason}. It was called with scores of shape {tuple(row.shape)} and targets of "
                 f"shape {tuple(targets.shape)}; if it expects something else, say so in as_metric(...)"
             ) from error
     return torch.tensor(values, dtype=torch.float64 if read.device.type != "mps" else None, device=read.device)

@@ -169,6 +169,33 @@ def test_a_threshold_elsewhere_is_refused():
         infer_refactoring(_torch(f1, "probabilities"), *_binary())
 
 
+def test_labels_of_real_targets_are_refused():
+    def same_sign(scores, targets):
+        return ((scores > 0) == (targets > 0)).double().mean()
+
+    with pytest.raises(mg.MetricgradError, match="only looked for with targets of 0 and 1"):
+        infer_refactoring(_torch(same_sign), torch.zeros(60), torch.randn(60, generator=_rng()))
+
+
+def test_a_metric_that_draws_random_numbers_is_refused():
+    draws = np.random.default_rng(0)
+    with pytest.raises(mg.MetricgradError, match="another value when called again"):
+        infer_refactoring(_numpy(lambda targets, labels: draws.random()), *_binary())
+
+
+def test_the_best_of_all_thresholds_is_an_order():
+    def best_f1(targets, scores):
+        return max(sk.f1_score(targets, scores >= threshold) for threshold in scores)
+
+    structure = probe_once(_numpy(best_f1, "scores"), *_binary(40))
+    assert structure == Structure("positives_over_negatives", "all", {"within": "all"})
+
+
+def test_an_empty_batch_is_replaced():
+    assert probe_once(AP, torch.zeros(0), torch.zeros(0, dtype=torch.long)).kind == "positives_over_negatives"
+    assert probe_once(MACRO_F1, torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)).kind == "labels"
+
+
 def test_a_softmax_inside_the_metric_is_pointed_out():
     def auroc(scores, targets):
         return sk.roc_auc_score(targets, scores.softmax(1), multi_class="ovr")

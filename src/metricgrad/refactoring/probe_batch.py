@@ -111,7 +111,7 @@ def synthetic_batch(batch: ProbeBatch, reason: str, generator: torch.Generator) 
 
 
 def _mixed(rows: int, tail: torch.Size, given: Tensor, generator: torch.Generator) -> Tensor:
-    share = float(given.double().mean()) if given.numel() else 0.3
+    share = float(given.float().mean()) if given.numel() else 0.3
     share = share if 0.1 <= share <= 0.9 else 0.3
     drawn = torch.rand((rows, *tail), generator=generator) < share
     if not tail:

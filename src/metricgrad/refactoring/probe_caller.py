@@ -58,7 +58,6 @@ class Caller:
         self.calls = calls
         self.error = ""
         self.bases = graded_scores(batch, generator)
-        self.bases = [base.cpu() for base in self.bases]
         self.values = [self.value(base) for base in self.bases]
         finite = [v for v in self.values if v is not None and v == v and abs(v) != torch.inf]
         scale, spread = max(map(abs, finite), default=0.0), max(finite, default=0.0) - min(finite, default=0.0)

@@ -21,13 +21,21 @@ def silence(caller: Caller) -> str:
 
 def refusal(caller: Caller) -> str:
     """For a metric that varies, and that nothing of what was tried determines."""
+    if _is_unsteady(caller):
+        return "it gives another value when called again on the same scores: draw its random numbers from a fixed seed"
     twin = _twin(caller)
     if twin:
         return (
             f"it has the values of the built-in {twin!r}, which is differentiable already: "
             f"pass as_metric({twin!r}) instead"
         )
-    if _is_stepwise(caller):
+    stepwise = _is_stepwise(caller)
+    if stepwise and caller.batch.kind == "graded":
+        return (
+            "it is piecewise constant, so it reads decisions, but labels are only looked for with targets of 0 and 1: "
+            "pass those, as (targets > 0), or a refactoring of your own"
+        )
+    if stepwise:
         return (
             "it is piecewise constant, so it reads decisions, but at none of the places tried: a threshold other than "
             "logit 0, that is probability 0.5, or a reads= other than what it expects; move the threshold into the "
@@ -52,6 +60,12 @@ def _twin(caller: Caller) -> str:
         if all(known is not None and abs(value - known) <= 1e-4 * max(1.0, abs(value)) for value, known in pairs):
             return name
     return ""
+
+
+def _is_unsteady(caller: Caller) -> bool:
+    index = caller.alive[0]
+    again, before = caller.value(caller.bases[index]), caller.values[index]
+    return again is not None and before is not None and not caller.same(again, before)
 
 
 def _is_stepwise(caller: Caller) -> bool:

@@ -26,12 +26,12 @@ def graded_scores(batch: ProbeBatch, generator: torch.Generator) -> list[Tensor]
         generator: on the CPU.
 
     Returns:
-        Eight score sets: ideal, five with a growing share of entries (rows, for class indices) replaced at random, the
-        last of them random altogether, and two that are half and almost entirely the wrong way round.
+        Eight score sets on the CPU: ideal, five with a growing share of entries (rows, for class indices) replaced at
+        random, the last of them random altogether, and two that are half and almost entirely the wrong way round.
     """
     make = _class_scores if batch.kind == "classes" else _entry_scores
     shares = [(share, False) for share in _LEVELS] + [(share, True) for share in _UPSIDE_DOWN]
-    return [make(batch, share, wrong, generator).to(batch.like) for share, wrong in shares]
+    return [make(batch, share, wrong, generator).to(batch.like.dtype) for share, wrong in shares]
 
 
 def with_target_at(ranks: Tensor, targets: Tensor, classes: int, generator: torch.Generator) -> Tensor:

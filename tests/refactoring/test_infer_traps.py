@@ -292,6 +292,18 @@ def test_many_items_do_not_become_ties():
     assert finding == Structure("positives_over_negatives", "all", {"within": "all"})
 
 
+def test_many_rows_of_softmaxes_do_not_become_ties():
+    metric = _numpy(sk.roc_auc_score, reads="probabilities", multi_class="ovr")
+    assert probe_once(metric, *_classes(2000)) == Structure("positives_over_negatives", "none", {"within": "column"})
+
+
+def test_a_metric_that_takes_only_float32():
+    def accuracy(scores, targets):
+        return ((scores @ torch.eye(5)).argmax(1) == targets).float().mean()
+
+    assert probe_once(_torch(accuracy), *_classes()) == Structure("labels", "all")
+
+
 def test_token_scores_and_masks():
     scores, targets = torch.zeros(8, 10, 4), torch.randint(4, (8, 10), generator=_rng())
     mask = torch.rand(8, 10, generator=_rng()) < 0.8

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from metricgrad.functional.dominance_sums import dominance_sum
 from metricgrad.functional.kernels import SIGMOID, SIGMOID_SQUARED, Kernel
 from metricgrad.functional.pair_sums import pair_sum
 from metricgrad.refactoring.base import Moves, Refactoring, choose, first_of_each
@@ -208,8 +209,6 @@ class PositivesOverNegatives(Order):
         self, scores: Tensor, targets: Tensor, anchors: Tensor, *, softness: Tensor, groups: Tensor | None = None
     ) -> Tensor:
         """``(T,)`` by near-linear pair sums: sum u^2 + sum over the pairs an anchor decides right of (1 - 2 u)."""
-        from metricgrad.functional.dominance_sums import dominance_sum
-
         lists = self.lists(scores, targets, groups)
         if lists.count > 1:
             return super().squared_distances(scores, targets, anchors, softness=softness, groups=groups)

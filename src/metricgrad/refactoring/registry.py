@@ -30,8 +30,11 @@ def from_structure(
 ) -> Refactoring:
     """Build the refactoring for one structure; only shapes are looked at."""
     rows_of_classes = scores.ndim == targets.ndim + 1
+    if structure.kind == "labels" and rows_of_classes:
+        # with one target a row, entries of a row or a column are rows
+        return Argmax(exchangeable="none" if structure.exchangeable == "none" else "all")
     if structure.kind == "labels":
-        return (Argmax if rows_of_classes else Threshold)(exchangeable=structure.exchangeable)
+        return Threshold(exchangeable=structure.exchangeable)
     if structure.kind == "top_k":
         return TopK(k=structure.params["k"])
     if structure.kind == "differentiable":

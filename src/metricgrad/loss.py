@@ -99,8 +99,9 @@ class Loss(nn.Module):
             0-d, in the dtype of the scores. Calls under ``no_grad`` or in eval mode do not count as steps. Under
             ``torch.compile`` the loss runs outside the compiled graph.
         """
-        return self._outside_graphs(scores, targets, context)
+        return self._outside_graphs(scores, targets, context)  # pyright: ignore[reportCallIssue]
 
+    # torch types what this decorator returns as taking no arguments, hence the ignore above
     @torch.compiler.disable
     def _outside_graphs(self, scores: Tensor, targets: Tensor, context: dict[str, Tensor | None]) -> Tensor:
         counts = self.training and torch.is_grad_enabled()

@@ -1,7 +1,7 @@
 """Sums of a smooth kernel over the pairs that an order of its own puts the right way up, with no pair stored.
 
-An anchor of UniLoss decides each pair by the anchor's own ranking, while the kernel reads the current scores. The sum over
-those pairs is a dominance sum. Within a window of x the kernel is separable to high accuracy,
+An anchor of UniLoss decides each pair by the anchor's own ranking, while the kernel reads the current scores. The sum
+over those pairs is a dominance sum. Within a window of x the kernel is separable to high accuracy,
 k(x - y) = sum_r L_r(x) k(node_r - y) with L_r the Lagrange polynomials of a few Chebyshev nodes, so it takes one prefix
 sum along the anchor's order for each node.
 """

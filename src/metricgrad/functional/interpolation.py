@@ -53,9 +53,9 @@ def inverse_distance_weighting(squared_distances: Tensor, values: Tensor, power:
 
     .. math:: \tilde g(u) = \frac{\sum_i g(a_i) \, d_i^{-p}}{\sum_i d_i^{-p}}, \qquad d_i = \lVert u - a_i \rVert_2
 
-    All weights are multiplied through by the smallest distance, so that nothing overflows. Where distances are zero, the
-    value is the mean over the anchors that coincide, and the gradient is zero: the surface has a cusp there (for p = 1),
-    and zero is the mean of its one-sided slopes.
+    All weights are multiplied through by the smallest distance, so that nothing overflows. Where distances are zero,
+    the value is the mean over the anchors that coincide, and the gradient is zero: the surface has a cusp there (for
+    p = 1), and zero is the mean of its one-sided slopes.
 
     Args:
         squared_distances: ``(T,)``, non-negative, differentiable.
@@ -80,8 +80,8 @@ def released_gradient(squared_distances: Tensor, values: Tensor, power: float = 
     r"""The value of :func:`inverse_distance_weighting` with the gradient of the released UniLoss scripts.
 
     With :math:`W = \sum_i g_i d_i^{-p}` and :math:`S = \sum_i d_i^{-p}` the gradient is
-    :math:`\nabla W / S - W \nabla S / S^2`. The released scripts add the second term, so that every anchor attracts. Only
-    for showing the effect of that error.
+    :math:`\nabla W / S - W \nabla S / S^2`. The released scripts add the second term, so that every anchor attracts.
+    Only for showing the effect of that error.
 
     Args:
         squared_distances: ``(T,)``, non-negative, differentiable.

@@ -1,7 +1,7 @@
 """A regular lattice that stands in for scattered points: one smooth function, known at the nodes, serves them all.
 
-Point x lies between nodes floor(x / h) and the next one; the :data:`ORDER` nodes around it carry Lagrange weights L_m(x),
-and f(x) = sum_m L_m(x) f(node_m) up to an error of C h^ORDER max|f^(ORDER)|, with C = 1.1e-3 for eight nodes. At
+Point x lies between nodes floor(x / h) and the next one; the :data:`ORDER` nodes around it carry Lagrange weights
+L_m(x), and f(x) = sum_m L_m(x) f(node_m) up to an error of C h^ORDER max|f^(ORDER)|, with C = 1.1e-3 for eight nodes. At
 h = 1/8 that is 6e-11 max|f^(8)|: about 1e-9 of the height of a sigmoid, and 1e-8 of that of its second derivative.
 """
 
@@ -22,13 +22,13 @@ class Stencil(NamedTuple):
     Attributes:
         first: the lattice index of the leftmost node in use.
         nodes: how many nodes are in use.
-        index: ``(n,)`` the leftmost node of each point, counted from ``first``.
+        left: ``(n,)`` the leftmost node of each point, counted from ``first``.
         weights: ``(ORDER, n)`` the weights of each point's nodes.
     """
 
     first: int
     nodes: int
-    index: Tensor
+    left: Tensor
     weights: Tensor
 
     def positions(self) -> Tensor:
@@ -48,7 +48,7 @@ def stencil(points: Tensor) -> Stencil:
 def spread(at: Stencil, weights: Tensor) -> Tensor:
     """Hand ``(K, n)`` weights of points over to the nodes: ``(K, nodes)``."""
     cells = at.nodes - ORDER + 1
-    index = at.index.expand(len(weights), -1)
+    index = at.left.expand(len(weights), -1)
     result = weights.new_zeros(len(weights), at.nodes)
     for m in range(ORDER):
         result[:, m : m + cells] += weights.new_zeros(len(weights), cells).scatter_add_(
@@ -59,9 +59,9 @@ def spread(at: Stencil, weights: Tensor) -> Tensor:
 
 def gather(at: Stencil, values: Tensor) -> Tensor:
     """Interpolate ``(K, nodes)`` values at the points: ``(K, n)``."""
-    result = values.new_zeros(len(values), len(at.index))
+    result = values.new_zeros(len(values), len(at.left))
     for m in range(ORDER):
-        result.addcmul_(values[:, m:].index_select(1, at.index), at.weights[m])
+        result.addcmul_(values[:, m:].index_select(1, at.left), at.weights[m])
     return result
 
 

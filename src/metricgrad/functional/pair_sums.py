@@ -36,24 +36,24 @@ def pair_sum(
     .. math:: \mathrm{out}_i = \sum_j w_j \, k(x_i - y_j)
 
     Use it wherever a loss counts pairs softly. A softness enters by dividing ``x`` and ``y`` by it, which lets its
-    gradient flow too. Not for kernels outside :mod:`metricgrad.functional.kernels`, and not for sums over only some of the
-    pairs: see :func:`metricgrad.functional.dominance_sums.dominance_sum`.
+    gradient flow too. Not for kernels outside :mod:`metricgrad.functional.kernels`, and not for sums over only some of
+    the pairs: see :func:`metricgrad.functional.dominance_sums.dominance_sum`.
 
     Args:
         x: ``(P,)`` floating point, any range, finite.
         y: ``(N,)``.
         weights: ``(N,)`` or, for several weightings of the same pairs, ``(K, N)``; ones by default.
         kernel: ``SIGMOID``, ``SIGMOID_SQUARED``, ``SOFTPLUS`` or a derivative of one.
-        engine: ``"exact"`` visits every pair, ``"grid"`` uses the lattice, ``"auto"`` takes the exact one for up to 65,536
-            pairs.
+        engine: ``"exact"`` visits every pair, ``"grid"`` uses the lattice, ``"auto"`` takes the exact one for up to
+            65,536 pairs.
 
     Returns:
         ``(P,)`` or ``(K, P)`` in the dtype of ``x``; computed in float64 (float32 on MPS, which has no float64). The
         grid's error is about 1e-9 of ``sum_j |w_j|``. Differentiable in x, y and weights, any number of times.
 
-        Cost: O(P + N + R log R) time and memory, R = range / 0.125. Where the range is beyond 4,096, gaps wider than 40 are
-        closed (the kernel does not change there) and what is left is taken window by window, so R never exceeds 2^16 at
-        a time and 320 (P + N) in all. The exact engine takes O(P N) time and a fixed block of memory.
+        Cost: O(P + N + R log R) time and memory, R = range / 0.125. Where the range is beyond 4,096, gaps wider than
+        40 are closed (the kernel does not change there) and what is left is taken window by window, so R never exceeds
+        2^16 at a time and 320 (P + N) in all. The exact engine takes O(P N) time and a fixed block of memory.
 
     Raises:
         MetricgradError: where the shapes do not fit.

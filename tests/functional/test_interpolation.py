@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from metricgrad.functional.interpolation import (
-    box_cox,
     inverse_distance_weighting,
     local_linear,
+    power_loss,
     released_gradient,
 )
 
@@ -82,8 +82,8 @@ def test_local_linear_is_its_first_order_formula():
     torch.testing.assert_close(gradient, torch.tensor([0.2, -0.3]))
 
 
-def test_box_cox_runs_from_the_expectation_to_the_logarithm():
+def test_power_loss_runs_from_the_expectation_to_the_direction_of_the_logarithm():
     quality = torch.tensor([0.2, 0.9, 1.0], dtype=torch.float64)
-    torch.testing.assert_close(box_cox(quality, 1.0), 1 - quality)
-    torch.testing.assert_close(box_cox(quality, 1e-6), -quality.log(), rtol=1e-4, atol=1e-6)
-    assert torch.autograd.gradcheck(lambda p: box_cox(p, 0.7), (quality[:2].requires_grad_(),))
+    torch.testing.assert_close(power_loss(quality, 1.0), 1 - quality)
+    torch.testing.assert_close(power_loss(quality, 1e-6) / 1e-6, -quality.log(), rtol=1e-4, atol=1e-6)
+    assert torch.autograd.gradcheck(lambda p: power_loss(p, 0.7), (quality[:2].requires_grad_(),))

@@ -26,18 +26,19 @@ def local_linear(current: Tensor, values: Tensor, mass: Tensor) -> Tensor:
     return current + (mass * (values - current)).sum()
 
 
-def box_cox(quality: Tensor, q: float) -> Tensor:
-    r"""Loss of a decision whose soft quality is p: :math:`(1 - p^q) / q`.
+def power_loss(quality: Tensor, q: float) -> Tensor:
+    r"""Loss of a decision whose soft quality is p: :math:`1 - p^q`, which is q times the generalised cross-entropy.
 
-    At q = 1 it is the plain expectation 1 - p; towards 0 it becomes -log p, whose gradient does not vanish on decisions
-    that are badly wrong.
+    A decision that is surely right costs 0 and one that is surely wrong costs 1, as in the hard metric. At q = 1 it is
+    the plain expectation, most robust to wrong labels; the smaller q, the less its gradient vanishes on decisions that are
+    badly wrong, and its direction tends to that of the cross-entropy -log p.
 
     Args:
         quality: any shape, in [0, 1].
         q: in (0, 1].
 
     Returns:
-        The shape of ``quality``, in [0, 1/q].
+        The shape of ``quality``, in [0, 1].
 
     References:
         Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels",
@@ -45,7 +46,7 @@ def box_cox(quality: Tensor, q: float) -> Tensor:
     """
     if q == 1:
         return 1 - quality
-    return (1 - quality.clamp(min=1e-12) ** q) / q
+    return 1 - quality.clamp(min=1e-12) ** q
 
 
 def inverse_distance_weighting(squared_distances: Tensor, values: Tensor, power: float = 1.0) -> Tensor:

@@ -1,8 +1,8 @@
 """A regular lattice that stands in for scattered points: one smooth function, known at the nodes, serves them all.
 
 Point x lies between nodes floor(x / h) and the next one; the :data:`ORDER` nodes around it carry Lagrange weights
-L_m(x), and f(x) = sum_m L_m(x) f(node_m) up to an error of C h^ORDER max|f^(ORDER)|, with C = 1.1e-3 for eight nodes. At
-h = 1/8 that is 6e-11 max|f^(8)|: about 1e-9 of the height of a sigmoid, and 1e-8 of that of its second derivative.
+L_m(x), and f(x) = sum_m L_m(x) f(node_m) up to an error of C h^ORDER max|f^(ORDER)|, with C = 1.1e-3 for eight nodes.
+At h = 1/8 that is 6e-11 max|f^(8)|: about 1e-9 of the height of a sigmoid, and 1e-8 of that of its second derivative.
 """
 
 from __future__ import annotations

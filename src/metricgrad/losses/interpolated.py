@@ -122,7 +122,7 @@ class Interpolated(Form):
         """0-d; zero with a zero gradient where the metric is undefined or nothing can change it."""
         batch = checked(self.metric, scores, targets, context, check_finite=self.check_finite)
         if batch.targets.numel() == 0:
-            return scores.sum() * 0.0
+            return _nothing(scores)
         refactoring = self._refactoring(batch)
         if isinstance(refactoring, Differentiable):
             return self._direct(batch, refactoring).to(scores.dtype)
@@ -131,7 +131,7 @@ class Interpolated(Form):
             ideal = refactoring.ideal(batch.scores, batch.targets, 1, generator, groups=batch.groups)
             current, best = self._values(batch, torch.cat([batch.scores[None], ideal]))
         if not bool(torch.isfinite(current) & torch.isfinite(best)):
-            return scores.sum() * 0.0  # undefined for these targets, such as AP without a positive
+            return _nothing(scores)  # undefined for these targets, such as AP without a positive
         softness = self._softness(refactoring, batch, draw)
         if self.interpolation == "local":
             value, heard = self._local(batch, refactoring, softness, current, generator)
@@ -202,7 +202,7 @@ class Interpolated(Form):
     def _direct(self, batch: Batch, refactoring: Refactoring) -> Tensor:
         value = self.metric.differentiable(batch.scores, batch.targets, **batch.context)
         if not bool(torch.isfinite(value)):
-            return batch.scores.sum() * 0.0
+            return _nothing(batch.scores)
         if not self.metric.batched:
             return -value if self.metric.higher_is_better else value
         with torch.no_grad():
@@ -291,6 +291,11 @@ def _agreed(decide: Callable[[], Structure]) -> Structure:
     dist.broadcast_object_list(box)
     assert box[0] is not None
     return box[0]
+
+
+def _nothing(scores: Tensor) -> Tensor:
+    """0-d zero with a zero gradient, connected to the scores."""
+    return (scores * 0.0).sum().abs()
 
 
 def _require(ok: bool, name: str, value: object, expected: str) -> None:

@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metricgrad.functional.interpolation import box_cox
+from metricgrad.functional.interpolation import power_loss
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Refactoring(abc.ABC):
             scores: ``(N,)`` or ``(N, C)``, with graph.
             targets: as the metric takes them.
             softness: 0-d, the temperature that divides comparisons.
-            q: tail exponent in (0, 1]; see :func:`metricgrad.functional.interpolation.box_cox`.
+            q: tail exponent in (0, 1]; see :func:`metricgrad.functional.interpolation.power_loss`.
             budget: how many moves the metric may be called on.
             share: the share of the comparisons looked at, those nearest to being violated first.
             generator: for the choice among more moves than the budget allows.
@@ -145,7 +145,7 @@ def expected_change(quality: Tensor, best: Tensor, span: Tensor, q: float) -> Te
         span: ``(U,)`` the difference between the best and the worst decision.
         q: tail exponent; at 1 this is the exact expectation, to first order over units.
     """
-    return (best - span * box_cox(quality, q)).sum()
+    return (best - span * power_loss(quality, q)).sum()
 
 
 def first_of_each(key: Tensor) -> tuple[Tensor, Tensor]:

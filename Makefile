@@ -15,13 +15,21 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 compare: install
-	$(BIN)/metricgrad compare digits --metric macro_f1 --losses cross_entropy,uniloss --trials 6 --seeds 10 --out runs/compare
+	$(BIN)/metricgrad compare digits-noisy --metric accuracy --losses cross_entropy,uniloss --trials 6 --seeds 10 --out runs/compare
 
 test: install
 	$(BIN)/python -m pytest
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+
+bench: install
+	for script in $(BENCHMARKS); do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	$(BIN)/python benchmarks/report.py
+
+docs: install
+	$(BIN)/python docs/generate_inference_table.py
+	$(BIN)/python docs/generate_pages.py
 
 clean:
 	rm -rf runs .pytest_cache .ruff_cache

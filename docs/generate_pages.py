@@ -25,8 +25,8 @@ def grid() -> str:
         cells = [aligner().refusal(form) or "yes" for aligner in ALIGNERS.values()]
         rows.append(f"| {kind} | {' | '.join(cells)} |")
     return (
-        f"# The grid\n\n{NOTE}Every loss is `mg.Loss(form, aligner)`. A cell that means nothing raises, with the reason "
-        "that stands in it here.\n\n" + "\n".join(rows) + "\n\nPreset: `UniLoss` is interpolated x static.\n"
+        f"# The grid\n\n{NOTE}Every loss is `mg.Loss(form, aligner)`. A cell that means nothing raises, with the "
+        "reason that stands in it here.\n\n" + "\n".join(rows) + "\n\nPreset: `UniLoss` is interpolated x static.\n"
     )
 
 
@@ -78,8 +78,8 @@ def degenerate() -> str:
             outcomes = {", ".join(outcomes): next(iter(outcomes.values()))}
         rows += [f"| {name} | {metric} | {outcome} |" for metric, outcome in outcomes.items()]
     return (
-        f"# Degenerate batches\n\n{NOTE}Where the metric is undefined and training can go on, the loss is zero with a zero "
-        "gradient. Where the input is wrong, `MetricgradError` says what, where and how to mend it.\n\n"
+        f"# Degenerate batches\n\n{NOTE}Where the metric is undefined and training can go on, the loss is zero with a "
+        "zero gradient. Where the input is wrong, `MetricgradError` says what, where and how to mend it.\n\n"
         + "\n".join(rows)
         + "\n"
     )

@@ -27,6 +27,9 @@ class UniLoss(Loss):
         seed: of its random choices.
         options: keyword arguments of :class:`metricgrad.losses.interpolated.Interpolated`.
 
+    Quadratic kappa, and other metrics that compare with chance, say little about single moves while a model still
+    predicts few classes: give them ``warm_up=`` some steps, or ``interpolation="inverse_distance"``.
+
     Cost:
         Labels: one sort-free pass over at most ``calls`` (foreign metric) or some thousand (built-in) score sets.
         Binary rankings of N scores: near-linear time and memory in N.

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from sklearn.metrics import balanced_accuracy_score
 from torch import nn
 
 import metricgrad as mg
@@ -161,3 +162,17 @@ def test_warm_up_starts_as_cross_entropy_and_ends_as_the_metric():
     values = [float(loss(scores, targets)) for _ in range(3)]
     standard, plain = float(nn.functional.cross_entropy(scores, targets)), float(bare(scores, targets))
     assert values == pytest.approx([standard, (standard + plain) / 2, plain])
+
+
+def test_an_unmodified_scikit_learn_function_trains_within_its_calls_per_step():
+    calls = []
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return balanced_accuracy_score(*args, **kwargs)
+
+    metric = mg.as_metric(balanced_accuracy_score)
+    metric._fn = counted
+    loss = mg.UniLoss(metric, calls=48)
+    assert _train(loss, epochs=4) > 0.8
+    assert len(calls) <= int(loss.steps) * (48 + 2)

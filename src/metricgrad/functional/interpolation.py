@@ -30,8 +30,8 @@ def power_loss(quality: Tensor, q: float) -> Tensor:
     r"""Loss of a decision whose soft quality is p: :math:`1 - p^q`, which is q times the generalised cross-entropy.
 
     A decision that is surely right costs 0 and one that is surely wrong costs 1, as in the hard metric. At q = 1 it is
-    the plain expectation, most robust to wrong labels; the smaller q, the less its gradient vanishes on decisions that are
-    badly wrong, and its direction tends to that of the cross-entropy -log p.
+    the plain expectation, most robust to wrong labels; the smaller q, the less its gradient vanishes on decisions that
+    are badly wrong, and its direction tends to that of the cross-entropy -log p.
 
     Args:
         quality: any shape, in [0, 1].

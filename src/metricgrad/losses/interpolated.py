@@ -286,12 +286,18 @@ class Interpolated(Form):
 
 
 def _agreed(decide: Callable[[], Structure]) -> Structure:
-    """Under data-parallel training rank 0 decides for all, so that every rank trains on the same loss."""
+    """Under data-parallel training rank 0 decides for all, its refusal included, so that every rank does the same."""
     if not (dist.is_available() and dist.is_initialized()):
         return decide()
-    box: list[Structure | None] = [decide() if dist.get_rank() == 0 else None]
+    box: list[Structure | str] = [""]
+    if dist.get_rank() == 0:
+        try:
+            box = [decide()]
+        except MetricgradError as error:
+            box = [str(error)]
     dist.broadcast_object_list(box)
-    assert box[0] is not None
+    if isinstance(box[0], str):
+        raise MetricgradError(box[0])
     return box[0]
 
 

@@ -1,0 +1,109 @@
+"""Where items of ranked lists stand: hard and soft counts of what they have passed, and which of them to move."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metricgrad.functional.kernels import SIGMOID, Kernel
+from metricgrad.functional.pair_sums import pair_sum
+from metricgrad.refactoring.base import choose
+from metricgrad.refactoring.lists import Lists
+
+_DENSE_LIST = 256
+_BUMP = SIGMOID.derivative()
+
+
+def stand(lists: Lists, movers: Tensor, against: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where each mover stands among the items of its list that it is compared with, ties broken by position.
+
+    Returns:
+        ``below`` (K,) how many stand below it; ``ladder`` (A,) values of the others, ascending within each list;
+        ``start`` (K,) where the mover's list begins in the ladder; ``size`` (K,) the number of others in its list.
+    """
+    hard = lists.values.detach()
+    own = movers is against
+    order = hard.argsort(stable=True)
+    order = order[lists.group[order].argsort(stable=True)]
+    is_other = torch.zeros_like(lists.group).index_fill(0, against, 1)
+    ladder = hard[order][is_other[order].bool()]
+    per_list = torch.bincount(lists.group[against], minlength=lists.count)
+    offset = per_list.cumsum(0) - per_list
+    passed = is_other[order].cumsum(0)
+    before = torch.empty_like(passed).scatter(0, order, passed) - is_other
+    start = offset[lists.group[movers]]
+    return before[movers] - start, ladder, start, per_list[lists.group[movers]] - int(own)
+
+
+def value_at(ladder: Tensor, start: Tensor, size: Tensor, place: Tensor) -> Tensor:
+    """A value that stands above exactly ``place`` of the ``size`` ladder entries from ``start`` on."""
+    low = ladder[(start + place - 1).clamp(min=0, max=len(ladder) - 1)]
+    high = ladder[(start + place).clamp(max=len(ladder) - 1)]
+    middle = torch.where(place == 0, high - 1, torch.where(place >= size, low + 1, (low + high) / 2))
+    return middle
+
+
+def soft_counts(values: Tensor, lists: Lists, movers: Tensor, against: Tensor, kernel: Kernel = SIGMOID) -> Tensor:
+    """``(K,)`` sum over the others of its list of kernel(value - other)."""
+    if len(movers) == 0 or len(against) == 0:
+        return values.new_zeros(len(movers))
+    if lists.count == 1:
+        return pair_sum(values[movers], values[against], kernel=kernel)
+    longest = int(torch.bincount(lists.group).max())
+    if longest > _DENSE_LIST:
+        out = values.new_zeros(len(movers))
+        for g in range(lists.count):
+            mine = (lists.group[movers] == g).nonzero().squeeze(-1)
+            others = against[lists.group[against] == g]
+            out = out.index_put((mine,), pair_sum(values[movers[mine]], values[others], kernel=kernel))
+        return out
+    padded, present = _pad(values[against], lists.group[against], lists.count)
+    group = lists.group[movers]
+    return (kernel(values[movers][:, None] - padded[group]) * present[group]).sum(1)
+
+
+def blur(values: Tensor, lists: Lists, movers: Tensor, against: Tensor) -> Tensor:
+    """How many others the softness blurs each mover with, on one side: a density, 2 sum_j sigma'."""
+    return 2 * soft_counts(values, lists, movers, against, kernel=_BUMP)
+
+
+def _pad(values: Tensor, group: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    order = group.argsort(stable=True)
+    sizes = torch.bincount(group, minlength=count)
+    position = torch.arange(len(group), device=group.device) - (sizes.cumsum(0) - sizes)[group[order]]
+    width = int(sizes.max()) if len(sizes) else 0
+    out = values.new_zeros(count, width).index_put((group[order], position), values[order])
+    return out, (position.new_zeros(count, width).index_put((group[order], position), torch.ones_like(position))).to(
+        values
+    )
+
+
+def sample(
+    key: Tensor, first: Tensor, order: Tensor | None, mass: Tensor, budget: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Which movers are moved for real, and how the slopes of the others follow from theirs.
+
+    Returns:
+        ``left``, ``right`` (K,) indices into the sampled, ``fraction`` between them, a ``weight`` for each mover, and
+        ``sampled`` (S,) mover indices.
+    """
+    count = len(first)
+    zero, one = torch.zeros_like(mass), torch.ones_like(mass)
+    if count <= budget:
+        return key, key, zero, one, first
+    if order is not None:
+        half = budget // 2
+        even = torch.linspace(0, count - 1, budget - half)
+        near_top = count - 1 - (torch.logspace(0, torch.log10(torch.tensor(float(count))), half) - 1)
+        knots = torch.cat([even, near_top]).round().long().clamp(0, count - 1).unique().to(key.device)
+        place = torch.empty_like(order).scatter(0, order, torch.arange(count, device=order.device))
+        right = torch.searchsorted(knots, place)
+        left = (right - (knots[right] != place).long()).clamp(min=0)
+        gap = (knots[right] - knots[left]).clamp(min=1)
+        return left, right, ((place - knots[left]) / gap).to(mass), one, order[knots]
+    total = mass.new_zeros(count).index_add(0, key, mass)
+    index, scale = choose(total, budget, generator)
+    slot = torch.zeros(count, dtype=torch.long, device=key.device)
+    slot[index] = torch.arange(len(index), device=key.device)
+    weight = mass.new_zeros(count).index_put((index,), scale)
+    return slot[key], slot[key], zero, weight[key], first[index]

@@ -96,7 +96,7 @@ _LOSSES = "metricgrad.losses."
 
 CATALOGUE: dict[str, Entry] = {
     "cross_entropy": Entry(
-        "torch.nn:CrossEntropyLoss",
+        _LOSSES + "cross_entropy:CrossEntropy",
         CLASSIFICATION,
         "log-likelihood of the targets; weighting=balanced, label_smoothing=0.1",
         standard=True,

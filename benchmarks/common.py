@@ -117,26 +117,8 @@ def cpu() -> str:
 
 
 class BinaryCrossEntropy(nn.Module):
-    """BCE of logits ``(N,)``; ``balanced`` weighs both classes alike in every batch."""
-
-    def __init__(self, balanced: bool = False) -> None:
-        super().__init__()
-        self.balanced = balanced
+    """BCE of logits ``(N,)`` for integer targets."""
 
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
         """0-d."""
-        targets = targets.to(scores)
-        weight = None
-        if self.balanced:
-            rate = targets.mean().clamp(1 / len(targets), 1 - 1 / len(targets))
-            weight = torch.where(targets > 0, 0.5 / rate, 0.5 / (1 - rate))
-        return nn.functional.binary_cross_entropy_with_logits(scores, targets, weight)
-
-
-class BalancedCrossEntropy(nn.Module):
-    """Cross-entropy in which every class of a batch weighs the same."""
-
-    def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """0-d."""
-        counts = torch.bincount(targets, minlength=scores.shape[1]).to(scores)
-        return nn.functional.cross_entropy(scores, targets, 1 / counts.clamp(min=1))
+        return nn.functional.binary_cross_entropy_with_logits(scores, targets.to(scores))

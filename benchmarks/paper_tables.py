@@ -166,7 +166,7 @@ def main() -> None:
             write()
         few = {k: v for k, v in losses("digits").items() if k in ("cross-entropy", "UniLoss, the paper's")}
         few["UniLoss, our default"] = losses("digits")["UniLoss, our default"]
-        for batch in (8, 32, 128, 512) if "batch" in given.only else ():
+        for batch in (16, 32, 128, 512) if "batch" in given.only else ():
             sizes[str(batch)] = table(get, "digits", few, batch)
             write()
 

@@ -1,9 +1,9 @@
 """Interpolation quality against Hamming distance from the anchors, and the released gradient against the true one.
 
-Quality: batches of 128 x 10 scores, accuracy, the paper's 49 anchors. A query takes one anchor's bits and flips a share
-of them; its comparisons get logistic magnitudes of deviation 3.6. The interpolated value is set against the accuracy of the query's
-own hard bits: the root of the summed squared error over 300 queries (the paper's L2, whose sum it does not state) and
-Spearman's rank correlation.
+Quality: batches of 128 x 10 scores, accuracy, the paper's 49 anchors. A query takes one anchor's bits and flips a
+share of them; its comparisons get logistic magnitudes of deviation 3.6. The interpolated value is set against the
+accuracy of the query's own hard bits: the root of the summed squared error over 300 queries (the paper's L2, whose
+sum it does not state) and Spearman's rank correlation.
 """
 
 from __future__ import annotations

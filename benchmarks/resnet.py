@@ -1,6 +1,8 @@
-"""ResNet-20 for 32 x 32 images (He et al. 2016, section 4.2): three stages of three blocks, parameter-free shortcuts."""
+"""ResNet-20 for 32 x 32 images (He et al. 2016, section 4.2), with parameter-free shortcuts."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,6 @@ class Block(nn.Module):
 def resnet20(classes: int = 10) -> nn.Sequential:
     """0.27 million parameters."""
     widths = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64]
-    blocks = [Block(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+    blocks = [Block(a, b) for a, b in pairwise(widths)]
     stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
     return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes))

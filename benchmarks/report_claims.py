@@ -1,0 +1,194 @@
+"""The sections of the report on our own claims."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common import paired
+from report_text import estimate, number, said, short, table
+
+
+def bars(name: str, result: dict[str, Any]) -> list[list[str]]:
+    """Claims that hold or do not, for the top of the report."""
+    if name == "cost":
+        return [[f"{text}: {number(value, '.3g')}", "yes" if met else "**no**"] for text, value, met in result["bars"]]
+    if name == "controls":
+        return [row for family in result["families"].values() for row in _control_bars(family)]
+    if name == "where_it_pays":
+        return [row for study in result["studies"].values() for row in _study_bars(study)]
+    return []
+
+
+def _study_bars(study: dict[str, Any]) -> list[list[str]]:
+    ours = next(row for row in study["summary"] if row["loss"] == "uniloss")
+    base = next(row for row in study["summary"] if row["verdict"] == "baseline")
+    text = f"{study['about']}: UniLoss beats the best standard loss ({base['loss']}), corrected test"
+    mark = {"better": "yes", "worse": "**no, it loses**"}.get(ours["verdict"], "**no**: " + ours["verdict"])
+    return [[f"{text}: {number(ours['difference'], '+.4f')}", mark]]
+
+
+def _control_bars(family: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    first = family["metrics"][0]
+    for name, found in family["losses"].items():
+        if not name.startswith(("shuffled", "constant")):
+            continue
+        if "refused" in found:
+            rows.append([f"{name} values, {short(first)}: training fails (the loss refuses)", "yes"])
+            continue
+        gap = family["right_minus"][first][name]
+        ok = said(gap) == "better"
+        rows.append([f"{name} values, {short(first)}: worse than UniLoss({short(first)}) by {estimate(gap)}",
+                     "yes" if ok else "**no**"])  # fmt: skip
+    for metric in family["metrics"]:
+        for name, gap in family["right_minus"][metric].items():
+            wrong = name.startswith("uniloss(") and "inverse" not in name
+            if wrong or name == "margin (no anchors)":
+                text = f"on {short(metric)}, UniLoss({short(metric)}) beats {short(name)}: {estimate(gap)}"
+                rows.append([text, {"better": "yes"}.get(said(gap), f"**no**: {said(gap)}")])
+    return rows
+
+
+def where_it_pays(result: dict[str, Any]) -> str:
+    """One table a study, and what it says in words."""
+    parts = [
+        f"{result['trials']} trials for every loss over the same learning rates and weight decays, those with a "
+        "softness tune it within the same number of trials; the trial is chosen on one draw of the split, then "
+        f"{result['seeds']} further draws are trained and tested. Differences are from the standard loss that is best "
+        'on validation. "Corrected" is Nadeau and Bengio\'s interval, which allows for the draws sharing their items, '
+        "and decides the verdict; the plain paired t interval is shown beside it and is too narrow."
+    ]
+    for study in result["studies"].values():
+        base = next(row["loss"] for row in study["summary"] if row["verdict"] == "baseline")
+        rows = []
+        for row in study["summary"]:
+            plain = paired(study["tests"][row["loss"]], study["tests"][base]) if row["loss"] in study["tests"] else None
+            corrected = {"mean": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
+            rows.append([
+                f"{row['loss']}{' (control)' if row['role'] == 'control' else ''}",
+                estimate({k: row[k] for k in ("mean", "low", "high")}),
+                "" if row["loss"] == base else estimate(corrected, "+.3f"),
+                "" if row["loss"] == base or plain is None else estimate(plain, "+.3f"),
+                number(study["seconds"].get(row["loss"]), ".1f"), row["verdict"],
+            ])  # fmt: skip
+        parts += [f"**{study['about']}** ({study['epochs']} epochs, batch {study['batch']})",
+                  table(["loss", f"test {study['metric']} (corrected interval)", "difference (corrected)",
+                         "difference (plain t)", "seconds a run", "verdict"], rows),
+                  " ".join([_words(study, base), *study["notes"]])]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def _words(study: dict[str, Any], base: str) -> str:
+    ours = next(row for row in study["summary"] if row["loss"] == "uniloss")
+    mean = ours["mean"]
+    standing = {"better": "beats", "worse": "loses to"}.get(ours["verdict"])
+    out = [f"UniLoss {standing} {base}." if standing else f"UniLoss against {base}: {ours['verdict']}."]
+    for row in study["summary"]:
+        if row["role"] != "control":
+            continue
+        gap = paired(study["tests"]["uniloss"], study["tests"][row["loss"]])
+        verb = {"better": "above", "worse": "below"}.get(said(gap))
+        if verb:
+            out.append(f"It is {verb} the control {row['loss']} by {estimate(gap, '.3f')} (plain t).")
+        else:
+            shown = "does at least as well" if row["mean"] >= mean else "shows no clear difference from it"
+            out.append(f"The control {row['loss']} {shown}, so this table does not show that the metric is what helps.")
+    return " ".join(out)
+
+
+def controls(result: dict[str, Any]) -> str:
+    """End results of every loss by every metric, and the right metric against each other row."""
+    parts = [
+        "Fashion-MNIST: shirts against the rest at 5 % (binary), and ten classes thinned 50:1 (multiclass); 4,000 "
+        "items to train, 3,000 to choose, 6,000 to test; MLP 784-64, AdamW, 12 epochs, batch 128; four trials for "
+        "every loss. "
+        "Shuffled permutes the values among the anchors or moves of each step; constant gives all of them one value, "
+        "and then the gradient is exactly zero, so those rows are untrained networks, after one epoch."
+    ]
+    for name, family in result["families"].items():
+        metrics = family["metrics"]
+        rows = [
+            [
+                loss,
+                *("refused: " + found["refused"][:60] if "refused" in found else estimate(found[m]) for m in metrics),
+            ]
+            for loss, found in family["losses"].items()
+        ]
+        rows.append(["untrained network", *(estimate(family["untrained"][m]) for m in metrics)])
+        parts += [f"**{name}**", table(["trained on", *(f"test {short(m)}" for m in metrics)], rows)]
+        gaps = [
+            [short(m), short(other), estimate(gap, "+.3f"), said(gap)]
+            for m in metrics
+            for other, gap in family["right_minus"][m].items()
+        ]
+        parts.append(table(["judged on M", "against", "UniLoss(M) minus it, paired", "UniLoss(M) is"], gaps))
+        held = [row[1] == "yes" for row in _control_bars(family)]
+        parts.append(f"{sum(held)} of {len(held)} controls of this family hold." + (
+            "" if all(held) else " Where the wrong metric or the blind margin is not beaten, the end result does not "
+            "show that training on the metric helped, and we do not claim it."))  # fmt: skip
+        parts.append(_against(family))
+    return "\n\n".join(parts)
+
+
+def _against(family: dict[str, Any]) -> str:
+    out = []
+    for other in ("cross-entropy", f"uniloss({family['metrics'][0]}), inverse distance"):
+        shown = [f"{short(m)}: {said(gaps[other])}" for m, gaps in family["right_minus"].items() if other in gaps]
+        out.append(f"Against {short(other)}, UniLoss(M) is on {', on '.join(shown)}.")
+    above = [
+        f"{name} on {short(metric)}"
+        for name, found in family["losses"].items()
+        if name.startswith("shuffled") and "refused" not in found
+        for metric in family["metrics"]
+        if found[metric]["low"] > family["untrained"][metric]["high"]
+    ]
+    if above:
+        out.append(f"Clearly above an untrained network, though far below training: {', '.join(above)}; the best of "
+                   "several epochs is kept, and shuffled values still say how large the changes are.")  # fmt: skip
+    return " ".join(out)
+
+
+def cosines(result: dict[str, Any]) -> str:
+    """The table that justifies the default interpolation."""
+    found = result["cosines"]
+    head = ["gradients compared", *(f"{form.replace('_', ' ')}, N = {n}" for form, n in (k.split("/") for k in found))]
+    names = list(dict.fromkeys(name for column in found.values() for name in column))
+    rows = [
+        [short(name).replace("|", "and"), *(estimate(column.get(name), ".2f") for column in found.values())]
+        for name in names
+    ]
+    metrics = [name for name in names if "blind" not in name and "good" not in name]
+    means = {k: sum(column[m]["mean"] for m in metrics) / len(metrics) for k, column in found.items()}
+    words = "; ".join(f"{k.replace('_', ' ').replace('/', ', N = ')}: {value:.2f}" for k, value in means.items())
+    text = (
+        "Mean cosine over seeds (95 % interval) between gradients in the scores; same scores, same refactoring, same "
+        "anchors or moves, softness 1. A metric against the bare mean sigmoid margin says how metric-blind it is; "
+        '"good 1, else 0" gives good anchors the value 1 and all others 0, with the metric never called. AUROC is '
+        "itself nearly the mean margin over pairs, so a cosine near 1 is right there."
+    )
+    return f"{text}\n\n{table(head, rows)}\n\nMean over the pairs of different metrics: {words}. Lower means that " \
+        "the gradient depends more on which metric it is."  # fmt: skip
+
+
+def cost(result: dict[str, Any]) -> str:
+    """Milliseconds and megabytes, and the ResNet step."""
+    cells = result["cells"]
+    sizes = sorted({int(key.split("/")[1]) for key in cells})
+    rows = []
+    for name in ("bce", "uniloss", "naive"):
+        found = [cells.get(f"{name}/{n}") for n in sizes]
+        rows.append([name, *(f"{c['ms']:.1f} / {c['mb']:.0f}" if c else "not run" for c in found)])
+    errors = [cells[f"uniloss/{n}"].get("value_error") for n in sizes]
+    rows.append(
+        ["uniloss: value off the dense one by", *(number(e, ".1e") if e is not None else "not run" for e in errors)]
+    )
+    net = result["resnet"]
+    return "\n\n".join([
+        "Forward and backward of one batch, 5 % positives, in ms / added peak MB; one process a run, the median of the "
+        "runs. naive is the same UniLoss(AP), the same moves, with every sum over pairs made from a stored tensor of "
+        "all pairs; it is not run at 65,536, where each such tensor takes 1.6 GB.",
+        table(["loss", *(f"N = {n:,}" for n in sizes)], rows),
+        f"ResNet-20, batch 128, 32 x 32 random images: {net['ce_ms']:.0f} ms a step with cross-entropy, "
+        f"{net['uniloss_ms']:.0f} ms with UniLoss(accuracy); median ratio of {net['steps']} paired steps "
+        f"{net['ratio']:.3f} (quartiles {net['quartiles'][0]:.3f} to {net['quartiles'][1]:.3f}).",
+    ])  # fmt: skip

@@ -26,13 +26,13 @@ glyphs_aenigma.npz: X (27342, 28, 28) uint8, y (0..61), font, chars: render Debi
 torch.set_num_threads(1)
 
 
-def arguments(doc: str | None, parts: Sequence[str] = ()) -> argparse.Namespace:
+def arguments(doc: str | None, parts: Sequence[str] = (), default: Sequence[str] = ()) -> argparse.Namespace:
     """--data, which defaults to METRICGRAD_DATA or to ../shared/data beside the repository."""
     parser = argparse.ArgumentParser(description=doc)
-    default = os.environ.get("METRICGRAD_DATA", str(HERE.parent.parent / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=Path(default), help="folder with mnist20k.npz and the glyphs")
-    if parts:
-        parser.add_argument("--only", nargs="*", choices=parts, default=list(parts), help="do these parts only")
+    home = os.environ.get("METRICGRAD_DATA", str(HERE.parent.parent / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=Path(home), help="folder with mnist20k.npz and the glyphs")
+    if chosen := default or parts:
+        parser.add_argument("--only", nargs="*", choices=parts, default=list(chosen), help="do these parts only")
     return parser.parse_args()
 
 
@@ -122,3 +122,12 @@ class BinaryCrossEntropy(nn.Module):
     def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
         """0-d."""
         return nn.functional.binary_cross_entropy_with_logits(scores, targets.to(scores))
+
+
+class BalancedCrossEntropy(nn.Module):
+    """Cross-entropy in which every class of a batch weighs the same."""
+
+    def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """0-d."""
+        counts = torch.bincount(targets, minlength=scores.shape[1]).to(scores)
+        return nn.functional.cross_entropy(scores, targets, 1 / counts.clamp(min=1))

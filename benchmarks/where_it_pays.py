@@ -15,11 +15,16 @@ from torch import Tensor, nn
 from common import HERE, Store, arguments
 from metricgrad import Task, compare
 from metricgrad.data.fashion import read_fashion
+from metricgrad.losses.catalogue import CATALOGUE, ONE_SCORE, Entry
 from metricgrad.models.mlp import mlp
 from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.split import Splits, split, standardise
 
 TRIALS, SEEDS = 6, 10
+CATALOGUE["binary_ce"] = Entry("common:BinaryCrossEntropy", ONE_SCORE, "cross-entropy of one logit", standard=True)
+CATALOGUE["balanced_ce"] = Entry(
+    "common:BalancedCrossEntropy", frozenset(("multiclass",)), "every class of a batch weighs the same", standard=True
+)
 
 
 def thinned(inputs: Tensor, targets: Tensor, largest: int, ratio: float, seed: int) -> Splits:
@@ -76,7 +81,7 @@ def ten(inputs: int, hidden: int) -> nn.Module:
     return mlp(inputs, 10, (hidden,))
 
 
-CE, BALANCED, SMOOTHED = "cross_entropy", "cross_entropy:weighting=balanced", "cross_entropy:label_smoothing=0.1"
+CE, SMOOTHED = "cross_entropy", "cross_entropy:label_smoothing=0.1"
 STUDIES: dict[str, tuple[Task, str, list[str], str]] = {
     "outliers": (
         Task("outliers", model=lambda: mlp(2, None, ()), load=outliers, metric="f1", kind="binary", epochs=15,
@@ -92,19 +97,19 @@ STUDIES: dict[str, tuple[Task, str, list[str], str]] = {
     "digits-kappa": (
         Task("digits-kappa", model=lambda: ten(64, 64), load=lambda seed: thinned(*digit_pixels(), 170, 10, seed),
              metric="quadratic_kappa", kind="multiclass", device="cpu"),
-        "quadratic_kappa", [CE, BALANCED, "uniloss", "uniloss:metric=accuracy", "margin"],
+        "quadratic_kappa", [CE, "balanced_ce", "uniloss", "uniloss:metric=accuracy", "margin"],
         "quadratic kappa, digits as grades 0 to 9, class sizes falling geometrically 10:1",
     ),
     "fashion-macro-f1": (
         Task("fashion-macro-f1", model=lambda: ten(784, 64), kind="multiclass", epochs=12, batch_size=128,
              load=lambda seed: thinned(*fashion_pixels(), 1500, 50, seed), metric="macro_f1", device="cpu"),
-        "macro_f1", [CE, BALANCED, "focal", "soft_f_beta", "uniloss", "uniloss:metric=accuracy", "margin"],
+        "macro_f1", [CE, "balanced_ce", "uniloss", "uniloss:metric=accuracy", "margin"],
         "macro-F1, Fashion-MNIST thinned geometrically 50:1 (1,500 to 30 items a class)",
     ),
     "fashion-rare": (
         Task("fashion-rare-8k", model=lambda: mlp(784, None, (128,)), load=fashion_rare, metric="average_precision",
-             kind="binary", epochs=10, batch_size=128, device="cpu"),
-        "average_precision", [CE, "focal", "smooth_ap", "uniloss", "uniloss:metric=auroc", "margin"],
+             kind="binary", standard="binary_ce", epochs=10, batch_size=128, device="cpu"),
+        "average_precision", ["binary_ce", "uniloss", "uniloss:metric=auroc", "margin"],
         "average precision, Fashion-MNIST shirts against the rest, 2 % positives, 8,000 items",
     ),
 }  # fmt: skip

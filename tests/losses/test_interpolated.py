@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, coverage_error
 from torch import nn
 
 import metricgrad as mg
@@ -176,3 +176,33 @@ def test_an_unmodified_scikit_learn_function_trains_within_its_calls_per_step():
     loss = mg.UniLoss(metric, calls=48)
     assert _train(loss, epochs=4) > 0.8
     assert len(calls) <= int(loss.steps) * (48 + 2)
+
+
+@pytest.mark.parametrize("metric", mg.list_metrics())
+def test_every_built_in_metric_costs_nothing_at_its_ideal_scores(metric):
+    built = mg.as_metric(metric)
+    classes, pairs = torch.arange(40) % 4, torch.arange(40) % 2
+    labels = (torch.rand(40, 4, generator=torch.Generator().manual_seed(0)) < 0.4).long()
+    labels[:, 0] = 1
+    cases = [(_ideal(classes, 4), classes), (60.0 * (2 * pairs - 1), pairs), (60.0 * (2 * labels - 1), labels)]
+    if built.structure.kind == "differentiable" and metric != "log_loss":
+        cases = [(torch.linspace(-1, 1, 20), torch.linspace(-1, 1, 20))]
+    served = 0
+    for scores, targets in cases:
+        try:
+            built(scores, targets)
+            value = mg.UniLoss(metric, softness=0.5)(scores, targets)
+        except mg.MetricgradError:
+            continue  # not a metric of this kind of problem
+        served += 1
+        assert float(value) == pytest.approx(0, abs=1e-5)
+    assert served
+
+
+def test_lists_whose_order_is_beyond_doubt_have_no_move_left():
+    metric = mg.as_metric(coverage_error)
+    labels = torch.eye(6).repeat(10, 1)
+    scores = (60.0 * (2 * labels - 1)).requires_grad_()
+    value = mg.UniLoss(metric, softness=1.0)(scores, labels)
+    value.backward()
+    assert float(value) == 0

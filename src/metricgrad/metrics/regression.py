@@ -68,7 +68,14 @@ def r2(scores: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) 
     return torch.where(constant, (residual == 0).to(share), share).mean(-1)
 
 
-@register("log_loss", reads="scores", structure=_STRUCTURE, higher_is_better=False, context=_WEIGHTED, targets="unit")
+@register(
+    "log_loss",
+    reads="scores",
+    structure=Structure("differentiable", "none", {"of_classes": True}),
+    higher_is_better=False,
+    context=_WEIGHTED,
+    targets="unit",
+)
 def log_loss(scores: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
     """Mean negative log-likelihood of the targets, in nats; the mean over all entries for multilabel targets.
 

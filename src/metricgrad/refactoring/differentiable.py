@@ -12,9 +12,16 @@ from metricgrad.refactoring.base import Moves, Refactoring
 
 
 class Differentiable(Refactoring):
-    """The metric is its own loss: MSE, MAE, R2, log-loss."""
+    """The metric is its own loss: MSE, MAE, R2, log-loss.
+
+    Args:
+        of_classes: whether targets are classes, so that ideal scores are large logits rather than the targets.
+    """
 
     name: ClassVar[str] = "differentiable"
+
+    def __init__(self, *, of_classes: bool = False) -> None:
+        self.of_classes = of_classes
 
     def _refuse(self) -> NoReturn:
         raise MetricgradError(
@@ -36,7 +43,7 @@ class Differentiable(Refactoring):
         if scores.ndim > targets.ndim:
             best = 60.0 * torch.nn.functional.one_hot(targets.long(), scores.shape[-1])
         else:
-            best = targets
+            best = targets.to(scores).logit().clamp(-60, 60) if self.of_classes else targets
         return best.to(scores).expand(count, *scores.shape)
 
     def perturbed(self, stack: Tensor, targets: Tensor, flips: int, generator: torch.Generator) -> Tensor:

@@ -36,9 +36,14 @@ def from_structure(
     if structure.kind == "labels":
         return Threshold(exchangeable=structure.exchangeable)
     if structure.kind == "top_k":
+        if not rows_of_classes:
+            raise MetricgradError(
+                f"metric {metric.name!r} ranks the classes of each row: expected scores (N, C) and targets (N,), got "
+                f"{tuple(scores.shape)} and {tuple(targets.shape)}"
+            )
         return TopK(k=structure.params["k"])
     if structure.kind == "differentiable":
-        return Differentiable()
+        return Differentiable(of_classes=structure.params.get("of_classes", metric.reads == "probabilities"))
     within = _within(structure, scores, groups)
     odds = rows_of_classes and within == "column" and metric.reads == "probabilities"
     kinds = {"positives_over_negatives": PositivesOverNegatives, "ranking": Ranking}

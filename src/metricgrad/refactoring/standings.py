@@ -103,6 +103,8 @@ def sample(
         return left, right, ((place - knots[left]) / gap).to(mass), one, order[knots]
     total = mass.new_zeros(count).index_add(0, key, mass)
     index, scale = choose(total, budget, generator)
+    if len(index) == 0:  # nothing is soft any more: one move, of no weight
+        index, scale = key.new_zeros(1), mass.new_zeros(1)
     slot = torch.zeros(count, dtype=torch.long, device=key.device)
     slot[index] = torch.arange(len(index), device=key.device)
     weight = mass.new_zeros(count).index_put((index,), scale)

@@ -27,7 +27,7 @@ Interpolation = Literal["local", "inverse_distance"]
 Paper = Literal["published", "released"]
 
 _SILENT_BATCHES = 20
-_ELEMENTS = 2**20
+_ELEMENTS = 2**21
 
 
 class Interpolated(Form):

@@ -175,23 +175,49 @@ class Argmax(Refactoring):
         key = targets * c + predicted if self.exchangeable == "all" else rows
         stratum, first = first_of_each(key)
         mass = probability.detach().new_zeros(len(first), c).index_add(0, stratum, probability.detach())
-        floor = mass.sum(1, keepdim=True) / c
-        mass = torch.where(targets[first][:, None] == torch.arange(c, device=mass.device), mass.maximum(floor), mass)
-        mass = mass.scatter(1, predicted[first][:, None], 0.0).reshape(-1)
-        index, weight = choose(mass, budget, generator)
+        own, right = predicted[first], targets[first]
+        mass = mass.scatter(1, own[:, None], 0.0)
+        kept, weight = choose(mass.sum(1), budget, generator)
+        mass, own, right = mass[kept], own[kept], right[kept]
+        where, to = self._chosen(mass, own, right, budget)
 
         def stack() -> Tensor:
-            row, to = first[index // c], index % c
-            out = hard.expand(len(index), n, c).clone()
-            out[torch.arange(len(index), device=out.device), row, to] = hard[row].amax(1) + 1.0
+            row = first[kept[where]]
+            out = hard.expand(len(where), n, c).clone()
+            out[torch.arange(len(where), device=out.device), row, to] = hard[row].amax(1) + 1.0
             return out
 
         def change(values: Tensor) -> Tensor:
-            delta = scores.new_zeros(len(first) * c).index_put((index,), values.to(scores) * weight)
-            delta = delta.view(-1, c)[stratum]
+            delta = self._filled(values.to(scores), where, to, mass, own, right)
             worst, best = delta.amin(1), delta.amax(1)
-            span = best - worst
-            quality = ((delta - worst[:, None]) * probability).sum(1) / span.clamp(min=torch.finfo(span.dtype).tiny)
-            return expected_change(quality, best, span, q)
+            slot = torch.full((len(first),), -1, device=kept.device)
+            slot[kept] = torch.arange(len(kept), device=kept.device)
+            rows = slot[stratum]
+            heard = rows >= 0  # a stratum that was not drawn is silent; those drawn speak for it by their weights
+            rows, delta_of, weights = rows[heard], delta[rows[heard]], weight[rows[heard]]
+            best, span, worst = best[rows], (best - worst)[rows], worst[rows]
+            quality = ((delta_of - worst[:, None]) * probability[heard]).sum(1)
+            quality = quality / span.clamp(min=torch.finfo(span.dtype).tiny)
+            return expected_change(quality, best * weights, span * weights, q)
 
         return Moves(stack, change)
+
+    @staticmethod
+    def _chosen(mass: Tensor, own: Tensor, right: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+        """Strata and classes of the moves: one that each stratum cannot do without, then the likeliest others."""
+        strata = torch.arange(len(own), device=own.device)
+        needed = torch.where(own == right, mass.argmax(1), right)
+        others = mass.scatter(1, needed[:, None], 0.0).reshape(-1)
+        more = others.topk(min(budget - len(own), int((others > 0).sum()))).indices
+        c = mass.shape[1]
+        return torch.cat([strata, more // c]), torch.cat([needed, more % c])
+
+    @staticmethod
+    def _filled(values: Tensor, where: Tensor, to: Tensor, mass: Tensor, own: Tensor, right: Tensor) -> Tensor:
+        """``(K, C)`` change of the metric for every class; a wrong class nobody tried counts as the mean of the tried."""
+        delta = torch.zeros_like(mass).index_put((where, to), values)
+        tried = torch.zeros_like(mass).index_put((where, to), torch.ones_like(values)).scatter(1, right[:, None], 0.0)
+        share = tried * mass
+        mean = (share * delta).sum(1) / share.sum(1).clamp(min=torch.finfo(mass.dtype).tiny)
+        known = tried.scatter(1, right[:, None], 1.0).scatter(1, own[:, None], 1.0) > 0
+        return torch.where(known, delta, mean[:, None])

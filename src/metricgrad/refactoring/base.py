@@ -39,6 +39,8 @@ class Refactoring(abc.ABC):
     """Abstract: what a metric reads from the scores."""
 
     name: ClassVar[str]
+    #: The sharpest softness that is set by itself: an untrained network's small scores say little of what will come.
+    sharpest: ClassVar[float] = 0.5
     findings: str = "chosen by hand: nothing was probed"
 
     def report(self) -> str:

@@ -214,7 +214,7 @@ class Argmax(Refactoring):
 
     @staticmethod
     def _filled(values: Tensor, where: Tensor, to: Tensor, mass: Tensor, own: Tensor, right: Tensor) -> Tensor:
-        """``(K, C)`` change of the metric for every class; a wrong class nobody tried counts as the mean of the tried."""
+        """``(K, C)`` change of the metric for every class; an untried wrong class counts as the mean of the tried."""
         delta = torch.zeros_like(mass).index_put((where, to), values)
         tried = torch.zeros_like(mass).index_put((where, to), torch.ones_like(values)).scatter(1, right[:, None], 0.0)
         share = tried * mass

@@ -49,6 +49,7 @@ class Order(Refactoring, abc.ABC):
         """Indices of all pairs (upper, lower) that the right order decides. O(l) memory."""
 
     halves: ClassVar[float]
+    sharpest: ClassVar[float] = 0.05
 
     def lists(self, scores: Tensor, targets: Tensor, groups: Tensor | None) -> Lists:
         """The lists that this refactoring ranks."""

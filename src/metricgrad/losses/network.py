@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.form import Form
+from metricgrad.losses.batches import labelled
+from metricgrad.losses.form import Draw, Form
 
 
 class NetworkForm(Form):
@@ -31,6 +32,26 @@ class NetworkForm(Form):
     @abc.abstractmethod
     def networks(self) -> Sequence[Network]:
         """The networks, in a fixed order."""
+
+    @abc.abstractmethod
+    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The unscaled value of each of B batches of one size.
+
+        Args:
+            scores: ``(B, N)`` or ``(B, N, C)`` logits.
+            targets: ``(B, N)`` classes, or 0 and 1 in the shape of the scores.
+
+        Returns:
+            ``(B,)``.
+        """
+
+    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+        """0-d and non-negative; zero with a zero gradient for an empty batch."""
+        dtype = scores.dtype
+        scores, targets = labelled(scores, targets, _mask_of(context, type(self).__name__))
+        if not targets.numel():
+            return (scores * 0).sum().to(dtype)
+        return (self.scale.to(scores.dtype) * self.over(scores[None], targets[None])[0]).to(dtype)
 
     def reset(self, seed: int) -> None:
         """Draw the weights anew; nothing but the seed decides them."""
@@ -88,12 +109,7 @@ def _both_bends(x: Tensor) -> Tensor:
     return torch.cat([nn.functional.elu(up), -nn.functional.elu(-down)], -1)
 
 
-def mask_only(context: Mapping[str, Tensor | None], form: str) -> Tensor | None:
-    """The mask of a context, for forms that understand nothing else.
-
-    Raises:
-        MetricgradError: where anything else is given.
-    """
+def _mask_of(context: Mapping[str, Tensor | None], form: str) -> Tensor | None:
     other = [name for name, value in context.items() if name != "mask" and value is not None]
     if other:
         raise MetricgradError(f"{form} takes no {', '.join(other)}: it reads scores and targets alone; leave it out")

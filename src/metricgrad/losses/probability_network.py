@@ -8,9 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from metricgrad.losses.batches import labelled
-from metricgrad.losses.form import Draw
-from metricgrad.losses.network import Network, NetworkForm, mask_only
+from metricgrad.losses.network import Network, NetworkForm
 
 _WIDTH = 128
 
@@ -62,19 +60,15 @@ class ProbabilityNetwork(NetworkForm):
         """The one network."""
         return [self.network]
 
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
-        """0-d and non-negative; zero with a zero gradient for an empty batch."""
-        dtype = scores.dtype
-        scores, targets = labelled(scores, targets, mask_only(context, "ProbabilityNetwork"))
-        if not targets.numel():
-            return (scores * 0).sum().to(dtype)
+    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """``(B,)``, non-negative."""
         log_p = _log_probability(scores, targets)
         if self.monotone:
             wrong = torch.stack([-torch.expm1(log_p), -log_p], -1)
-            value = (self.network(wrong) - self.network(torch.zeros_like(wrong[:1]))).mean()
+            each = self.network(wrong)[..., 0] - self.network(torch.zeros_like(wrong[0, 0]))
         else:
-            value = self.network(log_p.exp()[:, None]).abs().mean()
-        return (self.scale.to(value.dtype) * value).to(dtype)
+            each = self.network(log_p.exp()[..., None])[..., 0].abs()
+        return each.mean(-1)
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments."""
@@ -82,7 +76,7 @@ class ProbabilityNetwork(NetworkForm):
 
 
 def _log_probability(scores: Tensor, targets: Tensor) -> Tensor:
-    """Of the right answer, as one list of entries."""
+    """Of the right answer, ``(B, entries)``."""
     if scores.shape == targets.shape:
-        return torch.nn.functional.logsigmoid(torch.where(targets > 0, scores, -scores)).reshape(-1)
-    return scores.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+        return torch.nn.functional.logsigmoid(torch.where(targets > 0, scores, -scores)).flatten(1)
+    return scores.log_softmax(-1).gather(-1, targets.long()[..., None])[..., 0]

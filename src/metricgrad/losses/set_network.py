@@ -8,9 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from metricgrad.losses.batches import labelled
-from metricgrad.losses.form import Draw
-from metricgrad.losses.network import Network, NetworkForm, mask_only
+from metricgrad.losses.network import Network, NetworkForm
 from metricgrad.metrics.decoding import log_odds
 
 _READINGS = 3
@@ -69,19 +67,14 @@ class SetNetwork(NetworkForm):
         """Of positives, of negatives, the head, and what the share of positives adds to its input."""
         return [self.of_positives, self.of_negatives, self.head, self.of_share]
 
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
-        """0-d and positive; zero with a zero gradient for an empty batch."""
-        dtype = scores.dtype
-        scores, targets = labelled(scores, targets, mask_only(context, "SetNetwork"))
-        if not targets.numel():
-            return (scores * 0).sum().to(dtype)
+    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """``(B,)``, positive."""
         readings, positive = _columns(scores, targets)
-        share = positive.mean(0)[:, None]
+        share = positive.mean(1)[..., None]
         high = _mean(self.of_positives(-readings), positive)
         low = _mean(self.of_negatives(readings), 1 - positive)
         pooled = torch.cat([high, low, share * high, (1 - share) * low], -1)
-        values = nn.functional.softplus(self.head(pooled + self.of_share(share)))
-        return (self.scale.to(values.dtype) * values.mean()).to(dtype)
+        return nn.functional.softplus(self.head(pooled + self.of_share(share))).mean((-1, -2))
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments."""
@@ -89,27 +82,27 @@ class SetNetwork(NetworkForm):
 
 
 def _columns(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """``(N, K, 3)`` readings, each rising with the score, and ``(N, K)`` targets, 1 for positives."""
+    """``(B, N, K, 3)`` readings, each rising with the score, and ``(B, N, K)`` targets, 1 for positives."""
     if scores.shape == targets.shape:
-        margin = scores.reshape(len(scores), -1)
-        odds, positive = margin, targets.reshape(margin.shape)
+        margin = scores.reshape(*scores.shape[:2], -1)
+        odds, positive = margin, targets.reshape(margin.shape).to(scores.dtype)
     else:
-        positive = nn.functional.one_hot(targets, scores.shape[1]).to(scores.dtype)
+        positive = nn.functional.one_hot(targets.long(), scores.shape[-1]).to(scores.dtype)
         odds, margin = log_odds(scores, False), _margin(scores)
-    centred = odds - odds.mean(0)
-    standing = centred / (centred.square().mean(0) + 1e-3).sqrt()
+    centred = odds - odds.mean(1, keepdim=True)
+    standing = centred / (centred.square().mean(1, keepdim=True) + 1e-3).sqrt()
     return torch.stack([margin.sigmoid() - 0.5, margin.asinh(), standing], -1), positive
 
 
 def _margin(scores: Tensor) -> Tensor:
     """Each class's lead over the best other class."""
-    if scores.shape[1] < 2:
+    if scores.shape[-1] < 2:
         return scores
     first, second = scores.topk(2, -1).values.split(1, -1)
     return scores - torch.where(scores == first, second, first)
 
 
 def _mean(features: Tensor, weights: Tensor) -> Tensor:
-    """``(K, F)`` means over the rows of ``(N, K, F)`` features; zero where a column has no such row."""
+    """``(B, K, F)`` means over the rows of ``(B, N, K, F)`` features; zero where a column has no such row."""
     weights = weights[..., None]
-    return (features * weights).sum(0) / weights.sum(0).clamp(min=1)
+    return (features * weights).sum(1) / weights.sum(1).clamp(min=1)

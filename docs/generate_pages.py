@@ -32,7 +32,9 @@ def grid() -> str:
         rows.append(f"| {kind} | {' | '.join(cells)} |")
     return (
         f"# The grid\n\n{NOTE}Every loss is `mg.Loss(form, aligner)`. A cell that means nothing raises, with the "
-        "reason that stands in it here.\n\n" + "\n".join(rows) + "\n\nPresets: `UniLoss` is interpolated x static; `ReLoss` is a network x rank_correlation.\n"
+        "reason that stands in it here.\n\n"
+        + "\n".join(rows)
+        + "\n\nPresets: `UniLoss` is interpolated x static; `ReLoss` is a network x rank_correlation.\n"
     )
 
 

@@ -127,12 +127,18 @@ class RankCorrelation(Aligner):
             targets: their true targets.
 
         Raises:
-            MetricgradError: where the metric is undefined on nearly all blocks, or all restarts had the wrong sign.
+            MetricgradError: where the metric is undefined on nearly all blocks, or constant, or all restarts had the wrong
+                sign.
         """
         assert isinstance(form, NetworkForm)
         generator = torch.Generator().manual_seed(self.seed)
         train, held_out = Store.of(scores, targets).split([1 - _HELD_OUT, _HELD_OUT], generator)
         checks = self._draw(held_out, ["real"], _CHECKS, generator)
+        if bool((checks[2] == checks[2][0]).all()):
+            raise MetricgradError(
+                f"metric {self.metric.name!r} is {abs(float(checks[2][0])):g} on every block of stored rows, so there "
+                "is no order to learn; store scores of a model that is further (or less far) in its training"
+            )
         with FitBar(self.steps, f"fit to {self.metric.name}") as bar:
             for attempt in range(self.restarts + 1):
                 if attempt:
@@ -180,9 +186,7 @@ class RankCorrelation(Aligner):
         form.requires_grad_(False)
         return best
 
-    def _draw(
-        self, store: Store, kinds: Sequence[Kind], count: int, generator: torch.Generator
-    ) -> Drawn:
+    def _draw(self, store: Store, kinds: Sequence[Kind], count: int, generator: torch.Generator) -> Drawn:
         size = min(128 if self.paper else self.block, max(2, len(store) // 2))
         turn = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -79,7 +80,7 @@ class Network(nn.Module):
         super().__init__()
         self.monotone = monotone
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.zeros(out, inner)) for inner, out in zip(widths, widths[1:], strict=False)
+            nn.Parameter(torch.zeros(out, inner)) for inner, out in itertools.pairwise(widths)
         )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(out)) for out in widths[1:])
 

@@ -14,7 +14,7 @@ from metricgrad.metric import Metric
 from metricgrad.metrics.decoding import canonical
 
 Block = tuple[Tensor, Tensor]
-Kind = Literal["real", "tempered", "flipped", "random"]
+Kind = Literal["real", "tempered", "shifted", "flipped", "random"]
 
 _TRIES = 4
 
@@ -59,13 +59,17 @@ class Store:
         """One block of different rows (all rows where there are fewer).
 
         ``"real"`` rows are as stored; ``"tempered"`` ones have their scores multiplied by a factor from 1/4 to 4;
-        ``"flipped"`` ones also have a share of their targets, drawn from U(0, 1), replaced; ``"random"`` scores know
-        nothing of the targets.
+        ``"shifted"`` ones also have each column moved by a random offset, as models do that predict too much or too
+        little of a class; ``"flipped"`` ones have a share of their targets, drawn from U(0, 1), replaced; ``"random"``
+        scores know nothing of the targets.
         """
         rows = torch.randperm(len(self), generator=generator)[:size].to(self.targets.device)
         scores, targets = self.scores[rows], self.targets[rows]
         if kind != "real":
             scores = scores * 4 ** (2 * torch.rand((), generator=generator).item() - 1)
+        if kind == "shifted":
+            offset = torch.randn(scores.shape[1:], generator=generator).to(scores)
+            scores = scores + 1.5 * self.scores.std() * offset
         if kind == "random":
             scores = scores[torch.randperm(len(rows), generator=generator).to(rows.device)]
         if kind == "flipped":

@@ -22,7 +22,8 @@ from metricgrad.losses.network import NetworkForm
 from metricgrad.metric import Metric, as_metric
 from metricgrad.metrics.correlation import average_ranks
 
-_WIDE: tuple[Kind, ...] = ("tempered", "flipped", "flipped", "random")
+_REAL: tuple[Kind, ...] = ("real",)
+_WIDE: tuple[Kind, ...] = ("tempered", "shifted", "flipped", "shifted", "random")
 _PUBLISHED: tuple[Kind, ...] = ("flipped",)
 Drawn = tuple[Tensor, Tensor, Tensor]
 
@@ -39,9 +40,9 @@ class RankCorrelation(Aligner):
     .. math:: \max_\theta\; \rho\bigl(L_\theta(B_1), \dots, L_\theta(B_m);\; -M(B_1), \dots, -M(B_m)\bigr)
 
     with soft ranks of the standardised losses and average ranks of the metric (turned so that a better value is a
-    lower loss). Steps take turns: blocks of rows as they are, and a wide mixture of random temperatures, target flips
-    at a rate from U(0, 1) and scores that know nothing of the targets. The weights with the best hard correlation on
-    real blocks of rows kept apart are kept. Where the best is not positive, the fit starts anew.
+    lower loss). Steps take turns: blocks of rows as they are, and a wide mixture of random temperatures, offsets of
+    columns, target flips at a rate from U(0, 1) and scores that know nothing of the targets. The weights with the best
+    hard correlation on real blocks of rows kept apart are kept. Where the best is not positive, the fit starts anew.
 
     Use it before training, through :meth:`metricgrad.Loss.prepare` or :meth:`metricgrad.ReLoss.fit`. It needs stored
     scores of a trained model and their true targets; from an untrained model's scores there is nothing to learn.
@@ -127,18 +128,19 @@ class RankCorrelation(Aligner):
             targets: their true targets.
 
         Raises:
-            MetricgradError: where the metric is undefined on nearly all blocks, or constant, or all restarts had the wrong
-                sign.
+            MetricgradError: where the metric is undefined on nearly all blocks, or constant, or all restarts had
+                the wrong sign.
         """
         assert isinstance(form, NetworkForm)
         generator = torch.Generator().manual_seed(self.seed)
         train, held_out = Store.of(scores, targets).split([1 - _HELD_OUT, _HELD_OUT], generator)
-        checks = self._draw(held_out, ["real"], _CHECKS, generator)
+        checks = self._draw(held_out, _REAL, _CHECKS, generator)
         if bool((checks[2] == checks[2][0]).all()):
             raise MetricgradError(
                 f"metric {self.metric.name!r} is {abs(float(checks[2][0])):g} on every block of stored rows, so there "
                 "is no order to learn; store scores of a model that is further (or less far) in its training"
             )
+        best = -math.inf
         with FitBar(self.steps, f"fit to {self.metric.name}") as bar:
             for attempt in range(self.restarts + 1):
                 if attempt:
@@ -162,7 +164,7 @@ class RankCorrelation(Aligner):
         """One attempt; the form has the best weights afterwards. Returns their hard correlation."""
         count = 256 if self.paper else self.values
         pool = min(self.steps * count, max(_POOL, count))
-        turns = (_PUBLISHED,) if self.paper else (("real",), _WIDE)
+        turns = (_PUBLISHED,) if self.paper else (_REAL, _WIDE)
         drawn = [self._draw(train, kinds, pool, generator) for kinds in turns]
         form.requires_grad_(True)
         decay = 1e-3 if self.paper else 0.0

@@ -65,8 +65,8 @@ class NetworkForm(Form):
 class Network(nn.Module):
     r"""Linear layers with ELU between them, or the same with an output that never falls when an input rises.
 
-    A monotone layer multiplies by :math:`|W|`, and half of its units turn the ELU round, :math:`-\mathrm{ELU}(-x)`: with
-    one bend alone, non-negative weights could make convex functions only.
+    A monotone layer multiplies by :math:`|W|`, and half of its units turn the ELU round, :math:`-\mathrm{ELU}(-x)`:
+    with one bend alone, non-negative weights could make convex functions only.
 
     Args:
         widths: of the input, each hidden layer and the output.

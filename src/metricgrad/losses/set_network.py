@@ -29,9 +29,11 @@ class SetNetwork(NetworkForm):
     It can express F-beta, average precision, AUROC and other rankings of columns, macro averages of them, and
     accuracy. It cannot express what is no mean over columns of one function (micro F1 over several columns), what
     depends on which class is confused with which (quadratic kappa), on rows as lists (MRR over classes, exact match) or
-    on groups. Ranking blocks well does not make it train well: at 150 steps of fitting to F1 at 10 % positives it hardly
-    punishes scores that are all too high, so a model trained on it may need its threshold chosen afterwards; more steps
-    help. One network serves any number of classes and rows, so it moves to other data.
+    on groups. One network serves any number of classes and rows, so it moves to other data.
+
+    Ranking blocks well does not make it train well: fitted to F1 at 10 % positives it hardly punishes scores that are
+    all too high, so a model trained on it may order rows well with its threshold in the wrong place. Choose the
+    threshold afterwards.
 
     Args:
         seed: of the first weights.

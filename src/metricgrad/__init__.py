@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from metricgrad.errors import MetricgradError
 
 if TYPE_CHECKING:
+    from metricgrad.comparison.mismatch import mismatch
     from metricgrad.comparison.study import compare
     from metricgrad.loss import Loss, load_loss
     from metricgrad.metric import Metric, as_metric
     from metricgrad.metrics.registry import list_metrics
     from metricgrad.refactoring.infer import infer_refactoring
-    from metricgrad.systems import UniLoss
+    from metricgrad.systems import ReLoss, UniLoss
     from metricgrad.tasks.task import Task
     from metricgrad.training.fit import fit
     from metricgrad.training.result import FitResult
@@ -24,6 +25,7 @@ __all__ = [
     "Loss",
     "Metric",
     "MetricgradError",
+    "ReLoss",
     "Task",
     "UniLoss",
     "as_metric",
@@ -32,12 +34,14 @@ __all__ = [
     "infer_refactoring",
     "list_metrics",
     "load_loss",
+    "mismatch",
 ]
 
 _HOME = {
     "FitResult": "metricgrad.training.result",
     "Loss": "metricgrad.loss",
     "Metric": "metricgrad.metric",
+    "ReLoss": "metricgrad.systems",
     "Task": "metricgrad.tasks.task",
     "UniLoss": "metricgrad.systems",
     "as_metric": "metricgrad.metric",
@@ -46,6 +50,7 @@ _HOME = {
     "infer_refactoring": "metricgrad.refactoring.infer",
     "list_metrics": "metricgrad.metrics.registry",
     "load_loss": "metricgrad.loss",
+    "mismatch": "metricgrad.comparison.mismatch",
 }
 
 

@@ -21,14 +21,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import Aligner, Forward, Scene
+from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw, Form
 from metricgrad.losses.interpolated import Interpolated
+from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.set_network import SetNetwork
 from metricgrad.metric import Metric, as_metric
 
-FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (Interpolated,)}
-ALIGNERS: dict[str, type[Aligner]] = {cls.kind: cls for cls in (Static,)}
+FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (Interpolated, ProbabilityNetwork, SetNetwork)}
+ALIGNERS: dict[str, type[Aligner]] = {cls.kind: cls for cls in (Static, RankCorrelation)}
 
 
 class Handle:
@@ -226,10 +229,12 @@ def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None
     if header is None or header.get("format") != 1:
         raise MetricgradError(f"{path} was not written by Loss.save of this version")
     (form_kind, form_config), (aligner_kind, aligner_config) = header["form"], header["aligner"]
-    if "metric" in form_config:
-        if form_config["metric"] is None and metric is None:
+    for config in (form_config, aligner_config):
+        if "metric" not in config:
+            continue
+        if config["metric"] is None and metric is None:
             raise MetricgradError(f"{path} was saved with a foreign metric; pass it again: load_loss(path, metric=...)")
-        form_config["metric"] = as_metric(form_config["metric"] or metric)  # type: ignore[arg-type]
+        config["metric"] = as_metric(config["metric"] or metric)  # type: ignore[arg-type]
     loss = Loss(FORMS[form_kind](**form_config), ALIGNERS[aligner_kind](**aligner_config), seed=header["seed"])
     loss.load_state_dict({**tensors, **header["extra"]})
     return loss

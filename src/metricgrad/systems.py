@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
+import torch
+from torch import Tensor
+
+from metricgrad.aligners.blocks import Store
+from metricgrad.aligners.rank_correlation import RankCorrelation
+from metricgrad.aligners.report import held_out_report, match_scale
+from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
+from metricgrad.losses.form import Form
 from metricgrad.losses.interpolated import Interpolated, Interpolation
+from metricgrad.losses.network import NetworkForm
+from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.set_network import SetNetwork
 from metricgrad.metric import Metric, as_metric
 from metricgrad.refactoring.base import Refactoring
 
@@ -56,3 +68,101 @@ class UniLoss(Loss):
             options["paper"] = "published" if paper is True else paper
         form = Interpolated(as_metric(metric), refactoring=refactoring, interpolation=interpolation, **options)
         super().__init__(form, seed=seed)
+
+
+class ReLoss(Loss):
+    """A small network that ranks batches as the metric does, learned from stored scores before training, then frozen.
+
+    Use it where one model's scores are at hand and others are to be trained on the metric; made by :meth:`fit`. The
+    report says on rows kept apart whether it ranks blocks better than the loss people use today; where it does not,
+    use that. Not where the metric is one a set network cannot express (see its docstring).
+
+    Args:
+        form: a network form.
+        aligner: the :class:`RankCorrelation` that fits it.
+        seed: of the loss.
+
+    Example:
+        >>> import torch, metricgrad as mg
+        >>> g = torch.Generator().manual_seed(0)
+        >>> targets = torch.randint(3, (300,), generator=g)
+        >>> scores = torch.randn(300, 3, generator=g) + 2 * torch.nn.functional.one_hot(targets, 3)
+        >>> loss = mg.ReLoss.fit("accuracy", scores, targets, steps=20)
+        >>> loss.report()["correlation"]["value"] > 0.5
+        True
+
+    References:
+        T. Huang et al., "Relational Surrogate Loss Learning", ICLR 2022. The aligner and the forms name what is ours.
+    """
+
+    def __init__(self, form: Form, aligner: RankCorrelation, *, seed: int = 0) -> None:
+        super().__init__(form, aligner, seed=seed)
+
+    @classmethod
+    def fit(
+        cls,
+        metric: str | Metric | Callable[..., Any],
+        scores: Tensor,
+        targets: Tensor,
+        *,
+        form: NetworkForm | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> ReLoss:
+        """Fit a loss to a metric.
+
+        Args:
+            metric: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.
+            scores: stored logits of a trained model, best on rows it was not trained on.
+            targets: their true targets.
+            form: a :class:`SetNetwork` by default, and a :class:`ProbabilityNetwork` for accuracy.
+            seed: of everything random.
+            options: keyword arguments of :class:`metricgrad.aligners.rank_correlation.RankCorrelation`; ``paper=True``
+                also takes the paper's network unless ``form`` is given.
+
+        Returns:
+            The loss, frozen, its gradient at an untrained model's scores of the size of cross-entropy's, so that the
+            usual learning rate works. Its aligner holds the report, which :meth:`save` keeps.
+
+        Raises:
+            MetricgradError: where the metric is undefined on nearly all blocks, or nothing that ranks like it is found.
+
+        Warns:
+            UserWarning: where it does not rank kept-apart blocks clearly better than cross-entropy.
+        """
+        judged_by = as_metric(metric)
+        aligner = RankCorrelation(judged_by, seed=seed, **options)
+        if form is None:
+            accuracy = aligner.paper or judged_by.name == "accuracy"
+            form = ProbabilityNetwork(monotone=not aligner.paper, seed=seed) if accuracy else SetNetwork(seed=seed)
+        generator = torch.Generator().manual_seed(seed + 1)
+        fitted_on, apart = Store.of(scores, targets).split([0.7, 0.3], generator)
+        loss = cls(form, aligner, seed=seed)
+        loss.prepare(fitted_on.scores, fitted_on.targets)
+        match_scale(form, fitted_on, generator)
+        aligner.report = held_out_report(loss, judged_by, apart, size=aligner.block, seed=seed)
+        if not aligner.report["beats_standard"]:
+            ours, standard = (aligner.report[name]["value"] for name in ("correlation", "cross_entropy"))
+            warnings.warn(
+                f"this surrogate does not rank blocks as {judged_by.name} does clearly better than cross-entropy: "
+                f"correlation {ours or 0:.3f} against {standard or 0:.3f} on rows kept apart; cross-entropy will "
+                "probably serve as well",
+                stacklevel=2,
+            )
+        return loss
+
+    def report(self) -> dict[str, Any]:
+        """What :meth:`fit` measured on rows kept apart, as plain numbers.
+
+        Returns:
+            ``correlation``, ``cross_entropy``, ``standardised_cross_entropy`` and ``error_rate``: each the rank
+            correlation with the metric over blocks (1 is the metric's own order) as ``value``, ``low``, ``high``;
+            ``difference`` to cross-entropy likewise; ``beats_standard``; ``rows`` and ``blocks``.
+
+        Raises:
+            MetricgradError: before a fit.
+        """
+        assert isinstance(self.aligner, RankCorrelation)
+        if self.aligner.report is None:
+            raise MetricgradError("this loss was not fitted; make it with ReLoss.fit(metric, scores, targets)")
+        return self.aligner.report

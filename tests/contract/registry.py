@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 import metricgrad as mg
+from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.loss import Loss
 from metricgrad.losses.interpolated import Interpolated
+from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.set_network import SetNetwork
 
 Data = Callable[[int, torch.dtype], tuple[Tensor, Tensor]]
 
@@ -55,7 +58,14 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "inverse distance ap": (lambda: mg.UniLoss("average_precision", interpolation="inverse_distance"), binary),
     "paper ap": (lambda: mg.UniLoss("average_precision", paper=True), binary),
     "released accuracy": (lambda: mg.UniLoss("accuracy", paper="released"), multiclass),
+    "probability network": (lambda: Loss(ProbabilityNetwork(), RankCorrelation("accuracy")), multiclass),
+    "probability network binary": (lambda: Loss(ProbabilityNetwork()), binary),
+    "probability network multilabel": (lambda: Loss(ProbabilityNetwork()), multilabel),
+    "paper's probability network": (lambda: Loss(ProbabilityNetwork(monotone=False)), multiclass),
+    "set network f1": (lambda: Loss(SetNetwork(), RankCorrelation("f1")), binary),
+    "set network macro_f1": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multiclass),
+    "set network macro_f1 multilabel": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multilabel),
 }
 
-FORMS: set[type] = {Interpolated}
-ALIGNERS: set[type] = {Static}
+FORMS: set[type] = {Interpolated, ProbabilityNetwork, SetNetwork}
+ALIGNERS: set[type] = {Static, RankCorrelation}

@@ -1,0 +1,78 @@
+"""How well a loss ranks blocks as a metric does: Spearman's correlation with a bootstrap interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metricgrad.aligners.blocks import Block
+from metricgrad.metrics.correlation import average_ranks
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A rank correlation, 1 where a lower loss always means a better metric, with a 95 % interval.
+
+    Attributes:
+        value: the correlation over all blocks; NaN where the loss or the metric never varies.
+        low: end of the interval.
+        high: end of the interval. Blocks are resampled, the rows they come from are not.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def losses_of(loss: LossFunction, blocks: list[Block]) -> Tensor:
+    """``(B,)`` float64 values, one for each block, without gradients."""
+    with torch.no_grad():
+        return torch.stack([torch.as_tensor(loss(*block)).double().reshape(()).cpu() for block in blocks])
+
+
+def spearman(a: Tensor, b: Tensor) -> Tensor:
+    """Hard rank correlation along the last axis; NaN where one side is constant."""
+    x, y = (r - r.mean(-1, keepdim=True) for r in (average_ranks(a), average_ranks(b)))
+    return (x * y).sum(-1) / (x.square().sum(-1) * y.square().sum(-1)).sqrt()
+
+
+def agreement(values: Tensor, badness: Tensor, *, seed: int = 0) -> Agreement:
+    """The correlation of loss values with how bad the metric says each block is."""
+    rows = _resamples(len(values), seed)
+    return _interval(float(spearman(values, badness)), spearman(values[rows], badness[rows]))
+
+
+def difference(values: Tensor, others: Tensor, badness: Tensor, *, seed: int = 0) -> Agreement:
+    """How much better the first loss correlates than the second, over the same resampled blocks."""
+    rows = _resamples(len(values), seed)
+    here = float(spearman(values, badness) - spearman(others, badness))
+    return _interval(here, spearman(values[rows], badness[rows]) - spearman(others[rows], badness[rows]))
+
+
+def as_json(found: Agreement) -> dict[str, Any]:
+    """Plain numbers, None for NaN."""
+    return {name: None if math.isnan(v) else v for name, v in vars(found).items()}
+
+
+def _resamples(n: int, seed: int) -> Tensor:
+    return torch.randint(n, (_RESAMPLES, n), generator=torch.Generator().manual_seed(seed))
+
+
+def _interval(here: float, resampled: Tensor) -> Agreement:
+    resampled = resampled[~resampled.isnan()]
+    if math.isnan(here) or len(resampled) < 2:
+        return Agreement(here, math.nan, math.nan)
+    low, high = resampled.quantile(torch.tensor([0.025, 0.975], dtype=resampled.dtype)).tolist()
+    return Agreement(here, low, high)

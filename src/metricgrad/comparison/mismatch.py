@@ -1,0 +1,66 @@
+"""The mismatch of a loss and a metric, measured without training anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metricgrad.aligners.agreement import Agreement, LossFunction, agreement, losses_of
+from metricgrad.aligners.blocks import Store, labelled_by
+from metricgrad.errors import MetricgradError
+from metricgrad.metric import Metric, as_metric
+
+
+def mismatch(
+    loss: LossFunction,
+    metric: str | Metric | Callable[..., Any],
+    scores: Tensor,
+    targets: Tensor,
+    *,
+    block: int = 64,
+    blocks: int = 200,
+    seed: int = 0,
+) -> Agreement:
+    """How well a loss ranks blocks of rows as the metric ranks them.
+
+    Use it to see whether there is a mismatch worth closing. It says nothing of how well the loss trains.
+
+    Args:
+        loss: any function of (scores, targets) that returns a scalar and is minimised.
+        metric: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.
+        scores: stored logits, any shape of :mod:`metricgrad.metric`; 32 rows or more.
+        targets: their targets.
+        block: rows of one block; at most half of all.
+        blocks: how many are drawn; those on which the metric is undefined are drawn again.
+        seed: of the draws and of the bootstrap.
+
+    Returns:
+        Spearman's correlation, 1 where a lower loss always goes with a better metric, with a bootstrap interval over
+        blocks.
+
+    Raises:
+        MetricgradError: for fewer than 32 rows, or a metric that is undefined on nearly all blocks.
+
+    Cost: ``blocks`` calls of the loss and of the metric.
+
+    Example:
+        >>> import torch, metricgrad as mg
+        >>> g = torch.Generator().manual_seed(0)
+        >>> targets = torch.randint(3, (300,), generator=g)
+        >>> scores = torch.randn(300, 3, generator=g) + 2 * torch.nn.functional.one_hot(targets, 3)
+        >>> found = mg.mismatch(torch.nn.functional.cross_entropy, "accuracy", scores, targets)
+        >>> 0.5 < found.value < 1
+        True
+    """
+    if block < 2 or blocks < 2:
+        raise MetricgradError(f"block, blocks are {(block, blocks)}; expected 2 or more of each")
+    store = Store.of(scores, targets)
+    size = min(block, len(store) // 2)
+    generator = torch.Generator().manual_seed(seed)
+    drawn, badness = labelled_by(as_metric(metric), lambda: store.draw(size, "real", generator), blocks)
+    if len(drawn) < 2:
+        raise MetricgradError(f"the metric is undefined on nearly all blocks of {size} rows; pass a larger block")
+    return agreement(losses_of(loss, drawn), badness, seed=seed)

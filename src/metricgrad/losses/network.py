@@ -1,0 +1,117 @@
+"""What the learned loss forms share: a network of what a loss reads, fitted before training and then frozen."""
+
+from __future__ import annotations
+
+import abc
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.batches import labelled
+from metricgrad.losses.form import Draw, Form
+
+
+class NetworkForm(Form):
+    """Abstract: a form whose value is the output of a small network.
+
+    Attributes:
+        seed: of the network's first weights.
+        scale: 0-d positive buffer that multiplies the value; set so that gradients are of the usual size.
+    """
+
+    scale: Tensor
+
+    def __init__(self, *, seed: int = 0) -> None:
+        super().__init__()
+        self.seed = seed
+        self.register_buffer("scale", torch.ones(()))
+
+    @abc.abstractmethod
+    def networks(self) -> Sequence[Network]:
+        """The networks, in a fixed order."""
+
+    @abc.abstractmethod
+    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The unscaled value of each of B batches of one size.
+
+        Args:
+            scores: ``(B, N)`` or ``(B, N, C)`` logits.
+            targets: ``(B, N)`` classes, or 0 and 1 in the shape of the scores.
+
+        Returns:
+            ``(B,)``.
+        """
+
+    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+        """0-d and non-negative; zero with a zero gradient for an empty batch."""
+        dtype = scores.dtype
+        scores, targets = labelled(scores, targets, _mask_of(context, type(self).__name__))
+        if not targets.numel():
+            return (scores * 0).sum().to(dtype)
+        return (self.scale.to(scores.dtype) * self.over(scores[None], targets[None])[0]).to(dtype)
+
+    def reset(self, seed: int) -> None:
+        """Draw the weights anew; nothing but the seed decides them."""
+        generator = torch.Generator().manual_seed(seed)
+        for network in self.networks():
+            network.reset(generator)
+        self.requires_grad_(False)
+
+
+class Network(nn.Module):
+    r"""Linear layers with ELU between them, or the same with an output that never falls when an input rises.
+
+    A monotone layer multiplies by :math:`|W|`, and half of its units turn the ELU round, :math:`-\mathrm{ELU}(-x)`:
+    with one bend alone, non-negative weights could make convex functions only.
+
+    Args:
+        widths: of the input, each hidden layer and the output.
+        monotone: whether the output is non-decreasing in every input.
+
+    References:
+        Both bends: D. Runje and S. Shankaranarayana, "Constrained Monotonic Neural Networks", ICML 2023.
+    """
+
+    def __init__(self, widths: Sequence[int], *, monotone: bool) -> None:
+        super().__init__()
+        self.monotone = monotone
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.zeros(out, inner)) for inner, out in itertools.pairwise(widths)
+        )
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(out)) for out in widths[1:])
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the weights."""
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            fan_in = weight.shape[1]
+            # |W| has the mean of its bound's half: a bound of 1 / sqrt(fan_in) would add up to a slope of sqrt(fan_in)
+            bound = 4 / fan_in if self.monotone else 1 / math.sqrt(fan_in)
+            with torch.no_grad():
+                weight.copy_((torch.rand(weight.shape, generator=generator) * 2 - 1) * bound)
+                bias.copy_((torch.rand(bias.shape, generator=generator) * 2 - 1) * min(1.0, 4 * bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., inputs)`` to ``(..., outputs)``, in the dtype of ``x``."""
+        last = len(self.weights) - 1
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            weight = weight.abs() if self.monotone else weight
+            x = nn.functional.linear(x, weight.to(x.dtype), bias.to(x.dtype))
+            if i < last:
+                x = _both_bends(x) if self.monotone else nn.functional.elu(x)
+        return x
+
+
+def _both_bends(x: Tensor) -> Tensor:
+    up, down = x.chunk(2, -1)
+    return torch.cat([nn.functional.elu(up), -nn.functional.elu(-down)], -1)
+
+
+def _mask_of(context: Mapping[str, Tensor | None], form: str) -> Tensor | None:
+    other = [name for name, value in context.items() if name != "mask" and value is not None]
+    if other:
+        raise MetricgradError(f"{form} takes no {', '.join(other)}: it reads scores and targets alone; leave it out")
+    return context.get("mask")

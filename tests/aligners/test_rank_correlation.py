@@ -1,0 +1,113 @@
+"""The rank correlation aligner: its objective, its blocks, and what it does when the sign is wrong."""
+
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+import metricgrad as mg
+from metricgrad.aligners.agreement import spearman
+from metricgrad.aligners.blocks import Store
+from metricgrad.aligners.rank_correlation import RankCorrelation, soft_spearman
+from metricgrad.losses.network import NetworkForm
+from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.standard import HandMade
+
+
+def _pairs(n=400, classes=4):
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(classes, (n,), generator=generator)
+    return torch.randn(n, classes, generator=generator) + 2 * torch.nn.functional.one_hot(targets, classes), targets
+
+
+class _Turned(ProbabilityNetwork):
+    """Ranks the wrong way round until it is drawn anew."""
+
+    resets = 0
+
+    def reset(self, seed):
+        super().reset(seed)
+        self.resets += 1
+
+    def over(self, scores, targets):
+        return super().over(scores, targets) * (1 if self.resets > 1 else -1)
+
+
+def test_a_fit_with_the_wrong_sign_starts_anew():
+    form = _Turned()
+    mg.Loss(form, RankCorrelation("accuracy", steps=2)).prepare(*_pairs())
+    assert form.resets == 2
+    with pytest.raises(mg.MetricgradError, match="no loss that ranks as 'accuracy' does"):
+        mg.Loss(_Turned(), RankCorrelation("accuracy", steps=2, restarts=0)).prepare(*_pairs())
+
+
+def test_the_fit_improves_the_hard_correlation_and_freezes():
+    scores, targets = _pairs()
+    loss = mg.Loss(ProbabilityNetwork(monotone=False, seed=1), RankCorrelation("accuracy", steps=60, values=16))
+    loss.prepare(scores, targets)
+    assert mg.mismatch(loss, "accuracy", scores, targets).value > 0.6
+    assert not any(parameter.requires_grad for parameter in loss.parameters())
+
+
+def _weights(**options):
+    form = ProbabilityNetwork()
+    mg.Loss(form, RankCorrelation("accuracy", steps=10, values=4, **options)).prepare(*_pairs())
+    return form.network.weights[0]
+
+
+def test_the_gradient_penalty_reaches_the_weights():
+    assert torch.equal(_weights(), _weights())
+    assert not torch.equal(_weights(), _weights(penalty=0.1))
+
+
+def test_the_papers_settings_run():
+    assert not torch.equal(_weights(), _weights(paper=True))
+
+
+def test_a_metric_that_never_varies_is_refused():
+    targets = _pairs()[1]
+    perfect = 50.0 * torch.nn.functional.one_hot(targets, 4)
+    with pytest.raises(mg.MetricgradError, match="is 1 on every block of stored rows"):
+        mg.Loss(ProbabilityNetwork(), RankCorrelation("accuracy")).prepare(perfect, targets)
+
+
+def test_what_has_no_network_is_refused():
+    with pytest.raises(mg.MetricgradError, match="no network to fit"):
+        mg.Loss(HandMade(torch.nn.CrossEntropyLoss()), RankCorrelation("accuracy"))
+
+
+def test_hard_correlation_is_scipys_with_ties():
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randint(5, (2, 40), generator=generator).double()
+    assert float(spearman(a, b)) == pytest.approx(float(spearmanr(a, b).statistic))
+
+
+def test_the_soft_correlation_does_not_read_the_scale_and_has_the_true_gradient():
+    generator = torch.Generator().manual_seed(0)
+    values, fixed = torch.randn(2, 12, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(soft_spearman(values, fixed), soft_spearman(100 * values - 3, fixed))
+    assert torch.autograd.gradcheck(lambda v: soft_spearman(v, fixed), (values.requires_grad_(),))
+
+
+@pytest.mark.parametrize("kind", ["real", "tempered", "shifted", "flipped", "random"])
+def test_blocks_hold_what_their_kind_says(kind):
+    scores, targets = _pairs()
+    drawn, labels = Store.of(scores, targets).draw(64, kind, torch.Generator().manual_seed(3))
+    assert drawn.shape == (64, 4)
+    accuracy, stored = (float(mg.as_metric("accuracy")(*pair)) for pair in ((drawn, labels), (scores, targets)))
+    assert abs(accuracy - stored) < 0.15 if kind in ("real", "tempered") else accuracy < stored
+    assert set(labels.tolist()) <= set(range(4))
+
+
+def test_too_few_or_broken_pairs_are_refused():
+    scores, targets = _pairs()
+    with pytest.raises(mg.MetricgradError, match="too few"):
+        Store.of(scores[:10], targets[:10])
+    with pytest.raises(mg.MetricgradError, match="not all finite"):
+        Store.of(scores * torch.inf, targets)
+
+
+def test_every_network_form_draws_the_same_weights_from_the_same_seed():
+    for cls in NetworkForm.__subclasses__():
+        if cls.__module__.startswith("metricgrad."):
+            first, second = cls(seed=5), cls(seed=5)
+            assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))

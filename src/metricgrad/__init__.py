@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 from metricgrad.errors import MetricgradError
 
 if TYPE_CHECKING:
+    from metricgrad import functional
     from metricgrad.comparison.mismatch import mismatch
     from metricgrad.comparison.study import compare
     from metricgrad.loss import Loss, load_loss
     from metricgrad.metric import Metric, as_metric
     from metricgrad.metrics.registry import list_metrics
     from metricgrad.refactoring.infer import infer_refactoring
-    from metricgrad.systems import ReLoss, UniLoss
+    from metricgrad.systems.reloss import ReLoss
+    from metricgrad.systems.uniloss import UniLoss
     from metricgrad.tasks.task import Task
     from metricgrad.training.fit import fit
     from metricgrad.training.result import FitResult
@@ -31,6 +33,7 @@ __all__ = [
     "as_metric",
     "compare",
     "fit",
+    "functional",
     "infer_refactoring",
     "list_metrics",
     "load_loss",
@@ -41,9 +44,9 @@ _HOME = {
     "FitResult": "metricgrad.training.result",
     "Loss": "metricgrad.loss",
     "Metric": "metricgrad.metric",
-    "ReLoss": "metricgrad.systems",
+    "ReLoss": "metricgrad.systems.reloss",
     "Task": "metricgrad.tasks.task",
-    "UniLoss": "metricgrad.systems",
+    "UniLoss": "metricgrad.systems.uniloss",
     "as_metric": "metricgrad.metric",
     "compare": "metricgrad.comparison.study",
     "fit": "metricgrad.training.fit",
@@ -55,6 +58,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "functional":
+        return importlib.import_module("metricgrad.functional")
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'metricgrad' has no attribute {name!r}")

@@ -129,7 +129,7 @@ CATALOGUE: dict[str, Entry] = {
     "mse": Entry("torch.nn:MSELoss", REGRESSION, "mean squared error", standard=True),
     "mae": Entry("torch.nn:L1Loss", REGRESSION, "mean absolute error", standard=True),
     "uniloss": Entry(
-        "metricgrad.systems:UniLoss",
+        "metricgrad.systems.uniloss:UniLoss",
         CLASSIFICATION | REGRESSION,
         "the metric itself, interpolated; uniloss:metric=accuracy is a wrong-metric control",
         space={"softness": _SOFTNESS},

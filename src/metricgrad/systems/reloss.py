@@ -1,10 +1,10 @@
-"""The published systems as points on the grid, each at its paper's settings."""
+"""ReLoss: a network fitted by rank correlation with the metric before training."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,59 +15,10 @@ from metricgrad.aligners.report import held_out_report, match_scale
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.losses.form import Form
-from metricgrad.losses.interpolated import Interpolated, Interpolation
 from metricgrad.losses.network import NetworkForm
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.metric import Metric, as_metric
-from metricgrad.refactoring.base import Refactoring
-
-
-class UniLoss(Loss):
-    """The metric itself, interpolated over configurations of its comparisons; nothing is learned, nothing is aligned.
-
-    Use it where you are judged by a metric of labels or of order and want a loss without writing one. Do not use it
-    where the metric is differentiable (it is then the metric itself), or as the first thing: tuned cross-entropy is a
-    hard opponent on clean, balanced data.
-
-    Args:
-        metric: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.
-        refactoring: what the metric reads of the scores; known or found by probing when left out.
-        interpolation: ``"local"`` or ``"inverse_distance"``; see :class:`metricgrad.losses.interpolated.Interpolated`.
-        paper: True or ``"published"`` for the paper's bit-flip anchors and inverse distances at a fixed softness of 1;
-            ``"released"`` for the anchors of the released code.
-        seed: of its random choices.
-        options: keyword arguments of :class:`metricgrad.losses.interpolated.Interpolated`.
-
-    Quadratic kappa, and other metrics that compare with chance, say little about single moves while a model still
-    predicts few classes: give them ``warm_up=`` some steps, or ``interpolation="inverse_distance"``.
-
-    Cost:
-        Labels: one sort-free pass over at most ``calls`` (foreign metric) or some thousand (built-in) score sets.
-        Binary rankings of N scores: near-linear time and memory in N.
-
-    References:
-        Liu, Wang and Deng, "UniLoss: Unified Surrogate Loss by Adaptive Interpolation", ECCV 2020, Eq. 5 to 10. The
-        default differs from the paper: anchors are score sets rather than bit patterns, and the interpolation is local,
-        because inverse distance weighting hardly depends on the metric for rankings (docs/interpolation.md).
-    """
-
-    def __init__(
-        self,
-        metric: str | Metric | Callable[..., Any],
-        refactoring: Refactoring | None = None,
-        *,
-        interpolation: Interpolation = "local",
-        paper: bool | Literal["published", "released"] = False,
-        seed: int = 0,
-        **options: Any,
-    ) -> None:
-        if paper:
-            interpolation = "inverse_distance"
-            options.setdefault("softness", 1.0)
-            options["paper"] = "published" if paper is True else paper
-        form = Interpolated(as_metric(metric), refactoring=refactoring, interpolation=interpolation, **options)
-        super().__init__(form, seed=seed)
 
 
 class ReLoss(Loss):

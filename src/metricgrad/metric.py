@@ -197,6 +197,18 @@ class Metric:
             values[alive] = found.to(stack.dtype)
             return values
 
+    @property
+    def counts_rows(self) -> bool:
+        """Whether it is built in, reads labels and takes weights, so that equal rows may be one weighted row."""
+        return self.batched and self.reads == "labels" and "sample_weight" in self.context
+
+    def of_labels(self, labels: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+        """``(T,)`` values of ``(T, R)`` predicted labels; ``weight`` ``(R,)`` says how many rows each stands for.
+
+        Only for metrics where :attr:`counts_rows`.
+        """
+        return in_chunks(lambda part: self._fn(part, targets, sample_weight=weight, **self.fixed), labels)
+
     def differentiable(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The value with its autograd graph, for a torch metric that is differentiable in the scores as it is.
 

@@ -62,8 +62,8 @@ def test_training_succeeds_with_the_metric_and_fails_with_its_values_shuffled(in
         def __init__(self):
             self.generator = torch.Generator().manual_seed(0)
 
-        def __call__(self, labels, targets):
-            values = metric._fn(labels, targets)
+        def __call__(self, labels, targets, **context):
+            values = metric._fn(labels, targets, **context)
             return values[torch.randperm(len(values), generator=self.generator)]
 
     shuffled = mg.as_metric("accuracy")
@@ -73,7 +73,7 @@ def test_training_succeeds_with_the_metric_and_fails_with_its_values_shuffled(in
 
 def test_a_constant_metric_warns_then_raises():
     metric = mg.as_metric("accuracy")
-    metric._fn = lambda labels, targets: torch.full((len(labels),), 0.5)
+    metric._fn = lambda labels, targets, **context: torch.full((len(labels),), 0.5)
     loss = mg.UniLoss(metric)
     scores, targets = torch.randn(8, 3, requires_grad=True), torch.arange(8) % 3
     with pytest.warns(UserWarning, match="same value"):

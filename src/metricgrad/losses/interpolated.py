@@ -97,10 +97,10 @@ class Interpolated(Form):
         _require(0 < share <= 1, "share", share, "a number in (0, 1]")
         _require(warm_up >= 0, "warm_up", warm_up, "a number of steps, 0 or more")
         _require(
-            anchors >= 1 and flips >= 1 and calls >= 2,
+            anchors >= 1 and flips >= 1 and calls >= 4,
             "anchors, flips, calls",
             (anchors, flips, calls),
-            "1, 1, 2 or more",
+            "1, 1, 4 or more",
         )
         _require(paper in (None, "published", "released"), "paper", paper, "None, 'published' or 'released'")
         _require(gradient == "true" or interpolation == "inverse_distance", "gradient", gradient,
@@ -130,7 +130,7 @@ class Interpolated(Form):
         generator = draw.generator()
         with torch.no_grad():
             ideal = refactoring.ideal(batch.scores, batch.targets, 1, generator, groups=batch.groups)
-            current, best = self._values(batch, torch.cat([batch.scores[None], ideal]))
+            current, best, worst = self._values(batch, torch.cat([batch.scores[None], ideal, -ideal]))
         if not bool(torch.isfinite(current) & torch.isfinite(best)):
             return _nothing(scores)  # undefined for these targets, such as AP without a positive
         softness = self._softness(refactoring, batch, draw)
@@ -138,11 +138,19 @@ class Interpolated(Form):
             value, heard = self._local(batch, refactoring, softness, current, generator)
         else:
             value, heard = self._inverse_distance(batch, refactoring, softness, generator)
-        if draw.counts:
-            self._listen(bool(heard or current != best), batch)
-        loss = best - value if self.metric.higher_is_better else value - best
-        loss = loss + (loss.detach().clamp(min=0) - loss.detach())  # a first-order value may overshoot the ideal
+        if draw.counts and draw.step >= self.warm_up:
+            self._listen(bool(heard), batch)
+        loss = self._in_range(value, current, best, worst)
         return self._warmed(loss, batch, draw).to(scores.dtype)
+
+    def _in_range(self, value: Tensor, current: Tensor, best: Tensor, worst: Tensor) -> Tensor:
+        """Distance of the value from the ideal; what a first-order value says beyond the metric's range is mended."""
+        sign = 1.0 if self.metric.higher_is_better else -1.0
+        loss, farthest = sign * (best - value), sign * (best - worst)
+        shown = loss.detach()
+        shown = torch.where(shown < 0, sign * (best - current), shown).clamp(min=0)
+        shown = torch.where(farthest > 0, torch.minimum(shown, farthest), shown)  # false where the worst is undefined
+        return loss + (shown - loss.detach())
 
     def _local(
         self, batch: Batch, refactoring: Refactoring, softness: Tensor, current: Tensor, generator: torch.Generator
@@ -154,6 +162,13 @@ class Interpolated(Form):
         by_counts = of_counts(self.metric) if moves.counts is not None and batch.scores.ndim == 1 else None
         if by_counts is not None and "sample_weight" not in batch.context:
             current, *_ = counted = by_counts(moves.counts, moves.negatives, **self.metric.fixed).to(current)
+            values = counted[1:]
+        elif moves.labels is not None and self.metric.counts_rows and "sample_weight" not in batch.context:
+            labels = moves.labels()
+            current, *_ = counted = self.metric.of_labels(labels.predicted, labels.targets, labels.weight).to(current)
+            values = counted[1:]
+        elif moves.base is not None:
+            current, *_ = counted = self._values(batch, torch.cat([moves.base[None], moves.stack()]))
             values = counted[1:]
         else:
             values = self._values(batch, moves.stack())
@@ -198,18 +213,22 @@ class Interpolated(Form):
 
     def _budget(self, batch: Batch) -> int:
         if not self.metric.batched:
-            return self.calls
-        positives = int(batch.targets.sum()) if batch.scores.ndim == 1 and of_counts(self.metric) else 0
-        return max(self.calls, _ELEMENTS // max(1, positives or batch.scores.numel()))
+            return self.calls - 2  # two more for where the moves start and the worst value
+        entries = batch.scores.numel()
+        if batch.scores.ndim == 1 and of_counts(self.metric):
+            entries = int(batch.targets.sum()) or entries
+        elif batch.scores.ndim > batch.targets.ndim and self.metric.counts_rows:
+            entries = 2 * len(batch.targets)
+        return max(self.calls, _ELEMENTS // max(1, entries))
 
     def _direct(self, batch: Batch, refactoring: Refactoring) -> Tensor:
         value = self.metric.differentiable(batch.scores, batch.targets, **batch.context)
         if not bool(torch.isfinite(value)):
             return _nothing(batch.scores)
-        if not self.metric.batched:
-            return -value if self.metric.higher_is_better else value
         with torch.no_grad():
             best = self._values(batch, refactoring.ideal(batch.scores, batch.targets, 1, torch.Generator()))[0]
+        if not bool(torch.isfinite(best)):
+            best = torch.zeros_like(value)  # no best value is known, as of a log-density
         return best - value if self.metric.higher_is_better else value - best
 
     def _refactoring(self, batch: Batch) -> Refactoring:
@@ -237,7 +256,7 @@ class Interpolated(Form):
         return self.log_softness.exp().to(batch.scores)
 
     def _listen(self, heard: bool, batch: Batch) -> None:
-        """Warn of batches that vary in their targets, yet on which nothing changes the metric; stop after 20."""
+        """Warn of batches that vary in their targets, yet on which no move changes the metric; stop after 20."""
         if heard:
             self.silent.zero_()
             return
@@ -246,14 +265,15 @@ class Interpolated(Form):
         self.silent += 1
         message = (
             f"metric {self.metric.name!r} has the same value on every score set tried on this batch, "
-            "so the loss is zero"
+            "so its gradient is zero"
         )
         if int(self.silent) == 1:
             warnings.warn(f"{message}; {_SILENT_BATCHES} such batches in a row are an error", stacklevel=5)
         if int(self.silent) >= _SILENT_BATCHES:
             raise MetricgradError(
-                f"{message}, for the {_SILENT_BATCHES}th time in a row. Use larger or stratified batches, or check "
-                "that reads=, order= and the targets are what the metric expects"
+                f"{message}, for the {_SILENT_BATCHES}th time in a row. Use larger or stratified batches, warm_up= or "
+                "interpolation='inverse_distance', or check that reads=, order= and the targets are what the metric "
+                "expects"
             )
 
     def _warmed(self, loss: Tensor, batch: Batch, draw: Draw) -> Tensor:

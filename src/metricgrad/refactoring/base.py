@@ -19,20 +19,40 @@ from metricgrad.functional.interpolation import power_loss
 
 
 @dataclass(frozen=True)
+class Labels:
+    """Predicted labels after each move, rows of equal target and prediction put together.
+
+    Attributes:
+        predicted: ``(1 + M, R)`` class numbers, before any move and after each.
+        targets: ``(R,)``.
+        weight: ``(R,)`` how many rows each stands for.
+    """
+
+    predicted: Tensor
+    targets: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
 class Moves:
     """Elementary changes of the decisions, for local interpolation.
 
     Attributes:
-        stack: makes the ``(M, *scores.shape)`` score sets, the current scores after each move.
+        stack: makes the ``(M, *scores.shape)`` score sets, one after each move.
         change: maps the M changes of the metric's value to the 0-d expected change, differentiable in the scores.
         counts: for a binary ranking, what the moves are in the space of counts (see
             :class:`metricgrad.metrics.counts.Counts`), so that a metric that is a function of counts needs no sorting.
+        negatives: how many negatives those counts are of.
+        base: the score set that the moves start from; the current scores where it is None.
+        labels: the same moves as labels, for a metric that can be called on them.
     """
 
     stack: Callable[[], Tensor]
     change: Callable[[Tensor], Tensor]
     counts: Tensor | None = None
     negatives: int = 0
+    base: Tensor | None = None
+    labels: Callable[[], Labels] | None = None
 
 
 class Refactoring(abc.ABC):

@@ -38,7 +38,8 @@ class Interpolated(Form):
 
     - ``"local"`` (default): the metric is called on the current scores after single moves (an entry changes side, a row
       its class, an item its rank), and each move counts as much as the soft decisions have already made it. It is the
-      one whose gradient depends most on the metric.
+      one whose gradient depends most on the metric. Where no move changes the metric, though it is not ideal, the batch
+      falls back on inverse distances.
     - ``"inverse_distance"``: UniLoss's Eq. 10 over good, bad and nearby anchors. Close to metric-blind on rankings.
 
     Not for metrics that are differentiable already: those are used as they are.
@@ -57,7 +58,7 @@ class Interpolated(Form):
         anchors: of each type, for inverse distances.
         flips: decisions moved in a good or nearby anchor.
         power: of the inverse distance.
-        calls: how many times a foreign metric may be called in one step.
+        calls: how many times a foreign metric may be called in one step; anchors come on top where no move changes it.
         paper: bit flips instead of score sets: ``"published"``, or ``"released"`` for the released code's anchors.
         gradient: ``"released"`` reproduces the sign error in the released backward pass; only with inverse distances.
         check_finite: raise on non-finite scores.
@@ -134,12 +135,14 @@ class Interpolated(Form):
         if not bool(torch.isfinite(current) & torch.isfinite(best)):
             return _nothing(scores)  # undefined for these targets, such as AP without a positive
         softness = self._softness(refactoring, batch, draw)
+        heard = torch.zeros((), dtype=torch.bool)
         if self.interpolation == "local":
             value, heard = self._local(batch, refactoring, softness, current, generator)
-        else:
+        if not heard and (self.interpolation == "inverse_distance" or current != best):
+            # where no single move helps, as for a geometric mean with two classes never found, anchors still do
             value, heard = self._inverse_distance(batch, refactoring, softness, generator)
         if draw.counts and draw.step >= self.warm_up:
-            self._listen(bool(heard), batch)
+            self._listen(bool(heard) or bool((current == best) & (worst != best)), batch)
         loss = self._in_range(value, current, best, worst)
         return self._warmed(loss, batch, draw).to(scores.dtype)
 

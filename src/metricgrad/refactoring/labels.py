@@ -198,8 +198,6 @@ class Argmax(Refactoring):
 
         def change(values: Tensor) -> Tensor:
             delta = self._filled(values.to(scores), where, to, mass, own, right)
-            # while many rows are wrong, a wrong class may pay more than the right one (chance-corrected metrics)
-            delta = torch.minimum(delta, delta.gather(1, right[:, None]))
             worst, best = delta.amin(1), delta.amax(1)
             slot = torch.full((len(first),), -1, device=kept.device)
             slot[kept] = torch.arange(len(kept), device=kept.device)

@@ -61,7 +61,14 @@ def __getattr__(name: str) -> Any:
     if name == "functional":
         return importlib.import_module("metricgrad.functional")
     if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
+        try:
+            return getattr(importlib.import_module(_HOME[name]), name)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] == "metricgrad":
+                raise
+            raise MetricgradError(
+                f"mg.{name} needs {error.name}, which is not installed: pip install 'metricgrad[train,compare]'"
+            ) from error
     raise AttributeError(f"module 'metricgrad' has no attribute {name!r}")
 
 

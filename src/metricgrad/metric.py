@@ -336,6 +336,8 @@ _CHOICES = {
 
 
 def _check_said(said: Mapping[str, Any]) -> None:
+    if not isinstance(said.get("higher_is_better", True), bool):
+        raise MetricgradError(f"higher_is_better={said['higher_is_better']!r}; expected True or False")
     for key, choices in _CHOICES.items():
         if key in said and said[key] not in choices:
             raise MetricgradError(f"{key}={said[key]!r}; expected one of {', '.join(map(repr, choices))}")

@@ -19,13 +19,17 @@ BLIND = "margin"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One loss of a comparison: how it is built from its tuned parameters, and what is tuned."""
+    """One loss of a comparison: how it is built from its tuned parameters, and what is tuned.
+
+    ``what`` tells it from another loss of the same name.
+    """
 
     name: str
     role: Role
     standard: bool
     space: dict[str, Range]
     make: Callable[[dict[str, float], int], nn.Module]
+    what: str = ""
 
 
 def candidates(losses: Sequence[Given], task: Task, metric: Metric, *, controls: bool) -> list[Candidate]:
@@ -61,8 +65,11 @@ def _candidate(loss: Given, task: Task, metric: Metric) -> Candidate:
             make=lambda params, seed: make_loss(loss, metric, seed=seed, **{k: params[k] for k in own}),
         )
     if isinstance(loss, nn.Module):
-        return Candidate(type(loss).__name__, "candidate", False, shared, lambda params, seed: copy.deepcopy(loss))
+        copied = copy.deepcopy(loss)
+        return Candidate(
+            type(loss).__name__, "candidate", False, shared, lambda params, seed: copy.deepcopy(copied), repr(loss)
+        )
     if callable(loss):
         name = getattr(loss, "__name__", type(loss).__name__)
-        return Candidate(name, "candidate", False, shared, lambda params, seed: loss())
+        return Candidate(name, "candidate", False, shared, lambda params, seed: loss(), repr(loss()))
     raise MetricgradError(f"losses takes names, modules and factories of modules, not {type(loss).__name__}")

@@ -293,6 +293,11 @@ class Interpolated(Form):
                  "gradient", "check_finite")  # fmt: skip
         return {"metric": self.metric.spec, **{name: getattr(self, name) for name in names}}
 
+    def extra_repr(self) -> str:
+        """The metric and every option, so that two losses of one repr are one loss."""
+        options = {**self.config(), "metric": self.metric.spec or self.metric.name}
+        return ", ".join(f"{name}={value!r}" for name, value in options.items())
+
     def knobs(self) -> dict[str, Knob]:
         """``log_softness``, within a factor of ten of where it stands."""
         here = 0.0 if bool(self.log_softness.isnan()) else float(self.log_softness)

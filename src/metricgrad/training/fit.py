@@ -110,7 +110,7 @@ def fit(
     }  # fmt: skip
     saved = None
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         if not resume:
             files.clear(folder)
         if (finished := files.read_result(folder)) is not None:

@@ -44,7 +44,8 @@ def isotonic_starts(upper: NDArray[np.float64], lower: NDArray[np.float64], leng
         [0, 1, 4]
     """
     starts = np.arange(len(upper))
-    head = starts % max(length, 1) == 0
+    head = np.zeros(len(upper), dtype=bool)
+    head[::length] = True
     add = np.add if level == "mean" else np.logaddexp
     while True:
         height = upper / lower if level == "mean" else upper - np.log(lower)

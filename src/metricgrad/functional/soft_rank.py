@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
@@ -21,6 +22,8 @@ from metricgrad.functional.isotonic import isotonic_starts
 from metricgrad.functional.pair_sums import compute_dtype
 
 Regularisation = Literal["quadratic", "entropic"]
+
+_FAR = 1e9
 
 
 def soft_rank(x: Tensor, strength: float = 1.0, regularisation: Regularisation = "quadratic") -> Tensor:
@@ -71,20 +74,9 @@ def soft_rank(x: Tensor, strength: float = 1.0, regularisation: Regularisation =
         raise MetricgradError(f"regularisation is {regularisation!r}; expected 'quadratic' or 'entropic'")
     if x.numel() == 0:
         return x.clone()
-    rows = x.to(compute_dtype(x)).reshape(-1, x.shape[-1])
-    spread = rows.std(-1, correction=0, keepdim=True)
-    label, size, base, top, factor = cast(
-        tuple[Tensor, ...], _Blocks.apply(rows.detach(), spread.detach(), float(strength), regularisation)
-    )
-    slope = factor / torch.where(factor > 0, spread, 1)
-    moved = (rows - top) * slope
-    mean = cast(Callable[..., Tensor], _BlockMean.apply)
-    if regularisation == "quadratic":
-        ranks = base + (moved - mean(moved, label, size))
-    else:
-        share = moved.exp()
-        ranks = base * share / mean(share, label, size)
-    return ranks.reshape(x.shape).to(x.dtype)
+    rows = x.reshape(-1, x.shape[-1])
+    apply = cast(Callable[..., Tensor], _SoftRank.apply)
+    return apply(rows, float(strength), regularisation == "quadratic").reshape(x.shape)
 
 
 def hard_rank(x: Tensor) -> Tensor:
@@ -123,60 +115,79 @@ def _check(x: Tensor) -> None:
         raise MetricgradError("x is a single number; expected at least one axis")
 
 
-class _Blocks(torch.autograd.Function):
-    """The blocks of a projection: integers and constants, hence without a gradient."""
+class _SoftRank(torch.autograd.Function):
+    """``(B, n)`` soft ranks. Forward and context in one: a separate ``setup_context`` costs as much as 128 ranks do."""
 
     @staticmethod
-    def forward(x: Tensor, spread: Tensor, strength: float, regularisation: Regularisation) -> tuple[Tensor, ...]:
-        if not bool(spread.isfinite().all()):
-            raise MetricgradError("x is not finite, or its spread is not; leave such entries out")
-        n = x.shape[1]
-        ordered, order = x.sort(1)
-        varies = ordered[:, :1] < ordered[:, -1:]
-        quadratic = regularisation == "quadratic"
-        places = np.arange(1.0, n + 1)
-        kappa = math.sqrt((n * n - 1) / 12) if quadratic else float(np.log(places).std())
-        factor = torch.where(varies, kappa / strength, 0.0).to(x)
-        z = ((ordered - ordered[:, :1]) * (factor / torch.where(varies, spread, 1))).cpu().numpy().astype(np.float64)
-        if quadratic:
-            starts = isotonic_starts((z - places).ravel(), np.ones(z.size), n, "mean")
-        else:
-            starts = isotonic_starts(z.ravel(), np.tile(places, len(z)), n, "log_ratio")
-        size = np.diff(starts, append=z.size)
-        number = np.repeat(np.arange(len(starts)), size)
-        middle = starts % n + (size + 1) / 2
-        index, mean_rank = torch.from_numpy(number).to(x.device), torch.from_numpy(middle).to(x)
-        last = torch.from_numpy(starts + size - 1).to(x.device)
-        label = torch.empty_like(order).scatter_(1, order, index.view_as(order))
-        top = ordered.flatten()[last]
-        return label, torch.from_numpy(size).to(x), mean_rank[label], top[label], factor
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.mark_non_differentiable(*output)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
-        return None, None, None, None
-
-
-class _BlockMean(torch.autograd.Function):
-    """Each entry's block mean: linear and its own adjoint, so every derivative is the same operation."""
-
-    @staticmethod
-    def forward(x: Tensor, label: Tensor, size: Tensor) -> Tensor:
-        sums = torch.zeros_like(size).scatter_add_(0, label.flatten(), x.flatten())
-        return (sums / size)[label]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[1:])
-        ctx.save_for_forward(*inputs[1:])
+    def forward(ctx: Any, x: Tensor, strength: float, quadratic: bool) -> Tensor:
+        wide = compute_dtype(x)
+        values = x.detach().to("cpu", torch.float64).numpy()
+        found = _project(values, strength, quadratic)
+        ranks, label, size, middle, factor = (torch.from_numpy(part).to(x.device) for part in found)
+        ctx.quadratic = quadratic
+        ctx.save_for_backward(x, label, size.to(wide), middle.to(wide), factor.to(wide))
+        return ranks.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return cast(Tensor, _BlockMean.apply(grads[0], *ctx.saved_tensors)), None, None
+        """Written in differentiable operations, so that autograd can go on from here."""
+        x, label, size, middle, factor = ctx.saved_tensors
+        grad, rows = grads[0].to(size.dtype), x.to(size.dtype)
 
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        return cast(Tensor, _BlockMean.apply(tangents[0], *ctx.saved_tensors))
+        def block_mean(values: Tensor) -> Tensor:
+            sums = size.new_zeros(size.shape).scatter_add(0, label, values.flatten())
+            return (sums / size).index_select(0, label).view(values.shape)
+
+        centred = rows - rows.mean(1, keepdim=True)
+        # rows that do not vary have the factor 0; their variance must not be divided by
+        variance = torch.where(factor > 0, centred.square().mean(1, keepdim=True), 1)
+        slope = factor * variance.rsqrt()
+        if ctx.quadratic:
+            to_z = grad - block_mean(grad)
+        else:
+            z = centred * slope
+            highest = torch.full_like(size, -torch.inf).scatter_reduce(0, label, z.detach().flatten(), "amax")
+            share = (z - highest.index_select(0, label).view_as(z)).exp()
+            share = share / block_mean(share)
+            pull = grad * middle.index_select(0, label).view_as(z) * share
+            to_z = pull - share * block_mean(pull)
+        along = (to_z * centred).mean(1, keepdim=True) / variance
+        return (slope * (to_z - along * centred)).to(x.dtype), None, None
+
+
+def _project(x: NDArray[np.float64], strength: float, quadratic: bool) -> tuple[NDArray[Any], ...]:
+    """``(B, n)`` ranks; flat, each entry's block; each block's size and mean rank; ``(B, 1)`` kappa / strength, or 0."""
+    rows, n = x.shape
+    order = x.argsort(1)
+    if rows > 1:
+        order += np.arange(0, x.size, n)[:, None]
+    order = order.ravel()
+    z = x.ravel()[order].reshape(x.shape)
+    varies = z[:, :1] < z[:, -1:]
+    z -= z.mean(1, keepdims=True)
+    variance = np.einsum("ij,ij->i", z, z)[:, None] / n
+    if not np.isfinite(variance).all():
+        raise MetricgradError("x is not finite, or its spread is not; leave such entries out")
+    places = np.arange(1.0, n + 1)
+    kappa = math.sqrt((n * n - 1) / 12) if quadratic else float(np.log(places).std())
+    factor = np.where(varies, kappa / strength, 0.0)
+    z *= factor / np.sqrt(np.where(varies, variance, 1.0))
+    if max(-z.min(), z.max()) > _FAR:
+        # no block spans a gap wider than n; a wider one only takes precision from the rest
+        z = np.minimum(np.diff(z, prepend=z[:, :1]), n).cumsum(1)
+    flat = z.ravel()
+    if quadratic:
+        starts = isotonic_starts((z - places).ravel(), np.ones(z.size), n, "mean")
+    else:
+        starts = isotonic_starts(flat, np.tile(places, rows), n, "log_ratio")
+    size = np.diff(starts, append=z.size)
+    middle = starts % n + (size + 1) / 2
+    if quadratic:
+        ordered = flat + np.repeat(middle - np.add.reduceat(flat, starts) / size, size)
+    else:
+        share = np.exp(flat - np.repeat(flat[starts + size - 1], size))
+        ordered = share * np.repeat(middle * size / np.add.reduceat(share, starts), size)
+    ranks, label = np.empty_like(flat), np.empty_like(order)
+    ranks[order] = ordered
+    label[order] = np.repeat(np.arange(len(starts)), size)
+    return ranks.reshape(x.shape), label, size, middle, factor

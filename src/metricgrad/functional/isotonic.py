@@ -3,13 +3,14 @@
 Pool-adjacent-violators merges a block into its right neighbour while the neighbour lies lower. The blocks it ends with do
 not depend on the order of the merges: in the plane of running sums they are the edges of a convex hull, and an item
 below which a chord of two others passes can never be a corner of it. So all violators are merged at once, round by round,
-in NumPy. Rounds that find few violators cost as much as those that find many, so from there on each place that is
-left is merged one block at a time, and what is already in order is not visited again.
+in NumPy. A round that finds few violators costs as much as one that finds many, so from there on only the places that are
+left are visited; where a long stretch has to merge at one of them, its ends are searched for, not walked to.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from typing import Literal
 
 import numpy as np
@@ -17,16 +18,18 @@ from numpy.typing import NDArray
 
 Level = Literal["mean", "log_ratio"]
 
-FEW = 32
-"""A round that merges fewer blocks than this, and a 64th of them, is the last one over all blocks."""
+Floats = NDArray[np.float64]
+
+_FEW = 48
+_PATIENCE = 12
 
 
-def isotonic_starts(upper: NDArray[np.float64], lower: NDArray[np.float64], length: int, level: Level) -> NDArray[np.intp]:
+def isotonic_starts(upper: Floats, lower: Floats, length: int, level: Level) -> NDArray[np.intp]:
     r"""Where the blocks of a non-decreasing fit start.
 
     A block :math:`B` has the level :math:`\sum_B u_i / \sum_B l_i` (``"mean"``: least squares of u / l with weights l) or
-    :math:`\log \sum_B e^{u_i} - \log \sum_B l_i` (``"log_ratio"``: the same of :math:`e^u`, without overflow), and
-    levels never fall from one block to the next.
+    :math:`\log \sum_B e^{u_i} - \log \sum_B l_i` (``"log_ratio"``: the logarithm of the same for :math:`e^u`, without
+    its overflow). Blocks are merged until levels never fall.
 
     Args:
         upper: ``(B * length,)`` float64, finite; rows of independent problems one after the other.
@@ -37,7 +40,8 @@ def isotonic_starts(upper: NDArray[np.float64], lower: NDArray[np.float64], leng
     Returns:
         Ascending indices into the flat input; each row's first is one of them. Neighbours at one level stay apart.
 
-        Cost: O(N) memory. O(N) time but for the rounds over all blocks, each of which merges at least a 64th of them.
+        Cost: O(N) memory. Time: a round over m blocks takes O(m) and merges at least a 64th of them, so all rounds take
+        O(N); what they leave takes O(1) a merge, or O(m log m) for a place at which many blocks have to merge.
 
     Example:
         >>> isotonic_starts(np.array([1.0, 3.0, 2.0, 2.5, 4.0]), np.ones(5), 5, "mean").tolist()
@@ -51,56 +55,105 @@ def isotonic_starts(upper: NDArray[np.float64], lower: NDArray[np.float64], leng
         height = upper / lower if level == "mean" else upper - np.log(lower)
         kept = head.copy()
         kept[1:] |= height[:-1] <= height[1:]
-        found = np.flatnonzero(kept)
+        found = kept.nonzero()[0]
         merged = len(kept) - len(found)
         if merged == 0:
             return starts
-        if merged < max(FEW, len(kept) // 64):
-            return starts[_merge_one_by_one(upper, lower, height, head, kept, level)]
+        if merged < max(_FEW, len(kept) // 64):
+            return starts[_merge_the_rest(upper, lower, height, head, ~kept, level)]
         starts, head = starts[found], head[found]
         upper, lower = add.reduceat(upper, found), np.add.reduceat(lower, found)
 
 
-def _merge_one_by_one(
-    upper: NDArray[np.float64],
-    lower: NDArray[np.float64],
-    height: NDArray[np.float64],
-    head: NDArray[np.bool_],
-    kept: NDArray[np.bool_],
-    level: Level,
+def _merge_the_rest(
+    upper: Floats, lower: Floats, height: Floats, head: NDArray[np.bool_], falls: NDArray[np.bool_], level: Level
 ) -> NDArray[np.bool_]:
-    """Which blocks still start where they did, once each place where the level falls is mended; O(merges)."""
+    """Which blocks still start where they did, once each place where the level falls is mended, from left to right."""
     join, height_of = (_add, _ratio) if level == "mean" else (_log_add, _log_ratio)
-    up, low, raw, is_head = upper.item, lower.item, height.item, head.item
-    count = len(upper)
-    done: list[tuple[int, int, float, float]] = []
-    for place in np.flatnonzero(~kept).tolist():
+    up, low, raw = upper.item, lower.item, height.item
+    places, heads = falls.nonzero()[0], head.nonzero()[0]
+    row = heads.searchsorted(places) - 1
+    begins, ends = heads[row].tolist(), np.append(heads[1:], len(head))[row].tolist()
+    places = places.tolist()
+    done: list[tuple[int, int, float, float, float]] = []
+    for place, begin, end in zip(places, begins, ends, strict=True):
         if done and place <= done[-1][1]:
             continue
-        first, last, u, w = place, place + 1, up(place), low(place)
-        here, moved = raw(place), True
-        while moved:
-            moved = False
-            while not is_head(first):
-                if done and done[-1][1] == first:
-                    before, _, more_u, more_w = done[-1]
-                    left = height_of(more_u, more_w)
-                else:
-                    before, more_u, more_w, left = first - 1, up(first - 1), low(first - 1), raw(first - 1)
-                if left <= here:
-                    break
-                if done and done[-1][1] == first:
-                    done.pop()
-                first, u, w, moved = before, join(u, more_u), w + more_w, True
+        first, last, u, w, here, patience = place, place + 1, up(place), low(place), raw(place), _PATIENCE
+        while True:
+            if first > begin and done and done[-1][1] == first:
+                if done[-1][4] > here:
+                    first, _, more_u, more_w, _ = done.pop()
+                    u, w = join(u, more_u), w + more_w
+                    here = height_of(u, w)
+                    continue
+            elif first > begin and raw(first - 1) > here:
+                first -= 1
+                u, w = join(u, up(first)), w + low(first)
                 here = height_of(u, w)
-            while last < count and not is_head(last) and raw(last) < here:
-                u, w, last, moved = join(u, up(last)), w + low(last), last + 1, True
+                patience -= 1
+                if patience:
+                    continue
+            if last < end and raw(last) < here:
+                u, w = join(u, up(last)), w + low(last)
                 here = height_of(u, w)
-        done.append((first, last, u, w))
-    stays = np.ones(count, dtype=bool)
-    for first, last, _, _ in done:
+                last += 1
+                patience -= 1
+            elif patience > 0:
+                break
+            if patience <= 0:
+                # many more may follow: as far as what is merged already or falls next, levels rise on both sides
+                floor = max(begin, done[-1][1]) if done else begin
+                fall = bisect_right(places, last)
+                ceiling = min(end, places[fall]) if fall < len(places) else end
+                first, last = _bridge(upper, lower, height, (floor, first, last, ceiling), (u, w), level)
+                u, w = _sums(upper, lower, first, last, level)
+                here, patience = height_of(u, w), _PATIENCE
+        done.append((first, last, u, w, here))
+    stays = np.ones(len(head), dtype=bool)
+    for first, last, *_ in done:
         stays[first + 1 : last] = False
     return stays
+
+
+def _bridge(
+    upper: Floats, lower: Floats, height: Floats, at: tuple[int, int, int, int], sums: tuple[float, float], level: Level
+) -> tuple[int, int]:
+    """How far a block spreads over rising neighbours: to where its level lies between theirs.
+
+    A guess of the level says which neighbours are on its wrong side; the level with these merged is the next guess, as
+    long as it lies within what is known to hold the solution.
+    """
+    join, height_of = (_add, _ratio) if level == "mean" else (_log_add, _log_ratio)
+    floor, first, last, ceiling = at
+    lowest, highest, guess = -math.inf, math.inf, height_of(*sums)
+    while True:
+        i = floor + int(height[floor:first].searchsorted(guess, "right"))
+        j = last + int(height[last:ceiling].searchsorted(guess, "left"))
+        u, w = sums
+        for begin, end in ((i, first), (last, j)):
+            if begin < end:
+                more_u, more_w = _sums(upper, lower, begin, end, level)
+                u, w = join(u, more_u), w + more_w
+        found = height_of(u, w)
+        if found > guess:
+            lowest = guess
+        elif found < guess:
+            highest = guess
+        if found == guess:
+            return i, j
+        guess = found if lowest < found < highest else (lowest + highest) / 2
+        if not lowest < guess < highest:
+            return i, j
+
+
+def _sums(upper: Floats, lower: Floats, first: int, last: int, level: Level) -> tuple[float, float]:
+    total = float(lower[first:last].sum())
+    if level == "mean":
+        return float(upper[first:last].sum()), total
+    part = upper[first:last]
+    peak = part.max()
+    return float(peak + np.log(np.exp(part - peak).sum())), total
 
 
 def _add(a: float, b: float) -> float:

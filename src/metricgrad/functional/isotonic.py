@@ -72,8 +72,8 @@ def _merge_the_rest(
     join, height_of = (_add, _ratio) if level == "mean" else (_log_add, _log_ratio)
     up, low, raw = upper.item, lower.item, height.item
     places, heads = falls.nonzero()[0], head.nonzero()[0]
-    row = heads.searchsorted(places) - 1
-    begins, ends = heads[row].tolist(), np.append(heads[1:], len(head))[row].tolist()
+    row = heads.searchsorted(places)
+    begins, ends = heads[row - 1].tolist(), np.concatenate((heads, [len(head)]))[row].tolist()
     places = places.tolist()
     done: list[tuple[int, int, float, float, float]] = []
     for place, begin, end in zip(places, begins, ends, strict=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.functional.isotonic import isotonic_starts
+from metricgrad.functional.isotonic import Floats, isotonic_starts
 from metricgrad.functional.pair_sums import compute_dtype
 
 Regularisation = Literal["quadratic", "entropic"]
@@ -115,79 +115,142 @@ def _check(x: Tensor) -> None:
         raise MetricgradError("x is a single number; expected at least one axis")
 
 
+class _Faces(NamedTuple):
+    """Where scores were projected: for each of N = B n sorted scores, or for each block of them.
+
+    Attributes:
+        order: ``(N,)`` the flat place of each sorted score, row by row.
+        z: ``(N,)`` sorted, standardised, times kappa / strength; 0 in a row that does not vary.
+        factor: ``(B, 1)`` kappa / strength; 0 for a row that does not vary.
+        slope: ``(B, 1)`` d z / d x with the standardisation held fixed.
+        starts: ``(K,)`` the first sorted score of each block.
+        size: ``(K,)``.
+        middle: ``(K,)`` the mean of the places in a block.
+    """
+
+    order: NDArray[np.intp]
+    z: Floats
+    factor: Floats
+    slope: Floats
+    starts: NDArray[np.intp]
+    size: NDArray[np.intp]
+    middle: Floats
+
+    def sums(self, values: Floats) -> Floats:
+        """``(K,)`` over each block."""
+        return np.add.reduceat(values, self.starts)
+
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """``(N,)`` each entry its block's value."""
+        return values.repeat(self.size)
+
+    def unsorted(self, values: NDArray[Any]) -> NDArray[Any]:
+        """``(N,)`` back in the order of x."""
+        result = np.empty_like(values)
+        result[self.order] = values
+        return result
+
+
 class _SoftRank(torch.autograd.Function):
     """``(B, n)`` soft ranks. Forward and context in one: a separate ``setup_context`` costs as much as 128 ranks do."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, strength: float, quadratic: bool) -> Tensor:
-        wide = compute_dtype(x)
         values = x.detach().to("cpu", torch.float64).numpy()
-        found = _project(values, strength, quadratic)
-        ranks, label, size, middle, factor = (torch.from_numpy(part).to(x.device) for part in found)
-        ctx.quadratic = quadratic
-        ctx.save_for_backward(x, label, size.to(wide), middle.to(wide), factor.to(wide))
-        return ranks.to(x.dtype)
+        faces = _project(values, strength, quadratic)
+        sorted_ranks = _quadratic_ranks(faces) if quadratic else _entropic_ranks(faces)
+        ctx.save_for_backward(x)
+        ctx.quadratic, ctx.faces = quadratic, faces
+        return torch.from_numpy(faces.unsorted(sorted_ranks)).view(x.shape).to(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        """Written in differentiable operations, so that autograd can go on from here."""
-        x, label, size, middle, factor = ctx.saved_tensors
-        grad, rows = grads[0].to(size.dtype), x.to(size.dtype)
-
-        def block_mean(values: Tensor) -> Tensor:
-            sums = size.new_zeros(size.shape).scatter_add(0, label, values.flatten())
-            return (sums / size).index_select(0, label).view(values.shape)
-
-        centred = rows - rows.mean(1, keepdim=True)
-        # rows that do not vary have the factor 0; their variance must not be divided by
-        variance = torch.where(factor > 0, centred.square().mean(1, keepdim=True), 1)
-        slope = factor * variance.rsqrt()
+        (x,) = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # the gradient is to be differentiated: take it of the ranks written in torch, of which it is the same
+            with torch.enable_grad():
+                ranks = _expression(x, ctx.faces, ctx.quadratic)
+                (grad,) = torch.autograd.grad(ranks, x, grads[0], create_graph=True)
+            return grad, None, None
+        faces: _Faces = ctx.faces
+        grad = grads[0].detach().to("cpu", torch.float64).numpy().ravel()[faces.order]
         if ctx.quadratic:
-            to_z = grad - block_mean(grad)
+            to_z = grad - faces.spread(faces.sums(grad) / faces.size)
         else:
-            z = centred * slope
-            highest = torch.full_like(size, -torch.inf).scatter_reduce(0, label, z.detach().flatten(), "amax")
-            share = (z - highest.index_select(0, label).view_as(z)).exp()
-            share = share / block_mean(share)
-            pull = grad * middle.index_select(0, label).view_as(z) * share
-            to_z = pull - share * block_mean(pull)
-        along = (to_z * centred).mean(1, keepdim=True) / variance
-        return (slope * (to_z - along * centred)).to(x.dtype), None, None
+            ranks = _entropic_ranks(faces)
+            pull = grad * ranks
+            to_z = pull - ranks * faces.spread(faces.sums(pull) / (faces.middle * faces.size))
+        rows = (len(faces.factor), -1)
+        to_z, z = to_z.reshape(rows), faces.z.reshape(rows)
+        # z keeps its sum of squares whatever x does, so what would change it has no effect
+        norm = (z * z).sum(1, keepdims=True)
+        along = (to_z * z).sum(1, keepdims=True) / np.where(norm > 0, norm, 1.0)
+        result = faces.unsorted((faces.slope * (to_z - along * z)).ravel())
+        return torch.from_numpy(result).view(x.shape).to(x), None, None
 
 
-def _project(x: NDArray[np.float64], strength: float, quadratic: bool) -> tuple[NDArray[Any], ...]:
-    """``(B, n)`` ranks; flat, each entry's block; each block's size and mean rank; ``(B, 1)`` kappa / strength, or 0."""
+def _project(x: Floats, strength: float, quadratic: bool) -> _Faces:
+    """The blocks of ``(B, n)`` finite scores."""
     rows, n = x.shape
     order = x.argsort(1)
     if rows > 1:
         order += np.arange(0, x.size, n)[:, None]
     order = order.ravel()
-    z = x.ravel()[order].reshape(x.shape)
+    z = x.ravel()[order].reshape(rows, n)
     varies = z[:, :1] < z[:, -1:]
-    z -= z.mean(1, keepdims=True)
-    variance = np.einsum("ij,ij->i", z, z)[:, None] / n
-    if not np.isfinite(variance).all():
+    z -= z.sum(1, keepdims=True) / n
+    variance = (z * z).sum(1, keepdims=True) / n
+    if not math.isfinite(variance.sum()):
         raise MetricgradError("x is not finite, or its spread is not; leave such entries out")
     places = np.arange(1.0, n + 1)
     kappa = math.sqrt((n * n - 1) / 12) if quadratic else float(np.log(places).std())
     factor = np.where(varies, kappa / strength, 0.0)
-    z *= factor / np.sqrt(np.where(varies, variance, 1.0))
-    if max(-z.min(), z.max()) > _FAR:
-        # no block spans a gap wider than n; a wider one only takes precision from the rest
-        z = np.minimum(np.diff(z, prepend=z[:, :1]), n).cumsum(1)
-    flat = z.ravel()
+    slope = factor / np.sqrt(np.where(varies, variance, 1.0))
+    z *= slope
+    # no block spans a gap wider than n; wide ones would only take precision from the rest
+    near = z if kappa * n < _FAR * strength else np.minimum(np.diff(z, prepend=z[:, :1]), n).cumsum(1)
     if quadratic:
-        starts = isotonic_starts((z - places).ravel(), np.ones(z.size), n, "mean")
+        starts = isotonic_starts((near - places).ravel(), np.ones(z.size), n, "mean")
     else:
-        starts = isotonic_starts(flat, np.tile(places, rows), n, "log_ratio")
-    size = np.diff(starts, append=z.size)
-    middle = starts % n + (size + 1) / 2
+        starts = isotonic_starts(near.ravel(), np.tile(places, rows), n, "log_ratio")
+    size = np.empty_like(starts)
+    np.subtract(starts[1:], starts[:-1], out=size[:-1])
+    size[-1] = z.size - starts[-1]
+    return _Faces(order, z.ravel(), factor, slope, starts, size, starts % n + (size + 1) / 2)
+
+
+def _quadratic_ranks(faces: _Faces) -> Floats:
+    # relative to the block's first, so that equal scores have exactly equal ranks however large z is
+    z = faces.z - faces.spread(faces.z[faces.starts])
+    return z + faces.spread(faces.middle - faces.sums(z) / faces.size)
+
+
+def _entropic_ranks(faces: _Faces) -> Floats:
+    share = np.exp(faces.z - faces.spread(faces.z[faces.starts + faces.size - 1]))
+    return share * faces.spread(faces.middle * faces.size / faces.sums(share))
+
+
+def _expression(x: Tensor, faces: _Faces, quadratic: bool) -> Tensor:
+    """The ranks of ``(B, n)`` x, the blocks given, in operations that autograd can differentiate any number of times."""
+    wide = compute_dtype(x)
+    blocks = faces.unsorted(faces.spread(np.arange(len(faces.starts))))
+    label = torch.from_numpy(blocks).to(x.device)
+    size, middle, factor = (
+        torch.from_numpy(part).to(x.device, wide) for part in (faces.size, faces.middle, faces.factor)
+    )
+
+    def sums(values: Tensor) -> Tensor:
+        return size.new_zeros(size.shape).scatter_add(0, label, values.flatten())
+
+    rows = x.to(wide)
+    centred = rows - rows.mean(1, keepdim=True)
+    # a row that does not vary has the factor 0; its variance must not be divided by
+    variance = torch.where(factor > 0, centred.square().mean(1, keepdim=True), 1)
+    z = (centred * factor * variance.rsqrt()).flatten()
     if quadratic:
-        ordered = flat + np.repeat(middle - np.add.reduceat(flat, starts) / size, size)
+        ranks = z + (middle - sums(z) / size)[label]
     else:
-        share = np.exp(flat - np.repeat(flat[starts + size - 1], size))
-        ordered = share * np.repeat(middle * size / np.add.reduceat(share, starts), size)
-    ranks, label = np.empty_like(flat), np.empty_like(order)
-    ranks[order] = ordered
-    label[order] = np.repeat(np.arange(len(starts)), size)
-    return ranks.reshape(x.shape), label, size, middle, factor
+        highest = torch.from_numpy(faces.z[faces.starts + faces.size - 1]).to(z)
+        share = (z - highest[label]).exp()
+        ranks = share * (middle * size / sums(share))[label]
+    return ranks.view(x.shape).to(x.dtype)

@@ -22,20 +22,16 @@ Floats = NDArray[np.float64]
 
 _FEW = 48
 _PATIENCE = 12
+_NONE = np.empty(0, dtype=np.intp)
 
 
-def isotonic_starts(upper: Floats, lower: Floats, length: int, level: Level) -> NDArray[np.intp]:
-    r"""Where the blocks of a non-decreasing fit start.
-
-    A block :math:`B` has the level :math:`\sum_B u_i / \sum_B l_i` (``"mean"``: least squares of u / l with weights l) or
-    :math:`\log \sum_B e^{u_i} - \log \sum_B l_i` (``"log_ratio"``: the logarithm of the same for :math:`e^u`, without
-    its overflow). Blocks are merged until levels never fall.
+def mean_starts(values: Floats, length: int) -> NDArray[np.intp]:
+    r"""Where the blocks of the non-decreasing least-squares fit start: a block's level is its mean.
 
     Args:
-        upper: ``(B * length,)`` float64, finite; rows of independent problems one after the other.
-        lower: ``(B * length,)`` float64, positive.
+        values: ``(B * length,)`` float64, finite; rows of independent problems one after the other, each best centred:
+            the error of a level is that of a running sum, about 1e-16 of its largest magnitude.
         length: of a row.
-        level: how a block's level follows from its sums.
 
     Returns:
         Ascending indices into the flat input; each row's first is one of them. Neighbours at one level stay apart.
@@ -44,37 +40,77 @@ def isotonic_starts(upper: Floats, lower: Floats, length: int, level: Level) -> 
         O(N); what they leave takes O(1) a merge, or O(m log m) for a place at which many blocks have to merge.
 
     Example:
-        >>> isotonic_starts(np.array([1.0, 3.0, 2.0, 2.5, 4.0]), np.ones(5), 5, "mean").tolist()
+        >>> mean_starts(np.array([1.0, 3.0, 2.0, 2.5, 4.0]), 5).tolist()
         [0, 1, 4]
     """
-    starts = np.arange(len(upper))
-    head = np.zeros(len(upper), dtype=bool)
-    head[::length] = True
-    add = np.add if level == "mean" else np.logaddexp
+    height, corners, running = values, np.arange(len(values) + 1), None
+    head = _heads(values, length)
     while True:
-        height = upper / lower if level == "mean" else upper - np.log(lower)
-        kept = head.copy()
-        kept[1:] |= height[:-1] <= height[1:]
-        found = kept.nonzero()[0]
-        merged = len(kept) - len(found)
-        if merged == 0:
-            return starts
-        if merged < max(_FEW, len(kept) // 64):
-            return starts[_merge_the_rest(upper, lower, height, head, ~kept, level)]
+        found, falls, few = _round(height, head)
+        if few:
+            lower = np.subtract(corners[1:], corners[:-1], dtype=np.float64)
+            stays = _merge_the_rest(height * lower, lower, height, head, falls, "mean") if len(falls) else found
+            return corners[:-1][stays]
+        if running is None:
+            running = np.zeros(len(values) + 1)
+            np.cumsum(values, out=running[1:])
+        corners, head = np.concatenate((corners[found], corners[-1:])), head[found]
+        at = running[corners]
+        height = (at[1:] - at[:-1]) / (corners[1:] - corners[:-1])
+
+
+def log_ratio_starts(upper: Floats, lower: Floats, length: int) -> NDArray[np.intp]:
+    r"""The same for blocks whose level is :math:`\log \sum_B e^{u_i} - \log \sum_B l_i`.
+
+    These are the blocks of the weighted least-squares fit of :math:`e^u / l`, without the overflow.
+
+    Args:
+        upper: ``(B * length,)`` float64, finite.
+        lower: ``(B * length,)`` float64, positive.
+        length: of a row.
+
+    Returns:
+        As :func:`mean_starts`, at the same cost.
+
+    Example:
+        >>> log_ratio_starts(np.array([1.0, 800.0, 800.0]), np.array([1.0, 2.0, 3.0]), 3).tolist()
+        [0, 1]
+    """
+    starts, head = np.arange(len(upper)), _heads(upper, length)
+    while True:
+        height = upper - np.log(lower)
+        found, falls, few = _round(height, head)
+        if few:
+            return starts[_merge_the_rest(upper, lower, height, head, falls, "log_ratio") if len(falls) else found]
         starts, head = starts[found], head[found]
-        upper, lower = add.reduceat(upper, found), np.add.reduceat(lower, found)
+        upper, lower = np.logaddexp.reduceat(upper, found), np.add.reduceat(lower, found)
+
+
+def _heads(values: Floats, length: int) -> NDArray[np.bool_]:
+    head = np.zeros(len(values), dtype=bool)
+    head[::length] = True
+    return head
+
+
+def _round(height: Floats, head: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp], bool]:
+    """Blocks that do not lie below their left neighbour, those that do, and whether the latter are but few."""
+    kept = head.copy()
+    kept[1:] |= height[:-1] <= height[1:]
+    merged = len(kept) - int(np.count_nonzero(kept))
+    few = merged < max(_FEW, len(kept) // 64)
+    return kept.nonzero()[0] if not (few and merged) else _NONE, (~kept).nonzero()[0] if few else _NONE, few
 
 
 def _merge_the_rest(
-    upper: Floats, lower: Floats, height: Floats, head: NDArray[np.bool_], falls: NDArray[np.bool_], level: Level
+    upper: Floats, lower: Floats, height: Floats, head: NDArray[np.bool_], falls: NDArray[np.intp], level: Level
 ) -> NDArray[np.bool_]:
     """Which blocks still start where they did, once each place where the level falls is mended, from left to right."""
     join, height_of = (_add, _ratio) if level == "mean" else (_log_add, _log_ratio)
     up, low, raw = upper.item, lower.item, height.item
-    places, heads = falls.nonzero()[0], head.nonzero()[0]
-    row = heads.searchsorted(places)
+    heads = head.nonzero()[0]
+    row = heads.searchsorted(falls)
     begins, ends = heads[row - 1].tolist(), np.concatenate((heads, [len(head)]))[row].tolist()
-    places = places.tolist()
+    places = falls.tolist()
     done: list[tuple[int, int, float, float, float]] = []
     for place, begin, end in zip(places, begins, ends, strict=True):
         if done and place <= done[-1][1]:

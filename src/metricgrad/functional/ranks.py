@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.functional.isotonic import Floats, isotonic_starts
+from metricgrad.functional.isotonic import Floats, log_ratio_starts, mean_starts
 from metricgrad.functional.pair_sums import compute_dtype
 
 Regularisation = Literal["quadratic", "entropic"]
@@ -210,9 +210,9 @@ def _project(x: Floats, strength: float, quadratic: bool) -> _Faces:
     # no block spans a gap wider than n; wide ones would only take precision from the rest
     near = z if kappa * n < _FAR * strength else np.minimum(np.diff(z, prepend=z[:, :1]), n).cumsum(1)
     if quadratic:
-        starts = isotonic_starts((near - places).ravel(), np.ones(z.size), n, "mean")
+        starts = mean_starts((near - (places - (n + 1) / 2)).ravel(), n)
     else:
-        starts = isotonic_starts(near.ravel(), np.tile(places, rows), n, "log_ratio")
+        starts = log_ratio_starts(near.ravel(), np.tile(places, rows), n)
     size = np.empty_like(starts)
     np.subtract(starts[1:], starts[:-1], out=size[:-1])
     size[-1] = z.size - starts[-1]

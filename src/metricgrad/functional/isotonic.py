@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
-
-Level = Literal["mean", "log_ratio"]
 
 Floats = NDArray[np.float64]
 
 _FEW = 48
-_PATIENCE = 12
+_PATIENCE = 8
 _NONE = np.empty(0, dtype=np.intp)
 
 
@@ -49,7 +45,7 @@ def mean_starts(values: Floats, length: int) -> NDArray[np.intp]:
         found, falls, few = _round(height, head)
         if few:
             lower = np.subtract(corners[1:], corners[:-1], dtype=np.float64)
-            stays = _merge_the_rest(height * lower, lower, height, head, falls, "mean") if len(falls) else found
+            stays = _merge_the_rest(_Means(height * lower, lower), height, head, falls) if len(falls) else found
             return corners[:-1][stays]
         if running is None:
             running = np.zeros(len(values) + 1)
@@ -81,7 +77,7 @@ def log_ratio_starts(upper: Floats, lower: Floats, length: int) -> NDArray[np.in
         height = upper - np.log(lower)
         found, falls, few = _round(height, head)
         if few:
-            return starts[_merge_the_rest(upper, lower, height, head, falls, "log_ratio") if len(falls) else found]
+            return starts[_merge_the_rest(_LogRatios(upper, lower), height, head, falls) if len(falls) else found]
         starts, head = starts[found], head[found]
         upper, lower = np.logaddexp.reduceat(upper, found), np.add.reduceat(lower, found)
 
@@ -101,12 +97,61 @@ def _round(height: Floats, head: NDArray[np.bool_]) -> tuple[NDArray[np.intp], N
     return kept.nonzero()[0] if not (few and merged) else _NONE, (~kept).nonzero()[0] if few else _NONE, few
 
 
+class _Means:
+    """Blocks whose level is upper / lower."""
+
+    def __init__(self, upper: Floats, lower: Floats) -> None:
+        self.upper, self.lower = upper.cumsum(), lower.cumsum()
+        self.up, self.low = upper.item, lower.item
+        self.running_upper, self.running_lower = self.upper.item, self.lower.item
+
+    @staticmethod
+    def join(a: float, b: float) -> float:
+        """Upper of two blocks as one."""
+        return a + b
+
+    @staticmethod
+    def level(upper: float, lower: float) -> float:
+        """Of one block."""
+        return upper / lower
+
+    def sums(self, first: int, last: int) -> tuple[float, float]:
+        """Upper and lower of blocks first, ..., last - 1 as one."""
+        upper, lower = self.running_upper, self.running_lower
+        if first == 0:
+            return upper(last - 1), lower(last - 1)
+        return upper(last - 1) - upper(first - 1), lower(last - 1) - lower(first - 1)
+
+
+class _LogRatios:
+    """Blocks whose level is upper - log(lower), upper being the logarithm of a sum."""
+
+    def __init__(self, upper: Floats, lower: Floats) -> None:
+        self.upper, self.lower = upper, lower
+        self.up, self.low = upper.item, lower.item
+
+    @staticmethod
+    def join(a: float, b: float) -> float:
+        """Upper of two blocks as one."""
+        return max(a, b) + math.log1p(math.exp(-abs(a - b)))
+
+    @staticmethod
+    def level(upper: float, lower: float) -> float:
+        """Of one block."""
+        return upper - math.log(lower)
+
+    def sums(self, first: int, last: int) -> tuple[float, float]:
+        """Upper and lower of blocks first, ..., last - 1 as one; O(last - first)."""
+        part = self.upper[first:last]
+        peak = part.max()
+        return float(peak + np.log(np.exp(part - peak).sum())), float(self.lower[first:last].sum())
+
+
 def _merge_the_rest(
-    upper: Floats, lower: Floats, height: Floats, head: NDArray[np.bool_], falls: NDArray[np.intp], level: Level
+    blocks: _Means | _LogRatios, height: Floats, head: NDArray[np.bool_], falls: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
     """Which blocks still start where they did, once each place where the level falls is mended, from left to right."""
-    join, height_of = (_add, _ratio) if level == "mean" else (_log_add, _log_ratio)
-    up, low, raw = upper.item, lower.item, height.item
+    join, level, up, low, raw = blocks.join, blocks.level, blocks.up, blocks.low, height.item
     heads = head.nonzero()[0]
     row = heads.searchsorted(falls)
     begins, ends = heads[row - 1].tolist(), np.concatenate((heads, [len(head)]))[row].tolist()
@@ -121,18 +166,18 @@ def _merge_the_rest(
                 if done[-1][4] > here:
                     first, _, more_u, more_w, _ = done.pop()
                     u, w = join(u, more_u), w + more_w
-                    here = height_of(u, w)
+                    here = level(u, w)
                     continue
             elif first > begin and raw(first - 1) > here:
                 first -= 1
                 u, w = join(u, up(first)), w + low(first)
-                here = height_of(u, w)
+                here = level(u, w)
                 patience -= 1
                 if patience:
                     continue
             if last < end and raw(last) < here:
                 u, w = join(u, up(last)), w + low(last)
-                here = height_of(u, w)
+                here = level(u, w)
                 last += 1
                 patience -= 1
             elif patience > 0:
@@ -142,9 +187,9 @@ def _merge_the_rest(
                 floor = max(begin, done[-1][1]) if done else begin
                 fall = bisect_right(places, last)
                 ceiling = min(end, places[fall]) if fall < len(places) else end
-                first, last = _bridge(upper, lower, height, (floor, first, last, ceiling), (u, w), level)
-                u, w = _sums(upper, lower, first, last, level)
-                here, patience = height_of(u, w), _PATIENCE
+                first, last = _bridge(blocks, height, (floor, first, last, ceiling))
+                u, w = blocks.sums(first, last)
+                here, patience = level(u, w), _PATIENCE
         done.append((first, last, u, w, here))
     stays = np.ones(len(head), dtype=bool)
     for first, last, *_ in done:
@@ -152,57 +197,25 @@ def _merge_the_rest(
     return stays
 
 
-def _bridge(
-    upper: Floats, lower: Floats, height: Floats, at: tuple[int, int, int, int], sums: tuple[float, float], level: Level
-) -> tuple[int, int]:
+def _bridge(blocks: _Means | _LogRatios, height: Floats, at: tuple[int, int, int, int]) -> tuple[int, int]:
     """How far a block spreads over rising neighbours: to where its level lies between theirs.
 
     A guess of the level says which neighbours are on its wrong side; the level with these merged is the next guess, as
     long as it lies within what is known to hold the solution.
     """
-    join, height_of = (_add, _ratio) if level == "mean" else (_log_add, _log_ratio)
     floor, first, last, ceiling = at
-    lowest, highest, guess = -math.inf, math.inf, height_of(*sums)
+    left, right = height[floor:first], height[last:ceiling]
+    lowest, highest, guess = -math.inf, math.inf, blocks.level(*blocks.sums(first, last))
     while True:
-        i = floor + int(height[floor:first].searchsorted(guess, "right"))
-        j = last + int(height[last:ceiling].searchsorted(guess, "left"))
-        u, w = sums
-        for begin, end in ((i, first), (last, j)):
-            if begin < end:
-                more_u, more_w = _sums(upper, lower, begin, end, level)
-                u, w = join(u, more_u), w + more_w
-        found = height_of(u, w)
+        i = floor + int(left.searchsorted(guess, "right"))
+        j = last + int(right.searchsorted(guess, "left"))
+        found = blocks.level(*blocks.sums(i, j))
         if found > guess:
             lowest = guess
         elif found < guess:
             highest = guess
-        if found == guess:
+        else:
             return i, j
         guess = found if lowest < found < highest else (lowest + highest) / 2
         if not lowest < guess < highest:
             return i, j
-
-
-def _sums(upper: Floats, lower: Floats, first: int, last: int, level: Level) -> tuple[float, float]:
-    total = float(lower[first:last].sum())
-    if level == "mean":
-        return float(upper[first:last].sum()), total
-    part = upper[first:last]
-    peak = part.max()
-    return float(peak + np.log(np.exp(part - peak).sum())), total
-
-
-def _add(a: float, b: float) -> float:
-    return a + b
-
-
-def _log_add(a: float, b: float) -> float:
-    return max(a, b) + math.log1p(math.exp(-abs(a - b)))
-
-
-def _ratio(upper: float, lower: float) -> float:
-    return upper / lower
-
-
-def _log_ratio(upper: float, lower: float) -> float:
-    return upper - math.log(lower)

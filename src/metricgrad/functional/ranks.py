@@ -67,7 +67,7 @@ def soft_rank(x: Tensor, strength: float = 1.0, regularisation: Regularisation =
         Deviations: x is standardised; ranks ascend; the entropic one is the KL projection on the ranks' own permutahedron
         (theirs takes the logarithm of one on that of e^1, ..., e^n, whose ranks do not average ties).
     """
-    _check(x)
+    checked_scores(x)
     if not (isinstance(strength, (int, float)) and 0 < strength < math.inf):
         raise MetricgradError(f"strength is {strength!r}; expected a positive number")
     if regularisation not in ("quadratic", "entropic"):
@@ -93,6 +93,8 @@ def hard_rank(x: Tensor) -> Tensor:
         >>> hard_rank(torch.tensor([10.0, 30.0, 10.0])).tolist()
         [1.5, 3.0, 1.5]
     """
+    if x.numel() == 0:
+        return torch.zeros_like(x, dtype=compute_dtype(x))
     ordered, order = x.detach().sort(-1)
     first, last = equal_runs(ordered[..., 1:] != ordered[..., :-1])
     ranks = (first + last + 2).to(compute_dtype(x)) / 2
@@ -100,7 +102,7 @@ def hard_rank(x: Tensor) -> Tensor:
 
 
 def equal_runs(changes: Tensor) -> tuple[Tensor, Tensor]:
-    """First and last place of each item's run of equals, from ``(..., n - 1)`` flags of a change."""
+    """First and last place of each item's run of equals, from ``(..., n - 1)`` flags of a change; n > 0."""
     place = torch.arange(changes.shape[-1] + 1, device=changes.device)
     edge = changes.new_ones((*changes.shape[:-1], 1))
     first = torch.where(torch.cat([edge, changes], -1), place, 0).cummax(-1).values
@@ -108,11 +110,17 @@ def equal_runs(changes: Tensor) -> tuple[Tensor, Tensor]:
     return first, end.flip(-1).cummin(-1).values.flip(-1)
 
 
-def _check(x: Tensor) -> None:
+def checked_scores(x: Tensor) -> Tensor:
+    """x, if it has an axis to rank along and can have a gradient.
+
+    Raises:
+        MetricgradError: otherwise.
+    """
     if not x.is_floating_point():
-        raise MetricgradError(f"x has dtype {x.dtype}; expected floating point: convert it with .float()")
+        raise MetricgradError(f"the scores have dtype {x.dtype}; expected floating point: convert them with .float()")
     if x.ndim == 0:
-        raise MetricgradError("x is a single number; expected at least one axis")
+        raise MetricgradError("the scores are a single number; expected at least one axis")
+    return x
 
 
 class _Faces(NamedTuple):

@@ -20,7 +20,7 @@ from metricgrad.losses.batches import checked_number
 from metricgrad.losses.form import Form
 from metricgrad.losses.network import NetworkForm
 from metricgrad.metric import Metric, as_metric
-from metricgrad.metrics.correlation import average_ranks
+from metricgrad.functional import hard_rank
 
 _REAL: tuple[Kind, ...] = ("real",)
 _WIDE: tuple[Kind, ...] = ("tempered", "shifted", "flipped", "shifted", "random")
@@ -231,7 +231,7 @@ def soft_spearman(values: Tensor, fixed: Tensor) -> Tensor:
     values = values.double()
     standard = (values - values.mean()) / (values.std() + 1e-12)
     soft = pair_sum(standard / _SOFTNESS, standard / _SOFTNESS)
-    x, y = (r - r.mean() for r in (soft, average_ranks(fixed)))
+    x, y = (r - r.mean() for r in (soft, hard_rank(fixed)))
     return (x * y).sum() / (x.square().sum() * y.square().sum() + 1e-12).sqrt()
 
 

@@ -26,8 +26,8 @@ def spearman(a: Tensor, b: Tensor, soft: float | None = None) -> Tensor:
 
     Returns:
         ``(...)`` float64 (float32 on MPS). Where one side is constant: NaN when hard, as in SciPy; when soft, 0 with a
-        zero gradient, so that one such row of a batch spoils no other. The soft one is differentiable in ``a`` any number
-        of times.
+        zero gradient, so that one such row of a batch spoils no other. The soft one is differentiable in ``a`` any
+        number of times.
 
         Cost: O(n log n) time, O(n) memory.
 
@@ -58,7 +58,7 @@ def kendall(a: Tensor, b: Tensor, soft: float | None = None) -> Tensor:
     Args:
         a: ``(..., n)`` any real dtype; floating point and finite when soft.
         b: ``(..., n)`` any real dtype; leading axes broadcast. Nothing flows to it.
-        soft: None for the hard tau-b; else the softness in standard deviations of ``a``, positive: 0.1 is close to hard.
+        soft: None for the hard tau-b; else the softness in standard deviations of ``a``: positive; 0.1 is near hard.
 
     Returns:
         ``(...)`` float64 (float32 on MPS). Where one side is constant: NaN when hard, as in SciPy; when soft, 0 with a

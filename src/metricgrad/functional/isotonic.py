@@ -1,8 +1,8 @@
 """Isotonic regression's blocks: which neighbours a non-decreasing fit pools, found without a loop over the items.
 
-Pool-adjacent-violators merges a block into its right neighbour while the neighbour lies lower. The blocks it ends with do
-not depend on the order of the merges: in the plane of running sums they are the edges of a convex hull, and an item
-below which a chord of two others passes can never be a corner of it. So all violators are merged at once, round by round,
+Pool-adjacent-violators merges a block with its right neighbour while the neighbour lies lower. The blocks it ends with
+do not depend on the order of the merges: in the plane of running sums they are the edges of a convex hull, and an item
+below which a chord of two others passes is never a corner of it. So all violators are merged at once, round by round,
 in NumPy. A round that finds few violators costs as much as one that finds many, so from there on only the places that are
 left are visited; where a long stretch has to merge at one of them, its ends are searched for, not walked to.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,9 +1,9 @@
 """Ranks with a gradient, by projection on the permutahedron, and ranks without one.
 
-The permutahedron is the convex hull of all orders of 1, ..., n. The scores, spread out as ranks are, are projected on it:
-scores far enough apart land on a corner, which is their hard ranks, and scores close together share a face. A face is a
-block of neighbours (:mod:`metricgrad.functional.isotonic`); once the blocks are known, a rank is the block's mean rank
-plus what the score differs from the block's mean. That expression is what gradients are taken of, any number of times.
+The permutahedron is the convex hull of all orders of 1, ..., n. The scores, spread out as ranks are, are projected on
+it: scores far enough apart land on a corner, which is their hard ranks, and scores close together share a face. A face
+is a block of neighbours (:mod:`metricgrad.functional.isotonic`); once the blocks are known, a rank is the block's mean
+rank plus what the score differs from the block's mean. Gradients are taken of that expression, any number of times.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _FAR = 1e9
 def soft_rank(x: Tensor, strength: float = 1.0, regularisation: Regularisation = "quadratic") -> Tensor:
     r"""Ranks along the last axis, ascending from 1, differentiable in ``x``.
 
-    With :math:`z = \kappa (x - \bar x) / (\sigma_x \, \mathrm{strength})`, where :math:`\kappa` gives z the spread of the
-    ranks at strength 1:
+    With :math:`z = \kappa (x - \bar x) / (\sigma_x \, \mathrm{strength})`, where :math:`\kappa` gives z the spread of
+    the ranks at strength 1:
 
     .. math::
         \text{quadratic:} \quad \arg\min_{r \in P} \|r - z\|^2 \qquad
@@ -52,7 +52,9 @@ def soft_rank(x: Tensor, strength: float = 1.0, regularisation: Regularisation =
         scores have equal ranks, and a constant row has the rank (n + 1) / 2 with a zero gradient. Differentiable any
         number of times, except where two blocks touch.
 
-        Cost: O(n log n) time for the sort and O(n) for the rest, O(n) memory. The blocks are found on the CPU.
+        Cost: O(n log n) time for the sort and O(n) for the rest, O(n) memory. Ranks and first gradients are computed on
+        the CPU, from a copy of x where it lies elsewhere; gradients of gradients where x lies. A spread below 1e-154
+        counts as none.
 
     Raises:
         MetricgradError: for scores that are not finite floats, or settings out of range.
@@ -63,9 +65,10 @@ def soft_rank(x: Tensor, strength: float = 1.0, regularisation: Regularisation =
         tensor([3.0000, 1.5000, 1.5000, 4.0000])
 
     References:
-        M. Blondel, O. Teboul, Q. Berthet, J. Djolonga, "Fast Differentiable Sorting and Ranking", ICML 2020, section 4.
-        Deviations: x is standardised; ranks ascend; the entropic one is the KL projection on the ranks' own permutahedron
-        (theirs takes the logarithm of one on that of e^1, ..., e^n, whose ranks do not average ties).
+        M. Blondel, O. Teboul, Q. Berthet, J. Djolonga, "Fast Differentiable Sorting and Ranking", ICML 2020, section
+        4. Deviations: x is standardised; ranks ascend; the entropic one is the KL projection on the ranks' own
+        permutahedron, as in their code (their equation takes the logarithm of one on that of e^1, ..., e^n, whose ranks
+        do not average ties).
     """
     checked_scores(x)
     if not (isinstance(strength, (int, float)) and 0 < strength < math.inf):
@@ -165,7 +168,8 @@ class _SoftRank(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, strength: float, quadratic: bool) -> Tensor:
         values = x.detach().to("cpu", torch.float64).numpy()
-        faces = _project(values, strength, quadratic)
+        with np.errstate(invalid="ignore", over="ignore"):
+            faces = _project(values, strength, quadratic)
         sorted_ranks = _quadratic_ranks(faces) if quadratic else _entropic_ranks(faces)
         ctx.save_for_backward(x)
         ctx.quadratic, ctx.faces = quadratic, faces
@@ -205,13 +209,14 @@ def _project(x: Floats, strength: float, quadratic: bool) -> _Faces:
         order += np.arange(0, x.size, n)[:, None]
     order = order.ravel()
     z = x.ravel()[order].reshape(rows, n)
-    varies = z[:, :1] < z[:, -1:]
+    varies = z[:, :1] < z[:, -1:]  # before rounding makes a spread of the mean's error
     z -= z.sum(1, keepdims=True) / n
     variance = (z * z).sum(1, keepdims=True) / n
     if not math.isfinite(variance.sum()):
         raise MetricgradError("x is not finite, or its spread is not; leave such entries out")
     places = np.arange(1.0, n + 1)
     kappa = math.sqrt((n * n - 1) / 12) if quadratic else float(np.log(places).std())
+    varies &= variance > 0
     factor = np.where(varies, kappa / strength, 0.0)
     slope = factor / np.sqrt(np.where(varies, variance, 1.0))
     z *= slope
@@ -239,7 +244,7 @@ def _entropic_ranks(faces: _Faces) -> Floats:
 
 
 def _expression(x: Tensor, faces: _Faces, quadratic: bool) -> Tensor:
-    """The ranks of ``(B, n)`` x, the blocks given, in operations that autograd can differentiate any number of times."""
+    """The ranks of ``(B, n)`` x, the blocks given, in operations that autograd differentiates any number of times."""
     wide = compute_dtype(x)
     blocks = faces.unsorted(faces.spread(np.arange(len(faces.starts))))
     label = torch.from_numpy(blocks).to(x.device)

@@ -2,8 +2,8 @@ r"""Ranks from a sorting network whose swaps are relaxed: for few scores, where 
 
 An odd-even network compares neighbours in n layers. Where a hard comparator puts the smaller of (a, b) first, a relaxed
 one mixes them with the weight :math:`\alpha = \tfrac12 + \tfrac1\pi \arctan(\beta (b - a))`:
-:math:`(\alpha a + (1 - \alpha) b,\; (1 - \alpha) a + \alpha b)`. The arc tangent, a Cauchy distribution, makes the sorted
-values non-decreasing in the scores; a logistic one would not.
+:math:`(\alpha a + (1 - \alpha) b,\; (1 - \alpha) a + \alpha b)`. The arc tangent, a Cauchy distribution, makes the
+sorted values non-decreasing in the scores; a logistic one would not.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def soft_rank_network(x: Tensor, steepness: float = 10.0) -> Tensor:
         steepness: positive; :math:`\beta` of standardised scores. Hard ranks as it grows.
 
     Returns:
-        ``(..., n)`` in the dtype of ``x``; they sum to n (n + 1) / 2. Differentiable any number of times. A constant row
-        has a zero gradient.
+        ``(..., n)`` in the dtype of ``x``; they sum to n (n + 1) / 2. Differentiable any number of times. A constant
+        row has a zero gradient.
 
         Cost: O(n^2) time and memory, in 2 n steps one after the other.
 
@@ -44,8 +44,8 @@ def soft_rank_network(x: Tensor, steepness: float = 10.0) -> Tensor:
         tensor([3., 1., 2.])
 
     References:
-        F. Petersen, C. Borgelt, H. Kuehne, O. Deussen, "Monotonic Differentiable Sorting Networks", ICLR 2022, section 3,
-        table 1 (f_C). Deviation: x is standardised.
+        F. Petersen, C. Borgelt, H. Kuehne, O. Deussen, "Monotonic Differentiable Sorting Networks", ICLR 2022
+        (f_C, odd-even). Deviation: x is standardised.
     """
     weights = _layers(x, steepness)
     n = x.shape[-1]

@@ -15,12 +15,12 @@ from metricgrad.aligners.bar import FitBar
 from metricgrad.aligners.base import Aligner
 from metricgrad.aligners.blocks import Block, Kind, Store, labelled_by
 from metricgrad.errors import MetricgradError
+from metricgrad.functional import hard_rank
 from metricgrad.functional.pair_sums import pair_sum
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.form import Form
 from metricgrad.losses.network import NetworkForm
 from metricgrad.metric import Metric, as_metric
-from metricgrad.functional import hard_rank
 
 _REAL: tuple[Kind, ...] = ("real",)
 _WIDE: tuple[Kind, ...] = ("tempered", "shifted", "flipped", "shifted", "random")

@@ -3,8 +3,8 @@
 Pool-adjacent-violators merges a block with its right neighbour while the neighbour lies lower. The blocks it ends with
 do not depend on the order of the merges: in the plane of running sums they are the edges of a convex hull, and an item
 below which a chord of two others passes is never a corner of it. So all violators are merged at once, round by round,
-in NumPy. A round that finds few violators costs as much as one that finds many, so from there on only the places that are
-left are visited; where a long stretch has to merge at one of them, its ends are searched for, not walked to.
+in NumPy. A round that finds few violators costs as much as one that finds many, so from there on only the places left
+are visited; where a long stretch has to merge at one of them, its ends are searched for, not walked to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_FEW = 48
+_FEW = 16
 _PATIENCE = 8
 _NONE = np.empty(0, dtype=np.intp)
 

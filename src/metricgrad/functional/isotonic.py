@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 _FEW = 16
 _PATIENCE = 8
-_NONE = np.empty(0, dtype=np.intp)
 
 
 def mean_starts(values: Floats, length: int) -> NDArray[np.intp]:
@@ -38,22 +38,21 @@ def mean_starts(values: Floats, length: int) -> NDArray[np.intp]:
 
     Example:
         >>> mean_starts(np.array([1.0, 3.0, 2.0, 2.5, 4.0]), 5).tolist()
-        [0, 1, 4]
+        [0, 1, 3, 4]
     """
-    height, corners, running = values, np.arange(len(values) + 1), None
-    head = _heads(values, length)
+    starts, height, inner, running = np.arange(len(values) + 1), values, _inner(values, length), None
     while True:
-        found, falls, few = _round(height, head)
+        falls, few = _falls(height, inner)
         if few:
-            lower = np.subtract(corners[1:], corners[:-1], dtype=np.float64)
-            stays = _merge_the_rest(_Means(height * lower, lower), height, head, falls) if len(falls) else found
-            return corners[:-1][stays]
+            lower = np.subtract(starts[1:], starts[:-1], dtype=np.float64)
+            return starts[:-1][_merge_the_rest(_Means(height * lower, lower), height, inner, falls)]
         if running is None:
             running = np.zeros(len(values) + 1)
             np.cumsum(values, out=running[1:])
-        corners, head = np.concatenate((corners[found], corners[-1:])), head[found]
-        at = running[corners]
-        height = (at[1:] - at[:-1]) / (corners[1:] - corners[:-1])
+        found = (~falls).nonzero()[0]
+        starts, inner = np.concatenate((starts[found], starts[-1:])), inner[found]
+        sums = running[starts]
+        height = (sums[1:] - sums[:-1]) / (starts[1:] - starts[:-1])
 
 
 def log_ratio_starts(upper: Floats, lower: Floats, length: int) -> NDArray[np.intp]:
@@ -73,29 +72,29 @@ def log_ratio_starts(upper: Floats, lower: Floats, length: int) -> NDArray[np.in
         >>> log_ratio_starts(np.array([1.0, 800.0, 800.0]), np.array([1.0, 2.0, 3.0]), 3).tolist()
         [0, 1]
     """
-    starts, head = np.arange(len(upper)), _heads(upper, length)
+    starts, inner = np.arange(len(upper)), _inner(upper, length)
     while True:
         height = upper - np.log(lower)
-        found, falls, few = _round(height, head)
+        falls, few = _falls(height, inner)
         if few:
-            return starts[_merge_the_rest(_LogRatios(upper, lower), height, head, falls) if len(falls) else found]
-        starts, head = starts[found], head[found]
+            return starts[_merge_the_rest(_LogRatios(upper, lower), height, inner, falls)]
+        found = (~falls).nonzero()[0]
+        starts, inner = starts[found], inner[found]
         upper, lower = np.logaddexp.reduceat(upper, found), np.add.reduceat(lower, found)
 
 
-def _heads(values: Floats, length: int) -> NDArray[np.bool_]:
-    head = np.zeros(len(values), dtype=bool)
-    head[::length] = True
-    return head
+def _inner(values: Floats, length: int) -> Flags:
+    """Which items have a left neighbour in their row."""
+    inner = np.ones(len(values), dtype=bool)
+    inner[::length] = False
+    return inner
 
 
-def _round(height: Floats, head: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp], bool]:
-    """Blocks that do not lie below their left neighbour, those that do, and whether the latter are but few."""
-    kept = head.copy()
-    kept[1:] |= height[:-1] <= height[1:]
-    merged = len(kept) - int(np.count_nonzero(kept))
-    few = merged < max(_FEW, len(kept) // 64)
-    return kept.nonzero()[0] if not (few and merged) else _NONE, (~kept).nonzero()[0] if few else _NONE, few
+def _falls(height: Floats, inner: Flags) -> tuple[Flags, bool]:
+    """Which blocks lie below their left neighbour, and whether they are too few for a round over all."""
+    falls = inner.copy()
+    falls[1:] &= height[1:] < height[:-1]
+    return falls, np.count_nonzero(falls) < max(_FEW, len(falls) // 64)
 
 
 class _Means:
@@ -148,15 +147,13 @@ class _LogRatios:
         return float(peak + np.log(np.exp(part - peak).sum())), float(self.lower[first:last].sum())
 
 
-def _merge_the_rest(
-    blocks: _Means | _LogRatios, height: Floats, head: NDArray[np.bool_], falls: NDArray[np.intp]
-) -> NDArray[np.bool_]:
+def _merge_the_rest(blocks: _Means | _LogRatios, height: Floats, inner: Flags, falls: Flags) -> Flags:
     """Which blocks still start where they did, once each place where the level falls is mended, from left to right."""
     join, level, up, low, raw = blocks.join, blocks.level, blocks.up, blocks.low, height.item
-    heads = head.nonzero()[0]
-    row = heads.searchsorted(falls)
-    begins, ends = heads[row - 1].tolist(), np.concatenate((heads, [len(head)]))[row].tolist()
-    places = falls.tolist()
+    found, heads = falls.nonzero()[0], (~inner).nonzero()[0]
+    row = heads.searchsorted(found)
+    begins, ends = heads[row - 1].tolist(), np.concatenate((heads, [len(inner)]))[row].tolist()
+    places = found.tolist()
     done: list[tuple[int, int, float, float, float]] = []
     for place, begin, end in zip(places, begins, ends, strict=True):
         if done and place <= done[-1][1]:
@@ -192,7 +189,7 @@ def _merge_the_rest(
                 u, w = blocks.sums(first, last)
                 here, patience = level(u, w), _PATIENCE
         done.append((first, last, u, w, here))
-    stays = np.ones(len(head), dtype=bool)
+    stays = np.ones(len(inner), dtype=bool)
     for first, last, *_ in done:
         stays[first + 1 : last] = False
     return stays

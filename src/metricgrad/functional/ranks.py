@@ -61,7 +61,7 @@ def soft_rank(x: Tensor, strength: float = 1.0, regularisation: Regularisation =
 
     Example:
         >>> import torch
-        >>> soft_rank(torch.tensor([3.0, 1.0, 1.0, 90.0]), strength=0.1)
+        >>> soft_rank(torch.tensor([3.0, 1.0, 1.0, 9.0]), strength=0.1)
         tensor([3.0000, 1.5000, 1.5000, 4.0000])
 
     References:
@@ -166,13 +166,13 @@ class _SoftRank(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, strength: float, quadratic: bool) -> Tensor:
-        values = x.detach().to("cpu", torch.float64).numpy().reshape(-1, x.shape[-1])
+        values = x.detach().cpu().double().numpy().reshape(-1, x.shape[-1])
         with np.errstate(invalid="ignore", over="ignore"):
             faces = _project(values, strength, quadratic)
         sorted_ranks = _quadratic_ranks(faces) if quadratic else _entropic_ranks(faces)
         ctx.save_for_backward(x)
         ctx.quadratic, ctx.faces = quadratic, faces
-        return torch.from_numpy(faces.unsorted(sorted_ranks)).view(x.shape).to(x)
+        return torch.from_numpy(faces.unsorted(sorted_ranks)).view(x.shape).to(x.dtype).to(x.device)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
@@ -184,7 +184,7 @@ class _SoftRank(torch.autograd.Function):
                 (grad,) = torch.autograd.grad(ranks, x, grads[0], create_graph=True)
             return grad, None, None
         faces: _Faces = ctx.faces
-        grad = grads[0].detach().to("cpu", torch.float64).numpy().ravel()[faces.order]
+        grad = grads[0].detach().cpu().double().numpy().ravel()[faces.order]
         if ctx.quadratic:
             to_z = grad - faces.spread(faces.sums(grad) / faces.size)
         else:
@@ -197,7 +197,7 @@ class _SoftRank(torch.autograd.Function):
         norm = (z * z).sum(1, keepdims=True)
         along = (to_z * z).sum(1, keepdims=True) / np.where(norm > 0, norm, 1.0)
         result = faces.unsorted((faces.slope * (to_z - along * z)).ravel())
-        return torch.from_numpy(result).view(x.shape).to(x), None, None
+        return torch.from_numpy(result).view(x.shape).to(x.dtype).to(x.device), None, None
 
 
 def _project(x: Floats, strength: float, quadratic: bool) -> _Faces:

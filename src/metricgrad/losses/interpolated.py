@@ -16,8 +16,9 @@ from metricgrad.functional.interpolation import inverse_distance_weighting, rele
 from metricgrad.losses.form import Draw, Form, Knob
 from metricgrad.metric import Metric, Structure
 from metricgrad.metrics.counts import of_counts
+from metricgrad.metrics.neighbours import of_rows
 from metricgrad.refactoring.anchors import bit_anchors, realise, score_anchors
-from metricgrad.refactoring.base import Refactoring
+from metricgrad.refactoring.base import Refactoring, Rows
 from metricgrad.refactoring.batch import Batch, checked
 from metricgrad.refactoring.differentiable import Differentiable
 from metricgrad.refactoring.infer import probe_once
@@ -105,6 +106,8 @@ class Interpolated(Form):
         _require(paper in (None, "published", "released"), "paper", paper, "None, 'published' or 'released'")
         _require(gradient == "true" or interpolation == "inverse_distance", "gradient", gradient,
                  "'true', unless interpolation='inverse_distance'")  # fmt: skip
+        _require(warm_up == 0 or metric.reads != "embeddings", "warm_up", warm_up,
+                 "0: a metric of embeddings has no cross-entropy to start from")  # fmt: skip
         self.metric = metric
         self.refactoring = refactoring
         self.interpolation: Interpolation = interpolation
@@ -151,6 +154,9 @@ class Interpolated(Form):
             batch.scores, batch.targets, softness=softness, q=self.q, budget=self._budget(batch), share=self.share,
             generator=generator, groups=batch.groups,
         )  # fmt: skip
+        if moves.rows is not None:
+            change = self._by_rows(moves.rows())
+            return current + moves.change(change), torch.ones(())  # a batch with every query answered is no silence
         by_counts = of_counts(self.metric) if moves.counts is not None and batch.scores.ndim == 1 else None
         if by_counts is not None and "sample_weight" not in batch.context:
             current, *_ = counted = by_counts(moves.counts, moves.negatives, **self.metric.fixed).to(current)
@@ -160,6 +166,17 @@ class Interpolated(Form):
         change = torch.nan_to_num(values - current)
         nothing_tried = len(change) == 0
         return current + moves.change(change), (change != 0).any() | nothing_tried
+
+    def _by_rows(self, rows: Rows) -> Tensor:
+        """``(M,)`` changes of a mean over queries, of which each move touches one."""
+        of_row = of_rows(self.metric)
+        if of_row is None:
+            raise MetricgradError(
+                f"metric {self.metric.name!r} is not known as a mean over queries, so it cannot be called on single "
+                "similarities; pass interpolation='inverse_distance', which calls it on whole sets of embeddings"
+            )
+        before, after = (of_row(side, rows.relevant, **self.metric.fixed) for side in (rows.before, rows.after))
+        return (after - before) / rows.queries
 
     def _inverse_distance(
         self, batch: Batch, refactoring: Refactoring, softness: Tensor, generator: torch.Generator
@@ -199,6 +216,8 @@ class Interpolated(Form):
     def _budget(self, batch: Batch) -> int:
         if not self.metric.batched:
             return self.calls
+        if self.metric.reads == "embeddings":
+            return max(self.calls, _ELEMENTS // max(1, len(batch.scores)))
         positives = int(batch.targets.sum()) if batch.scores.ndim == 1 and of_counts(self.metric) else 0
         return max(self.calls, _ELEMENTS // max(1, positives or batch.scores.numel()))
 

@@ -19,6 +19,23 @@ from metricgrad.functional.interpolation import power_loss
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Moves of which each changes one query's similarities alone, for metrics that are means over queries.
+
+    Attributes:
+        before: ``(M, n)`` similarities of the query that each move changes.
+        after: ``(M, n)`` the same, after the move.
+        relevant: ``(M, n)`` booleans.
+        queries: how many queries the mean is over.
+    """
+
+    before: Tensor
+    after: Tensor
+    relevant: Tensor
+    queries: int
+
+
+@dataclass(frozen=True)
 class Moves:
     """Elementary changes of the decisions, for local interpolation.
 
@@ -27,12 +44,17 @@ class Moves:
         change: maps the M changes of the metric's value to the 0-d expected change, differentiable in the scores.
         counts: for a binary ranking, what the moves are in the space of counts (see
             :class:`metricgrad.metrics.counts.Counts`), so that a metric that is a function of counts needs no sorting.
+        negatives: how many items the counts are of.
+        entries: for moves of single entries, the flat index of the entry and its new value, ``(M,)`` each.
+        rows: for moves of single similarities, the rows they change; ``stack`` is then not to be called.
     """
 
     stack: Callable[[], Tensor]
     change: Callable[[Tensor], Tensor]
     counts: Tensor | None = None
     negatives: int = 0
+    entries: Callable[[], tuple[Tensor, Tensor]] | None = None
+    rows: Callable[[], Rows] | None = None
 
 
 class Refactoring(abc.ABC):

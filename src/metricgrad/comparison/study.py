@@ -110,6 +110,7 @@ def _config(task: Task, metric: Metric, rows: Sequence[Candidate], trials: int) 
         "trials": trials,
         "epochs": task.epochs,
         "batch_size": task.batch_size,
+        **({} if task.per_class is None else {"per_class": task.per_class}),
         "data": describe_data(task.load(0)[0]),
         "spaces": {row.name: {name: asdict(bounds) for name, bounds in row.space.items()} for row in rows},
     }
@@ -159,7 +160,7 @@ def _run(
             result = fit(
                 task.model(), train, valid, metric=metric, loss=row.make(params, seed), lr=params["lr"],
                 weight_decay=params["weight_decay"], epochs=task.epochs, batch_size=task.batch_size, seed=seed,
-                progress=False, device=task.device,
+                per_class=task.per_class, progress=False, device=task.device,
             )  # fmt: skip
             outcome["valid"] = result.valid
             if test:

@@ -19,12 +19,13 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, as_metric
 from metricgrad.metrics.registry import parse_spec
 
-Kind = Literal["binary", "multiclass", "multilabel", "regression"]
+Kind = Literal["binary", "multiclass", "multilabel", "regression", "retrieval"]
 Role = Literal["candidate", "control"]
 
 CLASSIFICATION: frozenset[Kind] = frozenset(("binary", "multiclass", "multilabel"))
 ONE_SCORE: frozenset[Kind] = frozenset(("binary", "multilabel"))
 REGRESSION: frozenset[Kind] = frozenset(("regression",))
+RETRIEVAL: frozenset[Kind] = frozenset(("retrieval",))
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def _comparisons_of(metric: Metric) -> dict[str, Any]:
 
 _SOFTNESS = Range(0.1, 3.0, default=1.0)
 _LOSSES = "metricgrad.losses."
+_EMBEDDING = "metricgrad.systems.embedding:"
 
 CATALOGUE: dict[str, Entry] = {
     "cross_entropy": Entry(
@@ -130,11 +132,37 @@ CATALOGUE: dict[str, Entry] = {
     "mae": Entry("torch.nn:L1Loss", REGRESSION, "mean absolute error", standard=True),
     "uniloss": Entry(
         "metricgrad.systems.uniloss:UniLoss",
-        CLASSIFICATION | REGRESSION,
+        CLASSIFICATION | REGRESSION | RETRIEVAL,
         "the metric itself, interpolated; uniloss:metric=accuracy is a wrong-metric control",
         space={"softness": _SOFTNESS},
         takes_metric=True,
         passes_on_to=_LOSSES + "interpolated:Interpolated",
+    ),
+    "triplet": Entry(
+        _EMBEDDING + "triplet",
+        RETRIEVAL,
+        "hinge of every triplet's distances, averaged over those above 0",
+        standard=True,
+        space={"margin": Range(0.05, 0.8, default=0.2)},
+    ),
+    "distance_margin": Entry(
+        _EMBEDDING + "distance_margin",
+        RETRIEVAL,
+        "hinges of the distances to the own class and to others, at one boundary",
+        standard=True,
+        space={"boundary": Range(0.6, 1.6, default=1.2, log=False)},
+    ),
+    "distance_mixture": Entry(
+        _EMBEDDING + "distance_mixture",
+        RETRIEVAL,
+        "five functions of distances with weights of their own, triplet and margin loss among them",
+        space={name: Range(0.02, 2.0, default=0.5) for name in ("pull", "push", "draw", "repel")},
+    ),
+    "focal_weighting": Entry(
+        _EMBEDDING + "focal_weighting",
+        RETRIEVAL,
+        "two soft hinges of distances, at the sharpness a and b",
+        space={"a": Range(0.2, 20.0, default=4.0), "b": Range(0.2, 20.0, default=4.0)},
     ),
     "margin": Entry(
         _LOSSES + "margin:Margin",
@@ -212,4 +240,4 @@ def space_of(spec: str) -> dict[str, Range]:
 
 def standard_for(kind: Kind) -> str:
     """The loss people use today for a kind of problem."""
-    return "mse" if kind == "regression" else "cross_entropy"
+    return {"regression": "mse", "retrieval": "triplet"}.get(kind, "cross_entropy")

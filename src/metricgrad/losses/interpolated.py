@@ -175,8 +175,9 @@ class Interpolated(Form):
                 f"metric {self.metric.name!r} is not known as a mean over queries, so it cannot be called on single "
                 "similarities; pass interpolation='inverse_distance', which calls it on whole sets of embeddings"
             )
-        before, after = (of_row(side, rows.relevant, **self.metric.fixed) for side in (rows.before, rows.after))
-        return (after - before) / rows.queries
+        before = of_row(rows.similar, rows.relevant, **self.metric.fixed)[rows.row]
+        after = of_row(rows.after(), rows.relevant[rows.row], **self.metric.fixed)
+        return (after - before) / rows.relevant.any(1).sum()
 
     def _inverse_distance(
         self, batch: Batch, refactoring: Refactoring, softness: Tensor, generator: torch.Generator

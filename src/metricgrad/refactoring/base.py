@@ -23,16 +23,22 @@ class Rows:
     """Moves of which each changes one query's similarities alone, for metrics that are means over queries.
 
     Attributes:
-        before: ``(M, n)`` similarities of the query that each move changes.
-        after: ``(M, n)`` the same, after the move.
-        relevant: ``(M, n)`` booleans.
-        queries: how many queries the mean is over.
+        similar: ``(N, n)`` similarities of every query.
+        relevant: ``(N, n)`` booleans.
+        row: ``(M,)`` the query that each move changes.
+        column: ``(M,)`` the item that moves.
+        value: ``(M,)`` its similarity after the move.
     """
 
-    before: Tensor
-    after: Tensor
+    similar: Tensor
     relevant: Tensor
-    queries: int
+    row: Tensor
+    column: Tensor
+    value: Tensor
+
+    def after(self) -> Tensor:
+        """``(M, n)``: the query that each move changes, after the move."""
+        return self.similar[self.row].scatter(1, self.column[:, None], self.value[:, None])
 
 
 @dataclass(frozen=True)

@@ -125,10 +125,8 @@ class Neighbours(Refactoring):
 
         def rows() -> Rows:
             entry, value = entries()
-            row, column = entry // similar.shape[1], entry % similar.shape[1]
-            before = similar.detach()[row]
-            after = before.scatter(1, column[:, None], value[:, None])
-            return Rows(before, after, relevant[row], int(relevant.any(1).sum()))
+            width = similar.shape[1]
+            return Rows(similar.detach(), relevant, entry // width, entry % width, value)
 
         return Moves(_unrealised, moves.change, rows=rows)
 

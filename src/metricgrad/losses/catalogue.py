@@ -94,6 +94,7 @@ def _comparisons_of(metric: Metric) -> dict[str, Any]:
 
 _SOFTNESS = Range(0.1, 3.0, default=1.0)
 _LOSSES = "metricgrad.losses."
+_LEARNING = "metricgrad.losses.metric_learning:"
 _EMBEDDING = "metricgrad.systems.embedding:"
 
 CATALOGUE: dict[str, Entry] = {
@@ -163,6 +164,33 @@ CATALOGUE: dict[str, Entry] = {
         RETRIEVAL,
         "two soft hinges of distances, at the sharpness a and b",
         space={"a": Range(0.2, 20.0, default=4.0), "b": Range(0.2, 20.0, default=4.0)},
+    ),
+    "multi_similarity": Entry(
+        _LEARNING + "multi_similarity",
+        RETRIEVAL,
+        "soft maxima over the pairs of each row; from pytorch-metric-learning",
+        standard=True,
+        space={"base": Range(0.1, 0.9, default=0.5, log=False)},
+    ),
+    "proxy_anchor": Entry(
+        _LEARNING + "ProxyAnchor",
+        RETRIEVAL,
+        "a learned vector for each class; say num_classes and embedding_size; from pytorch-metric-learning",
+        standard=True,
+        space={"rate": Range(1.0, 300.0, default=100.0)},
+    ),
+    "fast_ap": Entry(
+        _LEARNING + "fast_ap",
+        RETRIEVAL,
+        "average precision of each row from histograms; from pytorch-metric-learning",
+        standard=True,
+    ),
+    "retrieval_smooth_ap": Entry(
+        _LEARNING + "smooth_ap",
+        RETRIEVAL,
+        "average precision of each row with sigmoids for ranks; from pytorch-metric-learning",
+        standard=True,
+        space={"temperature": Range(0.003, 0.3, default=0.01)},
     ),
     "margin": Entry(
         _LOSSES + "margin:Margin",

@@ -42,16 +42,17 @@ def loader(
         shuffle: whether the order is random.
         name: of the argument, for messages.
         per_class: batches of ``batch_size // per_class`` classes with as many items of each, for
-            ``(inputs, targets)`` alone.
+            ``(inputs, targets)`` and for a Dataset with the class numbers in ``targets``.
         seed: of those batches.
 
     Raises:
         MetricgradError: where inputs and targets differ in length, or data is nothing that can be iterated.
     """
-    if per_class is not None and not is_pair(data):
+    labelled = isinstance(data, Dataset) and isinstance(getattr(data, "targets", None), Tensor)
+    if per_class is not None and not (is_pair(data) or labelled):
         raise MetricgradError(
-            f"per_class={per_class} needs {name} as (inputs, targets), got a {type(data).__name__}; give a loader of "
-            "your own batch_sampler=ClassBalanced(...) of metricgrad.training.balanced"
+            f"per_class={per_class} needs {name} as (inputs, targets) or a Dataset with targets (N,), got a "
+            f"{type(data).__name__}; or give a DataLoader with batch_sampler=ClassBalanced(...)"
         )
     if is_pair(data):
         inputs, targets = (as_tensor(part) for part in data)
@@ -70,6 +71,10 @@ def loader(
         return data
     if isinstance(data, (list, tuple)):
         return DataLoader(data, batch_size=None)  # type: ignore[arg-type]  # a sequence serves as a Dataset
+    if isinstance(data, Dataset) and per_class is not None:
+        classes: Tensor = getattr(data, "targets")  # noqa: B009  (looked for above)
+        balanced = ClassBalanced(classes, classes=batch_size // per_class, per_class=per_class, seed=seed)
+        return DataLoader(data, batch_sampler=balanced)
     if isinstance(data, Dataset):
         return DataLoader(data, batch_size=batch_size, shuffle=shuffle)
     if isinstance(data, Iterable) and not isinstance(data, Iterator):

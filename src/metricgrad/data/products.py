@@ -66,7 +66,7 @@ class Products(Dataset[tuple[Tensor, int]]):
         source = folder or os.environ.get(VARIABLE)
         if source is None:
             raise MetricgradError(
-                f"Stanford Online Products is not here: fetch it from https://cvgl.stanford.edu/projects/lifted_struct, "
+                "Stanford Online Products is not here: fetch it from https://cvgl.stanford.edu/projects/lifted_struct, "
                 f"and pass folder= or set {VARIABLE} to the folder with Ebay_train.txt"
             )
         self.folder, self.size, self.transform = Path(source), size, transform
@@ -74,8 +74,8 @@ class Products(Dataset[tuple[Tensor, int]]):
         shared = {line[1] for line in lines["train"]} & {line[1] for line in lines["test"]}
         if shared:
             raise MetricgradError(
-                f"{str(self.folder)!r}: train and test share {len(shared)} classes, such as {min(shared)}; retrieval of "
-                "unseen classes needs disjoint ones"
+                f"{str(self.folder)!r}: train and test share {len(shared)} classes, such as {min(shared)}; retrieval "
+                "of unseen classes needs disjoint ones"
             )
         self.targets = torch.tensor([line[2 if super_classes else 1] for line in lines[part]], dtype=torch.long)
         self.paths = [self.folder / line[3] for line in lines[part]]

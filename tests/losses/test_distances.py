@@ -7,10 +7,12 @@ import pytest
 import torch
 
 import metricgrad as mg
+from metricgrad.losses.catalogue import make_loss, space_of
 from metricgrad.losses.distance_mixture import WEIGHTS, DistanceMixture
 from metricgrad.losses.distances import distances
 from metricgrad.losses.focal_weighting import FocalWeighting
 from metricgrad.losses.form import Draw
+from metricgrad.refactoring.neighbours import Neighbours
 
 FORMS = {
     "triplet": DistanceMixture,
@@ -176,3 +178,14 @@ def test_hand_made_triplets():
 def test_bad_arguments_are_named(make, name):
     with pytest.raises(mg.MetricgradError, match=f"^{name} "):
         make()
+
+
+def test_the_blind_control_of_embeddings_is_the_mean_sigmoid_of_their_comparisons():
+    scores, targets = _draw()
+    blind = make_loss("margin:softness=0.1", "map_at_r")
+    expected = (-Neighbours().comparisons(scores, targets) / 0.1).sigmoid().mean()
+    torch.testing.assert_close(blind(scores, targets), expected)
+    assert space_of("uniloss", mg.as_metric("map_at_r"))["softness"].default < 0.1
+    assert space_of("uniloss", mg.as_metric("f1"))["softness"].default == 1
+    with pytest.raises(mg.MetricgradError, match="between is 'rows'"):
+        make_loss("margin:between=rows", "map_at_r")

@@ -49,6 +49,7 @@ class Entry:
         standard: whether people use it today, so that a new loss must beat it.
         role: a control is in the table to be beaten, never to be chosen.
         space: its own hyper-parameters, beside the learning rate and weight decay every loss has.
+        of_embeddings: the same where the metric reads embeddings, whose cosines have a scale of their own.
         takes_metric: whether the class is built from a metric.
         passes_on_to: ``"module:Class"`` that gets the keywords the class itself does not name.
         from_metric: further arguments that follow from the metric.
@@ -60,6 +61,7 @@ class Entry:
     standard: bool = False
     role: Role = "candidate"
     space: Mapping[str, Range] = field(default_factory=dict)
+    of_embeddings: Mapping[str, Range] = field(default_factory=dict)
     takes_metric: bool = False
     passes_on_to: str = ""
     from_metric: Callable[[Metric], dict[str, Any]] = lambda metric: {}
@@ -89,10 +91,11 @@ def _load(home: str) -> Callable[..., nn.Module]:
 
 
 def _comparisons_of(metric: Metric) -> dict[str, Any]:
-    return {"between": "items" if metric.reads == "labels" else "pairs"}
+    return {"between": {"labels": "items", "embeddings": "neighbours"}.get(metric.reads, "pairs")}
 
 
 _SOFTNESS = Range(0.1, 3.0, default=1.0)
+_COSINES = {"softness": Range(0.005, 0.3, default=0.02)}
 _LOSSES = "metricgrad.losses."
 _LEARNING = "metricgrad.losses.metric_learning:"
 _EMBEDDING = "metricgrad.systems.embedding:"
@@ -136,6 +139,7 @@ CATALOGUE: dict[str, Entry] = {
         CLASSIFICATION | REGRESSION | RETRIEVAL,
         "the metric itself, interpolated; uniloss:metric=accuracy is a wrong-metric control",
         space={"softness": _SOFTNESS},
+        of_embeddings=_COSINES,
         takes_metric=True,
         passes_on_to=_LOSSES + "interpolated:Interpolated",
     ),
@@ -194,10 +198,11 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "margin": Entry(
         _LOSSES + "margin:Margin",
-        CLASSIFICATION,
+        CLASSIFICATION | RETRIEVAL,
         "uniloss that never calls the metric: the mean sigmoid margin",
         role="control",
         space={"softness": _SOFTNESS},
+        of_embeddings=_COSINES,
         from_metric=_comparisons_of,
     ),
 }
@@ -260,10 +265,12 @@ def role_of(spec: str, metric: Metric) -> Role:
     return entry.role
 
 
-def space_of(spec: str) -> dict[str, Range]:
-    """What is left to tune once the spec has fixed what it names."""
+def space_of(spec: str, metric: Metric | None = None) -> dict[str, Range]:
+    """What is left to tune once the spec has fixed what it names; for embeddings where the metric reads them."""
     entry, fixed = find(spec)
-    return {name: bounds for name, bounds in entry.space.items() if name not in fixed}
+    of_embeddings = metric is not None and metric.reads == "embeddings"
+    space = {**entry.space, **(entry.of_embeddings if of_embeddings else {})}
+    return {name: bounds for name, bounds in space.items() if name not in fixed}
 
 
 def standard_for(kind: Kind) -> str:

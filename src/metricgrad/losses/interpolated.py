@@ -49,8 +49,8 @@ class Interpolated(Form):
         refactoring: what the metric reads; by default the metric's own, or found by probing at the first batch.
         interpolation: ``"local"`` or ``"inverse_distance"``.
         softness: the temperature that divides comparisons: a positive number, ``"once"`` (the mean absolute comparison
-            of the first batch, at most 1 and, for labels, at least 0.5) or ``"auto"`` (follows it slowly, which
-            removes the pull to grow margins).
+            of the first batch, at most 1 and, for labels, at least 0.5; for embeddings 0.15 of it) or ``"auto"``
+            (follows it slowly, which removes the pull to grow margins).
         q: tail exponent in (0, 1] of local moves of labels; 1 is the plain expectation (most robust to label noise),
             towards 0 the gradient no longer vanishes on entries that are badly wrong.
         share: share in (0, 1] of the comparisons looked at in each step.
@@ -248,7 +248,7 @@ class Interpolated(Form):
         unset = bool(self.log_softness.isnan())
         if isinstance(self.softness, str) and draw.counts and (unset or self.softness == "auto"):
             with torch.no_grad():
-                spread = refactoring.spread(batch.scores, batch.targets, groups=batch.groups)
+                spread = refactoring.spread(batch.scores, batch.targets, groups=batch.groups) * refactoring.relative
                 spread = spread.clamp(min=refactoring.sharpest, max=1.0 if self.softness == "once" else None)
                 target = spread.log().to(self.log_softness)
                 self.log_softness.copy_(target if unset else self.log_softness.lerp(target, 0.01))

@@ -69,6 +69,8 @@ class Refactoring(abc.ABC):
     name: ClassVar[str]
     #: The sharpest softness that is set by itself: an untrained network's small scores say little of what will come.
     sharpest: ClassVar[float] = 0.5
+    #: Softness that is set by itself, in units of the mean absolute comparison.
+    relative: ClassVar[float] = 1.0
     findings: str = "chosen by hand: nothing was probed"
 
     def report(self) -> str:

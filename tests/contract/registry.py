@@ -11,6 +11,8 @@ import metricgrad as mg
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.loss import Loss
+from metricgrad.losses.distance_mixture import DistanceMixture
+from metricgrad.losses.focal_weighting import FocalWeighting
 from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
@@ -42,6 +44,11 @@ def regression(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return torch.randn(n, generator=g).to(dtype), torch.randn(n, generator=g)
 
 
+def embeddings(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    g = _generator(n)
+    return torch.randn(n, 8, generator=g).to(dtype), 20 * torch.randint(4, (n,), generator=g)
+
+
 #: name -> (factory of a fresh loss, data)
 LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "uniloss f1": (lambda: mg.UniLoss("f1"), binary),
@@ -53,6 +60,9 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "uniloss auroc one against rest": (lambda: mg.UniLoss("auroc"), multiclass),
     "uniloss mrr": (lambda: mg.UniLoss("mrr"), multiclass),
     "uniloss spearman": (lambda: mg.UniLoss("spearman"), regression),
+    "uniloss retrieval_recall": (lambda: mg.UniLoss("retrieval_recall:k=2"), embeddings),
+    "uniloss map_at_r": (lambda: mg.UniLoss("map_at_r"), embeddings),
+    "inverse distance map_at_r": (lambda: mg.UniLoss("map_at_r", interpolation="inverse_distance"), embeddings),
     "uniloss mse": (lambda: mg.UniLoss("mse"), regression),
     "inverse distance accuracy": (lambda: mg.UniLoss("accuracy", interpolation="inverse_distance"), multiclass),
     "inverse distance ap": (lambda: mg.UniLoss("average_precision", interpolation="inverse_distance"), binary),
@@ -65,7 +75,11 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "set network f1": (lambda: Loss(SetNetwork(), RankCorrelation("f1")), binary),
     "set network macro_f1": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multiclass),
     "set network macro_f1 multilabel": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multilabel),
+    "triplet": (lambda: Loss(DistanceMixture()), embeddings),
+    "margin loss": (lambda: Loss(DistanceMixture.margin_loss()), embeddings),
+    "distance mixture": (lambda: Loss(DistanceMixture(pull=0.5, push=0.4, draw=0.3, repel=2.0)), embeddings),
+    "focal weighting": (lambda: Loss(FocalWeighting(a=2.0, b=6.0)), embeddings),
 }
 
-FORMS: set[type] = {Interpolated, ProbabilityNetwork, SetNetwork}
+FORMS: set[type] = {Interpolated, ProbabilityNetwork, SetNetwork, DistanceMixture, FocalWeighting}
 ALIGNERS: set[type] = {Static, RankCorrelation}

@@ -56,7 +56,7 @@ def _candidate(loss: Given, task: Task, metric: Metric) -> Candidate:
     shared = {"lr": task.lr, "weight_decay": task.weight_decay}
     if isinstance(loss, str):
         task.check_loss(loss)
-        own = space_of(loss)
+        own = space_of(loss, metric)
         return Candidate(
             name=loss,
             role=role_of(loss, metric),

@@ -112,6 +112,7 @@ def _config(task: Task, metric: Metric, rows: Sequence[Candidate], trials: int) 
         "trials": trials,
         "epochs": task.epochs,
         "batch_size": task.batch_size,
+        **({} if task.per_class is None else {"per_class": task.per_class}),
         "model": model,
         "data": dict(zip(("train", "valid", "test"), map(describe_data, task.load(0)), strict=True)),
         "losses": {row.name: row.what for row in rows},
@@ -163,7 +164,7 @@ def _run(
             result = fit(
                 task.model(), train, valid, metric=metric, loss=row.make(params, seed), lr=params["lr"],
                 weight_decay=params["weight_decay"], epochs=task.epochs, batch_size=task.batch_size, seed=seed,
-                progress=False, device=task.device,
+                per_class=task.per_class, progress=False, device=task.device,
             )  # fmt: skip
             outcome["valid"] = result.valid
             if test:

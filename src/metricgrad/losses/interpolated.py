@@ -16,8 +16,9 @@ from metricgrad.functional.interpolation import inverse_distance_weighting, rele
 from metricgrad.losses.form import Draw, Form, Knob
 from metricgrad.metric import Metric, Structure
 from metricgrad.metrics.counts import of_counts
+from metricgrad.metrics.neighbours import of_rows
 from metricgrad.refactoring.anchors import bit_anchors, realise, score_anchors
-from metricgrad.refactoring.base import Refactoring
+from metricgrad.refactoring.base import Refactoring, Rows
 from metricgrad.refactoring.batch import Batch, checked
 from metricgrad.refactoring.differentiable import Differentiable
 from metricgrad.refactoring.infer import probe_once
@@ -49,8 +50,8 @@ class Interpolated(Form):
         refactoring: what the metric reads; by default the metric's own, or found by probing at the first batch.
         interpolation: ``"local"`` or ``"inverse_distance"``.
         softness: the temperature that divides comparisons: a positive number, ``"once"`` (the mean absolute comparison
-            of the first batch, at most 1 and, for labels, at least 0.5) or ``"auto"`` (follows it slowly, which
-            removes the pull to grow margins).
+            of the first batch, at most 1 and, for labels, at least 0.5; for embeddings 0.15 of it) or ``"auto"``
+            (follows it slowly, which removes the pull to grow margins).
         q: tail exponent in (0, 1] of local moves of labels; 1 is the plain expectation (most robust to label noise),
             towards 0 the gradient no longer vanishes on entries that are badly wrong.
         share: share in (0, 1] of the comparisons looked at in each step.
@@ -106,6 +107,8 @@ class Interpolated(Form):
         _require(paper in (None, "published", "released"), "paper", paper, "None, 'published' or 'released'")
         _require(gradient == "true" or interpolation == "inverse_distance", "gradient", gradient,
                  "'true', unless interpolation='inverse_distance'")  # fmt: skip
+        _require(warm_up == 0 or metric.reads != "embeddings", "warm_up", warm_up,
+                 "0: a metric of embeddings has no cross-entropy to start from")  # fmt: skip
         self.metric = metric
         self.refactoring = refactoring
         self.interpolation: Interpolation = interpolation
@@ -162,6 +165,9 @@ class Interpolated(Form):
             batch.scores, batch.targets, softness=softness, q=self.q, budget=self._budget(batch), share=self.share,
             generator=generator, groups=batch.groups,
         )  # fmt: skip
+        if moves.rows is not None:
+            change = self._by_rows(moves.rows())
+            return current + moves.change(change), torch.ones(())  # a batch with every query answered is no silence
         by_counts = of_counts(self.metric) if moves.counts is not None and batch.scores.ndim == 1 else None
         if by_counts is not None and "sample_weight" not in batch.context:
             current, *_ = counted = by_counts(moves.counts, moves.negatives, **self.metric.fixed).to(current)
@@ -178,6 +184,18 @@ class Interpolated(Form):
         change = torch.nan_to_num(values - current)
         nothing_tried = len(change) == 0
         return current + moves.change(change), (change != 0).any() | nothing_tried
+
+    def _by_rows(self, rows: Rows) -> Tensor:
+        """``(M,)`` changes of a mean over queries, of which each move touches one."""
+        of_row = of_rows(self.metric)
+        if of_row is None:
+            raise MetricgradError(
+                f"metric {self.metric.name!r} is not known as a mean over queries, so it cannot be called on single "
+                "similarities; pass interpolation='inverse_distance', which calls it on whole sets of embeddings"
+            )
+        before = of_row(rows.similar, rows.relevant, **self.metric.fixed)[rows.row]
+        after = of_row(rows.after(), rows.relevant[rows.row], **self.metric.fixed)
+        return (after - before) / rows.relevant.any(1).sum()
 
     def _inverse_distance(
         self, batch: Batch, refactoring: Refactoring, softness: Tensor, generator: torch.Generator
@@ -220,6 +238,8 @@ class Interpolated(Form):
         entries = batch.scores.numel()
         if batch.scores.ndim == 1 and of_counts(self.metric):
             entries = int(batch.targets.sum()) or entries
+        elif self.metric.reads == "embeddings":
+            entries = len(batch.scores)
         elif batch.scores.ndim > batch.targets.ndim and self.metric.counts_rows:
             entries = 2 * len(batch.targets)
         return max(self.calls, _ELEMENTS // max(1, entries))
@@ -250,7 +270,7 @@ class Interpolated(Form):
         unset = bool(self.log_softness.isnan())
         if isinstance(self.softness, str) and draw.counts and (unset or self.softness == "auto"):
             with torch.no_grad():
-                spread = refactoring.spread(batch.scores, batch.targets, groups=batch.groups)
+                spread = refactoring.spread(batch.scores, batch.targets, groups=batch.groups) * refactoring.relative
                 spread = spread.clamp(min=refactoring.sharpest, max=1.0 if self.softness == "once" else None)
                 target = spread.log().to(self.log_softness)
                 self.log_softness.copy_(target if unset else self.log_softness.lerp(target, 0.01))

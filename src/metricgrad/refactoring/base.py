@@ -34,6 +34,29 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Moves of which each changes one query's similarities alone, for metrics that are means over queries.
+
+    Attributes:
+        similar: ``(N, n)`` similarities of every query.
+        relevant: ``(N, n)`` booleans.
+        row: ``(M,)`` the query that each move changes.
+        column: ``(M,)`` the item that moves.
+        value: ``(M,)`` its similarity after the move.
+    """
+
+    similar: Tensor
+    relevant: Tensor
+    row: Tensor
+    column: Tensor
+    value: Tensor
+
+    def after(self) -> Tensor:
+        """``(M, n)``: the query that each move changes, after the move."""
+        return self.similar[self.row].scatter(1, self.column[:, None], self.value[:, None])
+
+
+@dataclass(frozen=True)
 class Moves:
     """Elementary changes of the decisions, for local interpolation.
 
@@ -45,6 +68,8 @@ class Moves:
         negatives: how many negatives those counts are of.
         base: the score set that the moves start from; the current scores where it is None.
         labels: the same moves as labels, for a metric that can be called on them.
+        entries: for moves of single entries, the flat index of the entry and its new value, ``(M,)`` each.
+        rows: for moves of single similarities, the rows they change; ``stack`` is then not to be called.
     """
 
     stack: Callable[[], Tensor]
@@ -53,6 +78,8 @@ class Moves:
     negatives: int = 0
     base: Tensor | None = None
     labels: Callable[[], Labels] | None = None
+    entries: Callable[[], tuple[Tensor, Tensor]] | None = None
+    rows: Callable[[], Rows] | None = None
 
 
 class Refactoring(abc.ABC):
@@ -61,6 +88,8 @@ class Refactoring(abc.ABC):
     name: ClassVar[str]
     #: The sharpest softness that is set by itself: an untrained network's small scores say little of what will come.
     sharpest: ClassVar[float] = 0.5
+    #: Softness that is set by itself, in units of the mean absolute comparison.
+    relative: ClassVar[float] = 1.0
     findings: str = "chosen by hand: nothing was probed"
 
     def report(self) -> str:

@@ -32,11 +32,12 @@ class ClassificationFamily(Form):
     .. math:: \frac1N \sum_i w_{y_i} (1 - p_{iy_i})^{\gamma} \Bigl[(1 - \epsilon)\, g_q(p_{iy_i})
         + \frac{\epsilon}{C} \sum_c g_q(p_{ic})\Bigr], \qquad g_q(p) = \frac{1 - p^q}{q}, \quad g_0(p) = -\log p
 
-    with :math:`p_i = \mathrm{softmax}(s_i + \tau \log \pi)`, :math:`w_c = \pi_c^{-\beta} / \sum_k \pi_k^{1-\beta}`, and
-    :math:`\pi` the class rates of the batches seen so far. The knobs are ``balance`` :math:`\beta` (0: every item weighs
-    the same, 1: every class does), ``exponent`` q (robust to wrong labels), ``focus`` :math:`\gamma` (hard items),
-    ``smoothing`` :math:`\epsilon` and ``adjustment`` :math:`\tau` (for priors). All start at 0: cross-entropy exactly.
-    Where scores and targets share their shape, every column is a problem of two classes.
+    with :math:`p_i = \mathrm{softmax}(s_i + \tau \log \pi)`,
+    :math:`w_c = \pi_c^{-\beta} / \sum_k \pi_k^{1-\beta}`, and :math:`\pi` the class rates of the batches seen so far.
+    The knobs are ``balance`` :math:`\beta` (0: every item weighs the same, 1: every class does), ``exponent`` q (robust
+    to wrong labels), ``focus`` :math:`\gamma` (hard items), ``smoothing`` :math:`\epsilon` and ``adjustment``
+    :math:`\tau` (for priors). All start at 0: cross-entropy exactly. Where scores and targets share their shape, every
+    column is a problem of two classes.
 
     Use it as the form of :class:`metricgrad.systems.ala.ALA` for every kind of classification. Not for metrics of a
     ranking, whose order most of these knobs hardly change: see

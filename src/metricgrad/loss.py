@@ -21,17 +21,38 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import Aligner, Forward, Scene
+from metricgrad.aligners.policy import Policy
+from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.classification_family import ClassificationFamily
+from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.form import Draw, Form
 from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.metric import Metric, as_metric
 
-FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (Interpolated, ProbabilityNetwork, SetNetwork)}
-ALIGNERS: dict[str, type[Aligner]] = {cls.kind: cls for cls in (Static, RankCorrelation)}
+FORMS: dict[str, type[Form]] = {
+    cls.kind: cls
+    for cls in (
+        Interpolated,
+        ProbabilityNetwork,
+        SetNetwork,
+        ClassificationFamily,
+        CorrelationMatrix,
+    )
+}
+ALIGNERS: dict[str, type[Aligner]] = {
+    cls.kind: cls
+    for cls in (
+        Static,
+        RankCorrelation,
+        Policy,
+        RandomWalk,
+    )
+}
 
 
 class Handle:

@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 
 import metricgrad as mg
+from metricgrad.aligners.policy import Policy
+from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.loss import Loss
+from metricgrad.losses.classification_family import ClassificationFamily
+from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
@@ -65,7 +69,28 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "set network f1": (lambda: Loss(SetNetwork(), RankCorrelation("f1")), binary),
     "set network macro_f1": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multiclass),
     "set network macro_f1 multilabel": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multilabel),
+    "ala": (lambda: mg.ALA("accuracy", num_outputs=5), multiclass),
+    "ala binary": (lambda: mg.ALA("f1", num_outputs=1), binary),
+    "ala multilabel": (lambda: mg.ALA("macro_f1", num_outputs=None), multilabel),
+    "ala with class weights": (
+        lambda: mg.ALA("accuracy", ClassificationFamily(5, class_weights=True), num_outputs=5),
+        multiclass,
+    ),
+    "correlation matrix": (lambda: mg.ALA("accuracy", CorrelationMatrix(5)), multiclass),
+    "correlation matrix of low rank": (lambda: mg.ALA("accuracy", CorrelationMatrix(5, rank=2)), multiclass),
+    "random walk": (lambda: mg.ALA("accuracy", num_outputs=5, aligner="random_walk"), multiclass),
 }
 
-FORMS: set[type] = {Interpolated, ProbabilityNetwork, SetNetwork}
-ALIGNERS: set[type] = {Static, RankCorrelation}
+FORMS: set[type] = {
+    Interpolated,
+    ProbabilityNetwork,
+    SetNetwork,
+    ClassificationFamily,
+    CorrelationMatrix,
+}
+ALIGNERS: set[type] = {
+    Static,
+    RankCorrelation,
+    Policy,
+    RandomWalk,
+}

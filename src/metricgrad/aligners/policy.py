@@ -102,7 +102,7 @@ class Policy(KnobTurner):
         importance: bool = True,
         lr: float = 1e-3,
         replay: int = 1024,
-        updates: int = 4,
+        updates: int = 2,
         batch: int = 64,
         frozen: bool = False,
         paper: bool = False,

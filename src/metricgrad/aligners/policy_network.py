@@ -15,6 +15,8 @@ from metricgrad.aligners.shelf import Shelf
 WIDTH = 32
 ACTIONS = 3
 _SHAPES = [(WIDTH, FEATURES + ROLES), (WIDTH,), (WIDTH, WIDTH), (WIDTH,), (ACTIONS, WIDTH), (ACTIONS,)]
+_SIZES = [math.prod(shape) for shape in _SHAPES]
+_MOMENTS = ("first", "second")
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 _MOST_WEIGHT = 2.0
 
@@ -66,14 +68,9 @@ class PolicyNetwork(nn.Module):
         parts += [torch.zeros(math.prod(shape)) for shape in _SHAPES[4:]]
         self.shelf["weights"] = torch.cat(parts)
 
-    def logs(self, states: Tensor, weights: Tensor | None = None) -> Tensor:
+    def logs(self, states: Tensor) -> Tensor:
         """``(knobs, 3)`` log-probabilities of the actions."""
-        flat = self.shelf["weights"] if weights is None else weights
-        sizes = [math.prod(shape) for shape in _SHAPES]
-        parts = [part.view(shape) for part, shape in zip(flat.split(sizes), _SHAPES, strict=True)]
-        for weight, bias in zip(parts[0:4:2], parts[1:4:2], strict=True):
-            states = nn.functional.linear(states, weight, bias).relu()
-        return nn.functional.linear(states, parts[4], parts[5]).log_softmax(-1)
+        return _forward(states, _parts(self.shelf["weights"]))[-1]
 
     @torch.no_grad()
     def choose(self, states: Tensor, generator: torch.Generator) -> Choice:
@@ -93,33 +90,66 @@ class PolicyNetwork(nn.Module):
         ):
             self.shelf.push("replay_" + name, rows, capacity)
 
+    @torch.no_grad()
     def learn(self, how: Learning, generator: torch.Generator) -> None:
         """REINFORCE on transitions drawn from the replay."""
-        stored = len(self.shelf["replay_actions"]) if "replay_actions" in self.shelf else 0
-        for _ in range(how.updates if stored else 0):
+        shelf = self.shelf
+        stored = len(shelf["replay_actions"]) if "replay_actions" in shelf else 0
+        if not stored:
+            return
+        flat = shelf["weights"].clone()
+        first, second = (shelf[name].clone() if name in shelf else torch.zeros_like(flat) for name in _MOMENTS)
+        count = int(shelf["count"]) if "count" in shelf else 0
+        for _ in range(how.updates):
+            count += 1
             some = torch.randint(stored, (min(how.batch, stored),), generator=generator)
-            states, actions, old, advantages = (
-                self.shelf["replay_" + name][some] for name in ("states", "actions", "logs", "advantages")
-            )
-            with torch.enable_grad():
-                weights = self.shelf["weights"].clone().requires_grad_()
-                logs = self.logs(states, weights)
-                taken = logs.gather(1, actions[:, None])[:, 0]
-                gain = advantages * taken
-                if how.importance:
-                    gain = gain * (taken.detach() - old).exp().clamp(max=_MOST_WEIGHT)
-                entropy = -(logs.exp() * logs).sum(-1)
-                (slope,) = torch.autograd.grad(-(gain + how.entropy * entropy).mean(), weights)
-            self._adam(slope, how.lr)
+            drawn = [shelf["replay_" + name][some] for name in ("states", "actions", "logs", "advantages")]
+            slope = gradient(flat, *drawn, entropy=how.entropy, importance=how.importance)
+            first.lerp_(slope, 1 - _BETAS[0])
+            second.lerp_(slope.square(), 1 - _BETAS[1])
+            deviation = (second / (1 - _BETAS[1] ** count)).sqrt_().add_(_EPSILON)
+            flat.addcdiv_(first, deviation, value=-how.lr / (1 - _BETAS[0] ** count))
+        shelf["weights"], shelf["count"] = flat, torch.tensor(count)
+        shelf["first"], shelf["second"] = first, second
 
-    def _adam(self, slope: Tensor, lr: float) -> None:
-        shelf, (b1, b2) = self.shelf, _BETAS
-        if "count" not in shelf:
-            shelf["count"] = torch.zeros((), dtype=torch.long)
-            shelf["first"], shelf["second"] = torch.zeros_like(slope), torch.zeros_like(slope)
-        shelf["count"] = shelf["count"] + 1
-        shelf["first"] = b1 * shelf["first"] + (1 - b1) * slope
-        shelf["second"] = b2 * shelf["second"] + (1 - b2) * slope.square()
-        count = int(shelf["count"])
-        first, second = shelf["first"] / (1 - b1**count), shelf["second"] / (1 - b2**count)
-        shelf["weights"] = shelf["weights"] - lr * first / (second.sqrt() + _EPSILON)
+
+def gradient(
+    flat: Tensor,
+    states: Tensor,
+    actions: Tensor,
+    old: Tensor,
+    advantages: Tensor,
+    *,
+    entropy: float,
+    importance: bool,
+) -> Tensor:
+    r"""The gradient, in the flat weights, of minus the mean of :math:`w A \log\pi(a) + \alpha H(\pi)`, w held fixed.
+
+    By hand: autograd's overhead would be most of the cost of a network this small.
+    """
+    parts = _parts(flat)
+    one, two, logs = _forward(states, parts)
+    taken = logs.gather(1, actions[:, None])
+    gain = advantages[:, None]
+    if importance:
+        gain = gain * (taken - old[:, None]).exp().clamp(max=_MOST_WEIGHT)
+    p = logs.exp()
+    disorder = -(p * logs).sum(1, keepdim=True)
+    chosen = torch.zeros_like(p).scatter_(1, actions[:, None], 1.0)
+    slope = (entropy * p * (logs + disorder) - gain * (chosen - p)) / len(states)
+    slopes = [slope.T @ two, slope.sum(0)]
+    for weight, output, inside in ((parts[4], two, one), (parts[2], one, states)):
+        slope = (slope @ weight) * (output > 0)
+        slopes = [slope.T @ inside, slope.sum(0), *slopes]
+    return torch.cat([part.flatten() for part in slopes])
+
+
+def _parts(flat: Tensor) -> list[Tensor]:
+    return [part.view(shape) for part, shape in zip(flat.split(_SIZES), _SHAPES, strict=True)]
+
+
+def _forward(states: Tensor, parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Both hidden layers, and the log-probabilities."""
+    one = torch.addmm(parts[1], states, parts[0].T).relu()
+    two = torch.addmm(parts[3], one, parts[2].T).relu()
+    return one, two, torch.addmm(parts[5], two, parts[4].T).log_softmax(-1)

@@ -52,26 +52,29 @@ class Child(nn.Module):
         plain = torch.stack([_padded(memory[name]) for name in ("metric", "loss")])
         if scaled:
             plain = plain / torch.cat([memory["largest_metric"], memory["largest_loss"]])[:, None].clamp(min=1e-12)
-        rows = []
-        for knob in knobs:
-            past = plain
-            if knob.classes is not None:
-                i, j = knob.classes
-                seen = memory["confusion"]
-                if max(i, j) >= seen.shape[-1]:
-                    raise MetricgradError(
-                        f"a knob stands between the classes {i} and {j}, but validation scores have {seen.shape[-1]}"
-                    )
-                past = torch.stack([_padded(seen[:, i, j]), _padded(seen[:, j, i])])
-                past = past.log1p() / 2 if scaled else past
-            mean = past.mean(1)
-            change = (past[:, -1] - mean) / mean.abs().clamp(min=1e-12)
-            value = knob.parameter.detach().cpu().double()
-            if scaled:
-                change = change.clamp(-1, 1)
-                value = (value - knob.low) / knob.unit - 1
-            rows.append(torch.cat([past.flatten(), change, value.reshape(1), value.new_tensor([progress])]))
-        return torch.stack(rows).float()
+        past = plain.repeat(len(knobs), 1, 1)
+        between = [(n, *knob.classes) for n, knob in enumerate(knobs) if knob.classes is not None]
+        if between:
+            which, i, j = torch.tensor(between).T
+            seen = _padded(memory["confusion"])
+            if max(i.max(), j.max()) >= seen.shape[-1]:
+                raise MetricgradError(
+                    f"a knob stands for class {int(max(i.max(), j.max()))}, but validation scores have "
+                    f"{seen.shape[-1]} classes"
+                )
+            pairs = torch.stack([seen[:, i, j].T, seen[:, j, i].T], 1)
+            past[which] = pairs.log1p() / 2 if scaled else pairs
+        mean = past.mean(2)
+        change = (past[:, :, -1] - mean) / mean.abs().clamp(min=1e-12)
+        values = torch.stack([knob.parameter.detach() for knob in knobs]).cpu().double()
+        if scaled:
+            change = change.clamp(-1, 1)
+            low, unit = (
+                torch.tensor(side, dtype=values.dtype) for side in zip(*((k.low, k.unit) for k in knobs), strict=True)
+            )
+            values = (values - low) / unit - 1
+        ends = torch.stack([values, torch.full_like(values, progress)], 1)
+        return torch.cat([past.flatten(1), change, ends], 1).float()
 
 
 def roles_of(names: Sequence[str]) -> list[str]:
@@ -107,4 +110,6 @@ def confusion(scores: Tensor, targets: Tensor, before: Tensor | None = None) -> 
 
 def _padded(values: Tensor) -> Tensor:
     """The last PAST values; the first one stands for those before it."""
-    return torch.cat([values[:1].expand(PAST - len(values)), values]) if len(values) < PAST else values[-PAST:]
+    if len(values) >= PAST:
+        return values[-PAST:]
+    return torch.cat([values[:1].expand(PAST - len(values), *values.shape[1:]), values])

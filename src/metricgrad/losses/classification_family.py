@@ -45,7 +45,7 @@ class ClassificationFamily(Form):
 
     Args:
         num_outputs: scores of an item, 1 for ``(N,)`` scores; None takes the first batch's.
-        turns: which of the five are knobs; the others stay at 0.
+        turns: which of the five are there; the others are left out, and cost nothing.
         class_weights: a further knob, ``weight[c]``, for each class: the log of its weight, from -1.5 to 1.5. For up
             to 6 classes, and not for scores shaped like their targets.
 
@@ -79,7 +79,8 @@ class ClassificationFamily(Form):
         class_weights: bool = False,
     ) -> None:
         super().__init__()
-        if unknown := [name for name in turns if name not in RANGES]:
+        if (unknown := [name for name in turns if name not in RANGES]) or isinstance(turns, str):
+            unknown = [turns] if isinstance(turns, str) else unknown
             raise MetricgradError(f"turns has {', '.join(map(repr, unknown))}; expected some of {', '.join(RANGES)}")
         if num_outputs is not None and num_outputs < 1:
             raise MetricgradError(f"num_outputs is {num_outputs!r}; expected None, or 1 and more")
@@ -89,7 +90,7 @@ class ClassificationFamily(Form):
                 "more knobs apart; turn 'balance' instead"
             )
         self.num_outputs, self.turns, self.class_weights = num_outputs, tuple(turns), class_weights
-        for name in RANGES:
+        for name in self.turns:
             self.register_parameter(name, nn.Parameter(torch.zeros(()), requires_grad=False))
         weights = num_outputs if class_weights and num_outputs else 0
         self.log_weights = nn.Parameter(torch.zeros(weights), requires_grad=False)
@@ -104,26 +105,21 @@ class ClassificationFamily(Form):
             return (scores * 0).sum().to(dtype)
         elementwise = scores.shape == targets.shape
         self._check(scores, elementwise)
-        if draw.counts:
+        if draw.counts and ("balance" in self.turns or "adjustment" in self.turns):
             self._count(scores, targets, elementwise)
-        log_rates = self._log_rates(elementwise, scores)
+        scores = self._adjusted(scores, elementwise)
         if elementwise:
-            scores = scores + self.adjustment * (log_rates[..., 1] - log_rates[..., 0])
             logs = torch.stack([nn.functional.logsigmoid(-scores), nn.functional.logsigmoid(scores)], -1)
             labels = targets.long()[..., None]
-            log_wrong = logs.gather(-1, 1 - labels)[..., 0]
-            log_weight = self._log_balance(log_rates).expand(logs.shape).gather(-1, labels)[..., 0]
         else:
-            scores = scores + self.adjustment * log_rates
             logs, labels = scores.log_softmax(-1), targets[:, None]
-            others = scores.scatter(1, labels, -torch.inf).logsumexp(1)
-            log_wrong = nn.functional.logsigmoid(others - scores.gather(1, labels)[:, 0])
-            log_weight = self._log_balance(log_rates)[targets]
-            if self.class_weights:
-                log_weight = log_weight + self.log_weights.to(scores.dtype)[targets]
-        right, everywhere = self._bent(logs.gather(-1, labels)[..., 0]), self._bent(logs).mean(-1)
-        smoothed = (1 - self.smoothing) * right + self.smoothing * everywhere
-        return ((log_weight + self.focus * log_wrong).exp() * smoothed).mean().to(dtype)
+        each = self._bent(logs.gather(-1, labels)[..., 0])
+        if "smoothing" in self.turns:
+            each = (1 - self.smoothing) * each + self.smoothing * self._bent(logs).mean(-1)
+        log_weights = self._log_weights(scores, logs, labels, elementwise)
+        if log_weights:
+            each = torch.stack(log_weights).sum(0).exp() * each
+        return each.mean().to(dtype)
 
     def knobs(self) -> Mapping[str, Knob]:
         """Those of ``turns``, and the class weights."""
@@ -136,15 +132,39 @@ class ClassificationFamily(Form):
         """The keyword arguments."""
         return {"num_outputs": self.num_outputs, "turns": list(self.turns), "class_weights": self.class_weights}
 
+    def _adjusted(self, scores: Tensor, elementwise: bool) -> Tensor:
+        if "adjustment" not in self.turns:
+            return scores
+        log_rates = self._log_rates(elementwise, scores)
+        return scores + self.adjustment * (log_rates[..., 1] - log_rates[..., 0] if elementwise else log_rates)
+
+    def _log_weights(self, scores: Tensor, logs: Tensor, labels: Tensor, elementwise: bool) -> list[Tensor]:
+        """The logs of the factors each item has: its class's, its own weight, and the focus."""
+        found = []
+        if "balance" in self.turns:
+            log_rates = self._log_rates(elementwise, scores)
+            log_balance = -self.balance * log_rates
+            log_balance = log_balance - (log_rates + log_balance).logsumexp(-1, keepdim=True)
+            found.append(log_balance.expand(logs.shape).gather(-1, labels)[..., 0])
+        if self.class_weights:
+            found.append(self.log_weights.to(scores.dtype)[labels[:, 0]])
+        if "focus" in self.turns:
+            if elementwise:
+                log_wrong = logs.gather(-1, 1 - labels)[..., 0]
+            else:
+                others = scores.scatter(1, labels, -torch.inf).logsumexp(1)
+                log_wrong = nn.functional.logsigmoid(others - scores.gather(1, labels)[:, 0])
+            found.append(self.focus * log_wrong)
+        return found
+
     def _bent(self, logs: Tensor) -> Tensor:
         """g_q of log-probabilities; exactly -log p, with a finite slope in q, at q = 0."""
+        if "exponent" not in self.turns:
+            return -logs
         x = self.exponent * logs
         near = x.abs() < 1e-3
         far = torch.where(near, torch.ones_like(x), x)
         return -logs * torch.where(near, 1 + x / 2 + x.square() / 6, torch.expm1(far) / far)
-
-    def _log_balance(self, log_rates: Tensor) -> Tensor:
-        return -self.balance * log_rates - ((1 - self.balance) * log_rates).logsumexp(-1, keepdim=True)
 
     def _log_rates(self, elementwise: bool, like: Tensor) -> Tensor:
         """``(C,)``, or ``(2,)`` or ``(C, 2)`` of the negatives and the positives."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import json
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
-from metricgrad.aligners.policy_network import Choice, Learning, PolicyNetwork
+from metricgrad.aligners.policy_network import LEARNED, Choice, Learning, PolicyNetwork
 from metricgrad.aligners.reward import Kind, Reward
 from metricgrad.aligners.turning import KnobTurner, Seen, encoded
+from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
 
 _PAPER: dict[str, Any] = {
@@ -125,7 +130,9 @@ class Policy(KnobTurner):
             warm_up=given["warm_up"], clamp=given["clamp"], rows=rows, seed=seed,
         )  # fmt: skip
         self.scaled, self.frozen, self.paper = given["scaled"], frozen, paper
-        self.learning = Learning(lr, given["entropy"], given["importance"], replay, given["updates"], batch)
+        self.learning = Learning(
+            lr, given["entropy"], given["importance"], given["centred"], replay, given["updates"], batch
+        )
         self.rewarding = Reward(given["reward"], centred=given["centred"])
         self.network = PolicyNetwork(seed)
 
@@ -149,6 +156,43 @@ class Policy(KnobTurner):
             memory["move_states"], memory["move_actions"], memory["move_logs"] = states, choice.actions, choice.logs
             choices.append(choice)
         return choices
+
+    def save(self, path: str | Path) -> None:
+        """Write what was learned, and the settings, as one safetensors file; the run's own memory stays behind."""
+        tensors = {name: self.network.shelf[name].contiguous() for name in LEARNED if name in self.network.shelf}
+        header = {"format": 1, "policy": self.config()}
+        save_file(tensors, str(path), metadata={"metricgrad": json.dumps(header)})
+
+    @classmethod
+    def load(cls, path: str | Path, metric: str | Metric | Callable[..., Any] | None = None, **options: Any) -> Policy:
+        """A policy with what another one has learned, for another run, data set or number of classes.
+
+        Args:
+            path: written by :meth:`save`.
+            metric: what the new run is judged by; by default the old one's.
+            options: settings that shall differ from the saved ones. ``frozen`` is True unless it is among them.
+
+        Raises:
+            MetricgradError: for a file that is none of ours, or a foreign metric that was not passed.
+
+        Knobs are told apart by the order of their roles: the form must be of the kind the policy was trained with.
+        """
+        try:
+            with safe_open(str(path), "pt") as file:
+                header = json.loads((file.metadata() or {}).get("metricgrad", "null"))
+                tensors = {name: file.get_tensor(name) for name in LEARNED if name in set(file.keys())}
+        except (OSError, SafetensorError) as error:
+            raise MetricgradError(f"cannot read {path}: {error}") from error
+        if header is None or "policy" not in header or header.get("format") != 1:
+            raise MetricgradError(f"{path} was not written by Policy.save of this version")
+        config = {**header["policy"], "frozen": True, **options}
+        judged_by = config.pop("metric") if metric is None else metric
+        config.pop("metric", None)
+        if judged_by is None:
+            raise MetricgradError(f"{path} was saved with a foreign metric; pass it again: Policy.load(path, metric)")
+        policy = cls(judged_by, **config)
+        policy.network.shelf.tensors.update(tensors)
+        return policy
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments, the metric by its spec where it has one."""

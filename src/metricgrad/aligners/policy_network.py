@@ -14,9 +14,13 @@ from metricgrad.aligners.shelf import Shelf
 
 WIDTH = 32
 ACTIONS = 3
-_SHAPES = [(WIDTH, FEATURES + ROLES), (WIDTH,), (WIDTH, WIDTH), (WIDTH,), (ACTIONS, WIDTH), (ACTIONS,)]
+_SHAPES = [(WIDTH, FEATURES), (WIDTH,), (WIDTH, WIDTH), (WIDTH,), (ROLES * ACTIONS, WIDTH), (ROLES * ACTIONS,)]
 _SIZES = [math.prod(shape) for shape in _SHAPES]
 _MOMENTS = ("first", "second")
+_TRANSITION = ("states", "actions", "logs", "advantages")
+LEARNED = ("weights", *_MOMENTS, "count")
+"""What is learned, as against what is remembered."""
+
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 _MOST_WEIGHT = 2.0
 
@@ -37,6 +41,7 @@ class Learning:
         lr: Adam's learning rate.
         entropy: weight of the entropy bonus.
         importance: whether replayed transitions are weighted by how likely they are now.
+        centred: whether the mean of the replay is taken off the advantages.
         capacity: transitions in the replay.
         updates: steps of Adam after each move.
         batch: transitions in a step.
@@ -45,6 +50,7 @@ class Learning:
     lr: float
     entropy: float
     importance: bool
+    centred: bool
     capacity: int
     updates: int
     batch: int
@@ -52,6 +58,9 @@ class Learning:
 
 class PolicyNetwork(nn.Module):
     """Maps the state of a knob to the probabilities of turning it down, leaving it, and turning it up.
+
+    Knobs of one role share everything, so that a policy serves any number of classes. Each role has an output layer of
+    its own: with a shared one, a knob that does nothing would follow one that helps, and nothing would stop it.
 
     Weights, Adam's moments and the replay are one :class:`Shelf`, so that a resumed run learns on as an undisturbed
     one would. The last layer starts at 0: every action is equally likely at first.
@@ -69,7 +78,7 @@ class PolicyNetwork(nn.Module):
         self.shelf["weights"] = torch.cat(parts)
 
     def logs(self, states: Tensor) -> Tensor:
-        """``(knobs, 3)`` log-probabilities of the actions."""
+        """``(knobs, 3)`` log-probabilities of the actions, for states followed by the codes of the roles."""
         return _forward(states, _parts(self.shelf["weights"]))[-1]
 
     @torch.no_grad()
@@ -94,16 +103,20 @@ class PolicyNetwork(nn.Module):
     def learn(self, how: Learning, generator: torch.Generator) -> None:
         """REINFORCE on transitions drawn from the replay."""
         shelf = self.shelf
-        stored = len(shelf["replay_actions"]) if "replay_actions" in shelf else 0
-        if not stored:
+        if "replay_actions" not in shelf:
             return
+        replay = {name: shelf["replay_" + name] for name in _TRANSITION}
+        stored = len(replay["actions"])
+        if how.centred:
+            # a running centre lags behind rewards that rise, and then whatever was done would be reinforced
+            replay["advantages"] = replay["advantages"] - replay["advantages"].mean()
         flat = shelf["weights"].clone()
         first, second = (shelf[name].clone() if name in shelf else torch.zeros_like(flat) for name in _MOMENTS)
         count = int(shelf["count"]) if "count" in shelf else 0
         for _ in range(how.updates):
             count += 1
             some = torch.randint(stored, (min(how.batch, stored),), generator=generator)
-            drawn = [shelf["replay_" + name][some] for name in ("states", "actions", "logs", "advantages")]
+            drawn = [replay[name][some] for name in _TRANSITION]
             slope = gradient(flat, *drawn, entropy=how.entropy, importance=how.importance)
             first.lerp_(slope, 1 - _BETAS[0])
             second.lerp_(slope.square(), 1 - _BETAS[1])
@@ -137,8 +150,9 @@ def gradient(
     disorder = -(p * logs).sum(1, keepdim=True)
     chosen = torch.zeros_like(p).scatter_(1, actions[:, None], 1.0)
     slope = (entropy * p * (logs + disorder) - gain * (chosen - p)) / len(states)
+    slope = (states[:, FEATURES:, None] * slope[:, None]).flatten(1)
     slopes = [slope.T @ two, slope.sum(0)]
-    for weight, output, inside in ((parts[4], two, one), (parts[2], one, states)):
+    for weight, output, inside in ((parts[4], two, one), (parts[2], one, states[:, :FEATURES])):
         slope = (slope @ weight) * (output > 0)
         slopes = [slope.T @ inside, slope.sum(0), *slopes]
     return torch.cat([part.flatten() for part in slopes])
@@ -150,6 +164,7 @@ def _parts(flat: Tensor) -> list[Tensor]:
 
 def _forward(states: Tensor, parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Both hidden layers, and the log-probabilities."""
-    one = torch.addmm(parts[1], states, parts[0].T).relu()
+    one = torch.addmm(parts[1], states[:, :FEATURES], parts[0].T).relu()
     two = torch.addmm(parts[3], one, parts[2].T).relu()
-    return one, two, torch.addmm(parts[5], two, parts[4].T).log_softmax(-1)
+    every_role = torch.addmm(parts[5], two, parts[4].T).view(len(states), ROLES, ACTIONS)
+    return one, two, (every_role * states[:, FEATURES:, None]).sum(1).log_softmax(-1)

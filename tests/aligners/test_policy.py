@@ -55,12 +55,19 @@ def _knobs(loss):
     return {name: float(knob.parameter) for name, knob in loss.form.knobs().items()}
 
 
+KINDS = ({"learner": "bandit"}, {"learner": "reinforce"}, {"aligner": "random_walk"})
+
+
 # ---- learning
 
 
+@pytest.mark.parametrize("learner", ["reinforce", "bandit"])
 @pytest.mark.parametrize("noise", [0.0, 0.0005])
-def test_a_knob_that_always_helps_is_turned_up(noise):
-    heights = [climb(mg.Loss(OneKnob(), Policy(LEVEL, step_size=1e-3, seed=s), seed=s), 100, noise) for s in range(5)]
+def test_a_knob_that_always_helps_is_turned_up(noise, learner):
+    heights = [
+        climb(mg.Loss(OneKnob(), Policy(LEVEL, step_size=1e-3, learner=learner, seed=s), seed=s), 100, noise)
+        for s in range(5)
+    ]
     # a random walk of 97 steps has a deviation of 8
     assert sorted(heights)[2] > 40
 
@@ -73,14 +80,17 @@ def test_a_random_walk_stays_where_chance_has_it():
 
 def test_a_metric_that_shall_fall_turns_the_knob_down():
     falling = mg.as_metric(LEVEL, higher_is_better=False)
-    assert climb(mg.Loss(OneKnob(), Policy(falling, step_size=1e-3)), 100) < -40
+    assert climb(mg.Loss(OneKnob(), Policy(falling, step_size=1e-3, learner="reinforce")), 100) < -40
 
 
 def test_the_policy_tells_roles_apart():
     """Of two knobs of different names only the first one moves the metric: up it goes, and the other anywhere."""
     others = []
     for seed in range(6):
-        loss = mg.Loss(OneKnob(("height", "idle")), Policy(LEVEL, step_size=1e-3, lr=3e-3, updates=4, seed=seed))
+        loss = mg.Loss(
+            OneKnob(("height", "idle")),
+            Policy(LEVEL, step_size=1e-3, lr=3e-3, updates=4, learner="reinforce", seed=seed),
+        )
         assert climb(loss, 100) > 60
         others.append(float(loss.form.values[1]))
     assert min(others) < 0 < max(others)
@@ -108,7 +118,7 @@ def test_the_gradient_by_hand_is_autograds():
 
 
 def test_frozen_acts_and_learns_nothing():
-    loss = _ala(frozen=True)
+    loss = _ala(frozen=True, learner="reinforce")
     before = loss.aligner.network.shelf["weights"].clone()
     _trained(loss)
     assert torch.equal(loss.aligner.network.shelf["weights"], before)
@@ -118,10 +128,10 @@ def test_frozen_acts_and_learns_nothing():
 # ---- the same draws
 
 
-@pytest.mark.parametrize("aligner", ["policy", "random_walk"])
+@pytest.mark.parametrize("options", KINDS)
 @pytest.mark.parametrize("looks", [1, 2])
-def test_observing_by_hand_is_being_attached(aligner, looks):
-    attached, by_hand = _ala(aligner, looks=looks), _ala(aligner, looks=looks)
+def test_observing_by_hand_is_being_attached(options, looks):
+    attached, by_hand = _ala(**options, looks=looks), _ala(**options, looks=looks)
     a, _ = _trained(attached)
     b, _ = _trained(by_hand, by_hand=True)
     assert any(_knobs(attached).values())
@@ -130,9 +140,9 @@ def test_observing_by_hand_is_being_attached(aligner, looks):
     assert attached.aligner.history["metric"] == by_hand.aligner.history["metric"]
 
 
-@pytest.mark.parametrize("aligner", ["policy", "random_walk"])
-def test_a_seed_decides_everything(aligner):
-    first, again, other = _ala(aligner), _ala(aligner), _ala(aligner, seed=1)
+@pytest.mark.parametrize("options", KINDS)
+def test_a_seed_decides_everything(options):
+    first, again, other = _ala(**options), _ala(**options), _ala(**options, seed=1)
     for loss in (first, again, other):
         _trained(loss)
     assert first.aligner.history == again.aligner.history
@@ -140,10 +150,11 @@ def test_a_seed_decides_everything(aligner):
 
 
 @pytest.mark.parametrize("through_a_file", [True, False])
+@pytest.mark.parametrize("learner", ["reinforce", "bandit"])
 @pytest.mark.parametrize("form", [lambda: None, lambda: CorrelationMatrix(3)])
-def test_a_resumed_run_goes_on_as_an_undisturbed_one(tmp_path, through_a_file, form):
+def test_a_resumed_run_goes_on_as_an_undisturbed_one(tmp_path, through_a_file, learner, form):
     def fresh():
-        return mg.ALA("accuracy", form(), 3, every=3, looks=2, warm_up=1)
+        return mg.ALA("accuracy", form(), 3, every=3, looks=2, warm_up=1, learner=learner)
 
     whole, half = fresh(), fresh()
     _trained(whole, 40)
@@ -163,7 +174,7 @@ def test_a_resumed_run_goes_on_as_an_undisturbed_one(tmp_path, through_a_file, f
 
 
 def test_a_policy_serves_another_number_of_classes(tmp_path):
-    small = mg.ALA("accuracy", CorrelationMatrix(3), every=3, warm_up=0)
+    small = mg.ALA("accuracy", CorrelationMatrix(3), every=3, warm_up=0, learner="reinforce")
     _trained(small)
     small.aligner.save(tmp_path / "policy.safetensors")
     policy = Policy.load(tmp_path / "policy.safetensors", warm_up=0)

@@ -7,17 +7,21 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from metricgrad.aligners.bandit import MOST_KNOBS, Bandit
 from metricgrad.aligners.policy_network import LEARNED, Choice, Learning, PolicyNetwork
 from metricgrad.aligners.reward import Kind, Reward
 from metricgrad.aligners.turning import KnobTurner, Seen, encoded
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
+
+Learner = Literal["auto", "bandit", "reinforce"]
+LEARNERS: tuple[Learner, ...] = ("auto", "bandit", "reinforce")
 
 _PAPER: dict[str, Any] = {
     "every": 200, "looks": 50, "warm_up": 0, "clamp": False, "scaled": False, "reward": "sign", "centred": False,
@@ -26,7 +30,9 @@ _PAPER: dict[str, Any] = {
 
 
 class Policy(KnobTurner):
-    r"""REINFORCE on one-step episodes: every K steps, one action in {-, 0, +} for each knob, from a shared network.
+    r"""Every K steps one action in {-, 0, +} for each knob, by what earlier ones did to the metric on validation data.
+
+    The paper's learner is REINFORCE on one-step episodes with one network for all knobs:
 
     .. math:: \nabla_\theta \approx \sum_k \min\Bigl(\frac{\pi_\theta(a_k \mid s_k)}{\pi_{\mathrm{then}}(a_k \mid s_k)},
         2\Bigr)\, (R - b)\, \nabla_\theta \log \pi_\theta(a_k \mid s_k) + \alpha\, \nabla_\theta H(\pi_\theta(s_k))
@@ -58,7 +64,9 @@ class Policy(KnobTurner):
         replay: transitions kept.
         updates: policy steps after each move.
         batch: transitions in a policy step.
-        frozen: act, and learn nothing.
+        learner: ``"reinforce"``, or ``"bandit"`` for :class:`metricgrad.aligners.bandit.Bandit`; ``"auto"`` takes the
+            bandit for up to 10 knobs. The settings of the reward, the state and the policy network are REINFORCE's.
+        frozen: the network acts and learns nothing.
         paper: the published settings in place of the defaults above: K = 200, 50 looks, the sign of the change,
             nothing centred, scaled, weighted or clamped. It collapses sooner or later where the form is unbounded.
         seed: of everything random.
@@ -109,6 +117,7 @@ class Policy(KnobTurner):
         replay: int = 1024,
         updates: int = 2,
         batch: int = 64,
+        learner: Learner = "auto",
         frozen: bool = False,
         paper: bool = False,
         seed: int = 0,
@@ -124,25 +133,36 @@ class Policy(KnobTurner):
                 stacklevel=2,
             )
             plain = inspect.signature(Policy).parameters
+            learner = "reinforce"
             given = {name: _PAPER[name] if value == plain[name].default else value for name, value in given.items()}
         super().__init__(
             metric, every=given["every"], looks=given["looks"], discount=discount, step_size=step_size,
             warm_up=given["warm_up"], clamp=given["clamp"], rows=rows, seed=seed,
         )  # fmt: skip
-        self.scaled, self.frozen, self.paper = given["scaled"], frozen, paper
+        if learner not in LEARNERS or (learner == "bandit" and frozen):
+            raise MetricgradError(
+                f"learner is {learner!r} with frozen={frozen}; expected one of {', '.join(map(repr, LEARNERS))}, and "
+                "'bandit' never frozen: it has nothing to carry over to another run"
+            )
+        self.scaled, self.learner, self.frozen, self.paper = given["scaled"], learner, frozen, paper
         self.learning = Learning(
             lr, given["entropy"], given["importance"], given["centred"], replay, given["updates"], batch
         )
         self.rewarding = Reward(given["reward"], centred=given["centred"])
-        self.network = PolicyNetwork(seed)
+        self.network, self.bandit = PolicyNetwork(seed), Bandit()
 
     def reward(self, improvements: Sequence[float]) -> tuple[list[float], list[float]]:
         """Rewards and advantages of the children's improvements."""
         return self.rewarding.of(improvements)
 
     def choose(self, seen: Sequence[Seen], advantages: Sequence[float], generator: torch.Generator) -> list[Choice]:
-        """Store the last moves with their advantages, learn, and draw the next actions."""
-        waiting = [(one, advantage) for one, advantage in zip(seen, advantages, strict=True) if _waits(one)]
+        """Store the last moves with what they earned, learn, and draw the next actions."""
+        if self._is_bandit(seen[0]):
+            for one in seen:
+                if "move_row" in one.child.memory and one.improvement is not None:
+                    self.bandit.store(one.child, one.improvement)
+            return [self.bandit.choose(list(one.knobs.values()), generator) for one in seen]
+        waiting = [(one, a) for one, a in zip(seen, advantages, strict=True) if "move_states" in one.child.memory]
         if waiting and not self.frozen:
             for one, advantage in waiting:
                 states, actions, logs = (one.child.memory["move_" + name] for name in ("states", "actions", "logs"))
@@ -156,6 +176,16 @@ class Policy(KnobTurner):
             memory["move_states"], memory["move_actions"], memory["move_logs"] = states, choice.actions, choice.logs
             choices.append(choice)
         return choices
+
+    def after_move(self, seen: Seen, choice: Choice) -> None:
+        """Note where the knobs stand in the period to come."""
+        if self._is_bandit(seen):
+            self.bandit.wait(seen.child, list(seen.knobs.values()), seen.progress)
+
+    def _is_bandit(self, seen: Seen) -> bool:
+        if self.learner != "auto":
+            return self.learner == "bandit"
+        return len(seen.knobs) <= MOST_KNOBS and not self.frozen
 
     def save(self, path: str | Path) -> None:
         """Write what was learned, and the settings, as one safetensors file; the run's own memory stays behind."""
@@ -185,7 +215,7 @@ class Policy(KnobTurner):
             raise MetricgradError(f"cannot read {path}: {error}") from error
         if header is None or "policy" not in header or header.get("format") != 1:
             raise MetricgradError(f"{path} was not written by Policy.save of this version")
-        config = {**header["policy"], "frozen": True, **options}
+        config = {**header["policy"], "frozen": True, "learner": "reinforce", **options}
         judged_by = config.pop("metric") if metric is None else metric
         config.pop("metric", None)
         if judged_by is None:
@@ -200,8 +230,8 @@ class Policy(KnobTurner):
         return {
             **super().config(), "scaled": self.scaled, "reward": self.rewarding.kind,
             "centred": self.rewarding.centred, "entropy": how.entropy, "importance": how.importance, "lr": how.lr,
-            "replay": how.capacity, "updates": how.updates, "batch": how.batch, "frozen": self.frozen,
-            "paper": self.paper,
+            "replay": how.capacity, "updates": how.updates, "batch": how.batch, "learner": self.learner,
+            "frozen": self.frozen, "paper": self.paper,
         }  # fmt: skip
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -212,8 +242,3 @@ class Policy(KnobTurner):
         """Restore them."""
         super().set_extra_state(state)
         self.rewarding.restore(state["reward"])
-
-
-def _waits(seen: Seen) -> bool:
-    """Whether a child has a move without its reward."""
-    return "move_states" in seen.child.memory and seen.improvement is not None

@@ -164,7 +164,11 @@ class KnobTurner(Aligner, abc.ABC):
                     knob.parameter.add_((action - 1) * self.step_size * knob.unit)
             if self.clamp:
                 one.form.project()
+            self.after_move(one, choice)
         return list(choices)
+
+    def after_move(self, seen: Seen, choice: Choice) -> None:
+        """Note a move that now waits for its reward."""
 
     def note(self, seen: Seen, reward: float, advantage: float, choice: Choice | None) -> None:
         """Add a period to the history."""

@@ -79,11 +79,44 @@ class ALA(Loss):
         super().__init__(form, _aligner(aligner, judged_by, paper, seed, options), seed=seed)
 
 
+def tuned_family(
+    *,
+    balance: float = 0.0,
+    exponent: float = 0.0,
+    focus: float = 0.0,
+    smoothing: float = 0.0,
+    adjustment: float = 0.0,
+) -> Loss:
+    """ALA's form with knobs that stay where they are set: what a search before training has to offer.
+
+    Args:
+        balance: as the others, see :class:`ClassificationFamily`.
+        exponent: see there.
+        focus: see there.
+        smoothing: see there.
+        adjustment: see there.
+
+    Raises:
+        MetricgradError: for a value out of its bounds.
+    """
+    values = {
+        "balance": balance, "exponent": exponent, "focus": focus, "smoothing": smoothing, "adjustment": adjustment,
+    }  # fmt: skip
+    form = ClassificationFamily(turns=[name for name, value in values.items() if value])
+    for name, knob in form.knobs().items():
+        if not knob.low <= values[name] <= knob.high:
+            raise MetricgradError(f"{name} is {values[name]!r}; expected {knob.low:g} to {knob.high:g}")
+        knob.parameter.fill_(values[name])
+    return Loss(form)
+
+
 def _aligner(kind: str, metric: Metric, paper: bool, seed: int, options: dict[str, Any]) -> Aligner:
     if kind == "policy":
         return Policy(metric, paper=paper, seed=seed, **options)
     if kind == "random_walk":
         return RandomWalk(metric, seed=seed, **options)
-    if kind == "static":
+    if kind == "static" and not options:
         return Static()
+    if kind == "static":
+        raise MetricgradError(f"aligner='static' moves nothing, so it takes no {', '.join(options)}; leave it out")
     raise MetricgradError(f"aligner is {kind!r}; expected 'policy', 'random_walk' or 'static'")

@@ -16,7 +16,10 @@ from metricgrad.loss import Loss
 from metricgrad.losses.classification_family import ClassificationFamily
 from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.interpolated import Interpolated
+from metricgrad.losses.mix import Mix
 from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.ranking_family import RankingFamily
+from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.set_network import SetNetwork
 
 Data = Callable[[int, torch.dtype], tuple[Tensor, Tensor]]
@@ -78,6 +81,13 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     ),
     "correlation matrix": (lambda: mg.ALA("accuracy", CorrelationMatrix(5)), multiclass),
     "correlation matrix of low rank": (lambda: mg.ALA("accuracy", CorrelationMatrix(5, rank=2)), multiclass),
+    "ranking family": (lambda: mg.ALA("average_precision", RankingFamily()), binary),
+    "ranking family one against rest": (lambda: mg.ALA("auroc", RankingFamily()), multiclass),
+    "mix": (
+        lambda: mg.ALA("accuracy", Mix([mg.UniLoss("accuracy").form, ClassificationFamily(turns=())])),
+        multiclass,
+    ),
+    "scaled network": (lambda: mg.ALA("f1", Scaled(SetNetwork())), binary),
     "random walk": (lambda: mg.ALA("accuracy", num_outputs=5, aligner="random_walk"), multiclass),
 }
 
@@ -87,6 +97,9 @@ FORMS: set[type] = {
     SetNetwork,
     ClassificationFamily,
     CorrelationMatrix,
+    RankingFamily,
+    Mix,
+    Scaled,
 }
 ALIGNERS: set[type] = {
     Static,

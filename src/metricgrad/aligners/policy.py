@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -158,9 +159,11 @@ class Policy(KnobTurner):
     def choose(self, seen: Sequence[Seen], advantages: Sequence[float], generator: torch.Generator) -> list[Choice]:
         """Store the last moves with what they earned, learn, and draw the next actions."""
         if self._is_bandit(seen[0]):
+            gains = [one.improvement for one in seen if one.improvement is not None]
+            usual = median(gains) if len(gains) > 2 else 0.0
             for one in seen:
                 if "move_row" in one.child.memory and one.improvement is not None:
-                    self.bandit.store(one.child, one.improvement)
+                    self.bandit.store(one.child, one.improvement - usual)
             return [self.bandit.choose(list(one.knobs.values()), generator) for one in seen]
         waiting = [(one, a) for one, a in zip(seen, advantages, strict=True) if "move_states" in one.child.memory]
         if waiting and not self.frozen:

@@ -21,7 +21,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Form, Knob
 from metricgrad.metric import Metric, as_metric
 
-NOTED = ("step", "progress", "metric", "improvement", "reward", "advantage", "entropy", "largest")
+NOTED = ("step", "progress", "metric", "loss", "improvement", "reward", "advantage", "entropy", "largest")
 """The columns of :attr:`KnobTurner.history` beside the knobs."""
 
 _PERIODS, _SHORTEST, _LONGEST, _UNKNOWN = 100, 10, 200, 50
@@ -114,12 +114,10 @@ class KnobTurner(Aligner, abc.ABC):
         if self._began == 0.0:
             self._began = time.perf_counter()
         self.ticks += 1
-        every = self._period(scene.total_steps)
-        left = -self.ticks % every
-        if left >= self.looks:
+        if not self.due(scene.total_steps):
             return
         if scene.valid is None:
-            if self.periods == 0 and self.ticks == _PATIENCE * every:
+            if self.periods == 0 and self.ticks == _PATIENCE * self._period(scene.total_steps):
                 warnings.warn(
                     f"{type(self).__name__} has had no validation feedback in {self.ticks} steps and moves nothing; "
                     "pass valid= to attach, or call loss.observe(scores, targets)",
@@ -133,16 +131,32 @@ class KnobTurner(Aligner, abc.ABC):
 
     def observe(self, form: Form, scores: Tensor, targets: Tensor, progress: float | None) -> None:
         """One look at validation scores; every ``looks``-th ends a period."""
-        seen = look(self, self.child, form, scores, targets, progress, self.periods)
-        if seen is None:
+        self.observe_all([self.child], [form], [scores], targets, progress)
+
+    def observe_all(
+        self,
+        children: Sequence[Child],
+        forms: Sequence[Form],
+        scores: Sequence[Tensor],
+        targets: Tensor,
+        progress: float | None,
+    ) -> None:
+        """One look at each child of a population under this aligner, each with its form and its validation scores."""
+        looks = [
+            look(self, child, form, own, targets, progress, self.periods)
+            for child, form, own in zip(children, forms, scores, strict=True)
+        ]
+        seen = [one for one in looks if one is not None]
+        if not seen:
             return
         self.periods += 1
-        if seen.improvement is None:
-            rewards, advantages = [0.0], [0.0]
-        else:
-            rewards, advantages = self.reward([seen.improvement])
-        choice = self.turn([seen], advantages, moving=self.periods > self.warm_up)[0]
-        self.note(seen, rewards[0], advantages[0], choice)
+        improvements = [one.improvement for one in seen if one.improvement is not None]
+        rewards = advantages = [0.0] * len(seen)
+        if len(improvements) == len(seen):
+            rewards, advantages = self.reward(improvements)
+        choices = self.turn(seen, advantages, moving=self.periods > self.warm_up)
+        for one, reward, advantage, choice in zip(seen, rewards, advantages, choices, strict=True):
+            self.note(one, reward, advantage, choice)
 
     def reward(self, improvements: Sequence[float]) -> tuple[list[float], list[float]]:
         """Rewards and advantages of the children's improvements."""
@@ -173,11 +187,11 @@ class KnobTurner(Aligner, abc.ABC):
     def note(self, seen: Seen, reward: float, advantage: float, choice: Choice | None) -> None:
         """Add a period to the history."""
         values = [float(knob.parameter) for knob in seen.form.knobs().values()]
-        memory = self.child.memory
-        row = [
-            float(self.ticks), seen.progress, float(memory["metric"][-1]), seen.improvement or 0.0, reward, advantage,
-            math.log(3) if choice is None else choice.entropy, max(map(abs, values)), *values,
-        ]  # fmt: skip
+        memory = seen.child.memory
+        entropy = math.log(3) if choice is None else choice.entropy
+        looked = [float(memory[name][-1]) for name in ("metric", "loss")]
+        earned = [seen.improvement or 0.0, reward, advantage, entropy, max(map(abs, values))]
+        row = [float(self.ticks or self.periods), seen.progress, *looked, *earned, *values]
         self._names = list(seen.knobs)
         memory.push("history", torch.tensor([row], dtype=torch.float64), 2**31)
 
@@ -187,10 +201,15 @@ class KnobTurner(Aligner, abc.ABC):
     def history(self) -> dict[str, Any]:
         """One entry a period in each column: those of :data:`NOTED`, and ``knobs``, name -> values after the move.
 
-        ``metric`` is the discounted validation metric, ``improvement`` its change, ``entropy`` that of the actions in
-        nats (log 3 where all are equally likely), ``largest`` the largest absolute value of a knob.
+        ``metric`` is the discounted validation metric, ``loss`` the form's value on the same rows before the move
+        (knobs that move change it too), ``improvement`` the metric's change, ``entropy`` that of the actions in nats
+        (log 3 where three are equally likely), ``largest`` the largest absolute value of a knob.
         """
-        rows = self.child.memory["history"].T.tolist() if "history" in self.child.memory else []
+        return self.history_of(self.child)
+
+    def history_of(self, child: Child) -> dict[str, Any]:
+        """The history of one child of a population."""
+        rows = child.memory["history"].T.tolist() if "history" in child.memory else []
         columns: dict[str, Any] = dict(zip(NOTED, rows, strict=False)) if rows else {name: [] for name in NOTED}
         columns["knobs"] = dict(zip(self._names, rows[len(NOTED) :], strict=True)) if rows else {}
         return columns
@@ -214,6 +233,10 @@ class KnobTurner(Aligner, abc.ABC):
         self.ticks, self.periods, self._names = state["ticks"], state["periods"], list(state["names"])
 
     # ---- looking
+
+    def due(self, total_steps: int | None) -> bool:
+        """Whether the step just counted is one of a period's last, which are measured."""
+        return -self.ticks % self._period(total_steps) < self.looks
 
     def _period(self, total_steps: int | None) -> int:
         if self.every is not None:

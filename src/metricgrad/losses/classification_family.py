@@ -107,6 +107,11 @@ class ClassificationFamily(Form):
         self._check(scores, elementwise)
         if draw.counts and ("balance" in self.turns or "adjustment" in self.turns):
             self._count(scores, targets, elementwise)
+        return self.of_checked(scores, targets).to(dtype)
+
+    def of_checked(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """The value of a batch as :func:`labelled` returns it: no check, no count, so that vmap can stack it."""
+        elementwise = scores.shape == targets.shape
         scores = self._adjusted(scores, elementwise)
         if elementwise:
             logs = torch.stack([nn.functional.logsigmoid(-scores), nn.functional.logsigmoid(scores)], -1)
@@ -119,7 +124,7 @@ class ClassificationFamily(Form):
         log_weights = self._log_weights(scores, logs, labels, elementwise)
         if log_weights:
             each = torch.stack(log_weights).sum(0).exp() * each
-        return each.mean().to(dtype)
+        return each.mean()
 
     def knobs(self) -> Mapping[str, Knob]:
         """Those of ``turns``, and the class weights."""

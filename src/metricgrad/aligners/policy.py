@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from metricgrad.aligners.bandit import MOST_KNOBS, Bandit
 from metricgrad.aligners.policy_network import LEARNED, Choice, Learning, PolicyNetwork
 from metricgrad.aligners.reward import Kind, Reward
-from metricgrad.aligners.turning import KnobTurner, Seen, encoded
+from metricgrad.aligners.turning import KnobTurner, Seen, Where, encoded
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
 
@@ -56,6 +56,7 @@ class Policy(KnobTurner):
         warm_up: see there.
         clamp: see there.
         rows: see there.
+        threshold: see there.
         scaled: whether the entries of the state are brought near [-1, 1].
         reward: ``"soft"``, ``"dead_zone"`` or ``"sign"``.
         centred: whether rewards are centred.
@@ -109,6 +110,7 @@ class Policy(KnobTurner):
         warm_up: int = 3,
         clamp: bool = True,
         rows: int | None = 1024,
+        threshold: Where = "best",
         scaled: bool = True,
         reward: Kind = "soft",
         centred: bool = True,
@@ -138,7 +140,7 @@ class Policy(KnobTurner):
             given = {name: _PAPER[name] if value == plain[name].default else value for name, value in given.items()}
         super().__init__(
             metric, every=given["every"], looks=given["looks"], discount=discount, step_size=step_size,
-            warm_up=given["warm_up"], clamp=given["clamp"], rows=rows, seed=seed,
+            warm_up=given["warm_up"], clamp=given["clamp"], rows=rows, threshold=threshold, seed=seed,
         )  # fmt: skip
         if learner not in LEARNERS or (learner == "bandit" and frozen):
             raise MetricgradError(

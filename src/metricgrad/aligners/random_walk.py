@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from metricgrad.aligners.policy_network import ACTIONS, Choice
-from metricgrad.aligners.turning import KnobTurner, Seen
+from metricgrad.aligners.turning import KnobTurner, Seen, Where
 from metricgrad.metric import Metric
 
 
@@ -27,6 +27,7 @@ class RandomWalk(KnobTurner):
         warm_up: see there.
         clamp: see there.
         rows: see there.
+        threshold: see there.
         seed: of the actions.
 
     Example:
@@ -51,11 +52,12 @@ class RandomWalk(KnobTurner):
         warm_up: int = 3,
         clamp: bool = True,
         rows: int | None = 1024,
+        threshold: Where = "best",
         seed: int = 0,
     ) -> None:
         super().__init__(
             metric, every=every, looks=looks, discount=discount, step_size=step_size, warm_up=warm_up, clamp=clamp,
-            rows=rows, seed=seed,
+            rows=rows, threshold=threshold, seed=seed,
         )  # fmt: skip
 
     def choose(self, seen: Sequence[Seen], advantages: Sequence[float], generator: torch.Generator) -> list[Choice]:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,12 @@ from metricgrad.aligners.policy_state import ROLES, Child, coded, roles_of
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Form, Knob
 from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.threshold import choose_threshold, needs_threshold
 
 NOTED = ("step", "progress", "metric", "loss", "improvement", "reward", "advantage", "entropy", "largest")
 """The columns of :attr:`KnobTurner.history` beside the knobs."""
+
+Where = Literal["best", "zero"]
 
 _PERIODS, _SHORTEST, _LONGEST, _UNKNOWN = 100, 10, 200, 50
 _PATIENCE = 3
@@ -56,6 +59,8 @@ class KnobTurner(Aligner, abc.ABC):
         warm_up: periods at the start in which nothing moves.
         clamp: whether moved knobs are brought back into what the form allows.
         rows: validation rows that are scored, always the first ones; None takes all.
+        threshold: where the metric reads labels and there is one score for each item: ``"best"`` judges at the
+            threshold that is best on the scored rows, as :func:`metricgrad.fit` does, ``"zero"`` at 0.
         seed: of everything random.
 
     Raises:
@@ -73,9 +78,12 @@ class KnobTurner(Aligner, abc.ABC):
         warm_up: int,
         clamp: bool,
         rows: int | None,
+        threshold: Where,
         seed: int,
     ) -> None:
         super().__init__()
+        if threshold not in ("best", "zero"):
+            raise MetricgradError(f"threshold is {threshold!r}; expected 'best' or 'zero'")
         if (every is not None and every < 1) or looks < 1 or warm_up < 0 or (rows is not None and rows < 1):
             raise MetricgradError(
                 f"every, looks, warm_up, rows are {(every, looks, warm_up, rows)}; expected at least 1, 1, 0 and 1"
@@ -89,6 +97,7 @@ class KnobTurner(Aligner, abc.ABC):
         self.metric = as_metric(metric)
         self.every, self.looks, self.discount, self.step_size = every, looks, discount, step_size
         self.warm_up, self.clamp, self.rows, self.seed = warm_up, clamp, rows, seed
+        self.threshold: Where = threshold
         self.child = Child()
         self.ticks, self.periods = 0, 0
         self._names: list[str] = []
@@ -221,7 +230,7 @@ class KnobTurner(Aligner, abc.ABC):
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments, the metric by its spec where it has one."""
-        names = ("every", "looks", "discount", "step_size", "warm_up", "clamp", "rows", "seed")
+        names = ("every", "looks", "discount", "step_size", "warm_up", "clamp", "rows", "threshold", "seed")
         return {"metric": self.metric.spec, **{name: getattr(self, name) for name in names}}
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -268,7 +277,10 @@ def look(
     periods: int,
 ) -> Seen | None:
     """Measure once; at the end of a period, what was seen in it. A metric that is undefined says nothing."""
-    value = float(turner.metric(scores, targets))
+    if turner.threshold == "best" and needs_threshold(turner.metric, scores, targets):
+        value = choose_threshold(turner.metric, scores, targets)[1]
+    else:
+        value = float(turner.metric(scores, targets))
     memory = child.memory
     if math.isnan(value):
         if "metric" not in memory:

@@ -21,14 +21,21 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import Aligner, Forward, Scene
+from metricgrad.aligners.policy import Policy
+from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.classification_family import ClassificationFamily
+from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.distance_mixture import DistanceMixture
 from metricgrad.losses.focal_weighting import FocalWeighting
 from metricgrad.losses.form import Draw, Form
 from metricgrad.losses.interpolated import Interpolated
+from metricgrad.losses.mix import Mix
 from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.ranking_family import RankingFamily
+from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.metric import Metric, as_metric
 
@@ -40,9 +47,22 @@ FORMS: dict[str, type[Form]] = {
         SetNetwork,
         DistanceMixture,
         FocalWeighting,
+        ClassificationFamily,
+        CorrelationMatrix,
+        RankingFamily,
+        Mix,
+        Scaled,
     )
 }
-ALIGNERS: dict[str, type[Aligner]] = {cls.kind: cls for cls in (Static, RankCorrelation)}
+ALIGNERS: dict[str, type[Aligner]] = {
+    cls.kind: cls
+    for cls in (
+        Static,
+        RankCorrelation,
+        Policy,
+        RandomWalk,
+    )
+}
 
 
 class Handle:
@@ -207,8 +227,10 @@ class Loss(nn.Module):
         Raises:
             MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
         """
-        if self.form.kind not in FORMS or self.aligner.kind not in ALIGNERS:
-            raise MetricgradError(f"a {self.form.kind} form cannot be saved: build it again and load its state_dict")
+        foreign = [part.kind for part in self.form.modules() if isinstance(part, Form) and part.kind not in FORMS]
+        if foreign or self.aligner.kind not in ALIGNERS:
+            kind = foreign[0] if foreign else self.aligner.kind
+            raise MetricgradError(f"a {kind} form cannot be saved: build it again and load its state_dict")
         tensors = {k: v.contiguous() for k, v in self.state_dict().items() if isinstance(v, Tensor)}
         extra = {k: v for k, v in self.state_dict().items() if not isinstance(v, Tensor)}
         header = {
@@ -239,16 +261,30 @@ def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None
         raise MetricgradError(f"cannot read {path}: {error}") from error
     if header is None or header.get("format") != 1:
         raise MetricgradError(f"{path} was not written by Loss.save of this version")
-    (form_kind, form_config), (aligner_kind, aligner_config) = header["form"], header["aligner"]
-    for config in (form_config, aligner_config):
-        if "metric" not in config:
-            continue
-        if config["metric"] is None and metric is None:
-            raise MetricgradError(f"{path} was saved with a foreign metric; pass it again: load_loss(path, metric=...)")
-        config["metric"] = as_metric(config["metric"] or metric)  # type: ignore[arg-type]
-    loss = Loss(FORMS[form_kind](**form_config), ALIGNERS[aligner_kind](**aligner_config), seed=header["seed"])
+    form, (aligner_kind, aligner_config) = _built(header["form"], path, metric), header["aligner"]
+    aligner = ALIGNERS[aligner_kind](**_with_metric(aligner_config, path, metric))
+    loss = Loss(form, aligner, seed=header["seed"])
     loss.load_state_dict({**tensors, **header["extra"]})
     return loss
+
+
+def _built(described: Any, path: str | Path, metric: Any) -> Form:
+    """A form from ``[kind, config]``, and the forms in it from theirs."""
+    kind, config = described
+    config = _with_metric(config, path, metric)
+    if "form" in config:
+        config["form"] = _built(config["form"], path, metric)
+    if "forms" in config:
+        config["forms"] = [_built(inner, path, metric) for inner in config["forms"]]
+    return FORMS[kind](**config)
+
+
+def _with_metric(config: dict[str, Any], path: str | Path, metric: Any) -> dict[str, Any]:
+    if "metric" not in config:
+        return dict(config)
+    if config["metric"] is None and metric is None:
+        raise MetricgradError(f"{path} was saved with a foreign metric; pass it again: load_loss(path, metric=...)")
+    return {**config, "metric": as_metric(config["metric"] or metric)}
 
 
 def _pair(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:

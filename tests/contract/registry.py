@@ -8,13 +8,20 @@ import torch
 from torch import Tensor
 
 import metricgrad as mg
+from metricgrad.aligners.policy import Policy
+from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.loss import Loss
+from metricgrad.losses.classification_family import ClassificationFamily
+from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.distance_mixture import DistanceMixture
 from metricgrad.losses.focal_weighting import FocalWeighting
 from metricgrad.losses.interpolated import Interpolated
+from metricgrad.losses.mix import Mix
 from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.ranking_family import RankingFamily
+from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.set_network import SetNetwork
 
 Data = Callable[[int, torch.dtype], tuple[Tensor, Tensor]]
@@ -79,7 +86,40 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "margin loss": (lambda: Loss(DistanceMixture.margin_loss()), embeddings),
     "distance mixture": (lambda: Loss(DistanceMixture(pull=0.5, push=0.4, draw=0.3, repel=2.0)), embeddings),
     "focal weighting": (lambda: Loss(FocalWeighting(a=2.0, b=6.0)), embeddings),
+    "ala": (lambda: mg.ALA("accuracy", num_outputs=5), multiclass),
+    "ala binary": (lambda: mg.ALA("f1", num_outputs=1), binary),
+    "ala multilabel": (lambda: mg.ALA("macro_f1", num_outputs=None), multilabel),
+    "ala with class weights": (
+        lambda: mg.ALA("accuracy", ClassificationFamily(5, class_weights=True), num_outputs=5),
+        multiclass,
+    ),
+    "correlation matrix": (lambda: mg.ALA("accuracy", CorrelationMatrix(5)), multiclass),
+    "correlation matrix of low rank": (lambda: mg.ALA("accuracy", CorrelationMatrix(5, rank=2)), multiclass),
+    "ranking family": (lambda: mg.ALA("average_precision", RankingFamily()), binary),
+    "ranking family one against rest": (lambda: mg.ALA("auroc", RankingFamily()), multiclass),
+    "mix": (
+        lambda: mg.ALA("accuracy", Mix([mg.UniLoss("accuracy").form, ClassificationFamily(turns=())])),
+        multiclass,
+    ),
+    "scaled network": (lambda: mg.ALA("f1", Scaled(SetNetwork())), binary),
+    "random walk": (lambda: mg.ALA("accuracy", num_outputs=5, aligner="random_walk"), multiclass),
 }
 
-FORMS: set[type] = {Interpolated, ProbabilityNetwork, SetNetwork, DistanceMixture, FocalWeighting}
-ALIGNERS: set[type] = {Static, RankCorrelation}
+FORMS: set[type] = {
+    Interpolated,
+    ProbabilityNetwork,
+    SetNetwork,
+    ClassificationFamily,
+    CorrelationMatrix,
+    RankingFamily,
+    Mix,
+    Scaled,
+    DistanceMixture,
+    FocalWeighting,
+}
+ALIGNERS: set[type] = {
+    Static,
+    RankCorrelation,
+    Policy,
+    RandomWalk,
+}

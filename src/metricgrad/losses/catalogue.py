@@ -53,6 +53,8 @@ class Entry:
         takes_metric: whether the class is built from a metric.
         passes_on_to: ``"module:Class"`` that gets the keywords the class itself does not name.
         from_metric: further arguments that follow from the metric.
+        controls: the entries a comparison runs beside it.
+        shows: of a control: what a loss that beats it shows; a comparison then says in words whether it did.
     """
 
     home: str
@@ -65,6 +67,8 @@ class Entry:
     takes_metric: bool = False
     passes_on_to: str = ""
     from_metric: Callable[[Metric], dict[str, Any]] = lambda metric: {}
+    controls: tuple[str, ...] = ()
+    shows: str = ""
 
     def build(self, metric: Metric, params: dict[str, Any]) -> nn.Module:
         """The module; parameters the class does not know raise."""
@@ -99,6 +103,8 @@ _COSINES = {"softness": Range(0.005, 0.3, default=0.02)}
 _LOSSES = "metricgrad.losses."
 _LEARNING = "metricgrad.losses.metric_learning:"
 _EMBEDDING = "metricgrad.systems.embedding:"
+
+_ALA = "metricgrad.systems.ala:ALA"
 
 CATALOGUE: dict[str, Entry] = {
     "cross_entropy": Entry(
@@ -144,6 +150,49 @@ CATALOGUE: dict[str, Entry] = {
         of_embeddings=_COSINES,
         takes_metric=True,
         passes_on_to=_LOSSES + "interpolated:Interpolated",
+        controls=("margin",),
+    ),
+    "ala": Entry(
+        _ALA,
+        CLASSIFICATION,
+        "cross-entropy with knobs that a policy turns by the metric on validation data",
+        takes_metric=True,
+        passes_on_to="metricgrad.aligners.policy:Policy",
+        from_metric=lambda metric: {"num_outputs": None},
+        controls=("ala_random_walk", "ala_static"),
+    ),
+    "ala_random_walk": Entry(
+        _ALA,
+        CLASSIFICATION,
+        "ala with the same moves at random",
+        role="control",
+        takes_metric=True,
+        passes_on_to="metricgrad.aligners.random_walk:RandomWalk",
+        from_metric=lambda metric: {"num_outputs": None, "aligner": "random_walk"},
+        shows="that the policy is better than random moves",
+    ),
+    "ala_static": Entry(
+        _ALA,
+        CLASSIFICATION,
+        "ala with nothing moved: cross-entropy",
+        role="control",
+        takes_metric=True,
+        from_metric=lambda metric: {"num_outputs": None, "aligner": "static"},
+        shows="that moving the knobs is better than leaving them",
+    ),
+    "ala_grid": Entry(
+        "metricgrad.systems.ala:tuned_family",
+        CLASSIFICATION,
+        "ala's form with its knobs tuned before training and left there",
+        role="control",
+        space={
+            "balance": Range(0.02, 1.0, default=0.1, log=False),
+            "exponent": Range(0.02, 0.95, default=0.3, log=False),
+            "focus": Range(0.02, 2.0, default=0.1, log=False),
+            "smoothing": Range(0.01, 0.4, default=0.05, log=False),
+            "adjustment": Range(0.02, 1.5, default=0.1, log=False),
+        },
+        shows="that moving the knobs is better than tuning them once",
     ),
     "triplet": Entry(
         _EMBEDDING + "triplet",
@@ -260,8 +309,10 @@ def make_loss(spec: str, metric: str | Metric, *, seed: int = 0, **params: Any) 
 
 
 def role_of(spec: str, metric: Metric) -> Role:
-    """``"control"`` for entries made to be beaten, and for a loss that trains on another metric."""
+    """``"control"`` for entries made to be beaten, a loss that trains on another metric, and one nothing aligns."""
     entry, fixed = find(spec)
+    if fixed.get("aligner") in ("random_walk", "static"):
+        return "control"
     if "metric" in fixed and entry.takes_metric and as_metric(fixed["metric"]).name != metric.name:
         return "control"
     return entry.role

@@ -151,7 +151,7 @@ class Order(Refactoring, abc.ABC):
                 [size[sampled] - up, size[sampled] - down]
             )
             counts = torch.cat([(size - below)[None], above]).sort(1).values
-        return Moves(lambda: lists.replaced(scores, *entries()), change, counts, len(against), entries)
+        return Moves(lambda: lists.replaced(scores, *entries()), change, counts, len(against), entries=entries)
 
     def _strata(
         self, lists: Lists, movers: Tensor, below: Tensor, size: Tensor

@@ -38,8 +38,8 @@ class RankCorrelation(Aligner):
 
     .. math:: \max_\theta\; \rho\bigl(L_\theta(B_1), \dots, L_\theta(B_m);\; -M(B_1), \dots, -M(B_m)\bigr)
 
-    with the metric turned so that a better value is a lower loss. The gradient is that of a soft Kendall's tau, in which
-    every two blocks pull; Spearman's hard correlation judges the result. Steps take turns: blocks of rows as they are,
+    with the metric turned so that a better value is a lower loss. The gradient is that of a soft Kendall tau, to which
+    every two blocks add; Spearman's hard correlation judges the result. Steps take turns: blocks of rows as they are,
     and a wide mixture of random temperatures, offsets of columns, target flips at a rate from U(0, 1) and scores that
     know nothing of the targets. The weights with the best hard correlation on real blocks of rows kept apart are kept.
     Where the best is not positive, the fit starts anew.

@@ -24,7 +24,7 @@ def soft_rank(result: dict[str, Any]) -> str:
         "Forward and backward of `mg.functional.soft_rank` in ms of processor time, medians that take turns in one "
         "process; in brackets ours over theirs. torchsort is compiled C++; ours is NumPy and standardises its input.",
         table(["scores at strength", *names.values()], steps),
-        "The blocks alone, n = 16,384, beside pool-adjacent-violators over a Python list; in brackets theirs over ours.",
+        "The blocks alone, n = 16,384, beside pool-adjacent-violators over a Python list; in brackets theirs by ours.",
         table(["values", "ours", "loop"], blocks),
         f"NumPy's peak in a step: {memory} scores.",
     ])  # fmt: skip

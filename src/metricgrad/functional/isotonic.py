@@ -94,7 +94,7 @@ def _falls(height: Floats, inner: Flags) -> tuple[Flags, bool]:
     """Which blocks lie below their left neighbour, and whether they are too few for a round over all."""
     falls = inner.copy()
     falls[1:] &= height[1:] < height[:-1]
-    return falls, np.count_nonzero(falls) < max(_FEW, len(falls) // 64)
+    return falls, bool(np.count_nonzero(falls) < max(_FEW, len(falls) // 64))
 
 
 class _Means:

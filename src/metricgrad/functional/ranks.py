@@ -40,6 +40,7 @@ def soft_rank(x: Tensor, strength: float = 1.0, regularisation: Regularisation =
     the same for scores of any scale: below 1, evenly spread scores get their hard ranks; the larger it is, the more
     neighbours share a block and have a gradient towards each other; towards infinity all ranks are the mean rank.
     Where scores are so far apart that each is a block of its own, the gradient is zero: raise the strength.
+    Not inside transforms of ``torch.func``, nor in forward mode: what they need makes a small call half as dear again.
 
     Args:
         x: ``(..., n)`` floating point, finite.

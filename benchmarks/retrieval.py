@@ -7,9 +7,10 @@ the trial best on validation is trained again on fresh draws; the test part is s
 
 from __future__ import annotations
 
+import torch
+
 from common import HERE, Store, arguments, interval, paired
 from metricgrad import compare
-from metricgrad.losses.catalogue import find
 from metricgrad.metric import as_metric
 from metricgrad.tasks.registry import get_task
 
@@ -20,8 +21,6 @@ TRIALS, SEEDS = 3, 6
 
 def untrained(seed: int) -> float:
     """Recall@1 of a fresh network on the test part."""
-    import torch
-
     task = get_task("digits-retrieval")
     inputs, targets = task.load(seed)[2]
     torch.manual_seed(seed)
@@ -36,13 +35,12 @@ def main() -> None:
     table = compare(
         "digits-retrieval", metric=METRIC, losses=LOSSES, trials=TRIALS, seeds=SEEDS, out=HERE / "runs" / "retrieval"
     )
-    tests = {
-        name: [run["test"] for run in table.runs if run["loss"] == name] for name in {r["loss"] for r in table.runs}
-    }
+    roles = {run["loss"]: run["role"] for run in table.runs}
+    tests = {name: [run["test"] for run in table.runs if run["loss"] == name] for name in roles}
     before = [untrained(seed) for seed in range(SEEDS)]
     losses = {
         name: {
-            "role": "control" if find(name)[0].role == "control" else "candidate",
+            "role": roles[name],
             "test": interval(values),
             "over_untrained": paired(values, before),
             "over_triplet": None if name == "triplet" else paired(values, tests["triplet"]),

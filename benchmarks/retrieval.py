@@ -26,7 +26,7 @@ PARTS: dict[str, tuple[list[str], int, int]] = {
         3,
         6,
     ),
-    "glyphs-fonts": (["triplet", "multi_similarity", "uniloss", "uniloss:metric=map_at_r"], 2, 4),
+    "glyphs-fonts": (["triplet", "multi_similarity", "uniloss", "uniloss:metric=map_at_r"], 2, 3),
 }
 
 

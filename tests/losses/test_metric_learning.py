@@ -83,23 +83,32 @@ def test_classes_keep_their_proxies_and_travel_with_the_state():
         loss(scores, targets.where(targets != 7, 6))
 
 
-def test_fit_with_proxies_goes_on_where_it_stopped(tmp_path):
+def test_fit_with_proxies_ends_where_an_undisturbed_one_does(tmp_path):
     x = torch.randn(48, 6, generator=torch.Generator().manual_seed(0))
-    y = torch.arange(48) % 4
-    part = (x, y)
+    part = (x, torch.arange(48) % 4)
+    calls = []
 
-    def run(out, epochs):
+    def forward(model, batch):
+        calls.append(model.training)
+        if sum(calls) == 8:  # three steps an epoch: dies in the third
+            raise RuntimeError("power cut")
+        return model(batch[0]), batch[1]
+
+    def run(out, forward):
         torch.manual_seed(0)
-        model = torch.nn.Linear(6, 3)
-        loss = ProxyAnchor(num_classes=4, embedding_size=3, rate=10.0)
-        return mg.fit(
-            model, part, part, metric="map_at_r", loss=loss, epochs=epochs, batch_size=16, per_class=4, lr=0.01,
-            out=out, progress=False, device="cpu",
+        model, loss = torch.nn.Linear(6, 3), ProxyAnchor(num_classes=4, embedding_size=3, rate=10.0)
+        mg.fit(
+            model, part, part, metric="map_at_r", loss=loss, epochs=4, batch_size=16, per_class=4, lr=0.01,
+            out=out, forward=forward, progress=False, device="cpu",
         )  # fmt: skip
+        return model.weight.detach(), loss.loss.proxies.detach()
 
-    result = run(tmp_path / "run", 2)
-    assert result.valid > 0
-    assert len(result.history) == 2
+    whole = run(None, None)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(tmp_path, forward)
+    resumed = run(tmp_path, None)
+    assert torch.equal(resumed[0], whole[0])
+    assert torch.equal(resumed[1], whole[1])
 
 
 def test_what_is_wrong_is_named(monkeypatch):

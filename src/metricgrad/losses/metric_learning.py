@@ -142,7 +142,11 @@ class ProxyAnchor(MetricLearning):
         self.to(next(model.parameters()).device)
         group = {"params": list(self.loss.parameters()), "lr": self.rate * optimizer.param_groups[0]["lr"]}
         optimizer.add_param_group(group)
-        return Handle(lambda: optimizer.param_groups.pop())
+
+        def remove() -> None:
+            optimizer.param_groups[:] = [other for other in optimizer.param_groups if other is not group]
+
+        return Handle(remove)
 
     def _numbers(self, targets: Tensor) -> Tensor:
         for label in targets.unique().tolist():

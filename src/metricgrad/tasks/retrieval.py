@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from metricgrad.data.glyphs import read_glyphs
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.catalogue import Range
 from metricgrad.models.mlp import mlp
 from metricgrad.tasks.digits import read_digits
 from metricgrad.tasks.split import Part, Splits, standardise
@@ -95,5 +96,6 @@ glyphs_fonts = Task(
     epochs=10,
     batch_size=128,
     per_class=8,
+    lr=Range(1e-4, 1e-2, default=1e-3),
     summary="which font drew a character: learned on 60 fonts, chosen on 20, judged on 40 others, drawn by seed",
 )

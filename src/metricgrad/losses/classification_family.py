@@ -105,8 +105,8 @@ class ClassificationFamily(Form):
             return (scores * 0).sum().to(dtype)
         elementwise = scores.shape == targets.shape
         self._check(scores, elementwise)
-        if draw.counts and ("balance" in self.turns or "adjustment" in self.turns):
-            self._count(scores, targets, elementwise)
+        if draw.counts:
+            self.count(scores, targets)
         return self.of_checked(scores, targets).to(dtype)
 
     def of_checked(self, scores: Tensor, targets: Tensor) -> Tensor:
@@ -182,10 +182,12 @@ class ClassificationFamily(Form):
         return (counts / counts.sum(-1, keepdim=True)).log()
 
     @torch.no_grad()
-    def _count(self, scores: Tensor, targets: Tensor, elementwise: bool) -> None:
-        """Add a batch: how many items are not, and how many are, of each class."""
-        if elementwise:
-            positives = targets.reshape(len(targets), -1).sum(0)
+    def count(self, scores: Tensor, targets: Tensor) -> None:
+        """Add a batch to the class rates, where a knob reads them: how many items are not, and are, of each class."""
+        if "balance" not in self.turns and "adjustment" not in self.turns:
+            return
+        if scores.shape == targets.shape:
+            positives = (targets > 0).reshape(len(targets), -1).sum(0)
         else:
             positives = torch.bincount(targets, minlength=scores.shape[1])
         if not len(self.counts):

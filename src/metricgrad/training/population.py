@@ -236,16 +236,17 @@ def _group(
         return Stacked(models, forms, optimizer)
     state = torch.get_rng_state()
     batch = [part[None].expand(len(models), *part.shape) for part in (inputs, targets)]
-    seconds = {}
-    for kind in (Stacked, Looped):
+    kinds: tuple[type[Stacked] | type[Looped], ...] = (Stacked, Looped)
+    seconds: list[float] = []
+    for kind in kinds:
         trial = kind([copy.deepcopy(m) for m in models], [copy.deepcopy(f) for f in forms], optimizer)
-        trial.step(*batch, Draw(0, 0))
+        trial.step(batch[0], batch[1], Draw(0, 0))
         begun = time.perf_counter()
         for _ in range(3):
-            trial.step(*batch, Draw(0, 0))
-        seconds[kind] = time.perf_counter() - begun
+            trial.step(batch[0], batch[1], Draw(0, 0))
+        seconds.append(time.perf_counter() - begun)
     torch.set_rng_state(state)
-    return min(seconds, key=lambda kind: seconds[kind])(models, forms, optimizer)
+    return kinds[seconds.index(min(seconds))](models, forms, optimizer)
 
 
 def _tensors(part: Any, name: str) -> tuple[Tensor, Tensor]:

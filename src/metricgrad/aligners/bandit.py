@@ -19,6 +19,7 @@ _NUISANCES = 2
 _ENOUGH = 4
 _CAPACITY = 512
 _LOOSE = 1e-2
+_HALF_LIFE = 20.0
 _LEVEL = 1 / ACTIONS
 
 
@@ -39,10 +40,10 @@ class Bandit(nn.Module):
         super().__init__()
         self.shelf = Shelf()
 
-    def store(self, child: Child, improvement: float) -> None:
+    def store(self, child: Child, improvement: float, period: int) -> None:
         """Add how the period went whose knobs wait in the child's memory."""
         self.shelf.push("rows", child.memory["move_row"][None], _CAPACITY)
-        self.shelf.push("gains", torch.tensor([improvement], dtype=torch.float64), _CAPACITY)
+        self.shelf.push("gains", torch.tensor([[improvement, period]], dtype=torch.float64), _CAPACITY)
 
     def choose(self, knobs: Sequence[Knob], generator: torch.Generator) -> Choice:
         """Draw an action for each knob."""
@@ -50,7 +51,8 @@ class Bandit(nn.Module):
             actions = torch.randint(ACTIONS, (len(knobs),), generator=generator)
             logs = torch.full((len(knobs),), _LEVEL).log()
             return Choice(actions, logs, -float(logs.mean()))
-        mean, root = posterior(self.shelf["rows"], self.shelf["gains"])
+        gains, periods = self.shelf["gains"].T
+        mean, root = posterior(self.shelf["rows"], gains, periods[-1] - periods)
         draw = mean + root @ torch.randn(len(mean), generator=generator, dtype=mean.dtype)
         up = draw[_NUISANCES:] > 0
         p = torch.special.ndtr(mean / root.square().sum(1).sqrt())[_NUISANCES:].clamp(1e-12, 1 - 1e-12)
@@ -65,20 +67,23 @@ class Bandit(nn.Module):
         child.memory["move_row"] = torch.tensor([before, progress, *where], dtype=torch.float64)
 
 
-def posterior(rows: Tensor, gains: Tensor) -> tuple[Tensor, Tensor]:
+def posterior(rows: Tensor, gains: Tensor, ages: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and a root of the covariance of the slopes.
 
     Args:
         rows: ``(n, 2 + knobs)``: the metric before, the progress, and the knobs.
         gains: ``(n,)`` improvements.
+        ages: ``(n,)``, in periods: what helps early need not help late, so a row counts half after 20.
     """
-    inside, gains = rows - rows.mean(0), gains - gains.mean()
-    scale = inside.square().mean(0).sqrt().clamp(min=1e-9)
-    inside, gains = inside / scale, gains / gains.square().mean().sqrt().clamp(min=1e-12)
+    weights = 0.5 ** (ages / _HALF_LIFE)
+    share = weights / weights.sum()
+    inside, gains = rows - share @ rows, gains - share @ gains
+    scale = (share @ inside.square()).sqrt().clamp(min=1e-9)
+    inside, gains = inside / scale, gains / (share @ gains.square()).sqrt().clamp(min=1e-12)
     prior = torch.ones_like(scale)
     prior[:_NUISANCES] = _LOOSE
-    covariance = torch.linalg.inv(inside.T @ inside + prior.diag())
-    mean = covariance @ (inside.T @ gains)
+    covariance = torch.linalg.inv((inside.T * weights) @ inside + prior.diag())
+    mean = covariance @ (inside.T @ (weights * gains))
     rest = gains - inside @ mean
-    variance = (rest @ rest + 1) / (len(gains) + 1)
+    variance = (weights @ rest.square() + 1) / (weights.sum() + 1)
     return mean, torch.linalg.cholesky((covariance + covariance.T) / 2 * variance)

@@ -165,7 +165,7 @@ class Policy(KnobTurner):
             usual = median(gains) if len(gains) > 2 else 0.0
             for one in seen:
                 if "move_row" in one.child.memory and one.improvement is not None:
-                    self.bandit.store(one.child, one.improvement - usual)
+                    self.bandit.store(one.child, one.improvement - usual, self.periods)
             return [self.bandit.choose(list(one.knobs.values()), generator) for one in seen]
         waiting = [(one, a) for one, a in zip(seen, advantages, strict=True) if "move_states" in one.child.memory]
         if waiting and not self.frozen:

@@ -44,5 +44,14 @@ class Shelf(nn.Module):
         for name, value in self.tensors.items():
             destination[prefix + name] = value.clone()
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         self.tensors = {k[len(prefix) :]: v.clone().cpu() for k, v in state_dict.items() if k.startswith(prefix)}

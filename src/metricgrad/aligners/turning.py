@@ -6,15 +6,15 @@ import abc
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metricgrad.aligners.base import Aligner, Scene
+from metricgrad.aligners.looking import first_rows, scored
 from metricgrad.aligners.policy_network import Choice
 from metricgrad.aligners.policy_state import ROLES, Child, coded, roles_of
 from metricgrad.errors import MetricgradError
@@ -257,14 +257,8 @@ class KnobTurner(Aligner, abc.ABC):
     def _score(self, scene: Scene) -> tuple[Tensor, Tensor]:
         """Validation scores and targets of the model as it is, which is left as it is."""
         if scene is not self._scene:
-            self._scene, self._batches = scene, _first_rows(scene.valid or (), self.rows)
-        device = next((p.device for p in scene.model.parameters()), torch.device("cpu"))
-        with standing_still(scene.model), torch.no_grad():
-            pairs = [scene.forward(scene.model, moved(batch, device)) for batch in self._batches]
-        if not pairs:
-            raise MetricgradError("valid is empty; give at least one validation batch")
-        scores, targets = (torch.cat(part)[: self.rows] for part in zip(*pairs, strict=True))
-        return scores, targets
+            self._scene, self._batches = scene, first_rows(scene.valid or (), self.rows)
+        return scored(scene.model, scene.forward, self._batches, self.rows)
 
 
 def look(
@@ -306,45 +300,3 @@ def encoded(seen: Seen, *, scaled: bool) -> Tensor:
     """The states of a child's knobs with their roles, as the policy reads them."""
     states = seen.child.state(list(seen.knobs.values()), seen.progress, scaled=scaled)
     return torch.cat([states, coded(list(seen.knobs))], 1)
-
-
-@contextmanager
-def standing_still(model: nn.Module) -> Iterator[None]:
-    """Eval mode, every part back in its own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def moved(batch: Any, device: torch.device) -> Any:
-    """A batch of tensors, tuples, lists and dicts on another device."""
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, Mapping):
-        return {key: moved(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple | list):
-        return [moved(value, device) for value in batch]
-    return batch
-
-
-def _first_rows(batches: Iterable[Any], rows: int | None) -> list[Any]:
-    """The first batches, as many as hold so many rows; a loader's own draws do not count in the person's training."""
-    state = torch.get_rng_state()
-    kept, count = [], 0
-    for batch in batches:
-        kept.append(batch)
-        count += _rows_of(batch)
-        if rows is not None and count >= rows:
-            break
-    torch.set_rng_state(state)
-    return kept
-
-
-def _rows_of(batch: Any) -> int:
-    """How many items a batch has, by its first tensor."""
-    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else [batch]
-    return next((len(part) for part in parts if isinstance(part, Tensor) and part.ndim), 1)

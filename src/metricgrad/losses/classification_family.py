@@ -70,6 +70,11 @@ class ClassificationFamily(Form):
 
     kind: ClassVar[str] = "classification_family"
     counts: Tensor
+    balance: Tensor
+    exponent: Tensor
+    focus: Tensor
+    smoothing: Tensor
+    adjustment: Tensor
 
     def __init__(
         self,
@@ -105,8 +110,8 @@ class ClassificationFamily(Form):
             return (scores * 0).sum().to(dtype)
         elementwise = scores.shape == targets.shape
         self._check(scores, elementwise)
-        if draw.counts and ("balance" in self.turns or "adjustment" in self.turns):
-            self._count(scores, targets, elementwise)
+        if draw.counts:
+            self.count(scores, targets)
         return self.of_checked(scores, targets).to(dtype)
 
     def of_checked(self, scores: Tensor, targets: Tensor) -> Tensor:
@@ -182,10 +187,12 @@ class ClassificationFamily(Form):
         return (counts / counts.sum(-1, keepdim=True)).log()
 
     @torch.no_grad()
-    def _count(self, scores: Tensor, targets: Tensor, elementwise: bool) -> None:
-        """Add a batch: how many items are not, and how many are, of each class."""
-        if elementwise:
-            positives = targets.reshape(len(targets), -1).sum(0)
+    def count(self, scores: Tensor, targets: Tensor) -> None:
+        """Add a batch to the class rates, where a knob reads them: how many items are not, and are, of each class."""
+        if "balance" not in self.turns and "adjustment" not in self.turns:
+            return
+        if scores.shape == targets.shape:
+            positives = (targets > 0).reshape(len(targets), -1).sum(0)
         else:
             positives = torch.bincount(targets, minlength=scores.shape[1])
         if not len(self.counts):
@@ -201,8 +208,19 @@ class ClassificationFamily(Form):
         if elementwise and self.class_weights:
             raise MetricgradError("class_weights is for (N, C) scores with (N,) classes; turn 'balance' instead")
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         saved = state_dict.get(prefix + "counts")
         if self.num_outputs is None and saved is not None:
             self.counts = torch.ones_like(saved, device=self.counts.device)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )

@@ -56,6 +56,10 @@ class RankingFamily(Form):
     """
 
     kind: ClassVar[str] = "ranking_family"
+    weight: Tensor
+    exponent: Tensor
+    margin: Tensor
+    temperature: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,0 +1,182 @@
+"""Several child networks of one architecture, all of them trained at a time: in a loop, or stacked into one model."""
+
+from __future__ import annotations
+
+import abc
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from metricgrad.losses.batches import labelled
+from metricgrad.losses.classification_family import ClassificationFamily
+from metricgrad.losses.form import Draw, Form
+
+Optimizer = Callable[[Any], torch.optim.Optimizer]
+
+
+class Children(abc.ABC):
+    """Abstract: n models, each with its form.
+
+    Attributes:
+        models: the networks; a stacked population writes its weights back to them in :meth:`state_of`.
+        forms: one for each, the same but for their knobs.
+    """
+
+    def __init__(self, models: Sequence[nn.Module], forms: Sequence[Form]) -> None:
+        self.models, self.forms = list(models), list(forms)
+
+    @abc.abstractmethod
+    def step(self, inputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
+        """One optimiser step of each child on its own batch, ``(n, B, ...)``; the ``(n,)`` losses."""
+
+    @abc.abstractmethod
+    def scores(self, inputs: Tensor) -> list[Tensor]:
+        """Scores of the same inputs by each child, in eval mode and without gradients."""
+
+    @abc.abstractmethod
+    def state_of(self, child: int) -> dict[str, Tensor]:
+        """A copy of a child's weights and buffers."""
+
+    @abc.abstractmethod
+    def copy(self, best: int, worst: int) -> None:
+        """Weights, buffers and the optimiser's moments of one child to another."""
+
+
+class Looped(Children):
+    """One after the other; any model, any form."""
+
+    def __init__(self, models: Sequence[nn.Module], forms: Sequence[Form], optimizer: Optimizer) -> None:
+        super().__init__(models, forms)
+        self.optimizers = [optimizer(model.parameters()) for model in models]
+
+    def step(self, inputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
+        """One after the other."""
+        losses = []
+        for child, (model, form, optimizer) in enumerate(zip(self.models, self.forms, self.optimizers, strict=True)):
+            model.train()
+            optimizer.zero_grad()
+            loss = form(model(inputs[child]), targets[child], draw=draw)
+            if loss.requires_grad:
+                loss.backward()
+                optimizer.step()
+            losses.append(loss.detach())
+        return torch.stack(losses)
+
+    @torch.no_grad()
+    def scores(self, inputs: Tensor) -> list[Tensor]:
+        """One after the other."""
+        found = []
+        for model in self.models:
+            model.eval()
+            found.append(model(inputs))
+        return found
+
+    def state_of(self, child: int) -> dict[str, Tensor]:
+        """Copied."""
+        return {name: value.detach().clone() for name, value in self.models[child].state_dict().items()}
+
+    def copy(self, best: int, worst: int) -> None:
+        """By their state dicts."""
+        self.models[worst].load_state_dict(self.state_of(best))
+        # without a copy the two optimisers would go on to share their moments
+        self.optimizers[worst].load_state_dict(copy.deepcopy(self.optimizers[best].state_dict()))
+
+
+class Stacked(Children):
+    """All at once, the weights stacked along a new first axis and the model mapped over it.
+
+    Pays where the overhead of many small operations rules. The optimiser must treat every number by itself, as SGD and
+    Adam do; one that looks at whole tensors would mix the children. Class rates are counted over all children
+    together: they draw from the same training part.
+    """
+
+    def __init__(self, models: Sequence[nn.Module], forms: Sequence[Form], optimizer: Optimizer) -> None:
+        super().__init__(models, forms)
+        self.parameters, self.buffers = stack_module_state(self.models)
+        self.optimizer = optimizer(self.parameters.values())
+        self.skeleton = self.models[0]
+        self._core = _Core(self.forms[0])
+        self._family = all(type(form) is ClassificationFamily for form in forms)
+
+    @staticmethod
+    def possible(models: Sequence[nn.Module], forms: Sequence[Form], inputs: Tensor) -> bool:
+        """Whether the model maps: tried once, on a few rows."""
+        try:
+            Stacked(models, forms, torch.optim.SGD)._apply(inputs[None, :2].expand(len(models), *inputs[:2].shape))
+        except (RuntimeError, ValueError):
+            return False
+        return True
+
+    def step(self, inputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
+        """One pass, one step."""
+        self.skeleton.train()
+        self.optimizer.zero_grad()
+        losses = self._losses(self._apply(inputs), targets, draw)
+        if losses.requires_grad:
+            losses.sum().backward()
+            self.optimizer.step()
+        return losses.detach()
+
+    @torch.no_grad()
+    def scores(self, inputs: Tensor) -> list[Tensor]:
+        """One pass."""
+        self.skeleton.eval()
+        found = vmap(self._call, in_dims=(0, 0, None), randomness="different")(self.parameters, self.buffers, inputs)
+        return list(found)
+
+    def state_of(self, child: int) -> dict[str, Tensor]:
+        """Copied out of the stack."""
+        stacks = {**self.parameters, **self.buffers}
+        return {name: stack[child].detach().clone() for name, stack in stacks.items()}
+
+    @torch.no_grad()
+    def copy(self, best: int, worst: int) -> None:
+        """Row by row, in the stacks and in the optimiser's."""
+        for stack in (*self.parameters.values(), *self.buffers.values()):
+            stack[worst] = stack[best]
+        for parameter, state in self.optimizer.state.items():
+            for value in state.values():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    value[worst] = value[best]
+
+    def _apply(self, inputs: Tensor) -> Tensor:
+        return vmap(self._call, randomness="different")(self.parameters, self.buffers, inputs)
+
+    def _call(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        return functional_call(self.skeleton, (parameters, buffers), (inputs,))
+
+    def _losses(self, scores: Tensor, targets: Tensor, draw: Draw) -> Tensor:
+        if not self._family:
+            pairs = zip(self.forms, scores, targets, strict=True)
+            return torch.stack([form(own, y, draw=draw) for form, own, y in pairs])
+        first = self.forms[0]
+        assert isinstance(first, ClassificationFamily)
+        flat, labels = labelled(scores.flatten(0, 1), targets.flatten(0, 1))
+        first.count(flat.detach(), labels)
+        names = [name for name, _ in first.named_parameters()]
+        knobs = {name: torch.stack([form.get_parameter(name).detach() for form in self.forms]) for name in names}
+        for form in self.forms[1:]:
+            assert isinstance(form, ClassificationFamily)
+            form.counts = first.counts
+        mapped = vmap(self._of_one, in_dims=(0, 0, 0, None))
+        return mapped(knobs, flat.view(*scores.shape[:2], *flat.shape[1:]), labels.view(targets.shape), first.counts)
+
+    def _of_one(self, knobs: dict[str, Tensor], scores: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+        inside = {f"form.{name}": value for name, value in (*knobs.items(), ("counts", counts))}
+        return functional_call(self._core, inside, (scores, targets))
+
+
+class _Core(nn.Module):
+    """The unchecked value of a family as a forward, which is what functional_call calls."""
+
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        self.form = form
+
+    def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
+        assert isinstance(self.form, ClassificationFamily)
+        return self.form.of_checked(scores, targets)

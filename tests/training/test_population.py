@@ -1,0 +1,132 @@
+"""A population is its children, stacked or not, under one policy."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import metricgrad as mg
+from metricgrad.losses.classification_family import ClassificationFamily
+from metricgrad.losses.correlation_matrix import CorrelationMatrix
+from metricgrad.losses.form import Draw
+from metricgrad.training.children import Looped, Stacked
+from metricgrad.training.population import fit_population
+from tests.training.test_fit import problem
+
+RATELESS = ("exponent", "focus", "smoothing")
+
+
+def _network():
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+
+
+def _fit(loss=None, **options):
+    settings = {"metric": "accuracy", "children": 4, "epochs": 3, "batch_size": 20, "lr": 0.02, **options}
+    return fit_population(_network, *problem(), loss=loss or _loss(), **settings)
+
+
+def _loss(aligner="policy", form=None, **options):
+    form = form or ClassificationFamily(3, turns=RATELESS)
+    return mg.ALA("accuracy", form, 3, aligner=aligner, **{"every": 3, "warm_up": 0, **options})
+
+
+@pytest.mark.parametrize("turns", [RATELESS, ("balance", "adjustment", "exponent")])
+def test_a_stacked_step_is_the_looped_one(turns):
+    torch.manual_seed(0)
+    models = [_network() for _ in range(3)]
+    forms = [ClassificationFamily(3, turns=turns) for _ in models]
+    for n, form in enumerate(forms):
+        form.exponent.fill_(0.2 * n)
+        form.counts += torch.tensor([[70, 20], [60, 30], [50, 40]]) * 10_000  # one batch more makes no difference
+
+    def adam(params):
+        return torch.optim.Adam(params, lr=0.05)
+
+    groups = [kind(copy.deepcopy(models), copy.deepcopy(forms), adam) for kind in (Looped, Stacked)]
+    inputs, targets = torch.randn(3, 16, 6), torch.randint(3, (3, 16))
+    for _ in range(5):
+        a, b = (group.step(inputs, targets, Draw(0, 0)) for group in groups)
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    for child in range(3):
+        a, b = (group.state_of(child) for group in groups)
+        assert a.keys() == b.keys()
+        for name, value in a.items():
+            torch.testing.assert_close(value, b[name], rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(groups[0].scores(inputs[0])[2], groups[1].scores(inputs[0])[2], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("form", [None, CorrelationMatrix(3)])
+@pytest.mark.parametrize("stacked", [True, False])
+def test_children_learn_under_one_policy(stacked, form):
+    loss = _loss(form=form, learner="reinforce")
+    found = _fit(loss, stacked=stacked)
+    assert found.stacked is stacked
+    values = [result.valid for result in found.results]
+    assert values == sorted(values, reverse=True)
+    assert found.best.valid > 0.6
+    assert found.best.evaluate(problem()[1]) == pytest.approx(found.best.valid)
+    periods, knobs = len(found.histories[0]["metric"]), len(loss.form.knobs())
+    assert len(loss.aligner.network.shelf["replay_actions"]) == 4 * knobs * (periods - 1)  # the last move has no reward
+    assert found.histories[0]["knobs"] != found.histories[1]["knobs"]
+
+
+def test_a_bandit_pools_what_the_children_saw():
+    loss = _loss(learner="bandit")
+    found = _fit(loss)
+    assert len(loss.aligner.bandit.shelf["gains"]) == 4 * (len(found.histories[0]["metric"]) - 1)
+
+
+def test_a_seed_decides_everything():
+    first, again, other = (_fit(stacked=True, seed=seed) for seed in (0, 0, 1))
+    assert first.histories == again.histories
+    assert first.histories != other.histories
+
+
+@pytest.mark.parametrize("kind", [Looped, Stacked])
+def test_the_best_child_replaces_the_worst(kind):
+    models = [_network() for _ in range(3)]
+    group = kind(models, [ClassificationFamily(3) for _ in models], lambda p: torch.optim.Adam(p, lr=0.1))
+    inputs, targets = torch.randn(3, 16, 6), torch.randint(3, (3, 16))
+    group.step(inputs, targets, Draw(0, 0))
+    group.copy(2, 0)
+    same = torch.stack([inputs[2], inputs[1], inputs[2]]), torch.stack([targets[2], targets[1], targets[2]])
+    group.step(*same, Draw(0, 0))  # moments were copied too, or the next step would differ
+    for name, value in group.state_of(0).items():
+        torch.testing.assert_close(value, group.state_of(2)[name])
+    assert not torch.equal(group.state_of(1)["0.weight"], group.state_of(2)["0.weight"])
+
+
+def test_population_based_training_is_a_random_walk_with_copies():
+    loss = _loss("random_walk", step_size=0.3)
+    found = _fit(loss, copy_best=1, stacked=False)
+    assert found.best.valid > 0.6
+    assert all(len(history["metric"]) == len(found.histories[0]["metric"]) for history in found.histories)
+
+
+def test_a_model_that_does_not_map_is_looped():
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.linear(x) if float(x.sum()) > -1e9 else x[:, :3]
+
+    found = fit_population(Branches, *problem(), metric="accuracy", loss=_loss(), children=2, epochs=1)
+    assert not found.stacked
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"loss": mg.UniLoss("accuracy")}, "Static"),
+        ({"children": 0}, "children"),
+        ({"copy_best": 0}, "copy_best"),
+    ],
+)
+def test_refusals_say_what_was_wrong(options, words):
+    with pytest.raises(mg.MetricgradError, match=words):
+        _fit(**options)
+    with pytest.raises(mg.MetricgradError, match="train is a list"):
+        fit_population(_network, [1, 2, 3], problem()[1], metric="accuracy", loss=_loss())

@@ -21,17 +21,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import Aligner, Forward, Scene
+from metricgrad.aligners.base import pair as _pair
+from metricgrad.aligners.look_ahead import LookAhead, unwrapped
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw, Form
 from metricgrad.losses.interpolated import Interpolated
+from metricgrad.losses.neural import NeuralLoss
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.metric import Metric, as_metric
 
-FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (Interpolated, ProbabilityNetwork, SetNetwork)}
-ALIGNERS: dict[str, type[Aligner]] = {cls.kind: cls for cls in (Static, RankCorrelation)}
+FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (Interpolated, NeuralLoss, ProbabilityNetwork, SetNetwork)}
+ALIGNERS: dict[str, type[Aligner]] = {cls.kind: cls for cls in (Static, RankCorrelation, LookAhead)}
 
 
 class Handle:
@@ -88,7 +91,8 @@ class Loss(nn.Module):
         self.aligner = aligner
         self.seed = seed
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-        self._attached = False
+        self._scene: Scene | None = None
+        aligner.bind(self)
 
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The loss of one batch.
@@ -108,8 +112,10 @@ class Loss(nn.Module):
     @torch.compiler.disable
     def _outside_graphs(self, scores: Tensor, targets: Tensor, context: dict[str, Tensor | None]) -> Tensor:
         counts = self.training and torch.is_grad_enabled()
-        value = self.form(scores, targets, draw=Draw(self.seed, int(self.steps), counts), **context)
+        draw = Draw(self.seed, int(self.steps), counts)
+        value = self.form(scores, targets, draw=draw, **context)
         if counts:
+            self.aligner.saw(scores, targets, context, draw, value)
             self.steps += 1
         return value
 
@@ -132,21 +138,39 @@ class Loss(nn.Module):
             total_steps: how many optimiser steps there will be.
 
         Raises:
-            MetricgradError: where the loss is attached already.
+            MetricgradError: where the loss is attached already, or the aligner cannot work with this training.
         """
-        if self._attached:
+        if self._scene is not None:
             raise MetricgradError("this loss is attached already; call detach() on the handle of the first attachment")
+        optimizer = unwrapped(optimizer)
         scene = Scene(self, model, optimizer, valid, forward or _pair, total_steps)
+        self.aligner.attached(scene)
+
+        def before(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+            found = _closure_of(args, kwargs)
+            if found is None:
+                self.aligner.before_step(scene)
+                return None
+
+            # the closure computes the gradients (Lightning's automatic optimisation steps this way)
+            def then_before() -> Any:
+                value = found()
+                self.aligner.before_step(scene)
+                return value
+
+            return (*args[:1], then_before), {}
+
         hooks = [
-            optimizer.register_step_pre_hook(lambda *_: self.aligner.before_step(scene)),
+            optimizer.register_step_pre_hook(before),
             optimizer.register_step_post_hook(lambda *_: self.aligner.after_step(scene)),
         ]
-        self._attached = True
+        self._scene = scene
 
         def remove() -> None:
             for hook in hooks:
                 hook.remove()
-            self._attached = False
+            self.aligner.detached(scene)
+            self._scene = None
 
         return Handle(remove)
 
@@ -172,7 +196,7 @@ class Loss(nn.Module):
     def _for_one_step(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, valid_batch: Any, forward: Forward | None
     ) -> Iterator[None]:
-        if self._attached:
+        if self._scene is not None:
             yield
             return
         valid = None if valid_batch is None else [valid_batch]
@@ -240,11 +264,6 @@ def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None
     return loss
 
 
-def _pair(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise MetricgradError(
-            f"a batch of type {type(batch).__name__} is no (inputs, targets) pair; pass "
-            "forward=lambda model, batch: (scores, targets)"
-        )
-    inputs, targets = batch
-    return model(inputs), targets
+def _closure_of(args: Any, kwargs: Any) -> Callable[[], Any] | None:
+    """The closure of a call of ``optimizer.step``, whose first argument is the optimiser."""
+    return kwargs.get("closure", args[1] if len(args) > 1 else None)

@@ -49,7 +49,7 @@ class NetworkForm(Form):
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d and non-negative; zero with a zero gradient for an empty batch."""
         dtype = scores.dtype
-        scores, targets = labelled(scores, targets, _mask_of(context, type(self).__name__))
+        scores, targets = labelled(scores, targets, mask_of(context, type(self).__name__))
         if not targets.numel():
             return (scores * 0).sum().to(dtype)
         return (self.scale.to(scores.dtype) * self.over(scores[None], targets[None])[0]).to(dtype)
@@ -110,7 +110,12 @@ def _both_bends(x: Tensor) -> Tensor:
     return torch.cat([nn.functional.elu(up), -nn.functional.elu(-down)], -1)
 
 
-def _mask_of(context: Mapping[str, Tensor | None], form: str) -> Tensor | None:
+def mask_of(context: Mapping[str, Tensor | None], form: str) -> Tensor | None:
+    """The mask of a context, the only thing a learned form takes of it.
+
+    Raises:
+        MetricgradError: where the context has something else.
+    """
     other = [name for name, value in context.items() if name != "mask" and value is not None]
     if other:
         raise MetricgradError(f"{form} takes no {', '.join(other)}: it reads scores and targets alone; leave it out")

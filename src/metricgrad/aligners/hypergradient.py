@@ -1,0 +1,176 @@
+r"""The exact gradient of a validation objective with respect to the loss, through one optimiser step just taken.
+
+With :math:`\theta' = U(\theta, g)`, :math:`g = \sum_k c_k J_k^\top \nabla_s \ell_\phi(s_k)` and :math:`v` the gradient
+of the objective at :math:`\theta'`,
+
+.. math:: \frac{d\,\mathrm{objective}}{d\phi} = \frac{d}{d\phi} \sum_k c_k \nabla_s \ell_\phi(s_k) \cdot J_k w, \qquad
+    w = \Bigl(\frac{\partial\,\mathrm{clip}}{\partial g}\Bigr)^\top \Bigl(\frac{\partial U}{\partial g} \circ v\Bigr)
+
+because the step is linear in the loss's gradient with respect to the scores. :math:`J_k w` is one forward-mode product
+of the model at the parameters before the step, so nothing is differentiated twice but the loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from metricgrad.aligners.base import Scene
+from metricgrad.aligners.clipping import Clipping, through
+from metricgrad.aligners.forward_mode import Pusher
+from metricgrad.aligners.isolation import borrowed_buffers, kept_randomness
+from metricgrad.aligners.optimizers import Before, before_step, moved, rule_of, slope
+from metricgrad.aligners.recording import LossCall, Recorder, outputs_of
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.form import Form
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+
+
+class OneStep:
+    """Looks ahead through single steps of one attached training.
+
+    Args:
+        scene: the training.
+        objective: of scores and targets; what the step should have lowered.
+        clipping: see :func:`metricgrad.aligners.clipping.through`.
+
+    Raises:
+        MetricgradError: for an optimiser without a rule, or one that moves none of the model's parameters.
+    """
+
+    def __init__(self, scene: Scene, objective: Objective, clipping: Clipping) -> None:
+        rule_of(scene.optimizer)
+        self.scene, self._objective, self._clipping = scene, objective, clipping
+        groups = [p for group in scene.optimizer.param_groups for p in group["params"]]
+        stepped = set(groups)
+        self._names = {p: n for n, p in scene.model.named_parameters() if p in stepped and p.requires_grad}
+        if not self._names:
+            raise MetricgradError(
+                "the optimiser moves none of the attached model's parameters; attach the model it was built from"
+            )
+        self.recorder = Recorder(scene.model, list(self._names))
+        self._pusher = Pusher(scene.model)
+        self._before: dict[Tensor, Before] = {}
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        self.recorder.remove()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the step just taken can be differentiated: the loss had a part in it."""
+        return bool(self._before)
+
+    def before(self) -> bool:
+        """Keep what the step will overwrite; False where the loss has no part in this step."""
+        self._before = {}
+        if not self.recorder.done():
+            return False
+        if getattr(self.scene.optimizer, "grad_scale", None) is not None:
+            raise MetricgradError(
+                "the optimiser unscales gradients inside its step (fused, with a GradScaler), where LookAhead cannot "
+                "see them; build it with fused=False"
+            )
+        self._before = before_step(self.scene.optimizer)
+        return True
+
+    def after(self, form: Form, batch: Any) -> tuple[list[Tensor], float]:
+        """The hypergradient of the step just taken, and the objective's value.
+
+        Args:
+            form: the loss form; one tensor for each of its parameters is returned.
+            batch: the validation batch; None for the last training batch.
+        """
+        losses = self.recorder.done()
+        groups = {p: group for p, group in moved(self.scene.optimizer) if p in self._names and p in self._before}
+        with self._undisturbed(losses[-1]):
+            value, gradients = self._ahead(losses[-1], list(groups), batch)
+        seen = {p: p.grad for p in groups if p.grad is not None}
+        direction = {
+            p: slope(self.scene.optimizer, p, groups[p], self._before[p]) * v
+            for p, v in zip(groups, gradients, strict=True)
+            if v is not None and p in self.recorder.raw
+        }
+        with torch.no_grad():
+            direction = through(self.recorder.raw, seen, direction, self._clipping)
+        found = self._along(form, losses, direction)
+        self._before = {}
+        return found, value
+
+    def _ahead(self, last: LossCall, parameters: list[Tensor], batch: Any) -> tuple[float, tuple[Tensor | None, ...]]:
+        """The objective and its gradient at the stepped parameters."""
+        scene = self.scene
+        if batch is not None:
+            scores, targets = scene.forward(scene.model, batch)
+            value = self._objective(scores, targets)
+            return float(value.detach()), torch.autograd.grad(value, parameters, allow_unused=True)
+        outputs: list[Tensor] = []
+        pushed = last.scores
+        shifts: list[list[Tensor]] = []
+        for call, head in last.heads:
+            if not head.is_affine(call.outputs):
+                raise MetricgradError(
+                    "without validation batches the training batch serves, which needs scores that are the model's "
+                    "output up to slices, reshapes and scales; pass valid= to attach, or valid_batch= to step"
+                )
+            again = outputs_of(scene.model(*call.args, **call.kwargs))
+            shift = [(new - old).detach().requires_grad_() for new, old in zip(again, call.outputs, strict=True)]
+            pushed = pushed + head.push(shift, create_graph=True)
+            outputs += again
+            shifts.append(shift)
+        value = self._objective(pushed, last.targets)
+        flat = [part for shift in shifts for part in shift]
+        back = torch.autograd.grad(value, flat, allow_unused=True)
+        live = [(o, b) for o, b in zip(outputs, back, strict=True) if b is not None and o.requires_grad]
+        gradients = torch.autograd.grad(
+            [o for o, _ in live], parameters, [b for _, b in live], allow_unused=True
+        )  # fmt: skip
+        return float(value.detach()), gradients
+
+    def _along(self, form: Form, losses: list[LossCall], direction: dict[Tensor, Tensor]) -> list[Tensor]:
+        """d/dphi of the loss's gradient along the direction."""
+        theta = {self._names[p]: b.value for p, b in self._before.items() if p in self._names}
+        named = {self._names[p]: d for p, d in direction.items()}
+        phi = {name: p.detach().clone().requires_grad_() for name, p in form.named_parameters()}
+        total = torch.zeros(())
+        with self._paused(), torch.enable_grad():
+            for loss in losses:
+                tangent = torch.zeros_like(loss.scores)
+                for call, head in loss.heads:
+                    tangent = tangent + head.push(self._pusher.push(theta, named, call)).detach()
+                scores = loss.scores.clone().requires_grad_()
+                draw = dataclasses.replace(loss.draw, counts=False)
+                value = functional_call(form, phi, (scores, loss.targets), {"draw": draw, **loss.context})
+                if not value.requires_grad:
+                    continue
+                (slopes,) = torch.autograd.grad(value, scores, create_graph=True)
+                assert loss.factor is not None
+                total = total + (slopes * tangent).sum() * loss.factor
+            if not total.requires_grad:
+                return [torch.zeros_like(p) for p in phi.values()]
+            found = torch.autograd.grad(total, list(phi.values()), allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(phi.values(), found, strict=True)]
+
+    @contextlib.contextmanager
+    def _undisturbed(self, last: LossCall) -> Iterator[None]:
+        """Gradients on, autocast as in the step; random states and buffers are afterwards as before."""
+        device = next(iter(self._names)).device
+        cast = last.heads[0][0].autocast.again()
+        with kept_randomness(device), borrowed_buffers(self.scene.model), self._paused(), torch.enable_grad(), cast:
+            yield
+
+    @contextlib.contextmanager
+    def _paused(self) -> Iterator[None]:
+        was = self.recorder.paused
+        self.recorder.paused = True
+        try:
+            yield
+        finally:
+            self.recorder.paused = was

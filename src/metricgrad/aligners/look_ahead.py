@@ -1,0 +1,304 @@
+"""AdaLFL's aligner: after each optimiser step, move the loss down the gradient of what the step should have lowered."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from metricgrad.aligners.base import Aligner, Forward, Scene, pair
+from metricgrad.aligners.clipping import Clipping
+from metricgrad.aligners.feedback import Feedback
+from metricgrad.aligners.hypergradient import OneStep
+from metricgrad.aligners.isolation import borrowed_buffers, device_of, kept_randomness
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.batches import checked_number
+from metricgrad.losses.form import Draw, Form
+from metricgrad.losses.task_loss import TaskLoss
+
+if TYPE_CHECKING:
+    from metricgrad.loss import Loss
+
+_BETAS = (0.9, 0.999)
+_EPSILON = 1e-10  # hypergradients carry the learning rate, so they are small
+
+
+class LookAhead(Aligner):
+    r"""Moves a loss by the exact gradient of a validation objective through each optimiser step.
+
+    .. math:: \phi \leftarrow \phi - \eta \nabla_\phi\, \mathrm{objective}(y, f_{\theta'}(X_{val})), \qquad
+        \theta' = U(\theta, \nabla_\theta M_\phi)
+
+    U is the person's own SGD, Adam or AdamW, its state, weight decay and this very step's learning rate included, and
+    gradient clipping, accumulation and scaled losses as well. The training step itself is untouched.
+
+    Use it with :meth:`metricgrad.Loss.attach` where validation batches are at hand, and any form that has parameters.
+    It looks one step ahead, so it favours losses that pay at once (short-horizon bias). Validation data it learns from
+    is training data of a kind: keep another part to choose an epoch by.
+
+    Args:
+        objective: what a step should lower: ``"task"`` (cross-entropy or squared error by the form's kind, otherwise
+            by shapes and targets), ``"cross_entropy"``, ``"mse"``, or any differentiable loss of scores and targets:
+            ``UniLoss(metric)`` or a fitted ``ReLoss`` meta-learns toward the metric itself.
+        lr: the meta-learning rate of Adam. The paper's 1e-5 is for 10^5 steps; at 1,000 steps it does nothing.
+        clip: largest norm of the hypergradient; None does not clip.
+        every: move the loss after every so many optimiser steps.
+        clipping: what a common factor on the gradients between backward and step means: ``"norm"``, ``"scale"`` or
+            ``"auto"``; see :func:`metricgrad.aligners.clipping.through`.
+        seed: of the order of validation batches.
+
+    Cost: one forward and backward pass on the validation batch and one forward-mode pass on the training batch: a step
+    takes about three times as long. Memory: a copy of the parameters and of their gradients.
+
+    Raises:
+        MetricgradError: for settings out of range; when attached to an optimiser it has no rule for, or under
+            distributed training.
+
+    References:
+        C. Raymond, Q. Chen, B. Xue and M. Zhang, "Meta-Learning Adaptive Loss Functions", TMLR 2025, Algorithms 1 and
+        2. Ours: the gradient is taken without unrolling; the meta-learning rate is 1e-3; any objective.
+    """
+
+    kind: ClassVar[str] = "look_ahead"
+    updates: Tensor
+    optimizer_steps: Tensor
+    place: Tensor
+    first_moment: Tensor
+    second_moment: Tensor
+
+    def __init__(
+        self,
+        *,
+        objective: Literal["task", "cross_entropy", "mse"] | nn.Module | Callable[[Tensor, Tensor], Tensor] = "task",
+        lr: float = 1e-3,
+        clip: float | None = None,
+        every: int = 1,
+        clipping: Clipping = "auto",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        names = ("task", "cross_entropy", "mse")
+        if not (objective in names if isinstance(objective, str) else callable(objective)):
+            raise MetricgradError(
+                f"objective is {objective!r}; expected 'task', 'cross_entropy', 'mse', or a differentiable loss of "
+                "scores and targets"
+            )
+        if clipping not in ("auto", "norm", "scale"):
+            raise MetricgradError(f"clipping is {clipping!r}; expected 'auto', 'norm' or 'scale'")
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise MetricgradError(f"every is {every!r}; expected a number of steps, 1 or more")
+        self.objective = objective
+        self.lr = checked_number("lr", lr, zero=True)
+        self.clip = None if clip is None else checked_number("clip", clip)
+        self.every, self.clipping, self.seed = every, clipping, seed
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.register_buffer("optimizer_steps", torch.zeros((), dtype=torch.long))
+        self.register_buffer("place", torch.zeros(2, dtype=torch.long))
+        self.history: list[dict[str, float]] = []
+        self.last_hypergradient: list[Tensor] = []
+        self._task = TaskLoss()
+        self._of: tuple[Loss, ...] = ()
+        self._step: OneStep | None = None
+        self._feedback: Feedback | None = None
+        self._simulating = False
+
+    def refusal(self, form: Form) -> str | None:
+        """Only what has parameters can be moved by their gradient."""
+        return None if next(form.parameters(), None) is not None else "the form has no parameters to move"
+
+    def bind(self, loss: Loss) -> None:
+        """Make room for the moments of the form's parameters, so that a saved state fits before the first step."""
+        if self._of:
+            raise MetricgradError("this LookAhead belongs to another loss already; make one for each loss")
+        self._of = (loss,)
+        parameters = list(loss.form.parameters())
+        size = sum(p.numel() for p in parameters)
+        for name in ("first_moment", "second_moment"):
+            self.register_buffer(name, torch.zeros(size, device=device_of(parameters)))
+        if isinstance(self.objective, str):
+            kinds = {"cross_entropy": "binary", "mse": "regression", "task": getattr(loss.form, "problem", "auto")}
+            self._task.kind = kinds[self.objective]
+
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments.
+
+        Raises:
+            MetricgradError: for an objective that is a foreign module or function.
+        """
+        described = self.objective if isinstance(self.objective, str) else getattr(self.objective, "described", None)
+        if described is None:
+            raise MetricgradError(
+                f"a LookAhead toward a {type(self.objective).__name__} cannot be saved; build it again and load its "
+                "state_dict"
+            )
+        objective = described if isinstance(described, str) else described()
+        rest = ("lr", "clip", "every", "clipping", "seed")
+        return {"objective": objective, **{name: getattr(self, name) for name in rest}}
+
+    def attached(self, scene: Scene) -> None:
+        """Begin to record the training.
+
+        Raises:
+            MetricgradError: for an optimiser without a rule, or under distributed training.
+        """
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            raise MetricgradError(
+                "LookAhead does not know how gradients are averaged over processes; train on one process, or use "
+                "another aligner"
+            )
+        self._step = OneStep(scene, self._judge(), self.clipping)
+        self._feedback = self._feedback_of(scene, self.place)
+
+    def detached(self, scene: Scene) -> None:
+        """Stop recording."""
+        if self._step is not None:
+            self._step.close()
+        self._step = self._feedback = None
+
+    def saw(
+        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
+    ) -> None:
+        """Record a call of the loss."""
+        if self._step is not None:
+            self._step.recorder.saw(scores, targets, context, draw, value)
+
+    def before_step(self, scene: Scene) -> None:
+        """Keep what the step will overwrite."""
+        if self._step is not None and not self._simulating and not self._step.recorder.paused:
+            self._step.before()
+
+    def after_step(self, scene: Scene) -> None:
+        """Move the loss."""
+        step = self._step
+        if step is None or self._simulating:
+            return
+        if step.ready:
+            batch = None if self._feedback is None else self._feedback.draw()
+            found, value = step.after(scene.loss.form, batch)
+            self._move(scene.loss.form, found, value)
+        self.optimizer_steps += 1
+        step.recorder.clear()
+        step.recorder.paused = int(self.optimizer_steps) % self.every != 0
+
+    def hypergradient(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch: Any,
+        valid_batch: Any = None,
+        *,
+        forward: Forward | None = None,
+    ) -> tuple[Tensor, ...]:
+        """What LookAhead would move the form by, for the optimiser step from the model's present state on a batch.
+
+        The model, its gradients and buffers, the optimiser's state, the loss and the random state are left as they are.
+
+        Args:
+            model: as it is before the step.
+            optimizer: likewise.
+            batch: the training batch.
+            valid_batch: the validation batch; the training batch by default.
+            forward: as in :meth:`metricgrad.Loss.attach`.
+
+        Returns:
+            The gradient of the objective, one tensor for each of ``loss.form.parameters()``.
+        """
+        if not self._of:
+            raise MetricgradError("this LookAhead has no loss yet; make one: Loss(form, LookAhead())")
+        loss = self._of[0]
+        optimizer = unwrapped(optimizer)
+        valid = None if valid_batch is None else [valid_batch]
+        scene = Scene(loss, model, optimizer, valid, forward or pair, None)
+        outer, was_simulating = self._step, self._simulating
+        recording = None if outer is None else outer.recorder.paused
+        with _untouched(loss, model, optimizer):
+            if outer is not None:
+                outer.recorder.paused = True
+            self._simulating = True
+            step = self._step = OneStep(scene, self._judge(), self.clipping)
+            try:
+                scores, targets = scene.forward(model, batch)
+                loss(scores, targets).backward()
+                if not step.before():
+                    return tuple(torch.zeros_like(p) for p in loss.form.parameters())
+                optimizer.step()
+                feedback = self._feedback_of(scene, torch.zeros(2, dtype=torch.long))
+                found, _ = step.after(loss.form, None if feedback is None else feedback.draw())
+            finally:
+                step.close()
+                self._step, self._simulating = outer, was_simulating
+                if outer is not None and recording is not None:
+                    outer.recorder.paused = recording
+        return tuple(found)
+
+    def _judge(self) -> Callable[[Tensor, Tensor], Tensor]:
+        return self._task if isinstance(self.objective, str) else self.objective
+
+    def _feedback_of(self, scene: Scene, place: Tensor) -> Feedback | None:
+        device = device_of(list(scene.model.parameters()))
+        return None if scene.valid is None else Feedback(scene.valid, place, self.seed, device)
+
+    def _move(self, form: Form, found: Sequence[Tensor], value: float) -> None:
+        """One step of Adam."""
+        self.last_hypergradient = list(found)
+        flat = torch.cat([g.flatten().to(self.first_moment) for g in found])
+        norm = float(flat.norm())
+        row = {"step": float(self.optimizer_steps), "objective": value, "hypergradient_norm": norm}
+        self.history.append(row)
+        if not norm < float("inf"):
+            raise MetricgradError(
+                f"the hypergradient is not finite (norm {norm}) at optimiser step {int(self.optimizer_steps)}; lower "
+                "the learning rate of the model or lr of LookAhead"
+            )
+        if self.clip is not None and norm > self.clip:
+            flat = flat * (self.clip / norm)
+        self.updates += 1
+        count = int(self.updates)
+        self.first_moment.lerp_(flat, 1 - _BETAS[0])
+        self.second_moment.lerp_(flat.square(), 1 - _BETAS[1])
+        first = self.first_moment / (1 - _BETAS[0] ** count)
+        second = self.second_moment / (1 - _BETAS[1] ** count)
+        change = -self.lr * first / (second.sqrt() + _EPSILON)
+        with torch.no_grad():
+            for parameter, part in zip(form.parameters(), change.split([g.numel() for g in found]), strict=True):
+                parameter.add_(part.reshape(parameter.shape).to(parameter))
+
+
+def unwrapped(optimizer: Any) -> torch.optim.Optimizer:
+    """The torch optimiser inside a wrapper such as Lightning's or Accelerate's."""
+    inner = getattr(optimizer, "optimizer", None)
+    return unwrapped(inner) if isinstance(inner, torch.optim.Optimizer) else optimizer
+
+
+@contextlib.contextmanager
+def _untouched(loss: Loss, model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Whatever a training step inside changes is afterwards as before."""
+    stepped = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = list(dict.fromkeys([*model.parameters(), *stepped]))
+    values = [p.detach().clone() for p in parameters]
+    gradients = [p.grad for p in parameters]
+    states = optimizer.state
+    own = [*loss.parameters(), *loss.buffers()]
+    kept = [t.detach().clone() for t in own]
+    mode = loss.training
+    with kept_randomness(device_of(parameters)), borrowed_buffers(model), torch.enable_grad():
+        try:
+            optimizer.state = defaultdict(dict, {p: copy.deepcopy(state) for p, state in states.items()})
+            for p in parameters:
+                p.grad = None
+            loss.train()
+            yield
+        finally:
+            optimizer.state = states
+            loss.train(mode)
+            with torch.no_grad():
+                for tensor, value in zip([*parameters, *own], [*values, *kept], strict=True):
+                    tensor.copy_(value)
+            for p, gradient in zip(parameters, gradients, strict=True):
+                p.grad = gradient

@@ -40,6 +40,9 @@ def hypergradient(
 
 
 def _stepped(group, state, value, gradient):
+    """In float64: at Adam's first step all but epsilon cancels."""
+    dtype, value, gradient = value.dtype, value.double(), gradient.double()
+    state = {name: v.double() if isinstance(v, torch.Tensor) else v for name, v in state.items()}
     if group["maximize"]:
         gradient = -gradient
     lr, decay = group["lr"], group["weight_decay"]
@@ -49,7 +52,7 @@ def _stepped(group, state, value, gradient):
             buffer = state.get("momentum_buffer")
             buffer = gradient if buffer is None else group["momentum"] * buffer + (1 - group["dampening"]) * gradient
             gradient = gradient + group["momentum"] * buffer if group["nesterov"] else buffer
-        return value - lr * gradient
+        return (value - lr * gradient).to(dtype)
     if group["decoupled_weight_decay"]:
         value = value * (1 - lr * decay)
     else:
@@ -63,4 +66,5 @@ def _stepped(group, state, value, gradient):
         second = torch.maximum(second, state.get("max_exp_avg_sq", zero))
     safe = torch.where(second > 0, second, torch.ones_like(second))
     root = torch.where(second > 0, safe.sqrt(), torch.zeros_like(second))
-    return value - lr / (1 - beta1**step) * first / (root / (1 - beta2**step) ** 0.5 + group["eps"])
+    stepped = value - lr / (1 - beta1**step) * first / (root / (1 - beta2**step) ** 0.5 + group["eps"])
+    return stepped.to(dtype)

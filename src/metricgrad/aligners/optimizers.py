@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
+from metricgrad.metrics.decoding import wide
 
 Group = dict[str, Any]
 State = dict[str, Any]
@@ -49,23 +50,30 @@ def _adam(group: Group, state: State, before: Before, gradient: Tensor) -> Tenso
     .. math:: \frac{\partial \theta'}{\partial g} = -\frac{\alpha}{1 - \beta_1^t} \Bigl(\frac{1 - \beta_1}{h}
         - \frac{m}{h^2}\, \frac{(1 - \beta_2)\, g}{\sqrt{v (1 - \beta_2^t)}}\Bigr)
 
-    Where v is zero, every gradient so far was zero, and so is m: the second term is left out, which is the limit.
+    Where v is zero, every gradient so far was zero, and so is m: the second term is left out, which is the limit. At
+    the first step the two terms cancel up to epsilon, so that one is computed in float64.
     """
     beta1, beta2 = (float(beta) for beta in group["betas"])
     step = float(state["step"])
+    value, first, second, highest = before.value, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq")
+    if step == 1:
+        gradient, value = wide(gradient), wide(value)
     gradient = gradient * _sign(group)
     if group["weight_decay"] and not group.get("decoupled_weight_decay", False):
-        gradient = gradient + group["weight_decay"] * before.value
-    second = state["exp_avg_sq"]
+        gradient = gradient + group["weight_decay"] * value
+    if step == 1:
+        first, second = (1 - beta1) * gradient, (1 - beta2) * gradient.square()
+        highest = second
     moves = second > 0
     if group["amsgrad"]:
-        highest = state["max_exp_avg_sq"]
+        assert highest is not None
         moves, second = moves & (second >= highest), highest
     correction = 1 - beta2**step
     denominator = (second / correction).sqrt() + group["eps"]
     root = torch.where(moves, (second * correction).sqrt(), torch.ones_like(second))
-    bend = torch.where(moves, state["exp_avg"] / denominator * (1 - beta2) * gradient / root, torch.zeros_like(second))
-    return ((1 - beta1) - bend) / denominator * (-float(group["lr"]) / (1 - beta1**step) * _sign(group))
+    bend = torch.where(moves, first / denominator * (1 - beta2) * gradient / root, torch.zeros_like(second))
+    slope = ((1 - beta1) - bend) / denominator * (-float(group["lr"]) / (1 - beta1**step) * _sign(group))
+    return slope.to(before.value.dtype)
 
 
 def _sign(group: Group) -> float:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 import metricgrad as mg
+from metricgrad.aligners.look_ahead import LookAhead
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.loss import Loss
 from metricgrad.losses.interpolated import Interpolated
+from metricgrad.losses.neural import NeuralLoss
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
 
@@ -65,7 +67,18 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "set network f1": (lambda: Loss(SetNetwork(), RankCorrelation("f1")), binary),
     "set network macro_f1": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multiclass),
     "set network macro_f1 multilabel": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multilabel),
+    "adalfl": (lambda: mg.AdaLFL(num_outputs=5), multiclass),
+    "adalfl softplus": (lambda: mg.AdaLFL(output="softplus"), multiclass),
+    "adalfl binary": (lambda: mg.AdaLFL(kind="binary"), binary),
+    "adalfl multilabel": (lambda: mg.AdaLFL(kind="multilabel"), multilabel),
+    "adalfl regression": (lambda: mg.AdaLFL(kind="regression"), regression),
+    "probability network looking ahead": (lambda: Loss(ProbabilityNetwork(), LookAhead()), multiclass),
+    "set network looking ahead": (lambda: Loss(SetNetwork(), LookAhead(lr=0.1)), binary),
+    "uniloss looking ahead": (lambda: Loss(mg.UniLoss("macro_f1").form, LookAhead()), multiclass),
 }
 
-FORMS: set[type] = {Interpolated, ProbabilityNetwork, SetNetwork}
-ALIGNERS: set[type] = {Static, RankCorrelation}
+#: whose values may be negative: a learned loss has no natural zero
+SIGNED: set[str] = {name for name in LOSSES if name.startswith("adalfl") and "softplus" not in name}
+
+FORMS: set[type] = {Interpolated, NeuralLoss, ProbabilityNetwork, SetNetwork}
+ALIGNERS: set[type] = {Static, RankCorrelation, LookAhead}

@@ -27,14 +27,9 @@ _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, to
 
 
 class Pusher:
-    """Pushes directions through one model, and remembers which way works for it.
+    """Pushes directions through one model, and remembers which way works for it."""
 
-    Args:
-        model: called as the step called it, hooks included, on copies of its buffers.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    def __init__(self) -> None:
         self._ways: list[tuple[str, Way]] = [
             ("forward mode", _forward_mode),
             ("double backward", _double_backward),
@@ -46,10 +41,11 @@ class Pusher:
         """The way in use."""
         return self._ways[0][0]
 
-    def push(self, values: Named, direction: Named, call: ModelCall) -> list[Tensor]:
+    def push(self, model: nn.Module, values: Named, direction: Named, call: ModelCall) -> list[Tensor]:
         """One tangent for each output of a call.
 
         Args:
+            model: called as the step called it, hooks included, on copies of its buffers.
             values: the parameters of the step, by name; those left out are as they are.
             direction: in the shapes of ``values``.
             call: the model call.
@@ -60,10 +56,10 @@ class Pusher:
         why = ""
         while self._ways:
             name, way = self._ways[0]
-            with kept_randomness(call.randomness.cpu.device if call.randomness.device is None
-                                 else call.randomness.device, call.randomness):  # fmt: skip
+            device = call.randomness.device or torch.device("cpu")
+            with kept_randomness(device, call.randomness):
                 try:
-                    primal, tangents = way(self._model, values, direction, call)
+                    primal, tangents = way(model, values, direction, call)
                     problem = _differs(primal, call.outputs)
                 except (NotImplementedError, RuntimeError) as error:
                     problem = str(error).splitlines()[0]
@@ -74,12 +70,12 @@ class Pusher:
             del self._ways[0]
             if self._ways:
                 warnings.warn(
-                    f"LookAhead cannot use {name} on {type(self._model).__name__} ({problem}); it uses "
+                    f"LookAhead cannot use {name} on {type(model).__name__} ({problem}); it uses "
                     f"{self._ways[0][0]} from here on, which costs more",
                     stacklevel=2,
                 )
         raise MetricgradError(
-            f"the forward pass of {type(self._model).__name__} cannot be repeated, so there is no look-ahead ({why}); "
+            f"the forward pass of {type(model).__name__} cannot be repeated, so there is no look-ahead ({why}); "
             "make it depend on its inputs, parameters, buffers and torch's random state alone"
         )
 

@@ -40,12 +40,13 @@ class OneStep:
         scene: the training.
         objective: of scores and targets; what the step should have lowered.
         clipping: see :func:`metricgrad.aligners.clipping.through`.
+        pusher: remembers which way works for the model.
 
     Raises:
         MetricgradError: for an optimiser without a rule, or one that moves none of the model's parameters.
     """
 
-    def __init__(self, scene: Scene, objective: Objective, clipping: Clipping) -> None:
+    def __init__(self, scene: Scene, objective: Objective, clipping: Clipping, pusher: Pusher) -> None:
         rule_of(scene.optimizer)
         self.scene, self._objective, self._clipping = scene, objective, clipping
         groups = [p for group in scene.optimizer.param_groups for p in group["params"]]
@@ -56,7 +57,7 @@ class OneStep:
                 "the optimiser moves none of the attached model's parameters; attach the model it was built from"
             )
         self.recorder = Recorder(scene.model, list(self._names))
-        self._pusher = Pusher(scene.model)
+        self._pusher = pusher
         self._before: dict[Tensor, Before] = {}
 
     def close(self) -> None:
@@ -144,7 +145,7 @@ class OneStep:
             for loss in losses:
                 tangent = torch.zeros_like(loss.scores)
                 for call, head in loss.heads:
-                    tangent = tangent + head.push(self._pusher.push(theta, named, call)).detach()
+                    tangent = tangent + head.push(self._pusher.push(self.scene.model, theta, named, call)).detach()
                 scores = loss.scores.clone().requires_grad_()
                 draw = dataclasses.replace(loss.draw, counts=False)
                 value = functional_call(form, phi, (scores, loss.targets), {"draw": draw, **loss.context})

@@ -7,6 +7,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from metricgrad.aligners.base import Aligner, Forward, Scene, pair
 from metricgrad.aligners.clipping import Clipping
 from metricgrad.aligners.feedback import Feedback
+from metricgrad.aligners.forward_mode import Pusher
 from metricgrad.aligners.hypergradient import OneStep
 from metricgrad.aligners.isolation import borrowed_buffers, device_of, kept_randomness
 from metricgrad.errors import MetricgradError
@@ -107,6 +109,7 @@ class LookAhead(Aligner):
         self._step: OneStep | None = None
         self._feedback: Feedback | None = None
         self._simulating = False
+        self._pushers: WeakKeyDictionary[nn.Module, Pusher] = WeakKeyDictionary()
 
     def refusal(self, form: Form) -> str | None:
         """Only what has parameters can be moved by their gradient."""
@@ -152,7 +155,7 @@ class LookAhead(Aligner):
                 "LookAhead does not know how gradients are averaged over processes; train on one process, or use "
                 "another aligner"
             )
-        self._step = OneStep(scene, self._judge(), self.clipping)
+        self._step = self._begin(scene)
         self._feedback = self._feedback_of(scene, self.place)
 
     def detached(self, scene: Scene) -> None:
@@ -221,7 +224,7 @@ class LookAhead(Aligner):
             if outer is not None:
                 outer.recorder.paused = True
             self._simulating = True
-            step = self._step = OneStep(scene, self._judge(), self.clipping)
+            step = self._step = self._begin(scene)
             try:
                 scores, targets = scene.forward(model, batch)
                 loss(scores, targets).backward()
@@ -236,6 +239,10 @@ class LookAhead(Aligner):
                 if outer is not None and recording is not None:
                     outer.recorder.paused = recording
         return tuple(found)
+
+    def _begin(self, scene: Scene) -> OneStep:
+        pusher = self._pushers.setdefault(scene.model, Pusher())
+        return OneStep(scene, self._judge(), self.clipping, pusher)
 
     def _judge(self) -> Callable[[Tensor, Tensor], Tensor]:
         return self._task if isinstance(self.objective, str) else self.objective

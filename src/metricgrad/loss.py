@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,13 @@ from metricgrad.losses.form import Draw, Form
 from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.neural import NeuralLoss
 from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.residual import LearnedRate, Residual
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.metric import Metric, as_metric
 
-FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (Interpolated, NeuralLoss, ProbabilityNetwork, SetNetwork)}
+FORMS: dict[str, type[Form]] = {
+    cls.kind: cls for cls in (Interpolated, LearnedRate, NeuralLoss, ProbabilityNetwork, Residual, SetNetwork)
+}
 ALIGNERS: dict[str, type[Aligner]] = {cls.kind: cls for cls in (Static, RankCorrelation, LookAhead)}
 
 
@@ -214,6 +217,57 @@ class Loss(nn.Module):
         """Let the aligner fit the form before training, from stored scores and targets."""
         self.aligner.prepare(self.form, scores, targets)
 
+    def offline_start(
+        self,
+        make_model: Callable[[], nn.Module],
+        make_optimizer: Callable[[Any], torch.optim.Optimizer],
+        batches: Iterable[Any],
+        *,
+        steps: int = 2500,
+        inner: int = 1,
+        lr: float = 1e-3,
+        valid: Iterable[Any] | None = None,
+        forward: Forward | None = None,
+    ) -> list[float]:
+        """Learn the loss on fresh models before the one that counts is trained (AdaLFL's Algorithm 1).
+
+        Each round makes a model, takes ``inner`` steps with the loss as it is, and moves the loss down the gradient of
+        the objective the stepped model reaches.
+
+        Args:
+            make_model: zero-argument factory; round n's weights follow from the aligner's seed and n.
+            make_optimizer: ``parameters -> Optimizer``, or ``model -> Optimizer``.
+            batches: training batches, any iterable that can be iterated again.
+            steps: rounds; the paper's S_init.
+            inner: optimiser steps in a round; the paper's S_inner. More than one is unrolled.
+            lr: of Adam on the loss; its moments are dropped afterwards.
+            valid: validation batches; by default each round is judged on the next training batch.
+            forward: as in :meth:`attach`.
+
+        Returns:
+            The objective after each round.
+
+        Raises:
+            MetricgradError: where the aligner is not LookAhead.
+        """
+        if not isinstance(self.aligner, LookAhead):
+            raise MetricgradError(
+                f"{type(self.aligner).__name__} has no offline start; make the loss with LookAhead: "
+                "Loss(form, LookAhead())"
+            )
+        return self.aligner.offline_start(
+            make_model, make_optimizer, batches,
+            steps=steps, inner=inner, lr=lr, valid=valid, forward=forward or _pair,
+        )  # fmt: skip
+
+    def described(self) -> dict[str, Any]:
+        """What builds this loss again, JSON-able."""
+        return {
+            "form": [self.form.kind, self.form.config()],
+            "aligner": [self.aligner.kind, self.aligner.config()],
+            "seed": self.seed,
+        }
+
     def save(self, path: str | Path) -> None:
         """Write the loss as one safetensors file whose header says, in JSON, how to build it again.
 
@@ -224,13 +278,7 @@ class Loss(nn.Module):
             raise MetricgradError(f"a {self.form.kind} form cannot be saved: build it again and load its state_dict")
         tensors = {k: v.contiguous() for k, v in self.state_dict().items() if isinstance(v, Tensor)}
         extra = {k: v for k, v in self.state_dict().items() if not isinstance(v, Tensor)}
-        header = {
-            "format": 1,
-            "form": [self.form.kind, self.form.config()],
-            "aligner": [self.aligner.kind, self.aligner.config()],
-            "seed": self.seed,
-            "extra": extra,
-        }
+        header = {"format": 1, **self.described(), "extra": extra}
         save_file(tensors, str(path), metadata={"metricgrad": json.dumps(header)})
 
 
@@ -252,16 +300,31 @@ def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None
         raise MetricgradError(f"cannot read {path}: {error}") from error
     if header is None or header.get("format") != 1:
         raise MetricgradError(f"{path} was not written by Loss.save of this version")
-    (form_kind, form_config), (aligner_kind, aligner_config) = header["form"], header["aligner"]
-    for config in (form_config, aligner_config):
-        if "metric" not in config:
-            continue
-        if config["metric"] is None and metric is None:
-            raise MetricgradError(f"{path} was saved with a foreign metric; pass it again: load_loss(path, metric=...)")
-        config["metric"] = as_metric(config["metric"] or metric)  # type: ignore[arg-type]
-    loss = Loss(FORMS[form_kind](**form_config), ALIGNERS[aligner_kind](**aligner_config), seed=header["seed"])
+    loss = _built(header, path, metric)
     loss.load_state_dict({**tensors, **header["extra"]})
     return loss
+
+
+def _built(header: dict[str, Any], path: str | Path, metric: Any) -> Loss:
+    form = _part(FORMS, header["form"], path, metric)
+    return Loss(form, _part(ALIGNERS, header["aligner"], path, metric), seed=header["seed"])
+
+
+def _part(known: Mapping[str, type[Any]], described: list[Any], path: str | Path, metric: Any) -> Any:
+    """A form or an aligner from its kind and its config, in which forms and losses may be described in turn."""
+    kind, config = described
+    for name, value in config.items():
+        if name == "metric":
+            if value is None and metric is None:
+                raise MetricgradError(
+                    f"{path} was saved with a foreign metric; pass it again: load_loss(path, metric=...)"
+                )
+            config[name] = as_metric(value or metric)
+        elif name in ("form", "base") and isinstance(value, list):
+            config[name] = _part(FORMS, value, path, metric)
+        elif name == "objective" and isinstance(value, dict):
+            config[name] = _built(value, path, metric)
+    return known[kind](**config)
 
 
 def _closure_of(args: Any, kwargs: Any) -> Callable[[], Any] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -94,3 +96,31 @@ class Autocast:
 def device_of(tensors: Sequence[Tensor]) -> torch.device:
     """Of the first of them; the CPU where there is none."""
     return tensors[0].device if tensors else torch.device("cpu")
+
+
+@contextlib.contextmanager
+def untouched(loss: nn.Module, model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Whatever a training step inside changes is afterwards as before."""
+    stepped = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = list(dict.fromkeys([*model.parameters(), *stepped]))
+    values = [p.detach().clone() for p in parameters]
+    gradients = [p.grad for p in parameters]
+    states = optimizer.state
+    own = [*loss.parameters(), *loss.buffers()]
+    kept = [t.detach().clone() for t in own]
+    mode = loss.training
+    with kept_randomness(device_of(parameters)), borrowed_buffers(model), torch.enable_grad():
+        try:
+            optimizer.state = defaultdict(dict, {p: copy.deepcopy(state) for p, state in states.items()})
+            for p in parameters:
+                p.grad = None
+            loss.train()
+            yield
+        finally:
+            optimizer.state = states
+            loss.train(mode)
+            with torch.no_grad():
+                for tensor, value in zip([*parameters, *own], [*values, *kept], strict=True):
+                    tensor.copy_(value)
+            for p, gradient in zip(parameters, gradients, strict=True):
+                p.grad = gradient

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
@@ -18,7 +15,9 @@ from metricgrad.aligners.clipping import Clipping
 from metricgrad.aligners.feedback import Feedback
 from metricgrad.aligners.forward_mode import Pusher
 from metricgrad.aligners.hypergradient import OneStep
-from metricgrad.aligners.isolation import borrowed_buffers, device_of, kept_randomness
+from metricgrad.aligners.isolation import device_of, kept_randomness, untouched
+from metricgrad.aligners.offline import MakeOptimizer, offline_start
+from metricgrad.aligners.unrolled import unrolled
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.form import Draw, Form
@@ -156,7 +155,8 @@ class LookAhead(Aligner):
                 "another aligner"
             )
         self._step = self._begin(scene)
-        self._feedback = self._feedback_of(scene, self.place)
+        device = device_of(list(scene.model.parameters()))
+        self._feedback = None if scene.valid is None else Feedback(scene.valid, self.place, self.seed, device)
 
     def detached(self, scene: Scene) -> None:
         """Stop recording."""
@@ -212,33 +212,86 @@ class LookAhead(Aligner):
         Returns:
             The gradient of the objective, one tensor for each of ``loss.form.parameters()``.
         """
-        if not self._of:
-            raise MetricgradError("this LookAhead has no loss yet; make one: Loss(form, LookAhead())")
-        loss = self._of[0]
+        found, _ = self.looked_ahead(model, optimizer, [batch], valid_batch, forward or pair)
+        return tuple(found)
+
+    def unrolled(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batches: Sequence[Any],
+        valid_batch: Any,
+        *,
+        forward: Forward | None = None,
+    ) -> tuple[Tensor, ...]:
+        """:meth:`hypergradient` through one step on each batch in turn, by double backward: the slow reference.
+
+        Gradients are not clipped, and the model, the optimiser and the random state are left as they are.
+        """
+        loss = self._loss()
+        with kept_randomness(device_of(list(model.parameters()))):
+            draw = Draw(loss.seed, int(loss.steps), counts=False)
+            found, _ = unrolled(
+                loss.form, model, unwrapped(optimizer), batches, valid_batch, self._judge(), forward or pair, draw
+            )
+        return tuple(found)
+
+    def looked_ahead(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], valid_batch: Any,
+        forward: Forward,
+    ) -> tuple[list[Tensor], float]:  # fmt: skip
+        """The hypergradient through a step on each batch, and the objective's value; nothing is changed."""
+        loss = self._loss()
         optimizer = unwrapped(optimizer)
-        valid = None if valid_batch is None else [valid_batch]
-        scene = Scene(loss, model, optimizer, valid, forward or pair, None)
+        if len(batches) > 1:
+            with kept_randomness(device_of(list(model.parameters()))):
+                draw = Draw(loss.seed, int(loss.steps), counts=False)
+                return unrolled(
+                    loss.form, model, optimizer, batches, valid_batch, self._judge(), forward, draw
+                )  # fmt: skip
+        scene = Scene(loss, model, optimizer, None, forward, None)
         outer, was_simulating = self._step, self._simulating
         recording = None if outer is None else outer.recorder.paused
-        with _untouched(loss, model, optimizer):
+        with untouched(loss, model, optimizer):
             if outer is not None:
                 outer.recorder.paused = True
             self._simulating = True
             step = self._step = self._begin(scene)
             try:
-                scores, targets = scene.forward(model, batch)
+                scores, targets = scene.forward(model, batches[0])
                 loss(scores, targets).backward()
                 if not step.before():
-                    return tuple(torch.zeros_like(p) for p in loss.form.parameters())
+                    return [torch.zeros_like(p) for p in loss.form.parameters()], float("nan")
                 optimizer.step()
-                feedback = self._feedback_of(scene, torch.zeros(2, dtype=torch.long))
-                found, _ = step.after(loss.form, None if feedback is None else feedback.draw())
+                return step.after(loss.form, valid_batch)
             finally:
                 step.close()
                 self._step, self._simulating = outer, was_simulating
                 if outer is not None and recording is not None:
                     outer.recorder.paused = recording
-        return tuple(found)
+
+    def offline_start(
+        self,
+        make_model: Callable[[], nn.Module],
+        make_optimizer: MakeOptimizer,
+        batches: Iterable[Any],
+        *,
+        steps: int,
+        inner: int,
+        lr: float,
+        valid: Iterable[Any] | None,
+        forward: Forward,
+    ) -> list[float]:
+        """Learn the loss on fresh models; see :meth:`metricgrad.Loss.offline_start`."""
+        return offline_start(
+            self, self._loss(), make_model, make_optimizer, batches,
+            steps=steps, inner=inner, lr=lr, valid=valid, forward=forward,
+        )  # fmt: skip
+
+    def _loss(self) -> Loss:
+        if not self._of:
+            raise MetricgradError("this LookAhead has no loss yet; make one: Loss(form, LookAhead())")
+        return self._of[0]
 
     def _begin(self, scene: Scene) -> OneStep:
         pusher = self._pushers.setdefault(scene.model, Pusher())
@@ -246,10 +299,6 @@ class LookAhead(Aligner):
 
     def _judge(self) -> Callable[[Tensor, Tensor], Tensor]:
         return self._task if isinstance(self.objective, str) else self.objective
-
-    def _feedback_of(self, scene: Scene, place: Tensor) -> Feedback | None:
-        device = device_of(list(scene.model.parameters()))
-        return None if scene.valid is None else Feedback(scene.valid, place, self.seed, device)
 
     def _move(self, form: Form, found: Sequence[Tensor], value: float) -> None:
         """One step of Adam."""
@@ -281,31 +330,3 @@ def unwrapped(optimizer: Any) -> torch.optim.Optimizer:
     """The torch optimiser inside a wrapper such as Lightning's or Accelerate's."""
     inner = getattr(optimizer, "optimizer", None)
     return unwrapped(inner) if isinstance(inner, torch.optim.Optimizer) else optimizer
-
-
-@contextlib.contextmanager
-def _untouched(loss: Loss, model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Whatever a training step inside changes is afterwards as before."""
-    stepped = [p for group in optimizer.param_groups for p in group["params"]]
-    parameters = list(dict.fromkeys([*model.parameters(), *stepped]))
-    values = [p.detach().clone() for p in parameters]
-    gradients = [p.grad for p in parameters]
-    states = optimizer.state
-    own = [*loss.parameters(), *loss.buffers()]
-    kept = [t.detach().clone() for t in own]
-    mode = loss.training
-    with kept_randomness(device_of(parameters)), borrowed_buffers(model), torch.enable_grad():
-        try:
-            optimizer.state = defaultdict(dict, {p: copy.deepcopy(state) for p, state in states.items()})
-            for p in parameters:
-                p.grad = None
-            loss.train()
-            yield
-        finally:
-            optimizer.state = states
-            loss.train(mode)
-            with torch.no_grad():
-                for tensor, value in zip([*parameters, *own], [*values, *kept], strict=True):
-                    tensor.copy_(value)
-            for p, gradient in zip(parameters, gradients, strict=True):
-                p.grad = gradient

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.isolation import kept_randomness
+from metricgrad.aligners.isolation import kept_randomness, seed
 from metricgrad.errors import MetricgradError
 
 
@@ -53,7 +53,7 @@ class Feedback:
         return moved_to(found[0], self._device)
 
     def _begin(self, skip: int) -> None:
-        torch.manual_seed(self._mixed(-1))
+        seed(self._mixed(-1), self._device)
         self._open = iter(self._batches)
         self._place[1] = 0
         for _ in range(skip):
@@ -62,7 +62,7 @@ class Feedback:
 
     def _next(self) -> tuple[Any] | None:
         assert self._open is not None
-        torch.manual_seed(self._mixed(int(self._place[1])))
+        seed(self._mixed(int(self._place[1])), self._device)
         try:
             batch = next(self._open)
         except StopIteration:

@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from metricgrad.aligners.base import Scene
 from metricgrad.aligners.clipping import Clipping, through
 from metricgrad.aligners.forward_mode import Pusher
 from metricgrad.aligners.isolation import borrowed_buffers, kept_randomness
 from metricgrad.aligners.optimizers import Before, before_step, moved, rule_of, slope
-from metricgrad.aligners.recording import LossCall, Recorder, outputs_of
+from metricgrad.aligners.recording import LossCall, ModelCall, Recorder, outputs_of
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Form
 
@@ -139,25 +139,28 @@ class OneStep:
         """d/dphi of the loss's gradient along the direction."""
         theta = {self._names[p]: b.value for p, b in self._before.items() if p in self._names}
         named = {self._names[p]: d for p, d in direction.items()}
-        phi = {name: p.detach().clone().requires_grad_() for name, p in form.named_parameters()}
-        total = torch.zeros(())
-        with self._paused(), torch.enable_grad():
+        phi = list(form.parameters())
+        total: Tensor | None = None
+        with self._paused(), torch.enable_grad(), _differentiable(phi):
             for loss in losses:
-                tangent = torch.zeros_like(loss.scores)
-                for call, head in loss.heads:
-                    tangent = tangent + head.push(self._pusher.push(self.scene.model, theta, named, call)).detach()
-                scores = loss.scores.clone().requires_grad_()
+                with torch.no_grad():
+                    parts = [
+                        (head, self._pusher.push(self.scene.model, theta, named, call)) for call, head in loss.heads
+                    ]
+                tangent = functools.reduce(torch.add, (head.push(tangents).detach() for head, tangents in parts))
                 draw = dataclasses.replace(loss.draw, counts=False)
-                value = functional_call(form, phi, (scores, loss.targets), {"draw": draw, **loss.context})
-                if not value.requires_grad:
-                    continue
-                (slopes,) = torch.autograd.grad(value, scores, create_graph=True)
-                assert loss.factor is not None
-                total = total + (slopes * tangent).sum() * loss.factor
-            if not total.requires_grad:
-                return [torch.zeros_like(p) for p in phi.values()]
-            found = torch.autograd.grad(total, list(phi.values()), allow_unused=True)
-        return [torch.zeros_like(p) if g is None else g for p, g in zip(phi.values(), found, strict=True)]
+                value = form.along(loss.scores, loss.targets, tangent, draw=draw, **loss.context)
+                if value is not None and value.requires_grad:
+                    assert loss.factor is not None
+                    value = value * loss.factor
+                    total = value if total is None else total + value
+            if total is None:
+                return [torch.zeros_like(p) for p in phi]
+            found = torch.autograd.grad(total, phi, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(phi, found, strict=True)]
+
+    def _push(self, theta: dict[str, Tensor], direction: dict[str, Tensor], call: ModelCall) -> list[Tensor]:
+        return self._pusher.push(self.scene.model, theta, direction, call)
 
     @contextlib.contextmanager
     def _undisturbed(self, last: LossCall) -> Iterator[None]:
@@ -175,3 +178,16 @@ class OneStep:
             yield
         finally:
             self.recorder.paused = was
+
+
+@contextlib.contextmanager
+def _differentiable(parameters: list[Tensor]) -> Iterator[None]:
+    """The parameters require gradients inside, and as before afterwards."""
+    was = [p.requires_grad for p in parameters]
+    try:
+        for p in parameters:
+            p.requires_grad_(True)
+        yield
+    finally:
+        for p, before in zip(parameters, was, strict=True):
+            p.requires_grad_(before)

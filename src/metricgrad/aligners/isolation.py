@@ -41,6 +41,13 @@ class Randomness:
             torch.cuda.set_rng_state(self.cuda, self.device)
 
 
+def seed(number: int, device: torch.device) -> None:
+    """Seed the CPU's generator and the device's; ``torch.manual_seed`` formats a traceback for CUDA each time."""
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(number)
+
+
 @contextlib.contextmanager
 def kept_randomness(device: torch.device, start: Randomness | None = None) -> Iterator[None]:
     """Whatever is drawn inside, from ``start`` where given, the random states are afterwards as before."""

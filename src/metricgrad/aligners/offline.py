@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from metricgrad.aligners.bar import FitBar
 from metricgrad.aligners.base import Forward
 from metricgrad.aligners.feedback import Feedback
-from metricgrad.aligners.isolation import device_of, kept_randomness
+from metricgrad.aligners.isolation import device_of, kept_randomness, seed
 from metricgrad.errors import MetricgradError
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def offline_start(
     return values
 
 
-def make_model_at(make_model: Callable[[], nn.Module], seed: int, number: int) -> nn.Module:
+def make_model_at(make_model: Callable[[], nn.Module], start: int, number: int) -> nn.Module:
     """A fresh model whose weights follow from the seed and the round alone; the global state moves on from there."""
-    torch.manual_seed((seed * 1_000_003 + number) % 2**32)
+    seed((start * 1_000_003 + number) % 2**32, torch.device("cpu"))
     return make_model()
 
 

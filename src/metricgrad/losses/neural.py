@@ -112,29 +112,66 @@ class NeuralLoss(Form):
 
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d; zero with a zero gradient for an empty batch."""
-        dtype = scores.dtype
-        target, prediction = self.pairs(scores, targets, mask_of(context, type(self).__name__))
+        target, logits, problem = self._read(scores, targets, mask_of(context, type(self).__name__))
         if not target.numel():
-            return (scores * 0).sum().to(dtype)
-        return self.each(target, prediction).mean().to(dtype)
+            return (logits * 0).sum().to(scores.dtype)
+        return self.each(target, _predicted(logits, problem)).mean().to(scores.dtype)
 
     def each(self, target: Tensor, prediction: Tensor) -> Tensor:
         r"""The value :math:`\ell_\phi` of each pair, in the shape of both."""
         x = torch.stack([target, prediction], -1)
-        beta = self.beta.clamp(min=_SHARPEST).to(x.dtype)
-        gamma = self.gamma.to(x.dtype)
-        last = len(self.layers) - 1
-        for i, layer in enumerate(self.layers):
-            assert isinstance(layer, nn.Linear)
-            x = nn.functional.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
-            if i < last:
-                smooth = nn.functional.softplus(beta[i] * x, threshold=_LINEAR_FROM) / beta[i]
-                x = smooth * (1 - gamma[i]) + gamma[i] * x
+        for i, (weight, bias) in enumerate(self._layers(x.dtype)):
+            x = nn.functional.linear(x, weight, bias)
+            if i < _LAYERS:
+                x = self._smooth(i, x)
         value = x[..., 0]
         return nn.functional.softplus(value, threshold=_LINEAR_FROM) if self.output == "softplus" else value
 
-    def pairs(self, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Targets and predictions as the network reads them, of one shape."""
+    def along(
+        self, scores: Tensor, targets: Tensor, tangent: Tensor, *, draw: Draw, **context: Tensor | None
+    ) -> Tensor | None:
+        """Tangents carried through the layers by hand: a third of the time of a double backward."""
+        mask = mask_of(context, type(self).__name__)
+        target, logits, problem = self._read(scores, targets, mask)
+        _, direction, _ = self._read(tangent, targets, mask)
+        if not target.numel():
+            return None
+        prediction = _predicted(logits, problem)
+        if problem == "classification":
+            moved = prediction * (direction - (prediction * direction).sum(-1, keepdim=True))
+        elif problem == "regression":
+            moved = direction
+        else:
+            moved = prediction * (1 - prediction) * direction
+        layers = self._layers(prediction.dtype)
+        x = nn.functional.linear(torch.stack([target, prediction], -1), *layers[0])
+        v = moved[..., None] * layers[0][0][:, 1]
+        for i, (weight, bias) in enumerate(layers[1:]):
+            bend = torch.lerp((self._beta(i, x) * x).sigmoid(), torch.ones_like(x), self.gamma[i].to(x.dtype))
+            v = nn.functional.linear(v * bend, weight)
+            if i + 1 < _LAYERS or self.output == "softplus":
+                x = nn.functional.linear(self._smooth(i, x), weight, bias)
+        if self.output == "softplus":
+            v = v * x.sigmoid()
+        return v.mean()
+
+    def _layers(self, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+        return [(layer.weight.to(dtype), layer.bias.to(dtype)) for layer in self.layers]  # type: ignore[union-attr]
+
+    def _beta(self, i: int, x: Tensor) -> Tensor:
+        return self.beta[i].clamp(min=_SHARPEST).to(x.dtype)
+
+    def _smooth(self, i: int, x: Tensor) -> Tensor:
+        """The smooth leaky ReLU of layer i."""
+        # the same operations whether or not the parameters are being differentiated: Adam's first step would
+        # magnify a difference in the last digit
+        beta = self._beta(i, x)
+        return torch.lerp(nn.functional.softplus(beta * x, threshold=_LINEAR_FROM) / beta, x, self.gamma[i].to(x))
+
+    def _read(
+        self, scores: Tensor, targets: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Problem]:  # fmt: skip
+        """Targets as the network reads them, scores of their shape, and the kind of problem."""
         problem = self._problem(scores, targets)
         if problem == "regression":
             scores, targets = canonical(scores, targets, mask)
@@ -144,7 +181,7 @@ class NeuralLoss(Form):
                     f"{tuple(targets.shape)}; for classes build the loss with kind='classification'"
                 )
             self._check_outputs(scores)
-            return targets.to(scores.dtype), scores
+            return targets.to(scores.dtype), scores, problem
         scores, targets = labelled(scores, targets, mask)
         elementwise = scores.shape == targets.shape
         if elementwise != (problem != "classification"):
@@ -154,9 +191,9 @@ class NeuralLoss(Form):
                 f"the loss with kind='{other}'"
             )
         self._check_outputs(scores)
-        if elementwise:
-            return targets, scores.sigmoid()
-        return nn.functional.one_hot(targets, scores.shape[1]).to(scores.dtype), scores.softmax(-1)
+        if not elementwise:
+            targets = nn.functional.one_hot(targets, scores.shape[1]).to(scores.dtype)
+        return targets, scores, problem
 
     def _problem(self, scores: Tensor, targets: Tensor) -> Problem:
         known = PROBLEMS[int(self.settled)]
@@ -196,3 +233,10 @@ class NeuralLoss(Form):
         """The keyword arguments."""
         names = ("num_outputs", "output", "start", "seed")
         return {"kind": self.problem, **{name: getattr(self, name) for name in names}}
+
+
+def _predicted(scores: Tensor, problem: Problem) -> Tensor:
+    """The prediction the network reads."""
+    if problem == "regression":
+        return scores
+    return scores.softmax(-1) if problem == "classification" else scores.sigmoid()

@@ -88,6 +88,15 @@ class Residual(_OnBase):
         added = self.form(scores, targets, draw=draw, **context)
         return self.base(scores, targets, draw=draw, **context) + added
 
+    def along(
+        self, scores: Tensor, targets: Tensor, tangent: Tensor, *, draw: Draw, **context: Tensor | None
+    ) -> Tensor | None:
+        """The sum of both; a base without parameters is left out, because it has no part in the hypergradient."""
+        parts = [self.form] if next(self.base.parameters(), None) is None else [self.form, self.base]
+        found = [part.along(scores, targets, tangent, draw=draw, **context) for part in parts]
+        known = [value for value in found if value is not None]
+        return torch.stack(known).sum() if known else None
+
     def config(self) -> dict[str, Any]:
         """The keyword arguments."""
         return {"base": self.described_base(), "form": [self.form.kind, self.form.config()]}

@@ -16,12 +16,13 @@ def hypergradient(
     live = {name: p for name, p in model.named_parameters() if p.requires_grad}
     theta = {name: p.detach().clone().requires_grad_() for name, p in live.items()}
     buffers = {name: b.clone() for name, b in model.named_buffers()}
-    total = 0.0
+    gradients = [0.0] * len(theta)
     with sdpa_kernel(SDPBackend.MATH):
-        for x, y in micro:
+        for x, y in micro:  # summed in the order of .backward(), to the last digit
             scores = functional_call(model, {**theta, **buffers}, (x,))
-            total = total + factor * functional_call(form, phi, (scores, y), {"draw": draw})
-        gradients = torch.autograd.grad(total, list(theta.values()), create_graph=True)
+            value = factor * functional_call(form, phi, (scores, y), {"draw": draw})
+            found = torch.autograd.grad(value, list(theta.values()), create_graph=True)
+            gradients = [a + b for a, b in zip(gradients, found, strict=True)]
         if clip is not None:
             norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
             gradients = [g * (clip / (norm + 1e-6)).clamp(max=1) for g in gradients]

@@ -15,6 +15,7 @@ from metricgrad.loss import Loss
 from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.neural import NeuralLoss
 from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.residual import LearnedRate, Residual
 from metricgrad.losses.set_network import SetNetwork
 
 Data = Callable[[int, torch.dtype], tuple[Tensor, Tensor]]
@@ -72,13 +73,21 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "adalfl binary": (lambda: mg.AdaLFL(kind="binary"), binary),
     "adalfl multilabel": (lambda: mg.AdaLFL(kind="multilabel"), multilabel),
     "adalfl regression": (lambda: mg.AdaLFL(kind="regression"), regression),
+    "adalfl residual": (lambda: mg.AdaLFL(num_outputs=5, residual=True), multiclass),
+    "residual binary": (lambda: Loss(Residual("task"), LookAhead()), binary),
+    "residual regression": (lambda: Loss(Residual("mse"), LookAhead()), regression),
+    "residual on a network": (lambda: Loss(Residual(ProbabilityNetwork()), LookAhead()), multiclass),
+    "learned rate": (lambda: Loss(LearnedRate("cross_entropy"), LookAhead()), multilabel),
+    "toward a metric": (lambda: mg.AdaLFL(objective=mg.UniLoss("macro_f1")), multiclass),
     "probability network looking ahead": (lambda: Loss(ProbabilityNetwork(), LookAhead()), multiclass),
     "set network looking ahead": (lambda: Loss(SetNetwork(), LookAhead(lr=0.1)), binary),
     "uniloss looking ahead": (lambda: Loss(mg.UniLoss("macro_f1").form, LookAhead()), multiclass),
 }
 
 #: whose values may be negative: a learned loss has no natural zero
-SIGNED: set[str] = {name for name in LOSSES if name.startswith("adalfl") and "softplus" not in name}
+SIGNED: set[str] = {
+    name for name in LOSSES if name.startswith(("adalfl", "residual", "toward")) and "softplus" not in name
+}
 
-FORMS: set[type] = {Interpolated, NeuralLoss, ProbabilityNetwork, SetNetwork}
+FORMS: set[type] = {Interpolated, LearnedRate, NeuralLoss, ProbabilityNetwork, Residual, SetNetwork}
 ALIGNERS: set[type] = {Static, RankCorrelation, LookAhead}

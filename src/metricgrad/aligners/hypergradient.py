@@ -144,9 +144,7 @@ class OneStep:
         with self._paused(), torch.enable_grad(), _differentiable(phi):
             for loss in losses:
                 with torch.no_grad():
-                    parts = [
-                        (head, self._pusher.push(self.scene.model, theta, named, call)) for call, head in loss.heads
-                    ]
+                    parts = [(head, self._push(theta, named, call)) for call, head in loss.heads]
                 tangent = functools.reduce(torch.add, (head.push(tangents).detach() for head, tangents in parts))
                 draw = dataclasses.replace(loss.draw, counts=False)
                 value = form.along(loss.scores, loss.targets, tangent, draw=draw, **loss.context)

@@ -41,7 +41,8 @@ def offline_start(
     twin = [p.detach().clone() for p in parameters]
     optimizer = torch.optim.Adam(twin, lr=lr)
     values: list[float] = []
-    device = device_of(list(make_model_at(make_model, aligner.seed, 0).parameters()))
+    with kept_randomness(torch.device("cpu")):
+        device = device_of(list(make_model_at(make_model, aligner.seed, 0).parameters()))
     train = Feedback(batches, torch.zeros(2, dtype=torch.long), aligner.seed, device)
     judged = train if valid is None else Feedback(valid, torch.zeros(2, dtype=torch.long), aligner.seed + 1, device)
     with FitBar(steps, "offline start") as bar, kept_randomness(device):

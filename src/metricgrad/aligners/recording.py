@@ -143,8 +143,8 @@ class Recorder:
         """Keep one call of the loss; its factor is filled in by the backward pass."""
         if self.paused or not value.requires_grad:
             return
-        if self.losses and all(loss.factor is not None for loss in self.losses) and self._thrown_away():
-            self.losses, self.raw = [], {}
+        if self.done() and self._thrown_away():
+            self.losses, self.raw = [loss for loss in self.losses if loss.factor is None], {}
         finished = {id(call) for loss in self.done() for call, _ in loss.heads}
         self.calls = [call for call in self.calls if call.outputs and id(call) not in finished]
         heads = [(call, Head(scores, call.outputs)) for call in self.calls]

@@ -15,7 +15,7 @@ from metricgrad.losses.standard import HandMade
 from metricgrad.losses.task_loss import TaskLoss
 
 BASES: dict[str, Problem] = {"task": "auto", "cross_entropy": "binary", "mse": "regression"}
-_START = 0.01
+NEAR_ZERO = 0.01
 
 
 class _OnBase(Form):
@@ -81,7 +81,7 @@ class Residual(_OnBase):
 
     def __init__(self, base: str | nn.Module = "task", form: Form | None = None) -> None:
         super().__init__(base)
-        self.form = NeuralLoss(kind=self.problem, start=_START) if form is None else form
+        self.form = NeuralLoss(kind=self.problem, start=NEAR_ZERO) if form is None else form
 
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d."""

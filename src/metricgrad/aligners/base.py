@@ -52,6 +52,9 @@ class Aligner(nn.Module, abc.ABC):
     #: Written into a saved loss; :data:`metricgrad.loss.ALIGNERS` maps it back to the class.
     kind: ClassVar[str]
 
+    #: Whether ``fit`` should hand over validation batches like those of training rather than large ones in order.
+    valid_like_train: ClassVar[bool] = False
+
     @abc.abstractmethod
     def refusal(self, form: Form) -> str | None:
         """Why this cell of the grid means nothing, or None where it does mean something."""

@@ -51,12 +51,12 @@ class OneStep:
         self.scene, self._objective, self._clipping = scene, objective, clipping
         groups = [p for group in scene.optimizer.param_groups for p in group["params"]]
         stepped = set(groups)
-        self._names = {p: n for n, p in scene.model.named_parameters() if p in stepped and p.requires_grad}
-        if not self._names:
+        self._own = {p: None for p in scene.model.parameters() if p in stepped and p.requires_grad}
+        if not self._own:
             raise MetricgradError(
                 "the optimiser moves none of the attached model's parameters; attach the model it was built from"
             )
-        self.recorder = Recorder(scene.model, list(self._names))
+        self.recorder = Recorder(scene.model, list(self._own))
         self._pusher = pusher
         self._before: dict[Tensor, Before] = {}
 
@@ -90,7 +90,7 @@ class OneStep:
             batch: the validation batch; None for the last training batch.
         """
         losses = self.recorder.done()
-        groups = {p: group for p, group in moved(self.scene.optimizer) if p in self._names and p in self._before}
+        groups = {p: group for p, group in moved(self.scene.optimizer) if p in self._own and p in self._before}
         with self._undisturbed(losses[-1]):
             value, gradients = self._ahead(losses[-1], list(groups), batch)
         seen = {p: p.grad for p in groups if p.grad is not None}
@@ -121,7 +121,7 @@ class OneStep:
                     "without validation batches the training batch serves, which needs scores that are the model's "
                     "output up to slices, reshapes and scales; pass valid= to attach, or valid_batch= to step"
                 )
-            again = outputs_of(scene.model(*call.args, **call.kwargs))
+            again = outputs_of(call.module(*call.args, **call.kwargs))
             shift = [(new - old).detach().requires_grad_() for new, old in zip(again, call.outputs, strict=True)]
             pushed = pushed + head.push(shift, create_graph=True)
             outputs += again
@@ -137,14 +137,12 @@ class OneStep:
 
     def _along(self, form: Form, losses: list[LossCall], direction: dict[Tensor, Tensor]) -> list[Tensor]:
         """d/dphi of the loss's gradient along the direction."""
-        theta = {self._names[p]: b.value for p, b in self._before.items() if p in self._names}
-        named = {self._names[p]: d for p, d in direction.items()}
         phi = list(form.parameters())
         total: Tensor | None = None
         with self._paused(), torch.enable_grad(), _differentiable(phi):
             for loss in losses:
                 with torch.no_grad():
-                    parts = [(head, self._push(theta, named, call)) for call, head in loss.heads]
+                    parts = [(head, self._push(direction, call)) for call, head in loss.heads]
                 tangent = functools.reduce(torch.add, (head.push(tangents).detach() for head, tangents in parts))
                 draw = dataclasses.replace(loss.draw, counts=False)
                 value = form.along(loss.scores, loss.targets, tangent, draw=draw, **loss.context)
@@ -157,13 +155,16 @@ class OneStep:
             found = torch.autograd.grad(total, phi, allow_unused=True)
         return [torch.zeros_like(p) if g is None else g for p, g in zip(phi, found, strict=True)]
 
-    def _push(self, theta: dict[str, Tensor], direction: dict[str, Tensor], call: ModelCall) -> list[Tensor]:
-        return self._pusher.push(self.scene.model, theta, direction, call)
+    def _push(self, direction: dict[Tensor, Tensor], call: ModelCall) -> list[Tensor]:
+        named = dict(call.module.named_parameters())
+        values = {name: self._before[p].value for name, p in named.items() if p in self._before}
+        along = {name: direction[p] for name, p in named.items() if p in direction}
+        return self._pusher.push(call.module, values, along, call)
 
     @contextlib.contextmanager
     def _undisturbed(self, last: LossCall) -> Iterator[None]:
         """Gradients on, autocast as in the step; random states and buffers are afterwards as before."""
-        device = next(iter(self._names)).device
+        device = next(iter(self._own)).device
         cast = last.heads[0][0].autocast.again()
         with kept_randomness(device), borrowed_buffers(self.scene.model), self._paused(), torch.enable_grad(), cast:
             yield

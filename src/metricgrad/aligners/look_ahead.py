@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
@@ -67,6 +68,7 @@ class LookAhead(Aligner):
     """
 
     kind: ClassVar[str] = "look_ahead"
+    valid_like_train: ClassVar[bool] = True
     updates: Tensor
     optimizer_steps: Tensor
     place: Tensor
@@ -308,10 +310,12 @@ class LookAhead(Aligner):
         row = {"step": float(self.optimizer_steps), "objective": value, "hypergradient_norm": norm}
         self.history.append(row)
         if not norm < float("inf"):
-            raise MetricgradError(
-                f"the hypergradient is not finite (norm {norm}) at optimiser step {int(self.optimizer_steps)}; lower "
-                "the learning rate of the model or lr of LookAhead"
+            warnings.warn(
+                f"the hypergradient is not finite at optimiser step {int(self.optimizer_steps)}, so the loss stays as "
+                "it is; lower the learning rate of the model or lr of LookAhead",
+                stacklevel=2,
             )
+            return
         if self.clip is not None and norm > self.clip:
             flat = flat * (self.clip / norm)
         self.updates += 1

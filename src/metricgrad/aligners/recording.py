@@ -20,9 +20,11 @@ from metricgrad.losses.form import Draw
 
 @dataclass
 class ModelCall:
-    """One call of the model with gradients on.
+    """One call of the model, or of one of its children, with gradients on.
 
     Attributes:
+        module: what was called.
+        computed: whether an input was itself computed from parameters.
         args: positional arguments.
         kwargs: keyword arguments.
         randomness: the random state right before.
@@ -31,6 +33,8 @@ class ModelCall:
         outputs: the floating-point tensors of the output, in order.
     """
 
+    module: nn.Module
+    computed: bool
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     randomness: Randomness
@@ -108,6 +112,9 @@ class Head:
 class Recorder:
     """Hooks on one model and its parameters, and what they saw since the last optimiser step.
 
+    A LightningModule is often attached whole while its training step calls ``self.net(x)``, so the calls of direct
+    children are kept too, where they are not part of a call of the model.
+
     Args:
         model: whose calls are kept.
         parameters: whose gradients, as the backward passes left them, are kept.
@@ -118,14 +125,14 @@ class Recorder:
         self.losses: list[LossCall] = []
         self.raw: dict[Tensor, Tensor] = {}
         self.paused = False
-        self.unseen = 0
         self._parameters = parameters
-        self._model = model
-        self._hooks: list[Any] = [
-            model.register_forward_pre_hook(lambda m, args, kwargs: self._before(args, kwargs), with_kwargs=True),
-            model.register_forward_hook(lambda m, args, output: self._after(output)),
-            *(p.register_post_accumulate_grad_hook(self._accumulated) for p in parameters),
-        ]
+        self._within: list[ModelCall | None] = []
+        self._hooks: list[Any] = [p.register_post_accumulate_grad_hook(self._accumulated) for p in parameters]
+        for module in (model, *model.children()):
+            self._hooks += [
+                module.register_forward_pre_hook(self._before, with_kwargs=True),
+                module.register_forward_hook(self._after, always_call=True),
+            ]
 
     def remove(self) -> None:
         """Take the hooks off."""
@@ -135,7 +142,7 @@ class Recorder:
 
     def clear(self) -> None:
         """Forget everything."""
-        self.calls, self.losses, self.raw = [], [], {}
+        self.calls, self.losses, self.raw, self._within = [], [], {}, []
 
     def saw(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
@@ -154,6 +161,11 @@ class Recorder:
                 "the scores do not come from a call of the model this loss is attached to, so there is nothing to look "
                 "ahead through; attach the module that is called, and pass its output (or a part of it) to the loss"
             )
+        if any(call.computed for call, _ in heads):
+            raise MetricgradError(
+                "an input of the attached model was itself computed from parameters, so that part of the gradient "
+                "would be missed; attach the whole model, and call it as one; or detach the input: model(x.detach())"
+            )
         kept = LossCall(scores.detach(), targets, context, draw, heads)
         self.losses.append(kept)
 
@@ -166,23 +178,25 @@ class Recorder:
         """The calls of the loss whose gradient is in the parameters' gradients."""
         return [loss for loss in self.losses if loss.factor is not None]
 
-    def _before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self.paused or not torch.is_grad_enabled():
+    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.paused:
             return
-        for tensor in tensors_of((args, kwargs)):
-            if tensor.grad_fn is not None:
-                raise MetricgradError(
-                    "an input of the attached model was itself computed from parameters, so that part of the gradient "
-                    "would be missed; attach the whole model, or detach the input: model(x.detach())"
-                )
+        if self._within or not torch.is_grad_enabled():
+            self._within.append(None)
+            return
+        computed = any(tensor.grad_fn is not None for tensor in tensors_of((args, kwargs)))
         device = self._parameters[0].device
-        buffers = {n: b.detach().clone() for n, b in self._model.named_buffers() if b.is_floating_point()}
-        self._open = ModelCall(args, kwargs, Randomness.now(device), Autocast.now(device), buffers)
+        buffers = {n: b.detach().clone() for n, b in module.named_buffers() if b.is_floating_point()}
+        now = Randomness.now(device), Autocast.now(device)
+        self._within.append(ModelCall(module, computed, args, kwargs, *now, buffers))
 
-    def _after(self, output: Any) -> None:
-        if not self.paused and torch.is_grad_enabled():
-            self._open.outputs = outputs_of(output)
-            self.calls.append(self._open)
+    def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if self.paused or not self._within:
+            return
+        call = self._within.pop()
+        if call is not None:
+            call.outputs = outputs_of(output)
+            self.calls.append(call)
 
     def _accumulated(self, parameter: Tensor) -> None:
         if self.paused or parameter.grad is None:

@@ -136,6 +136,14 @@ CATALOGUE: dict[str, Entry] = {
         takes_metric=True,
         passes_on_to=_LOSSES + "interpolated:Interpolated",
     ),
+    "adalfl": Entry(
+        "metricgrad.systems.adalfl:AdaLFL",
+        CLASSIFICATION | REGRESSION,
+        "the standard loss plus a small network, learned while training by looking one step ahead on validation data",
+        space={"meta_lr": Range(1e-4, 1e-2, default=1e-3)},
+        passes_on_to="metricgrad.aligners.look_ahead:LookAhead",
+        from_metric=lambda metric: {"kind": "auto", "residual": True},
+    ),
     "margin": Entry(
         _LOSSES + "margin:Margin",
         CLASSIFICATION,

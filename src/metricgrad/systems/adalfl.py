@@ -37,6 +37,7 @@ class AdaLFL(Loss):
         output: ``"none"`` or ``"softplus"``.
         residual: add the network, starting near zero, to the loss people use for the task, so that no offline start is
             needed; the paper's form is the network alone.
+        meta_lr: ``lr`` under the name ``compare`` tunes it by, beside the learning rate of the model.
         seed: of everything random.
         options: keyword arguments of :class:`metricgrad.aligners.look_ahead.LookAhead`: ``objective``, ``lr`` (the
             meta-learning rate), ``clip``, ``every``.
@@ -64,9 +65,12 @@ class AdaLFL(Loss):
         *,
         output: Literal["none", "softplus"] = "none",
         residual: bool = False,
+        meta_lr: float | None = None,
         seed: int = 0,
         **options: Any,
     ) -> None:
+        if meta_lr is not None:
+            options["lr"] = meta_lr
         start = NEAR_ZERO if residual else 1.0
         network = NeuralLoss(num_outputs, kind, output=output, start=start, seed=seed)
         super().__init__(

@@ -394,3 +394,35 @@ def test_a_random_network_stays_as_it_is():
     model = _model()
     loss.step(model, torch.optim.SGD(model.parameters(), lr=0.1), _data(1)[0])
     assert _same(before, _phi(loss))
+
+
+def test_it_is_watched(tmp_path):
+    model = _model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss = mg.AdaLFL(num_outputs=3)
+    with pytest.raises(mg.MetricgradError, match="nothing to plot"):
+        loss.aligner.plot(tmp_path / "early.png")
+    loss.attach(model, optimizer, valid=_data(2))
+    _train(loss, model, optimizer, _data(5))
+    assert [step for step, _ in loss.aligner.watch.shapes] == [0, 1, 3]
+    assert loss.aligner.plot(tmp_path / "loss.png").stat().st_size > 10_000
+
+
+def test_the_implied_rate_is_the_learning_rate_where_loss_and_objective_agree():
+    model = nn.Linear(6, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    loss = mg.Loss(LearnedRate("cross_entropy"), LookAhead())
+    loss.step(model, optimizer, *_data(1) * 2)
+    assert loss.aligner.history[0]["implied_rate"] == pytest.approx(1e-3, rel=0.01)
+
+
+def test_parameters_unfrozen_on_the_way_are_followed():
+    model = _model()
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss = mg.AdaLFL(num_outputs=3)
+    loss.attach(model, optimizer, valid=_data(2))
+    _train(loss, model, optimizer, _data(2))
+    model[0].requires_grad_(True)
+    _train(loss, model, optimizer, _data(3))
+    assert int(loss.aligner.updates) == 4, "the first step of the new parameters is passed over"

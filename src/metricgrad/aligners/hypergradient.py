@@ -27,6 +27,7 @@ from metricgrad.aligners.forward_mode import Pusher
 from metricgrad.aligners.isolation import borrowed_buffers, kept_randomness
 from metricgrad.aligners.optimizers import Before, before_step, moved, rule_of, slope
 from metricgrad.aligners.recording import LossCall, ModelCall, Recorder, outputs_of
+from metricgrad.aligners.watching import Ahead
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Form
 
@@ -49,16 +50,20 @@ class OneStep:
     def __init__(self, scene: Scene, objective: Objective, clipping: Clipping, pusher: Pusher) -> None:
         rule_of(scene.optimizer)
         self.scene, self._objective, self._clipping = scene, objective, clipping
-        groups = [p for group in scene.optimizer.param_groups for p in group["params"]]
-        stepped = set(groups)
-        self._own = {p: None for p in scene.model.parameters() if p in stepped and p.requires_grad}
+        self._watch_anew()
+        self._pusher = pusher
+        self._before: dict[Tensor, Before] = {}
+
+    def _watch_anew(self) -> None:
+        stepped = {p for group in self.scene.optimizer.param_groups for p in group["params"]}
+        self._own = {p: None for p in self.scene.model.parameters() if p in stepped and p.requires_grad}
         if not self._own:
             raise MetricgradError(
                 "the optimiser moves none of the attached model's parameters; attach the model it was built from"
             )
-        self.recorder = Recorder(scene.model, list(self._own))
-        self._pusher = pusher
-        self._before: dict[Tensor, Before] = {}
+        if (recorder := getattr(self, "recorder", None)) is not None:
+            recorder.remove()
+        self.recorder = Recorder(self.scene.model, list(self._own))
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -70,7 +75,10 @@ class OneStep:
         return bool(self._before)
 
     def before(self) -> bool:
-        """Keep what the step will overwrite; False where the loss has no part in this step."""
+        """Keep what the step will overwrite; False where the loss has no part in this step.
+
+        A step in which a parameter moves for the first time (unfrozen, or added to the optimiser) is passed over.
+        """
         self._before = {}
         if not self.recorder.done():
             return False
@@ -79,11 +87,14 @@ class OneStep:
                 "the optimiser unscales gradients inside its step (fused, with a GradScaler), where LookAhead cannot "
                 "see them; build it with fused=False"
             )
+        if any(p not in self._own and p in set(self.scene.model.parameters()) for p, _ in moved(self.scene.optimizer)):
+            self._watch_anew()
+            return False
         self._before = before_step(self.scene.optimizer)
         return True
 
-    def after(self, form: Form, batch: Any) -> tuple[list[Tensor], float]:
-        """The hypergradient of the step just taken, and the objective's value.
+    def after(self, form: Form, batch: Any) -> Ahead:
+        """Look ahead through the step just taken.
 
         Args:
             form: the loss form; one tensor for each of its parameters is returned.
@@ -101,9 +112,13 @@ class OneStep:
         }
         with torch.no_grad():
             direction = through(self.recorder.raw, seen, direction, self._clipping)
-        found = self._along(form, losses, direction)
+            ahead = [(p, v) for p, v in zip(groups, gradients, strict=True) if v is not None]
+            squared = sum(float(v.square().sum()) for _, v in ahead)
+            progress = sum(float(((self._before[p].value - p) * v).sum()) for p, v in ahead)
+            norm = sum(float(g.square().sum()) for g in seen.values()) ** 0.5
+        found = self._along(form, losses, direction) if direction else [torch.zeros_like(p) for p in form.parameters()]
         self._before = {}
-        return found, value
+        return Ahead(found, value, norm, progress / squared if squared > 0 else 0.0)
 
     def _ahead(self, last: LossCall, parameters: list[Tensor], batch: Any) -> tuple[float, tuple[Tensor | None, ...]]:
         """The objective and its gradient at the stepped parameters."""
@@ -111,6 +126,8 @@ class OneStep:
         if batch is not None:
             scores, targets = scene.forward(scene.model, batch)
             value = self._objective(scores, targets)
+            if not value.requires_grad:
+                return float(value), (None,) * len(parameters)
             return float(value.detach()), torch.autograd.grad(value, parameters, allow_unused=True)
         outputs: list[Tensor] = []
         pushed = last.scores

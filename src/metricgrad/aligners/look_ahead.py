@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
@@ -17,8 +18,10 @@ from metricgrad.aligners.feedback import Feedback
 from metricgrad.aligners.forward_mode import Pusher
 from metricgrad.aligners.hypergradient import OneStep
 from metricgrad.aligners.isolation import device_of, kept_randomness, untouched
+from metricgrad.aligners.meta_adam import MetaAdam
 from metricgrad.aligners.offline import MakeOptimizer, offline_start
 from metricgrad.aligners.unrolled import unrolled
+from metricgrad.aligners.watching import Ahead, Watch
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.form import Draw, Form
@@ -26,9 +29,6 @@ from metricgrad.losses.task_loss import TaskLoss
 
 if TYPE_CHECKING:
     from metricgrad.loss import Loss
-
-_BETAS = (0.9, 0.999)
-_EPSILON = 1e-10  # hypergradients carry the learning rate, so they are small
 
 
 class LookAhead(Aligner):
@@ -69,11 +69,8 @@ class LookAhead(Aligner):
 
     kind: ClassVar[str] = "look_ahead"
     valid_like_train: ClassVar[bool] = True
-    updates: Tensor
     optimizer_steps: Tensor
     place: Tensor
-    first_moment: Tensor
-    second_moment: Tensor
 
     def __init__(
         self,
@@ -100,10 +97,10 @@ class LookAhead(Aligner):
         self.lr = checked_number("lr", lr, zero=True)
         self.clip = None if clip is None else checked_number("clip", clip)
         self.every, self.clipping, self.seed = every, clipping, seed
-        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.adam = MetaAdam(self.lr, self.clip)
         self.register_buffer("optimizer_steps", torch.zeros((), dtype=torch.long))
         self.register_buffer("place", torch.zeros(2, dtype=torch.long))
-        self.history: list[dict[str, float]] = []
+        self.watch = Watch()
         self.last_hypergradient: list[Tensor] = []
         self._task = TaskLoss()
         self._of: tuple[Loss, ...] = ()
@@ -121,10 +118,7 @@ class LookAhead(Aligner):
         if self._of:
             raise MetricgradError("this LookAhead belongs to another loss already; make one for each loss")
         self._of = (loss,)
-        parameters = list(loss.form.parameters())
-        size = sum(p.numel() for p in parameters)
-        for name in ("first_moment", "second_moment"):
-            self.register_buffer(name, torch.zeros(size, device=device_of(parameters)))
+        self.adam.make_room(list(loss.form.parameters()))
         if isinstance(self.objective, str):
             kinds = {"cross_entropy": "binary", "mse": "regression", "task": getattr(loss.form, "problem", "auto")}
             self._task.kind = kinds[self.objective]
@@ -144,6 +138,20 @@ class LookAhead(Aligner):
         objective = described if isinstance(described, str) else described()
         rest = ("lr", "clip", "every", "clipping", "seed")
         return {"objective": objective, **{name: getattr(self, name) for name in rest}}
+
+    @property
+    def updates(self) -> Tensor:
+        """How many times the loss was moved; 0-d."""
+        return self.adam.updates
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One row for each look ahead: objective, gradient norms and implied learning rate; not saved."""
+        return self.watch.history
+
+    def plot(self, path: str | Path) -> Path:
+        """The history and the learned loss's shape as one PNG."""
+        return self.watch.plot(path, self._loss().form)
 
     def attached(self, scene: Scene) -> None:
         """Begin to record the training.
@@ -185,8 +193,7 @@ class LookAhead(Aligner):
             return
         if step.ready:
             batch = None if self._feedback is None else self._feedback.draw()
-            found, value = step.after(scene.loss.form, batch)
-            self._move(scene.loss.form, found, value)
+            self._move(scene.loss.form, step.after(scene.loss.form, batch))
         self.optimizer_steps += 1
         step.recorder.clear()
         step.recorder.paused = int(self.optimizer_steps) % self.every != 0
@@ -265,7 +272,8 @@ class LookAhead(Aligner):
                 if not step.before():
                     return [torch.zeros_like(p) for p in loss.form.parameters()], float("nan")
                 optimizer.step()
-                return step.after(loss.form, valid_batch)
+                ahead = step.after(loss.form, valid_batch)
+                return ahead.gradients, ahead.objective
             finally:
                 step.close()
                 self._step, self._simulating = outer, was_simulating
@@ -302,32 +310,16 @@ class LookAhead(Aligner):
     def _judge(self) -> Callable[[Tensor, Tensor], Tensor]:
         return self._task if isinstance(self.objective, str) else self.objective
 
-    def _move(self, form: Form, found: Sequence[Tensor], value: float) -> None:
-        """One step of Adam."""
-        self.last_hypergradient = list(found)
-        flat = torch.cat([g.flatten().to(self.first_moment) for g in found])
-        norm = float(flat.norm())
-        row = {"step": float(self.optimizer_steps), "objective": value, "hypergradient_norm": norm}
-        self.history.append(row)
+    def _move(self, form: Form, ahead: Ahead) -> None:
+        self.last_hypergradient = ahead.gradients
+        norm = self.adam.move(list(form.parameters()), ahead.gradients)
+        self.watch.note(int(self.optimizer_steps), ahead, norm, form)
         if not norm < float("inf"):
             warnings.warn(
                 f"the hypergradient is not finite at optimiser step {int(self.optimizer_steps)}, so the loss stays as "
                 "it is; lower the learning rate of the model or lr of LookAhead",
                 stacklevel=2,
             )
-            return
-        if self.clip is not None and norm > self.clip:
-            flat = flat * (self.clip / norm)
-        self.updates += 1
-        count = int(self.updates)
-        self.first_moment.lerp_(flat, 1 - _BETAS[0])
-        self.second_moment.lerp_(flat.square(), 1 - _BETAS[1])
-        first = self.first_moment / (1 - _BETAS[0] ** count)
-        second = self.second_moment / (1 - _BETAS[1] ** count)
-        change = -self.lr * first / (second.sqrt() + _EPSILON)
-        with torch.no_grad():
-            for parameter, part in zip(form.parameters(), change.split([g.numel() for g in found]), strict=True):
-                parameter.add_(part.reshape(parameter.shape).to(parameter))
 
 
 def unwrapped(optimizer: Any) -> torch.optim.Optimizer:

@@ -113,9 +113,9 @@ class OneStep:
         with torch.no_grad():
             direction = through(self.recorder.raw, seen, direction, self._clipping)
             ahead = [(p, v) for p, v in zip(groups, gradients, strict=True) if v is not None]
-            squared = sum(float(v.square().sum()) for _, v in ahead)
-            progress = sum(float(((self._before[p].value - p) * v).sum()) for p, v in ahead)
-            norm = sum(float(g.square().sum()) for g in seen.values()) ** 0.5
+            squared = sum(_dot(v, v) for _, v in ahead)
+            progress = sum(_dot(self._before[p].value - p, v) for p, v in ahead)
+            norm = sum(_dot(g, g) for g in seen.values()) ** 0.5
         found = self._along(form, losses, direction) if direction else [torch.zeros_like(p) for p in form.parameters()]
         self._before = {}
         return Ahead(found, value, norm, progress / squared if squared > 0 else 0.0)
@@ -194,6 +194,10 @@ class OneStep:
             yield
         finally:
             self.recorder.paused = was
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    return float(torch.dot(a.flatten(), b.flatten()))
 
 
 @contextlib.contextmanager

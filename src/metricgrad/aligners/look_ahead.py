@@ -53,6 +53,8 @@ class LookAhead(Aligner):
         every: move the loss after every so many optimiser steps.
         clipping: what a common factor on the gradients between backward and step means: ``"norm"``, ``"scale"`` or
             ``"auto"``; see :func:`metricgrad.aligners.clipping.through`.
+        exact: False replaces the forward-mode pass by a one-sided difference: one plain forward pass, and an error of
+            about 1e-3 in float32.
         seed: of the order of validation batches.
 
     Cost: one forward and backward pass on the validation batch and one forward-mode pass on the training batch: a step
@@ -80,6 +82,7 @@ class LookAhead(Aligner):
         clip: float | None = None,
         every: int = 1,
         clipping: Clipping = "auto",
+        exact: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -96,7 +99,7 @@ class LookAhead(Aligner):
         self.objective = objective
         self.lr = checked_number("lr", lr, zero=True)
         self.clip = None if clip is None else checked_number("clip", clip)
-        self.every, self.clipping, self.seed = every, clipping, seed
+        self.every, self.clipping, self.exact, self.seed = every, clipping, exact, seed
         self.adam = MetaAdam(self.lr, self.clip)
         self.register_buffer("optimizer_steps", torch.zeros((), dtype=torch.long))
         self.register_buffer("place", torch.zeros(2, dtype=torch.long))
@@ -136,7 +139,7 @@ class LookAhead(Aligner):
                 "state_dict"
             )
         objective = described if isinstance(described, str) else described()
-        rest = ("lr", "clip", "every", "clipping", "seed")
+        rest = ("lr", "clip", "every", "clipping", "exact", "seed")
         return {"objective": objective, **{name: getattr(self, name) for name in rest}}
 
     @property
@@ -304,7 +307,7 @@ class LookAhead(Aligner):
         return self._of[0]
 
     def _begin(self, scene: Scene) -> OneStep:
-        pusher = self._pushers.setdefault(scene.model, Pusher())
+        pusher = self._pushers.setdefault(scene.model, Pusher(self.exact))
         return OneStep(scene, self._judge(), self.clipping, pusher)
 
     def _judge(self) -> Callable[[Tensor, Tensor], Tensor]:

@@ -34,14 +34,17 @@ class Before:
     fresh: bool
 
 
-def _sgd(group: Group, state: State, before: Before, gradient: Tensor) -> Tensor:
+Rule = Callable[[Group, State, Before, Tensor], "Tensor | float"]
+
+
+def _sgd(group: Group, state: State, before: Before, gradient: Tensor) -> float:
     r"""Of :math:`\theta' = \theta - \alpha b'`, :math:`b' = \mu b + (1 - d) g`, the first time :math:`b' = g`."""
     through = 1.0
     if group["momentum"]:
         through = 1.0 if before.fresh else 1.0 - group["dampening"]
         if group["nesterov"]:
             through = 1.0 + group["momentum"] * through
-    return torch.full_like(gradient, -float(group["lr"]) * through * _sign(group))
+    return -float(group["lr"]) * through * _sign(group)
 
 
 def _adam(group: Group, state: State, before: Before, gradient: Tensor) -> Tensor:
@@ -80,14 +83,14 @@ def _sign(group: Group) -> float:
     return -1.0 if group.get("maximize", False) else 1.0
 
 
-_RULES: dict[type[torch.optim.Optimizer], Callable[[Group, State, Before, Tensor], Tensor]] = {
+_RULES: dict[type[torch.optim.Optimizer], Rule] = {
     torch.optim.SGD: _sgd,
     torch.optim.AdamW: _adam,
     torch.optim.Adam: _adam,
 }
 
 
-def rule_of(optimizer: torch.optim.Optimizer) -> Callable[[Group, State, Before, Tensor], Tensor]:
+def rule_of(optimizer: torch.optim.Optimizer) -> Rule:
     """The derivative rule of an optimiser; a subclass with the same ``step`` counts as its parent.
 
     Raises:
@@ -133,7 +136,7 @@ def before_step(optimizer: torch.optim.Optimizer) -> dict[Tensor, Before]:
     return kept
 
 
-def slope(optimizer: torch.optim.Optimizer, parameter: Tensor, group: Group, before: Before) -> Tensor:
+def slope(optimizer: torch.optim.Optimizer, parameter: Tensor, group: Group, before: Before) -> Tensor | float:
     r"""The diagonal of :math:`\partial \theta' / \partial g` of the step just taken, finite.
 
     Args:
@@ -143,7 +146,7 @@ def slope(optimizer: torch.optim.Optimizer, parameter: Tensor, group: Group, bef
         before: what :func:`before_step` kept.
 
     Returns:
-        A tensor in the shape of the parameter.
+        A tensor in the shape of the parameter, or one number where all entries are alike.
     """
     assert parameter.grad is not None
     with torch.no_grad():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -96,10 +96,10 @@ def pair(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
     Raises:
         MetricgradError: for another kind of batch.
     """
-    if not isinstance(batch, tuple | list) or len(batch) != 2:  # pyright: ignore[reportUnknownArgumentType]
+    parts: list[Any] = list(cast(Any, batch)) if isinstance(batch, tuple | list) else []
+    if len(parts) != 2:
         raise MetricgradError(
             f"a batch of type {type(batch).__name__} is no (inputs, targets) pair; pass "
             "forward=lambda model, batch: (scores, targets)"
         )
-    inputs, targets = batch
-    return model(inputs), targets
+    return model(parts[0]), parts[1]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -49,7 +49,8 @@ class OneStep:
 
     def __init__(self, scene: Scene, objective: Objective, clipping: Clipping, pusher: Pusher) -> None:
         rule_of(scene.optimizer)
-        self.scene, self._objective, self._clipping = scene, objective, clipping
+        self.scene, self._objective = scene, objective
+        self._clipping: Clipping = clipping
         self._watch_anew()
         self._pusher = pusher
         self._before: dict[Tensor, Before] = {}
@@ -201,7 +202,7 @@ def _dot(a: Tensor, b: Tensor) -> float:
 
 
 @contextlib.contextmanager
-def _differentiable(parameters: list[Tensor]) -> Iterator[None]:
+def _differentiable(parameters: Sequence[Tensor]) -> Iterator[None]:
     """The parameters require gradients inside, and as before afterwards."""
     was = [p.requires_grad for p in parameters]
     try:

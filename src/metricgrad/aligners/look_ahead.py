@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -99,7 +100,8 @@ class LookAhead(Aligner):
         self.objective = objective
         self.lr = checked_number("lr", lr, zero=True)
         self.clip = None if clip is None else checked_number("clip", clip)
-        self.every, self.clipping, self.exact, self.seed = every, clipping, exact, seed
+        self.clipping: Clipping = clipping
+        self.every, self.exact, self.seed = every, exact, seed
         self.adam = MetaAdam(self.lr, self.clip)
         self.register_buffer("optimizer_steps", torch.zeros((), dtype=torch.long))
         self.register_buffer("place", torch.zeros(2, dtype=torch.long))
@@ -250,9 +252,12 @@ class LookAhead(Aligner):
 
     def looked_ahead(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], valid_batch: Any,
-        forward: Forward,
+        forward: Forward, fresh: Pusher | None = None,
     ) -> tuple[list[Tensor], float]:  # fmt: skip
-        """The hypergradient through a step on each batch, and the objective's value; nothing is changed."""
+        """The hypergradient through a step on each batch, and the objective's value.
+
+        Nothing is changed; where ``fresh`` is given, the model and its optimiser are nobody's and need no care.
+        """
         loss = self._loss()
         optimizer = unwrapped(optimizer)
         if len(batches) > 1:
@@ -264,11 +269,11 @@ class LookAhead(Aligner):
         scene = Scene(loss, model, optimizer, None, forward, None)
         outer, was_simulating = self._step, self._simulating
         recording = None if outer is None else outer.recorder.paused
-        with untouched(loss, model, optimizer):
+        with contextlib.nullcontext() if fresh is not None else untouched(loss, model, optimizer):
             if outer is not None:
                 outer.recorder.paused = True
             self._simulating = True
-            step = self._step = self._begin(scene)
+            step = self._step = self._begin(scene, fresh)
             try:
                 scores, targets = scene.forward(model, batches[0])
                 loss(scores, targets).backward()
@@ -306,8 +311,8 @@ class LookAhead(Aligner):
             raise MetricgradError("this LookAhead has no loss yet; make one: Loss(form, LookAhead())")
         return self._of[0]
 
-    def _begin(self, scene: Scene) -> OneStep:
-        pusher = self._pushers.setdefault(scene.model, Pusher(self.exact))
+    def _begin(self, scene: Scene, pusher: Pusher | None = None) -> OneStep:
+        pusher = pusher or self._pushers.setdefault(scene.model, Pusher(self.exact))
         return OneStep(scene, self._judge(), self.clipping, pusher)
 
     def _judge(self) -> Callable[[Tensor, Tensor], Tensor]:

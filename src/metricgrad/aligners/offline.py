@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from metricgrad.aligners.bar import FitBar
 from metricgrad.aligners.base import Forward
 from metricgrad.aligners.feedback import Feedback
+from metricgrad.aligners.forward_mode import Pusher
 from metricgrad.aligners.isolation import device_of, kept_randomness, seed
 from metricgrad.errors import MetricgradError
 
@@ -45,12 +46,13 @@ def offline_start(
         device = device_of(list(make_model_at(make_model, aligner.seed, 0).parameters()))
     train = Feedback(batches, torch.zeros(2, dtype=torch.long), aligner.seed, device)
     judged = train if valid is None else Feedback(valid, torch.zeros(2, dtype=torch.long), aligner.seed + 1, device)
+    pusher, counted = Pusher(aligner.exact), loss.steps.clone()
     with FitBar(steps, "offline start") as bar, kept_randomness(device):
         for number in range(steps):
             model = make_model_at(make_model, aligner.seed, number)
             base = made(make_optimizer, model)
             rounds = [train.draw() for _ in range(inner)]
-            found, value = aligner.looked_ahead(model, base, rounds, judged.draw(), forward)
+            found, value = aligner.looked_ahead(model, base, rounds, judged.draw(), forward, pusher)
             for own, gradient in zip(twin, found, strict=True):
                 own.grad = gradient.to(own)
             optimizer.step()
@@ -59,6 +61,7 @@ def offline_start(
                     parameter.copy_(own)
             values.append(value)
             bar.update(number + 1)
+    loss.steps.copy_(counted)
     return values
 
 

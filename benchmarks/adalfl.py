@@ -8,6 +8,7 @@ an offline start, online only as a residual, offline only (ML3); a random networ
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,8 @@ SEEDS = 10
 STEPS = 1000
 AT = (10, 50, 200, 1000)
 BATCH = 64
-OFFLINE = 400
+LIMIT = 240  # seconds after which no further seed is begun; call again to go on, the intervals say how many there are
+OFFLINE = 300
 PARTS = ("digits", "diabetes")
 LEARNED = ("adalfl", "offline_only", "residual", "learned_rate", "random")
 Make = Callable[[], nn.Module]
@@ -129,14 +131,19 @@ def one_seed(store: Store, setting: Setting, seed: int) -> None:
             store.add(key, learned(setting, name, seed, parts, started))
 
 
+def complete(store: Store, name: str) -> list[int]:
+    """The seeds whose runs are all there."""
+    return [seed for seed in range(SEEDS) if all(store.get(f"{name}/{seed}/{row}") for row in LEARNED)]
+
+
 def summary(store: Store, setting: Setting) -> dict[str, Any]:
     """Means with intervals at each of ``AT``, paired differences from the tuned standard loss, gradient norms."""
-    runs: dict[str, list[Run]] = {name: [store.get(f"{setting.name}/{s}/{name}") for s in range(SEEDS)]
-                                  for name in LEARNED}  # fmt: skip
-    runs["standard"] = [store.get(f"{setting.name}/{s}/standard/{setting.lr}") for s in range(SEEDS)]
+    seeds = complete(store, setting.name)
+    runs: dict[str, list[Run]] = {n: [store.get(f"{setting.name}/{s}/{n}") for s in seeds] for n in LEARNED}
+    runs["standard"] = [store.get(f"{setting.name}/{s}/standard/{setting.lr}") for s in seeds]
     for name, kind in (("standard_tuned", "standard"), ("standard_tuned_on_both", "both")):
         runs[name] = []
-        for seed in range(SEEDS):  # the rate is chosen on validation data the first kind has not trained on
+        for seed in seeds:  # the rate is chosen on validation data the first kind has not trained on
             best = min(setting.grid, key=lambda lr, s=seed: store.get(f"{setting.name}/{s}/standard/{lr}")["valid"])
             runs[name].append(store.get(f"{setting.name}/{seed}/{kind}/{best}"))
     last = str(AT[-1])
@@ -155,11 +162,13 @@ def main() -> None:
     """Run what is missing, write the JSON."""
     chosen = arguments(__doc__, PARTS).only
     store = Store("adalfl", SEEDS)
+    begun = time.monotonic()
     for name in chosen:
         setting = Setting(name)
         for seed in track(range(SEEDS), name):
-            one_seed(store, setting, seed)
-    tables = {name: summary(store, Setting(name)) for name in PARTS if store.get(f"{name}/{SEEDS - 1}/random")}
+            if time.monotonic() - begun < LIMIT:
+                one_seed(store, setting, seed)
+    tables = {name: summary(store, Setting(name)) for name in PARTS if complete(store, name)}
     bars = []
     if "digits" in tables:
         rows, last = tables["digits"], str(AT[-1])

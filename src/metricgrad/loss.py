@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from metricgrad.aligners.base import Aligner, Forward, Scene
 from metricgrad.aligners.base import pair as _pair
 from metricgrad.aligners.look_ahead import LookAhead, unwrapped
+from metricgrad.aligners.offline import offline_start
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.errors import MetricgradError
@@ -255,8 +256,8 @@ class Loss(nn.Module):
                 f"{type(self.aligner).__name__} has no offline start; make the loss with LookAhead: "
                 "Loss(form, LookAhead())"
             )
-        return self.aligner.offline_start(
-            make_model, make_optimizer, batches,
+        return offline_start(
+            self.aligner, self, make_model, make_optimizer, batches,
             steps=steps, inner=inner, lr=lr, valid=valid, forward=forward or _pair,
         )  # fmt: skip
 

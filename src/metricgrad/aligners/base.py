@@ -96,10 +96,10 @@ def pair(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
     Raises:
         MetricgradError: for another kind of batch.
     """
-    parts: list[Any] = list(cast(Any, batch)) if isinstance(batch, tuple | list) else []
-    if len(parts) != 2:
+    if not isinstance(batch, tuple | list) or len(cast("list[Any]", batch)) != 2:
         raise MetricgradError(
             f"a batch of type {type(batch).__name__} is no (inputs, targets) pair; pass "
             "forward=lambda model, batch: (scores, targets)"
         )
-    return model(parts[0]), parts[1]
+    inputs, targets = cast("list[Any]", batch)
+    return model(inputs), targets

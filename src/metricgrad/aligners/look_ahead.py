@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
@@ -20,7 +20,6 @@ from metricgrad.aligners.forward_mode import Pusher
 from metricgrad.aligners.hypergradient import OneStep
 from metricgrad.aligners.isolation import device_of, kept_randomness, untouched
 from metricgrad.aligners.meta_adam import MetaAdam
-from metricgrad.aligners.offline import MakeOptimizer, offline_start
 from metricgrad.aligners.unrolled import unrolled
 from metricgrad.aligners.watching import Ahead, Watch
 from metricgrad.errors import MetricgradError
@@ -57,6 +56,8 @@ class LookAhead(Aligner):
         exact: False replaces the forward-mode pass by a one-sided difference: one plain forward pass, and an error of
             about 1e-3 in float32.
         seed: of the order of validation batches.
+
+    Validation batches go through the model in the mode it is in, on copies of its buffers.
 
     Cost: one forward and backward pass on the validation batch and one forward-mode pass on the training batch: a step
     takes about three times as long. Memory: a copy of the parameters and of their gradients.
@@ -226,8 +227,7 @@ class LookAhead(Aligner):
         Returns:
             The gradient of the objective, one tensor for each of ``loss.form.parameters()``.
         """
-        found, _ = self.looked_ahead(model, optimizer, [batch], valid_batch, forward or pair)
-        return tuple(found)
+        return tuple(self.looked_ahead(model, optimizer, [batch], valid_batch, forward or pair)[0])
 
     def unrolled(
         self,
@@ -263,48 +263,35 @@ class LookAhead(Aligner):
         if len(batches) > 1:
             with kept_randomness(device_of(list(model.parameters()))):
                 draw = Draw(loss.seed, int(loss.steps), counts=False)
-                return unrolled(
-                    loss.form, model, optimizer, batches, valid_batch, self._judge(), forward, draw
-                )  # fmt: skip
+                return unrolled(loss.form, model, optimizer, batches, valid_batch, self._judge(), forward, draw)
         scene = Scene(loss, model, optimizer, None, forward, None)
-        outer, was_simulating = self._step, self._simulating
+        with self._rehearsing(scene, fresh) as step:
+            scores, targets = scene.forward(model, batches[0])
+            loss(scores, targets).backward()
+            if not step.before():
+                return [torch.zeros_like(p) for p in loss.form.parameters()], float("nan")
+            optimizer.step()
+            ahead = step.after(loss.form, valid_batch)
+        return ahead.gradients, ahead.objective
+
+    @contextlib.contextmanager
+    def _rehearsing(self, scene: Scene, fresh: Pusher | None) -> Iterator[OneStep]:
+        """A training of its own, beside the one that may be attached."""
+        outer, simulating = self._step, self._simulating
         recording = None if outer is None else outer.recorder.paused
-        with contextlib.nullcontext() if fresh is not None else untouched(loss, model, optimizer):
+        care = untouched(scene.loss, scene.model, scene.optimizer) if fresh is None else contextlib.nullcontext()
+        with care:
             if outer is not None:
                 outer.recorder.paused = True
             self._simulating = True
             step = self._step = self._begin(scene, fresh)
             try:
-                scores, targets = scene.forward(model, batches[0])
-                loss(scores, targets).backward()
-                if not step.before():
-                    return [torch.zeros_like(p) for p in loss.form.parameters()], float("nan")
-                optimizer.step()
-                ahead = step.after(loss.form, valid_batch)
-                return ahead.gradients, ahead.objective
+                yield step
             finally:
                 step.close()
-                self._step, self._simulating = outer, was_simulating
+                self._step, self._simulating = outer, simulating
                 if outer is not None and recording is not None:
                     outer.recorder.paused = recording
-
-    def offline_start(
-        self,
-        make_model: Callable[[], nn.Module],
-        make_optimizer: MakeOptimizer,
-        batches: Iterable[Any],
-        *,
-        steps: int,
-        inner: int,
-        lr: float,
-        valid: Iterable[Any] | None,
-        forward: Forward,
-    ) -> list[float]:
-        """Learn the loss on fresh models; see :meth:`metricgrad.Loss.offline_start`."""
-        return offline_start(
-            self, self._loss(), make_model, make_optimizer, batches,
-            steps=steps, inner=inner, lr=lr, valid=valid, forward=forward,
-        )  # fmt: skip
 
     def _loss(self) -> Loss:
         if not self._of:

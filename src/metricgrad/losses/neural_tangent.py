@@ -48,7 +48,9 @@ class Along(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  (the decorator hides the names of arguments)
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """Gradients of the weights."""
         (grad,) = grad_outputs
         pairs, moved, w2, w3, beta, gamma, z1, s1, soft, a1, v1, h1, z2, v2, s2, h2 = ctx.saved_tensors

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from metricgrad.metric import Metric, as_metric
     from metricgrad.metrics.registry import list_metrics
     from metricgrad.refactoring.infer import infer_refactoring
+    from metricgrad.systems.adalfl import AdaLFL
     from metricgrad.systems.ala import ALA
     from metricgrad.systems.reloss import ReLoss
     from metricgrad.systems.uniloss import UniLoss
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "ALA",
+    "AdaLFL",
     "FitResult",
     "Loss",
     "Metric",
@@ -44,6 +46,7 @@ __all__ = [
 
 _HOME = {
     "ALA": "metricgrad.systems.ala",
+    "AdaLFL": "metricgrad.systems.adalfl",
     "FitResult": "metricgrad.training.result",
     "Loss": "metricgrad.loss",
     "Metric": "metricgrad.metric",

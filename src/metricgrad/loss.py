@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import Aligner, Forward, Scene
+from metricgrad.aligners.base import pair as _pair
+from metricgrad.aligners.look_ahead import LookAhead, unwrapped
+from metricgrad.aligners.offline import offline_start
 from metricgrad.aligners.policy import Policy
 from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.rank_correlation import RankCorrelation
@@ -33,8 +36,10 @@ from metricgrad.losses.focal_weighting import FocalWeighting
 from metricgrad.losses.form import Draw, Form
 from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.mix import Mix
+from metricgrad.losses.neural import NeuralLoss
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.ranking_family import RankingFamily
+from metricgrad.losses.residual import LearnedRate, Residual
 from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.metric import Metric, as_metric
@@ -52,6 +57,9 @@ FORMS: dict[str, type[Form]] = {
         RankingFamily,
         Mix,
         Scaled,
+        NeuralLoss,
+        Residual,
+        LearnedRate,
     )
 }
 ALIGNERS: dict[str, type[Aligner]] = {
@@ -61,6 +69,7 @@ ALIGNERS: dict[str, type[Aligner]] = {
         RankCorrelation,
         Policy,
         RandomWalk,
+        LookAhead,
     )
 }
 
@@ -119,7 +128,8 @@ class Loss(nn.Module):
         self.aligner = aligner
         self.seed = seed
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-        self._attached = False
+        self._scene: Scene | None = None
+        aligner.bind(self)
 
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The loss of one batch.
@@ -139,8 +149,10 @@ class Loss(nn.Module):
     @torch.compiler.disable
     def _outside_graphs(self, scores: Tensor, targets: Tensor, context: dict[str, Tensor | None]) -> Tensor:
         counts = self.training and torch.is_grad_enabled()
-        value = self.form(scores, targets, draw=Draw(self.seed, int(self.steps), counts), **context)
+        draw = Draw(self.seed, int(self.steps), counts)
+        value = self.form(scores, targets, draw=draw, **context)
         if counts:
+            self.aligner.saw(scores, targets, context, draw, value)
             self.steps += 1
         return value
 
@@ -163,21 +175,39 @@ class Loss(nn.Module):
             total_steps: how many optimiser steps there will be.
 
         Raises:
-            MetricgradError: where the loss is attached already.
+            MetricgradError: where the loss is attached already, or the aligner cannot work with this training.
         """
-        if self._attached:
+        if self._scene is not None:
             raise MetricgradError("this loss is attached already; call detach() on the handle of the first attachment")
+        optimizer = unwrapped(optimizer)
         scene = Scene(self, model, optimizer, valid, forward or _pair, total_steps)
+        self.aligner.attached(scene)
+
+        def before(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+            found = _closure_of(args, kwargs)
+            if found is None:
+                self.aligner.before_step(scene)
+                return None
+
+            # the closure computes the gradients (Lightning's automatic optimisation steps this way)
+            def then_before() -> Any:
+                value = found()
+                self.aligner.before_step(scene)
+                return value
+
+            return (*args[:1], then_before), {}
+
         hooks = [
-            optimizer.register_step_pre_hook(lambda *_: self.aligner.before_step(scene)),
+            optimizer.register_step_pre_hook(before),
             optimizer.register_step_post_hook(lambda *_: self.aligner.after_step(scene)),
         ]
-        self._attached = True
+        self._scene = scene
 
         def remove() -> None:
             for hook in hooks:
                 hook.remove()
-            self._attached = False
+            self.aligner.detached(scene)
+            self._scene = None
 
         return Handle(remove)
 
@@ -203,7 +233,7 @@ class Loss(nn.Module):
     def _for_one_step(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, valid_batch: Any, forward: Forward | None
     ) -> Iterator[None]:
-        if self._attached:
+        if self._scene is not None:
             yield
             return
         valid = None if valid_batch is None else [valid_batch]
@@ -221,6 +251,57 @@ class Loss(nn.Module):
         """Let the aligner fit the form before training, from stored scores and targets."""
         self.aligner.prepare(self.form, scores, targets)
 
+    def offline_start(
+        self,
+        make_model: Callable[[], nn.Module],
+        make_optimizer: Callable[[Any], torch.optim.Optimizer],
+        batches: Iterable[Any],
+        *,
+        steps: int = 2500,
+        inner: int = 1,
+        lr: float = 1e-3,
+        valid: Iterable[Any] | None = None,
+        forward: Forward | None = None,
+    ) -> list[float]:
+        """Learn the loss on fresh models before the one that counts is trained (AdaLFL's Algorithm 1).
+
+        Each round makes a model, takes ``inner`` steps with the loss as it is, and moves the loss down the gradient of
+        the objective the stepped model reaches.
+
+        Args:
+            make_model: zero-argument factory; round n's weights follow from the aligner's seed and n.
+            make_optimizer: ``parameters -> Optimizer``, or ``model -> Optimizer``.
+            batches: training batches, any iterable that can be iterated again.
+            steps: rounds; the paper's S_init.
+            inner: optimiser steps in a round; the paper's S_inner. More than one is unrolled.
+            lr: of Adam on the loss; its moments are dropped afterwards.
+            valid: validation batches; by default each round is judged on the next training batch.
+            forward: as in :meth:`attach`.
+
+        Returns:
+            The objective after each round.
+
+        Raises:
+            MetricgradError: where the aligner is not LookAhead.
+        """
+        if not isinstance(self.aligner, LookAhead):
+            raise MetricgradError(
+                f"{type(self.aligner).__name__} has no offline start; make the loss with LookAhead: "
+                "Loss(form, LookAhead())"
+            )
+        return offline_start(
+            self.aligner, self, make_model, make_optimizer, batches,
+            steps=steps, inner=inner, lr=lr, valid=valid, forward=forward or _pair,
+        )  # fmt: skip
+
+    def described(self) -> dict[str, Any]:
+        """What builds this loss again, JSON-able."""
+        return {
+            "form": [self.form.kind, self.form.config()],
+            "aligner": [self.aligner.kind, self.aligner.config()],
+            "seed": self.seed,
+        }
+
     def save(self, path: str | Path) -> None:
         """Write the loss as one safetensors file whose header says, in JSON, how to build it again.
 
@@ -233,13 +314,7 @@ class Loss(nn.Module):
             raise MetricgradError(f"a {kind} form cannot be saved: build it again and load its state_dict")
         tensors = {k: v.contiguous() for k, v in self.state_dict().items() if isinstance(v, Tensor)}
         extra = {k: v for k, v in self.state_dict().items() if not isinstance(v, Tensor)}
-        header = {
-            "format": 1,
-            "form": [self.form.kind, self.form.config()],
-            "aligner": [self.aligner.kind, self.aligner.config()],
-            "seed": self.seed,
-            "extra": extra,
-        }
+        header = {"format": 1, **self.described(), "extra": extra}
         save_file(tensors, str(path), metadata={"metricgrad": json.dumps(header)})
 
 
@@ -261,37 +336,35 @@ def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None
         raise MetricgradError(f"cannot read {path}: {error}") from error
     if header is None or header.get("format") != 1:
         raise MetricgradError(f"{path} was not written by Loss.save of this version")
-    form, (aligner_kind, aligner_config) = _built(header["form"], path, metric), header["aligner"]
-    aligner = ALIGNERS[aligner_kind](**_with_metric(aligner_config, path, metric))
-    loss = Loss(form, aligner, seed=header["seed"])
+    loss = _built(header, path, metric)
     loss.load_state_dict({**tensors, **header["extra"]})
     return loss
 
 
-def _built(described: Any, path: str | Path, metric: Any) -> Form:
-    """A form from ``[kind, config]``, and the forms in it from theirs."""
+def _built(header: dict[str, Any], path: str | Path, metric: Any) -> Loss:
+    form = _part(FORMS, header["form"], path, metric)
+    return Loss(form, _part(ALIGNERS, header["aligner"], path, metric), seed=header["seed"])
+
+
+def _part(known: Mapping[str, type[Any]], described: list[Any], path: str | Path, metric: Any) -> Any:
+    """A form or an aligner from its kind and its config, in which forms and losses may be described in turn."""
     kind, config = described
-    config = _with_metric(config, path, metric)
-    if "form" in config:
-        config["form"] = _built(config["form"], path, metric)
-    if "forms" in config:
-        config["forms"] = [_built(inner, path, metric) for inner in config["forms"]]
-    return FORMS[kind](**config)
+    for name, value in config.items():
+        if name == "metric":
+            if value is None and metric is None:
+                raise MetricgradError(
+                    f"{path} was saved with a foreign metric; pass it again: load_loss(path, metric=...)"
+                )
+            config[name] = as_metric(value or metric)
+        elif name in ("form", "base") and isinstance(value, list):
+            config[name] = _part(FORMS, value, path, metric)
+        elif name == "forms":
+            config[name] = [_part(FORMS, inner, path, metric) for inner in value]
+        elif name == "objective" and isinstance(value, dict):
+            config[name] = _built(value, path, metric)
+    return known[kind](**config)
 
 
-def _with_metric(config: dict[str, Any], path: str | Path, metric: Any) -> dict[str, Any]:
-    if "metric" not in config:
-        return dict(config)
-    if config["metric"] is None and metric is None:
-        raise MetricgradError(f"{path} was saved with a foreign metric; pass it again: load_loss(path, metric=...)")
-    return {**config, "metric": as_metric(config["metric"] or metric)}
-
-
-def _pair(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise MetricgradError(
-            f"a batch of type {type(batch).__name__} is no (inputs, targets) pair; pass "
-            "forward=lambda model, batch: (scores, targets)"
-        )
-    inputs, targets = batch
-    return model(inputs), targets
+def _closure_of(args: Any, kwargs: Any) -> Callable[[], Any] | None:
+    """The closure of a call of ``optimizer.step``, whose first argument is the optimiser."""
+    return kwargs.get("closure", args[1] if len(args) > 1 else None)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import metricgrad as mg
+from metricgrad.aligners.look_ahead import LookAhead
 from metricgrad.aligners.policy import Policy
 from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.rank_correlation import RankCorrelation
@@ -19,8 +20,10 @@ from metricgrad.losses.distance_mixture import DistanceMixture
 from metricgrad.losses.focal_weighting import FocalWeighting
 from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.mix import Mix
+from metricgrad.losses.neural import NeuralLoss
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.ranking_family import RankingFamily
+from metricgrad.losses.residual import LearnedRate, Residual
 from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.set_network import SetNetwork
 
@@ -103,6 +106,25 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     ),
     "scaled network": (lambda: mg.ALA("f1", Scaled(SetNetwork())), binary),
     "random walk": (lambda: mg.ALA("accuracy", num_outputs=5, aligner="random_walk"), multiclass),
+    "adalfl": (lambda: mg.AdaLFL(num_outputs=5), multiclass),
+    "adalfl softplus": (lambda: mg.AdaLFL(output="softplus"), multiclass),
+    "adalfl binary": (lambda: mg.AdaLFL(kind="binary"), binary),
+    "adalfl multilabel": (lambda: mg.AdaLFL(kind="multilabel"), multilabel),
+    "adalfl regression": (lambda: mg.AdaLFL(kind="regression"), regression),
+    "adalfl residual": (lambda: mg.AdaLFL(num_outputs=5, residual=True), multiclass),
+    "residual binary": (lambda: Loss(Residual("task"), LookAhead()), binary),
+    "residual regression": (lambda: Loss(Residual("mse"), LookAhead()), regression),
+    "residual on a network": (lambda: Loss(Residual(ProbabilityNetwork()), LookAhead()), multiclass),
+    "learned rate": (lambda: Loss(LearnedRate("cross_entropy"), LookAhead()), multilabel),
+    "toward a metric": (lambda: mg.AdaLFL(objective=mg.UniLoss("macro_f1")), multiclass),
+    "probability network looking ahead": (lambda: Loss(ProbabilityNetwork(), LookAhead()), multiclass),
+    "set network looking ahead": (lambda: Loss(SetNetwork(), LookAhead(lr=0.1)), binary),
+    "uniloss looking ahead": (lambda: Loss(mg.UniLoss("macro_f1").form, LookAhead()), multiclass),
+}
+
+#: whose values may be negative: a learned loss has no natural zero
+SIGNED: set[str] = {
+    name for name in LOSSES if name.startswith(("adalfl", "residual", "toward")) and "softplus" not in name
 }
 
 FORMS: set[type] = {
@@ -116,10 +138,14 @@ FORMS: set[type] = {
     Scaled,
     DistanceMixture,
     FocalWeighting,
+    NeuralLoss,
+    Residual,
+    LearnedRate,
 }
 ALIGNERS: set[type] = {
     Static,
     RankCorrelation,
     Policy,
     RandomWalk,
+    LookAhead,
 }

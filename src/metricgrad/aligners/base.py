@@ -1,21 +1,23 @@
 """What an aligner is: the right half of the grid, which moves a loss form so that it agrees with the metric.
 
-Three moments are all there is: before training (``prepare``), around an optimiser step (``before_step`` and
-``after_step``, called from hooks that :meth:`metricgrad.Loss.attach` sets), and when validation scores come by hand
-(``observe``). An aligner overrides the moments it lives in.
+The moments there are: when the loss is made (``bind``), before training (``prepare``), when training begins and ends
+(``attached``, ``detached``), when the loss is called in training (``saw``), around an optimiser step (``before_step``
+and ``after_step``, called from hooks that :meth:`metricgrad.Loss.attach` sets), and when validation scores come by
+hand (``observe``). An aligner overrides the moments it lives in.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from metricgrad.losses.form import Form
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.form import Draw, Form
 
 if TYPE_CHECKING:
     from metricgrad.loss import Loss
@@ -50,6 +52,9 @@ class Aligner(nn.Module, abc.ABC):
     #: Written into a saved loss; :data:`metricgrad.loss.ALIGNERS` maps it back to the class.
     kind: ClassVar[str]
 
+    #: Whether ``fit`` should hand over validation batches like those of training rather than large ones in order.
+    valid_like_train: ClassVar[bool] = False
+
     @abc.abstractmethod
     def refusal(self, form: Form) -> str | None:
         """Why this cell of the grid means nothing, or None where it does mean something."""
@@ -57,6 +62,20 @@ class Aligner(nn.Module, abc.ABC):
     @abc.abstractmethod
     def config(self) -> dict[str, Any]:
         """JSON-able keyword arguments that build this aligner again."""
+
+    def bind(self, loss: Loss) -> None:
+        """Called once, when the loss is made of its form and this aligner."""
+
+    def attached(self, scene: Scene) -> None:
+        """Called when the loss is attached to a training."""
+
+    def detached(self, scene: Scene) -> None:
+        """Called when that attachment ends."""
+
+    def saw(
+        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
+    ) -> None:
+        """Called after each call of the loss that counts as a step; all tensors are the person's own."""
 
     def prepare(self, form: Form, scores: Tensor, targets: Tensor) -> None:
         """Fit the form before training, from stored scores and targets."""
@@ -69,3 +88,18 @@ class Aligner(nn.Module, abc.ABC):
 
     def observe(self, form: Form, scores: Tensor, targets: Tensor, progress: float | None) -> None:
         """Validation feedback given by hand."""
+
+
+def pair(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+    """The usual ``forward``: a batch is (inputs, targets), the model's output is the scores.
+
+    Raises:
+        MetricgradError: for another kind of batch.
+    """
+    if not isinstance(batch, tuple | list) or len(cast("list[Any]", batch)) != 2:
+        raise MetricgradError(
+            f"a batch of type {type(batch).__name__} is no (inputs, targets) pair; pass "
+            "forward=lambda model, batch: (scores, targets)"
+        )
+    inputs, targets = cast("list[Any]", batch)
+    return model(inputs), targets

@@ -247,6 +247,14 @@ CATALOGUE: dict[str, Entry] = {
         standard=True,
         space={"temperature": Range(0.003, 0.3, default=0.01)},
     ),
+    "adalfl": Entry(
+        "metricgrad.systems.adalfl:AdaLFL",
+        CLASSIFICATION | REGRESSION,
+        "the standard loss plus a small network, learned while training by looking one step ahead on validation data",
+        space={"meta_lr": Range(1e-4, 1e-2, default=1e-3)},
+        passes_on_to="metricgrad.aligners.look_ahead:LookAhead",
+        from_metric=lambda metric: {"kind": "auto", "residual": True},
+    ),
     "margin": Entry(
         _LOSSES + "margin:Margin",
         CLASSIFICATION | RETRIEVAL,

@@ -70,6 +70,28 @@ class Form(nn.Module, abc.ABC):
     def config(self) -> dict[str, Any]:
         """JSON-able keyword arguments that build this form again; a foreign metric is left out."""
 
+    def along(
+        self, scores: Tensor, targets: Tensor, tangent: Tensor, *, draw: Draw, **context: Tensor | None
+    ) -> Tensor | None:
+        """The loss's derivative along a direction in the scores, differentiable in the form's parameters.
+
+        Args:
+            scores: detached.
+            targets: as in :meth:`forward`.
+            tangent: in the shape of the scores.
+            draw: as in :meth:`forward`.
+            context: likewise.
+
+        Returns:
+            0-d; None where the loss does not depend on the scores. A form may do better than this double backward.
+        """
+        leaf = scores.detach().clone().requires_grad_()
+        value = self(leaf, targets, draw=draw, **context)
+        if not value.requires_grad:
+            return None
+        (slopes,) = torch.autograd.grad(value, leaf, create_graph=True)
+        return (slopes * tangent).sum()
+
     def knobs(self) -> Mapping[str, Knob]:
         """Few, named, bounded scalars; none by default. Those of one role share the name before a ``[``."""
         return {}

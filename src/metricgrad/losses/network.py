@@ -111,7 +111,11 @@ def _both_bends(x: Tensor) -> Tensor:
 
 
 def mask_of(context: Mapping[str, Tensor | None], form: str) -> Tensor | None:
-    """The mask of a context; anything else in it is refused."""
+    """The mask of a context, the only thing a learned form takes of it.
+
+    Raises:
+        MetricgradError: where the context has something else.
+    """
     other = [name for name, value in context.items() if name != "mask" and value is not None]
     if other:
         raise MetricgradError(f"{form} takes no {', '.join(other)}: it reads scores and targets alone; leave it out")

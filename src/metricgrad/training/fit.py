@@ -103,6 +103,8 @@ def fit(
     module = _as_loss(loss, judged_by, seed)
     batches = loader(train, batch_size, shuffle=True, name="train", per_class=per_class, seed=seed)
     judged_on = loader(valid, EVAL_BATCH, shuffle=False, name="valid")
+    like_train = getattr(getattr(module, "aligner", None), "valid_like_train", False)
+    feedback = loader(valid, batch_size, shuffle=True, name="valid") if like_train else judged_on
     folder = None if out is None else Path(out)
     config = {} if folder is None else {
         "metric": judged_by.spec or judged_by.name, "loss": _name_of(loss), "lr": lr, "weight_decay": weight_decay,
@@ -130,7 +132,7 @@ def fit(
     engine = Engine(
         model, module, judged_by,
         optimizer=optimizer or (lambda params: torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)),
-        forward=forward, threshold=threshold, epochs=every_epoch, valid=judged_on,
+        forward=forward, threshold=threshold, epochs=every_epoch, valid=feedback,
         total_steps=None if steps is None else steps * epochs, lr=lr, config=config,
     )  # fmt: skip
     bar = Bar(None if steps is None else steps * epochs, (steps or 0) * begun) if progress else None

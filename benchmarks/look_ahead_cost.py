@@ -1,0 +1,150 @@
+"""Time and memory of a training step with LookAhead, in multiples of a plain step, on an MLP and a CNN at batch 128.
+
+Median of 50 paired steps: every step of a cell is timed beside a plain step of the same model with the same loss.
+Memory is the rise of the process's peak (ru_maxrss) over five steps, each cell in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+import metricgrad as mg
+from common import Store, arguments
+from metricgrad.aligners.unrolled import unrolled
+from metricgrad.losses.cross_entropy import CrossEntropy
+from metricgrad.losses.form import Draw
+from metricgrad.losses.neural import NeuralLoss
+
+MODELS = ("mlp", "cnn")
+CELLS = ("cross_entropy", "look_ahead", "one_sided", "valid_32", "every_4", "unrolled")
+STEPS = 50
+WARM_UP = 5
+BATCH = 128
+
+
+def model_of(name: str) -> nn.Module:
+    """784-300-100-10, or two convolutions with batch norm."""
+    torch.manual_seed(0)
+    if name == "mlp":
+        widths = ((784, 300), (300, 100))
+        hidden = [layer for a, b in widths for layer in (nn.Linear(a, b), nn.ReLU())]
+        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(100, 10))
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3, stride=2, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.Flatten(), nn.Linear(32 * 49, 10),
+    )  # fmt: skip
+
+
+def batch(size: int) -> tuple[Tensor, Tensor]:
+    """Noise in the shape of MNIST."""
+    return torch.randn(size, 1, 28, 28), torch.randint(10, (size,))
+
+
+def step_of(model_name: str, cell: str) -> Callable[[], None]:
+    """One training step of a fresh setting."""
+    model = model_of(model_name)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    inputs, targets = batch(BATCH)
+    valid = batch(32 if cell == "valid_32" else BATCH)
+    if cell == "cross_entropy":
+        loss: nn.Module = CrossEntropy()
+    elif cell in ("plain", "unrolled"):
+        loss = mg.Loss(NeuralLoss(10))
+    else:
+        loss = mg.AdaLFL(10, every=4 if cell == "every_4" else 1, exact=cell != "one_sided")
+        loss.attach(model, optimizer, valid=[valid])
+
+    def step() -> None:
+        if cell == "unrolled":  # the double backward a person would write with torch.func, and the step itself
+            assert isinstance(loss, mg.Loss)
+            pair: Any = lambda m, b: (m(b[0]), b[1])  # noqa: E731
+            unrolled(loss.form, model, optimizer, [(inputs, targets)], valid, CrossEntropy(), pair, Draw(0, 0, False))
+        optimizer.zero_grad()
+        loss(model(inputs), targets).backward()
+        optimizer.step()
+
+    return step
+
+
+def timed(model: str, cell: str) -> dict[str, float]:
+    """Ratio of the paired times; a cell that acts on every fourth step is averaged over four."""
+    plain, ours = step_of(model, "plain"), step_of(model, cell)
+    length = 4 if cell == "every_4" else 1
+    ratios, milliseconds = [], []
+    for number in range(WARM_UP + STEPS):
+        spent = [0.0, 0.0]
+        for _ in range(length):
+            for which in (0, 1) if number % 2 else (1, 0):
+                start = time.process_time()
+                (plain, ours)[which]()
+                spent[which] += time.process_time() - start
+        if number >= WARM_UP:
+            ratios.append(spent[1] / spent[0])
+            milliseconds.append(1e3 * spent[0] / length)
+    quartiles = statistics.quantiles(ratios, n=4)
+    return {"time": statistics.median(ratios), "time_low": quartiles[0], "time_high": quartiles[2],
+            "plain_ms": statistics.median(milliseconds)}  # fmt: skip
+
+
+def peak(model: str, cell: str) -> float:
+    """Megabytes over what the process had before the first step."""
+    batch_and_libraries = step_of("mlp", "cross_entropy")
+    batch_and_libraries()
+    step = step_of(model, cell)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(5):
+        step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def in_process(*words: str) -> Any:
+    """Run one cell in a process of its own."""
+    done = subprocess.run([sys.executable, "-W", "ignore", __file__, "--cell", *words], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Run what is missing, write the JSON."""
+    if "--cell" in sys.argv:
+        what, model, cell = sys.argv[sys.argv.index("--cell") + 1 :]
+        print(json.dumps(timed(model, cell) if what == "time" else peak(model, cell)))
+        return
+    arguments(__doc__)
+    store = Store("look_ahead_cost", 1)
+    table: dict[str, dict[str, float]] = {}
+    for model in MODELS:
+        for cell in track(CELLS, f"cost of a step, {model}"):
+            key = f"{model}/{cell}"
+            found = store.get(key) or store.add(key, in_process("time", model, cell))
+            megabytes = [
+                store.get(f"{model}/{c}/mb") or store.add(f"{model}/{c}/mb", in_process("memory", model, c))
+                for c in ("plain", cell)
+            ]
+            table[key] = {**found, "memory": megabytes[1] / megabytes[0], "plain_mb": megabytes[0]}
+    bars = [
+        [f"{model}: {what} at most {bar} of a plain step's", table[f"{model}/look_ahead"][what],
+         table[f"{model}/look_ahead"][what] <= bar]
+        for model in MODELS for what, bar in (("time", 3.3), ("memory", 1.6))
+    ]  # fmt: skip
+    store.finish(cells=table, bars=bars)
+    for name, row in table.items():
+        print(f"{name:22} time {row['time']:.2f} [{row['time_low']:.2f}, {row['time_high']:.2f}]  "
+              f"memory {row['memory']:.2f}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Validation batches without end, from any iterable, at a place that survives a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metricgrad.aligners.isolation import kept_randomness, seed
+from metricgrad.errors import MetricgradError
+
+
+class Feedback:
+    """Draws batches in turn, pass after pass.
+
+    Whatever is random in them (shuffling by a DataLoader, a dataset's transforms with torch's generator) follows from
+    the seed, the pass and the place in it; the global random state is left alone.
+
+    Args:
+        batches: can be iterated more than once: a list or a DataLoader, not a generator.
+        place: ``(2,)`` int64, the pass and the place in it; kept up to date.
+        seed: of the draws.
+        device: where the batches' tensors go.
+    """
+
+    def __init__(self, batches: Iterable[Any], place: Tensor, seed: int, device: torch.device) -> None:
+        if isinstance(batches, Iterator):
+            raise MetricgradError(
+                "valid is a generator, which is used up after one pass; pass a list of batches or a DataLoader"
+            )
+        self._batches, self._place, self._seed, self._device = batches, place, seed, device
+        self._open: Iterator[Any] | None = None
+
+    def draw(self) -> Any:
+        """The next batch.
+
+        Raises:
+            MetricgradError: where there is none.
+        """
+        with kept_randomness(self._device):
+            if self._open is None:
+                self._begin(skip=int(self._place[1]))
+            found = self._next()
+            if found is None:
+                self._place[0] += 1
+                self._place[1] = 0
+                self._begin(skip=0)
+                found = self._next()
+        if found is None:
+            raise MetricgradError("valid has no batch; pass at least one")
+        return moved_to(found[0], self._device)
+
+    def _begin(self, skip: int) -> None:
+        seed(self._mixed(-1), self._device)
+        self._open = iter(self._batches)
+        self._place[1] = 0
+        for _ in range(skip):
+            if self._next() is None:
+                return
+
+    def _next(self) -> tuple[Any] | None:
+        assert self._open is not None
+        seed(self._mixed(int(self._place[1])), self._device)
+        try:
+            batch = next(self._open)
+        except StopIteration:
+            return None
+        self._place[1] += 1
+        return (batch,)
+
+    def _mixed(self, index: int) -> int:
+        return (self._seed * 1_000_003 + int(self._place[0]) * 7_919 + index + 2) % 2**32
+
+
+def moved_to(batch: Any, device: torch.device) -> Any:
+    """The batch with its tensors on the device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {name: moved_to(part, device) for name, part in batch.items()}
+    if isinstance(batch, tuple | list) and not hasattr(batch, "_fields"):
+        return type(batch)(moved_to(part, device) for part in batch)
+    return batch

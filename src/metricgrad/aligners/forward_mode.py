@@ -1,0 +1,187 @@
+"""The Jacobian of a model's outputs times a direction in its parameters, at the parameters of a step that is past.
+
+Forward mode does it in one pass. Not every operation has a forward rule, and some draw another dropout mask under it;
+the outputs of the pass are therefore compared with those of the step, and other ways are tried where they differ.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from metricgrad.aligners.isolation import kept_randomness
+from metricgrad.aligners.recording import ModelCall, outputs_of
+from metricgrad.errors import MetricgradError
+
+Named = Mapping[str, Tensor]
+Way = Callable[[nn.Module, Named, Named, ModelCall], tuple[list[Tensor], list[Tensor]]]
+
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+class Pusher:
+    """Pushes directions through one model, and remembers which way works for it.
+
+    Args:
+        exact: False begins with a one-sided difference, whose one side is the step's own output: one forward pass.
+    """
+
+    def __init__(self, exact: bool) -> None:
+        self._ways: list[tuple[str, Way]] = [
+            ("forward mode", _forward_mode),
+            ("double backward", _double_backward),
+            ("a finite difference", _finite_difference),
+        ]
+        self._checked = False
+        if not exact:
+            self._ways.insert(0, ("a one-sided difference", _one_sided))
+
+    @property
+    def way(self) -> str:
+        """The way in use."""
+        return self._ways[0][0]
+
+    def push(self, model: nn.Module, values: Named, direction: Named, call: ModelCall) -> list[Tensor]:
+        """One tangent for each output of a call.
+
+        Args:
+            model: called as the step called it, hooks included, on copies of its buffers.
+            values: the parameters of the step, by name; those left out are as they are.
+            direction: in the shapes of ``values``.
+            call: the model call.
+
+        Raises:
+            MetricgradError: where no way gives the outputs of the step again.
+        """
+        why = ""
+        while self._ways:
+            name, way = self._ways[0]
+            device = call.randomness.device or torch.device("cpu")
+            with kept_randomness(device, call.randomness):
+                try:
+                    primal, tangents = way(model, values, direction, call)
+                    problem = _differs(primal, call.outputs)
+                    if problem is None and way is _double_backward and not self._checked:
+                        again, differences = _finite_difference(model, values, direction, call)
+                        problem = None if _differs(again, call.outputs) else _disagrees(tangents, differences)
+                        self._checked = problem is None
+                except (NotImplementedError, RuntimeError) as error:
+                    problem = str(error).splitlines()[0]
+                    tangents = []
+            if problem is None:
+                return tangents
+            why = f"{why}; {name}: {problem}" if why else f"{name}: {problem}"
+            del self._ways[0]
+            if self._ways:
+                warnings.warn(
+                    f"LookAhead cannot use {name} on {type(model).__name__} ({problem}); it uses "
+                    f"{self._ways[0][0]} from here on, which costs more",
+                    stacklevel=2,
+                )
+        raise MetricgradError(
+            f"the forward pass of {type(model).__name__} cannot be repeated, so there is no look-ahead ({why}); "
+            "make it depend on its inputs, parameters, buffers and torch's random state alone"
+        )
+
+
+def _differs(again: list[Tensor], outputs: list[Tensor]) -> str | None:
+    """Why a pass is not the step's, or None."""
+    if len(again) != len(outputs):
+        return "it gives another number of outputs"
+    for new, old in zip(again, outputs, strict=True):
+        if not bool(torch.isfinite(old).all()):
+            continue
+        gap = float((new.detach() - old.detach()).abs().max()) if old.numel() else 0.0
+        size = float(old.detach().abs().max()) if old.numel() else 0.0
+        if not gap <= _TOLERANCE.get(old.dtype, 1e-4) * max(size, 1e-6):
+            return f"it gives other outputs than the step did, by {gap:.2g} of {size:.2g}"
+    return None
+
+
+def _disagrees(tangents: list[Tensor], differences: list[Tensor]) -> str | None:
+    """Why tangents cannot be right, or None: a function that is once differentiable cuts double backward short."""
+    for tangent, difference in zip(tangents, differences, strict=True):
+        if not float((tangent - difference).norm()) <= 0.1 * float(difference.norm()) + 1e-12:
+            return "its product is not that of a finite difference"
+    return None
+
+
+def _run(model: nn.Module, values: Named, call: ModelCall) -> list[Tensor]:
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    buffers.update({name: buffer.clone() for name, buffer in call.buffers.items() if name in buffers})
+    with call.autocast.again():
+        output: Any = functional_call(model, {**values, **buffers}, call.args, call.kwargs)
+    return outputs_of(output)
+
+
+def _forward_mode(
+    model: nn.Module, values: Named, direction: Named, call: ModelCall
+) -> tuple[list[Tensor], list[Tensor]]:
+    with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+        duals = {
+            name: forward_ad.make_dual(value, direction[name]) if name in direction else value
+            for name, value in values.items()
+        }
+        unpacked = [forward_ad.unpack_dual(output) for output in _run(model, duals, call)]
+        primal = [part.primal for part in unpacked]
+        return primal, [torch.zeros_like(p) if t is None else t for p, t in unpacked]
+
+
+def _double_backward(
+    model: nn.Module, values: Named, direction: Named, call: ModelCall
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The transposed product is linear in its vector, so its derivative along the direction is the product itself."""
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        leaves = {name: value.detach().requires_grad_(name in direction) for name, value in values.items()}
+        outputs = _run(model, leaves, call)
+        live = [output for output in outputs if output.requires_grad]
+        vectors = [torch.zeros_like(output, requires_grad=True) for output in live]
+        names = list(direction)
+        pulled = torch.autograd.grad(
+            live, [leaves[name] for name in names], vectors, create_graph=True, allow_unused=True
+        )
+        pairs = [(p, direction[n]) for n, p in zip(names, pulled, strict=True) if p is not None and p.requires_grad]
+        if not pairs:
+            return outputs, [torch.zeros_like(output) for output in outputs]
+        parts, along = zip(*pairs, strict=True)
+        pushed = iter(torch.autograd.grad(parts, vectors, along, allow_unused=True))
+        found = [next(pushed) if output.requires_grad else None for output in outputs]
+        return outputs, [torch.zeros_like(o) if t is None else t for o, t in zip(outputs, found, strict=True)]
+
+
+def _finite_difference(
+    model: nn.Module, values: Named, direction: Named, call: ModelCall
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Central, at a step that balances rounding against curvature."""
+    with torch.no_grad():
+        epsilon = _small(values, direction, 1 / 3)
+        primal, up, down = (_run_at(model, values, direction, call, shift) for shift in (0.0, epsilon, -epsilon))
+        return primal, [(a - b) / (2 * epsilon) for a, b in zip(up, down, strict=True)]
+
+
+def _one_sided(model: nn.Module, values: Named, direction: Named, call: ModelCall) -> tuple[list[Tensor], list[Tensor]]:
+    """One pass; whether it draws the step's dropout masks cannot be seen from it, but it runs as the step did."""
+    with torch.no_grad():
+        epsilon = _small(values, direction, 1 / 2)
+        moved = _run_at(model, values, direction, call, epsilon)
+        primal = [output.detach() for output in call.outputs]
+        return primal, [(a - b) / epsilon for a, b in zip(moved, primal, strict=True)]
+
+
+def _small(values: Named, direction: Named, power: float) -> float:
+    length, size = (float(torch.stack([t.norm() for t in part.values()]).norm()) for part in (direction, values))
+    epsilon = torch.finfo(next(iter(values.values())).dtype).eps ** power
+    return epsilon * max(size, 1e-3) / max(length, 1e-30)
+
+
+def _run_at(model: nn.Module, values: Named, direction: Named, call: ModelCall, shift: float) -> list[Tensor]:
+    call.randomness.restore()
+    moved = {n: torch.add(v, direction[n], alpha=shift) if n in direction else v for n, v in values.items()}
+    return _run(model, moved, call)

@@ -1,0 +1,214 @@
+r"""The exact gradient of a validation objective with respect to the loss, through one optimiser step just taken.
+
+With :math:`\theta' = U(\theta, g)`, :math:`g = \sum_k c_k J_k^\top \nabla_s \ell_\phi(s_k)` and :math:`v` the gradient
+of the objective at :math:`\theta'`,
+
+.. math:: \frac{d\,\mathrm{objective}}{d\phi} = \frac{d}{d\phi} \sum_k c_k \nabla_s \ell_\phi(s_k) \cdot J_k w, \qquad
+    w = \Bigl(\frac{\partial\,\mathrm{clip}}{\partial g}\Bigr)^\top \Bigl(\frac{\partial U}{\partial g} \circ v\Bigr)
+
+because the step is linear in the loss's gradient with respect to the scores. :math:`J_k w` is one forward-mode product
+of the model at the parameters before the step, so nothing is differentiated twice but the loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metricgrad.aligners.base import Scene
+from metricgrad.aligners.clipping import Clipping, through
+from metricgrad.aligners.forward_mode import Pusher
+from metricgrad.aligners.isolation import borrowed_buffers, kept_randomness
+from metricgrad.aligners.optimizers import Before, before_step, moved, rule_of, slope
+from metricgrad.aligners.recording import LossCall, ModelCall, Recorder, outputs_of
+from metricgrad.aligners.watching import Ahead
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.form import Form
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+
+
+class OneStep:
+    """Looks ahead through single steps of one attached training.
+
+    Args:
+        scene: the training.
+        objective: of scores and targets; what the step should have lowered.
+        clipping: see :func:`metricgrad.aligners.clipping.through`.
+        pusher: remembers which way works for the model.
+
+    Raises:
+        MetricgradError: for an optimiser without a rule, or one that moves none of the model's parameters.
+    """
+
+    def __init__(self, scene: Scene, objective: Objective, clipping: Clipping, pusher: Pusher) -> None:
+        rule_of(scene.optimizer)
+        self.scene, self._objective = scene, objective
+        self._clipping: Clipping = clipping
+        self._watch_anew()
+        self._pusher = pusher
+        self._before: dict[Tensor, Before] = {}
+
+    def _watch_anew(self) -> None:
+        stepped = {p for group in self.scene.optimizer.param_groups for p in group["params"]}
+        self._own = {p: None for p in self.scene.model.parameters() if p in stepped and p.requires_grad}
+        if not self._own:
+            raise MetricgradError(
+                "the optimiser moves none of the attached model's parameters; attach the model it was built from"
+            )
+        if (recorder := getattr(self, "recorder", None)) is not None:
+            recorder.remove()
+        self.recorder = Recorder(self.scene.model, list(self._own))
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        self.recorder.remove()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the step just taken can be differentiated: the loss had a part in it."""
+        return bool(self._before)
+
+    def before(self) -> bool:
+        """Keep what the step will overwrite; False where the loss has no part in this step.
+
+        A step in which a parameter moves for the first time (unfrozen, or added to the optimiser) is passed over.
+        """
+        self._before = {}
+        if not self.recorder.done():
+            return False
+        if getattr(self.scene.optimizer, "grad_scale", None) is not None:
+            raise MetricgradError(
+                "the optimiser unscales gradients inside its step (fused, with a GradScaler), where LookAhead cannot "
+                "see them; build it with fused=False"
+            )
+        if any(p not in self._own and p in set(self.scene.model.parameters()) for p, _ in moved(self.scene.optimizer)):
+            self._watch_anew()
+            return False
+        self._before = before_step(self.scene.optimizer)
+        return True
+
+    def after(self, form: Form, batch: Any) -> Ahead:
+        """Look ahead through the step just taken.
+
+        Args:
+            form: the loss form; one tensor for each of its parameters is returned.
+            batch: the validation batch; None for the last training batch.
+        """
+        losses = self.recorder.done()
+        groups = {p: group for p, group in moved(self.scene.optimizer) if p in self._own and p in self._before}
+        with self._undisturbed(losses[-1]):
+            value, gradients = self._ahead(losses[-1], list(groups), batch)
+        seen = {p: p.grad for p in groups if p.grad is not None}
+        direction = {
+            p: slope(self.scene.optimizer, p, groups[p], self._before[p]) * v
+            for p, v in zip(groups, gradients, strict=True)
+            if v is not None and p in self.recorder.raw
+        }
+        with torch.no_grad():
+            direction = through(self.recorder.raw, seen, direction, self._clipping)
+            ahead = [(p, v) for p, v in zip(groups, gradients, strict=True) if v is not None]
+            squared = sum(_dot(v, v) for _, v in ahead)
+            progress = sum(_dot(self._before[p].value - p, v) for p, v in ahead)
+            norm = sum(_dot(g, g) for g in seen.values()) ** 0.5
+        found = self._along(form, losses, direction) if direction else [torch.zeros_like(p) for p in form.parameters()]
+        self._before = {}
+        return Ahead(found, value, norm, progress / squared if squared > 0 else 0.0)
+
+    def _ahead(self, last: LossCall, parameters: list[Tensor], batch: Any) -> tuple[float, tuple[Tensor | None, ...]]:
+        """The objective and its gradient at the stepped parameters."""
+        scene = self.scene
+        if batch is not None:
+            scores, targets = scene.forward(scene.model, batch)
+            value = self._objective(scores, targets)
+            if not value.requires_grad:
+                return float(value), (None,) * len(parameters)
+            return float(value.detach()), torch.autograd.grad(value, parameters, allow_unused=True)
+        outputs: list[Tensor] = []
+        pushed = last.scores
+        shifts: list[list[Tensor]] = []
+        for call, head in last.heads:
+            if not head.is_affine(call.outputs):
+                raise MetricgradError(
+                    "without validation batches the training batch serves, which needs scores that are the model's "
+                    "output up to slices, reshapes and scales; pass valid= to attach, or valid_batch= to step"
+                )
+            again = outputs_of(call.module(*call.args, **call.kwargs))
+            shift = [(new - old).detach().requires_grad_() for new, old in zip(again, call.outputs, strict=True)]
+            pushed = pushed + head.push(shift, create_graph=True)
+            outputs += again
+            shifts.append(shift)
+        value = self._objective(pushed, last.targets)
+        flat = [part for shift in shifts for part in shift]
+        back = torch.autograd.grad(value, flat, allow_unused=True)
+        live = [(o, b) for o, b in zip(outputs, back, strict=True) if b is not None and o.requires_grad]
+        gradients = torch.autograd.grad(
+            [o for o, _ in live], parameters, [b for _, b in live], allow_unused=True
+        )  # fmt: skip
+        return float(value.detach()), gradients
+
+    def _along(self, form: Form, losses: list[LossCall], direction: dict[Tensor, Tensor]) -> list[Tensor]:
+        """d/dphi of the loss's gradient along the direction."""
+        phi = list(form.parameters())
+        total: Tensor | None = None
+        with self._paused(), torch.enable_grad(), _differentiable(phi):
+            for loss in losses:
+                with torch.no_grad():
+                    parts = [(head, self._push(direction, call)) for call, head in loss.heads]
+                tangent = functools.reduce(torch.add, (head.push(tangents).detach() for head, tangents in parts))
+                draw = dataclasses.replace(loss.draw, counts=False)
+                value = form.along(loss.scores, loss.targets, tangent, draw=draw, **loss.context)
+                if value is not None and value.requires_grad:
+                    assert loss.factor is not None
+                    value = value * loss.factor
+                    total = value if total is None else total + value
+            if total is None:
+                return [torch.zeros_like(p) for p in phi]
+            found = torch.autograd.grad(total, phi, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(phi, found, strict=True)]
+
+    def _push(self, direction: dict[Tensor, Tensor], call: ModelCall) -> list[Tensor]:
+        named = dict(call.module.named_parameters())
+        values = {name: self._before[p].value for name, p in named.items() if p in self._before}
+        along = {name: direction[p] for name, p in named.items() if p in direction}
+        return self._pusher.push(call.module, values, along, call)
+
+    @contextlib.contextmanager
+    def _undisturbed(self, last: LossCall) -> Iterator[None]:
+        """Gradients on, autocast as in the step; random states and buffers are afterwards as before."""
+        device = next(iter(self._own)).device
+        cast = last.heads[0][0].autocast.again()
+        with kept_randomness(device), borrowed_buffers(self.scene.model), self._paused(), torch.enable_grad(), cast:
+            yield
+
+    @contextlib.contextmanager
+    def _paused(self) -> Iterator[None]:
+        was = self.recorder.paused
+        self.recorder.paused = True
+        try:
+            yield
+        finally:
+            self.recorder.paused = was
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    return float(torch.dot(a.flatten(), b.flatten()))
+
+
+@contextlib.contextmanager
+def _differentiable(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """The parameters require gradients inside, and as before afterwards."""
+    was = [p.requires_grad for p in parameters]
+    try:
+        for p in parameters:
+            p.requires_grad_(True)
+        yield
+    finally:
+        for p, before in zip(parameters, was, strict=True):
+            p.requires_grad_(before)

@@ -1,0 +1,323 @@
+"""AdaLFL's aligner: after each optimiser step, move the loss down the gradient of what the step should have lowered."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from metricgrad.aligners.base import Aligner, Forward, Scene, pair
+from metricgrad.aligners.clipping import Clipping
+from metricgrad.aligners.feedback import Feedback
+from metricgrad.aligners.forward_mode import Pusher
+from metricgrad.aligners.hypergradient import OneStep
+from metricgrad.aligners.isolation import device_of, kept_randomness, untouched
+from metricgrad.aligners.meta_adam import MetaAdam
+from metricgrad.aligners.unrolled import unrolled
+from metricgrad.aligners.watching import Ahead, Watch
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.batches import checked_number
+from metricgrad.losses.form import Draw, Form
+from metricgrad.losses.task_loss import TaskLoss
+
+if TYPE_CHECKING:
+    from metricgrad.loss import Loss
+
+
+class LookAhead(Aligner):
+    r"""Moves a loss by the exact gradient of a validation objective through each optimiser step.
+
+    .. math:: \phi \leftarrow \phi - \eta \nabla_\phi\, \mathrm{objective}(y, f_{\theta'}(X_{val})), \qquad
+        \theta' = U(\theta, \nabla_\theta M_\phi)
+
+    U is the person's own SGD, Adam or AdamW, its state, weight decay and this very step's learning rate included, and
+    gradient clipping, accumulation and scaled losses as well. The training step itself is untouched.
+
+    Use it with :meth:`metricgrad.Loss.attach` where validation batches are at hand, and any form that has parameters.
+    It looks one step ahead, so it favours losses that pay at once (short-horizon bias). Validation data it learns from
+    is training data of a kind: keep another part to choose an epoch by.
+
+    Args:
+        objective: what a step should lower: ``"task"`` (cross-entropy or squared error by the form's kind, otherwise
+            by shapes and targets), ``"cross_entropy"``, ``"mse"``, or any differentiable loss of scores and targets:
+            ``UniLoss(metric)`` or a fitted ``ReLoss`` meta-learns toward the metric itself.
+        lr: the meta-learning rate of Adam. The paper's 1e-5 is for 10^5 steps; at 1,000 steps it does nothing.
+        clip: largest norm of the hypergradient; None does not clip.
+        every: move the loss after every so many optimiser steps.
+        clipping: what a common factor on the gradients between backward and step means: ``"norm"``, ``"scale"`` or
+            ``"auto"``; see :func:`metricgrad.aligners.clipping.through`.
+        exact: False replaces the forward-mode pass by a one-sided difference: one plain forward pass, and an error of
+            about 1e-3 in float32.
+        seed: of the order of validation batches.
+
+    Validation batches go through the model in the mode it is in, on copies of its buffers.
+
+    Cost: one forward and backward pass on the validation batch and one forward-mode pass on the training batch: a step
+    takes about three times as long. Memory: a copy of the parameters and of their gradients.
+
+    Raises:
+        MetricgradError: for settings out of range; when attached to an optimiser it has no rule for, or under
+            distributed training.
+
+    References:
+        C. Raymond, Q. Chen, B. Xue and M. Zhang, "Meta-Learning Adaptive Loss Functions", TMLR 2025, Algorithms 1 and
+        2. Ours: the gradient is taken without unrolling; the meta-learning rate is 1e-3; any objective.
+    """
+
+    kind: ClassVar[str] = "look_ahead"
+    valid_like_train: ClassVar[bool] = True
+    optimizer_steps: Tensor
+    place: Tensor
+
+    def __init__(
+        self,
+        *,
+        objective: Literal["task", "cross_entropy", "mse"] | nn.Module | Callable[[Tensor, Tensor], Tensor] = "task",
+        lr: float = 1e-3,
+        clip: float | None = None,
+        every: int = 1,
+        clipping: Clipping = "auto",
+        exact: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        names = ("task", "cross_entropy", "mse")
+        if not (objective in names if isinstance(objective, str) else callable(objective)):
+            raise MetricgradError(
+                f"objective is {objective!r}; expected 'task', 'cross_entropy', 'mse', or a differentiable loss of "
+                "scores and targets"
+            )
+        if clipping not in ("auto", "norm", "scale"):
+            raise MetricgradError(f"clipping is {clipping!r}; expected 'auto', 'norm' or 'scale'")
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise MetricgradError(f"every is {every!r}; expected a number of steps, 1 or more")
+        self.objective = objective
+        self.lr = checked_number("lr", lr, zero=True)
+        self.clip = None if clip is None else checked_number("clip", clip)
+        self.clipping: Clipping = clipping
+        self.every, self.exact, self.seed = every, exact, seed
+        self.adam = MetaAdam(self.lr, self.clip)
+        self.register_buffer("optimizer_steps", torch.zeros((), dtype=torch.long))
+        self.register_buffer("place", torch.zeros(2, dtype=torch.long))
+        self.watch = Watch()
+        self.last_hypergradient: list[Tensor] = []
+        self._task = TaskLoss()
+        self._of: tuple[Loss, ...] = ()
+        self._step: OneStep | None = None
+        self._feedback: Feedback | None = None
+        self._simulating = False
+        self._pushers: WeakKeyDictionary[nn.Module, Pusher] = WeakKeyDictionary()
+
+    def refusal(self, form: Form) -> str | None:
+        """Only what has parameters can be moved by their gradient."""
+        return None if next(form.parameters(), None) is not None else "the form has no parameters to move"
+
+    def bind(self, loss: Loss) -> None:
+        """Make room for the moments of the form's parameters, so that a saved state fits before the first step."""
+        if self._of:
+            raise MetricgradError("this LookAhead belongs to another loss already; make one for each loss")
+        self._of = (loss,)
+        self.adam.make_room(list(loss.form.parameters()))
+        if isinstance(self.objective, str):
+            kinds = {"cross_entropy": "binary", "mse": "regression", "task": getattr(loss.form, "problem", "auto")}
+            self._task.kind = kinds[self.objective]
+
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments.
+
+        Raises:
+            MetricgradError: for an objective that is a foreign module or function.
+        """
+        described = self.objective if isinstance(self.objective, str) else getattr(self.objective, "described", None)
+        if described is None:
+            raise MetricgradError(
+                f"a LookAhead toward a {type(self.objective).__name__} cannot be saved; build it again and load its "
+                "state_dict"
+            )
+        objective = described if isinstance(described, str) else described()
+        rest = ("lr", "clip", "every", "clipping", "exact", "seed")
+        return {"objective": objective, **{name: getattr(self, name) for name in rest}}
+
+    @property
+    def updates(self) -> Tensor:
+        """How many times the loss was moved; 0-d."""
+        return self.adam.updates
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One row for each look ahead: objective, gradient norms and implied learning rate; not saved."""
+        return self.watch.history
+
+    def plot(self, path: str | Path) -> Path:
+        """The history and the learned loss's shape as one PNG."""
+        return self.watch.plot(path, self._loss().form)
+
+    def attached(self, scene: Scene) -> None:
+        """Begin to record the training.
+
+        Raises:
+            MetricgradError: for an optimiser without a rule, or under distributed training.
+        """
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            raise MetricgradError(
+                "LookAhead does not know how gradients are averaged over processes; train on one process, or use "
+                "another aligner"
+            )
+        self._step = self._begin(scene)
+        device = device_of(list(scene.model.parameters()))
+        self._feedback = None if scene.valid is None else Feedback(scene.valid, self.place, self.seed, device)
+
+    def detached(self, scene: Scene) -> None:
+        """Stop recording."""
+        if self._step is not None:
+            self._step.close()
+        self._step = self._feedback = None
+
+    def saw(
+        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
+    ) -> None:
+        """Record a call of the loss."""
+        if self._step is not None:
+            self._step.recorder.saw(scores, targets, context, draw, value)
+
+    def before_step(self, scene: Scene) -> None:
+        """Keep what the step will overwrite."""
+        if self._step is not None and not self._simulating and not self._step.recorder.paused:
+            self._step.before()
+
+    def after_step(self, scene: Scene) -> None:
+        """Move the loss."""
+        step = self._step
+        if step is None or self._simulating:
+            return
+        if step.ready:
+            batch = None if self._feedback is None else self._feedback.draw()
+            self._move(scene.loss.form, step.after(scene.loss.form, batch))
+        self.optimizer_steps += 1
+        step.recorder.clear()
+        step.recorder.paused = int(self.optimizer_steps) % self.every != 0
+
+    def hypergradient(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch: Any,
+        valid_batch: Any = None,
+        *,
+        forward: Forward | None = None,
+    ) -> tuple[Tensor, ...]:
+        """What LookAhead would move the form by, for the optimiser step from the model's present state on a batch.
+
+        The model, its gradients and buffers, the optimiser's state, the loss and the random state are left as they are.
+
+        Args:
+            model: as it is before the step.
+            optimizer: likewise.
+            batch: the training batch.
+            valid_batch: the validation batch; the training batch by default.
+            forward: as in :meth:`metricgrad.Loss.attach`.
+
+        Returns:
+            The gradient of the objective, one tensor for each of ``loss.form.parameters()``.
+        """
+        return tuple(self.looked_ahead(model, optimizer, [batch], valid_batch, forward or pair)[0])
+
+    def unrolled(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batches: Sequence[Any],
+        valid_batch: Any,
+        *,
+        forward: Forward | None = None,
+    ) -> tuple[Tensor, ...]:
+        """:meth:`hypergradient` through one step on each batch in turn, by double backward: the slow reference.
+
+        Gradients are not clipped, and the model, the optimiser and the random state are left as they are.
+        """
+        loss = self._loss()
+        with kept_randomness(device_of(list(model.parameters()))):
+            draw = Draw(loss.seed, int(loss.steps), counts=False)
+            found, _ = unrolled(
+                loss.form, model, unwrapped(optimizer), batches, valid_batch, self._judge(), forward or pair, draw
+            )
+        return tuple(found)
+
+    def looked_ahead(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], valid_batch: Any,
+        forward: Forward, fresh: Pusher | None = None,
+    ) -> tuple[list[Tensor], float]:  # fmt: skip
+        """The hypergradient through a step on each batch, and the objective's value.
+
+        Nothing is changed; where ``fresh`` is given, the model and its optimiser are nobody's and need no care.
+        """
+        loss = self._loss()
+        optimizer = unwrapped(optimizer)
+        if len(batches) > 1:
+            with kept_randomness(device_of(list(model.parameters()))):
+                draw = Draw(loss.seed, int(loss.steps), counts=False)
+                return unrolled(loss.form, model, optimizer, batches, valid_batch, self._judge(), forward, draw)
+        scene = Scene(loss, model, optimizer, None, forward, None)
+        with self._rehearsing(scene, fresh) as step:
+            scores, targets = scene.forward(model, batches[0])
+            loss(scores, targets).backward()
+            if not step.before():
+                return [torch.zeros_like(p) for p in loss.form.parameters()], float("nan")
+            optimizer.step()
+            ahead = step.after(loss.form, valid_batch)
+        return ahead.gradients, ahead.objective
+
+    @contextlib.contextmanager
+    def _rehearsing(self, scene: Scene, fresh: Pusher | None) -> Iterator[OneStep]:
+        """A training of its own, beside the one that may be attached."""
+        outer, simulating = self._step, self._simulating
+        recording = None if outer is None else outer.recorder.paused
+        care = untouched(scene.loss, scene.model, scene.optimizer) if fresh is None else contextlib.nullcontext()
+        with care:
+            if outer is not None:
+                outer.recorder.paused = True
+            self._simulating = True
+            step = self._step = self._begin(scene, fresh)
+            try:
+                yield step
+            finally:
+                step.close()
+                self._step, self._simulating = outer, simulating
+                if outer is not None and recording is not None:
+                    outer.recorder.paused = recording
+
+    def _loss(self) -> Loss:
+        if not self._of:
+            raise MetricgradError("this LookAhead has no loss yet; make one: Loss(form, LookAhead())")
+        return self._of[0]
+
+    def _begin(self, scene: Scene, pusher: Pusher | None = None) -> OneStep:
+        pusher = pusher or self._pushers.setdefault(scene.model, Pusher(self.exact))
+        return OneStep(scene, self._judge(), self.clipping, pusher)
+
+    def _judge(self) -> Callable[[Tensor, Tensor], Tensor]:
+        return self._task if isinstance(self.objective, str) else self.objective
+
+    def _move(self, form: Form, ahead: Ahead) -> None:
+        self.last_hypergradient = ahead.gradients
+        norm = self.adam.move(list(form.parameters()), ahead.gradients)
+        self.watch.note(int(self.optimizer_steps), ahead, norm, form)
+        if not norm < float("inf"):
+            warnings.warn(
+                f"the hypergradient is not finite at optimiser step {int(self.optimizer_steps)}, so the loss stays as "
+                "it is; lower the learning rate of the model or lr of LookAhead",
+                stacklevel=2,
+            )
+
+
+def unwrapped(optimizer: Any) -> torch.optim.Optimizer:
+    """The torch optimiser inside a wrapper such as Lightning's or Accelerate's."""
+    inner = getattr(optimizer, "optimizer", None)
+    return unwrapped(inner) if isinstance(inner, torch.optim.Optimizer) else optimizer

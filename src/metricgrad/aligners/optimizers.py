@@ -1,0 +1,153 @@
+"""How one optimiser step moves with the gradient it is given: the derivative of SGD, Adam and AdamW, entry by entry.
+
+Each of these optimisers treats every entry of a parameter alone, so that the Jacobian of the stepped parameters with
+respect to the gradient is diagonal. It is read from the optimiser's own groups and state, right after its own step.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.metrics.decoding import wide
+
+Group = dict[str, Any]
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Before:
+    """What of one parameter is gone once the step is taken.
+
+    Attributes:
+        value: the parameter.
+        fresh: whether its momentum buffer did not exist yet.
+    """
+
+    value: Tensor
+    fresh: bool
+
+
+Rule = Callable[[Group, State, Before, Tensor], "Tensor | float"]
+
+
+def _sgd(group: Group, state: State, before: Before, gradient: Tensor) -> float:
+    r"""Of :math:`\theta' = \theta - \alpha b'`, :math:`b' = \mu b + (1 - d) g`, the first time :math:`b' = g`."""
+    through = 1.0
+    if group["momentum"]:
+        through = 1.0 if before.fresh else 1.0 - group["dampening"]
+        if group["nesterov"]:
+            through = 1.0 + group["momentum"] * through
+    return -float(group["lr"]) * through * _sign(group)
+
+
+def _adam(group: Group, state: State, before: Before, gradient: Tensor) -> Tensor:
+    r"""Of :math:`\theta' = \theta - \alpha m / ((1 - \beta_1^t) h)`, :math:`h = \sqrt{v / (1 - \beta_2^t)} + \epsilon`.
+
+    .. math:: \frac{\partial \theta'}{\partial g} = -\frac{\alpha}{1 - \beta_1^t} \Bigl(\frac{1 - \beta_1}{h}
+        - \frac{m}{h^2}\, \frac{(1 - \beta_2)\, g}{\sqrt{v (1 - \beta_2^t)}}\Bigr)
+
+    Where v is zero, every gradient so far was zero, and so is m: the second term is left out, which is the limit. At
+    the first step the two terms cancel up to epsilon, so that one is computed in float64.
+    """
+    beta1, beta2 = (float(beta) for beta in group["betas"])
+    step = float(state["step"])
+    value, first, second, highest = before.value, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq")
+    if step == 1:
+        gradient, value = wide(gradient), wide(value)
+    gradient = gradient * _sign(group)
+    if group["weight_decay"] and not group.get("decoupled_weight_decay", False):
+        gradient = gradient + group["weight_decay"] * value
+    if step == 1:
+        first, second = (1 - beta1) * gradient, (1 - beta2) * gradient.square()
+        highest = second
+    moves = second > 0
+    if group["amsgrad"]:
+        assert highest is not None
+        moves, second = moves & (second >= highest), highest
+    correction = 1 - beta2**step
+    denominator = (second / correction).sqrt() + group["eps"]
+    root = torch.where(moves, (second * correction).sqrt(), torch.ones_like(second))
+    bend = torch.where(moves, first / denominator * (1 - beta2) * gradient / root, torch.zeros_like(second))
+    slope = ((1 - beta1) - bend) / denominator * (-float(group["lr"]) / (1 - beta1**step) * _sign(group))
+    return slope.to(before.value.dtype)
+
+
+def _sign(group: Group) -> float:
+    return -1.0 if group.get("maximize", False) else 1.0
+
+
+_RULES: dict[type[torch.optim.Optimizer], Rule] = {
+    torch.optim.SGD: _sgd,
+    torch.optim.AdamW: _adam,
+    torch.optim.Adam: _adam,
+}
+
+
+def rule_of(optimizer: torch.optim.Optimizer) -> Rule:
+    """The derivative rule of an optimiser; a subclass with the same ``step`` counts as its parent.
+
+    Raises:
+        MetricgradError: for another optimiser, naming those that work.
+    """
+    for cls, rule in _RULES.items():
+        if isinstance(optimizer, cls) and _code(type(optimizer)) is _code(cls):
+            return rule
+    raise MetricgradError(
+        f"LookAhead has no derivative rule for {type(optimizer).__name__}: it knows the steps of "
+        f"{', '.join(f'torch.optim.{cls.__name__}' for cls in _RULES)}; use one of them, or another aligner"
+    )
+
+
+def _code(cls: type[torch.optim.Optimizer]) -> Any:
+    return inspect.unwrap(cls.step).__code__
+
+
+def moved(optimizer: torch.optim.Optimizer) -> Iterator[tuple[Tensor, Group]]:
+    """The parameters the optimiser would step on now, with their groups."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                yield parameter, group
+
+
+def before_step(optimizer: torch.optim.Optimizer) -> dict[Tensor, Before]:
+    """What :func:`slope` needs to know from before the step.
+
+    Raises:
+        MetricgradError: for sparse or complex parameters, whose rules differ.
+    """
+    kept: dict[Tensor, Before] = {}
+    for parameter, _ in moved(optimizer):
+        assert parameter.grad is not None
+        if parameter.grad.is_sparse or parameter.is_complex():
+            raise MetricgradError(
+                "LookAhead cannot differentiate a step on sparse gradients or complex parameters; build the embedding "
+                "with sparse=False, or leave those parameters to an optimiser of their own"
+            )
+        fresh = optimizer.state.get(parameter, {}).get("momentum_buffer") is None
+        kept[parameter] = Before(parameter.detach().clone(), fresh)
+    return kept
+
+
+def slope(optimizer: torch.optim.Optimizer, parameter: Tensor, group: Group, before: Before) -> Tensor | float:
+    r"""The diagonal of :math:`\partial \theta' / \partial g` of the step just taken, finite.
+
+    Args:
+        optimizer: right after its step, its gradients still there.
+        parameter: one of its parameters.
+        group: the parameter's group.
+        before: what :func:`before_step` kept.
+
+    Returns:
+        A tensor in the shape of the parameter, or one number where all entries are alike.
+    """
+    assert parameter.grad is not None
+    with torch.no_grad():
+        return rule_of(optimizer)(group, optimizer.state[parameter], before, parameter.grad)

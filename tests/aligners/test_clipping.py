@@ -1,0 +1,84 @@
+"""What is done to gradients between backward and step, recognised and pulled back as autograd would."""
+
+import pytest
+import torch
+from torch import nn
+
+import metricgrad as mg
+from metricgrad.aligners.clipping import through
+
+
+def _gradients(dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(size, generator=generator).to(dtype) for size in ((3, 4), (5,), (1,))]
+
+
+def _both(change, clipping="auto"):
+    """Ours, and autograd's product through the differentiable change."""
+    parameters = [torch.zeros_like(g) for g in _gradients()]
+    leaves = [g.requires_grad_() for g in _gradients()]
+    changed = change(leaves)
+    along = [torch.cos(torch.arange(g.numel(), dtype=g.dtype)).reshape(g.shape) for g in leaves]
+    expected = torch.autograd.grad(changed, leaves, along)
+    raw, seen, direction = (
+        {p: t.detach() for p, t in zip(parameters, tensors, strict=True)} for tensors in (leaves, changed, along)
+    )
+    found = through(raw, seen, direction, clipping)
+    return [found[p] for p in parameters], expected
+
+
+def _norm(gradients, bound):
+    norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+    return [g * (bound / (norm + 1e-6)).clamp(max=1) for g in gradients]
+
+
+CHANGES = {
+    "nothing": lambda g: [part * 1 for part in g],
+    "a norm above": lambda g: _norm(g, 100.0),
+    "a round norm": lambda g: _norm(g, 0.5),
+    "an odd norm": lambda g: _norm(g, 0.5123456789),
+    "two groups": lambda g: [*_norm(g[:1], 0.5), *_norm(g[1:], 0.25)],
+    "one group of two": lambda g: [*_norm(g[:1], 0.5), *(part * 1 for part in g[1:])],
+    "values": lambda g: [part.clamp(-0.3, 0.3) for part in g],
+    "a quarter": lambda g: [part / 4 for part in g],
+    "unscaled by the scaler": lambda g: [part / 65536 for part in g],
+    "a factor above one": lambda g: [part * 3.3 for part in g],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_it_is_autograds_product(change):
+    for a, b in zip(*_both(change), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_common_factor_can_be_named():
+    for a, b in zip(*_both(lambda g: [part * 0.777123456 for part in g], "scale"), strict=True):
+        torch.testing.assert_close(a, b)
+    norm = float(torch.stack([g.norm() for g in _gradients()]).norm())
+    for a, b in zip(*_both(lambda g: _norm(g, norm / 2 + 5e-7), "norm"), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_another_change_is_refused():
+    with pytest.raises(mg.MetricgradError, match="changed between backward and step"):
+        _both(lambda g: [part.sign() for part in g])
+
+
+def test_a_look_ahead_beside_an_attached_one_disturbs_nothing():
+    torch.manual_seed(0)
+    model = nn.Linear(6, 3).double()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    loss = mg.AdaLFL(num_outputs=3).double()
+    batch, valid = ((torch.randn(8, 6, dtype=torch.float64), torch.randint(3, (8,))) for _ in range(2))
+    loss.attach(model, optimizer, valid=[valid])
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss(model(batch[0]), batch[1]).backward()
+        gradient = model.weight.grad.clone()
+        found = loss.aligner.hypergradient(model, optimizer, batch, valid)
+        assert torch.equal(gradient, model.weight.grad)
+        optimizer.step()
+        for a, b in zip(found, loss.aligner.last_hypergradient, strict=True):
+            torch.testing.assert_close(a, b)
+    assert int(loss.aligner.updates) == 2

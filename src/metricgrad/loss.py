@@ -308,7 +308,7 @@ class Loss(nn.Module):
         Raises:
             MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
         """
-        foreign = [part.kind for part in self.form.modules() if isinstance(part, Form) and part.kind not in FORMS]
+        foreign = [kind for kind in _kinds([self.form.kind, self.form.config()]) if kind not in FORMS]
         if foreign or self.aligner.kind not in ALIGNERS:
             kind = foreign[0] if foreign else self.aligner.kind
             raise MetricgradError(f"a {kind} form cannot be saved: build it again and load its state_dict")
@@ -363,6 +363,15 @@ def _part(known: Mapping[str, type[Any]], described: list[Any], path: str | Path
         elif name == "objective" and isinstance(value, dict):
             config[name] = _built(value, path, metric)
     return known[kind](**config)
+
+
+def _kinds(described: list[Any]) -> Iterator[str]:
+    """The kinds of a form and of the forms in it."""
+    kind, config = described
+    yield kind
+    inner = [value for name, value in config.items() if name in ("form", "base") and isinstance(value, list)]
+    for part in [*inner, *config.get("forms", [])]:
+        yield from _kinds(part)
 
 
 def _closure_of(args: Any, kwargs: Any) -> Callable[[], Any] | None:

@@ -23,15 +23,21 @@ from torch import Tensor, nn
 from metricgrad.aligners.base import Aligner, Forward, Scene
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
+from metricgrad.aligners.value_regression import ValueRegression
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw, Form
+from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.regression_network import RegressionNetwork
 from metricgrad.losses.set_network import SetNetwork
+from metricgrad.losses.span_network import SpanNetwork
+from metricgrad.losses.token_network import TokenNetwork
 from metricgrad.metric import Metric, as_metric
 
-FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (Interpolated, ProbabilityNetwork, SetNetwork)}
-ALIGNERS: dict[str, type[Aligner]] = {cls.kind: cls for cls in (Static, RankCorrelation)}
+NETWORKS = (ProbabilityNetwork, SetNetwork, HeatmapNetwork, TokenNetwork, SpanNetwork, RegressionNetwork)
+FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (Interpolated, *NETWORKS)}
+ALIGNERS: dict[str, type[Aligner]] = {cls.kind: cls for cls in (Static, RankCorrelation, ValueRegression)}
 
 
 class Handle:

@@ -10,10 +10,15 @@ from torch import Tensor
 import metricgrad as mg
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
+from metricgrad.aligners.value_regression import ValueRegression
 from metricgrad.loss import Loss
+from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.regression_network import RegressionNetwork
 from metricgrad.losses.set_network import SetNetwork
+from metricgrad.losses.span_network import SpanNetwork
+from metricgrad.losses.token_network import TokenNetwork
 
 Data = Callable[[int, torch.dtype], tuple[Tensor, Tensor]]
 
@@ -42,6 +47,16 @@ def regression(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return torch.randn(n, generator=g).to(dtype), torch.randn(n, generator=g)
 
 
+def spans(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    g = _generator(n)
+    return torch.randn(n, 2, 6, generator=g).to(dtype), torch.randint(6, (n, 2), generator=g).sort(1).values
+
+
+def sentences(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    g = _generator(n)
+    return torch.randn(n, 4, 7, generator=g).to(dtype), torch.randint(7, (n, 4), generator=g)
+
+
 #: name -> (factory of a fresh loss, data)
 LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "uniloss f1": (lambda: mg.UniLoss("f1"), binary),
@@ -63,9 +78,16 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "probability network multilabel": (lambda: Loss(ProbabilityNetwork()), multilabel),
     "paper's probability network": (lambda: Loss(ProbabilityNetwork(monotone=False)), multiclass),
     "set network f1": (lambda: Loss(SetNetwork(), RankCorrelation("f1")), binary),
+    "set network by value": (lambda: Loss(SetNetwork(), ValueRegression("f1")), binary),
     "set network macro_f1": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multiclass),
     "set network macro_f1 multilabel": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multilabel),
+    "heat map network": (lambda: Loss(HeatmapNetwork(size=(1, 5)), RankCorrelation("accuracy")), multiclass),
+    "token network": (lambda: Loss(TokenNetwork(positions=8), RankCorrelation("accuracy")), sentences),
+    "span network": (lambda: Loss(SpanNetwork(), RankCorrelation("accuracy")), spans),
+    "regression network": (lambda: Loss(RegressionNetwork(), RankCorrelation("mae")), regression),
 }
 
-FORMS: set[type] = {Interpolated, ProbabilityNetwork, SetNetwork}
-ALIGNERS: set[type] = {Static, RankCorrelation}
+FORMS: set[type] = {Interpolated, ProbabilityNetwork, SetNetwork, HeatmapNetwork, TokenNetwork, SpanNetwork} | {
+    RegressionNetwork
+}
+ALIGNERS: set[type] = {Static, RankCorrelation, ValueRegression}

@@ -142,7 +142,7 @@ class Loss(nn.Module):
         """
         if self._attached:
             raise MetricgradError("this loss is attached already; call detach() on the handle of the first attachment")
-        scene = Scene(self, model, optimizer, valid, forward or _pair, total_steps)
+        scene = Scene(self, model, optimizer, valid, forward or scores_of_pair, total_steps)
         hooks = [
             optimizer.register_step_pre_hook(lambda *_: self.aligner.before_step(scene)),
             optimizer.register_step_post_hook(lambda *_: self.aligner.after_step(scene)),
@@ -168,7 +168,7 @@ class Loss(nn.Module):
         """Exactly one optimiser step on one batch, the aligner included; returns the 0-d loss, detached."""
         with self._for_one_step(model, optimizer, valid_batch, forward):
             optimizer.zero_grad()
-            scores, targets = (forward or _pair)(model, batch)
+            scores, targets = (forward or scores_of_pair)(model, batch)
             value = self(scores, targets)
             value.backward()
             optimizer.step()
@@ -246,7 +246,8 @@ def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None
     return loss
 
 
-def _pair(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+def scores_of_pair(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+    """The default ``forward``: scores of an (inputs, targets) batch, and its targets."""
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise MetricgradError(
             f"a batch of type {type(batch).__name__} is no (inputs, targets) pair; pass "

@@ -17,7 +17,7 @@ class ValueRegression(BlockFitting):
     .. math:: \min_\theta \frac1m \sum_b \Bigl(L_\theta(B_b) - \frac{v_b - v_{\min}}{\mathrm{std}(v)}\Bigr)^2
 
     v is the metric turned so that lower is better; its minimum and spread are those of the blocks kept apart. The
-    weights with the largest share of explained variance on those blocks are kept.
+    weights with the largest linear correlation on those blocks are kept.
 
     Use it as the objective that :class:`metricgrad.aligners.rank_correlation.RankCorrelation` must beat, or where the
     loss shall be read as a metric. Its blocks, restarts and ``Args`` are those of :class:`BlockFitting`.
@@ -25,7 +25,7 @@ class ValueRegression(BlockFitting):
     Cost: about 1,200 metric calls, and one forward and backward pass of the form over ``block * values`` rows a step.
 
     Raises:
-        MetricgradError: for settings out of range, or when no restart explained any of the metric's variance.
+        MetricgradError: for settings out of range, or when no restart found a positive correlation.
 
     Example:
         >>> import torch, metricgrad as mg
@@ -49,10 +49,11 @@ class ValueRegression(BlockFitting):
         self._floor, self._spread = checks[2].min(), checks[2].std()
 
     def _quality(self, form: NetworkForm, checks: Drawn) -> float:
-        """Share of the variance of the metric that the loss explains."""
+        """Pearson's correlation: what the loss explains up to a linear map, which a learning rate undoes anyway."""
         scores, targets, badness = checks
         with torch.no_grad():
-            return 1.0 - float(self._objective(form, scores, targets, badness))
+            values = form.over(scores, targets).double().cpu()
+        return float(torch.corrcoef(torch.stack([values, badness]))[0, 1].nan_to_num(-1.0))
 
     def _objective(self, form: NetworkForm, scores: Tensor, targets: Tensor, badness: Tensor) -> Tensor:
         values = form.over(scores, targets)

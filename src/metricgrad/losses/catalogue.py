@@ -126,6 +126,12 @@ CATALOGUE: dict[str, Entry] = {
         "average precision with sigmoids in place of ranks",
         standard=True,
     ),
+    "lovasz": Entry(
+        _LOSSES + "lovasz:Lovasz",
+        CLASSIFICATION,
+        "intersection over union of each class, by the Lovász extension",
+        standard=True,
+    ),
     "mse": Entry("torch.nn:MSELoss", REGRESSION, "mean squared error", standard=True),
     "mae": Entry("torch.nn:L1Loss", REGRESSION, "mean absolute error", standard=True),
     "uniloss": Entry(

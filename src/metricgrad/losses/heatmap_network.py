@@ -53,6 +53,7 @@ class HeatmapNetwork(NetworkForm):
     """
 
     kind: ClassVar[str] = "heatmap_network"
+    of_labels: ClassVar[bool] = False
 
     def __init__(self, *, size: Sequence[int] = (16, 16), sigma: float = 1.0, seed: int = 0) -> None:
         super().__init__(seed=seed)

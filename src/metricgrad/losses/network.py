@@ -6,6 +6,7 @@ import abc
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ class NetworkForm(Form):
         anchor: 0-d buffer, the weight of the standard loss that is added to the value; 0 unless a system sets it.
     """
 
+    #: Whether targets are labels of rows or entries, for which cross-entropy and the error rate mean something.
+    of_labels: ClassVar[bool] = True
     scale: Tensor
     anchor: Tensor
 

@@ -50,6 +50,7 @@ class RegressionNetwork(NetworkForm):
     """
 
     kind: ClassVar[str] = "regression_network"
+    of_labels: ClassVar[bool] = False
 
     def __init__(self, *, seed: int = 0) -> None:
         super().__init__(seed=seed)

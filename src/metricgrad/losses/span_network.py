@@ -51,6 +51,7 @@ class SpanNetwork(NetworkForm):
     """
 
     kind: ClassVar[str] = "span_network"
+    of_labels: ClassVar[bool] = False
 
     def __init__(self, *, seed: int = 0) -> None:
         super().__init__(seed=seed)

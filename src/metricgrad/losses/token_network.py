@@ -56,6 +56,7 @@ class TokenNetwork(NetworkForm):
     """
 
     kind: ClassVar[str] = "token_network"
+    of_labels: ClassVar[bool] = False
 
     def __init__(self, *, positions: int = 128, seed: int = 0) -> None:
         super().__init__(seed=seed)

@@ -16,7 +16,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, Reads, Structure
 from metricgrad.metrics.decoding import TargetKind
 
-_FAMILIES = ("confusion", "ranking", "retrieval", "top_k", "correlation", "regression")
+_FAMILIES = ("confusion", "ranking", "retrieval", "top_k", "correlation", "regression", "pose", "segmentation")
 
 
 @dataclass(frozen=True)

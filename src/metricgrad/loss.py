@@ -196,8 +196,12 @@ class Loss(nn.Module):
         """Let the aligner fit the form before training, from stored scores and targets."""
         self.aligner.prepare(self.form, scores, targets)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, note: str = "") -> None:
         """Write the loss as one safetensors file whose header says, in JSON, how to build it again.
+
+        Args:
+            path: of the file.
+            note: kept in the header: how the loss was made.
 
         Raises:
             MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
@@ -212,6 +216,7 @@ class Loss(nn.Module):
             "aligner": [self.aligner.kind, self.aligner.config()],
             "seed": self.seed,
             "extra": extra,
+            "note": note,
         }
         save_file(tensors, str(path), metadata={"metricgrad": json.dumps(header)})
 

@@ -14,7 +14,7 @@ class Lovasz(nn.Module):
     .. math:: \frac{1}{|C|} \sum_{c \in C} \sum_i m_{(i)} \bigl(\Delta_c(\{(1), \dots, (i)\})
         - \Delta_c(\{(1), \dots, (i - 1)\})\bigr)
 
-    Errors m of class c stand in descending order, and :math:`\Delta_c` is 1 minus the intersection over union of class c
+    Errors m of class c stand in descending order, and :math:`\Delta_c` is 1 minus class c's intersection over union
     where exactly the pixels of the set are wrong. For classes an error is :math:`1 - p_{ic}` where c is the target and
     :math:`p_{ic}` elsewhere, and C are the classes that are targets; for one logit it is the positive part of
     :math:`1 - (2 t_i - 1) s_i`, column by column.
@@ -33,8 +33,8 @@ class Lovasz(nn.Module):
         0.0
 
     References:
-        M. Berman, A. Rannen Triki and M. B. Blaschko, "The Lovász-Softmax loss", CVPR 2018, Eq. 8 to 12. The hinge: J. Yu
-        and M. B. Blaschko, "The Lovász Hinge", 2015.
+        M. Berman, A. Rannen Triki and M. B. Blaschko, "The Lovász-Softmax loss", CVPR 2018, Eq. 8 to 12. The hinge:
+        J. Yu and M. B. Blaschko, "The Lovász Hinge", 2015.
     """
 
     def forward(self, scores: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Tensor:

@@ -29,7 +29,7 @@ def mean_iou(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = 
 def dice(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
     """Dice overlap 2 |A and B| / (|A| + |B|) of each class that is a target or a prediction, averaged.
 
-    For one mask that is its foreground and its background (``f1`` takes the foreground alone); for ``(N, C)`` same-shape
-    scores it is the foreground of each column.
+    For one mask that is its foreground and its background (``f1`` takes the foreground alone); for ``(N, C)``
+    same-shape scores it is the foreground of each column.
     """
     return fbeta(labels, targets, average="macro", sample_weight=sample_weight)

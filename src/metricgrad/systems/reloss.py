@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from metricgrad.aligners.blocks import Store
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.report import held_out_report, match_scale
 from metricgrad.errors import MetricgradError
-from metricgrad.loss import Loss
+from metricgrad.loss import Loss, load_loss
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.form import Form
 from metricgrad.losses.network import NetworkForm
@@ -110,6 +111,40 @@ class ReLoss(Loss):
                 stacklevel=2,
             )
         return loss
+
+    @classmethod
+    def pretrained(cls, metric: str) -> ReLoss:
+        """A loss that comes with the package, fitted to a metric on scikit-learn's data; the network is not asked.
+
+        Use it where there are no scores to fit on yet; a fit on scores of the task at hand ranks its blocks better. The
+        file's header names the command that made it, and :meth:`report` what it measured there.
+
+        Args:
+            metric: ``"accuracy"``, ``"top_k_accuracy"`` (of 5), ``"macro_f1"``, ``"f1"``, ``"average_precision"``,
+                ``"auroc"`` or ``"pck"`` (heat maps of 16 x 16).
+
+        Returns:
+            The loss, frozen.
+
+        Raises:
+            MetricgradError: for another name, listing those there are.
+
+        Example:
+            >>> import metricgrad as mg
+            >>> mg.ReLoss.pretrained("accuracy").report()["metric"]
+            'accuracy'
+        """
+        folder = Path(__file__).parent / "pretrained"
+        shipped = sorted(path.stem for path in folder.glob("*.safetensors"))
+        if metric not in shipped:
+            raise MetricgradError(
+                f"no loss pretrained for {metric!r}: there are {', '.join(shipped)}; fit one to scores of your own: "
+                "ReLoss.fit(metric, scores, targets)"
+            )
+        loaded = load_loss(folder / f"{metric}.safetensors")
+        assert isinstance(loaded.aligner, RankCorrelation)
+        loss = cls(loaded.form, loaded.aligner, seed=loaded.seed)
+        return loss.requires_grad_(False)
 
     def report(self) -> dict[str, Any]:
         """What :meth:`fit` measured on rows kept apart, as plain numbers.

@@ -96,7 +96,7 @@ def main() -> None:
         if kind not in stored:
             stored[kind] = of_points(points) if name == "pck" else of_classes() if name in classes else of_one_score()
         form = points if name == "pck" else SetNetwork()
-        loss = mg.ReLoss.fit(specs.get(name, name), *stored[kind], form=form)
+        loss = mg.ReLoss.fit(specs.get(name, name), *stored[kind], form=form, steps=400, lr=3e-3, patience=200)
         path = arguments.out / f"{name}.safetensors"
         loss.save(path, note=f"{COMMAND} --only {name}")
         found = loss.report()

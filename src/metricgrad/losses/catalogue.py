@@ -51,6 +51,8 @@ class Entry:
         takes_metric: whether the class is built from a metric.
         passes_on_to: ``"module:Class"`` that gets the keywords the class itself does not name.
         from_metric: further arguments that follow from the metric.
+        from_training: ``"module:function"`` that makes the loss from the metric and a task's training part, where a
+            comparison has one.
     """
 
     home: str
@@ -62,10 +64,11 @@ class Entry:
     takes_metric: bool = False
     passes_on_to: str = ""
     from_metric: Callable[[Metric], dict[str, Any]] = lambda metric: {}
+    from_training: str = ""
 
     def build(self, metric: Metric, params: dict[str, Any]) -> nn.Module:
         """The module; parameters the class does not know raise."""
-        cls = _load(self.home)
+        cls = load_home(self.home)
         arguments = {**self.from_metric(metric), **params}
         return cls(metric, **arguments) if self.takes_metric else cls(**arguments)
 
@@ -77,12 +80,13 @@ class Entry:
     def parameters(self) -> dict[str, Any]:
         """Keyword parameters and their defaults."""
         homes = [home for home in (self.home, self.passes_on_to) if home]
-        known = [p for home in homes for p in inspect.signature(_load(home)).parameters.values()]
+        known = [p for home in homes for p in inspect.signature(load_home(home)).parameters.values()]
         found = {p.name: p.default for p in known if p.default is not p.empty}
         return {"metric": None, **found} if self.takes_metric else found
 
 
-def _load(home: str) -> Callable[..., nn.Module]:
+def load_home(home: str) -> Callable[..., nn.Module]:
+    """What ``"module:name"`` names."""
     module, _, name = home.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -141,6 +145,14 @@ CATALOGUE: dict[str, Entry] = {
         space={"softness": _SOFTNESS},
         takes_metric=True,
         passes_on_to=_LOSSES + "interpolated:Interpolated",
+    ),
+    "reloss": Entry(
+        "metricgrad.systems.reloss_of_task:shipped",
+        CLASSIFICATION,
+        "a network that ranks batches as the metric does: fitted on a short run where there is a task, else shipped",
+        space={"anchor": Range(0.01, 1.0, default=0.1)},
+        takes_metric=True,
+        from_training="metricgrad.systems.reloss_of_task:fitted_on_training",
     ),
     "margin": Entry(
         _LOSSES + "margin:Margin",

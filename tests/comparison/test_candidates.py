@@ -83,7 +83,7 @@ def test_margin_by_hand():
 
 
 def test_reloss_is_fitted_on_the_training_part_alone_and_its_time_is_counted(monkeypatch):
-    from metricgrad.systems import reloss_of_task
+    from metricgrad.training import reloss_of_task
 
     monkeypatch.setattr(reloss_of_task, "_STEPS", 16)
     task = get_task("digits")

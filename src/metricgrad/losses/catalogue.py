@@ -147,12 +147,12 @@ CATALOGUE: dict[str, Entry] = {
         passes_on_to=_LOSSES + "interpolated:Interpolated",
     ),
     "reloss": Entry(
-        "metricgrad.systems.reloss_of_task:shipped",
+        "metricgrad.training.reloss_of_task:shipped",
         CLASSIFICATION,
         "a network that ranks batches as the metric does: fitted on a short run where there is a task, else shipped",
         space={"anchor": Range(0.01, 1.0, default=0.1)},
         takes_metric=True,
-        from_training="metricgrad.systems.reloss_of_task:fitted_on_training",
+        from_training="metricgrad.training.reloss_of_task:fitted_on_training",
     ),
     "margin": Entry(
         _LOSSES + "margin:Margin",

@@ -10,6 +10,7 @@ from torch import nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.cross_entropy import CrossEntropy
+from metricgrad.losses.network import NetworkForm
 from metricgrad.metric import Metric
 from metricgrad.systems.reloss import ReLoss
 from metricgrad.training.batches import as_tensor, is_pair
@@ -31,6 +32,7 @@ def shipped(metric: Metric, *, anchor: float = 0.1) -> ReLoss:
         MetricgradError: where none is shipped for the metric.
     """
     loss = ReLoss.pretrained(metric.name.replace("top_k_accuracy:k=5", "top_k_accuracy"))
+    assert isinstance(loss.form, NetworkForm)
     loss.form.anchor.fill_(anchor)
     return loss
 

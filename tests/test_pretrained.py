@@ -86,7 +86,7 @@ def test_nothing_asks_the_network():
     code = (
         "import socket\n"
         "def refuse(*a, **k): raise AssertionError('network')\n"
-        "socket.socket = socket.create_connection = refuse\n"
+        "socket.socket.connect = socket.create_connection = refuse\n"
         "import metricgrad as mg; mg.ReLoss.pretrained('f1')"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -71,7 +71,7 @@ class ReLoss(Loss):
             targets: their true targets.
             form: a :class:`SetNetwork` by default, and a :class:`ProbabilityNetwork` for accuracy.
             anchor: weight of the standard loss (cross-entropy, for labels) that is added once the network's gradient
-                has its size. A network that only ranks blocks is free to send all scores one way: trained from scratch on
+                has its size. A network that only ranks blocks may send all scores one way: trained from scratch on
                 F1 with 10 % positives it called every row positive (F1 0.18; 0.78 with 0.1 and 0.82 with 0.3, where
                 tuned cross-entropy had 0.89). 0 is the paper's loss.
             seed: of everything random.

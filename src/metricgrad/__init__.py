@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from metricgrad.systems.uniloss import UniLoss
     from metricgrad.tasks.task import Task
     from metricgrad.training.fit import fit
+    from metricgrad.training.recording import record_scores
     from metricgrad.training.result import FitResult
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ __all__ = [
     "list_metrics",
     "load_loss",
     "mismatch",
+    "record_scores",
 ]
 
 _HOME = {
@@ -60,6 +62,7 @@ _HOME = {
     "list_metrics": "metricgrad.metrics.registry",
     "load_loss": "metricgrad.loss",
     "mismatch": "metricgrad.comparison.mismatch",
+    "record_scores": "metricgrad.training.recording",
 }
 
 

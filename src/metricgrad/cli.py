@@ -58,6 +58,33 @@ def compare(
 
 
 @app.command()
+def diagnose(
+    predictions: Annotated[str, typer.Argument(help="CSV with columns target and score, or score_0, score_1, ...")],
+    metric: Annotated[str, typer.Option(help="What decides: a built-in name, name:key=value, or pkg.mod:fn.")],
+    losses: Annotated[str, typer.Option(help="Names with commas between, such as cross_entropy,focal.")] = "",
+    block: Annotated[int, typer.Option(help="Rows of one block; use the batch size of the training.")] = 64,
+    blocks: Annotated[int, typer.Option(help="How many blocks are drawn.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the draws and the bootstrap.")] = 0,
+    out: Annotated[str, typer.Option(help="The scatter plot, a PNG.")] = "diagnose.png",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")] = False,
+) -> None:
+    """Say how well losses rank stored predictions as a metric does; nothing is trained."""
+    from metricgrad.comparison.diagnose import diagnose as run
+
+    found = run(predictions, metric, split_losses(losses), block=block, blocks=blocks, seed=seed, out=out)
+    if as_json:
+        print(json.dumps(found.to_dict(), allow_nan=False))
+        return
+    shown = Table("loss", f"correlation with {found.metric}", "95 % interval")
+    for name, agreed in found.agreements.items():
+        shown.add_row(name, f"{agreed.value:.3f}", f"[{agreed.low:.3f}, {agreed.high:.3f}]")
+    console = _console()
+    console.print(shown)
+    console.print(f"{found.rows} rows, {len(found.badness)} blocks of {found.block}", highlight=False)
+    console.print(f"plot: {out}", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def tasks() -> None:
     """List the built-in tasks."""
     from metricgrad.tasks.registry import get_task, list_tasks

@@ -20,28 +20,32 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from metricgrad.aligners.base import Aligner, Forward, Scene
-from metricgrad.aligners.base import pair as _pair
+from metricgrad.aligners.base import Aligner, Forward, Scene, pair
 from metricgrad.aligners.look_ahead import LookAhead, unwrapped
 from metricgrad.aligners.offline import offline_start
 from metricgrad.aligners.policy import Policy
 from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
+from metricgrad.aligners.value_regression import ValueRegression
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.classification_family import ClassificationFamily
 from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.distance_mixture import DistanceMixture
 from metricgrad.losses.focal_weighting import FocalWeighting
 from metricgrad.losses.form import Draw, Form
+from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.mix import Mix
 from metricgrad.losses.neural import NeuralLoss
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.ranking_family import RankingFamily
+from metricgrad.losses.regression_network import RegressionNetwork
 from metricgrad.losses.residual import LearnedRate, Residual
 from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.set_network import SetNetwork
+from metricgrad.losses.span_network import SpanNetwork
+from metricgrad.losses.token_network import TokenNetwork
 from metricgrad.metric import Metric, as_metric
 
 FORMS: dict[str, type[Form]] = {
@@ -50,6 +54,10 @@ FORMS: dict[str, type[Form]] = {
         Interpolated,
         ProbabilityNetwork,
         SetNetwork,
+        HeatmapNetwork,
+        TokenNetwork,
+        SpanNetwork,
+        RegressionNetwork,
         DistanceMixture,
         FocalWeighting,
         ClassificationFamily,
@@ -67,6 +75,7 @@ ALIGNERS: dict[str, type[Aligner]] = {
     for cls in (
         Static,
         RankCorrelation,
+        ValueRegression,
         Policy,
         RandomWalk,
         LookAhead,
@@ -180,7 +189,7 @@ class Loss(nn.Module):
         if self._scene is not None:
             raise MetricgradError("this loss is attached already; call detach() on the handle of the first attachment")
         optimizer = unwrapped(optimizer)
-        scene = Scene(self, model, optimizer, valid, forward or _pair, total_steps)
+        scene = Scene(self, model, optimizer, valid, forward or pair, total_steps)
         self.aligner.attached(scene)
 
         def before(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
@@ -223,7 +232,7 @@ class Loss(nn.Module):
         """Exactly one optimiser step on one batch, the aligner included; returns the 0-d loss, detached."""
         with self._for_one_step(model, optimizer, valid_batch, forward):
             optimizer.zero_grad()
-            scores, targets = (forward or _pair)(model, batch)
+            scores, targets = (forward or pair)(model, batch)
             value = self(scores, targets)
             value.backward()
             optimizer.step()
@@ -291,7 +300,7 @@ class Loss(nn.Module):
             )
         return offline_start(
             self.aligner, self, make_model, make_optimizer, batches,
-            steps=steps, inner=inner, lr=lr, valid=valid, forward=forward or _pair,
+            steps=steps, inner=inner, lr=lr, valid=valid, forward=forward or pair,
         )  # fmt: skip
 
     def described(self) -> dict[str, Any]:
@@ -302,8 +311,12 @@ class Loss(nn.Module):
             "seed": self.seed,
         }
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, note: str = "") -> None:
         """Write the loss as one safetensors file whose header says, in JSON, how to build it again.
+
+        Args:
+            path: of the file.
+            note: kept in the header: how the loss was made.
 
         Raises:
             MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
@@ -314,7 +327,7 @@ class Loss(nn.Module):
             raise MetricgradError(f"a {kind} form cannot be saved: build it again and load its state_dict")
         tensors = {k: v.contiguous() for k, v in self.state_dict().items() if isinstance(v, Tensor)}
         extra = {k: v for k, v in self.state_dict().items() if not isinstance(v, Tensor)}
-        header = {"format": 1, **self.described(), "extra": extra}
+        header = {"format": 1, **self.described(), "extra": extra, "note": note}
         save_file(tensors, str(path), metadata={"metricgrad": json.dumps(header)})
 
 

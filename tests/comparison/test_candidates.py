@@ -102,3 +102,25 @@ def test_margin_by_hand():
     nothing.backward()
     with pytest.raises(mg.MetricgradError, match="softness must be above 0"):
         Margin(0.0)
+
+
+def test_reloss_is_fitted_on_the_training_part_alone_and_its_time_is_counted(monkeypatch):
+    from metricgrad.training import reloss_of_task
+
+    monkeypatch.setattr(reloss_of_task, "_STEPS", 16)
+    task = get_task("digits")
+    (row,) = (row for row in candidates(["reloss"], task, ACCURACY, controls=False) if row.name == "reloss")
+    assert set(row.space) == {"lr", "weight_decay", "anchor"}
+    inputs, targets = task.load(0)[0]
+    loss = row.of({"anchor": 0.3}, 0, (inputs, targets))
+    assert isinstance(loss, mg.ReLoss)
+    assert float(loss.form.anchor) == pytest.approx(0.3)
+    recordings = 6  # at steps 0, 1, 2, 4, 8 and 16, of two fifths of the rows; three tenths of those for the report
+    assert loss.report()["rows"] == pytest.approx(0.3 * 0.4 * len(targets) * recordings, abs=3)
+
+
+def test_reloss_without_a_task_is_the_shipped_one_or_says_which_there_are():
+    loss = make_loss("reloss:anchor=0.5", ACCURACY)
+    assert float(loss.form.anchor) == 0.5
+    with pytest.raises(mg.MetricgradError, match="no loss pretrained for 'mcc'"):
+        make_loss("reloss", "mcc")

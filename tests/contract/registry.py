@@ -13,19 +13,24 @@ from metricgrad.aligners.policy import Policy
 from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
+from metricgrad.aligners.value_regression import ValueRegression
 from metricgrad.loss import Loss
 from metricgrad.losses.classification_family import ClassificationFamily
 from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.distance_mixture import DistanceMixture
 from metricgrad.losses.focal_weighting import FocalWeighting
+from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.mix import Mix
 from metricgrad.losses.neural import NeuralLoss
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.ranking_family import RankingFamily
+from metricgrad.losses.regression_network import RegressionNetwork
 from metricgrad.losses.residual import LearnedRate, Residual
 from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.set_network import SetNetwork
+from metricgrad.losses.span_network import SpanNetwork
+from metricgrad.losses.token_network import TokenNetwork
 
 Data = Callable[[int, torch.dtype], tuple[Tensor, Tensor]]
 
@@ -59,6 +64,16 @@ def embeddings(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return torch.randn(n, 8, generator=g).to(dtype), 20 * torch.randint(4, (n,), generator=g)
 
 
+def spans(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    g = _generator(n)
+    return torch.randn(n, 2, 6, generator=g).to(dtype), torch.randint(6, (n, 2), generator=g).sort(1).values
+
+
+def sentences(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    g = _generator(n)
+    return torch.randn(n, 4, 7, generator=g).to(dtype), torch.randint(7, (n, 4), generator=g)
+
+
 #: name -> (factory of a fresh loss, data)
 LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "uniloss f1": (lambda: mg.UniLoss("f1"), binary),
@@ -83,6 +98,7 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "probability network multilabel": (lambda: Loss(ProbabilityNetwork()), multilabel),
     "paper's probability network": (lambda: Loss(ProbabilityNetwork(monotone=False)), multiclass),
     "set network f1": (lambda: Loss(SetNetwork(), RankCorrelation("f1")), binary),
+    "set network by value": (lambda: Loss(SetNetwork(), ValueRegression("f1")), binary),
     "set network macro_f1": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multiclass),
     "set network macro_f1 multilabel": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multilabel),
     "triplet": (lambda: Loss(DistanceMixture()), embeddings),
@@ -120,6 +136,10 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "probability network looking ahead": (lambda: Loss(ProbabilityNetwork(), LookAhead()), multiclass),
     "set network looking ahead": (lambda: Loss(SetNetwork(), LookAhead(lr=0.1)), binary),
     "uniloss looking ahead": (lambda: Loss(mg.UniLoss("macro_f1").form, LookAhead()), multiclass),
+    "heat map network": (lambda: Loss(HeatmapNetwork(size=(1, 5)), RankCorrelation("accuracy")), multiclass),
+    "token network": (lambda: Loss(TokenNetwork(positions=8), RankCorrelation("accuracy")), sentences),
+    "span network": (lambda: Loss(SpanNetwork(), RankCorrelation("accuracy")), spans),
+    "regression network": (lambda: Loss(RegressionNetwork(), RankCorrelation("mae")), regression),
 }
 
 #: whose values may be negative: a learned loss has no natural zero
@@ -141,6 +161,10 @@ FORMS: set[type] = {
     NeuralLoss,
     Residual,
     LearnedRate,
+    HeatmapNetwork,
+    TokenNetwork,
+    SpanNetwork,
+    RegressionNetwork,
 }
 ALIGNERS: set[type] = {
     Static,
@@ -148,4 +172,5 @@ ALIGNERS: set[type] = {
     Policy,
     RandomWalk,
     LookAhead,
+    ValueRegression,
 }

@@ -97,9 +97,9 @@ def pair(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         MetricgradError: for another kind of batch.
     """
     if not isinstance(batch, tuple | list) or len(cast("list[Any]", batch)) != 2:
+        kind = type(cast("object", batch)).__name__
         raise MetricgradError(
-            f"a batch of type {type(batch).__name__} is no (inputs, targets) pair; pass "
-            "forward=lambda model, batch: (scores, targets)"
+            f"a batch of type {kind} is no (inputs, targets) pair; pass forward=lambda model, batch: (scores, targets)"
         )
     inputs, targets = cast("list[Any]", batch)
     return model(inputs), targets

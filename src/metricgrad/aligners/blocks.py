@@ -14,6 +14,7 @@ from metricgrad.metric import Metric
 from metricgrad.metrics.decoding import canonical
 
 Block = tuple[Tensor, Tensor]
+Read = Callable[[Tensor, Tensor], Block]
 Kind = Literal["real", "tempered", "shifted", "flipped", "random"]
 
 _TRIES = 4
@@ -24,21 +25,21 @@ class Store:
     """Stored pairs, in the package's shapes.
 
     Attributes:
-        scores: ``(N,)`` or ``(N, C)`` logits.
-        targets: ``(N,)`` or ``(N, C)``.
+        scores: ``(N,)`` or ``(N, C)`` logits, or what a form reads, rows first.
+        targets: ``(N,)`` or ``(N, C)``, or what a form reads; below 0 is padding where they are classes.
     """
 
     scores: Tensor
     targets: Tensor
 
     @classmethod
-    def of(cls, scores: Tensor, targets: Tensor) -> Store:
-        """Checked pairs.
+    def of(cls, scores: Tensor, targets: Tensor, read: Read = canonical) -> Store:
+        """Checked pairs, in the shapes that ``read`` gives them.
 
         Raises:
             MetricgradError: for shapes that do not fit, scores that are not finite, or fewer than 32 rows.
         """
-        scores, targets = canonical(scores.detach(), targets)
+        scores, targets = read(scores.detach(), targets)
         if len(targets) < 32:
             raise MetricgradError(f"{len(targets)} stored pairs are too few to draw blocks from; store 32 or more")
         if not bool(torch.isfinite(scores).all()):
@@ -83,8 +84,10 @@ class Store:
         elif self.scores.shape == self.targets.shape:
             other = 1 - targets.long()
         else:
-            shift = torch.randint(1, max(2, self.scores.shape[1]), targets.shape, generator=generator)
-            other = (targets.long() + shift.to(targets.device)) % self.scores.shape[1]
+            classes = self.scores.shape[-1]
+            shift = torch.randint(1, max(2, classes), targets.shape, generator=generator)
+            other = (targets.long() + shift.to(targets.device)) % classes
+            chosen = chosen & (targets >= 0)
         return torch.where(chosen, other.to(targets.dtype), targets)
 
 
@@ -97,10 +100,16 @@ def labelled_by(metric: Metric, blocks: Callable[[], Block], count: int) -> tupl
     values: list[float] = []
     for _ in range(_TRIES * count):
         block = blocks()
-        value = float(metric(*block))
+        value = float(metric(*block, **_padding(*block)))
         if value == value:
             found.append(block)
             values.append(-value if metric.higher_is_better else value)
         if len(found) == count:
             break
     return found, torch.tensor(values, dtype=torch.float64)
+
+
+def _padding(scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """The mask that leaves padding out, where there is any."""
+    classes = scores.ndim == targets.ndim + 1
+    return {"mask": targets >= 0} if classes and bool((targets < 0).any()) else {}

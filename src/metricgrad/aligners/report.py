@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from metricgrad.aligners.agreement import LossFunction, agreement, as_json, difference, losses_of
-from metricgrad.aligners.blocks import Store, labelled_by
+from metricgrad.aligners.blocks import Block, Store, labelled_by
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.cross_entropy import CrossEntropy
+from metricgrad.losses.form import Draw
 from metricgrad.losses.network import NetworkForm
 from metricgrad.metric import Metric
 
+if TYPE_CHECKING:
+    from metricgrad.loss import Loss
+
 _BLOCKS = 200
+_SLOPED = 20
 _UNTRAINED = 0.3
 
 
-def held_out_report(loss: LossFunction, metric: Metric, store: Store, *, size: int, seed: int) -> dict[str, Any]:
-    """Rank correlations with the metric over blocks of these rows: of the loss and of what it must beat.
+def held_out_report(loss: Loss, metric: Metric, store: Store, *, size: int, seed: int) -> dict[str, Any]:
+    """Rank correlations with the metric over blocks of these rows, of the loss and of what it must beat; its slopes.
+
+    Args:
+        loss: whose form is a :class:`NetworkForm`.
+        metric: what it was fitted to.
+        store: rows kept apart from the fit.
+        size: of a block; at most half the rows.
+        seed: of blocks and bootstrap.
 
     Raises:
         MetricgradError: where the metric is undefined on nearly all blocks.
@@ -29,19 +41,52 @@ def held_out_report(loss: LossFunction, metric: Metric, store: Store, *, size: i
     blocks, badness = labelled_by(metric, lambda: store.draw(size, "real", generator), _BLOCKS)
     if len(blocks) < 2:
         raise MetricgradError(f"metric {metric.name!r} is undefined on nearly all blocks of {size} kept-apart rows")
-    ours, standard = losses_of(loss, blocks), losses_of(CrossEntropy(), blocks)
+    form = loss.form
+    assert isinstance(form, NetworkForm)
+    ours, standard = losses_of(loss, blocks), losses_of(form.standard, blocks)
     better = difference(ours, standard, badness, seed=seed)
     return {
         "metric": metric.name,
         "rows": len(store),
         "blocks": len(blocks),
         "correlation": as_json(agreement(ours, badness, seed=seed)),
-        "cross_entropy": as_json(agreement(standard, badness, seed=seed)),
-        "standardised_cross_entropy": as_json(agreement(losses_of(_standardised, blocks), badness, seed=seed)),
-        "error_rate": as_json(agreement(losses_of(_error_rate, blocks), badness, seed=seed)),
+        **{name: as_json(agreement(losses_of(f, blocks), badness, seed=seed)) for name, f in _rivals(form).items()},
         "difference": as_json(better),
         "beats_standard": better.low > 0,
+        **_slopes(loss, form, blocks[:_SLOPED]),
     }
+
+
+def _rivals(form: NetworkForm) -> dict[str, LossFunction]:
+    """What the report shows beside the loss: the standard one, and for labels what tells why it does better."""
+    if not form.of_labels:
+        return {"standard": form.standard}
+    return {"cross_entropy": form.standard, "standardised_cross_entropy": _standardised, "error_rate": _error_rate}
+
+
+def _slopes(loss: Loss, form: NetworkForm, blocks: list[Block]) -> dict[str, float]:
+    """How often a step towards the target lowers the loss, and how long its gradient is beside the standard loss's."""
+    lowers: list[Tensor] = []
+    norms: list[Tensor] = []
+    for scores, targets in blocks:
+        leaf = scores.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            (ours,) = torch.autograd.grad(loss.form(leaf, targets, draw=Draw(0, 0, False)), leaf)
+            (standard,) = torch.autograd.grad(form.standard(leaf, targets), leaf)
+        norms.append(torch.stack([ours.norm(), standard.norm()]))
+        lowers.append(_towards(ours, scores, targets) < 0)
+    long, usual = torch.stack(norms).double().mean(0).tolist()
+    return {"monotone": float(torch.cat(lowers).double().mean()), "gradient_scale": long / max(usual, 1e-30)}
+
+
+def _towards(slope: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
+    """The slope of each entry in the direction of its target."""
+    if scores.ndim == targets.ndim + 1:
+        kept = targets >= 0
+        return slope.gather(-1, targets.long().clamp(min=0)[..., None])[..., 0][kept]
+    binary = bool(((targets == 0) | (targets == 1)).all())
+    direction = 2 * targets.to(scores.dtype) - 1 if binary else (targets - scores).sign()
+    return (slope * direction).flatten()
 
 
 def match_scale(form: NetworkForm, store: Store, generator: torch.Generator) -> None:
@@ -51,7 +96,7 @@ def match_scale(form: NetworkForm, store: Store, generator: torch.Generator) -> 
     scores = (torch.randn(store.scores[rows].shape, generator=generator) * _UNTRAINED).to(store.scores)
     scores.requires_grad_()
     with torch.enable_grad():
-        (standard,) = torch.autograd.grad(CrossEntropy()(scores, targets), scores)
+        (standard,) = torch.autograd.grad(form.standard(scores, targets), scores)
         (ours,) = torch.autograd.grad(form.over(scores[None], targets[None]).sum(), scores)
     if float(ours.norm()) > 0:
         form.scale.fill_(float(standard.norm() / ours.norm()))

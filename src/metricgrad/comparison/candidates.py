@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.catalogue import Range, Role, find, make_loss, role_of, space_of
-from metricgrad.metric import Metric
+from metricgrad.losses.catalogue import Range, Role, find, load_home, make_loss, role_of, space_of
+from metricgrad.metric import Metric, as_metric
 from metricgrad.tasks.task import Task
+from metricgrad.training.batches import Data
 
 Given = str | nn.Module | Callable[[], nn.Module]
 BLIND = "margin"
@@ -21,7 +23,16 @@ BLIND = "margin"
 class Candidate:
     """One loss of a comparison: how it is built from its tuned parameters, and what is tuned.
 
-    ``what`` tells it from another loss of the same name.
+    Attributes:
+        name: in the table.
+        role: candidate or control.
+        standard: whether people use it today.
+        space: what is tuned.
+        make: from parameters and a seed, for losses that need no data.
+        what: tells it from another loss of the same name.
+        controls: the entries a comparison runs beside it.
+        shows: of a control, what a loss that beats it shows.
+        learn: from a seed and the training part, for losses that are fitted first; :meth:`of` then applies parameters.
     """
 
     name: str
@@ -32,6 +43,11 @@ class Candidate:
     what: str = ""
     controls: tuple[str, ...] = (BLIND,)
     shows: str = ""
+    learn: Callable[[dict[str, float], int, Data], nn.Module] | None = None
+
+    def of(self, params: dict[str, float], seed: int, train: Data) -> nn.Module:
+        """The loss of one run on this training part."""
+        return self.make(params, seed) if self.learn is None else self.learn(params, seed, train)
 
 
 def candidates(losses: Sequence[Given], task: Task, metric: Metric, *, controls: bool) -> list[Candidate]:
@@ -61,6 +77,7 @@ def _candidate(loss: Given, task: Task, metric: Metric) -> Candidate:
     if isinstance(loss, str):
         task.check_loss(loss)
         own = space_of(loss, metric)
+        learner = find(loss)[0].from_training
         return Candidate(
             name=loss,
             role=role_of(loss, metric),
@@ -69,6 +86,7 @@ def _candidate(loss: Given, task: Task, metric: Metric) -> Candidate:
             make=lambda params, seed: make_loss(loss, metric, seed=seed, **{k: params[k] for k in own}),
             controls=find(loss)[0].controls,
             shows=find(loss)[0].shows,
+            learn=_learner(loss, learner, task, metric, tuple(own)) if learner else None,
         )
     if isinstance(loss, nn.Module):
         copied = copy.deepcopy(loss)
@@ -79,3 +97,21 @@ def _candidate(loss: Given, task: Task, metric: Metric) -> Candidate:
         name = getattr(loss, "__name__", type(loss).__name__)
         return Candidate(name, "candidate", False, shared, lambda params, seed: loss(), repr(loss()))
     raise MetricgradError(f"losses takes names, modules and factories of modules, not {type(loss).__name__}")
+
+
+def _learner(
+    loss: str, home: str, task: Task, metric: Metric, own: tuple[str, ...]
+) -> Callable[[dict[str, float], int, Data], nn.Module]:
+    fixed = find(loss)[1]
+    trained_on = as_metric(fixed.pop("metric")) if "metric" in fixed else metric
+    fit = load_home(home)
+
+    def learn(params: dict[str, float], seed: int, train: Data) -> nn.Module:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the comparison itself says whether the loss is better
+            return fit(
+                trained_on, task.model, train, batch_size=task.batch_size, seed=seed,
+                **{k: params[k] for k in own}, **fixed,
+            )  # fmt: skip
+
+    return learn

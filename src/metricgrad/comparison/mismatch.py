@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.agreement import Agreement, LossFunction, agreement, losses_of
-from metricgrad.aligners.blocks import Store, labelled_by
+from metricgrad.aligners.blocks import Block, Store, labelled_by
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, as_metric
 
@@ -55,6 +55,18 @@ def mismatch(
         >>> 0.5 < found.value < 1
         True
     """
+    drawn, badness = drawn_blocks(metric, scores, targets, block=block, blocks=blocks, seed=seed)
+    return agreement(losses_of(loss, drawn), badness, seed=seed)
+
+
+def drawn_blocks(
+    metric: str | Metric | Callable[..., Any], scores: Tensor, targets: Tensor, *, block: int, blocks: int, seed: int
+) -> tuple[list[Block], Tensor]:
+    """The blocks of :func:`mismatch`, and how bad the metric says each is (lower is better).
+
+    Raises:
+        MetricgradError: for fewer than 32 rows, or a metric that is undefined on nearly all blocks.
+    """
     if block < 2 or blocks < 2:
         raise MetricgradError(f"block, blocks are {(block, blocks)}; expected 2 or more of each")
     store = Store.of(scores, targets)
@@ -63,4 +75,4 @@ def mismatch(
     drawn, badness = labelled_by(as_metric(metric), lambda: store.draw(size, "real", generator), blocks)
     if len(drawn) < 2:
         raise MetricgradError(f"the metric is undefined on nearly all blocks of {size} rows; pass a larger block")
-    return agreement(losses_of(loss, drawn), badness, seed=seed)
+    return drawn, badness

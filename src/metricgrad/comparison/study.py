@@ -162,7 +162,7 @@ def _run(
         torch.manual_seed(seed)
         try:
             result = fit(
-                task.model(), train, valid, metric=metric, loss=row.make(params, seed), lr=params["lr"],
+                task.model(), train, valid, metric=metric, loss=row.of(params, seed, train), lr=params["lr"],
                 weight_decay=params["weight_decay"], epochs=task.epochs, batch_size=task.batch_size, seed=seed,
                 per_class=task.per_class, progress=False, device=task.device,
             )  # fmt: skip

@@ -55,6 +55,8 @@ class Entry:
         from_metric: further arguments that follow from the metric.
         controls: the entries a comparison runs beside it.
         shows: of a control: what a loss that beats it shows; a comparison then says in words whether it did.
+        from_training: ``"module:function"`` that makes the loss from the metric and a task's training part, where a
+            comparison has one.
     """
 
     home: str
@@ -69,10 +71,11 @@ class Entry:
     from_metric: Callable[[Metric], dict[str, Any]] = lambda metric: {}
     controls: tuple[str, ...] = ()
     shows: str = ""
+    from_training: str = ""
 
     def build(self, metric: Metric, params: dict[str, Any]) -> nn.Module:
         """The module; parameters the class does not know raise."""
-        cls = _load(self.home)
+        cls = load_home(self.home)
         arguments = {**self.from_metric(metric), **params}
         return cls(metric, **arguments) if self.takes_metric else cls(**arguments)
 
@@ -84,12 +87,13 @@ class Entry:
     def parameters(self) -> dict[str, Any]:
         """Keyword parameters and their defaults."""
         homes = [home for home in (self.home, self.passes_on_to) if home]
-        known = [p for home in homes for p in inspect.signature(_load(home)).parameters.values()]
+        known = [p for home in homes for p in inspect.signature(load_home(home)).parameters.values()]
         found = {p.name: p.default for p in known if p.default is not p.empty}
         return {"metric": None, **found} if self.takes_metric else found
 
 
-def _load(home: str) -> Callable[..., nn.Module]:
+def load_home(home: str) -> Callable[..., nn.Module]:
+    """What ``"module:name"`` names."""
     module, _, name = home.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -139,6 +143,12 @@ CATALOGUE: dict[str, Entry] = {
         "average precision with sigmoids in place of ranks",
         standard=True,
         space={"softness": _SOFTNESS},
+    ),
+    "lovasz": Entry(
+        _LOSSES + "lovasz:Lovasz",
+        CLASSIFICATION,
+        "intersection over union of each class, by the Lovász extension",
+        standard=True,
     ),
     "mse": Entry("torch.nn:MSELoss", REGRESSION, "mean squared error", standard=True),
     "mae": Entry("torch.nn:L1Loss", REGRESSION, "mean absolute error", standard=True),
@@ -254,6 +264,14 @@ CATALOGUE: dict[str, Entry] = {
         space={"meta_lr": Range(1e-4, 1e-2, default=1e-3)},
         passes_on_to="metricgrad.aligners.look_ahead:LookAhead",
         from_metric=lambda metric: {"kind": "auto", "residual": True},
+    ),
+    "reloss": Entry(
+        "metricgrad.training.reloss_of_task:shipped",
+        CLASSIFICATION,
+        "a network that ranks batches as the metric does: fitted on a short run where there is a task, else shipped",
+        space={"anchor": Range(0.01, 1.0, default=0.1)},
+        takes_metric=True,
+        from_training="metricgrad.training.reloss_of_task:fitted_on_training",
     ),
     "margin": Entry(
         _LOSSES + "margin:Margin",

@@ -138,7 +138,7 @@ class Interpolated(Form):
         if not bool(torch.isfinite(current) & torch.isfinite(best)):
             return _nothing(scores)  # undefined for these targets, such as AP without a positive
         softness = self._softness(refactoring, batch, draw)
-        heard = torch.zeros((), dtype=torch.bool)
+        value, heard = current, torch.zeros((), dtype=torch.bool)
         if self.interpolation == "local":
             value, heard = self._local(batch, refactoring, softness, current, generator)
         if not heard and (self.interpolation == "inverse_distance" or current != best):

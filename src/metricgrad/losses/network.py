@@ -6,12 +6,14 @@ import abc
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import labelled
+from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.form import Draw, Form
 
 
@@ -21,14 +23,19 @@ class NetworkForm(Form):
     Attributes:
         seed: of the network's first weights.
         scale: 0-d positive buffer that multiplies the value; set so that gradients are of the usual size.
+        anchor: 0-d buffer, the weight of the standard loss that is added to the value; 0 unless a system sets it.
     """
 
+    #: Whether targets are labels of rows or entries, for which cross-entropy and the error rate mean something.
+    of_labels: ClassVar[bool] = True
     scale: Tensor
+    anchor: Tensor
 
     def __init__(self, *, seed: int = 0) -> None:
         super().__init__()
         self.seed = seed
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("anchor", torch.zeros(()))
 
     @abc.abstractmethod
     def networks(self) -> Sequence[Network]:
@@ -39,20 +46,31 @@ class NetworkForm(Form):
         """The unscaled value of each of B batches of one size.
 
         Args:
-            scores: ``(B, N)`` or ``(B, N, C)`` logits.
+            scores: ``(B, N)`` or ``(B, N, C)`` logits, or what :meth:`read` gives with a leading axis.
             targets: ``(B, N)`` classes, or 0 and 1 in the shape of the scores.
 
         Returns:
             ``(B,)``.
         """
 
+    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One batch in the shapes of :meth:`over`, rows first: classification; forms of other things override it."""
+        return labelled(scores, targets, mask)
+
+    def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """0-d: the loss people use today for what this form reads, which a fitted form must beat."""
+        return CrossEntropy()(scores, targets)
+
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d and non-negative; zero with a zero gradient for an empty batch."""
         dtype = scores.dtype
-        scores, targets = labelled(scores, targets, mask_of(context, type(self).__name__))
+        scores, targets = self.read(scores, targets, mask_of(context, type(self).__name__))
         if not targets.numel():
             return (scores * 0).sum().to(dtype)
-        return (self.scale.to(scores.dtype) * self.over(scores[None], targets[None])[0]).to(dtype)
+        value = self.scale.to(scores.dtype) * self.over(scores[None], targets[None])[0]
+        if bool(self.anchor):
+            value = value + self.anchor.to(scores.dtype) * self.standard(scores, targets)
+        return value.to(dtype)
 
     def reset(self, seed: int) -> None:
         """Draw the weights anew; nothing but the seed decides them."""

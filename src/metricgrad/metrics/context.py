@@ -65,9 +65,18 @@ def prepare(
                 f"metric {name!r} looks at rows or columns of {tuple(lead)} targets, which a mask over single "
                 "entries takes apart; mask whole rows, or pass scores[mask] and targets[mask] to pool the entries"
             )
-    for key in given.keys() - {"head_sizes"}:
+    if "head_sizes" in given:
+        given["head_sizes"] = for_each_target(given["head_sizes"], lead)
+    for key in given:
         given[key] = _aligned(key, given[key], lead, mask, len(targets))
     return stack, targets, given
+
+
+def for_each_target(value: Tensor, lead: torch.Size) -> Tensor:
+    """One head size for each image as one for each of its key points; others as they are."""
+    if isinstance(value, Tensor) and value.shape == lead[: value.ndim] and value.ndim < len(lead):
+        return value.reshape(*value.shape, *(1,) * (len(lead) - value.ndim)).expand(lead)
+    return value
 
 
 def _rows(shape: torch.Size, device: torch.device) -> Tensor:

@@ -16,7 +16,17 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, Reads, Structure
 from metricgrad.metrics.decoding import TargetKind
 
-_FAMILIES = ("confusion", "ranking", "retrieval", "top_k", "correlation", "regression", "neighbours")
+_FAMILIES = (
+    "confusion",
+    "ranking",
+    "retrieval",
+    "top_k",
+    "correlation",
+    "regression",
+    "neighbours",
+    "pose",
+    "segmentation",
+)
 
 
 @dataclass(frozen=True)

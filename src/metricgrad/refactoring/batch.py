@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, canonical
+from metricgrad.metrics.context import for_each_target
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ def checked(
         raise MetricgradError(f"targets must be a tensor, got {type(targets).__name__}")
     mask = context.get("mask")
     kept = {k: v for k, v in context.items() if v is not None and k != "mask"}
+    if "head_sizes" in kept:
+        kept["head_sizes"] = for_each_target(kept["head_sizes"], targets.shape)
     if mask is not None:
         kept = {k: v[mask] if v.shape[: mask.ndim] == mask.shape else v for k, v in kept.items()}
     scores, targets = canonical(scores, targets, mask)

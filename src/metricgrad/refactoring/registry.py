@@ -11,6 +11,7 @@ from metricgrad.refactoring.differentiable import Differentiable
 from metricgrad.refactoring.labels import Argmax, Threshold
 from metricgrad.refactoring.lists import Within
 from metricgrad.refactoring.neighbours import Neighbours
+from metricgrad.refactoring.peak import Peak
 from metricgrad.refactoring.rankings import PositivesOverNegatives, Ranking
 from metricgrad.refactoring.top_k import TopK
 
@@ -36,7 +37,9 @@ def from_structure(
         return Argmax(exchangeable="none" if structure.exchangeable == "none" else "all")
     if structure.kind == "labels":
         return Threshold(exchangeable=structure.exchangeable)
-    if structure.kind == "top_k":
+    if structure.kind == "peak" and rows_of_classes:
+        return Peak(width=structure.params["width"], radius=structure.params["radius"])
+    if structure.kind in ("top_k", "peak"):
         if not rows_of_classes:
             raise MetricgradError(
                 f"metric {metric.name!r} ranks the classes of each row: expected scores (N, C) and targets (N,), got "

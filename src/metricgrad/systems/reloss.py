@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from metricgrad.aligners.blocks import Store
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.report import held_out_report, match_scale
 from metricgrad.errors import MetricgradError
-from metricgrad.loss import Loss
+from metricgrad.loss import Loss, load_loss
+from metricgrad.losses.batches import checked_number
 from metricgrad.losses.form import Form
 from metricgrad.losses.network import NetworkForm
 from metricgrad.losses.probability_network import ProbabilityNetwork
@@ -57,6 +59,7 @@ class ReLoss(Loss):
         targets: Tensor,
         *,
         form: NetworkForm | None = None,
+        anchor: float = 0.1,
         seed: int = 0,
         **options: Any,
     ) -> ReLoss:
@@ -67,6 +70,10 @@ class ReLoss(Loss):
             scores: stored logits of a trained model, best on rows it was not trained on.
             targets: their true targets.
             form: a :class:`SetNetwork` by default, and a :class:`ProbabilityNetwork` for accuracy.
+            anchor: weight of the standard loss (cross-entropy, for labels) that is added once the network's gradient
+                has its size. A network that only ranks blocks may send all scores one way: trained from scratch on
+                F1 with 10 % positives it called every row positive (F1 0.18; 0.78 with 0.1 and 0.82 with 0.3, where
+                tuned cross-entropy had 0.89). 0 is the paper's loss.
             seed: of everything random.
             options: keyword arguments of :class:`metricgrad.aligners.rank_correlation.RankCorrelation`; ``paper=True``
                 also takes the paper's network unless ``form`` is given.
@@ -82,25 +89,63 @@ class ReLoss(Loss):
             UserWarning: where it does not rank kept-apart blocks clearly better than cross-entropy.
         """
         judged_by = as_metric(metric)
+        anchored = checked_number("anchor", anchor, zero=True)
         aligner = RankCorrelation(judged_by, seed=seed, **options)
         if form is None:
             accuracy = aligner.paper or judged_by.name == "accuracy"
             form = ProbabilityNetwork(monotone=not aligner.paper, seed=seed) if accuracy else SetNetwork(seed=seed)
         generator = torch.Generator().manual_seed(seed + 1)
-        fitted_on, apart = Store.of(scores, targets).split([0.7, 0.3], generator)
+        fitted_on, apart = Store.of(scores, targets, form.read).split([0.7, 0.3], generator)
         loss = cls(form, aligner, seed=seed)
         loss.prepare(fitted_on.scores, fitted_on.targets)
         match_scale(form, fitted_on, generator)
+        form.anchor.fill_(anchored)
         aligner.report = held_out_report(loss, judged_by, apart, size=aligner.block, seed=seed)
         if not aligner.report["beats_standard"]:
-            ours, standard = (aligner.report[name]["value"] for name in ("correlation", "cross_entropy"))
+            rival = "cross_entropy" if form.of_labels else "standard"
+            ours, standard = (aligner.report[name]["value"] for name in ("correlation", rival))
+            usual = "cross-entropy" if form.of_labels else "the standard loss"
             warnings.warn(
-                f"this surrogate does not rank blocks as {judged_by.name} does clearly better than cross-entropy: "
-                f"correlation {ours or 0:.3f} against {standard or 0:.3f} on rows kept apart; cross-entropy will "
+                f"this surrogate does not rank blocks as {judged_by.name} does clearly better than {usual}: "
+                f"correlation {ours or 0:.3f} against {standard or 0:.3f} on rows kept apart; {usual} will "
                 "probably serve as well",
                 stacklevel=2,
             )
         return loss
+
+    @classmethod
+    def pretrained(cls, metric: str) -> ReLoss:
+        """A loss that comes with the package, fitted to a metric on scikit-learn's data; the network is not asked.
+
+        Use it where there are no scores to fit on yet; a fit on scores of the task at hand ranks its blocks better. The
+        file's header names the command that made it, and :meth:`report` what it measured there.
+
+        Args:
+            metric: ``"accuracy"``, ``"top_k_accuracy"`` (of 5), ``"macro_f1"``, ``"f1"``, ``"average_precision"``,
+                ``"auroc"`` or ``"pck"`` (heat maps of 16 x 16).
+
+        Returns:
+            The loss, frozen.
+
+        Raises:
+            MetricgradError: for another name, listing those there are.
+
+        Example:
+            >>> import metricgrad as mg
+            >>> mg.ReLoss.pretrained("accuracy").report()["metric"]
+            'accuracy'
+        """
+        folder = Path(__file__).parent / "pretrained"
+        shipped = sorted(path.stem for path in folder.glob("*.safetensors"))
+        if metric not in shipped:
+            raise MetricgradError(
+                f"no loss pretrained for {metric!r}: there are {', '.join(shipped)}; fit one to scores of your own: "
+                "ReLoss.fit(metric, scores, targets)"
+            )
+        loaded = load_loss(folder / f"{metric}.safetensors")
+        assert isinstance(loaded.aligner, RankCorrelation)
+        loss = cls(loaded.form, loaded.aligner, seed=loaded.seed)
+        return loss.requires_grad_(False)
 
     def report(self) -> dict[str, Any]:
         """What :meth:`fit` measured on rows kept apart, as plain numbers.
@@ -108,7 +153,10 @@ class ReLoss(Loss):
         Returns:
             ``correlation``, ``cross_entropy``, ``standardised_cross_entropy`` and ``error_rate``: each the rank
             correlation with the metric over blocks (1 is the metric's own order) as ``value``, ``low``, ``high``;
-            ``difference`` to cross-entropy likewise; ``beats_standard``; ``rows`` and ``blocks``.
+            forms of other things than labels have ``standard`` in place of the last three. ``difference`` to the
+            standard loss likewise; ``beats_standard``; ``monotone``, the share of entries whose loss falls where their
+            score moves towards the target; ``gradient_scale``, the length of the gradient relative to the standard
+            loss's; ``rows`` and ``blocks``.
 
         Raises:
             MetricgradError: before a fit.

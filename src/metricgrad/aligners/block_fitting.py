@@ -1,0 +1,193 @@
+"""What aligners share that fit a network before training: blocks of stored rows, kept-apart checks, restarts."""
+
+from __future__ import annotations
+
+import abc
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metricgrad.aligners.bar import FitBar
+from metricgrad.aligners.base import Aligner
+from metricgrad.aligners.blocks import Block, Kind, Store, labelled_by
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.batches import checked_number
+from metricgrad.losses.form import Form
+from metricgrad.losses.network import NetworkForm
+from metricgrad.metric import Metric, as_metric
+
+_REAL: tuple[Kind, ...] = ("real",)
+_WIDE: tuple[Kind, ...] = ("tempered", "shifted", "flipped", "shifted", "random")
+Drawn = tuple[Tensor, Tensor, Tensor]
+
+_POOL = 512
+_CHECKS = 128
+_EVERY = 10
+_HELD_OUT = 0.3
+
+
+class BlockFitting(Aligner, abc.ABC):
+    """Abstract: fits a network form to a metric over blocks of stored scores; see :class:`RankCorrelation`.
+
+    Steps take turns: blocks of rows as they are, and a wide mixture of random temperatures, offsets of columns, target
+    flips at a rate from U(0, 1) and scores that know nothing of the targets. The weights of the best quality on real
+    blocks of rows kept apart are kept; where the best is not positive, the fit starts anew.
+
+    Args:
+        metric: what the loss is fitted to.
+        block: rows that make one loss and one metric value; use the batch size of the training to come.
+        values: blocks in a step.
+        steps: of Adam.
+        lr: its learning rate.
+        patience: steps without a better quality before it stops.
+        restarts: how many times a fit of no quality starts anew.
+        seed: of the blocks and of restarts.
+    """
+
+    turns: tuple[tuple[Kind, ...], ...] = (_REAL, _WIDE)
+    decay = 0.0
+
+    def __init__(
+        self,
+        metric: str | Metric | Callable[..., Any],
+        *,
+        block: int = 64,
+        values: int = 32,
+        steps: int = 150,
+        lr: float = 1e-3,
+        patience: int = 80,
+        restarts: int = 3,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if min(block, values, steps) < 2 or patience < 1 or restarts < 0:
+            raise MetricgradError(
+                f"block, values, steps, patience, restarts are {(block, values, steps, patience, restarts)}; "
+                "expected at least 2, 2, 2, 1 and 0"
+            )
+        self.metric = as_metric(metric)
+        self.block, self.values, self.steps = block, values, steps
+        self.lr = checked_number("lr", lr)
+        self.patience, self.restarts, self.seed = patience, restarts, seed
+        self.report: dict[str, Any] | None = None
+
+    @abc.abstractmethod
+    def _objective(self, form: NetworkForm, scores: Tensor, targets: Tensor, badness: Tensor) -> Tensor:
+        """0-d, minimised: of the form on ``(values, ...)`` blocks, and how bad the metric says each is."""
+
+    @abc.abstractmethod
+    def _quality(self, form: NetworkForm, checks: Drawn) -> float:
+        """How well the form does on blocks kept apart: 1 is perfect, 0 or less is no use."""
+
+    def _begin(self, checks: Drawn) -> None:
+        """Called once before the attempts, with the blocks kept apart."""
+
+    def _source(self, store: Store) -> Store:
+        """Where blocks to fit on are drawn from."""
+        return store
+
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments, the metric by its spec where it has one."""
+        names = ("block", "values", "steps", "lr", "patience", "restarts", "seed")
+        return {"metric": self.metric.spec, **{name: getattr(self, name) for name in names}}
+
+    def refusal(self, form: Form) -> str | None:
+        """Only a network has something to fit before training."""
+        return None if isinstance(form, NetworkForm) else "it has no network to fit before training"
+
+    def get_extra_state(self) -> dict[str, Any] | None:
+        """The report of the fit, so that it is saved with the loss."""
+        return self.report
+
+    def set_extra_state(self, state: dict[str, Any] | None) -> None:
+        """Restore the report."""
+        self.report = state
+
+    def prepare(self, form: Form, scores: Tensor, targets: Tensor) -> None:
+        """Fit the form.
+
+        Args:
+            form: a network form; its weights are replaced, and left without ``requires_grad``.
+            scores: stored logits, any shape of :mod:`metricgrad.metric`.
+            targets: their true targets.
+
+        Raises:
+            MetricgradError: where the metric is undefined on nearly all blocks, or constant, or all restarts had
+                no quality.
+        """
+        assert isinstance(form, NetworkForm)
+        generator = torch.Generator().manual_seed(self.seed)
+        train, held_out = Store.of(scores, targets, form.read).split([1 - _HELD_OUT, _HELD_OUT], generator)
+        checks = self._draw(held_out, _REAL, _CHECKS, generator)
+        if bool((checks[2] == checks[2][0]).all()):
+            raise MetricgradError(
+                f"metric {self.metric.name!r} is {abs(float(checks[2][0])):g} on every block of stored rows, so there "
+                "is no order to learn; store scores of a model that is further (or less far) in its training"
+            )
+        self._begin(checks)
+        best = -math.inf
+        with FitBar(self.steps, f"fit to {self.metric.name}") as bar:
+            for attempt in range(self.restarts + 1):
+                if attempt:
+                    form.reset(form.seed + 7919 * attempt)
+                best = self._fit(form, train, checks, generator, bar)
+                if best > 0:
+                    return
+        raise MetricgradError(
+            f"no loss that ranks as {self.metric.name!r} does was found in {self.restarts + 1} attempts (best quality "
+            f"{best:.2f}); store scores of a trained model, pass more rows or steps, or use a form that can express it"
+        )
+
+    def _fit(
+        self,
+        form: NetworkForm,
+        train: Store,
+        checks: Drawn,
+        generator: torch.Generator,
+        bar: FitBar,
+    ) -> float:
+        """One attempt; the form has the best weights afterwards. Returns their quality."""
+        pool = min(self.steps * self.values, max(_POOL, self.values))
+        drawn = [self._draw(self._source(train), kinds, pool, generator) for kinds in self.turns]
+        form.requires_grad_(True)
+        optimizer = torch.optim.Adam(form.parameters(), lr=self.lr, weight_decay=self.decay)
+        best, best_step, state = -math.inf, 0, copy.deepcopy(form.state_dict())
+        with torch.enable_grad():
+            for step in range(self.steps):
+                scores, targets, badness = drawn[step % len(drawn)]
+                some = torch.randperm(len(badness), generator=generator)[: self.values]
+                optimizer.zero_grad()
+                self._objective(form, scores[some], targets[some], badness[some]).backward()
+                optimizer.step()
+                bar.update(step + 1)
+                if (step + 1) % _EVERY == 0 or step + 1 == self.steps:
+                    found = self._quality(form, checks)
+                    if found > best:
+                        best, best_step, state = found, step, copy.deepcopy(form.state_dict())
+                    elif step - best_step >= self.patience:
+                        break
+        form.load_state_dict(state)
+        form.requires_grad_(False)
+        return best
+
+    def _draw(self, store: Store, kinds: Sequence[Kind], count: int, generator: torch.Generator) -> Drawn:
+        size = min(self.block, max(2, len(store) // 2))
+        turn = 0
+
+        def block() -> Block:
+            nonlocal turn
+            turn += 1
+            return store.draw(size, kinds[turn % len(kinds)], generator)
+
+        blocks, badness = labelled_by(self.metric, block, count)
+        if len(blocks) < 2:
+            raise MetricgradError(
+                f"metric {self.metric.name!r} is undefined on nearly all blocks of {size} stored rows; "
+                "pass a larger block, or rows of more than one class"
+            )
+        scores, targets = (torch.stack(side) for side in zip(*blocks, strict=True))
+        return scores, targets, badness

@@ -1,0 +1,166 @@
+"""Losses against a metric on stored predictions: correlations, intervals and a picture, with nothing trained."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metricgrad.aligners.agreement import Agreement, agreement, as_json, losses_of
+from metricgrad.comparison.mismatch import drawn_blocks
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.catalogue import Kind, find, make_loss, standard_for
+from metricgrad.metric import as_metric
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What :func:`diagnose` found.
+
+    Attributes:
+        metric: its name.
+        rows: of the file.
+        block: rows of a block.
+        agreements: loss name to its rank correlation with the metric.
+        badness: ``(blocks,)`` the metric of each block, turned so that lower is better.
+        losses: loss name to its ``(blocks,)`` values.
+    """
+
+    metric: str
+    rows: int
+    block: int
+    agreements: dict[str, Agreement]
+    badness: Tensor
+    losses: dict[str, Tensor]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers; None for NaN."""
+        found = {name: as_json(agreed) for name, agreed in self.agreements.items()}
+        return {"metric": self.metric, "rows": self.rows, "block": self.block, "losses": found}
+
+
+def diagnose(
+    predictions: str | Path,
+    metric: str,
+    losses: Sequence[str] = (),
+    *,
+    block: int = 64,
+    blocks: int = 200,
+    seed: int = 0,
+    out: str | Path | None = "diagnose.png",
+) -> Diagnosis:
+    """How well losses rank blocks of stored predictions as the metric ranks them.
+
+    Use it to see whether there is a mismatch worth closing before anything is trained. All losses see the same blocks.
+
+    Args:
+        predictions: a CSV file with a header: ``target`` and ``score`` (one logit or value a row), or ``target`` and
+            ``score_0`` to ``score_{C-1}`` (logits of classes). Other columns are not read.
+        metric: a name that :func:`metricgrad.as_metric` knows.
+        losses: names from the catalogue; by default the standard loss of the problem.
+        block: rows of one block; at most half of all.
+        blocks: how many are drawn.
+        seed: of the draws and of the bootstrap.
+        out: the scatter plot; None draws none.
+
+    Raises:
+        MetricgradError: for a file that cannot be read, a loss that does not serve the problem, or a metric that is
+            undefined on nearly all blocks.
+    """
+    judged_by = as_metric(metric)
+    scores, targets = read_predictions(Path(predictions))
+    kind = _kind(scores, targets)
+    names = list(losses) or [standard_for(kind)]
+    for name in names:
+        if kind not in (serves := find(name)[0].kinds):
+            raise MetricgradError(f"loss {name!r} serves {' and '.join(sorted(serves))}, and {predictions} is {kind}")
+    modules = {name: make_loss(name, judged_by, seed=seed).eval() for name in names}
+    drawn, badness = drawn_blocks(judged_by, scores, targets, block=block, blocks=blocks, seed=seed)
+    values = {name: losses_of(module, drawn) for name, module in modules.items()}
+    agreements = {name: agreement(value, badness, seed=seed) for name, value in values.items()}
+    found = Diagnosis(judged_by.name, len(targets), len(drawn[0][1]), agreements, badness, values)
+    if out is not None:
+        _plot(found, -badness if judged_by.higher_is_better else badness, Path(out))
+    return found
+
+
+def read_predictions(path: Path) -> tuple[Tensor, Tensor]:
+    """``(N,)`` or ``(N, C)`` float64 scores, and ``(N,)`` targets, int64 where all are whole.
+
+    Raises:
+        MetricgradError: naming the file, and the line where one is wrong.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv.DictReader(file)
+            names = [(name or "").strip() for name in lines.fieldnames or ()]
+            lines.fieldnames = names
+            columns = _score_columns(path, names)
+            rows = [_numbers(path, lines.line_num, row, ["target", *columns]) for row in lines]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MetricgradError(f"cannot read {path}: {error}") from error
+    if not rows:
+        raise MetricgradError(f"{path} has no rows")
+    table = torch.tensor(rows, dtype=torch.float64)
+    targets, scores = table[:, 0], table[:, 1] if columns == ["score"] else table[:, 1:]
+    whole = bool((targets == targets.round()).all())
+    if scores.ndim == 2 and not (whole and bool(((targets >= 0) & (targets < scores.shape[1])).all())):
+        raise MetricgradError(
+            f"{path}: targets are not all classes 0 to {scores.shape[1] - 1}, one for each score_ column"
+        )
+    return scores, targets.long() if whole else targets
+
+
+def _score_columns(path: Path, names: list[str]) -> list[str]:
+    numbered = sorted((name for name in names if re.fullmatch(r"score_\d+", name)), key=lambda name: int(name[6:]))
+    if "target" not in names or ("score" in names) == bool(numbered):
+        raise MetricgradError(
+            f"{path} has columns {', '.join(names) or '(none)'}; expected target and either "
+            "score or score_0, score_1 and so on"
+        )
+    if numbered and (len(numbered) < 2 or numbered != [f"score_{i}" for i in range(len(numbered))]):
+        raise MetricgradError(f"{path}: score columns are {', '.join(numbered)}; expected score_0, score_1 and so on")
+    return numbered or ["score"]
+
+
+def _numbers(path: Path, line: int, row: dict[str, Any], columns: list[str]) -> list[float]:
+    try:
+        found = [float(row[column]) for column in columns]
+    except (TypeError, ValueError):
+        found = [torch.nan]
+    if not all(abs(x) < torch.inf for x in found):
+        raise MetricgradError(f"{path}, line {line}: {', '.join(columns)} are not all finite numbers")
+    return found
+
+
+def _kind(scores: Tensor, targets: Tensor) -> Kind:
+    if scores.ndim == 2:
+        return "multiclass"
+    return "binary" if bool(((targets == 0) | (targets == 1)).all()) else "regression"
+
+
+def _plot(found: Diagnosis, metric: Tensor, path: Path) -> None:
+    """One panel a loss, one dot a block; it needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1 + 3.2 * len(found.losses), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(found.losses), sharey=True, squeeze=False)[0]
+    for panel, (name, values) in zip(panels, found.losses.items(), strict=True):
+        panel.scatter(values, metric, s=12, alpha=0.5, linewidths=0, color="#1f5fa8")
+        panel.set_title(f"{name}\n{found.agreements[name]}", fontsize=9)
+        panel.set_xlabel("loss of a block")
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel(found.metric)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=130)
+    except (OSError, ValueError) as error:
+        raise MetricgradError(f"cannot write the plot {path}: {error}") from error

@@ -1,0 +1,83 @@
+"""ReLoss for a task that has no stored scores yet: shipped, or fitted on scores of a short run of the standard loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.cross_entropy import CrossEntropy
+from metricgrad.losses.network import NetworkForm
+from metricgrad.metric import Metric
+from metricgrad.systems.reloss import ReLoss
+from metricgrad.training.batches import as_tensor, is_pair
+from metricgrad.training.recording import record_scores
+
+_APART = 0.4
+_STEPS = 256
+_LR = 3e-3
+
+
+def shipped(metric: Metric, *, anchor: float = 0.1) -> ReLoss:
+    """The loss that comes with the package for a metric.
+
+    Args:
+        metric: one that :meth:`ReLoss.pretrained` knows.
+        anchor: weight of cross-entropy beside it; see :meth:`ReLoss.fit`.
+
+    Raises:
+        MetricgradError: where none is shipped for the metric.
+    """
+    loss = ReLoss.pretrained(metric.name.replace("top_k_accuracy:k=5", "top_k_accuracy"))
+    assert isinstance(loss.form, NetworkForm)
+    loss.form.anchor.fill_(anchor)
+    return loss
+
+
+def fitted_on_training(
+    metric: Metric,
+    model: Callable[[], nn.Module],
+    train: Any,
+    *,
+    batch_size: int,
+    seed: int,
+    **options: Any,
+) -> ReLoss:
+    """Fit a loss to scores of a short cross-entropy run on the training part alone.
+
+    A fresh model learns from three fifths of the rows; its scores of the other two, at steps 0, 1, 2, 4 and so on, are
+    what the loss is fitted to. Validation and test rows are not looked at. The random state is the caller's to keep.
+
+    Args:
+        metric: what the loss shall rank like.
+        model: makes the model.
+        train: ``(inputs, targets)``.
+        batch_size: of the run and of the blocks.
+        seed: of everything random.
+        options: keyword arguments of :meth:`ReLoss.fit`.
+
+    Raises:
+        MetricgradError: where the training part is no pair, or nothing that ranks like the metric is found.
+    """
+    if not is_pair(train):
+        raise MetricgradError(
+            f"reloss is fitted on (inputs, targets), not on a {type(train).__name__}; pass the task's training part as "
+            "tensors, or a loss of your own: ReLoss.fit(metric, scores, targets)"
+        )
+    inputs, targets = (as_tensor(part) for part in train)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(targets), generator=generator)
+    apart, rest = order.split([round(_APART * len(order)), len(order) - round(_APART * len(order))])
+    torch.manual_seed(seed)
+    network, standard = model(), CrossEntropy()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=_LR)
+    with record_scores(network, optimizer, [(inputs[apart], targets[apart])]) as recorded:
+        for _ in range(_STEPS):
+            rows = rest[torch.randint(len(rest), (batch_size,), generator=generator)]
+            optimizer.zero_grad()
+            standard(network(inputs[rows]), targets[rows]).backward()
+            optimizer.step()
+    return ReLoss.fit(metric, recorded.scores, recorded.targets, seed=seed, block=batch_size, **options)

@@ -1,0 +1,101 @@
+"""Diagnosis of stored predictions: the same numbers as mismatch, a picture, and one-line errors."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+import metricgrad as mg
+from metricgrad.cli import main
+from metricgrad.comparison.diagnose import diagnose, read_predictions
+from metricgrad.losses.cross_entropy import CrossEntropy
+
+
+def _write(path, header, rows):
+    path.write_text("\n".join([",".join(header), *(",".join(map(str, row)) for row in rows)]) + "\n")
+    return path
+
+
+def _classes(folder):
+    g = torch.Generator().manual_seed(0)
+    targets = torch.randint(3, (200,), generator=g)
+    scores = torch.randn(200, 3, generator=g, dtype=torch.float64) + 2 * torch.nn.functional.one_hot(targets, 3)
+    rows = [[t, "note", *row] for t, row in zip(targets.tolist(), scores.tolist(), strict=True)]
+    return _write(folder / "p.csv", ["target", "comment", "score_0", "score_1", "score_2"], rows), scores, targets
+
+
+def test_it_is_mismatch_and_draws_a_picture(tmp_path):
+    path, scores, targets = _classes(tmp_path)
+    read = read_predictions(path)
+    assert torch.equal(read[0], scores)
+    assert torch.equal(read[1], targets)
+    found = diagnose(path, "macro_f1", ["cross_entropy", "focal"], out=tmp_path / "new" / "d.png")
+    assert found.agreements["cross_entropy"] == mg.mismatch(CrossEntropy(), "macro_f1", scores, targets)
+    assert set(found.losses) == {"cross_entropy", "focal"}
+    assert (tmp_path / "new" / "d.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_one_score_a_row_is_binary_or_regression(tmp_path):
+    g = torch.Generator().manual_seed(0)
+    scores = torch.randn(100, generator=g)
+    noisy = (scores + torch.randn(100, generator=g)).tolist()
+    path = _write(tmp_path / "r.csv", ["score", "target"], zip(scores.tolist(), noisy, strict=True))
+    found = diagnose(path, "mae", out=None)
+    assert list(found.agreements) == ["mse"]
+    assert found.agreements["mse"].value > 0.7
+    labels = [int(x > 0) for x in noisy]
+    path = _write(tmp_path / "b.csv", ["score", "target"], zip(scores.tolist(), labels, strict=True))
+    assert list(diagnose(path, "auroc", out=None).agreements) == ["cross_entropy"]
+
+
+def _run(capsys, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["metricgrad", "diagnose", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+def test_the_command(capsys, monkeypatch, tmp_path):
+    path, *_ = _classes(tmp_path)
+    plot = tmp_path / "d.png"
+    code, out, _ = _run(capsys, monkeypatch, path, "--metric", "accuracy", "--losses", "cross_entropy", "--out", plot)
+    assert code == 0
+    assert "cross_entropy" in out
+    assert "200 rows" in out
+    code, out, _ = _run(capsys, monkeypatch, path, "--metric", "accuracy", "--out", plot, "--json")
+    assert code == 0
+    assert 0 < json.loads(out)["losses"]["cross_entropy"]["value"] < 1
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "words"),
+    [
+        (["target", "value"], [[1, 2]], "expected target and either score"),
+        (["target", "score", "score_0"], [[1, 2, 3]], "expected target and either score"),
+        (["target", "score_0", "score_2"], [[1, 2, 3]], "score_0, score_1 and so on"),
+        (["target", "score"], [[1, "high"]], "line 2"),
+        (["target", "score"], [[1, "nan"]], "line 2"),
+        (["target", "score"], [], "no rows"),
+        (["target", "score"], [[1, 0.5]] * 10, "too few"),
+        (["target", "score_0", "score_1"], [[2, 0.5, 0.1]] * 40, "not all classes 0 to 1"),
+    ],
+)
+def test_errors_are_one_line(capsys, monkeypatch, tmp_path, header, rows, words):
+    path = _write(tmp_path / "p.csv", header, rows)
+    code, out, err = _run(capsys, monkeypatch, path, "--metric", "accuracy", "--out", tmp_path / "d.png")
+    assert code == 2
+    assert out == ""
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_file_that_is_not_there_and_a_loss_of_another_problem(capsys, monkeypatch, tmp_path):
+    code, _, err = _run(capsys, monkeypatch, tmp_path / "none.csv", "--metric", "f1")
+    assert code == 2
+    assert "cannot read" in err
+    path, *_ = _classes(tmp_path)
+    code, _, err = _run(capsys, monkeypatch, path, "--metric", "accuracy", "--losses", "mse")
+    assert code == 2
+    assert "serves regression" in err

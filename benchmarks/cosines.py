@@ -60,8 +60,8 @@ def uniloss(metric: str, form: str, seed: int, rank_only: bool = False) -> nn.Mo
             (  # type: ignore[method-assign]
                 torch.arange(len(stack)) < 17
             ).to(batch.scores)
-            if len(stack) > 2
-            else torch.tensor([0.0, 1.0]).to(batch.scores)
+            if len(stack) > 3
+            else torch.tensor([0.0, 1.0, 0.0]).to(batch.scores)
         )
     return loss
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import report_claims
 import report_paper
+import report_ranks
 from common import HERE, RESULTS
 from report_text import table
 
@@ -17,6 +18,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("controls", "Controls: broken values, no anchors, the wrong metric", report_claims.controls),
     ("cosines", "How much of the gradient is the metric", report_claims.cosines),
     ("cost", "Cost", report_claims.cost),
+    ("soft_rank", "Soft ranks", report_ranks.soft_rank),
     ("paper_tables", "The paper's tables at CPU scale", report_paper.tables),
     ("quality", "Interpolation quality and the released gradient", report_paper.quality),
 ]

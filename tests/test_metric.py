@@ -260,3 +260,12 @@ def test_numpy_callables_take_half_precision_and_context():
     assert metric.context == {"sample_weight"}
     found = metric(torch.tensor([1.0, -1.0]).bfloat16(), torch.ones(2), sample_weight=torch.tensor([3.0, 5.0]))
     assert found == 3
+
+
+@pytest.mark.parametrize("said", ["no", "false", 0, 1])
+def test_a_direction_is_a_bool(said):
+    with pytest.raises(mg.MetricgradError, match="higher_is_better"):
+        mg.as_metric(lambda scores, targets: 0.0, higher_is_better=said)
+    if isinstance(said, str):
+        with pytest.raises(mg.MetricgradError, match="higher_is_better"):
+            mg.as_metric(f"tests.metrics.callables:share_right:higher_is_better={said}")

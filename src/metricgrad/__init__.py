@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from metricgrad.metrics.registry import list_metrics
     from metricgrad.refactoring.infer import infer_refactoring
     from metricgrad.systems.adalfl import AdaLFL
+    from metricgrad.systems.ala import ALA
     from metricgrad.systems.reloss import ReLoss
     from metricgrad.systems.uniloss import UniLoss
     from metricgrad.tasks.task import Task
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "ALA",
     "AdaLFL",
     "FitResult",
     "Loss",
@@ -43,6 +45,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "ALA": "metricgrad.systems.ala",
     "AdaLFL": "metricgrad.systems.adalfl",
     "FitResult": "metricgrad.training.result",
     "Loss": "metricgrad.loss",
@@ -64,7 +67,14 @@ def __getattr__(name: str) -> Any:
     if name == "functional":
         return importlib.import_module("metricgrad.functional")
     if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
+        try:
+            return getattr(importlib.import_module(_HOME[name]), name)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] == "metricgrad":
+                raise
+            raise MetricgradError(
+                f"mg.{name} needs {error.name}, which is not installed: pip install 'metricgrad[train,compare]'"
+            ) from error
     raise AttributeError(f"module 'metricgrad' has no attribute {name!r}")
 
 

@@ -112,6 +112,8 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         print("metricgrad: stopped; the same command goes on where it stopped", file=sys.stderr)
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed: pip install 'metricgrad[train,compare]'")
     except Exception as error:
         message = getattr(error, "format_message", None)  # Typer's own usage errors, whichever click it carries
         if message is None:

@@ -24,21 +24,54 @@ from metricgrad.aligners.base import Aligner, Forward, Scene
 from metricgrad.aligners.base import pair as _pair
 from metricgrad.aligners.look_ahead import LookAhead, unwrapped
 from metricgrad.aligners.offline import offline_start
+from metricgrad.aligners.policy import Policy
+from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.classification_family import ClassificationFamily
+from metricgrad.losses.correlation_matrix import CorrelationMatrix
+from metricgrad.losses.distance_mixture import DistanceMixture
+from metricgrad.losses.focal_weighting import FocalWeighting
 from metricgrad.losses.form import Draw, Form
 from metricgrad.losses.interpolated import Interpolated
+from metricgrad.losses.mix import Mix
 from metricgrad.losses.neural import NeuralLoss
 from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.ranking_family import RankingFamily
 from metricgrad.losses.residual import LearnedRate, Residual
+from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.metric import Metric, as_metric
 
 FORMS: dict[str, type[Form]] = {
-    cls.kind: cls for cls in (Interpolated, LearnedRate, NeuralLoss, ProbabilityNetwork, Residual, SetNetwork)
+    cls.kind: cls
+    for cls in (
+        Interpolated,
+        LearnedRate,
+        NeuralLoss,
+        ProbabilityNetwork,
+        Residual,
+        SetNetwork,
+        DistanceMixture,
+        FocalWeighting,
+        ClassificationFamily,
+        CorrelationMatrix,
+        RankingFamily,
+        Mix,
+        Scaled,
+    )
 }
-ALIGNERS: dict[str, type[Aligner]] = {cls.kind: cls for cls in (Static, RankCorrelation, LookAhead)}
+ALIGNERS: dict[str, type[Aligner]] = {
+    cls.kind: cls
+    for cls in (
+        Static,
+        RankCorrelation,
+        LookAhead,
+        Policy,
+        RandomWalk,
+    )
+}
 
 
 class Handle:
@@ -262,7 +295,15 @@ class Loss(nn.Module):
         )  # fmt: skip
 
     def described(self) -> dict[str, Any]:
-        """What builds this loss again, JSON-able."""
+        """What builds this loss again, JSON-able.
+
+        Raises:
+            MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
+        """
+        foreign = [part.kind for part in self.form.modules() if isinstance(part, Form) and part.kind not in FORMS]
+        if foreign or self.aligner.kind not in ALIGNERS:
+            kind = foreign[0] if foreign else self.aligner.kind
+            raise MetricgradError(f"a {kind} form cannot be saved: build it again and load its state_dict")
         return {
             "form": [self.form.kind, self.form.config()],
             "aligner": [self.aligner.kind, self.aligner.config()],
@@ -275,8 +316,6 @@ class Loss(nn.Module):
         Raises:
             MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
         """
-        if self.form.kind not in FORMS or self.aligner.kind not in ALIGNERS:
-            raise MetricgradError(f"a {self.form.kind} form cannot be saved: build it again and load its state_dict")
         tensors = {k: v.contiguous() for k, v in self.state_dict().items() if isinstance(v, Tensor)}
         extra = {k: v for k, v in self.state_dict().items() if not isinstance(v, Tensor)}
         header = {"format": 1, **self.described(), "extra": extra}
@@ -323,6 +362,8 @@ def _part(known: Mapping[str, type[Any]], described: list[Any], path: str | Path
             config[name] = as_metric(value or metric)
         elif name in ("form", "base") and isinstance(value, list):
             config[name] = _part(FORMS, value, path, metric)
+        elif name == "forms":
+            config[name] = [_part(FORMS, inner, path, metric) for inner in value]
         elif name == "objective" and isinstance(value, dict):
             config[name] = _built(value, path, metric)
     return known[kind](**config)

@@ -10,6 +10,9 @@ same shape           sigmoid, element by element                ``scores > 0``
 (N, C) / (N,)        softmax over the last axis                 argmax over the last axis
 ===================  =========================================  ====================================
 
+With ``reads="embeddings"`` the columns of ``(N, D)`` scores are no classes: each row is an embedding, and ``(N,)``
+targets are class numbers of any size; see :mod:`metricgrad.metrics.neighbours`.
+
 ``(N, 1)`` scores lose the last axis, with ``(N,)`` or ``(N, 1)`` targets; ``(B, T, C)`` scores with ``(B, T)`` targets
 become ``(B * T, C)`` and ``(B * T,)``. A mask over rows leaves rows out; a mask over the entries of same-shape scores
 makes one list of what is left, or one query of each row for the metrics that take ``groups``. An empty batch has the
@@ -45,7 +48,8 @@ class Structure:
 
     Args:
         kind: ``"labels"`` (only predicted labels matter: a threshold at 0 where scores and targets share their shape,
-            an argmax otherwise), ``"top_k"``, ``"ranking"``, ``"positives_over_negatives"`` or ``"differentiable"``.
+            an argmax otherwise), ``"top_k"``, ``"ranking"``, ``"positives_over_negatives"``, ``"differentiable"``,
+            ``"neighbours"`` (of embeddings, by cosine) or ``"clusters"`` (of embeddings; nothing trains on it).
         exchangeable: which entries of equal target and prediction stand for each other, so that a change of the one
             or of the other is worth the same: ``"all"``, ``"column"`` (those in one column of ``(N, C)`` targets),
             ``"row"`` or ``"none"``. With one target a row there are no columns to keep apart: ``"column"`` and
@@ -197,6 +201,18 @@ class Metric:
             values[alive] = found.to(stack.dtype)
             return values
 
+    @property
+    def counts_rows(self) -> bool:
+        """Whether it is built in, reads labels and takes weights, so that equal rows may be one weighted row."""
+        return self.batched and self.reads == "labels" and "sample_weight" in self.context
+
+    def of_labels(self, labels: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+        """``(T,)`` values of ``(T, R)`` predicted labels; ``weight`` ``(R,)`` says how many rows each stands for.
+
+        Only for metrics where :attr:`counts_rows`.
+        """
+        return in_chunks(lambda part: self._fn(part, targets, sample_weight=weight, **self.fixed), labels)
+
     def differentiable(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The value with its autograd graph, for a torch metric that is differentiable in the scores as it is.
 
@@ -266,7 +282,8 @@ def as_metric(
         metric: a built-in name (``"f1"``, ``"recall_at_k:k=5"``), ``"pkg.mod:fn"`` or, with any of the arguments
             below, ``"pkg.mod:fn:higher_is_better=False,beta=2"``, or a callable.
         higher_is_better: the direction; known for built-in, torchmetrics and scikit-learn metrics, required otherwise.
-        reads: what the callable sees of the raw scores: ``"scores"``, ``"probabilities"`` or ``"labels"``. For a
+        reads: what the callable sees of the raw scores: ``"scores"``, ``"probabilities"``, ``"labels"`` or, where rows
+            are embeddings rather than scores of classes, ``"embeddings"``. For a
             known torchmetrics or scikit-learn metric, another ``reads`` than the known one hands the callable exactly
             that, and drops what else is known of it.
         inputs: ``"torch"`` (default) or ``"numpy"``.
@@ -317,13 +334,15 @@ def as_metric(
 
 
 _CHOICES = {
-    "reads": ("scores", "probabilities", "labels"),
+    "reads": ("scores", "probabilities", "labels", "embeddings"),
     "inputs": ("torch", "numpy"),
     "order": ("scores_first", "targets_first"),
 }
 
 
 def _check_said(said: Mapping[str, Any]) -> None:
+    if not isinstance(said.get("higher_is_better", True), bool):
+        raise MetricgradError(f"higher_is_better={said['higher_is_better']!r}; expected True or False")
     for key, choices in _CHOICES.items():
         if key in said and said[key] not in choices:
             raise MetricgradError(f"{key}={said[key]!r}; expected one of {', '.join(map(repr, choices))}")

@@ -5,6 +5,9 @@ import torch
 from torch import nn
 
 import metricgrad as mg
+from metricgrad.aligners.policy import Policy
+from metricgrad.aligners.random_walk import RandomWalk
+from metricgrad.aligners.static import Static
 from metricgrad.comparison.candidates import candidates
 from metricgrad.losses.catalogue import CATALOGUE, find, make_loss, role_of, space_of
 from metricgrad.losses.margin import Margin
@@ -27,6 +30,25 @@ def test_the_blind_control_joins_a_new_loss_and_no_other():
     assert rows(["cross_entropy", "uniloss"], controls=False)[-1] == ("uniloss", "candidate")
     assert rows(["margin", "uniloss"])[0] == ("cross_entropy", "candidate")
     assert rows(["mse", "uniloss"], task="diabetes", metric="accuracy")[-1] == ("uniloss", "candidate")
+
+
+def test_ala_is_run_beside_its_controls():
+    assert rows(["cross_entropy", "ala"], task="digits-noisy", metric="accuracy") == [
+        ("cross_entropy", "candidate"),
+        ("ala", "candidate"),
+        ("ala_random_walk", "control"),
+        ("ala_static", "control"),
+    ]
+    assert role_of("ala:aligner=random_walk", ACCURACY) == "control"
+    assert isinstance(make_loss("ala", ACCURACY, seed=3).aligner, Policy)
+    walk = make_loss("ala_random_walk", ACCURACY, seed=3)
+    assert isinstance(walk.aligner, RandomWalk)
+    assert walk.aligner.seed == 3
+    assert isinstance(make_loss("ala_static", ACCURACY).aligner, Static)
+    tuned = make_loss("ala_grid", ACCURACY, exponent=0.7)
+    assert [(name, round(float(k.parameter), 3)) for name, k in tuned.form.knobs().items()] == [("exponent", 0.7)]
+    with pytest.raises(mg.MetricgradError, match=r"exponent is 2\.0"):
+        make_loss("ala_grid", ACCURACY, exponent=2.0)
 
 
 def test_another_metric_makes_a_control():

@@ -136,7 +136,7 @@ def test_a_trial_that_diverges_does_not_end_the_study(tmp_path):
 
     def fragile():
         calls.append(1)
-        return Explodes() if len(calls) == 1 else nn.CrossEntropyLoss()
+        return Explodes() if len(calls) == 2 else nn.CrossEntropyLoss()  # the first call describes it
 
     run(tmp_path, losses=["cross_entropy", fragile])
     assert [r["valid"] is None for r in records(tmp_path) if r["loss"] == "fragile"] == [True, False, False, False]
@@ -166,3 +166,23 @@ def test_bad_arguments_say_what_to_do(tmp_path, change, words):
 def test_learning_rates_are_the_task_s(tmp_path):
     run(tmp_path, task=tiny(lr=Range(0.2, 0.3, default=0.25)), controls=False)
     assert all(0.2 <= r["params"]["lr"] <= 0.3 for r in records(tmp_path))
+
+
+def test_a_folder_refuses_another_loss_model_or_part_of_the_same_name(tmp_path):
+    def study(loss=lambda: mg.UniLoss("f1"), hidden=None, shift=0.0):
+        loss.__name__ = "mine"
+        g = torch.Generator().manual_seed(0)
+        parts = [(torch.randn(40, 3, generator=g), torch.arange(40) % 2) for _ in range(3)]
+        parts[2] = (parts[2][0] + shift, parts[2][1])
+        layers = [nn.Linear(3, 1)] if hidden is None else [nn.Linear(3, hidden), nn.Linear(hidden, 1)]
+        task = mg.Task(
+            "t", model=lambda: nn.Sequential(*layers, nn.Flatten(0)), train=parts[0], valid=parts[1], test=parts[2],
+            metric="f1", epochs=1, device="cpu",
+        )  # fmt: skip
+        return mg.compare(task, losses=["cross_entropy", loss], trials=1, seeds=1, out=tmp_path, progress=False)
+
+    study()
+    study()
+    for other in ({"loss": lambda: mg.UniLoss("accuracy", q=1.0)}, {"hidden": 2}, {"shift": 1.0}):
+        with pytest.raises(mg.MetricgradError, match="another study"):
+            study(**other)

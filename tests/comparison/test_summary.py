@@ -96,3 +96,36 @@ def test_overlap_widens_the_interval():
     assert careful["difference_high"] - careful["difference"] == pytest.approx(
         (plain["difference_high"] - plain["difference"]) * ((1 / 8 + 1 / 3) * 8) ** 0.5
     )
+
+
+def test_a_control_that_takes_a_part_away_is_spoken_of_either_way():
+    walk = Candidate("walk", "control", False, {}, lambda params, seed: None, shows="that the policy matters")
+    ala = Candidate("ala", "candidate", False, {}, lambda params, seed: None, controls=("walk",))
+
+    def note(level, seeds=8):
+        records = (
+            runs("ce", 0.8, seeds=seeds),
+            runs("ala", 0.9, seeds=seeds),
+            runs("walk", level, seeds=seeds, phase=-1),
+        )
+        return verdicts([BASE, ala, walk], *records)[1]
+
+    (better,) = note(0.8)
+    assert "ala beats its control walk (ala - walk = +0.1" in better
+    assert better.endswith("which shows that the policy matters")
+    (same,) = note(0.9)
+    assert "ala does not beat its control walk" in same
+    assert same.endswith("nothing shows that the policy matters")
+    assert "too few" in note(0.8, seeds=3)[0]
+
+
+def test_a_control_of_another_loss_says_nothing():
+    ala = Candidate("ala", "candidate", False, {}, lambda params, seed: None, controls=("walk",))
+    wrong = row("uniloss:metric=accuracy", role="control")
+    records = [
+        runs(n, v, phase=p) for n, v, p in (("ce", 0.8, 1), ("ala", 0.9, -1), ("new", 0.9, -1), ("margin", 0.9, -1))
+    ]
+    _, notes = verdicts([BASE, ala, NEW, BLIND], *records)
+    assert sum("margin" in note for note in notes) == 1  # it is new's
+    _, notes = verdicts([BASE, ala, NEW, BLIND, wrong], *records, runs(wrong.name, 0.9, phase=-1))
+    assert sum(wrong.name in note for note in notes) == 2  # and the wrong metric is everybody's

@@ -9,13 +9,22 @@ from torch import Tensor
 
 import metricgrad as mg
 from metricgrad.aligners.look_ahead import LookAhead
+from metricgrad.aligners.policy import Policy
+from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.loss import Loss
+from metricgrad.losses.classification_family import ClassificationFamily
+from metricgrad.losses.correlation_matrix import CorrelationMatrix
+from metricgrad.losses.distance_mixture import DistanceMixture
+from metricgrad.losses.focal_weighting import FocalWeighting
 from metricgrad.losses.interpolated import Interpolated
+from metricgrad.losses.mix import Mix
 from metricgrad.losses.neural import NeuralLoss
 from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.ranking_family import RankingFamily
 from metricgrad.losses.residual import LearnedRate, Residual
+from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.set_network import SetNetwork
 
 Data = Callable[[int, torch.dtype], tuple[Tensor, Tensor]]
@@ -45,6 +54,11 @@ def regression(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return torch.randn(n, generator=g).to(dtype), torch.randn(n, generator=g)
 
 
+def embeddings(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    g = _generator(n)
+    return torch.randn(n, 8, generator=g).to(dtype), 20 * torch.randint(4, (n,), generator=g)
+
+
 #: name -> (factory of a fresh loss, data)
 LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "uniloss f1": (lambda: mg.UniLoss("f1"), binary),
@@ -56,6 +70,9 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "uniloss auroc one against rest": (lambda: mg.UniLoss("auroc"), multiclass),
     "uniloss mrr": (lambda: mg.UniLoss("mrr"), multiclass),
     "uniloss spearman": (lambda: mg.UniLoss("spearman"), regression),
+    "uniloss retrieval_recall": (lambda: mg.UniLoss("retrieval_recall:k=2"), embeddings),
+    "uniloss map_at_r": (lambda: mg.UniLoss("map_at_r"), embeddings),
+    "inverse distance map_at_r": (lambda: mg.UniLoss("map_at_r", interpolation="inverse_distance"), embeddings),
     "uniloss mse": (lambda: mg.UniLoss("mse"), regression),
     "inverse distance accuracy": (lambda: mg.UniLoss("accuracy", interpolation="inverse_distance"), multiclass),
     "inverse distance ap": (lambda: mg.UniLoss("average_precision", interpolation="inverse_distance"), binary),
@@ -68,6 +85,27 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "set network f1": (lambda: Loss(SetNetwork(), RankCorrelation("f1")), binary),
     "set network macro_f1": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multiclass),
     "set network macro_f1 multilabel": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multilabel),
+    "triplet": (lambda: Loss(DistanceMixture()), embeddings),
+    "margin loss": (lambda: Loss(DistanceMixture.margin_loss()), embeddings),
+    "distance mixture": (lambda: Loss(DistanceMixture(pull=0.5, push=0.4, draw=0.3, repel=2.0)), embeddings),
+    "focal weighting": (lambda: Loss(FocalWeighting(a=2.0, b=6.0)), embeddings),
+    "ala": (lambda: mg.ALA("accuracy", num_outputs=5), multiclass),
+    "ala binary": (lambda: mg.ALA("f1", num_outputs=1), binary),
+    "ala multilabel": (lambda: mg.ALA("macro_f1", num_outputs=None), multilabel),
+    "ala with class weights": (
+        lambda: mg.ALA("accuracy", ClassificationFamily(5, class_weights=True), num_outputs=5),
+        multiclass,
+    ),
+    "correlation matrix": (lambda: mg.ALA("accuracy", CorrelationMatrix(5)), multiclass),
+    "correlation matrix of low rank": (lambda: mg.ALA("accuracy", CorrelationMatrix(5, rank=2)), multiclass),
+    "ranking family": (lambda: mg.ALA("average_precision", RankingFamily()), binary),
+    "ranking family one against rest": (lambda: mg.ALA("auroc", RankingFamily()), multiclass),
+    "mix": (
+        lambda: mg.ALA("accuracy", Mix([mg.UniLoss("accuracy").form, ClassificationFamily(turns=())])),
+        multiclass,
+    ),
+    "scaled network": (lambda: mg.ALA("f1", Scaled(SetNetwork())), binary),
+    "random walk": (lambda: mg.ALA("accuracy", num_outputs=5, aligner="random_walk"), multiclass),
     "adalfl": (lambda: mg.AdaLFL(num_outputs=5), multiclass),
     "adalfl softplus": (lambda: mg.AdaLFL(output="softplus"), multiclass),
     "adalfl binary": (lambda: mg.AdaLFL(kind="binary"), binary),
@@ -89,5 +127,25 @@ SIGNED: set[str] = {
     name for name in LOSSES if name.startswith(("adalfl", "residual", "toward")) and "softplus" not in name
 }
 
-FORMS: set[type] = {Interpolated, LearnedRate, NeuralLoss, ProbabilityNetwork, Residual, SetNetwork}
-ALIGNERS: set[type] = {Static, RankCorrelation, LookAhead}
+FORMS: set[type] = {
+    Interpolated,
+    LearnedRate,
+    NeuralLoss,
+    ProbabilityNetwork,
+    Residual,
+    SetNetwork,
+    ClassificationFamily,
+    CorrelationMatrix,
+    RankingFamily,
+    Mix,
+    Scaled,
+    DistanceMixture,
+    FocalWeighting,
+}
+ALIGNERS: set[type] = {
+    Static,
+    RankCorrelation,
+    LookAhead,
+    Policy,
+    RandomWalk,
+}

@@ -62,8 +62,8 @@ def test_training_succeeds_with_the_metric_and_fails_with_its_values_shuffled(in
         def __init__(self):
             self.generator = torch.Generator().manual_seed(0)
 
-        def __call__(self, labels, targets):
-            values = metric._fn(labels, targets)
+        def __call__(self, labels, targets, **context):
+            values = metric._fn(labels, targets, **context)
             return values[torch.randperm(len(values), generator=self.generator)]
 
     shuffled = mg.as_metric("accuracy")
@@ -73,7 +73,7 @@ def test_training_succeeds_with_the_metric_and_fails_with_its_values_shuffled(in
 
 def test_a_constant_metric_warns_then_raises():
     metric = mg.as_metric("accuracy")
-    metric._fn = lambda labels, targets: torch.full((len(labels),), 0.5)
+    metric._fn = lambda labels, targets, **context: torch.full((len(labels),), 0.5)
     loss = mg.UniLoss(metric)
     scores, targets = torch.randn(8, 3, requires_grad=True), torch.arange(8) % 3
     with pytest.warns(UserWarning, match="same value"):
@@ -82,6 +82,51 @@ def test_a_constant_metric_warns_then_raises():
         loss(scores, targets)
     with pytest.raises(mg.MetricgradError, match="20th time"):
         loss(scores, targets)
+
+
+def test_a_model_that_has_reached_the_best_value_is_not_silent():
+    loss = mg.UniLoss("hit_rate:k=3", softness=0.05)
+    scores, targets = (40.0 * torch.eye(8)).requires_grad_(), torch.arange(8)
+    for _ in range(25):
+        assert float(loss(scores, targets).detach()) == 0
+
+
+def test_where_no_single_move_helps_anchors_still_pull_to_the_ideal():
+    targets = torch.arange(12) % 2
+    scores = (-4.0 * (2.0 * targets - 1)).requires_grad_()  # neither class is ever found
+    mg.UniLoss("g_mean", softness=0.1)(scores, targets).backward()
+    assert bool((scores.grad * (2 * targets - 1) < 0).any())
+
+
+@pytest.mark.parametrize("metric", ["auroc", "average_precision", "mrr", "f1", "mcc", "g_mean", "spearman"])
+def test_the_value_stays_within_the_range_of_the_metric(metric):
+    targets = (torch.arange(64) % 3 == 0).long()
+    judge = mg.as_metric(metric)
+    for seed in range(10):
+        scores = 10 * torch.randn(64, generator=torch.Generator().manual_seed(seed))
+        against = targets if metric != "spearman" else scores.flip(0)
+        apart = against + torch.linspace(0, 0.1, 64) - 0.5  # no ties, which average precision would average
+        best, worst = (float(judge(sign * apart, against)) for sign in (1, -1))
+        value = float(mg.UniLoss(metric)(scores, against))
+        assert 0 <= value <= abs(best - worst) + 1e-6
+
+
+@pytest.mark.parametrize("metric", ["f1", "mcc", "g_mean"])
+def test_predictions_that_find_nothing_do_not_read_as_ideal(metric):
+    targets = (torch.arange(60) % 3 == 0).long()
+    assert float(mg.UniLoss(metric)(torch.zeros(60), targets)) > 0.2
+
+
+def test_a_foreign_differentiable_metric_costs_nothing_at_its_ideal():
+    from sklearn.metrics import r2_score
+
+    targets = torch.linspace(-1, 1, 20)
+    for metric in ("r2", r2_score):
+        assert float(mg.UniLoss(metric)(targets, targets)) == pytest.approx(0, abs=1e-6)
+
+
+def test_g_mean_trains_from_scratch():
+    assert _train(mg.UniLoss("g_mean")) > 0.8
 
 
 def test_batches_without_a_positive_do_not_count_as_silent():

@@ -109,6 +109,9 @@ def moved(scores: torch.Tensor, metric: mg.Metric, kind: str) -> torch.Tensor:
     if structure.kind == "top_k":
         inside = scores.argsort(1, descending=True).argsort(1) < structure.params["k"]
         return torch.rand(scores.shape) + inside.float()
+    if structure.kind in ("neighbours", "clusters"):
+        turned = scores @ torch.linalg.qr(torch.randn(4, 4)).Q
+        return turned * (0.5 + torch.rand(len(scores), 1))
     within = structure.params["two_d"] if kind != "flat" else "all"
     if within == "row":
         return scores * (0.5 + torch.rand(len(scores), 1)) + torch.randn(len(scores), 1)

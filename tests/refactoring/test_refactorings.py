@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import metricgrad as mg
 from metricgrad.errors import MetricgradError
 from metricgrad.refactoring.anchors import bit_anchors, score_anchors
 from metricgrad.refactoring.base import choose
@@ -124,10 +125,11 @@ def test_expected_change_is_differentiable_and_right_to_autograd(case):
     assert torch.autograd.gradgradcheck(change, (scores,))
 
 
-def test_moves_are_near_the_current_scores(case):
+def test_each_move_changes_one_score_of_where_they_start(case):
     refactoring, scores, targets, groups = case
-    stack = _moves(refactoring, scores, targets, groups).stack()
-    changed = (stack != scores).reshape(len(stack), -1).sum(1)
+    moves = _moves(refactoring, scores, targets, groups)
+    stack = moves.stack()
+    changed = (stack != (scores if moves.base is None else moves.base)).reshape(len(stack), -1).sum(1)
     assert changed.max() <= 1
 
 
@@ -149,10 +151,28 @@ def test_perturbed_moves_a_few_decisions(case):
 def test_expected_accuracy_at_q_one_is_the_mean_probability():
     scores, targets, _ = _classes()
     moves = _moves(Argmax(), scores, targets, None)
-    current = (scores.argmax(1) == targets).double().mean()
-    values = (moves.stack().argmax(-1) == targets).double().mean(1)
+    current, *values = (torch.cat([moves.base[None], moves.stack()]).argmax(-1) == targets).double().mean(1)
+    values = torch.stack(values)
     expected = scores.softmax(1).gather(1, targets[:, None]).mean()
     torch.testing.assert_close(current + moves.change(values - current), expected)
+
+
+def test_moves_start_from_as_many_rows_of_each_class_as_the_probabilities_say():
+    scores, targets, _ = _classes()
+    base = _moves(Argmax(), scores, targets, None, softness=torch.tensor(1.5).double()).base
+    expected = (scores / 1.5).softmax(1).sum(0)
+    assert ((base.argmax(1).bincount(minlength=scores.shape[1]) - expected).abs() < 3).all()
+    sharp = _moves(Argmax(), scores, targets, None, softness=torch.tensor(1e-4).double()).base
+    assert torch.equal(sharp.argmax(1), scores.argmax(1))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "quadratic_kappa", "mcc", "g_mean"])
+def test_moves_as_weighted_labels_have_the_values_of_the_moves_as_scores(metric):
+    scores, targets, _ = _classes()
+    moves, judge = _moves(Argmax(), scores, targets, None), mg.as_metric(metric)
+    labels = moves.labels()
+    found = judge.of_labels(labels.predicted, labels.targets, labels.weight)
+    torch.testing.assert_close(found, judge.over(torch.cat([moves.base[None], moves.stack()]), targets))
 
 
 def test_local_slopes_reproduce_a_metric_that_is_linear_in_counts():

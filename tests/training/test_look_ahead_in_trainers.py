@@ -3,11 +3,11 @@
 import lightning
 import pytest
 import torch
-from tests.aligners import unrolled
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import metricgrad as mg
+from tests.aligners import unrolled
 
 
 def _data(n=240):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.blocks import Block
-from metricgrad.metrics.correlation import average_ranks
+from metricgrad.functional import spearman
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -40,12 +40,6 @@ def losses_of(loss: LossFunction, blocks: list[Block]) -> Tensor:
     """``(B,)`` float64 values, one for each block, without gradients."""
     with torch.no_grad():
         return torch.stack([torch.as_tensor(loss(*block)).double().reshape(()).cpu() for block in blocks])
-
-
-def spearman(a: Tensor, b: Tensor) -> Tensor:
-    """Hard rank correlation along the last axis; NaN where one side is constant."""
-    x, y = (r - r.mean(-1, keepdim=True) for r in (average_ranks(a), average_ranks(b)))
-    return (x * y).sum(-1) / (x.square().sum(-1) * y.square().sum(-1)).sqrt()
 
 
 def agreement(values: Tensor, badness: Tensor, *, seed: int = 0) -> Agreement:

@@ -10,17 +10,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.agreement import spearman
 from metricgrad.aligners.bar import FitBar
 from metricgrad.aligners.base import Aligner
 from metricgrad.aligners.blocks import Block, Kind, Store, labelled_by
 from metricgrad.errors import MetricgradError
-from metricgrad.functional.pair_sums import pair_sum
+from metricgrad.functional import kendall, spearman
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.form import Form
 from metricgrad.losses.network import NetworkForm
 from metricgrad.metric import Metric, as_metric
-from metricgrad.metrics.correlation import average_ranks
 
 _REAL: tuple[Kind, ...] = ("real",)
 _WIDE: tuple[Kind, ...] = ("tempered", "shifted", "flipped", "shifted", "random")
@@ -31,7 +29,8 @@ _POOL = 512
 _CHECKS = 128
 _EVERY = 10
 _HELD_OUT = 0.3
-_SOFTNESS = 0.1
+_SOFTNESS = 0.3
+_STRENGTH = 1.0
 
 
 class RankCorrelation(Aligner):
@@ -39,10 +38,11 @@ class RankCorrelation(Aligner):
 
     .. math:: \max_\theta\; \rho\bigl(L_\theta(B_1), \dots, L_\theta(B_m);\; -M(B_1), \dots, -M(B_m)\bigr)
 
-    with soft ranks of the standardised losses and average ranks of the metric (turned so that a better value is a
-    lower loss). Steps take turns: blocks of rows as they are, and a wide mixture of random temperatures, offsets of
-    columns, target flips at a rate from U(0, 1) and scores that know nothing of the targets. The weights with the best
-    hard correlation on real blocks of rows kept apart are kept. Where the best is not positive, the fit starts anew.
+    with the metric turned so that a better value is a lower loss. The gradient is that of a soft Kendall tau, to which
+    every two blocks add; Spearman's hard correlation judges the result. Steps take turns: blocks of rows as they are,
+    and a wide mixture of random temperatures, offsets of columns, target flips at a rate from U(0, 1) and scores that
+    know nothing of the targets. The weights with the best hard correlation on real blocks of rows kept apart are kept.
+    Where the best is not positive, the fit starts anew.
 
     Use it before training, through :meth:`metricgrad.Loss.prepare` or :meth:`metricgrad.ReLoss.fit`. It needs stored
     scores of a trained model and their true targets; from an untrained model's scores there is nothing to learn.
@@ -68,9 +68,10 @@ class RankCorrelation(Aligner):
         MetricgradError: for settings out of range, or when no restart found a positive correlation.
 
     References:
-        T. Huang et al., "Relational Surrogate Loss Learning", ICLR 2022. Deviations: sigmoid ranks of standardised
-        losses in place of sorting networks; real labels beside flipped ones; the penalty acts on rows, because on a
-        batch's mean it forces a slope that grows with the batch; restarts.
+        T. Huang et al., "Relational Surrogate Loss Learning", ICLR 2022. Deviations: the gradient of a soft Kendall's
+        tau in place of Spearman's rho, which on digits ranked blocks kept apart better for three of four metrics; with
+        ``paper``, rho with ranks by projection in place of sorting networks; real labels beside flipped ones; the
+        penalty acts on rows, because on a batch's mean it forces a slope that grows with the batch; restarts.
     """
 
     kind: ClassVar[str] = "rank_correlation"
@@ -214,25 +215,17 @@ class RankCorrelation(Aligner):
         if penalty:
             scores = scores.clone().requires_grad_()
         values = form.over(scores, targets)
-        objective = -soft_spearman(values, badness.to(values.device))
+        values, badness = values.double(), badness.to(values.device)
+        if self.paper:
+            objective = -spearman(values, badness, soft=_STRENGTH)
+        else:
+            objective = -kendall(values, badness, soft=_SOFTNESS)
         if penalty:
             rows = 1 if self.paper else scores.shape[1]
             (slopes,) = torch.autograd.grad(values.sum() * rows, scores, create_graph=True)
             norms = slopes.reshape(scores.shape[0] * scores.shape[1], -1).norm(dim=-1)
             objective = objective + penalty * (norms - 1).square().mean()
         return objective
-
-
-def soft_spearman(values: Tensor, fixed: Tensor) -> Tensor:
-    """Rank correlation, differentiable in the values: sigmoid ranks of the standardised values, hard ranks of the rest.
-
-    Zero, with a zero gradient, where one side does not vary.
-    """
-    values = values.double()
-    standard = (values - values.mean()) / (values.std() + 1e-12)
-    soft = pair_sum(standard / _SOFTNESS, standard / _SOFTNESS)
-    x, y = (r - r.mean() for r in (soft, average_ranks(fixed)))
-    return (x * y).sum() / (x.square().sum() * y.square().sum() + 1e-12).sqrt()
 
 
 def _correlation(form: NetworkForm, checks: Drawn) -> float:

@@ -11,9 +11,10 @@ class Progress:
     """Which loss, which trial or seed, how many runs are done, and how long the rest may take."""
 
     def __init__(self, total: int, *, shown: bool) -> None:
+        console = Console(stderr=True)
         self._bar = RichProgress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=Console(stderr=True), disable=not shown, transient=True,
+            console=console, disable=not (shown and console.is_terminal), transient=True,
         )  # fmt: skip
         self._task = self._bar.add_task("", total=total)
 

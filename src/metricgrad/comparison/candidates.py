@@ -19,17 +19,23 @@ BLIND = "margin"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One loss of a comparison: how it is built from its tuned parameters, and what is tuned."""
+    """One loss of a comparison: how it is built from its tuned parameters, and what is tuned.
+
+    ``what`` tells it from another loss of the same name.
+    """
 
     name: str
     role: Role
     standard: bool
     space: dict[str, Range]
     make: Callable[[dict[str, float], int], nn.Module]
+    what: str = ""
+    controls: tuple[str, ...] = (BLIND,)
+    shows: str = ""
 
 
 def candidates(losses: Sequence[Given], task: Task, metric: Metric, *, controls: bool) -> list[Candidate]:
-    """The rows asked for; the task's standard loss where none is among them; the metric-blind control.
+    """The rows asked for; the task's standard loss where none is among them; the controls each new loss has.
 
     Raises:
         MetricgradError: for no loss, an unknown one, one that does not serve the task, or two of one name.
@@ -42,9 +48,11 @@ def candidates(losses: Sequence[Given], task: Task, metric: Metric, *, controls:
         raise MetricgradError(f"losses has {', '.join(twice)} more than once; give each factory a __name__ of its own")
     if not any(row.standard for row in rows):
         rows.insert(0, _candidate(task.standard, task, metric))
-    new = any(row.role == "candidate" and not row.standard for row in rows)
-    if controls and new and BLIND not in names and task.kind in find(BLIND)[0].kinds:
-        rows.append(_candidate(BLIND, task, metric))
+    new = [row for row in rows if row.role == "candidate" and not row.standard]
+    wanted = dict.fromkeys(name for row in new for name in row.controls)
+    if controls:
+        missing = [name for name in wanted if name not in names and task.kind in find(name)[0].kinds]
+        rows += [_candidate(name, task, metric) for name in missing]
     return rows
 
 
@@ -52,17 +60,22 @@ def _candidate(loss: Given, task: Task, metric: Metric) -> Candidate:
     shared = {"lr": task.lr, "weight_decay": task.weight_decay}
     if isinstance(loss, str):
         task.check_loss(loss)
-        own = space_of(loss)
+        own = space_of(loss, metric)
         return Candidate(
             name=loss,
             role=role_of(loss, metric),
             standard=find(loss)[0].standard,
             space={**shared, **own},
             make=lambda params, seed: make_loss(loss, metric, seed=seed, **{k: params[k] for k in own}),
+            controls=find(loss)[0].controls,
+            shows=find(loss)[0].shows,
         )
     if isinstance(loss, nn.Module):
-        return Candidate(type(loss).__name__, "candidate", False, shared, lambda params, seed: copy.deepcopy(loss))
+        copied = copy.deepcopy(loss)
+        return Candidate(
+            type(loss).__name__, "candidate", False, shared, lambda params, seed: copy.deepcopy(copied), repr(loss)
+        )
     if callable(loss):
         name = getattr(loss, "__name__", type(loss).__name__)
-        return Candidate(name, "candidate", False, shared, lambda params, seed: loss())
+        return Candidate(name, "candidate", False, shared, lambda params, seed: loss(), repr(loss()))
     raise MetricgradError(f"losses takes names, modules and factories of modules, not {type(loss).__name__}")

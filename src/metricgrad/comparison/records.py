@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metricgrad.errors import MetricgradError
-from metricgrad.training.files import differences, write_atomically
+from metricgrad.training.files import differences, make_folder, write_atomically
 
 Record = dict[str, Any]
 
@@ -20,7 +20,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the folder against other processes; a killed process lets go of it."""
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()
@@ -100,10 +100,11 @@ def _check_config(folder: Path, config: dict[str, Any]) -> None:
         write_atomically(path, json.dumps(config, indent=1))
         return
     saved = json.loads(path.read_text(encoding="utf-8"))
-    # a loss may join a study later; one that is already there must have kept its space
-    spaces = {**saved["spaces"], **config["spaces"]}
-    kept = {**config["spaces"], **saved["spaces"]}
-    if found := differences({**saved, "spaces": kept}, {**config, "spaces": spaces}):
+    # a loss may join a study later; one that is already there must be what it was, with the space it had
+    by_loss = ("losses", "spaces")
+    joined = {key: {**saved.get(key, {}), **config.get(key, {})} for key in by_loss}
+    kept = {key: {**config.get(key, {}), **saved.get(key, {})} for key in by_loss}
+    if found := differences({**saved, **kept}, {**config, **joined}):
         raise MetricgradError(f"out={str(folder)!r} holds another study: {found}. Choose another out")
-    if spaces != saved["spaces"]:
-        write_atomically(path, json.dumps({**saved, "spaces": spaces}, indent=1))
+    if any(joined[key] != saved.get(key, {}) for key in by_loss):
+        write_atomically(path, json.dumps({**saved, **joined}, indent=1))

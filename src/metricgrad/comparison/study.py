@@ -25,7 +25,7 @@ from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.task import Task
 from metricgrad.training.batches import is_pair
 from metricgrad.training.engine import DivergedError
-from metricgrad.training.files import describe_data
+from metricgrad.training.files import describe_data, describe_model
 from metricgrad.training.fit import fit
 
 TUNING_SEED = 1_000_000
@@ -103,6 +103,8 @@ def compare(
 def _config(task: Task, metric: Metric, rows: Sequence[Candidate], trials: int) -> dict[str, Any]:
     from metricgrad import __version__
 
+    with isolate_rng():
+        model = describe_model(task.model())
     return {
         "version": __version__,
         "task": task.name,
@@ -110,7 +112,10 @@ def _config(task: Task, metric: Metric, rows: Sequence[Candidate], trials: int) 
         "trials": trials,
         "epochs": task.epochs,
         "batch_size": task.batch_size,
-        "data": describe_data(task.load(0)[0]),
+        **({} if task.per_class is None else {"per_class": task.per_class}),
+        "model": model,
+        "data": dict(zip(("train", "valid", "test"), map(describe_data, task.load(0)), strict=True)),
+        "losses": {row.name: row.what for row in rows},
         "spaces": {row.name: {name: asdict(bounds) for name, bounds in row.space.items()} for row in rows},
     }
 
@@ -159,7 +164,7 @@ def _run(
             result = fit(
                 task.model(), train, valid, metric=metric, loss=row.make(params, seed), lr=params["lr"],
                 weight_decay=params["weight_decay"], epochs=task.epochs, batch_size=task.batch_size, seed=seed,
-                progress=False, device=task.device,
+                per_class=task.per_class, progress=False, device=task.device,
             )  # fmt: skip
             outcome["valid"] = result.valid
             if test:

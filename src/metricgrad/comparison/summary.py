@@ -87,22 +87,40 @@ def _notes(
     ratio: float,
 ) -> list[str]:
     notes = []
-    controls = [row.name for row in rows if row.role == "control"]
-    standard = {row.name for row in rows if row.standard}
-    for line in table:
-        name = line["loss"]
-        if line["verdict"] != "better" or line["role"] == "control" or name in standard:
+    controls = [row for row in rows if row.role == "control"]
+    owned = {name for row in rows for name in row.controls}
+    for row, line in zip(rows, table, strict=True):
+        if row.role == "control" or row.standard:
             continue
-        if not controls:
-            notes.append(f"{name} is better, but no control was run: the gain may have nothing to do with the metric")
-        for control in controls:
-            gap = _difference(tests[name], tests[control], ratio)
-            if not (gap.p < ALPHA and sign * gap.mean > 0):
+        better = line["verdict"] == "better"
+        # a control that belongs to no row, such as the wrong metric, is everybody's
+        own = [c for c in controls if c.name in row.controls or c.name not in owned]
+        if better and not own:
+            notes.append(
+                f"{row.name} is better, but no control was run: the gain may have nothing to do with the metric"
+            )
+        for control in own:
+            gap = _difference(tests[row.name], tests[control.name], ratio)
+            seeds = len(tests[row.name])
+            if control.shows:
+                notes.append(_against(row.name, control, gap, sign, seeds))
+            elif better and not (gap.p < ALPHA and sign * gap.mean > 0):
                 notes.append(
-                    f"{name} is better, but the control {control} shows the same gain ({name} - {control} = "
-                    f"{gap.mean:+.4f}, p = {gap.p:.2g}): it is no evidence that training on the metric helped"
+                    f"{row.name} is better, but the control {control.name} shows the same gain ({row.name} - "
+                    f"{control.name} = {gap.mean:+.4f}, p = {gap.p:.2g}): it is no evidence that training on the "
+                    "metric helped"
                 )
     return notes
+
+
+def _against(name: str, control: Candidate, gap: Estimate, sign: int, seeds: int) -> str:
+    """Whether a loss beat a control that takes one of its parts away."""
+    words = f"({name} - {control.name} = {gap.mean:+.4f}, p = {gap.p:.2g})"
+    if seeds < ENOUGH_SEEDS:
+        return f"{name} against its control {control.name}: {gap.mean:+.4f} in {seeds} seeds, too few to say more"
+    if gap.p < ALPHA and sign * gap.mean > 0:
+        return f"{name} beats its control {control.name} {words}, which shows {control.shows}"
+    return f"{name} does not beat its control {control.name} {words}: nothing shows {control.shows}"
 
 
 def _difference(a: dict[int, float | None], b: dict[int, float | None], ratio: float) -> Estimate:

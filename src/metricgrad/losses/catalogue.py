@@ -19,12 +19,13 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, as_metric
 from metricgrad.metrics.registry import parse_spec
 
-Kind = Literal["binary", "multiclass", "multilabel", "regression"]
+Kind = Literal["binary", "multiclass", "multilabel", "regression", "retrieval"]
 Role = Literal["candidate", "control"]
 
 CLASSIFICATION: frozenset[Kind] = frozenset(("binary", "multiclass", "multilabel"))
 ONE_SCORE: frozenset[Kind] = frozenset(("binary", "multilabel"))
 REGRESSION: frozenset[Kind] = frozenset(("regression",))
+RETRIEVAL: frozenset[Kind] = frozenset(("retrieval",))
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,12 @@ class Entry:
         standard: whether people use it today, so that a new loss must beat it.
         role: a control is in the table to be beaten, never to be chosen.
         space: its own hyper-parameters, beside the learning rate and weight decay every loss has.
+        of_embeddings: the same where the metric reads embeddings, whose cosines have a scale of their own.
         takes_metric: whether the class is built from a metric.
         passes_on_to: ``"module:Class"`` that gets the keywords the class itself does not name.
         from_metric: further arguments that follow from the metric.
+        controls: the entries a comparison runs beside it.
+        shows: of a control: what a loss that beats it shows; a comparison then says in words whether it did.
     """
 
     home: str
@@ -59,9 +63,12 @@ class Entry:
     standard: bool = False
     role: Role = "candidate"
     space: Mapping[str, Range] = field(default_factory=dict)
+    of_embeddings: Mapping[str, Range] = field(default_factory=dict)
     takes_metric: bool = False
     passes_on_to: str = ""
     from_metric: Callable[[Metric], dict[str, Any]] = lambda metric: {}
+    controls: tuple[str, ...] = ()
+    shows: str = ""
 
     def build(self, metric: Metric, params: dict[str, Any]) -> nn.Module:
         """The module; parameters the class does not know raise."""
@@ -88,11 +95,16 @@ def _load(home: str) -> Callable[..., nn.Module]:
 
 
 def _comparisons_of(metric: Metric) -> dict[str, Any]:
-    return {"between": "items" if metric.reads == "labels" else "pairs"}
+    return {"between": {"labels": "items", "embeddings": "neighbours"}.get(metric.reads, "pairs")}
 
 
 _SOFTNESS = Range(0.1, 3.0, default=1.0)
+_COSINES = {"softness": Range(0.005, 0.3, default=0.02)}
 _LOSSES = "metricgrad.losses."
+_LEARNING = "metricgrad.losses.metric_learning:"
+_EMBEDDING = "metricgrad.systems.embedding:"
+
+_ALA = "metricgrad.systems.ala:ALA"
 
 CATALOGUE: dict[str, Entry] = {
     "cross_entropy": Entry(
@@ -119,22 +131,121 @@ CATALOGUE: dict[str, Entry] = {
         ONE_SCORE,
         "logistic loss of every positive against every negative",
         standard=True,
+        space={"softness": _SOFTNESS},
     ),
     "smooth_ap": Entry(
         _LOSSES + "smooth_ap:SmoothAP",
         ONE_SCORE,
         "average precision with sigmoids in place of ranks",
         standard=True,
+        space={"softness": _SOFTNESS},
     ),
     "mse": Entry("torch.nn:MSELoss", REGRESSION, "mean squared error", standard=True),
     "mae": Entry("torch.nn:L1Loss", REGRESSION, "mean absolute error", standard=True),
     "uniloss": Entry(
         "metricgrad.systems.uniloss:UniLoss",
-        CLASSIFICATION | REGRESSION,
+        CLASSIFICATION | REGRESSION | RETRIEVAL,
         "the metric itself, interpolated; uniloss:metric=accuracy is a wrong-metric control",
         space={"softness": _SOFTNESS},
+        of_embeddings=_COSINES,
         takes_metric=True,
         passes_on_to=_LOSSES + "interpolated:Interpolated",
+        controls=("margin",),
+    ),
+    "ala": Entry(
+        _ALA,
+        CLASSIFICATION,
+        "cross-entropy with knobs that a policy turns by the metric on validation data",
+        takes_metric=True,
+        passes_on_to="metricgrad.aligners.policy:Policy",
+        from_metric=lambda metric: {"num_outputs": None},
+        controls=("ala_random_walk", "ala_static"),
+    ),
+    "ala_random_walk": Entry(
+        _ALA,
+        CLASSIFICATION,
+        "ala with the same moves at random",
+        role="control",
+        takes_metric=True,
+        passes_on_to="metricgrad.aligners.random_walk:RandomWalk",
+        from_metric=lambda metric: {"num_outputs": None, "aligner": "random_walk"},
+        shows="that the policy is better than random moves",
+    ),
+    "ala_static": Entry(
+        _ALA,
+        CLASSIFICATION,
+        "ala with nothing moved: cross-entropy",
+        role="control",
+        takes_metric=True,
+        from_metric=lambda metric: {"num_outputs": None, "aligner": "static"},
+        shows="that moving the knobs is better than leaving them",
+    ),
+    "ala_grid": Entry(
+        "metricgrad.systems.ala:tuned_family",
+        CLASSIFICATION,
+        "ala's form with its knobs tuned before training and left there",
+        role="control",
+        space={
+            "balance": Range(0.02, 1.0, default=0.1, log=False),
+            "exponent": Range(0.02, 0.95, default=0.3, log=False),
+            "focus": Range(0.02, 2.0, default=0.1, log=False),
+            "smoothing": Range(0.01, 0.4, default=0.05, log=False),
+            "adjustment": Range(0.02, 1.5, default=0.1, log=False),
+        },
+        shows="that moving the knobs is better than tuning them once",
+    ),
+    "triplet": Entry(
+        _EMBEDDING + "triplet",
+        RETRIEVAL,
+        "hinge of every triplet's distances, averaged over those above 0",
+        standard=True,
+        space={"margin": Range(0.05, 0.8, default=0.2)},
+    ),
+    "distance_margin": Entry(
+        _EMBEDDING + "distance_margin",
+        RETRIEVAL,
+        "hinges of the distances to the own class and to others, at one boundary",
+        standard=True,
+        space={"boundary": Range(0.6, 1.6, default=1.2, log=False)},
+    ),
+    "distance_mixture": Entry(
+        _EMBEDDING + "distance_mixture",
+        RETRIEVAL,
+        "five functions of distances with weights of their own, triplet and margin loss among them",
+        space={name: Range(0.02, 2.0, default=0.5) for name in ("pull", "push", "draw", "repel")},
+    ),
+    "focal_weighting": Entry(
+        _EMBEDDING + "focal_weighting",
+        RETRIEVAL,
+        "two soft hinges of distances, at the sharpness a and b",
+        space={"a": Range(0.2, 20.0, default=4.0), "b": Range(0.2, 20.0, default=4.0)},
+    ),
+    "multi_similarity": Entry(
+        _LEARNING + "multi_similarity",
+        RETRIEVAL,
+        "soft maxima over the pairs of each row; from pytorch-metric-learning",
+        standard=True,
+        space={"base": Range(0.1, 0.9, default=0.5, log=False)},
+    ),
+    "proxy_anchor": Entry(
+        _LEARNING + "ProxyAnchor",
+        RETRIEVAL,
+        "a learned vector for each class; say num_classes and embedding_size; from pytorch-metric-learning",
+        standard=True,
+        space={"rate": Range(1.0, 300.0, default=100.0)},
+    ),
+    "fast_ap": Entry(
+        _LEARNING + "fast_ap",
+        RETRIEVAL,
+        "average precision of each row from histograms; from pytorch-metric-learning",
+        standard=True,
+    ),
+    "retrieval_smooth_ap": Entry(
+        _LEARNING + "smooth_ap",
+        RETRIEVAL,
+        "average precision of each row with sigmoids for ranks; from pytorch-metric-learning",
+        standard=True,
+        space={"temperature": Range(0.003, 0.3, default=0.01)},
     ),
     "adalfl": Entry(
         "metricgrad.systems.adalfl:AdaLFL",
@@ -146,10 +257,11 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "margin": Entry(
         _LOSSES + "margin:Margin",
-        CLASSIFICATION,
+        CLASSIFICATION | RETRIEVAL,
         "uniloss that never calls the metric: the mean sigmoid margin",
         role="control",
         space={"softness": _SOFTNESS},
+        of_embeddings=_COSINES,
         from_metric=_comparisons_of,
     ),
 }
@@ -205,19 +317,23 @@ def make_loss(spec: str, metric: str | Metric, *, seed: int = 0, **params: Any) 
 
 
 def role_of(spec: str, metric: Metric) -> Role:
-    """``"control"`` for entries made to be beaten, and for a loss that trains on another metric."""
+    """``"control"`` for entries made to be beaten, a loss that trains on another metric, and one nothing aligns."""
     entry, fixed = find(spec)
+    if fixed.get("aligner") in ("random_walk", "static"):
+        return "control"
     if "metric" in fixed and entry.takes_metric and as_metric(fixed["metric"]).name != metric.name:
         return "control"
     return entry.role
 
 
-def space_of(spec: str) -> dict[str, Range]:
-    """What is left to tune once the spec has fixed what it names."""
+def space_of(spec: str, metric: Metric | None = None) -> dict[str, Range]:
+    """What is left to tune once the spec has fixed what it names; for embeddings where the metric reads them."""
     entry, fixed = find(spec)
-    return {name: bounds for name, bounds in entry.space.items() if name not in fixed}
+    of_embeddings = metric is not None and metric.reads == "embeddings"
+    space = {**entry.space, **(entry.of_embeddings if of_embeddings else {})}
+    return {name: bounds for name, bounds in space.items() if name not in fixed}
 
 
 def standard_for(kind: Kind) -> str:
     """The loss people use today for a kind of problem."""
-    return "mse" if kind == "regression" else "cross_entropy"
+    return {"regression": "mse", "retrieval": "triplet"}.get(kind, "cross_entropy")

@@ -35,14 +35,21 @@ class Knob:
     """One bounded scalar of a form that a policy may turn.
 
     Attributes:
-        parameter: the 0-d tensor that is turned in place.
+        parameter: the 0-d tensor that is turned in place; a view where it is one entry of a larger parameter.
         low: its smallest value.
         high: its largest value.
+        classes: the pair of classes it stands between, where it does; a class with itself on a diagonal.
     """
 
     parameter: Tensor
     low: float
     high: float
+    classes: tuple[int, int] | None = None
+
+    @property
+    def unit(self) -> float:
+        """Half its range: what a move of 1 means."""
+        return (self.high - self.low) / 2
 
 
 class Form(nn.Module, abc.ABC):
@@ -86,5 +93,11 @@ class Form(nn.Module, abc.ABC):
         return (slopes * tangent).sum()
 
     def knobs(self) -> Mapping[str, Knob]:
-        """Few, named, bounded scalars; none by default."""
+        """Few, named, bounded scalars; none by default. Those of one role share the name before a ``[``."""
         return {}
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Bring moved knobs back into what is allowed: each between its bounds."""
+        for knob in self.knobs().values():
+            knob.parameter.clamp_(knob.low, knob.high)

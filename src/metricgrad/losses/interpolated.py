@@ -16,8 +16,9 @@ from metricgrad.functional.interpolation import inverse_distance_weighting, rele
 from metricgrad.losses.form import Draw, Form, Knob
 from metricgrad.metric import Metric, Structure
 from metricgrad.metrics.counts import of_counts
+from metricgrad.metrics.neighbours import of_rows
 from metricgrad.refactoring.anchors import bit_anchors, realise, score_anchors
-from metricgrad.refactoring.base import Refactoring
+from metricgrad.refactoring.base import Refactoring, Rows
 from metricgrad.refactoring.batch import Batch, checked
 from metricgrad.refactoring.differentiable import Differentiable
 from metricgrad.refactoring.infer import probe_once
@@ -38,7 +39,8 @@ class Interpolated(Form):
 
     - ``"local"`` (default): the metric is called on the current scores after single moves (an entry changes side, a row
       its class, an item its rank), and each move counts as much as the soft decisions have already made it. It is the
-      one whose gradient depends most on the metric.
+      one whose gradient depends most on the metric. Where no move changes the metric, though it is not ideal, the batch
+      falls back on inverse distances.
     - ``"inverse_distance"``: UniLoss's Eq. 10 over good, bad and nearby anchors. Close to metric-blind on rankings.
 
     Not for metrics that are differentiable already: those are used as they are.
@@ -48,8 +50,8 @@ class Interpolated(Form):
         refactoring: what the metric reads; by default the metric's own, or found by probing at the first batch.
         interpolation: ``"local"`` or ``"inverse_distance"``.
         softness: the temperature that divides comparisons: a positive number, ``"once"`` (the mean absolute comparison
-            of the first batch, at most 1 and, for labels, at least 0.5) or ``"auto"`` (follows it slowly, which
-            removes the pull to grow margins).
+            of the first batch, at most 1 and, for labels, at least 0.5; for embeddings 0.15 of it) or ``"auto"``
+            (follows it slowly, which removes the pull to grow margins).
         q: tail exponent in (0, 1] of local moves of labels; 1 is the plain expectation (most robust to label noise),
             towards 0 the gradient no longer vanishes on entries that are badly wrong.
         share: share in (0, 1] of the comparisons looked at in each step.
@@ -57,7 +59,7 @@ class Interpolated(Form):
         anchors: of each type, for inverse distances.
         flips: decisions moved in a good or nearby anchor.
         power: of the inverse distance.
-        calls: how many times a foreign metric may be called in one step.
+        calls: how many times a foreign metric may be called in one step; anchors come on top where no move changes it.
         paper: bit flips instead of score sets: ``"published"``, or ``"released"`` for the released code's anchors.
         gradient: ``"released"`` reproduces the sign error in the released backward pass; only with inverse distances.
         check_finite: raise on non-finite scores.
@@ -97,14 +99,16 @@ class Interpolated(Form):
         _require(0 < share <= 1, "share", share, "a number in (0, 1]")
         _require(warm_up >= 0, "warm_up", warm_up, "a number of steps, 0 or more")
         _require(
-            anchors >= 1 and flips >= 1 and calls >= 2,
+            anchors >= 1 and flips >= 1 and calls >= 4,
             "anchors, flips, calls",
             (anchors, flips, calls),
-            "1, 1, 2 or more",
+            "1, 1, 4 or more",
         )
         _require(paper in (None, "published", "released"), "paper", paper, "None, 'published' or 'released'")
         _require(gradient == "true" or interpolation == "inverse_distance", "gradient", gradient,
                  "'true', unless interpolation='inverse_distance'")  # fmt: skip
+        _require(warm_up == 0 or metric.reads != "embeddings", "warm_up", warm_up,
+                 "0: a metric of embeddings has no cross-entropy to start from")  # fmt: skip
         self.metric = metric
         self.refactoring = refactoring
         self.interpolation: Interpolation = interpolation
@@ -130,19 +134,29 @@ class Interpolated(Form):
         generator = draw.generator()
         with torch.no_grad():
             ideal = refactoring.ideal(batch.scores, batch.targets, 1, generator, groups=batch.groups)
-            current, best = self._values(batch, torch.cat([batch.scores[None], ideal]))
+            current, best, worst = self._values(batch, torch.cat([batch.scores[None], ideal, -ideal]))
         if not bool(torch.isfinite(current) & torch.isfinite(best)):
             return _nothing(scores)  # undefined for these targets, such as AP without a positive
         softness = self._softness(refactoring, batch, draw)
+        heard = torch.zeros((), dtype=torch.bool)
         if self.interpolation == "local":
             value, heard = self._local(batch, refactoring, softness, current, generator)
-        else:
+        if not heard and (self.interpolation == "inverse_distance" or current != best):
+            # where no single move helps, as for a geometric mean with two classes never found, anchors still do
             value, heard = self._inverse_distance(batch, refactoring, softness, generator)
-        if draw.counts:
-            self._listen(bool(heard or current != best), batch)
-        loss = best - value if self.metric.higher_is_better else value - best
-        loss = loss + (loss.detach().clamp(min=0) - loss.detach())  # a first-order value may overshoot the ideal
+        if draw.counts and draw.step >= self.warm_up:
+            self._listen(bool(heard) or bool((current == best) & (worst != best)), batch)
+        loss = self._in_range(value, current, best, worst)
         return self._warmed(loss, batch, draw).to(scores.dtype)
+
+    def _in_range(self, value: Tensor, current: Tensor, best: Tensor, worst: Tensor) -> Tensor:
+        """Distance of the value from the ideal; what a first-order value says beyond the metric's range is mended."""
+        sign = 1.0 if self.metric.higher_is_better else -1.0
+        loss, farthest = sign * (best - value), sign * (best - worst)
+        shown = loss.detach()
+        shown = torch.where(shown < 0, sign * (best - current), shown).clamp(min=0)
+        shown = torch.where(farthest > 0, torch.minimum(shown, farthest), shown)  # false where the worst is undefined
+        return loss + (shown - loss.detach())
 
     def _local(
         self, batch: Batch, refactoring: Refactoring, softness: Tensor, current: Tensor, generator: torch.Generator
@@ -151,15 +165,37 @@ class Interpolated(Form):
             batch.scores, batch.targets, softness=softness, q=self.q, budget=self._budget(batch), share=self.share,
             generator=generator, groups=batch.groups,
         )  # fmt: skip
+        if moves.rows is not None:
+            change = self._by_rows(moves.rows())
+            return current + moves.change(change), torch.ones(())  # a batch with every query answered is no silence
         by_counts = of_counts(self.metric) if moves.counts is not None and batch.scores.ndim == 1 else None
         if by_counts is not None and "sample_weight" not in batch.context:
             current, *_ = counted = by_counts(moves.counts, moves.negatives, **self.metric.fixed).to(current)
+            values = counted[1:]
+        elif moves.labels is not None and self.metric.counts_rows and "sample_weight" not in batch.context:
+            labels = moves.labels()
+            current, *_ = counted = self.metric.of_labels(labels.predicted, labels.targets, labels.weight).to(current)
+            values = counted[1:]
+        elif moves.base is not None:
+            current, *_ = counted = self._values(batch, torch.cat([moves.base[None], moves.stack()]))
             values = counted[1:]
         else:
             values = self._values(batch, moves.stack())
         change = torch.nan_to_num(values - current)
         nothing_tried = len(change) == 0
         return current + moves.change(change), (change != 0).any() | nothing_tried
+
+    def _by_rows(self, rows: Rows) -> Tensor:
+        """``(M,)`` changes of a mean over queries, of which each move touches one."""
+        of_row = of_rows(self.metric)
+        if of_row is None:
+            raise MetricgradError(
+                f"metric {self.metric.name!r} is not known as a mean over queries, so it cannot be called on single "
+                "similarities; pass interpolation='inverse_distance', which calls it on whole sets of embeddings"
+            )
+        before = of_row(rows.similar, rows.relevant, **self.metric.fixed)[rows.row]
+        after = of_row(rows.after(), rows.relevant[rows.row], **self.metric.fixed)
+        return (after - before) / rows.relevant.any(1).sum()
 
     def _inverse_distance(
         self, batch: Batch, refactoring: Refactoring, softness: Tensor, generator: torch.Generator
@@ -198,18 +234,24 @@ class Interpolated(Form):
 
     def _budget(self, batch: Batch) -> int:
         if not self.metric.batched:
-            return self.calls
-        positives = int(batch.targets.sum()) if batch.scores.ndim == 1 and of_counts(self.metric) else 0
-        return max(self.calls, _ELEMENTS // max(1, positives or batch.scores.numel()))
+            return self.calls - 2  # two more for where the moves start and the worst value
+        entries = batch.scores.numel()
+        if batch.scores.ndim == 1 and of_counts(self.metric):
+            entries = int(batch.targets.sum()) or entries
+        elif self.metric.reads == "embeddings":
+            entries = len(batch.scores)
+        elif batch.scores.ndim > batch.targets.ndim and self.metric.counts_rows:
+            entries = 2 * len(batch.targets)
+        return max(self.calls, _ELEMENTS // max(1, entries))
 
     def _direct(self, batch: Batch, refactoring: Refactoring) -> Tensor:
         value = self.metric.differentiable(batch.scores, batch.targets, **batch.context)
         if not bool(torch.isfinite(value)):
             return _nothing(batch.scores)
-        if not self.metric.batched:
-            return -value if self.metric.higher_is_better else value
         with torch.no_grad():
             best = self._values(batch, refactoring.ideal(batch.scores, batch.targets, 1, torch.Generator()))[0]
+        if not bool(torch.isfinite(best)):
+            best = torch.zeros_like(value)  # no best value is known, as of a log-density
         return best - value if self.metric.higher_is_better else value - best
 
     def _refactoring(self, batch: Batch) -> Refactoring:
@@ -228,7 +270,7 @@ class Interpolated(Form):
         unset = bool(self.log_softness.isnan())
         if isinstance(self.softness, str) and draw.counts and (unset or self.softness == "auto"):
             with torch.no_grad():
-                spread = refactoring.spread(batch.scores, batch.targets, groups=batch.groups)
+                spread = refactoring.spread(batch.scores, batch.targets, groups=batch.groups) * refactoring.relative
                 spread = spread.clamp(min=refactoring.sharpest, max=1.0 if self.softness == "once" else None)
                 target = spread.log().to(self.log_softness)
                 self.log_softness.copy_(target if unset else self.log_softness.lerp(target, 0.01))
@@ -237,7 +279,7 @@ class Interpolated(Form):
         return self.log_softness.exp().to(batch.scores)
 
     def _listen(self, heard: bool, batch: Batch) -> None:
-        """Warn of batches that vary in their targets, yet on which nothing changes the metric; stop after 20."""
+        """Warn of batches that vary in their targets, yet on which no move changes the metric; stop after 20."""
         if heard:
             self.silent.zero_()
             return
@@ -246,14 +288,15 @@ class Interpolated(Form):
         self.silent += 1
         message = (
             f"metric {self.metric.name!r} has the same value on every score set tried on this batch, "
-            "so the loss is zero"
+            "so its gradient is zero"
         )
         if int(self.silent) == 1:
             warnings.warn(f"{message}; {_SILENT_BATCHES} such batches in a row are an error", stacklevel=5)
         if int(self.silent) >= _SILENT_BATCHES:
             raise MetricgradError(
-                f"{message}, for the {_SILENT_BATCHES}th time in a row. Use larger or stratified batches, or check "
-                "that reads=, order= and the targets are what the metric expects"
+                f"{message}, for the {_SILENT_BATCHES}th time in a row. Use larger or stratified batches, warm_up= or "
+                "interpolation='inverse_distance', or check that reads=, order= and the targets are what the metric "
+                "expects"
             )
 
     def _warmed(self, loss: Tensor, batch: Batch, draw: Draw) -> Tensor:
@@ -269,6 +312,11 @@ class Interpolated(Form):
         names = ("interpolation", "softness", "q", "share", "warm_up", "anchors", "flips", "power", "calls", "paper",
                  "gradient", "check_finite")  # fmt: skip
         return {"metric": self.metric.spec, **{name: getattr(self, name) for name in names}}
+
+    def extra_repr(self) -> str:
+        """The metric and every option, so that two losses of one repr are one loss."""
+        options = {**self.config(), "metric": self.metric.spec or self.metric.name}
+        return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
     def knobs(self) -> dict[str, Knob]:
         """``log_softness``, within a factor of ten of where it stands."""

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import canonical
+from metricgrad.refactoring.neighbours import Neighbours
 
-Between = Literal["items", "pairs"]
+Between = Literal["items", "pairs", "neighbours"]
 
 
 class Margin(nn.Module):
@@ -23,7 +24,8 @@ class Margin(nn.Module):
         softness: :math:`\tau`, above 0, in units of the scores.
         between: for scores shaped like their targets: ``"items"`` compares each score with 0 (metrics of labels),
             ``"pairs"`` each positive with each negative of a batch (metrics of a ranking). Rows of (N, C) scores with
-            (N,) targets are always compared within the row.
+            (N,) targets are always compared within the row, as scores of classes, except that ``"neighbours"`` takes
+            them for embeddings and compares, in each row of their cosines, its own class with the others.
 
     Cost: O(N C), or O(positives x negatives) time and memory for pairs.
 
@@ -35,6 +37,8 @@ class Margin(nn.Module):
 
     def __init__(self, softness: float = 1.0, between: Between = "items") -> None:
         super().__init__()
+        if between not in ("items", "pairs", "neighbours"):
+            raise MetricgradError(f"between is {between!r}; expected 'items', 'pairs' or 'neighbours'")
         if not softness > 0:
             raise MetricgradError(f"softness must be above 0, got {softness!r}")
         self.softness, self.between = softness, between
@@ -48,6 +52,8 @@ class Margin(nn.Module):
         return torch.sigmoid(-comparisons / self.softness).mean()
 
     def _comparisons(self, scores: Tensor, targets: Tensor) -> Tensor:
+        if self.between == "neighbours":
+            return Neighbours().comparisons(scores, targets)
         if scores.shape != targets.shape:
             right = targets.long()[:, None]
             others = torch.ones_like(scores, dtype=torch.bool).scatter(1, right, False)

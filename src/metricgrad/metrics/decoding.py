@@ -12,8 +12,8 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 
-Reads = Literal["scores", "probabilities", "labels"]
-TargetKind = Literal["labels", "gains", "unit", "real"]
+Reads = Literal["scores", "probabilities", "labels", "embeddings"]
+TargetKind = Literal["labels", "gains", "unit", "real", "classes"]
 
 
 def canonical(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -72,7 +72,7 @@ def canonical_stack(stack: Tensor, targets: Tensor, mask: Tensor | None) -> tupl
 
 def decode(scores: Tensor, elementwise: bool, reads: Reads) -> Tensor:
     """Turn logits into what a metric reads; ``elementwise`` says whether scores and targets share their shape."""
-    if reads == "scores":
+    if reads in ("scores", "embeddings"):
         return scores
     if reads == "probabilities":
         return scores.sigmoid() if elementwise else scores.softmax(-1)
@@ -104,7 +104,8 @@ def checked_targets(targets: Tensor, kind: TargetKind, classes: int | None, metr
 
     Args:
         targets: ``(N,)`` or ``(N, C)``, of any dtype.
-        kind: ``"labels"``, ``"gains"`` (0 and up), ``"unit"`` (0 to 1) or ``"real"``.
+        kind: ``"labels"``, ``"gains"`` (0 and up), ``"unit"`` (0 to 1), ``"real"``, or ``"classes"``: whole numbers of
+            any size, for metrics of embeddings, whose columns are no classes.
         classes: the number of score columns for class indices; None where scores and targets share their shape.
         metric: its name, for the message.
 
@@ -113,6 +114,8 @@ def checked_targets(targets: Tensor, kind: TargetKind, classes: int | None, metr
     """
     if not targets.numel() or kind == "real":
         return targets
+    if kind == "classes":
+        return _integral(targets, metric)
     low, high = (
         float(x) for x in torch.aminmax(targets.detach().float() if targets.is_floating_point() else targets.long())
     )

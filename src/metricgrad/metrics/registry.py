@@ -16,7 +16,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, Reads, Structure
 from metricgrad.metrics.decoding import TargetKind
 
-_FAMILIES = ("confusion", "ranking", "retrieval", "top_k", "correlation", "regression")
+_FAMILIES = ("confusion", "ranking", "retrieval", "top_k", "correlation", "regression", "neighbours")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def register(
         higher_is_better: the direction.
         context: the context it takes by keyword, besides ``mask``.
         by_order: whether only the order of the probabilities matters; it then sees their log-odds.
-        targets: what targets can mean: whole ``"labels"``, ``"gains"``, the ``"unit"`` interval or any ``"real"``.
+        targets: what targets can mean: whole ``"labels"``, ``"gains"``, the ``"unit"`` interval, any ``"real"``,
+            or numbers of ``"classes"`` that need no column.
     """
 
     def add(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -19,20 +19,67 @@ from metricgrad.functional.interpolation import power_loss
 
 
 @dataclass(frozen=True)
+class Labels:
+    """Predicted labels after each move, rows of equal target and prediction put together.
+
+    Attributes:
+        predicted: ``(1 + M, R)`` class numbers, before any move and after each.
+        targets: ``(R,)``.
+        weight: ``(R,)`` how many rows each stands for.
+    """
+
+    predicted: Tensor
+    targets: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Moves of which each changes one query's similarities alone, for metrics that are means over queries.
+
+    Attributes:
+        similar: ``(N, n)`` similarities of every query.
+        relevant: ``(N, n)`` booleans.
+        row: ``(M,)`` the query that each move changes.
+        column: ``(M,)`` the item that moves.
+        value: ``(M,)`` its similarity after the move.
+    """
+
+    similar: Tensor
+    relevant: Tensor
+    row: Tensor
+    column: Tensor
+    value: Tensor
+
+    def after(self) -> Tensor:
+        """``(M, n)``: the query that each move changes, after the move."""
+        return self.similar[self.row].scatter(1, self.column[:, None], self.value[:, None])
+
+
+@dataclass(frozen=True)
 class Moves:
     """Elementary changes of the decisions, for local interpolation.
 
     Attributes:
-        stack: makes the ``(M, *scores.shape)`` score sets, the current scores after each move.
+        stack: makes the ``(M, *scores.shape)`` score sets, one after each move.
         change: maps the M changes of the metric's value to the 0-d expected change, differentiable in the scores.
         counts: for a binary ranking, what the moves are in the space of counts (see
             :class:`metricgrad.metrics.counts.Counts`), so that a metric that is a function of counts needs no sorting.
+        negatives: how many negatives those counts are of.
+        base: the score set that the moves start from; the current scores where it is None.
+        labels: the same moves as labels, for a metric that can be called on them.
+        entries: for moves of single entries, the flat index of the entry and its new value, ``(M,)`` each.
+        rows: for moves of single similarities, the rows they change; ``stack`` is then not to be called.
     """
 
     stack: Callable[[], Tensor]
     change: Callable[[Tensor], Tensor]
     counts: Tensor | None = None
     negatives: int = 0
+    base: Tensor | None = None
+    labels: Callable[[], Labels] | None = None
+    entries: Callable[[], tuple[Tensor, Tensor]] | None = None
+    rows: Callable[[], Rows] | None = None
 
 
 class Refactoring(abc.ABC):
@@ -41,6 +88,8 @@ class Refactoring(abc.ABC):
     name: ClassVar[str]
     #: The sharpest softness that is set by itself: an untrained network's small scores say little of what will come.
     sharpest: ClassVar[float] = 0.5
+    #: Softness that is set by itself, in units of the mean absolute comparison.
+    relative: ClassVar[float] = 1.0
     findings: str = "chosen by hand: nothing was probed"
 
     def report(self) -> str:

@@ -54,7 +54,9 @@ def checked(
             "scores hold NaN or infinity; lower the learning rate or look at the model's last layers "
             "(check_finite=False lets them through, for loss scaling in float16)"
         )
-    if scores.ndim > targets.ndim and targets.numel():
+    if metric.reads == "embeddings":
+        _check_embeddings(metric, scores, targets)
+    elif scores.ndim > targets.ndim and targets.numel():
         low, high = int(targets.min()), int(targets.max())
         if low < 0 or high >= scores.shape[-1]:
             raise MetricgradError(
@@ -67,6 +69,14 @@ def checked(
             f"{float(targets.min()):g} to {float(targets.max()):g}"
         )
     return Batch(scores, targets, kept)
+
+
+def _check_embeddings(metric: Metric, scores: Tensor, targets: Tensor) -> None:
+    if scores.ndim != 2 or targets.ndim != 1 or targets.is_floating_point():
+        raise MetricgradError(
+            f"metric {metric.name!r} reads embeddings: expected scores (N, D), D of 2 or more, and integer class "
+            f"numbers (N,), got {tuple(scores.shape)} and {targets.dtype} {tuple(targets.shape)}"
+        )
 
 
 def _is_binary(metric: Metric) -> bool:

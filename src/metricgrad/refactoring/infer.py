@@ -44,6 +44,7 @@ def infer_refactoring(metric: Metric, scores: Tensor, targets: Tensor, **context
         refactoring = described(metric, batch.scores, batch.targets, groups=batch.groups)
         report = f"metric {metric.name!r} is described, and was not probed\nfound: {describe(metric.structure)}"
     else:
+        _check_probeable(metric)
         finding = probe(metric, scores, targets, **context)
         structure = _found(metric, finding.structure, finding.report())
         refactoring = from_structure(structure, batch.scores, batch.targets, metric, groups=batch.groups)
@@ -58,8 +59,17 @@ def probe_once(metric: Metric, scores: Tensor, targets: Tensor, **context: Tenso
     Raises:
         MetricgradError: where nothing holds, saying what was tried and what to do.
     """
+    _check_probeable(metric)
     finding = probe(metric, scores, targets, **context)
     return _found(metric, finding.structure, finding.report())
+
+
+def _check_probeable(metric: Metric) -> None:
+    if metric.reads == "embeddings":
+        raise MetricgradError(
+            f"metric {metric.name!r} reads embeddings, and what it reads of them is not probed; where it reads nearest "
+            "neighbours by cosine, pass refactoring=Neighbours() and interpolation='inverse_distance'"
+        )
 
 
 def _found(metric: Metric, structure: Structure | None, report: str) -> Structure:

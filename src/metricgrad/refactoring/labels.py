@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from metricgrad.refactoring.base import Moves, Refactoring, choose, expected_change, first_of_each
+from metricgrad.refactoring.base import Labels, Moves, Refactoring, choose, expected_change, first_of_each
 
 Exchangeable = Literal["all", "column", "row", "none"]
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Threshold(Refactoring):
     """Only the side of 0 matters, entry by entry: binary and multilabel F1, MCC, exact match.
 
     Scores and targets are ``(N,)`` or ``(N, C)``, targets 0 or 1. The comparisons are ``(2 y - 1) s``, with the
-    threshold as the second score of each difference.
+    threshold as the second score of each difference. The moves change an entry's side, from the one that a draw from
+    its sigmoid has put it on.
 
     Args:
         exchangeable: which entries of equal target and prediction share one move, because swapping them leaves the
@@ -65,9 +69,11 @@ class Threshold(Refactoring):
         groups: Tensor | None = None,
     ) -> Moves:
         """Entries change side; entries of equal target and prediction share one move where they may."""
-        flat, hard = scores.reshape(-1), scores.detach().reshape(-1)
-        up = hard > 0
-        flipped = ((1 - 2 * up.to(flat)) * flat / softness).sigmoid()
+        flat = scores.reshape(-1)
+        soft = (flat / softness).sigmoid()
+        up = drawn(torch.stack([1 - soft, soft], 1).detach(), targets.reshape(-1).long(), generator) > 0
+        hard = torch.where(up, 1.0, -1.0).to(flat) * (flat.detach().abs() + 1)
+        flipped = torch.where(up, 1 - soft, soft)
         mass = flipped.detach()
         if share < 1:
             mass = mass * (mass >= mass.quantile(1 - share))
@@ -87,7 +93,7 @@ class Threshold(Refactoring):
             gains = delta > 0
             return expected_change(torch.where(gains, flipped, 1 - flipped), delta.clamp(min=0), delta.abs(), q)
 
-        return Moves(stack, change)
+        return Moves(stack, change, base=hard.reshape(scores.shape))
 
     def _key(self, shape: torch.Size, cell: Tensor, device: torch.device) -> Tensor:
         entry = torch.arange(shape.numel(), device=device)
@@ -103,7 +109,8 @@ class Argmax(Refactoring):
     """Only each row's largest score matters: accuracy, macro-F1, kappa.
 
     Scores are ``(N, C)``, targets ``(N,)``. The comparisons are ``s_y - s_j`` for every other class j (Eq. 7). The
-    moves send a row to another class, softly with the probabilities of a softmax.
+    moves send a row to another class, softly with the probabilities of a softmax, from where a draw from them has put
+    it: see :func:`drawn`.
 
     Args:
         exchangeable: ``"all"`` where rows of equal target and prediction may be swapped; anything else gives each row
@@ -163,14 +170,16 @@ class Argmax(Refactoring):
     ) -> Moves:
         """Rows move to another class; rows of equal target and prediction share moves where they may."""
         n, c = scores.shape
-        hard = scores.detach()
-        predicted, targets = hard.argmax(1), targets.long()
+        targets = targets.long()
         logits = scores / softness
         if share < 1:
-            kept = torch.zeros_like(hard, dtype=torch.bool)
-            kept.scatter_(1, hard.topk(max(1, round(share * (c - 1))) + 1, 1).indices, True)
+            kept = torch.zeros_like(scores, dtype=torch.bool)
+            kept.scatter_(1, scores.detach().topk(max(1, round(share * (c - 1))) + 1, 1).indices, True)
             logits = logits.masked_fill(~kept.scatter(1, targets[:, None], True), -torch.inf)
         probability = logits.softmax(1)
+        predicted = drawn(probability.detach(), targets, generator)
+        hard = scores.detach()
+        hard = hard.scatter(1, predicted[:, None], hard.amax(1, keepdim=True) + 1.0)
         rows = torch.arange(n, device=scores.device)
         key = targets * c + predicted if self.exchangeable == "all" else rows
         stratum, first = first_of_each(key)
@@ -200,7 +209,15 @@ class Argmax(Refactoring):
             quality = quality / span.clamp(min=torch.finfo(span.dtype).tiny)
             return expected_change(quality, best * weights, span * weights, q)
 
-        return Moves(stack, change)
+        def labels() -> Labels:
+            size = torch.bincount(stratum)
+            more = size > 1  # the rows of a stratum beside the one that moves stay together, as one weighted row
+            of = torch.cat([first[more], first])
+            out = predicted[of].expand(1 + len(where), -1).clone()
+            out[torch.arange(len(where), device=out.device) + 1, int(more.sum()) + kept[where]] = to
+            return Labels(out, targets[of], torch.cat([size[more] - 1, torch.ones_like(size)]).to(scores))
+
+        return Moves(stack, change, base=hard, labels=labels if self.exchangeable == "all" else None)
 
     @staticmethod
     def _chosen(mass: Tensor, own: Tensor, right: Tensor, budget: int) -> tuple[Tensor, Tensor]:
@@ -221,3 +238,16 @@ class Argmax(Refactoring):
         mean = (share * delta).sum(1) / share.sum(1).clamp(min=torch.finfo(mass.dtype).tiny)
         known = tried.scatter(1, right[:, None], 1.0).scatter(1, own[:, None], 1.0) > 0
         return torch.where(known, delta, mean[:, None])
+
+
+def drawn(probability: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+    """One class for each row of ``(N, C)`` probabilities.
+
+    Rows of equal target that predict alike follow each other on an evenly spread sequence (the golden ratio's), so the
+    number of rows drawn into each cell of the confusion table stays near its mean.
+    """
+    top, predicted = probability.max(1)
+    order = ((targets * probability.shape[1] + predicted) + top / 2).argsort()
+    turn = torch.arange(len(order), dtype=torch.float64) * _GOLDEN + torch.rand((), generator=generator)
+    points = torch.empty_like(top).scatter(0, order, (turn % 1).to(top))
+    return (probability.cumsum(1) < points[:, None]).sum(1).clamp(max=probability.shape[1] - 1)

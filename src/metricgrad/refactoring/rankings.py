@@ -131,13 +131,12 @@ class Order(Refactoring, abc.ABC):
         )
         item, up, down = movers[sampled], up[sampled], down[sampled]
 
-        def stack() -> Tensor:
+        def entries() -> tuple[Tensor, Tensor]:
             place = torch.cat([up, down])
             twice = torch.cat([sampled, sampled])
             if itself:  # the ladder holds the mover as well
                 place = place + (place > below[twice]).long()
-            value = value_at(ladder, start[twice], size[twice] + int(itself), place)
-            return lists.replaced(scores, torch.cat([item, item]), value)
+            return torch.cat([item, item]), value_at(ladder, start[twice], size[twice] + int(itself), place)
 
         def change(changes: Tensor) -> Tensor:
             rise, fall = changes.to(values).chunk(2)
@@ -152,7 +151,7 @@ class Order(Refactoring, abc.ABC):
                 [size[sampled] - up, size[sampled] - down]
             )
             counts = torch.cat([(size - below)[None], above]).sort(1).values
-        return Moves(stack, change, counts, len(against))
+        return Moves(lambda: lists.replaced(scores, *entries()), change, counts, len(against), entries=entries)
 
     def _strata(
         self, lists: Lists, movers: Tensor, below: Tensor, size: Tensor

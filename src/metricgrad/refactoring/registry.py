@@ -10,6 +10,7 @@ from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.differentiable import Differentiable
 from metricgrad.refactoring.labels import Argmax, Threshold
 from metricgrad.refactoring.lists import Within
+from metricgrad.refactoring.neighbours import Neighbours
 from metricgrad.refactoring.rankings import PositivesOverNegatives, Ranking
 from metricgrad.refactoring.top_k import TopK
 
@@ -44,6 +45,13 @@ def from_structure(
         return TopK(k=structure.params["k"])
     if structure.kind == "differentiable":
         return Differentiable(of_classes=structure.params.get("of_classes", metric.reads == "probabilities"))
+    if structure.kind == "neighbours":
+        return Neighbours()
+    if structure.kind == "clusters":
+        raise MetricgradError(
+            f"metric {metric.name!r} reads clusters found anew for every score set, so no comparison of two scores "
+            "decides it; train on 'map_at_r' or 'retrieval_recall' and judge by it"
+        )
     within = _within(structure, scores, groups)
     odds = rows_of_classes and within == "column" and metric.reads == "probabilities"
     kinds = {"positives_over_negatives": PositivesOverNegatives, "ranking": Ranking}

@@ -11,6 +11,7 @@ from metricgrad.refactoring.base import choose
 from metricgrad.refactoring.lists import Lists
 
 _DENSE_LIST = 256
+_DENSE_TERMS = 2**22
 _BUMP = SIGMOID.derivative()
 
 
@@ -50,7 +51,7 @@ def soft_counts(values: Tensor, lists: Lists, movers: Tensor, against: Tensor, k
     if lists.count == 1:
         return pair_sum(values[movers], values[against], kernel=kernel)
     longest = int(torch.bincount(lists.group).max())
-    if longest > _DENSE_LIST:
+    if longest > _DENSE_LIST and longest * len(movers) > _DENSE_TERMS:
         out = values.new_zeros(len(movers))
         for g in range(lists.count):
             mine = (lists.group[movers] == g).nonzero().squeeze(-1)

@@ -17,7 +17,8 @@ RARE_RATE = 0.03
 
 
 @functools.cache
-def _digits() -> tuple[Tensor, Tensor]:
+def read_digits() -> tuple[Tensor, Tensor]:
+    """1,797 rows of 64 pixels, and their digits."""
     from sklearn.datasets import load_digits
 
     inputs, targets = load_digits(return_X_y=True)
@@ -25,7 +26,7 @@ def _digits() -> tuple[Tensor, Tensor]:
 
 
 def _plain(seed: int) -> Splits:
-    return standardise(split(*_digits(), seed), features=False)
+    return standardise(split(*read_digits(), seed), features=False)
 
 
 def _noisy(seed: int) -> Splits:
@@ -38,7 +39,7 @@ def _noisy(seed: int) -> Splits:
 
 
 def _rare(seed: int) -> Splits:
-    inputs, targets = _digits()
+    inputs, targets = read_digits()
     positive = targets == RARE_DIGIT
     kept = thin(targets, positive, RARE_RATE, seed)
     return standardise(split(inputs[kept], positive[kept].long(), seed, stratify=True), features=False)

@@ -16,6 +16,8 @@ _HOME = {
     "diabetes": "tabular:diabetes",
     "fashion": "fashion:fashion",
     "fashion-rare": "fashion:fashion_rare",
+    "digits-retrieval": "retrieval:digits_retrieval",
+    "glyphs-fonts": "retrieval:glyphs_fonts",
 }
 
 

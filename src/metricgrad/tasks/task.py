@@ -14,7 +14,7 @@ from metricgrad.metric import Metric, as_metric
 from metricgrad.tasks.split import Splits
 from metricgrad.training.batches import Data, as_tensor, is_pair
 
-KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression")
+KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression", "retrieval")
 
 
 class Task:
@@ -31,11 +31,13 @@ class Task:
         test: the same; scored once for each seed.
         metric: what the task is judged by, where nothing else is asked for.
         load: ``seed -> (train, valid, test)``, in place of the three parts.
-        standard: the loss people use today; by default cross-entropy, or the squared error for a regression.
-        kind: ``"binary"``, ``"multiclass"``, ``"multilabel"`` or ``"regression"``; by default from the training
-            targets.
+        standard: the loss people use today; by default cross-entropy, the squared error for a
+            regression, or the triplet loss for retrieval.
+        kind: ``"binary"``, ``"multiclass"``, ``"multilabel"``, ``"regression"`` or ``"retrieval"`` (the model's
+            scores are embeddings); by default from the training targets, never retrieval.
         epochs: passes of one run.
         batch_size: items in a step.
+        per_class: items of each class in a step, for retrieval, as in :func:`metricgrad.fit`.
         lr: the range of learning rates a study searches.
         weight_decay: the range of weight decays a study searches.
         device: where a comparison trains it, as in :func:`metricgrad.fit`.
@@ -66,6 +68,7 @@ class Task:
         kind: Kind | None = None,
         epochs: int = 20,
         batch_size: int = 64,
+        per_class: int | None = None,
         lr: Range | None = None,
         weight_decay: Range | None = None,
         device: str = "auto",
@@ -85,7 +88,7 @@ class Task:
         self._load: Callable[[int], Any] = load or (lambda seed: fixed)
         self._kind: Kind | None = kind
         self._standard = standard
-        self.epochs, self.batch_size, self.device = epochs, batch_size, device
+        self.epochs, self.batch_size, self.per_class, self.device = epochs, batch_size, per_class, device
         self.lr = lr or Range(3e-4, 1e-1, default=5e-3)
         self.weight_decay = weight_decay or Range(1e-6, 1e-1, default=1e-4)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, TensorDataset
 
 from metricgrad.errors import MetricgradError
+from metricgrad.training.balanced import ClassBalanced
 
 Data = Any
 """``(inputs, targets)`` of tensors or NumPy arrays, a Dataset, or an iterable of batches such as a DataLoader."""
@@ -30,12 +31,29 @@ def is_pair(data: Data) -> bool:
     return isinstance(data, (tuple, list)) and len(data) == 2 and all(hasattr(part, "shape") for part in data)
 
 
-def loader(data: Data, batch_size: int, *, shuffle: bool, name: str) -> Iterable[Any]:
+def loader(
+    data: Data, batch_size: int, *, shuffle: bool, name: str, per_class: int | None = None, seed: int = 0
+) -> Iterable[Any]:
     """An iterable of batches; a loader given by the person is used as it is.
+
+    Args:
+        data: see :data:`Data`.
+        batch_size: items in a batch.
+        shuffle: whether the order is random.
+        name: of the argument, for messages.
+        per_class: batches of ``batch_size // per_class`` classes with as many items of each, for
+            ``(inputs, targets)`` and for a Dataset with the class numbers in ``targets``.
+        seed: of those batches.
 
     Raises:
         MetricgradError: where inputs and targets differ in length, or data is nothing that can be iterated.
     """
+    labelled = isinstance(data, Dataset) and isinstance(getattr(data, "targets", None), Tensor)
+    if per_class is not None and not (is_pair(data) or labelled):
+        raise MetricgradError(
+            f"per_class={per_class} needs {name} as (inputs, targets) or a Dataset with targets (N,), got a "
+            f"{type(data).__name__}; or give a DataLoader with batch_sampler=ClassBalanced(...)"
+        )
     if is_pair(data):
         inputs, targets = (as_tensor(part) for part in data)
         if len(inputs) != len(targets):
@@ -43,6 +61,9 @@ def loader(data: Data, batch_size: int, *, shuffle: bool, name: str) -> Iterable
         if not len(inputs):
             raise MetricgradError(f"{name} is empty; give at least one item")
         whole: Any = TensorDataset(inputs, targets)
+        if per_class is not None:
+            balanced = ClassBalanced(targets, classes=batch_size // per_class, per_class=per_class, seed=seed)
+            return DataLoader(whole, batch_size=None, sampler=balanced)
         order = RandomSampler(whole) if shuffle else SequentialSampler(whole)
         # index a whole batch at once: collating single items costs more than a step of a small model
         return DataLoader(whole, batch_size=None, sampler=BatchSampler(order, batch_size, drop_last=False))
@@ -50,6 +71,10 @@ def loader(data: Data, batch_size: int, *, shuffle: bool, name: str) -> Iterable
         return data
     if isinstance(data, (list, tuple)):
         return DataLoader(data, batch_size=None)  # type: ignore[arg-type]  # a sequence serves as a Dataset
+    if isinstance(data, Dataset) and per_class is not None:
+        classes: Tensor = getattr(data, "targets")  # noqa: B009  (looked for above)
+        balanced = ClassBalanced(classes, classes=batch_size // per_class, per_class=per_class, seed=seed)
+        return DataLoader(data, batch_sampler=balanced)
     if isinstance(data, Dataset):
         return DataLoader(data, batch_size=batch_size, shuffle=shuffle)
     if isinstance(data, Iterable) and not isinstance(data, Iterator):
@@ -72,7 +97,7 @@ class Epochs:
     """A loader whose shuffling, and whatever else is random in an epoch, is fixed by (seed, epoch).
 
     A run resumed at epoch k then draws what an undisturbed run would have drawn there. A generator that a DataLoader
-    or its sampler owns is re-seeded too.
+    or its sampler owns is re-seeded too, and a sampler that counts epochs, such as ClassBalanced, is told which it is.
     """
 
     def __init__(self, batches: Iterable[Any], seed: int, epoch: int = 0) -> None:
@@ -84,6 +109,10 @@ class Epochs:
             generator = getattr(owner, "generator", None)
             if isinstance(generator, torch.Generator):
                 generator.manual_seed(self.seed * 1_000_003 + self.epoch)
+        for name in ("sampler", "batch_sampler"):
+            set_epoch = getattr(getattr(self.batches, name, None), "set_epoch", None)
+            if set_epoch is not None:
+                set_epoch(self.epoch)
         yield from self.batches
 
 

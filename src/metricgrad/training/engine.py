@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
+from metricgrad.metrics.threshold import at_threshold, choose_threshold, needs_threshold
 from metricgrad.training.batches import Epochs
-from metricgrad.training.threshold import at_threshold, choose_threshold, needs_threshold
 
 Forward = Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
 Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]

@@ -17,6 +17,16 @@ from metricgrad.training.batches import Data, as_tensor, is_pair
 OURS = ("last.ckpt", "model.safetensors", "result.json", "metrics.csv")
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of a run, or say why it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MetricgradError(
+            f"out={str(folder)!r} cannot be a folder: {error.strerror}; choose another out"
+        ) from error
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file that is either the old one or the whole new one, also after a power cut."""
     part = path.with_name(path.name + ".part")

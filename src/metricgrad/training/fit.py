@@ -46,6 +46,7 @@ def fit(
     progress: bool = True,
     device: str = "auto",
     threshold: Literal["auto"] | float | None = "auto",
+    per_class: int | None = None,
 ) -> FitResult:
     """Train ``model`` on ``loss`` and return it with the weights that were best by ``metric`` on ``valid``.
 
@@ -78,6 +79,7 @@ def fit(
         device: ``"auto"``, or one of Lightning's accelerators, such as ``"cpu"`` (often faster for a small network) or
             ``"gpu"``.
         threshold: ``"auto"``, a fixed number on the logit scale, or None for 0.
+        per_class: for embeddings: in each step, ``batch_size // per_class`` classes with this many items of each.
 
     Returns:
         A :class:`FitResult`.
@@ -99,7 +101,7 @@ def fit(
     judged_by = as_metric(metric)
     _check_positive(lr=lr, epochs=epochs, batch_size=batch_size)
     module = _as_loss(loss, judged_by, seed)
-    batches = loader(train, batch_size, shuffle=True, name="train")
+    batches = loader(train, batch_size, shuffle=True, name="train", per_class=per_class, seed=seed)
     judged_on = loader(valid, EVAL_BATCH, shuffle=False, name="valid")
     like_train = getattr(getattr(module, "aligner", None), "valid_like_train", False)
     feedback = loader(valid, batch_size, shuffle=True, name="valid") if like_train else judged_on
@@ -107,12 +109,13 @@ def fit(
     config = {} if folder is None else {
         "metric": judged_by.spec or judged_by.name, "loss": _name_of(loss), "lr": lr, "weight_decay": weight_decay,
         "epochs": epochs, "batch_size": batch_size, "patience": patience, "seed": seed, "threshold": threshold,
+        "per_class": per_class,
         "optimizer": None if optimizer is None else _name_of(optimizer), "model": files.describe_model(model),
         "train": files.describe_data(train), "valid": files.describe_data(valid),
     }  # fmt: skip
     saved = None
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         if not resume:
             files.clear(folder)
         if (finished := files.read_result(folder)) is not None:

@@ -3,7 +3,7 @@
 import torch
 
 import metricgrad as mg
-from metricgrad.training.threshold import CANDIDATES_FOREIGN, candidates, choose_threshold, needs_threshold
+from metricgrad.metrics.threshold import CANDIDATES_FOREIGN, candidates, choose_threshold, needs_threshold
 
 
 def accuracy_at(scores, targets, threshold):

@@ -1,0 +1,249 @@
+"""ALA's aligner: a policy that turns the knobs of a form and is rewarded by the metric on validation data."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, ClassVar, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from metricgrad.aligners.bandit import MOST_KNOBS, Bandit
+from metricgrad.aligners.policy_network import LEARNED, Choice, Learning, PolicyNetwork
+from metricgrad.aligners.reward import Kind, Reward
+from metricgrad.aligners.turning import KnobTurner, Seen, Where, encoded
+from metricgrad.errors import MetricgradError
+from metricgrad.metric import Metric
+
+Learner = Literal["auto", "bandit", "reinforce"]
+LEARNERS: tuple[Learner, ...] = ("auto", "bandit", "reinforce")
+
+_PAPER: dict[str, Any] = {
+    "every": 200, "looks": 50, "warm_up": 0, "clamp": False, "scaled": False, "reward": "sign", "centred": False,
+    "entropy": 0.0, "importance": False, "updates": 1,
+}  # fmt: skip
+
+
+class Policy(KnobTurner):
+    r"""Every K steps one action in {-, 0, +} for each knob, by what earlier ones did to the metric on validation data.
+
+    The paper's learner is REINFORCE on one-step episodes with one network for all knobs:
+
+    .. math:: \nabla_\theta \approx \sum_k \min\Bigl(\frac{\pi_\theta(a_k \mid s_k)}{\pi_{\mathrm{then}}(a_k \mid s_k)},
+        2\Bigr)\, (R - b)\, \nabla_\theta \log \pi_\theta(a_k \mid s_k) + \alpha\, \nabla_\theta H(\pi_\theta(s_k))
+
+    over transitions drawn from a replay of recent ones. R is the reward of the period that followed the action (see
+    :class:`metricgrad.aligners.reward.Reward`), b its centre. The state is that of
+    :class:`metricgrad.aligners.policy_state.Child`; one network serves all knobs.
+
+    Use it where the metric can be scored on validation data every few steps and the form has few knobs. One run has a
+    hundred rewards or fewer, each for all knobs together: from so little a policy learns little, so compare it with
+    :class:`metricgrad.aligners.random_walk.RandomWalk` before believing it, and prefer a policy that was trained on
+    many runs before (:meth:`save`, :meth:`load`).
+
+    Args:
+        metric: what validation is judged by.
+        every: as the next ones, see :class:`metricgrad.aligners.turning.KnobTurner`.
+        looks: see there.
+        discount: see there.
+        step_size: see there.
+        warm_up: see there.
+        clamp: see there.
+        rows: see there.
+        threshold: see there.
+        scaled: whether the entries of the state are brought near [-1, 1].
+        reward: ``"soft"``, ``"dead_zone"`` or ``"sign"``.
+        centred: whether rewards are centred.
+        entropy: weight of the entropy bonus.
+        importance: whether replayed transitions are weighted by how likely they are now.
+        lr: learning rate of the policy.
+        replay: transitions kept.
+        updates: policy steps after each move.
+        batch: transitions in a policy step.
+        learner: ``"reinforce"``, or ``"bandit"`` for :class:`metricgrad.aligners.bandit.Bandit`; ``"auto"`` takes the
+            bandit for up to 10 knobs. The settings of the reward, the state and the policy network are REINFORCE's.
+        frozen: the network acts and learns nothing.
+        paper: the published settings in place of the defaults above: K = 200, 50 looks, the sign of the change,
+            nothing centred, scaled, weighted or clamped. It collapses sooner or later where the form is unbounded.
+        seed: of everything random.
+
+    Cost: a look is a forward pass over ``rows`` validation rows and a metric call; a move some hundred small
+        operations. :meth:`cost` measures it.
+
+    Raises:
+        MetricgradError: for settings out of range.
+
+    Warns:
+        UserWarning: for ``paper=True``.
+
+    Example:
+        >>> import torch, metricgrad as mg
+        >>> from metricgrad.losses.classification_family import ClassificationFamily
+        >>> loss = mg.Loss(ClassificationFamily(2), Policy("accuracy", warm_up=0))
+        >>> for _ in range(3):
+        ...     loss.observe(torch.randn(8, 2), torch.arange(8) % 2)
+        >>> sorted(loss.aligner.history["knobs"])
+        ['adjustment', 'balance', 'exponent', 'focus', 'smoothing']
+
+    References:
+        C. Huang et al., "Addressing the Loss-Metric Mismatch with Adaptive Loss Alignment", ICML 2019. The paper
+        measures the metric at all 200 steps of a period; with a discount of 0.9 the last 50 have 99.5 % of the weight.
+        Everything that ``paper=True`` switches off is ours, and so are the roles in the state.
+    """
+
+    kind: ClassVar[str] = "policy"
+
+    def __init__(
+        self,
+        metric: str | Metric | Callable[..., Any],
+        *,
+        every: int | None = None,
+        looks: int = 1,
+        discount: float = 0.9,
+        step_size: float = 0.1,
+        warm_up: int = 3,
+        clamp: bool = True,
+        rows: int | None = 1024,
+        threshold: Where = "best",
+        scaled: bool = True,
+        reward: Kind = "soft",
+        centred: bool = True,
+        entropy: float = 0.01,
+        importance: bool = True,
+        lr: float = 1e-3,
+        replay: int = 1024,
+        updates: int = 2,
+        batch: int = 64,
+        learner: Learner = "auto",
+        frozen: bool = False,
+        paper: bool = False,
+        seed: int = 0,
+    ) -> None:
+        given = {
+            "every": every, "looks": looks, "warm_up": warm_up, "clamp": clamp, "scaled": scaled, "reward": reward,
+            "centred": centred, "entropy": entropy, "importance": importance, "updates": updates,
+        }  # fmt: skip
+        if paper:
+            warnings.warn(
+                "paper=True has none of the cures of the known collapse: with an unbounded form, knobs drift until "
+                "training breaks down; it is for comparison",
+                stacklevel=2,
+            )
+            plain = inspect.signature(Policy).parameters
+            learner = "reinforce"
+            given = {name: _PAPER[name] if value == plain[name].default else value for name, value in given.items()}
+        super().__init__(
+            metric, every=given["every"], looks=given["looks"], discount=discount, step_size=step_size,
+            warm_up=given["warm_up"], clamp=given["clamp"], rows=rows, threshold=threshold, seed=seed,
+        )  # fmt: skip
+        if learner not in LEARNERS or (learner == "bandit" and frozen):
+            raise MetricgradError(
+                f"learner is {learner!r} with frozen={frozen}; expected one of {', '.join(map(repr, LEARNERS))}, and "
+                "'bandit' never frozen: it has nothing to carry over to another run"
+            )
+        self.scaled, self.learner, self.frozen, self.paper = given["scaled"], learner, frozen, paper
+        self.learning = Learning(
+            lr, given["entropy"], given["importance"], given["centred"], replay, given["updates"], batch
+        )
+        self.rewarding = Reward(given["reward"], centred=given["centred"])
+        self.network, self.bandit = PolicyNetwork(seed), Bandit()
+
+    def reward(self, improvements: Sequence[float]) -> tuple[list[float], list[float]]:
+        """Rewards and advantages of the children's improvements."""
+        return self.rewarding.of(improvements)
+
+    def choose(self, seen: Sequence[Seen], advantages: Sequence[float], generator: torch.Generator) -> list[Choice]:
+        """Store the last moves with what they earned, learn, and draw the next actions."""
+        if self._is_bandit(seen[0]):
+            gains = [one.improvement for one in seen if one.improvement is not None]
+            usual = median(gains) if len(gains) > 2 else 0.0
+            for one in seen:
+                if "move_row" in one.child.memory and one.improvement is not None:
+                    self.bandit.store(one.child, one.improvement - usual)
+            return [self.bandit.choose(list(one.knobs.values()), generator) for one in seen]
+        waiting = [(one, a) for one, a in zip(seen, advantages, strict=True) if "move_states" in one.child.memory]
+        if waiting and not self.frozen:
+            for one, advantage in waiting:
+                states, actions, logs = (one.child.memory["move_" + name] for name in ("states", "actions", "logs"))
+                self.network.store(states, Choice(actions, logs, 0.0), advantage, self.learning.capacity)
+            self.network.learn(self.learning, generator)
+        choices = []
+        for one in seen:
+            states = encoded(one, scaled=self.scaled)
+            choice = self.network.choose(states, generator)
+            memory = one.child.memory
+            memory["move_states"], memory["move_actions"], memory["move_logs"] = states, choice.actions, choice.logs
+            choices.append(choice)
+        return choices
+
+    def after_move(self, seen: Seen, choice: Choice) -> None:
+        """Note where the knobs stand in the period to come."""
+        if self._is_bandit(seen):
+            self.bandit.wait(seen.child, list(seen.knobs.values()), seen.progress)
+
+    def _is_bandit(self, seen: Seen) -> bool:
+        if self.learner != "auto":
+            return self.learner == "bandit"
+        return len(seen.knobs) <= MOST_KNOBS and not self.frozen
+
+    def save(self, path: str | Path) -> None:
+        """Write what was learned, and the settings, as one safetensors file; the run's own memory stays behind."""
+        tensors = {name: self.network.shelf[name].contiguous() for name in LEARNED if name in self.network.shelf}
+        header = {"format": 1, "policy": self.config()}
+        save_file(tensors, str(path), metadata={"metricgrad": json.dumps(header)})
+
+    @classmethod
+    def load(cls, path: str | Path, metric: str | Metric | Callable[..., Any] | None = None, **options: Any) -> Policy:
+        """A policy with what another one has learned, for another run, data set or number of classes.
+
+        Args:
+            path: written by :meth:`save`.
+            metric: what the new run is judged by; by default the old one's.
+            options: settings that shall differ from the saved ones. ``frozen`` is True unless it is among them.
+
+        Raises:
+            MetricgradError: for a file that is none of ours, or a foreign metric that was not passed.
+
+        Knobs are told apart by the order of their roles: the form must be of the kind the policy was trained with.
+        """
+        try:
+            with safe_open(str(path), "pt") as file:
+                header = json.loads((file.metadata() or {}).get("metricgrad", "null"))
+                tensors = {name: file.get_tensor(name) for name in LEARNED if name in set(file.keys())}
+        except (OSError, SafetensorError) as error:
+            raise MetricgradError(f"cannot read {path}: {error}") from error
+        if header is None or "policy" not in header or header.get("format") != 1:
+            raise MetricgradError(f"{path} was not written by Policy.save of this version")
+        config = {**header["policy"], "frozen": True, "learner": "reinforce", **options}
+        judged_by = config.pop("metric") if metric is None else metric
+        config.pop("metric", None)
+        if judged_by is None:
+            raise MetricgradError(f"{path} was saved with a foreign metric; pass it again: Policy.load(path, metric)")
+        policy = cls(judged_by, **config)
+        policy.network.shelf.tensors.update(tensors)
+        return policy
+
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments, the metric by its spec where it has one."""
+        how = self.learning
+        return {
+            **super().config(), "scaled": self.scaled, "reward": self.rewarding.kind,
+            "centred": self.rewarding.centred, "entropy": how.entropy, "importance": how.importance, "lr": how.lr,
+            "replay": how.capacity, "updates": how.updates, "batch": how.batch, "learner": self.learner,
+            "frozen": self.frozen, "paper": self.paper,
+        }  # fmt: skip
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Counters and the reward's running means."""
+        return {**super().get_extra_state(), "reward": self.rewarding.state()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore them."""
+        super().set_extra_state(state)
+        self.rewarding.restore(state["reward"])

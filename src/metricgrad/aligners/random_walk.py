@@ -1,0 +1,73 @@
+"""The control of every policy: the same steps on the same knobs, at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from metricgrad.aligners.policy_network import ACTIONS, Choice
+from metricgrad.aligners.turning import KnobTurner, Seen, Where
+from metricgrad.metric import Metric
+
+
+class RandomWalk(KnobTurner):
+    """Moves every knob down, up or not at all, each with the same probability, whatever validation says.
+
+    It scores validation data as a policy does and writes the same history, so that it costs the same. A policy that
+    does not beat it has learned nothing: what is gained then comes from the form, or from choosing the best epoch.
+
+    Args:
+        metric: noted in the history; it decides nothing.
+        every: as the next ones, see :class:`metricgrad.aligners.turning.KnobTurner`.
+        looks: see there.
+        discount: see there.
+        step_size: see there.
+        warm_up: see there.
+        clamp: see there.
+        rows: see there.
+        threshold: see there.
+        seed: of the actions.
+
+    Example:
+        >>> import torch, metricgrad as mg
+        >>> from metricgrad.losses.classification_family import ClassificationFamily
+        >>> loss = mg.Loss(ClassificationFamily(2), RandomWalk("accuracy", warm_up=0))
+        >>> loss.observe(torch.randn(8, 2), torch.arange(8) % 2)
+        >>> len(loss.aligner.history["metric"])
+        1
+    """
+
+    kind: ClassVar[str] = "random_walk"
+
+    def __init__(
+        self,
+        metric: str | Metric | Callable[..., Any],
+        *,
+        every: int | None = None,
+        looks: int = 1,
+        discount: float = 0.9,
+        step_size: float = 0.1,
+        warm_up: int = 3,
+        clamp: bool = True,
+        rows: int | None = 1024,
+        threshold: Where = "best",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            metric, every=every, looks=looks, discount=discount, step_size=step_size, warm_up=warm_up, clamp=clamp,
+            rows=rows, threshold=threshold, seed=seed,
+        )  # fmt: skip
+
+    def choose(self, seen: Sequence[Seen], advantages: Sequence[float], generator: torch.Generator) -> list[Choice]:
+        """Uniform."""
+        level = torch.tensor(1 / ACTIONS).log()
+        return [
+            Choice(
+                torch.randint(ACTIONS, (len(one.knobs),), generator=generator),
+                level.expand(len(one.knobs)),
+                -float(level),
+            )
+            for one in seen
+        ]

@@ -1,0 +1,350 @@
+"""What Policy and RandomWalk share: when they look at validation data, what they note, and how a knob is turned."""
+
+from __future__ import annotations
+
+import abc
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from metricgrad.aligners.base import Aligner, Scene
+from metricgrad.aligners.policy_network import Choice
+from metricgrad.aligners.policy_state import ROLES, Child, coded, roles_of
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.form import Form, Knob
+from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.threshold import choose_threshold, needs_threshold
+
+NOTED = ("step", "progress", "metric", "loss", "improvement", "reward", "advantage", "entropy", "largest")
+"""The columns of :attr:`KnobTurner.history` beside the knobs."""
+
+Where = Literal["best", "zero"]
+
+_PERIODS, _SHORTEST, _LONGEST, _UNKNOWN = 100, 10, 200, 50
+_PATIENCE = 3
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One child at the end of a period: its form and its memory, the improvement, and how far training is."""
+
+    form: Form
+    knobs: Mapping[str, Knob]
+    child: Child
+    improvement: float | None
+    progress: float
+
+
+class KnobTurner(Aligner, abc.ABC):
+    r"""Abstract: every K optimiser steps, looks at validation data and moves each knob down, up or not at all.
+
+    A move is ``step_size`` times half the knob's range. A period's metric is
+    :math:`M = \sum_j \lambda^{L-1-j} M_j / \sum_j \lambda^{L-1-j}` over its last L steps, its improvement the
+    difference to the period before, in the metric's direction.
+
+    Args:
+        metric: what validation is judged by: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.
+        every: K, optimiser steps in a period. None: a hundredth of ``total_steps``, 10 to 200; 50 where they are not
+            known.
+        looks: L, how many of a period's last steps are measured. Each costs one pass over the validation rows.
+        discount: :math:`\lambda`, from 0 to 1.
+        step_size: of a move, in halves of a knob's range.
+        warm_up: periods at the start in which nothing moves.
+        clamp: whether moved knobs are brought back into what the form allows.
+        rows: validation rows that are scored, always the first ones; None takes all.
+        threshold: where the metric reads labels and there is one score for each item: ``"best"`` judges at the
+            threshold that is best on the scored rows, as :func:`metricgrad.fit` does, ``"zero"`` at 0.
+        seed: of everything random.
+
+    Raises:
+        MetricgradError: for settings out of range.
+    """
+
+    def __init__(
+        self,
+        metric: str | Metric | Callable[..., Any],
+        *,
+        every: int | None,
+        looks: int,
+        discount: float,
+        step_size: float,
+        warm_up: int,
+        clamp: bool,
+        rows: int | None,
+        threshold: Where,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if threshold not in ("best", "zero"):
+            raise MetricgradError(f"threshold is {threshold!r}; expected 'best' or 'zero'")
+        if (every is not None and every < 1) or looks < 1 or warm_up < 0 or (rows is not None and rows < 1):
+            raise MetricgradError(
+                f"every, looks, warm_up, rows are {(every, looks, warm_up, rows)}; expected at least 1, 1, 0 and 1"
+            )
+        if every is not None and looks > every:
+            raise MetricgradError(f"looks is {looks} in a period of every={every} steps; it cannot be more")
+        if not 0 < discount <= 1 or not step_size > 0:
+            raise MetricgradError(
+                f"discount, step_size are {(discount, step_size)}; expected 0 < discount <= 1 and > 0"
+            )
+        self.metric = as_metric(metric)
+        self.every, self.looks, self.discount, self.step_size = every, looks, discount, step_size
+        self.warm_up, self.clamp, self.rows, self.seed = warm_up, clamp, rows, seed
+        self.threshold: Where = threshold
+        self.child = Child()
+        self.ticks, self.periods = 0, 0
+        self._names: list[str] = []
+        self._scene: Scene | None = None
+        self._batches: list[Any] = []
+        self._began, self._spent = 0.0, 0.0
+
+    def refusal(self, form: Form) -> str | None:
+        """It turns knobs, so there must be some."""
+        names = list(form.knobs())
+        if not names:
+            return "it has no knobs to turn; Scaled(form) or Mix([form, another]) gives it some"
+        if len(roles_of(names)) > ROLES:
+            return f"its knobs have {len(roles_of(names))} roles, and a policy tells {ROLES} apart"
+        return None
+
+    # ---- during training
+
+    def after_step(self, scene: Scene) -> None:
+        """Count the step; in the last steps of a period score validation data, at its end move the knobs."""
+        if not scene.loss.training:
+            return
+        if self._began == 0.0:
+            self._began = time.perf_counter()
+        self.ticks += 1
+        if not self.due(scene.total_steps):
+            return
+        if scene.valid is None:
+            if self.periods == 0 and self.ticks == _PATIENCE * self._period(scene.total_steps):
+                warnings.warn(
+                    f"{type(self).__name__} has had no validation feedback in {self.ticks} steps and moves nothing; "
+                    "pass valid= to attach, or call loss.observe(scores, targets)",
+                    stacklevel=2,
+                )
+            return
+        started = time.perf_counter()
+        progress = None if not scene.total_steps else min(1.0, self.ticks / scene.total_steps)
+        self.observe(scene.loss.form, *self._score(scene), progress)
+        self._spent += time.perf_counter() - started
+
+    def observe(self, form: Form, scores: Tensor, targets: Tensor, progress: float | None) -> None:
+        """One look at validation scores; every ``looks``-th ends a period."""
+        self.observe_all([self.child], [form], [scores], targets, progress)
+
+    def observe_all(
+        self,
+        children: Sequence[Child],
+        forms: Sequence[Form],
+        scores: Sequence[Tensor],
+        targets: Tensor,
+        progress: float | None,
+    ) -> None:
+        """One look at each child of a population under this aligner, each with its form and its validation scores."""
+        looks = [
+            look(self, child, form, own, targets, progress, self.periods)
+            for child, form, own in zip(children, forms, scores, strict=True)
+        ]
+        seen = [one for one in looks if one is not None]
+        if not seen:
+            return
+        self.periods += 1
+        improvements = [one.improvement for one in seen if one.improvement is not None]
+        rewards = advantages = [0.0] * len(seen)
+        if len(improvements) == len(seen):
+            rewards, advantages = self.reward(improvements)
+        choices = self.turn(seen, advantages, moving=self.periods > self.warm_up)
+        for one, reward, advantage, choice in zip(seen, rewards, advantages, choices, strict=True):
+            self.note(one, reward, advantage, choice)
+
+    def reward(self, improvements: Sequence[float]) -> tuple[list[float], list[float]]:
+        """Rewards and advantages of the children's improvements."""
+        return list(improvements), list(improvements)
+
+    @abc.abstractmethod
+    def choose(self, seen: Sequence[Seen], advantages: Sequence[float], generator: torch.Generator) -> list[Choice]:
+        """Learn from the last moves' advantages, then choose an action for each knob of each child."""
+
+    def turn(self, seen: Sequence[Seen], advantages: Sequence[float], *, moving: bool) -> list[Choice | None]:
+        """Choose and move, for one child or several."""
+        if not moving:
+            return [None] * len(seen)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.periods) % (2**63 - 1))
+        choices = self.choose(seen, advantages, generator)
+        for one, choice in zip(seen, choices, strict=True):
+            with torch.no_grad():
+                for knob, action in zip(one.knobs.values(), choice.actions.tolist(), strict=True):
+                    knob.parameter.add_((action - 1) * self.step_size * knob.unit)
+            if self.clamp:
+                one.form.project()
+            self.after_move(one, choice)
+        return list(choices)
+
+    def after_move(self, seen: Seen, choice: Choice) -> None:
+        """Note a move that now waits for its reward."""
+
+    def note(self, seen: Seen, reward: float, advantage: float, choice: Choice | None) -> None:
+        """Add a period to the history."""
+        values = [float(knob.parameter) for knob in seen.form.knobs().values()]
+        memory = seen.child.memory
+        entropy = math.log(3) if choice is None else choice.entropy
+        looked = [float(memory[name][-1]) for name in ("metric", "loss")]
+        earned = [seen.improvement or 0.0, reward, advantage, entropy, max(map(abs, values))]
+        row = [float(self.ticks or self.periods), seen.progress, *looked, *earned, *values]
+        self._names = list(seen.knobs)
+        memory.push("history", torch.tensor([row], dtype=torch.float64), 2**31)
+
+    # ---- afterwards
+
+    @property
+    def history(self) -> dict[str, Any]:
+        """One entry a period in each column: those of :data:`NOTED`, and ``knobs``, name -> values after the move.
+
+        ``metric`` is the discounted validation metric, ``loss`` the form's value on the same rows before the move
+        (knobs that move change it too), ``improvement`` the metric's change, ``entropy`` that of the actions in nats
+        (log 3 where three are equally likely), ``largest`` the largest absolute value of a knob.
+        """
+        return self.history_of(self.child)
+
+    def history_of(self, child: Child) -> dict[str, Any]:
+        """The history of one child of a population."""
+        rows = child.memory["history"].T.tolist() if "history" in child.memory else []
+        columns: dict[str, Any] = dict(zip(NOTED, rows, strict=False)) if rows else {name: [] for name in NOTED}
+        columns["knobs"] = dict(zip(self._names, rows[len(NOTED) :], strict=True)) if rows else {}
+        return columns
+
+    def cost(self) -> dict[str, float]:
+        """Seconds spent on validation and moves since training began in this process, and their share of it."""
+        elapsed = time.perf_counter() - self._began if self._began else 0.0
+        return {"seconds": self._spent, "share": self._spent / elapsed if elapsed else 0.0}
+
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments, the metric by its spec where it has one."""
+        names = ("every", "looks", "discount", "step_size", "warm_up", "clamp", "rows", "threshold", "seed")
+        return {"metric": self.metric.spec, **{name: getattr(self, name) for name in names}}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Counters; tensors are in the children's memory."""
+        return {"ticks": self.ticks, "periods": self.periods, "names": list(self._names)}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore the counters."""
+        self.ticks, self.periods, self._names = state["ticks"], state["periods"], list(state["names"])
+
+    # ---- looking
+
+    def due(self, total_steps: int | None) -> bool:
+        """Whether the step just counted is one of a period's last, which are measured."""
+        return -self.ticks % self._period(total_steps) < self.looks
+
+    def _period(self, total_steps: int | None) -> int:
+        if self.every is not None:
+            return self.every
+        if total_steps is None:
+            return max(_UNKNOWN, self.looks)
+        return max(min(max(total_steps // _PERIODS, _SHORTEST), _LONGEST), self.looks)
+
+    def _score(self, scene: Scene) -> tuple[Tensor, Tensor]:
+        """Validation scores and targets of the model as it is, which is left as it is."""
+        if scene is not self._scene:
+            self._scene, self._batches = scene, _first_rows(scene.valid or (), self.rows)
+        device = next((p.device for p in scene.model.parameters()), torch.device("cpu"))
+        with standing_still(scene.model), torch.no_grad():
+            pairs = [scene.forward(scene.model, moved(batch, device)) for batch in self._batches]
+        if not pairs:
+            raise MetricgradError("valid is empty; give at least one validation batch")
+        scores, targets = (torch.cat(part)[: self.rows] for part in zip(*pairs, strict=True))
+        return scores, targets
+
+
+def look(
+    turner: KnobTurner,
+    child: Child,
+    form: Form,
+    scores: Tensor,
+    targets: Tensor,
+    progress: float | None,
+    periods: int,
+) -> Seen | None:
+    """Measure once; at the end of a period, what was seen in it. A metric that is undefined says nothing."""
+    if turner.threshold == "best" and needs_threshold(turner.metric, scores, targets):
+        value = choose_threshold(turner.metric, scores, targets)[1]
+    else:
+        value = float(turner.metric(scores, targets))
+    memory = child.memory
+    if math.isnan(value):
+        if "metric" not in memory:
+            return None
+        value = float(memory["metric"][-1])
+    memory.push("looks", torch.tensor([value], dtype=torch.float64), turner.looks)
+    memory["looked"] = (memory["looked"] if "looked" in memory else torch.zeros((), dtype=torch.long)) + 1
+    if int(memory["looked"]) % turner.looks:
+        return None
+    values = memory["looks"]
+    weights = turner.discount ** torch.arange(len(values) - 1, -1, -1, dtype=torch.float64)
+    mean = float((weights * values).sum() / weights.sum())
+    sign = 1.0 if turner.metric.higher_is_better else -1.0
+    improvement = sign * (mean - float(memory["metric"][-1])) if "metric" in memory else None
+    knobs = form.knobs()
+    child.remember(form, list(knobs.values()), scores, targets, mean)
+    # without a known end, a share that grows more and more slowly
+    share = periods / (periods + _PERIODS) if progress is None else float(progress)
+    return Seen(form, knobs, child, improvement, share)
+
+
+def encoded(seen: Seen, *, scaled: bool) -> Tensor:
+    """The states of a child's knobs with their roles, as the policy reads them."""
+    states = seen.child.state(list(seen.knobs.values()), seen.progress, scaled=scaled)
+    return torch.cat([states, coded(list(seen.knobs))], 1)
+
+
+@contextmanager
+def standing_still(model: nn.Module) -> Iterator[None]:
+    """Eval mode, every part back in its own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def moved(batch: Any, device: torch.device) -> Any:
+    """A batch of tensors, tuples, lists and dicts on another device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {key: moved(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return [moved(value, device) for value in batch]
+    return batch
+
+
+def _first_rows(batches: Iterable[Any], rows: int | None) -> list[Any]:
+    """The first batches, as many as hold so many rows; a loader's own draws do not count in the person's training."""
+    state = torch.get_rng_state()
+    kept, count = [], 0
+    for batch in batches:
+        kept.append(batch)
+        count += _rows_of(batch)
+        if rows is not None and count >= rows:
+            break
+    torch.set_rng_state(state)
+    return kept
+
+
+def _rows_of(batch: Any) -> int:
+    """How many items a batch has, by its first tensor."""
+    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else [batch]
+    return next((len(part) for part in parts if isinstance(part, Tensor) and part.ndim), 1)

@@ -1,0 +1,128 @@
+"""ALA: a parametric family of losses, moved by a policy that the metric on validation data rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from metricgrad.aligners.base import Aligner
+from metricgrad.aligners.policy import Policy
+from metricgrad.aligners.random_walk import RandomWalk
+from metricgrad.aligners.static import Static
+from metricgrad.errors import MetricgradError
+from metricgrad.loss import Loss
+from metricgrad.losses.classification_family import ClassificationFamily
+from metricgrad.losses.correlation_matrix import CorrelationMatrix
+from metricgrad.losses.form import Form
+from metricgrad.metric import Metric, as_metric
+
+Aligning = Literal["policy", "random_walk", "static"]
+
+
+STEP = 0.3
+"""A run of a hundred periods gets nowhere in the paper's steps of 0.1 (benchmarks/ala.py)."""
+
+
+class ALA(Loss):
+    """Cross-entropy that a policy bends, during training, towards what the metric on validation data rewards.
+
+    Use it where labels are noisy or classes unequal and a clean validation part is at hand. It needs one more line
+    than a plain loss: ``loss.attach(model, optimizer, valid=batches, total_steps=n)``, or
+    ``loss.observe(scores, targets)`` by hand; :func:`metricgrad.fit` does it. Compare it with
+    ``aligner="random_walk"``, which makes the same moves at random, and ``aligner="static"``, which makes none.
+
+    Args:
+        metric: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.
+        form: a form with knobs; by default a :class:`ClassificationFamily`, with ``paper=True`` the literal
+            :class:`CorrelationMatrix`.
+        num_outputs: scores of an item, 1 for ``(N,)`` scores; None takes the first batch's.
+        aligner: ``"policy"``, or one of its controls.
+        paper: the published settings of form and policy, for comparison: they collapse.
+        seed: of its random choices.
+        options: keyword arguments of :class:`metricgrad.aligners.policy.Policy` (of
+            :class:`metricgrad.aligners.random_walk.RandomWalk` for that control); ``step_size`` is 0.3 unless given.
+
+    Raises:
+        MetricgradError: for a form without knobs, or options out of range.
+
+    Example:
+        >>> import torch, metricgrad as mg
+        >>> x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+        >>> y = (x[:, 0] > 0).long()
+        >>> model = torch.nn.Linear(4, 2)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        >>> loss = mg.ALA("accuracy", num_outputs=2, every=5)
+        >>> handle = loss.attach(model, optimizer, valid=[(x, y)], total_steps=30)
+        >>> for _ in range(30):
+        ...     optimizer.zero_grad()
+        ...     loss(model(x), y).backward()
+        ...     _ = optimizer.step()
+        >>> len(loss.aligner.history["metric"])
+        6
+
+    References:
+        C. Huang, S. Zhai, W. Talbott, M. A. Bautista, S.-Y. Sun, C. Guestrin and J. Susskind, "Addressing the
+        Loss-Metric Mismatch with Adaptive Loss Alignment", ICML 2019. The default differs from the paper: a family of
+        a few knobs that starts at cross-entropy, and the cures named in :class:`Policy`.
+    """
+
+    def __init__(
+        self,
+        metric: str | Metric | Callable[..., Any],
+        form: Form | None = None,
+        num_outputs: int | None = 10,
+        *,
+        aligner: Aligning = "policy",
+        paper: bool = False,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        judged_by = as_metric(metric)
+        if aligner != "static" and not paper:
+            options = {"step_size": STEP, **options}
+        if form is None:
+            form = CorrelationMatrix(num_outputs or 10, bounded=False) if paper else ClassificationFamily(num_outputs)
+        super().__init__(form, _aligner(aligner, judged_by, paper, seed, options), seed=seed)
+
+
+def tuned_family(
+    *,
+    balance: float = 0.0,
+    exponent: float = 0.0,
+    focus: float = 0.0,
+    smoothing: float = 0.0,
+    adjustment: float = 0.0,
+) -> Loss:
+    """ALA's form with knobs that stay where they are set: what a search before training has to offer.
+
+    Args:
+        balance: as the others, see :class:`ClassificationFamily`.
+        exponent: see there.
+        focus: see there.
+        smoothing: see there.
+        adjustment: see there.
+
+    Raises:
+        MetricgradError: for a value out of its bounds.
+    """
+    values = {
+        "balance": balance, "exponent": exponent, "focus": focus, "smoothing": smoothing, "adjustment": adjustment,
+    }  # fmt: skip
+    form = ClassificationFamily(turns=[name for name, value in values.items() if value])
+    for name, knob in form.knobs().items():
+        if not knob.low <= values[name] <= knob.high:
+            raise MetricgradError(f"{name} is {values[name]!r}; expected {knob.low:g} to {knob.high:g}")
+        knob.parameter.fill_(values[name])
+    return Loss(form)
+
+
+def _aligner(kind: str, metric: Metric, paper: bool, seed: int, options: dict[str, Any]) -> Aligner:
+    if kind == "policy":
+        return Policy(metric, paper=paper, seed=seed, **options)
+    if kind == "random_walk":
+        return RandomWalk(metric, seed=seed, **options)
+    if kind == "static" and not options:
+        return Static()
+    if kind == "static":
+        raise MetricgradError(f"aligner='static' moves nothing, so it takes no {', '.join(options)}; leave it out")
+    raise MetricgradError(f"aligner is {kind!r}; expected 'policy', 'random_walk' or 'static'")

@@ -1,0 +1,113 @@
+"""Class-balanced batches: what a batch holds, and that every draw follows from (seed, number)."""
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+import metricgrad as mg
+from metricgrad.training.balanced import ClassBalanced
+from metricgrad.training.batches import epochs_of, loader
+
+TARGETS = torch.repeat_interleave(torch.tensor([3, 8, 11, 40, 41]), torch.tensor([10, 9, 2, 1, 30]))
+
+
+def test_a_batch_has_p_classes_with_k_items_each_and_no_item_twice():
+    sampler = ClassBalanced(TARGETS, classes=3, per_class=4, seed=1)
+    assert len(sampler) == 5
+    seen = set()
+    for batch in sampler:
+        assert len(set(batch)) == len(batch)
+        classes, counts = TARGETS[batch].unique(return_counts=True)
+        assert len(classes) == 3
+        assert 40 not in classes  # a class of one item has nothing to be compared with
+        assert all(n == (2 if c == 11 else 4) for c, n in zip(classes.tolist(), counts.tolist(), strict=True))
+        seen |= set(classes.tolist())
+    assert seen == {3, 8, 11, 41}
+
+
+def test_classes_come_equally_often():
+    targets = torch.arange(70) % 7
+    sampler = ClassBalanced(targets, classes=3, per_class=2, batches=7 * 20)
+    counts = torch.bincount(targets[torch.tensor([i for batch in sampler for i in batch])])
+    assert counts.sum() == 7 * 20 * 6
+    assert counts.max() - counts.min() <= 12
+
+
+def test_draws_follow_from_the_seed_and_the_number_alone():
+    def epochs(seed, count=2):
+        sampler = ClassBalanced(TARGETS, classes=2, per_class=3, seed=seed)
+        return [list(sampler) for _ in range(count)]
+
+    first = epochs(0)
+    torch.manual_seed(99)
+    assert epochs(0) == first
+    assert epochs(1) != first
+    assert first[0] != first[1]
+
+
+def test_a_resumed_sampler_goes_on_in_the_middle_of_an_epoch():
+    whole = ClassBalanced(TARGETS, classes=2, per_class=3)
+    expected = [batch for _ in range(2) for batch in whole]
+    broken, resumed = (ClassBalanced(TARGETS, classes=2, per_class=3) for _ in range(2))
+    found = []
+    for batch in broken:
+        found.append(batch)
+        if len(found) == 4:
+            break
+    state = {"next": 4}  # the fifth was not asked for
+    assert broken.state_dict() == state
+    resumed.load_state_dict(state)
+    found += list(resumed)
+    assert len(found) == len(whole)
+    found += list(resumed)
+    assert found == expected
+
+
+def test_it_serves_a_dataloader():
+    sampler = ClassBalanced(TARGETS, classes=2, per_class=3)
+    data = DataLoader(TensorDataset(torch.arange(len(TARGETS)), TARGETS), batch_sampler=sampler)
+    assert [len(y) for _, y in data] == [len(b) for b in ClassBalanced(TARGETS, classes=2, per_class=3)]
+
+
+def test_fit_draws_the_same_batches_after_a_resumption():
+    inputs = torch.arange(len(TARGETS)).float()[:, None]
+
+    def batches(begun):
+        every = epochs_of(loader((inputs, TARGETS), 8, shuffle=True, name="train", per_class=4, seed=5), 5, begun)
+        found = []
+        for epoch in range(begun, 3):
+            every.epoch = epoch
+            found.append([x.flatten().tolist() for x, _ in every])
+        return found
+
+    whole = batches(0)
+    assert batches(2) == whole[2:]
+    assert whole[0] != whole[1]
+    assert all(len(batch) <= 8 for epoch in whole for batch in epoch)
+
+
+def test_fit_takes_per_class_and_refuses_what_it_cannot_balance():
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(60) % 6
+    part = (x, y)
+    options = {"metric": "retrieval_recall", "loss": "triplet", "epochs": 2, "progress": False, "batch_size": 12}
+    result = mg.fit(torch.nn.Linear(4, 3), part, part, per_class=4, **options)
+    assert 0 <= result.valid <= 1
+    with pytest.raises(mg.MetricgradError, match=r"per_class=4 needs train as \(inputs, targets\)"):
+        mg.fit(torch.nn.Linear(4, 3), [part], part, per_class=4, **options)
+    with pytest.raises(mg.MetricgradError, match="classes is 1"):
+        mg.fit(torch.nn.Linear(4, 3), part, part, per_class=12, **options)
+
+
+@pytest.mark.parametrize(
+    ("targets", "options", "match"),
+    [
+        (TARGETS.float(), {}, "targets are torch.float32"),
+        (torch.zeros(8).long(), {}, "targets hold 1 classes"),
+        (TARGETS, {"per_class": 1}, "per_class is 1"),
+        (TARGETS, {"batches": 0}, "batches is 0"),
+    ],
+)
+def test_bad_arguments_are_named(targets, options, match):
+    with pytest.raises(mg.MetricgradError, match=match):
+        ClassBalanced(targets, **{"classes": 2, "per_class": 2, **options})

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from metricgrad.aligners.base import Aligner, Forward, Scene
 from metricgrad.aligners.base import pair as _pair
-from metricgrad.aligners.look_ahead import LookAhead, unwrapped
+from metricgrad.aligners.look_ahead import LookAhead
 from metricgrad.aligners.offline import offline_start
+from metricgrad.aligners.optimizers import unwrapped
 from metricgrad.aligners.policy import Policy
 from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.rank_correlation import RankCorrelation
@@ -234,7 +235,11 @@ class Loss(nn.Module):
         self, model: nn.Module, optimizer: torch.optim.Optimizer, valid_batch: Any, forward: Forward | None
     ) -> Iterator[None]:
         if self._scene is not None:
-            yield
+            self.aligner.given = valid_batch
+            try:
+                yield
+            finally:
+                self.aligner.given = None
             return
         valid = None if valid_batch is None else [valid_batch]
         handle = self.attach(model, optimizer, valid=valid, forward=forward)

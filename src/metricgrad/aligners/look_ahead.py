@@ -20,6 +20,7 @@ from metricgrad.aligners.forward_mode import Pusher
 from metricgrad.aligners.hypergradient import OneStep
 from metricgrad.aligners.isolation import device_of, kept_randomness, untouched
 from metricgrad.aligners.meta_adam import MetaAdam
+from metricgrad.aligners.optimizers import unwrapped
 from metricgrad.aligners.unrolled import unrolled
 from metricgrad.aligners.watching import Ahead, Watch
 from metricgrad.errors import MetricgradError
@@ -41,6 +42,8 @@ class LookAhead(Aligner):
     gradient clipping, accumulation and scaled losses as well. The training step itself is untouched.
 
     Use it with :meth:`metricgrad.Loss.attach` where validation batches are at hand, and any form that has parameters.
+    Parameters that are knobs stay within the knobs' bounds.
+
     It looks one step ahead, so it favours losses that pay at once (short-horizon bias). Validation data it learns from
     is training data of a kind: keep another part to choose an epoch by.
 
@@ -198,7 +201,9 @@ class LookAhead(Aligner):
         if step is None or self._simulating:
             return
         if step.ready:
-            batch = None if self._feedback is None else self._feedback.draw()
+            batch = self.given
+            if batch is None and self._feedback is not None:
+                batch = self._feedback.draw()
             self._move(scene.loss.form, step.after(scene.loss.form, batch))
         self.optimizer_steps += 1
         step.recorder.clear()
@@ -308,6 +313,9 @@ class LookAhead(Aligner):
     def _move(self, form: Form, ahead: Ahead) -> None:
         self.last_hypergradient = ahead.gradients
         norm = self.adam.move(list(form.parameters()), ahead.gradients)
+        with torch.no_grad():
+            for knob in form.knobs().values():
+                knob.parameter.clamp_(knob.low, knob.high)
         self.watch.note(int(self.optimizer_steps), ahead, norm, form)
         if not norm < float("inf"):
             warnings.warn(
@@ -315,9 +323,3 @@ class LookAhead(Aligner):
                 "it is; lower the learning rate of the model or lr of LookAhead",
                 stacklevel=2,
             )
-
-
-def unwrapped(optimizer: Any) -> torch.optim.Optimizer:
-    """The torch optimiser inside a wrapper such as Lightning's or Accelerate's."""
-    inner = getattr(optimizer, "optimizer", None)
-    return unwrapped(inner) if isinstance(inner, torch.optim.Optimizer) else optimizer

@@ -57,9 +57,10 @@ class _OnBase(Form):
         if self._name is not None:
             return self._name
         if not isinstance(self.base, Form) or isinstance(self.base, HandMade):
+            name = type(getattr(self.base, "module", self.base)).__name__
             raise MetricgradError(
-                f"a loss around a {type(getattr(self.base, 'module', self.base)).__name__} cannot be saved: build it again and load its "
-                f"state_dict, or name the base: {', '.join(BASES)}"
+                f"a loss around a {name} cannot be saved: build it again and load its state_dict, or name the base: "
+                f"{', '.join(BASES)}"
             )
         return [self.base.kind, self.base.config()]
 

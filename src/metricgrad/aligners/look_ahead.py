@@ -247,13 +247,7 @@ class LookAhead(Aligner):
 
         Gradients are not clipped, and the model, the optimiser and the random state are left as they are.
         """
-        loss = self._loss()
-        with kept_randomness(device_of(list(model.parameters()))):
-            draw = Draw(loss.seed, int(loss.steps), counts=False)
-            found, _ = unrolled(
-                loss.form, model, unwrapped(optimizer), batches, valid_batch, self._judge(), forward or pair, draw
-            )
-        return tuple(found)
+        return tuple(self._unrolled(model, unwrapped(optimizer), batches, valid_batch, forward or pair)[0])
 
     def looked_ahead(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], valid_batch: Any,
@@ -266,9 +260,7 @@ class LookAhead(Aligner):
         loss = self._loss()
         optimizer = unwrapped(optimizer)
         if len(batches) > 1:
-            with kept_randomness(device_of(list(model.parameters()))):
-                draw = Draw(loss.seed, int(loss.steps), counts=False)
-                return unrolled(loss.form, model, optimizer, batches, valid_batch, self._judge(), forward, draw)
+            return self._unrolled(model, optimizer, batches, valid_batch, forward)
         scene = Scene(loss, model, optimizer, None, forward, None)
         with self._rehearsing(scene, fresh) as step:
             scores, targets = scene.forward(model, batches[0])
@@ -283,20 +275,23 @@ class LookAhead(Aligner):
     def _rehearsing(self, scene: Scene, fresh: Pusher | None) -> Iterator[OneStep]:
         """A training of its own, beside the one that may be attached."""
         outer, simulating = self._step, self._simulating
-        recording = None if outer is None else outer.recorder.paused
         care = untouched(scene.loss, scene.model, scene.optimizer) if fresh is None else contextlib.nullcontext()
-        with care:
-            if outer is not None:
-                outer.recorder.paused = True
-            self._simulating = True
+        with care, contextlib.nullcontext() if outer is None else outer.paused():
             step = self._step = self._begin(scene, fresh)
+            self._simulating = True
             try:
                 yield step
             finally:
                 step.close()
                 self._step, self._simulating = outer, simulating
-                if outer is not None and recording is not None:
-                    outer.recorder.paused = recording
+
+    def _unrolled(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], valid: Any, forward: Forward
+    ) -> tuple[list[Tensor], float]:
+        loss = self._loss()
+        draw = Draw(loss.seed, int(loss.steps), counts=False)
+        with kept_randomness(device_of(list(model.parameters()))):
+            return unrolled(loss.form, model, optimizer, batches, valid, self._judge(), forward, draw)
 
     def _loss(self) -> Loss:
         if not self._of:

@@ -1,7 +1,7 @@
 """Time and memory of a training step with LookAhead, in multiples of a plain step, on an MLP and a CNN at batch 128.
 
 Median of 50 paired steps: every step of a cell is timed beside a plain step of the same model with the same loss.
-Memory is the rise of the process's peak (ru_maxrss) over five steps, each cell in a process of its own; for the CNN alone.
+Memory, for the CNN alone, is the rise of the process's peak (ru_maxrss) over five steps, each cell in its own process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""AdaLFL's claims on digits (MLP, SGD) and diabetes (linear model, SGD with momentum), seed by seed.
+"""AdaLFL's claims on digits (MLP) and diabetes (linear model), both with plain SGD, seed by seed.
 
 Test error or test MSE after 10, 50, 200 and 1,000 steps of: the standard loss at the same learning rate and at a tuned
 one (on the training part, and on training and validation part together, because AdaLFL learns from both); AdaLFL after
@@ -47,15 +47,15 @@ class Setting:
         self.regression = name == "diabetes"
         self.kind: Any = "regression" if self.regression else "classification"
         self.lr = 0.01
-        self.grid = (0.003, 0.01, 0.03) if self.regression else (0.01, 0.05, 0.2, 0.8)
+        self.grid = (0.01, 0.03, 0.1) if self.regression else (0.01, 0.05, 0.2, 0.8)
 
     def model(self) -> nn.Module:
         """A fresh one."""
         return nn.Sequential(nn.Linear(10, 1), nn.Flatten(0)) if self.regression else mlp(64, 10)
 
     def optimizer(self, parameters: Any, lr: float) -> torch.optim.Optimizer:
-        """SGD; with momentum for the regression, where one step ahead is far too short a sight."""
-        return torch.optim.SGD(parameters, lr=lr, momentum=0.9 if self.regression else 0.0)
+        """SGD without momentum: with a momentum of 0.9 the network learned one step ahead overshoots and diverges."""
+        return torch.optim.SGD(parameters, lr=lr)
 
     def score(self, model: nn.Module, part: Part) -> float:
         """Test MSE, or error in percent."""

@@ -426,3 +426,17 @@ def test_parameters_unfrozen_on_the_way_are_followed():
     model[0].requires_grad_(True)
     _train(loss, model, optimizer, _data(3))
     assert int(loss.aligner.updates) == 4, "the first step of the new parameters is passed over"
+
+
+def test_a_batch_given_to_step_goes_before_those_attached():
+    found = []
+    first, valid, other = _data(3)
+    for attached in ([other], [valid]):
+        model = _model()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        loss = mg.AdaLFL(num_outputs=3)
+        loss.attach(model, optimizer, valid=attached)
+        torch.manual_seed(0)
+        loss.step(model, optimizer, first, valid if attached[0] is other else None)
+        found.append(loss.aligner.last_hypergradient)
+    assert _same(*found)

@@ -21,8 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import Aligner, Forward, Scene, pair
-from metricgrad.aligners.look_ahead import LookAhead, unwrapped
+from metricgrad.aligners.look_ahead import LookAhead
 from metricgrad.aligners.offline import offline_start
+from metricgrad.aligners.optimizers import unwrapped
 from metricgrad.aligners.policy import Policy
 from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.rank_correlation import RankCorrelation
@@ -52,7 +53,10 @@ FORMS: dict[str, type[Form]] = {
     cls.kind: cls
     for cls in (
         Interpolated,
+        LearnedRate,
+        NeuralLoss,
         ProbabilityNetwork,
+        Residual,
         SetNetwork,
         HeatmapNetwork,
         TokenNetwork,
@@ -65,9 +69,6 @@ FORMS: dict[str, type[Form]] = {
         RankingFamily,
         Mix,
         Scaled,
-        NeuralLoss,
-        Residual,
-        LearnedRate,
     )
 }
 ALIGNERS: dict[str, type[Aligner]] = {
@@ -243,7 +244,11 @@ class Loss(nn.Module):
         self, model: nn.Module, optimizer: torch.optim.Optimizer, valid_batch: Any, forward: Forward | None
     ) -> Iterator[None]:
         if self._scene is not None:
-            yield
+            self.aligner.given = valid_batch
+            try:
+                yield
+            finally:
+                self.aligner.given = None
             return
         valid = None if valid_batch is None else [valid_batch]
         handle = self.attach(model, optimizer, valid=valid, forward=forward)
@@ -304,7 +309,15 @@ class Loss(nn.Module):
         )  # fmt: skip
 
     def described(self) -> dict[str, Any]:
-        """What builds this loss again, JSON-able."""
+        """What builds this loss again, JSON-able.
+
+        Raises:
+            MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
+        """
+        foreign = [part.kind for part in self.form.modules() if isinstance(part, Form) and part.kind not in FORMS]
+        if foreign or self.aligner.kind not in ALIGNERS:
+            kind = foreign[0] if foreign else self.aligner.kind
+            raise MetricgradError(f"a {kind} form cannot be saved: build it again and load its state_dict")
         return {
             "form": [self.form.kind, self.form.config()],
             "aligner": [self.aligner.kind, self.aligner.config()],
@@ -321,10 +334,6 @@ class Loss(nn.Module):
         Raises:
             MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
         """
-        foreign = [kind for kind in _kinds([self.form.kind, self.form.config()]) if kind not in FORMS]
-        if foreign or self.aligner.kind not in ALIGNERS:
-            kind = foreign[0] if foreign else self.aligner.kind
-            raise MetricgradError(f"a {kind} form cannot be saved: build it again and load its state_dict")
         tensors = {k: v.contiguous() for k, v in self.state_dict().items() if isinstance(v, Tensor)}
         extra = {k: v for k, v in self.state_dict().items() if not isinstance(v, Tensor)}
         header = {"format": 1, **self.described(), "extra": extra, "note": note}

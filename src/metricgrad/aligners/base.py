@@ -55,6 +55,9 @@ class Aligner(nn.Module, abc.ABC):
     #: Whether ``fit`` should hand over validation batches like those of training rather than large ones in order.
     valid_like_train: ClassVar[bool] = False
 
+    #: The validation batch given to :meth:`metricgrad.Loss.step` for this very step; goes before the attachment's.
+    given: Any = None
+
     @abc.abstractmethod
     def refusal(self, form: Form) -> str | None:
         """Why this cell of the grid means nothing, or None where it does mean something."""

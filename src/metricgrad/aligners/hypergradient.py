@@ -157,7 +157,7 @@ class OneStep:
         """d/dphi of the loss's gradient along the direction."""
         phi = list(form.parameters())
         total: Tensor | None = None
-        with self._paused(), torch.enable_grad(), _differentiable(phi):
+        with self.paused(), torch.enable_grad(), _differentiable(phi):
             for loss in losses:
                 with torch.no_grad():
                     parts = [(head, self._push(direction, call)) for call, head in loss.heads]
@@ -184,11 +184,12 @@ class OneStep:
         """Gradients on, autocast as in the step; random states and buffers are afterwards as before."""
         device = next(iter(self._own)).device
         cast = last.heads[0][0].autocast.again()
-        with kept_randomness(device), borrowed_buffers(self.scene.model), self._paused(), torch.enable_grad(), cast:
+        with kept_randomness(device), borrowed_buffers(self.scene.model), self.paused(), torch.enable_grad(), cast:
             yield
 
     @contextlib.contextmanager
-    def _paused(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
+        """Nothing is recorded inside."""
         was = self.recorder.paused
         self.recorder.paused = True
         try:

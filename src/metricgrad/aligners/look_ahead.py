@@ -20,6 +20,7 @@ from metricgrad.aligners.forward_mode import Pusher
 from metricgrad.aligners.hypergradient import OneStep
 from metricgrad.aligners.isolation import device_of, kept_randomness, untouched
 from metricgrad.aligners.meta_adam import MetaAdam
+from metricgrad.aligners.optimizers import unwrapped
 from metricgrad.aligners.unrolled import unrolled
 from metricgrad.aligners.watching import Ahead, Watch
 from metricgrad.errors import MetricgradError
@@ -41,6 +42,8 @@ class LookAhead(Aligner):
     gradient clipping, accumulation and scaled losses as well. The training step itself is untouched.
 
     Use it with :meth:`metricgrad.Loss.attach` where validation batches are at hand, and any form that has parameters.
+    Parameters that are knobs stay within the knobs' bounds.
+
     It looks one step ahead, so it favours losses that pay at once (short-horizon bias). Validation data it learns from
     is training data of a kind: keep another part to choose an epoch by.
 
@@ -198,7 +201,9 @@ class LookAhead(Aligner):
         if step is None or self._simulating:
             return
         if step.ready:
-            batch = None if self._feedback is None else self._feedback.draw()
+            batch = self.given
+            if batch is None and self._feedback is not None:
+                batch = self._feedback.draw()
             self._move(scene.loss.form, step.after(scene.loss.form, batch))
         self.optimizer_steps += 1
         step.recorder.clear()
@@ -242,13 +247,7 @@ class LookAhead(Aligner):
 
         Gradients are not clipped, and the model, the optimiser and the random state are left as they are.
         """
-        loss = self._loss()
-        with kept_randomness(device_of(list(model.parameters()))):
-            draw = Draw(loss.seed, int(loss.steps), counts=False)
-            found, _ = unrolled(
-                loss.form, model, unwrapped(optimizer), batches, valid_batch, self._judge(), forward or pair, draw
-            )
-        return tuple(found)
+        return tuple(self._unrolled(model, unwrapped(optimizer), batches, valid_batch, forward or pair)[0])
 
     def looked_ahead(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], valid_batch: Any,
@@ -261,9 +260,7 @@ class LookAhead(Aligner):
         loss = self._loss()
         optimizer = unwrapped(optimizer)
         if len(batches) > 1:
-            with kept_randomness(device_of(list(model.parameters()))):
-                draw = Draw(loss.seed, int(loss.steps), counts=False)
-                return unrolled(loss.form, model, optimizer, batches, valid_batch, self._judge(), forward, draw)
+            return self._unrolled(model, optimizer, batches, valid_batch, forward)
         scene = Scene(loss, model, optimizer, None, forward, None)
         with self._rehearsing(scene, fresh) as step:
             scores, targets = scene.forward(model, batches[0])
@@ -278,20 +275,23 @@ class LookAhead(Aligner):
     def _rehearsing(self, scene: Scene, fresh: Pusher | None) -> Iterator[OneStep]:
         """A training of its own, beside the one that may be attached."""
         outer, simulating = self._step, self._simulating
-        recording = None if outer is None else outer.recorder.paused
         care = untouched(scene.loss, scene.model, scene.optimizer) if fresh is None else contextlib.nullcontext()
-        with care:
-            if outer is not None:
-                outer.recorder.paused = True
-            self._simulating = True
+        with care, contextlib.nullcontext() if outer is None else outer.paused():
             step = self._step = self._begin(scene, fresh)
+            self._simulating = True
             try:
                 yield step
             finally:
                 step.close()
                 self._step, self._simulating = outer, simulating
-                if outer is not None and recording is not None:
-                    outer.recorder.paused = recording
+
+    def _unrolled(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], valid: Any, forward: Forward
+    ) -> tuple[list[Tensor], float]:
+        loss = self._loss()
+        draw = Draw(loss.seed, int(loss.steps), counts=False)
+        with kept_randomness(device_of(list(model.parameters()))):
+            return unrolled(loss.form, model, optimizer, batches, valid, self._judge(), forward, draw)
 
     def _loss(self) -> Loss:
         if not self._of:
@@ -308,6 +308,9 @@ class LookAhead(Aligner):
     def _move(self, form: Form, ahead: Ahead) -> None:
         self.last_hypergradient = ahead.gradients
         norm = self.adam.move(list(form.parameters()), ahead.gradients)
+        with torch.no_grad():
+            for knob in form.knobs().values():
+                knob.parameter.clamp_(knob.low, knob.high)
         self.watch.note(int(self.optimizer_steps), ahead, norm, form)
         if not norm < float("inf"):
             warnings.warn(
@@ -315,9 +318,3 @@ class LookAhead(Aligner):
                 "it is; lower the learning rate of the model or lr of LookAhead",
                 stacklevel=2,
             )
-
-
-def unwrapped(optimizer: Any) -> torch.optim.Optimizer:
-    """The torch optimiser inside a wrapper such as Lightning's or Accelerate's."""
-    inner = getattr(optimizer, "optimizer", None)
-    return unwrapped(inner) if isinstance(inner, torch.optim.Optimizer) else optimizer

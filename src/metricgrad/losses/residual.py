@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw, Form, Knob
+from metricgrad.losses.network import mask_of
 from metricgrad.losses.neural import NeuralLoss, Problem
 from metricgrad.losses.standard import HandMade
 from metricgrad.losses.task_loss import TaskLoss
@@ -28,8 +29,17 @@ class _OnBase(Form):
                 f"base is {base!r}; expected {', '.join(map(repr, BASES))}, a form, or a module of scores and targets"
             )
         self._name = base if isinstance(base, str) else None
-        module: nn.Module = TaskLoss(BASES[base]) if isinstance(base, str) else getattr(base, "form", base)
-        self.base: Form = module if isinstance(module, Form) else HandMade(module)
+        if isinstance(base, str):
+            self.base: Form | TaskLoss = TaskLoss(BASES[base])
+        else:
+            module = base if isinstance(base, Form) else getattr(base, "form", base)  # a loss of ours has a form
+            self.base = module if isinstance(module, Form) else HandMade(module)
+
+    def based(self, scores: Tensor, targets: Tensor, draw: Draw, context: dict[str, Tensor | None]) -> Tensor:
+        """The base's value."""
+        if isinstance(self.base, TaskLoss):
+            return self.base(scores, targets, mask=mask_of(context, type(self).__name__))
+        return self.base(scores, targets, draw=draw, **context)
 
     @property
     def problem(self) -> Problem:
@@ -46,10 +56,11 @@ class _OnBase(Form):
         """
         if self._name is not None:
             return self._name
-        if isinstance(self.base, HandMade):
+        if not isinstance(self.base, Form) or isinstance(self.base, HandMade):
+            name = type(getattr(self.base, "module", self.base)).__name__
             raise MetricgradError(
-                f"a loss around a {type(self.base.module).__name__} cannot be saved: build it again and load its "
-                f"state_dict, or name the base: {', '.join(BASES)}"
+                f"a loss around a {name} cannot be saved: build it again and load its state_dict, or name the base: "
+                f"{', '.join(BASES)}"
             )
         return [self.base.kind, self.base.config()]
 
@@ -86,13 +97,15 @@ class Residual(_OnBase):
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d."""
         added = self.form(scores, targets, draw=draw, **context)
-        return self.base(scores, targets, draw=draw, **context) + added
+        return self.based(scores, targets, draw, context) + added
 
     def along(
         self, scores: Tensor, targets: Tensor, tangent: Tensor, *, draw: Draw, **context: Tensor | None
     ) -> Tensor | None:
         """The sum of both; a base without parameters is left out, because it has no part in the hypergradient."""
-        parts = [self.form] if next(self.base.parameters(), None) is None else [self.form, self.base]
+        parts = [self.form]
+        if isinstance(self.base, Form) and next(self.base.parameters(), None) is not None:
+            parts.append(self.base)
         found = [part.along(scores, targets, tangent, draw=draw, **context) for part in parts]
         known = [value for value in found if value is not None]
         return torch.stack(known).sum() if known else None
@@ -126,7 +139,7 @@ class LearnedRate(_OnBase):
 
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d."""
-        value = self.base(scores, targets, draw=draw, **context)
+        value = self.based(scores, targets, draw, context)
         return value * self.log_rate.exp().to(value.dtype)
 
     def knobs(self) -> dict[str, Knob]:

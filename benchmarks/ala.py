@@ -30,10 +30,11 @@ from metricgrad.tasks.split import Splits, split, standardise, thin
 from metricgrad.training.population import fit_population
 
 SEEDS, EPOCHS, BATCH, LR = 10, 30, 64, 5e-3
+LONG = 60
 OVERLAP = 1 / 3
 EXPONENTS = (0.3, 0.6, 0.9)
 FIVE = ("balance", "exponent", "focus", "smoothing", "adjustment")
-PARTS = ("pair_flip", "symmetric", "rare", "settings", "population", "cost")
+PARTS = ("pair_flip", "pair_flip_long", "symmetric", "rare", "settings", "population", "cost")
 Make = Callable[[int], nn.Module]
 
 
@@ -135,14 +136,21 @@ def settings() -> dict[str, Make]:
 
 
 def table(
-    store: Store, name: str, load: Callable[[int], Splits], metric: str, rows: dict[str, Make], seeds: int = SEEDS
+    store: Store,
+    name: str,
+    load: Callable[[int], Splits],
+    metric: str,
+    rows: dict[str, Make],
+    *,
+    seeds: int = SEEDS,
+    epochs: int = EPOCHS,
 ) -> dict[str, list[dict[str, float]]]:
     """Every row on every seed, seed by seed, so that a run cut short is still paired."""
     found: dict[str, list[dict[str, float]]] = {row: [] for row in rows}
     for seed in range(seeds):
         for row, make in rows.items():
             key = f"{name}/{metric}/{row}/{seed}"
-            value = store.get(key) or store.add(key, train(load(seed), make(seed), metric, seed))
+            value = store.get(key) or store.add(key, train(load(seed), make(seed), metric, seed, epochs=epochs))
             found[row].append(value)
     return found
 
@@ -242,6 +250,11 @@ def main() -> None:
                 store, part, lambda s, r=rate, p=pairs: noisy(s, r, pairs=p), "accuracy", rows_for("accuracy")
             )
             results[part] = summary(found, grid=True)
+        elif part == "pair_flip_long":
+            names = ("cross_entropy", "ala", "random_walk")
+            rows = {name: rows_for("accuracy")[name] for name in names}
+            found = table(store, part, lambda s: noisy(s, 0.4, pairs=True), "accuracy", rows, epochs=LONG)
+            results[part] = summary(found, grid=False)
         elif part == "rare":
             for metric in ("f1", "average_precision"):
                 rows = {row: make for row, make in rows_for(metric).items() if not row.startswith("fixed")}

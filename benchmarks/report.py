@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import report_ala
 import report_claims
 import report_paper
 from common import HERE, RESULTS
@@ -19,6 +20,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("cost", "Cost", report_claims.cost),
     ("paper_tables", "The paper's tables at CPU scale", report_paper.tables),
     ("quality", "Interpolation quality and the released gradient", report_paper.quality),
+    ("ala", "ALA: a policy against a random walk", report_ala.section),
 ]
 
 

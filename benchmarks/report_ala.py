@@ -45,10 +45,13 @@ def _main(part: dict[str, Any]) -> str:
     rows = []
     for name, values in part["rows"].items():
         gap = part["ala against"].get(name)
-        difference = "–" if gap is None else f"{estimate(gap)}, {gap['verdict']}"
+        difference = plain = "–"
+        if gap is not None:
+            difference = f"{estimate(gap)}, {gap['verdict']}"
+            plain = " … ".join(f"{end:.3f}" for end in gap["plain"])
         last = "–" if name == "tuned grid" else estimate(values["last"])
-        rows.append([name, estimate(values["test"]), last, difference])
-    return table(["row", "best epoch", "last epoch", "ala minus it"], rows)
+        rows.append([name, estimate(values["test"]), last, difference, plain])
+    return table(["row", "best epoch", "last epoch", "ala minus it", "seeds as if independent"], rows)
 
 
 def _words(part: dict[str, Any]) -> str:

@@ -113,6 +113,7 @@ def rows_for(metric: str) -> dict[str, Make]:
 
 def settings() -> dict[str, Make]:
     """What was tried on pair flips."""
+
     def matrix() -> CorrelationMatrix:
         return CorrelationMatrix(10, warm_up=51)
 
@@ -126,7 +127,7 @@ def settings() -> dict[str, Make]:
         "random_walk, every 5 steps": ala("accuracy", every=5, aligner="random_walk"),
         "bounded matrix": ala("accuracy", form=matrix, step_size=0.1),
         "random_walk, bounded matrix": ala("accuracy", form=matrix, step_size=0.1, aligner="random_walk"),
-        "literal matrix": ala("accuracy", form=literal, paper=True, every=10, looks=1),
+        "literal matrix": ala("accuracy", form=literal, paper=True, every=10),
     }
 
 
@@ -260,7 +261,7 @@ def main() -> None:
                     rows["random_walk on RankingFamily"] = ala(metric, form=RankingFamily, aligner="random_walk")
                 results[f"rare {metric}"] = summary(table(store, part, rare, metric, rows), grid=False)
         elif part == "settings":
-            found = table(store, part, lambda s: noisy(s, 0.4, pairs=True), "accuracy", settings(), seeds=5)
+            found = table(store, part, lambda s: noisy(s, 0.4, pairs=True), "accuracy", settings(), seeds=3)
             results[part] = {
                 row: {k: interval([run[k] for run in runs]) for k in ("test", "last")} for row, runs in found.items()
             }

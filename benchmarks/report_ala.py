@@ -23,7 +23,7 @@ def section(result: dict[str, Any]) -> str:
             out += [f"### {title}", _main(parts[name]), _words(parts[name])]
     if "settings" in parts:
         rows = [[name, estimate(v["test"]), estimate(v["last"])] for name, v in parts["settings"].items()]
-        out += ["### What was tried on pair flips (5 seeds)", table(["setting", "best epoch", "last epoch"], rows)]
+        out += ["### What was tried on pair flips (3 seeds)", table(["setting", "best epoch", "last epoch"], rows)]
     if "population" in parts:
         rows = [
             [name, estimate(v["best"]), estimate(v["mean"]), estimate(v["seconds"], ".1f")]

@@ -180,7 +180,13 @@ def summary(found: dict[str, list[dict[str, float]]], *, grid: bool) -> dict[str
         row: {"test": interval(list(values)), "last": interval([run["last"] for run in found.get(row, [])] or [0.0])}
         for row, values in tests.items()
     }
-    return {"rows": means, "ala against": differences(tests["ala"], against)}
+    lasts = {row: [run["last"] for run in runs] for row, runs in found.items()}
+    others = {row: values for row, values in lasts.items() if row != "ala"}
+    return {
+        "rows": means,
+        "ala against": differences(tests["ala"], against),
+        "ala against, last epoch": differences(lasts["ala"], others),
+    }
 
 
 def population(store: Store) -> dict[str, Any]:

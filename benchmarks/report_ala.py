@@ -55,8 +55,10 @@ def _main(part: dict[str, Any]) -> str:
 
 
 def _words(part: dict[str, Any]) -> str:
-    verdicts = {n: gap["verdict"] for n, gap in part["ala against"].items() if n.startswith("random_walk")}
-    beaten = [name for name, verdict in verdicts.items() if verdict == "better"]
-    rest = [name for name in verdicts if name not in beaten]
-    said = f"The policy beats {' and '.join(beaten)}." if beaten else ""
-    return said + (f" It is not shown to beat {' or '.join(rest)}." if rest else "")
+    said = []
+    for where, key in (("At the best epoch", "ala against"), ("At the last epoch", "ala against, last epoch")):
+        for name, gap in part[key].items():
+            if name.startswith("random_walk"):
+                does = "beats" if gap["verdict"] == "better" else "is not shown to beat"
+                said.append(f"{where} the policy {does} {name}: {estimate(gap)}.")
+    return " ".join(said) + " The last epoch was looked at after the best one: take it as a second reading."

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import report_ala
 import report_claims
 import report_paper
 import report_ranks
@@ -21,6 +22,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("soft_rank", "Soft ranks", report_ranks.soft_rank),
     ("paper_tables", "The paper's tables at CPU scale", report_paper.tables),
     ("quality", "Interpolation quality and the released gradient", report_paper.quality),
+    ("ala", "ALA: a policy against a random walk", report_ala.section),
 ]
 
 

@@ -230,6 +230,8 @@ def test_the_papers_settings_come_with_a_warning_and_give_way_to_explicit_ones()
         policy = Policy("accuracy", paper=True, every=60)
     assert (policy.every, policy.looks, policy.clamp, policy.rewarding.kind) == (60, 50, False, "sign")
     with pytest.warns(UserWarning, match="collapse"):
+        assert Policy("accuracy", paper=True, every=10).looks == 10
+    with pytest.warns(UserWarning, match="collapse"):
         loss = mg.ALA("accuracy", num_outputs=4, paper=True)
     assert isinstance(loss.form, CorrelationMatrix)
     assert not loss.form.bounded

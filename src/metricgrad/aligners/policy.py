@@ -138,6 +138,7 @@ class Policy(KnobTurner):
             plain = inspect.signature(Policy).parameters
             learner = "reinforce"
             given = {name: _PAPER[name] if value == plain[name].default else value for name, value in given.items()}
+            given["looks"] = min(given["looks"], given["every"])
         super().__init__(
             metric, every=given["every"], looks=given["looks"], discount=discount, step_size=step_size,
             warm_up=given["warm_up"], clamp=given["clamp"], rows=rows, threshold=threshold, seed=seed,

@@ -29,6 +29,7 @@ Where = Literal["best", "zero"]
 
 _PERIODS, _SHORTEST, _LONGEST, _UNKNOWN = 100, 10, 200, 50
 _PATIENCE = 3
+_CANDIDATES = 32
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class KnobTurner(Aligner, abc.ABC):
         clamp: whether moved knobs are brought back into what the form allows.
         rows: validation rows that are scored, always the first ones; None takes all.
         threshold: where the metric reads labels and there is one score for each item: ``"best"`` judges at the
-            threshold that is best on the scored rows, as :func:`metricgrad.fit` does, ``"zero"`` at 0.
+            threshold that is best on the scored rows, among 32, as :func:`metricgrad.fit` does; ``"zero"`` at 0.
         seed: of everything random.
 
     Raises:
@@ -272,7 +273,7 @@ def look(
 ) -> Seen | None:
     """Measure once; at the end of a period, what was seen in it. A metric that is undefined says nothing."""
     if turner.threshold == "best" and needs_threshold(turner.metric, scores, targets):
-        value = choose_threshold(turner.metric, scores, targets)[1]
+        value = choose_threshold(turner.metric, scores, targets, _CANDIDATES)[1]
     else:
         value = float(turner.metric(scores, targets))
     memory = child.memory

@@ -314,7 +314,7 @@ class Loss(nn.Module):
         Raises:
             MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
         """
-        foreign = [part.kind for part in self.form.modules() if isinstance(part, Form) and part.kind not in FORMS]
+        foreign = [kind for kind in _kinds([self.form.kind, self.form.config()]) if kind not in FORMS]
         if foreign or self.aligner.kind not in ALIGNERS:
             kind = foreign[0] if foreign else self.aligner.kind
             raise MetricgradError(f"a {kind} form cannot be saved: build it again and load its state_dict")

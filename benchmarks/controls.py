@@ -67,6 +67,10 @@ def losses(family: str) -> dict[str, Callable[[float, int], nn.Module]]:
     out[f"uniloss({metrics[0]}), inverse distance"] = lambda soft, seed: mg.UniLoss(
         metrics[0], interpolation="inverse_distance", softness=soft, seed=seed
     )
+    if family == "multiclass":
+        out["uniloss(quadratic_kappa), warm-up"] = lambda soft, seed: mg.UniLoss(
+            "quadratic_kappa", softness=soft, seed=seed, warm_up=100
+        )
     out["margin (no anchors)"] = lambda soft, seed: Margin(soft, between)
     out["cross-entropy"] = lambda soft, seed: BinaryCrossEntropy() if family == "binary" else nn.CrossEntropyLoss()
     for how in ("shuffled", "constant"):

@@ -10,6 +10,7 @@ import report_ala
 import report_claims
 import report_paper
 import report_ranks
+import report_systems
 from common import HERE, RESULTS
 from report_text import table
 
@@ -22,6 +23,9 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("soft_rank", "Soft ranks", report_ranks.soft_rank),
     ("paper_tables", "The paper's tables at CPU scale", report_paper.tables),
     ("quality", "Interpolation quality and the released gradient", report_paper.quality),
+    ("adalfl", "AdaLFL: a loss learned while training", report_systems.adalfl),
+    ("look_ahead_cost", "The cost of a look ahead", report_systems.look_ahead_cost),
+    ("retrieval", "Retrieval of classes never seen", report_systems.retrieval),
     ("ala", "ALA: a policy against a random walk", report_ala.section),
 ]
 

@@ -10,9 +10,9 @@ from report_text import estimate, number, table
 def adalfl(result: dict[str, Any]) -> str:
     """Test error by step, and at the end against the tuned standard loss."""
     parts = [
-        f"AdaLFL starts from {result['offline_rounds']} offline rounds. The tuned rate is chosen on validation; opponents "
-        "train on the same rows. Plain SGD: with a momentum of 0.9, as the claim has it, AdaLFL did not converge at this "
-        "rate (tried before this table was made), so momentum was dropped after looking."
+        f"AdaLFL starts from {result['offline_rounds']} offline rounds. The tuned rate is chosen on validation; "
+        "opponents train on the same rows. Plain SGD: with a momentum of 0.9, as the claim has it, AdaLFL did not "
+        "converge at this rate (tried before this table was made), so momentum was dropped after looking."
     ]
     for name, found in result["tables"].items():
         steps = list(next(iter(found.values()))["at"])
@@ -41,8 +41,8 @@ def look_ahead_cost(result: dict[str, Any]) -> str:
         for name, cell in result["cells"].items()
     ]
     return (
-        "Median and quartiles of paired steps; plain is the same learned loss, not attached. The aim was 3.3 in time and "
-        "1.6 in memory; memory was measured on the CNN.\n\n"
+        "Median and quartiles of paired steps; plain is the same learned loss, not attached. The aim was 3.3 in time "
+        "and 1.6 in memory; memory was measured on the CNN.\n\n"
         + table(["model", "step", "time, plain = 1", "peak memory, plain = 1"], rows)
     )
 
@@ -64,7 +64,7 @@ def retrieval(result: dict[str, Any]) -> str:
         seeds = found["untrained"]["n"]
         parts += [f"**{name}**, {found['trials']} trials, {seeds} seeds", table(head, rows)]
     parts.append(
-        "The width of the embeddings, the validation part and the softness tried first were chosen after looking at test "
-        "classes of some of these draws."
+        "The width of the embeddings, the validation part and the softness tried first were chosen after looking at "
+        "test classes of some of these draws."
     )
     return "\n\n".join(parts)

@@ -129,7 +129,7 @@ class Loss(nn.Module):
         if not isinstance(form, Form) or not isinstance(aligner, Aligner):
             raise MetricgradError(
                 f"Loss takes a form and an aligner, got {type(form).__name__} and {type(aligner).__name__}; "
-                "a plain module becomes a form with HandMade(module)"
+                "a plain module becomes a form with metricgrad.losses.standard.HandMade(module)"
             )
         reason = aligner.refusal(form)
         if reason is not None:

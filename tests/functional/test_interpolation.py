@@ -5,7 +5,6 @@ import torch
 
 from metricgrad.functional.interpolation import (
     inverse_distance_weighting,
-    local_linear,
     power_loss,
     released_gradient,
 )
@@ -71,15 +70,6 @@ def test_the_released_gradient_adds_the_term_that_should_be_subtracted():
     torch.testing.assert_close(true, slope_w / total - weighted * slope_s / total**2)
     torch.testing.assert_close(wrong, slope_w / total + weighted * slope_s / total**2)
     torch.testing.assert_close(released, inverse_distance_weighting(squared, values))
-
-
-def test_local_linear_is_its_first_order_formula():
-    current, values = torch.tensor(0.5), torch.tensor([0.7, 0.2])
-    mass = torch.tensor([0.5, 0.1], requires_grad=True)
-    value = local_linear(current, values, mass)
-    assert float(value) == pytest.approx(0.5 + 0.5 * 0.2 - 0.1 * 0.3)
-    (gradient,) = torch.autograd.grad(value, mass)
-    torch.testing.assert_close(gradient, torch.tensor([0.2, -0.3]))
 
 
 def test_power_loss_runs_from_the_expectation_to_the_direction_of_the_logarithm():

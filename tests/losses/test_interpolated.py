@@ -251,3 +251,10 @@ def test_lists_whose_order_is_beyond_doubt_have_no_move_left():
     value = mg.UniLoss(metric, softness=1.0)(scores, labels)
     value.backward()
     assert float(value) == 0
+
+
+@pytest.mark.parametrize("metric", ["spearman", "ndcg"])
+def test_a_warm_up_of_graded_targets_is_the_squared_error(metric):
+    scores, targets = torch.randn(20, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 4
+    value = mg.UniLoss(metric, warm_up=10)(scores, targets)
+    torch.testing.assert_close(value, torch.nn.functional.mse_loss(scores, targets.float()))

@@ -304,3 +304,10 @@ def test_bad_data_says_which_part():
         fit(network(), (train[0], train[1][:3]), valid, **settings())
     with pytest.raises(mg.MetricgradError, match="valid is a int"):
         fit(network(), train, 3, **settings())
+
+
+def test_fit_gives_the_loss_back_as_it_was():
+    loss = mg.UniLoss("accuracy")
+    x, y = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
+    mg.fit(nn.Linear(3, 2), (x, y), (x, y), metric="accuracy", loss=loss, epochs=1, progress=False)
+    assert loss.form.check_finite

@@ -38,7 +38,8 @@ class FitBar:
             from rich.console import Console
             from rich.progress import Progress
 
-            self._bar = Progress(console=Console(stderr=True), transient=True)
+            console = Console(stderr=True)
+            self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
             self._task = self._bar.add_task(self._what, total=self._total)
             self._bar.start()
         if self._bar is not None:

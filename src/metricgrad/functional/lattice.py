@@ -31,10 +31,6 @@ class Stencil(NamedTuple):
     left: Tensor
     weights: Tensor
 
-    def positions(self) -> Tensor:
-        """``(nodes,)`` coordinates of the nodes in use."""
-        return (torch.arange(self.nodes, device=self.weights.device) + self.first).to(self.weights) * STEP
-
 
 def stencil(points: Tensor) -> Stencil:
     """The lattice nodes and Lagrange weights of ``(n,)`` finite points, n > 0. Cost: O(ORDER n)."""

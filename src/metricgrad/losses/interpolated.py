@@ -55,7 +55,7 @@ class Interpolated(Form):
         q: tail exponent in (0, 1] of local moves of labels; 1 is the plain expectation (most robust to label noise),
             towards 0 the gradient no longer vanishes on entries that are badly wrong.
         share: share in (0, 1] of the comparisons looked at in each step.
-        warm_up: steps over which a standard loss is blended out.
+        warm_up: steps over which a standard loss is blended out: cross-entropy, or the squared error of graded targets.
         anchors: of each type, for inverse distances.
         flips: decisions moved in a good or nearby anchor.
         power: of the inverse distance.
@@ -304,8 +304,13 @@ class Interpolated(Form):
             return loss
         from metricgrad.losses.cross_entropy import CrossEntropy
 
+        graded = batch.scores.shape == batch.targets.shape and not bool(
+            ((batch.targets == 0) | (batch.targets == 1)).all()
+        )
+        standard = nn.functional.mse_loss if graded else CrossEntropy()
+        targets = batch.targets.to(batch.scores) if graded else batch.targets
         weight = draw.step / self.warm_up
-        return weight * loss + (1 - weight) * CrossEntropy()(batch.scores, batch.targets)
+        return weight * loss + (1 - weight) * standard(batch.scores, targets)
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments, the metric by its spec where it has one."""

@@ -45,17 +45,23 @@ class Margin(nn.Module):
 
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """0-d; 0 where a batch has no comparison to make."""
+        dtype = scores.dtype
         scores, targets = canonical(scores, targets, context.get("mask"))
         comparisons = self._comparisons(scores, targets)
         if not comparisons.numel():
-            return scores.sum() * 0
-        return torch.sigmoid(-comparisons / self.softness).mean()
+            return (scores.sum() * 0).to(dtype)
+        return torch.sigmoid(-comparisons / self.softness).mean().to(dtype)
 
     def _comparisons(self, scores: Tensor, targets: Tensor) -> Tensor:
         if self.between == "neighbours":
             return Neighbours().comparisons(scores, targets)
         if scores.shape != targets.shape:
             right = targets.long()[:, None]
+            if right.numel() and not 0 <= int(right.min()) <= int(right.max()) < scores.shape[1]:
+                raise MetricgradError(
+                    f"targets hold classes {int(right.min())} to {int(right.max())}, scores have {scores.shape[1]} "
+                    "columns; leave padding out with mask="
+                )
             others = torch.ones_like(scores, dtype=torch.bool).scatter(1, right, False)
             return (scores.gather(1, right) - scores)[others]
         positive = targets > 0

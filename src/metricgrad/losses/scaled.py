@@ -43,7 +43,10 @@ class Scaled(Form):
     def __init__(self, form: Form) -> None:
         super().__init__()
         if not isinstance(form, Form):
-            raise MetricgradError(f"form is a {type(form).__name__}; a plain module becomes one with HandMade(module)")
+            raise MetricgradError(
+                f"form is a {type(form).__name__}; a plain module becomes one with "
+                "metricgrad.losses.standard.HandMade(module)"
+            )
         self.form = form
         self.scale = nn.Parameter(torch.zeros(()), requires_grad=False)
         self.sharpness = nn.Parameter(torch.zeros(()), requires_grad=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,7 +137,7 @@ def fit(
         total_steps=None if steps is None else steps * epochs, lr=lr, config=config,
     )  # fmt: skip
     bar = Bar(None if steps is None else steps * epochs, (steps or 0) * begun) if progress else None
-    with quiet(), isolate_rng():
+    with quiet(), isolate_rng(), _unchecked(module):
         reseed(seed, -1)
         callbacks: list[Any] = [bar] if bar else []
         if patience is not None:
@@ -202,11 +203,20 @@ def _as_loss(loss: Any, metric: Metric, seed: int) -> nn.Module:
         raise MetricgradError(
             f"loss must be a name, an nn.Module or a zero-argument factory of one, not {type(loss).__name__}"
         )
-    for part in module.modules():
-        if hasattr(part, "check_finite"):
-            # fit looks itself, and names the learning rate
-            setattr(part, "check_finite", False)  # noqa: B010  (an attribute of some modules only)
     return module
+
+
+@contextmanager
+def _unchecked(module: nn.Module) -> Iterator[None]:
+    """Losses let non-finite scores through: fit looks itself, and names the learning rate."""
+    before = [(part, getattr(part, "check_finite")) for part in module.modules() if hasattr(part, "check_finite")]  # noqa: B009
+    try:
+        for part, _ in before:
+            setattr(part, "check_finite", False)  # noqa: B010  (an attribute of some modules only)
+        yield
+    finally:
+        for part, value in before:
+            setattr(part, "check_finite", value)  # noqa: B010
 
 
 def _name_of(thing: Any) -> str:

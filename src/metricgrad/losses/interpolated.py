@@ -239,9 +239,14 @@ class Interpolated(Form):
             structure = self._found = _agreed(
                 lambda: probe_once(self.metric, batch.scores, batch.targets, **batch.context)
             )
-        if structure.exchangeable != "none" and batch.context.keys() - {"groups"}:
+        if structure.exchangeable != "none" and batch.context.keys() - {"groups"} - (
+            {"head_sizes"} if structure.kind == "peak" else set()
+        ):
             structure = Structure(structure.kind, "none", structure.params)  # weights tell entries apart
-        return from_structure(structure, batch.scores, batch.targets, self.metric, groups=batch.groups)
+        sizes = batch.context.get("head_sizes")
+        return from_structure(
+            structure, batch.scores, batch.targets, self.metric, groups=batch.groups, head_sizes=sizes
+        )
 
     def _softness(self, refactoring: Refactoring, batch: Batch, draw: Draw) -> Tensor:
         unset = bool(self.log_softness.isnan())

@@ -16,7 +16,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, Reads, Structure
 from metricgrad.metrics.decoding import TargetKind
 
-_FAMILIES = ("confusion", "ranking", "retrieval", "top_k", "correlation", "regression")
+_FAMILIES = ("confusion", "ranking", "retrieval", "top_k", "correlation", "regression", "segmentation", "pose")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class BuiltIn:
     context: frozenset[str]
     by_order: bool
     targets: TargetKind
+    maps: bool
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def register(
     context: tuple[str, ...] = (),
     by_order: bool = False,
     targets: TargetKind = "labels",
+    maps: bool = False,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register a batched metric under a name.
 
@@ -66,10 +68,11 @@ def register(
         context: the context it takes by keyword, besides ``mask``.
         by_order: whether only the order of the probabilities matters; it then sees their log-odds.
         targets: what targets can mean: whole ``"labels"``, ``"gains"``, the ``"unit"`` interval or any ``"real"``.
+        maps: whether scores are heat maps ``(..., H, W)`` and targets their points ``(..., 2)``.
     """
 
     def add(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        _TABLE[name] = BuiltIn(fn, reads, higher_is_better, structure, frozenset(context), by_order, targets)
+        _TABLE[name] = BuiltIn(fn, reads, higher_is_better, structure, frozenset(context), by_order, targets, maps)
         return fn
 
     return add
@@ -125,6 +128,7 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
         spec=label,
         by_order=entry.by_order,
         targets=entry.targets,
+        maps=entry.maps,
     )
 
 

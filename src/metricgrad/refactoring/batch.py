@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, canonical
+from metricgrad.metrics.maps import prepare_maps
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ def checked(
         raise MetricgradError(f"scores must be a floating tensor of logits, got {kind}")
     if not isinstance(targets, Tensor):
         raise MetricgradError(f"targets must be a tensor, got {type(targets).__name__}")
+    if metric.maps:
+        stack, targets, kept = prepare_maps(scores[None], targets, context, takes=metric.context, name=metric.name)
+        return Batch(_finite(stack[0], check_finite), targets, kept)
     mask = context.get("mask")
     kept = {k: v for k, v in context.items() if v is not None and k != "mask"}
     if mask is not None:
@@ -49,11 +53,7 @@ def checked(
     scores, targets = canonical(scores, targets, mask)
     if scores.dtype in (torch.float16, torch.bfloat16):
         scores = scores.float()
-    if check_finite and not bool(torch.isfinite(scores).all()):
-        raise MetricgradError(
-            "scores hold NaN or infinity; lower the learning rate or look at the model's last layers "
-            "(check_finite=False lets them through, for loss scaling in float16)"
-        )
+    scores = _finite(scores, check_finite)
     if scores.ndim > targets.ndim and targets.numel():
         low, high = int(targets.min()), int(targets.max())
         if low < 0 or high >= scores.shape[-1]:
@@ -67,6 +67,15 @@ def checked(
             f"{float(targets.min()):g} to {float(targets.max()):g}"
         )
     return Batch(scores, targets, kept)
+
+
+def _finite(scores: Tensor, check: bool) -> Tensor:
+    if check and not bool(torch.isfinite(scores).all()):
+        raise MetricgradError(
+            "scores hold NaN or infinity; lower the learning rate or look at the model's last layers "
+            "(check_finite=False lets them through, for loss scaling in float16)"
+        )
+    return scores
 
 
 def _is_binary(metric: Metric) -> bool:

@@ -10,11 +10,19 @@ from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.differentiable import Differentiable
 from metricgrad.refactoring.labels import Argmax, Threshold
 from metricgrad.refactoring.lists import Within
+from metricgrad.refactoring.peak import Peak
 from metricgrad.refactoring.rankings import PositivesOverNegatives, Ranking
 from metricgrad.refactoring.top_k import TopK
 
 
-def described(metric: Metric, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Refactoring:
+def described(
+    metric: Metric,
+    scores: Tensor,
+    targets: Tensor,
+    *,
+    groups: Tensor | None = None,
+    head_sizes: Tensor | None = None,
+) -> Refactoring:
     """The refactoring that a described metric carries, for scores and targets of these shapes.
 
     Raises:
@@ -22,11 +30,17 @@ def described(metric: Metric, scores: Tensor, targets: Tensor, *, groups: Tensor
     """
     if metric.structure is None:
         raise MetricgradError(f"nothing is known of metric {metric.name!r}: call infer_refactoring, which probes it")
-    return from_structure(metric.structure, scores, targets, metric, groups=groups)
+    return from_structure(metric.structure, scores, targets, metric, groups=groups, head_sizes=head_sizes)
 
 
 def from_structure(
-    structure: Structure, scores: Tensor, targets: Tensor, metric: Metric, *, groups: Tensor | None = None
+    structure: Structure,
+    scores: Tensor,
+    targets: Tensor,
+    metric: Metric,
+    *,
+    groups: Tensor | None = None,
+    head_sizes: Tensor | None = None,
 ) -> Refactoring:
     """Build the refactoring for one structure; only shapes are looked at."""
     rows_of_classes = scores.ndim == targets.ndim + 1
@@ -42,6 +56,8 @@ def from_structure(
                 f"{tuple(scores.shape)} and {tuple(targets.shape)}"
             )
         return TopK(k=structure.params["k"])
+    if structure.kind == "peak":
+        return Peak(radius=structure.params.get("radius"), head_sizes=head_sizes, exchangeable=structure.exchangeable)
     if structure.kind == "differentiable":
         return Differentiable(of_classes=structure.params.get("of_classes", metric.reads == "probabilities"))
     within = _within(structure, scores, groups)

@@ -1,0 +1,135 @@
+"""Metrics that read where each heat map peaks: percentage of correct key points."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.metrics.pose import check_radius, inside, reach
+from metricgrad.refactoring.base import Moves, Refactoring, choose, expected_change, first_of_each
+
+
+class Peak(Refactoring):
+    """Only whether each map's largest pixel lies within reach of its point matters.
+
+    Scores are maps ``(R, H, W)``, targets their points ``(R, 2)`` as (x, y); see :mod:`metricgrad.metrics.maps`. The
+    comparisons are the best pixel within reach minus each pixel outside. A point that no pixel is near enough to, or
+    that all are, has no comparison and no move. The moves take a map's peak to the best pixel on the other side,
+    softly with the share that a softmax over the map gives that side.
+
+    Args:
+        radius: as the metric's; see :func:`metricgrad.metrics.pose.pck`.
+        head_sizes: ``(R,)`` for the batch at hand, or None.
+        exchangeable: ``"all"`` where all right maps may share a move and so may all wrong ones, as for PCK; anything
+            else gives each map a move of its own.
+
+    References:
+        Liu, Wang and Deng, "UniLoss: Unified Surrogate Loss by Adaptive Interpolation", ECCV 2020, section 4 compares
+        each positive pixel with each negative one. Here the positive pixels are represented by the best of them,
+        which is what the metric reads, so there are no more comparisons than pixels.
+    """
+
+    name: ClassVar[str] = "peak"
+
+    def __init__(
+        self, *, radius: float | None = None, head_sizes: Tensor | None = None, exchangeable: str = "all"
+    ) -> None:
+        check_radius(radius)
+        self.radius, self.head_sizes, self.exchangeable = radius, head_sizes, exchangeable
+
+    def _near(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """``(R, H * W)`` pixels within reach, and ``(R,)`` whether there are pixels on both sides."""
+        if self.head_sizes is not None and len(self.head_sizes) != len(targets):
+            raise MetricgradError(f"head_sizes has {len(self.head_sizes)} values for {len(targets)} maps")
+        near = inside(targets, reach(self.radius, self.head_sizes, targets), *scores.shape[-2:]).flatten(1)
+        return near, near.any(1) & ~near.all(1)
+
+    def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """``(l,)``: the best pixel within reach minus each pixel outside, map by map."""
+        near, both = self._near(scores, targets)
+        flat = scores.flatten(1)
+        best = flat.masked_fill(~near, -torch.inf).amax(1, keepdim=True)
+        used = ~near & both[:, None]
+        return best.expand(flat.shape)[used] - flat[used]
+
+    def spread(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """0-d; 1 where no map has a comparison."""
+        found = self.comparisons(scores.detach(), targets)
+        return found.abs().mean() if len(found) else scores.new_ones(())
+
+    def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """The best pixel within reach at 0, those outside above or below it as the binaries say."""
+        near, both = self._near(scores, targets)
+        flat = scores.detach().flatten(1)
+        order = flat.argsort(1).argsort(1).to(flat) / (2 * flat.shape[1])
+        used = ~near & both[:, None]
+        right = torch.zeros_like(flat).masked_scatter(used, binaries.to(flat)) > 0
+        placed = order + torch.where(right | near, -1.0, 0.5)
+        best = flat.masked_fill(~near, -torch.inf).argmax(1, keepdim=True)
+        placed = placed.scatter(1, best, 0.0)
+        return torch.where(both[:, None], placed, flat).reshape(scores.shape)
+
+    def ideal(
+        self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator, *, groups: Tensor | None = None
+    ) -> Tensor:
+        """All pixels within reach above all others, by at least one; which of them is the peak is drawn anew."""
+        near, _ = self._near(scores, targets)
+        noise = torch.rand((count, *scores.shape), generator=generator).to(scores)
+        return noise + 2.0 * near.reshape(scores.shape)
+
+    def perturbed(self, stack: Tensor, targets: Tensor, flips: int, generator: torch.Generator) -> Tensor:
+        """Put a random pixel on top in ``flips`` maps of each set."""
+        count, rows = stack.shape[:2]
+        flat = stack.flatten(2).clone()
+        which = torch.arange(count, device=stack.device)[:, None]
+        maps = torch.rand((count, rows), generator=generator).topk(min(flips, rows)).indices.to(stack.device)
+        pixels = torch.randint(flat.shape[2], maps.shape, generator=generator).to(stack.device)
+        flat[which, maps, pixels] = flat[which, maps].amax(-1) + 1.0
+        return flat.reshape(stack.shape)
+
+    def moves(
+        self,
+        scores: Tensor,
+        targets: Tensor,
+        *,
+        softness: Tensor,
+        q: float,
+        budget: int,
+        share: float,
+        generator: torch.Generator,
+        groups: Tensor | None = None,
+    ) -> Moves:
+        """Peaks go to the other side; of the pixels outside only the best ``share`` count in the softmax."""
+        near, both = self._near(scores, targets)
+        flat = scores.flatten(1)
+        hard = flat.detach()
+        right = near.gather(1, hard.argmax(1, keepdim=True))[:, 0]
+        logits = flat / softness
+        if share < 1:
+            outside = hard.masked_fill(near, -torch.inf)
+            kept = outside.topk(max(1, round(share * hard.shape[1])), 1).indices
+            logits = logits.masked_fill(~near.scatter(1, kept, True), -torch.inf)
+        soft = (logits.log_softmax(1).masked_fill(~near, -torch.inf)).logsumexp(1).exp()
+        soft = torch.where(both, soft, right.to(soft))  # a map without two sides stays where it is
+        flipped = torch.where(right, 1 - soft, soft)
+        key = right.long() if self.exchangeable == "all" else torch.arange(len(right), device=right.device)
+        stratum, first = first_of_each(torch.where(both, key, -1 - right.long()))
+        total = soft.detach().new_zeros(len(first)).index_add(0, stratum, flipped.detach().clamp(min=0) * both)
+        index, weight = choose(total, budget, generator)
+
+        def stack() -> Tensor:
+            maps = first[index]
+            other = torch.where((near ^ right[:, None])[maps], hard[maps], -torch.inf).argmax(1)
+            out = hard.expand(len(index), *hard.shape).clone()
+            out[torch.arange(len(index), device=out.device), maps, other] = hard[maps].amax(1) + 1.0
+            return out.reshape(-1, *scores.shape)
+
+        def change(values: Tensor) -> Tensor:
+            delta = soft.new_zeros(len(first)).index_put((index,), values.to(soft) * weight)[stratum]
+            quality = torch.where(delta > 0, flipped, 1 - flipped)
+            return expected_change(quality, delta.clamp(min=0), delta.abs(), q)
+
+        return Moves(stack, change)

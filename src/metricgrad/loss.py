@@ -25,12 +25,13 @@ from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw, Form
+from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.metric import Metric, as_metric
 
-FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (Interpolated, ProbabilityNetwork, SetNetwork)}
+FORMS: dict[str, type[Form]] = {cls.kind: cls for cls in (Interpolated, ProbabilityNetwork, SetNetwork, HeatmapNetwork)}
 ALIGNERS: dict[str, type[Aligner]] = {cls.kind: cls for cls in (Static, RankCorrelation)}
 
 

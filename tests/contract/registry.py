@@ -11,6 +11,7 @@ import metricgrad as mg
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.loss import Loss
+from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
@@ -42,6 +43,11 @@ def regression(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return torch.randn(n, generator=g).to(dtype), torch.randn(n, generator=g)
 
 
+def heat_maps(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    g = _generator(n)
+    return torch.randn(n, 5, 6, generator=g).to(dtype), torch.randint(5, (n, 2), generator=g)
+
+
 #: name -> (factory of a fresh loss, data)
 LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "uniloss f1": (lambda: mg.UniLoss("f1"), binary),
@@ -65,7 +71,9 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "set network f1": (lambda: Loss(SetNetwork(), RankCorrelation("f1")), binary),
     "set network macro_f1": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multiclass),
     "set network macro_f1 multilabel": (lambda: Loss(SetNetwork(), RankCorrelation("macro_f1")), multilabel),
+    "uniloss pck": (lambda: mg.UniLoss("pck"), heat_maps),
+    "heat-map network": (lambda: Loss(HeatmapNetwork(size=(5, 6)), RankCorrelation("pck")), heat_maps),
 }
 
-FORMS: set[type] = {Interpolated, ProbabilityNetwork, SetNetwork}
+FORMS: set[type] = {Interpolated, ProbabilityNetwork, SetNetwork, HeatmapNetwork}
 ALIGNERS: set[type] = {Static, RankCorrelation}

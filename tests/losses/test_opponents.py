@@ -282,7 +282,7 @@ def test_bad_arguments_are_named(make, name):
 
 
 BUILT = [(name, kind) for name, entry in CATALOGUE.items() for kind in sorted(entry.kinds)]
-METRICS = {"binary": "f1", "multiclass": "accuracy", "multilabel": "f1", "regression": "mse"}
+METRICS = {"binary": "f1", "multiclass": "accuracy", "multilabel": "f1", "regression": "mse", "keypoints": "pck"}
 
 
 @pytest.mark.parametrize(("name", "kind"), BUILT)
@@ -292,6 +292,8 @@ def test_every_entry_builds_and_runs(name, kind):
     loss = make_loss(name, METRICS[kind], seed=0, **tuned)
     if kind == "regression":
         scores, targets = torch.randn(32, requires_grad=True), torch.randn(32)
+    elif kind == "keypoints":
+        scores, targets = torch.randn(16, 5, 6, requires_grad=True), 4 * torch.rand(16, 2)
     else:
         scores, targets = batch(kind, n=32, dtype=torch.float32)
         scores = scores.detach().requires_grad_()

@@ -133,7 +133,7 @@ class RankCorrelation(Aligner):
         """
         assert isinstance(form, NetworkForm)
         generator = torch.Generator().manual_seed(self.seed)
-        train, held_out = Store.of(scores, targets).split([1 - _HELD_OUT, _HELD_OUT], generator)
+        train, held_out = Store.of(scores, targets, maps=self.metric.maps).split([1 - _HELD_OUT, _HELD_OUT], generator)
         checks = self._draw(held_out, _REAL, _CHECKS, generator)
         if bool((checks[2] == checks[2][0]).all()):
             raise MetricgradError(
@@ -245,6 +245,10 @@ def _correlation(form: NetworkForm, checks: Drawn) -> float:
 
 def _pseudo_labelled(store: Store) -> Store:
     """The released code's data: what the model predicts stands for the truth before a share of it is flipped."""
+    if store.maps:
+        peak, width = store.scores.flatten(1).argmax(1), store.scores.shape[2]
+        points = torch.stack([peak % width, torch.div(peak, width, rounding_mode="floor")], 1)
+        return Store(store.scores, points.to(store.targets), maps=True)
     elementwise = store.scores.shape == store.targets.shape
     predicted = (store.scores > 0).to(store.targets.dtype) if elementwise else store.scores.argmax(-1)
     return Store(store.scores, predicted)

@@ -19,12 +19,13 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, as_metric
 from metricgrad.metrics.registry import parse_spec
 
-Kind = Literal["binary", "multiclass", "multilabel", "regression"]
+Kind = Literal["binary", "multiclass", "multilabel", "regression", "keypoints"]
 Role = Literal["candidate", "control"]
 
 CLASSIFICATION: frozenset[Kind] = frozenset(("binary", "multiclass", "multilabel"))
 ONE_SCORE: frozenset[Kind] = frozenset(("binary", "multilabel"))
 REGRESSION: frozenset[Kind] = frozenset(("regression",))
+KEYPOINTS: frozenset[Kind] = frozenset(("keypoints",))
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,24 @@ CATALOGUE: dict[str, Entry] = {
         standard=True,
         space={"softness": _SOFTNESS},
     ),
+    "lovasz": Entry(
+        _LOSSES + "lovasz:Lovasz",
+        CLASSIFICATION,
+        "Lovász hinge or softmax: the convex extension of the Jaccard loss",
+        standard=True,
+    ),
+    "gaussian_mse": Entry(
+        _LOSSES + "gaussian_mse:GaussianMSE",
+        KEYPOINTS,
+        "squared error of heat maps against a Gaussian around each key point",
+        standard=True,
+        space={"sigma": Range(0.5, 4.0, default=1.0)},
+    ),
     "mse": Entry("torch.nn:MSELoss", REGRESSION, "mean squared error", standard=True),
     "mae": Entry("torch.nn:L1Loss", REGRESSION, "mean absolute error", standard=True),
     "uniloss": Entry(
         "metricgrad.systems.uniloss:UniLoss",
-        CLASSIFICATION | REGRESSION,
+        CLASSIFICATION | REGRESSION | KEYPOINTS,
         "the metric itself, interpolated; uniloss:metric=accuracy is a wrong-metric control",
         space={"softness": _SOFTNESS},
         takes_metric=True,
@@ -214,4 +228,4 @@ def space_of(spec: str) -> dict[str, Range]:
 
 def standard_for(kind: Kind) -> str:
     """The loss people use today for a kind of problem."""
-    return "mse" if kind == "regression" else "cross_entropy"
+    return {"regression": "mse", "keypoints": "gaussian_mse"}.get(kind, "cross_entropy")

@@ -285,9 +285,11 @@ class Interpolated(Form):
         if draw.step >= self.warm_up:
             return loss
         from metricgrad.losses.cross_entropy import CrossEntropy
+        from metricgrad.losses.gaussian_mse import GaussianMSE
 
         weight = draw.step / self.warm_up
-        return weight * loss + (1 - weight) * CrossEntropy()(batch.scores, batch.targets)
+        standard = GaussianMSE() if self.metric.maps else CrossEntropy()
+        return weight * loss + (1 - weight) * standard(batch.scores, batch.targets)
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments, the metric by its spec where it has one."""

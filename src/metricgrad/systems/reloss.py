@@ -82,6 +82,11 @@ class ReLoss(Loss):
             UserWarning: where it does not rank kept-apart blocks clearly better than cross-entropy.
         """
         judged_by = as_metric(metric)
+        if judged_by.maps:
+            raise MetricgradError(
+                f"ReLoss.fit serves labels and rankings, and {judged_by.name!r} reads heat maps; fit them with "
+                "Loss(HeatmapNetwork(size=(H, W)), RankCorrelation(metric)).prepare(scores, targets)"
+            )
         aligner = RankCorrelation(judged_by, seed=seed, **options)
         if form is None:
             accuracy = aligner.paper or judged_by.name == "accuracy"

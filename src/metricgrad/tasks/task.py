@@ -14,7 +14,7 @@ from metricgrad.metric import Metric, as_metric
 from metricgrad.tasks.split import Splits
 from metricgrad.training.batches import Data, as_tensor, is_pair
 
-KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression")
+KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression", "keypoints")
 
 
 class Task:
@@ -31,9 +31,10 @@ class Task:
         test: the same; scored once for each seed.
         metric: what the task is judged by, where nothing else is asked for.
         load: ``seed -> (train, valid, test)``, in place of the three parts.
-        standard: the loss people use today; by default cross-entropy, or the squared error for a regression.
-        kind: ``"binary"``, ``"multiclass"``, ``"multilabel"`` or ``"regression"``; by default from the training
-            targets.
+        standard: the loss people use today; by default cross-entropy, or the squared error for a regression, or
+            for key points that of Gaussian maps.
+        kind: ``"binary"``, ``"multiclass"``, ``"multilabel"``, ``"regression"`` or ``"keypoints"``; by default from the
+            training targets, except for key points.
         epochs: passes of one run.
         batch_size: items in a step.
         lr: the range of learning rates a study searches.

@@ -1,0 +1,90 @@
+"""ReLoss's form for key points: a small network reads each heat map's squared error and weighs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.batches import checked_number
+from metricgrad.losses.form import Draw
+from metricgrad.losses.gaussian_mse import gaussian_maps
+from metricgrad.losses.network import Network, NetworkForm
+from metricgrad.metrics.maps import prepare_maps
+
+_WIDTH = 8
+
+
+class HeatmapNetwork(NetworkForm):
+    r"""Squared error against Gaussian maps, each map weighted by a learned function of its own squared errors.
+
+    .. math:: \frac{c}{R} \sum_r w_\theta(E_r) \, \overline{E_r}, \qquad E_r = (s_r - t_r)^2, \qquad
+        w_\theta = \sigma(\mathrm{Linear}_{8,1}(\mathrm{ELU}(\mathrm{Linear}_{HW,8}(E))))
+
+    It can express which errors matter where on the map and how much a map that is far off counts. It reads pixels by
+    their place on the map, not by their distance from the point, so it has to see points all over the map.
+
+    Fit it with ``Loss(HeatmapNetwork(size=(H, W)), RankCorrelation("pck")).prepare(scores, targets)``, with the heat
+    maps of a model trained by :class:`metricgrad.losses.gaussian_mse.GaussianMSE`. ``head_sizes`` are not stored with
+    them, so give the metric a radius in pixels.
+
+    Args:
+        size: ``(H, W)`` of the maps.
+        sigma: of the Gaussian targets, in pixels of the map.
+        seed: of the first weights.
+
+    Cost: O(H W) time and memory a map, with a factor of 8.
+
+    Raises:
+        MetricgradError: for a sigma out of range, for maps of another size, or a context other than ``mask`` and
+            ``head_sizes``.
+
+    Example:
+        >>> import torch
+        >>> form, point = HeatmapNetwork(size=(8, 8)), torch.tensor([[2.0, 1.0]])
+        >>> near, far = (gaussian_maps(torch.tensor([[x, 1.0]]), 8, 8, 1.0) for x in (2.5, 6.0))
+        >>> bool(form(far, point, draw=Draw(0, 0)) > form(near, point, draw=Draw(0, 0)))
+        True
+
+    References:
+        T. Huang et al., "Relational Surrogate Loss Learning", ICLR 2022, the surrogate of pose estimation.
+    """
+
+    kind: ClassVar[str] = "heatmap_network"
+
+    def __init__(self, *, size: Sequence[int], sigma: float = 1.0, seed: int = 0) -> None:
+        super().__init__(seed=seed)
+        self.size = tuple(int(length) for length in size)
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise MetricgradError(f"size is {size!r}; expected the height and the width of the heat maps")
+        self.sigma = checked_number("sigma", sigma)
+        self.network = Network([self.size[0] * self.size[1], _WIDTH, 1], monotone=False)
+        self.reset(seed)
+
+    def networks(self) -> Sequence[Network]:
+        """The one network."""
+        return [self.network]
+
+    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """``(B,)``, non-negative, of ``(B, R, H, W)`` maps and ``(B, R, 2)`` points."""
+        if tuple(scores.shape[-2:]) != self.size:
+            raise MetricgradError(
+                f"scores are maps of {tuple(scores.shape[-2:])} pixels, and this network was made for {self.size}"
+            )
+        error = (scores - gaussian_maps(targets.to(scores), *self.size, self.sigma)).square().flatten(-2)
+        return (self.network(error)[..., 0].sigmoid() * error.mean(-1)).mean(-1)
+
+    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+        """0-d and non-negative; zero with a zero gradient where no map is left."""
+        stack, points, _ = prepare_maps(
+            scores[None], targets, context, takes=frozenset({"head_sizes"}), name=type(self).__name__
+        )
+        if not len(points):
+            return (scores * 0).sum()
+        return (self.scale.to(stack.dtype) * self.over(stack, points[None])[0]).to(scores.dtype)
+
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments."""
+        return {"size": list(self.size), "sigma": self.sigma, "seed": self.seed}

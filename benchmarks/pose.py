@@ -20,9 +20,9 @@ from metricgrad.data.figures import JOINTS, draw_figures
 from metricgrad.losses.gaussian_mse import GaussianMSE
 from metricgrad.models.hourglass import Hourglass
 
-SEEDS, EPOCHS, BATCH, TRAIN, TEST, SIZE = 3, 6, 32, 384, 256, 24
+SEEDS, EPOCHS, BATCH, TRAIN, TEST, SIZE = 3, 15, 32, 384, 256, 24
 SIGMAS = (0.5, 1.0, 2.0, 4.0)
-RATES = (3e-3, 1e-2)
+RATES = (3e-3, 1e-2, 3e-2)
 UNILOSS = "UniLoss(pck)"
 Pictures = tuple[Tensor, Tensor, Tensor]
 

@@ -7,6 +7,7 @@ import metricgrad as mg
 from metricgrad.data.figures import JOINTS, draw_figures
 from metricgrad.losses.gaussian_mse import GaussianMSE
 from metricgrad.models.hourglass import Hourglass
+from metricgrad.tasks.registry import get_task
 
 
 def test_figures_lie_within_their_pictures_and_follow_the_seed():
@@ -47,3 +48,20 @@ def test_an_hourglass_learns_the_head():
     assert float(mg.as_metric("pck")(model.eval()(unseen), truth[:, 2:3], head_sizes=heads)) > 0.6
     with pytest.raises(mg.MetricgradError, match="multiples of 4"):
         model(torch.zeros(1, 1, 30, 32))
+
+
+@pytest.mark.parametrize("loss", ["uniloss", "gaussian_mse"])
+def test_fit_trains_the_task_by_name(loss, tmp_path):
+    task = get_task("figures")
+    train, valid, _ = ((x[:64], y[:64]) for x, y in task.load(0))
+    found = mg.fit(task.model(), train, valid, metric="pck", loss=loss, epochs=2, batch_size=32, out=tmp_path,
+                   progress=False, device="cpu", lr=0.01)  # fmt: skip
+    assert 0 <= found.best_value <= 1
+    assert (loss == "gaussian_mse") == (loss == task.standard)
+
+
+def test_the_mismatch_of_the_squared_error_is_measured():
+    _, joints, _ = draw_figures(60, size=16)
+    maps = torch.randn(60, 11, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = mg.mismatch(GaussianMSE(), "pck", maps, joints, blocks=20)
+    assert -1 <= found.value <= 1

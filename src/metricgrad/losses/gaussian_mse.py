@@ -71,7 +71,7 @@ class GaussianMSE(nn.Module):
         maps = stack[0]
         if not len(maps):
             return (scores * 0).sum()
-        return (maps - gaussian_maps(points, *maps.shape[1:], self.sigma)).square().mean().to(dtype)
+        return (maps - gaussian_maps(points, maps.shape[1], maps.shape[2], self.sigma)).square().mean().to(dtype)
 
     def extra_repr(self) -> str:
         """Its settings."""

@@ -73,7 +73,9 @@ class HeatmapNetwork(NetworkForm):
             raise MetricgradError(
                 f"scores are maps of {tuple(scores.shape[-2:])} pixels, and this network was made for {self.size}"
             )
-        error = (scores - gaussian_maps(targets.to(scores), *self.size, self.sigma)).square().flatten(-2)
+        error = (
+            (scores - gaussian_maps(targets.to(scores), self.size[0], self.size[1], self.sigma)).square().flatten(-2)
+        )
         return (self.network(error)[..., 0].sigmoid() * error.mean(-1)).mean(-1)
 
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:

@@ -12,6 +12,7 @@ import metricgrad as mg
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import ALIGNERS, FORMS
+from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.network import NetworkForm
 
 HERE = Path(__file__).parent
@@ -22,6 +23,7 @@ def grid() -> str:
     """The table of loss forms and aligners, with the reason where a cell is refused."""
     makers = {"interpolated": lambda: mg.UniLoss("accuracy").form}
     makers |= {kind: form for kind, form in FORMS.items() if issubclass(form, NetworkForm)}
+    makers["heatmap_network"] = lambda: HeatmapNetwork(size=(8, 8))
     aligners = {
         kind: aligner("accuracy") if aligner is RankCorrelation else aligner() for kind, aligner in ALIGNERS.items()
     }

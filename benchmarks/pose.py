@@ -4,6 +4,9 @@
 
 Every loss trains the same small hourglass from the same first weights, with Adam at the learning rate of a short list
 that is best on validation pictures of the first seed; the test pictures are scored once.
+
+Training is short (15 epochs of 384 pictures), which favours the loss that learns fast: with 45 epochs at a rate of
+0.01, on the first seed alone, the squared error at sigma 2 reaches 0.88 and UniLoss 0.96.
 """
 
 from __future__ import annotations

@@ -76,8 +76,9 @@ def of_points(form: NetworkForm) -> Recorded:
     canvas = 0.2 * torch.rand(len(inputs), SIDE, SIDE, generator=generator)
     for picture, digit, (y, x) in zip(canvas, inputs, corner.tolist(), strict=True):
         picture[y : y + 8, x : x + 8] += digit
-    targets = (corner[:, 0] + 4) * SIDE + corner[:, 1] + 4
-    return record(mlp(SIDE * SIDE, SIDE * SIDE), canvas, targets, form.standard)
+    targets = corner.flip(1) + 4.0  # (x, y)
+    model = nn.Sequential(mlp(SIDE * SIDE, SIDE * SIDE), nn.Unflatten(1, (SIDE, SIDE)))
+    return record(model, canvas, targets, form.standard)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 import metricgrad as mg
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import ALIGNERS, FORMS
+from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.mix import Mix
 from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.set_network import SetNetwork
@@ -25,6 +26,7 @@ def grid() -> str:
     makers = {
         **FORMS,
         "interpolated": lambda: mg.UniLoss("accuracy").form,
+        "heatmap_network": lambda: HeatmapNetwork(size=(8, 8)),
         "mix": lambda: Mix([SetNetwork(), SetNetwork()]),
         "scaled": lambda: Scaled(SetNetwork()),
     }

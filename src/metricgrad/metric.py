@@ -14,7 +14,8 @@ With ``reads="embeddings"`` the columns of ``(N, D)`` scores are no classes: eac
 targets are class numbers of any size; see :mod:`metricgrad.metrics.neighbours`.
 
 ``(N, 1)`` scores lose the last axis, with ``(N,)`` or ``(N, 1)`` targets; ``(B, T, C)`` scores with ``(B, T)`` targets
-become ``(B * T, C)`` and ``(B * T,)``. A mask over rows leaves rows out; a mask over the entries of same-shape scores
+become ``(B * T, C)`` and ``(B * T,)``. Metrics of heat maps read ``(..., H, W)`` scores with ``(..., 2)`` points; see
+:mod:`metricgrad.metrics.maps`. A mask over rows leaves rows out; a mask over the entries of same-shape scores
 makes one list of what is left, or one query of each row for the metrics that take ``groups``. An empty batch has the
 value NaN, and so has a batch with a NaN among the scores.
 """
@@ -35,6 +36,7 @@ from metricgrad.metrics.chunks import in_chunks
 from metricgrad.metrics.context import context_of, prepare
 from metricgrad.metrics.decoding import Reads, TargetKind, canonical, checked_targets, decode, log_odds, wide
 from metricgrad.metrics.foreign import call_each
+from metricgrad.metrics.maps import prepare_maps
 
 __all__ = ["Metric", "Reads", "Structure", "as_metric", "canonical", "decode"]
 
@@ -79,6 +81,7 @@ class Metric:
         context: the context it takes besides ``mask``: ``groups``, ``sample_weight``, ``head_sizes``.
         fixed: keyword arguments of every call.
         spec: the string that builds it again, or None for a foreign callable.
+        maps: whether scores are heat maps and targets their points.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Metric:
         by_order: bool = False,
         targets: TargetKind = "real",
         twin: Callable[..., Tensor] | None = None,
+        maps: bool = False,
     ) -> None:
         """Store what :func:`as_metric` found out.
 
@@ -119,6 +123,7 @@ class Metric:
             targets: what a batched ``fn`` or ``twin`` can mean as targets; anything else is refused before the call.
             twin: a batched torch function of the raw scores with the same value, for :meth:`differentiable` of a
                 NumPy metric.
+            maps: see the class.
         """
         self._fn = fn
         self.name = name
@@ -134,6 +139,7 @@ class Metric:
         self._by_order = by_order
         self._targets: TargetKind = targets
         self._twin = twin
+        self.maps = maps
 
     def __repr__(self) -> str:
         arrow = "higher" if self.higher_is_better else "lower"
@@ -264,6 +270,8 @@ class Metric:
     def _prepare(
         self, stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        if self.maps:
+            return prepare_maps(stack, targets, context, takes=self.context, name=self.name)
         return prepare(stack, targets, context, takes=self.context, keeps_apart=self._keeps_apart, name=self.name)
 
 

@@ -74,6 +74,11 @@ def sentences(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return torch.randn(n, 4, 7, generator=g).to(dtype), torch.randint(7, (n, 4), generator=g)
 
 
+def heat_maps(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    g = _generator(n)
+    return torch.randn(n, 5, 6, generator=g).to(dtype), torch.randint(5, (n, 2), generator=g)
+
+
 #: name -> (factory of a fresh loss, data)
 LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "uniloss f1": (lambda: mg.UniLoss("f1"), binary),
@@ -136,7 +141,8 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "probability network looking ahead": (lambda: Loss(ProbabilityNetwork(), LookAhead()), multiclass),
     "set network looking ahead": (lambda: Loss(SetNetwork(), LookAhead(lr=0.1)), binary),
     "uniloss looking ahead": (lambda: Loss(mg.UniLoss("macro_f1").form, LookAhead()), multiclass),
-    "heat map network": (lambda: Loss(HeatmapNetwork(size=(1, 5)), RankCorrelation("accuracy")), multiclass),
+    "uniloss pck": (lambda: mg.UniLoss("pck"), heat_maps),
+    "heat-map network": (lambda: Loss(HeatmapNetwork(size=(5, 6)), RankCorrelation("pck")), heat_maps),
     "token network": (lambda: Loss(TokenNetwork(positions=8), RankCorrelation("accuracy")), sentences),
     "span network": (lambda: Loss(SpanNetwork(), RankCorrelation("accuracy")), spans),
     "regression network": (lambda: Loss(RegressionNetwork(), RankCorrelation("mae")), regression),

@@ -232,6 +232,9 @@ def test_every_built_in_metric_costs_nothing_at_its_ideal_scores(metric):
     cases = [(_ideal(classes, 4), classes), (60.0 * (2 * pairs - 1), pairs), (60.0 * (2 * labels - 1), labels)]
     if built.structure.kind == "differentiable" and metric != "log_loss":
         cases = [(torch.linspace(-1, 1, 20), torch.linspace(-1, 1, 20))]
+    if built.structure.kind == "peak":
+        points = torch.arange(20)[:, None] % torch.tensor([5, 4])
+        cases = [(60.0 * torch.eye(20)[points[:, 1] * 5 + points[:, 0]].reshape(20, 4, 5), points)]
     served = 0
     for scores, targets in cases:
         try:

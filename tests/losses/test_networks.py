@@ -19,18 +19,16 @@ def _g(seed=0):
 
 def test_a_heat_map_at_its_aim_costs_nothing_and_a_weight_lies_between_0_and_1():
     form = HeatmapNetwork(size=(4, 5), sigma=1.5)
-    pixel = torch.tensor([7, 19])
-    aims = torch.zeros(2, 20)
-    for row, p in enumerate(pixel.tolist()):
-        for q in range(20):
-            aims[row, q] = torch.exp(torch.tensor(-((p // 5 - q // 5) ** 2 + (p % 5 - q % 5) ** 2) / (2 * 1.5**2)))
+    points = torch.tensor([[2.0, 1.0], [4.0, 3.0]])
+    y, x = torch.arange(4.0)[:, None], torch.arange(5.0)
+    aims = torch.stack([torch.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * 1.5**2)) for px, py in points])
     loss = mg.Loss(form)
-    assert float(loss(aims, pixel)) == pytest.approx(0, abs=1e-12)
-    scores = torch.randn(2, 20, generator=_g())
-    assert 0 < float(loss(scores, pixel)) < float((scores - aims).square().mean())
-    torch.testing.assert_close(loss(scores.reshape(1, 2, 4, 5), pixel[None]), loss(scores, pixel))
-    with pytest.raises(mg.MetricgradError, match="4 x 5 = 20 pixels"):
-        loss(torch.randn(2, 6), pixel)
+    assert float(loss(aims, points)) == pytest.approx(0, abs=1e-12)
+    scores = torch.randn(2, 4, 5, generator=_g())
+    assert 0 < float(loss(scores, points)) < float((scores - aims).square().mean())
+    torch.testing.assert_close(loss(scores[None], points[None]), loss(scores, points))
+    with pytest.raises(mg.MetricgradError, match="made for"):
+        loss(torch.randn(2, 2, 3), points)
 
 
 def test_a_span_overlap_is_that_of_counted_tokens():
@@ -87,9 +85,10 @@ def _sentences():
 
 
 def _maps():
-    targets = torch.randint(16, (500,), generator=_g())
+    pixel = torch.randint(16, (500,), generator=_g())
     noise = torch.rand(500, 1, generator=_g(2)) * torch.randn(500, 16, generator=_g(1))
-    return noise + torch.nn.functional.one_hot(targets, 16), targets
+    maps = (noise + torch.nn.functional.one_hot(pixel, 16)).reshape(500, 4, 4)
+    return maps, torch.stack([pixel % 4, pixel // 4], 1).float()
 
 
 @pytest.mark.parametrize(
@@ -98,7 +97,7 @@ def _maps():
         (RegressionNetwork(), "mae", _regression),
         (SpanNetwork(), "accuracy", _spans),
         (TokenNetwork(positions=8), "accuracy", _sentences),
-        (HeatmapNetwork(size=(4, 4)), "accuracy", _maps),
+        (HeatmapNetwork(size=(4, 4)), "pck:radius=0.5", _maps),
     ],
 )
 def test_every_form_fits_a_metric_it_can_express(form, metric, data):

@@ -282,7 +282,14 @@ def test_bad_arguments_are_named(make, name):
 
 
 BUILT = [(name, kind) for name, entry in CATALOGUE.items() for kind in sorted(entry.kinds)]
-METRICS = {"binary": "f1", "multiclass": "accuracy", "multilabel": "f1", "regression": "mse", "retrieval": "map_at_r"}
+METRICS = {
+    "binary": "f1",
+    "multiclass": "accuracy",
+    "multilabel": "f1",
+    "regression": "mse",
+    "retrieval": "map_at_r",
+    "keypoints": "pck",
+}
 NEEDED = {"proxy_anchor": "proxy_anchor:num_classes=4,embedding_size=6"}
 
 
@@ -297,6 +304,8 @@ def test_every_entry_builds_and_runs(name, kind):
         scores, targets = torch.randn(32, 6, requires_grad=True), torch.arange(32) % 4
     elif kind == "regression":
         scores, targets = torch.randn(32, requires_grad=True), torch.randn(32)
+    elif kind == "keypoints":
+        scores, targets = torch.randn(16, 5, 6, requires_grad=True), 4 * torch.rand(16, 2)
     else:
         scores, targets = batch(kind, n=32, dtype=torch.float32)
         scores = scores.detach().requires_grad_()

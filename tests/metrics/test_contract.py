@@ -29,6 +29,8 @@ SPECS = [
 
 def draw(kind: str, seed: int = 0, n: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(seed)
+    if kind == "maps":
+        return torch.randn(n, 5, 6, generator=g), torch.randint(0, 5, (n, 2), generator=g)
     scores = torch.randn((n,) if kind == "flat" else (n, 4), generator=g)
     if kind == "classes":
         return scores, torch.randint(0, 4, (n,), generator=g)
@@ -37,7 +39,7 @@ def draw(kind: str, seed: int = 0, n: int = 24) -> tuple[torch.Tensor, torch.Ten
 
 CASES = []
 for spec in SPECS:
-    for kind in ("flat", "classes", "columns"):
+    for kind in ("flat", "classes", "columns", "maps"):
         try:
             mg.as_metric(spec)(*draw(kind))
         except mg.MetricgradError:
@@ -65,7 +67,12 @@ def test_contract(spec, kind):
         assert math.isclose(
             float(metric(row.bfloat16(), targets)), float(metric(row.bfloat16().double(), targets)), abs_tol=1e-6
         )
-    for cast in (targets.float(), targets.double(), targets.int(), *([targets.bool()] if kind != "classes" else [])):
+    for cast in (
+        targets.float(),
+        targets.double(),
+        targets.int(),
+        *([targets.bool()] if kind in ("flat", "columns") else []),
+    ):
         assert torch.equal(metric.over(stack, cast), values)
     assert metric(scores[:0], targets[:0]).isnan()
     assert metric(scores[:1], targets[:1]).shape == ()
@@ -106,6 +113,9 @@ def moved(scores: torch.Tensor, metric: mg.Metric, kind: str) -> torch.Tensor:
             return torch.where(scores > 0, 1.0, -1.0) * (0.1 + torch.rand(scores.shape))
         fresh = torch.rand(scores.shape)
         return fresh.scatter(1, scores.argmax(1, keepdim=True), 2.0)
+    if structure.kind == "peak":
+        fresh = torch.rand(len(scores), 30)
+        return fresh.scatter(1, scores.flatten(1).argmax(1, keepdim=True), 2.0).reshape(scores.shape)
     if structure.kind == "top_k":
         inside = scores.argsort(1, descending=True).argsort(1) < structure.params["k"]
         return torch.rand(scores.shape) + inside.float()
@@ -123,6 +133,13 @@ def moved(scores: torch.Tensor, metric: mg.Metric, kind: str) -> torch.Tensor:
     return scores * 3 + 1
 
 
+def ideal(targets: torch.Tensor, kind: str) -> torch.Tensor:
+    """Scores that could not be better."""
+    if kind == "maps":
+        return torch.eye(30)[targets[:, 1] * 6 + targets[:, 0]].reshape(-1, 5, 6)
+    return torch.eye(4)[targets] if kind == "classes" else targets.float()
+
+
 @pytest.mark.parametrize(("spec", "kind"), CASES)
 def test_declared_structure_is_true(spec, kind):
     metric = mg.as_metric(spec)
@@ -132,7 +149,7 @@ def test_declared_structure_is_true(spec, kind):
     scores, targets = draw(kind)
     value = float(metric(scores, targets))
     assert float(metric(moved(scores, metric, kind), targets)) == pytest.approx(value, abs=1e-6)
-    assert metric(targets.float() if kind != "classes" else torch.eye(4)[targets], targets) >= value
+    assert metric(ideal(targets, kind), targets) >= value
 
 
 @pytest.mark.parametrize(("spec", "kind"), CASES)

@@ -1,93 +1,85 @@
-"""PCK against a loop over key points; a heat-map model learns from it alone."""
+"""PCK against a plain loop, and the shapes of heat maps."""
 
 import numpy as np
 import pytest
 import torch
 
 import metricgrad as mg
-from metricgrad.refactoring.peak import Peak
 
 
-def _loop(scores, targets, width, radius, heads=None):
-    hits = []
-    for i, row in enumerate(scores):
-        best = int(np.argmax(row))
-        dy, dx = best // width - targets[i] // width, best % width - targets[i] % width
-        hits.append(np.hypot(dy, dx) <= radius * (1 if heads is None else heads[i]))
-    return np.mean(hits)
+def batch(n=7, joints=3, height=9, width=12, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    scores = torch.randn(n, joints, height, width, generator=g)
+    points = torch.rand(n, joints, 2, generator=g) * torch.tensor([width - 1.0, height - 1.0])
+    return scores, points, 2 + 6 * torch.rand(n, generator=g), torch.rand(n, joints, generator=g) < 0.7
 
 
-@pytest.mark.parametrize(("width", "radius"), [(6, 0.0), (6, 1.5), (4, 2.0)])
-def test_pck_is_the_loop(width, radius):
-    g = torch.Generator().manual_seed(0)
-    scores, targets = torch.randn(50, 24, generator=g), torch.randint(24, (50,), generator=g)
-    metric = mg.as_metric(f"pck:width={width},radius={radius}")
-    assert float(metric(scores, targets)) == pytest.approx(_loop(scores.numpy(), targets.numpy(), width, radius))
-    heads = torch.rand(10, generator=g) * 6
-    spread = heads.repeat_interleave(5)
-    expected = _loop(scores.numpy(), targets.numpy(), width, radius, spread.numpy())
-    assert float(metric(scores, targets, head_sizes=spread)) == pytest.approx(expected)
-    images = scores.reshape(10, 5, 24), targets.reshape(10, 5)
-    assert float(metric(*images, head_sizes=heads)) == pytest.approx(expected)
-    seen = torch.rand(10, 5, generator=g) < 0.7
-    kept = seen.flatten()
-    masked = _loop(scores[kept].numpy(), targets[kept].numpy(), width, radius, spread[kept].numpy())
-    assert float(metric(*images, head_sizes=heads, mask=seen)) == pytest.approx(masked)
-    assert torch.isfinite(mg.UniLoss(metric)(*images, head_sizes=heads, mask=seen))
+def looped(scores, points, reach, mask):
+    """PCK as its definition says it, one joint at a time."""
+    right = []
+    for i in range(scores.shape[0]):
+        for j in range(scores.shape[1]):
+            if mask[i, j]:
+                y, x = np.unravel_index(scores[i, j].numpy().argmax(), scores.shape[2:])
+                right.append(np.hypot(x - float(points[i, j, 0]), y - float(points[i, j, 1])) <= float(reach[i]))
+    return np.mean(right)
 
 
-def test_heat_maps_that_are_no_rectangles_are_refused():
-    with pytest.raises(mg.MetricgradError, match="give their width"):
-        mg.as_metric("pck")(torch.randn(3, 24), torch.tensor([0, 1, 2]))
-    with pytest.raises(mg.MetricgradError, match="radius=-1"):
+@pytest.mark.parametrize("radius", [None, 1.5, 0.25])
+@pytest.mark.parametrize("heads", [True, False])
+def test_pck_is_the_share_of_near_peaks(radius, heads):
+    scores, points, sizes, mask = batch(n=60)
+    metric = mg.as_metric("pck" if radius is None else f"pck:radius={radius}")
+    factor = radius or (0.5 if heads else 2.0)
+    reach = factor * (sizes if heads else torch.ones(len(sizes)))
+    context = {"head_sizes": sizes} if heads else {}
+    expected = looped(scores, points, reach, torch.ones_like(mask))
+    assert float(metric(scores, points, **context)) == pytest.approx(expected, abs=1e-6)
+    assert float(metric(scores, points, mask=mask, **context)) == pytest.approx(
+        looped(scores, points, reach, mask), abs=1e-6
+    )
+    over = metric.over(torch.stack([scores, -scores]), points, mask=mask, **context)
+    assert float(over[1]) == pytest.approx(looped(-scores, points, reach, mask), abs=1e-6)
+
+
+def test_x_is_the_column_and_the_radius_is_inclusive():
+    scores = torch.zeros(1, 1, 4, 6)
+    scores[0, 0, 1, 4] = 1
+    metric = mg.as_metric("pck:radius=2")
+    assert float(metric(scores, torch.tensor([[[2.0, 1.0]]]))) == 1
+    assert float(metric(scores, torch.tensor([[[1.9, 1.0]]]))) == 0
+    assert float(metric(scores, torch.tensor([[[1.0, 4.0]]]))) == 0
+
+
+def test_joints_that_are_absent_may_have_any_point():
+    scores, points, sizes, mask = batch()
+    points[~mask] = torch.nan
+    value = mg.as_metric("pck")(scores, points, mask=mask, head_sizes=sizes)
+    points[~mask] = 0
+    assert value == mg.as_metric("pck")(scores, points, mask=mask, head_sizes=sizes)
+    assert mg.as_metric("pck")(scores, points, mask=torch.zeros_like(mask)).isnan()
+    by_image = torch.tensor([True, False] * 3 + [True])
+    kept = mg.as_metric("pck")(scores[by_image], points[by_image])
+    assert mg.as_metric("pck")(scores, points, mask=by_image) == kept
+    assert mg.as_metric("pck")(scores.flatten(0, 1), points.flatten(0, 1)) == mg.as_metric("pck")(scores, points)
+
+
+def test_wrong_input_is_named():
+    scores, points, sizes, mask = batch()
+    pck = mg.as_metric("pck")
+    with pytest.raises(mg.MetricgradError, match="reads heat maps"):
+        pck(scores, points[..., 0])
+    with pytest.raises(mg.MetricgradError, match="reads heat maps"):
+        pck(scores[:, :2], points)
+    with pytest.raises(mg.MetricgradError, match="mask="):
+        pck(scores, points.index_fill(1, torch.tensor([0]), torch.nan))
+    with pytest.raises(mg.MetricgradError, match="head_sizes has shape"):
+        pck(scores, points, head_sizes=sizes[:3])
+    with pytest.raises(mg.MetricgradError, match="booleans"):
+        pck(scores, points, mask=mask.long())
+    with pytest.raises(mg.MetricgradError, match="takes no 'groups'"):
+        pck(scores, points, groups=torch.arange(7))
+    with pytest.raises(mg.MetricgradError, match="radius"):
         mg.as_metric("pck:radius=-1")
-
-
-def test_comparisons_are_near_pixels_against_far_ones():
-    peak = Peak(width=3, radius=1.0)
-    scores = torch.arange(9.0)[None]
-    near = [1, 3, 4, 5, 7]
-    assert peak.near(scores, torch.tensor([4]))[0].nonzero()[:, 0].tolist() == near
-    expected = [scores[0, i] - scores[0, j] for i in near for j in (0, 2, 6, 8)]
-    assert peak.comparisons(scores, torch.tensor([4])).tolist() == expected
-
-
-def test_scores_from_their_own_binaries_have_the_same_binaries():
-    g = torch.Generator().manual_seed(1)
-    scores, targets = torch.randn(6, 12, generator=g), torch.randint(12, (6,), generator=g)
-    peak = Peak(width=4, radius=1.0)
-    bits = peak.binaries(scores, targets)
-    assert torch.equal(peak.binaries(peak.scores_from(bits, scores, targets), targets), bits)
-
-
-def _heat_maps(n, generator):
-    """A bright blob in noise; the key point is its centre."""
-    targets = torch.randint(64, (n,), generator=generator)
-    pixel = torch.arange(64)
-    away = (pixel // 8 - targets[:, None] // 8) ** 2 + (pixel % 8 - targets[:, None] % 8) ** 2
-    return torch.exp(-away / 2.0) + 0.25 * torch.randn(n, 64, generator=generator), targets
-
-
-@pytest.mark.parametrize("interpolation", ["local", "inverse_distance"])
-def test_a_tiny_heat_map_model_learns_from_pck(interpolation):
-    g = torch.Generator().manual_seed(0)
-    torch.manual_seed(0)
-    x, y = _heat_maps(600, g)
-    model = torch.nn.Sequential(
-        torch.nn.Unflatten(1, (1, 8, 8)), torch.nn.Conv2d(1, 4, 5, padding=2), torch.nn.ReLU(),
-        torch.nn.Conv2d(4, 1, 3, padding=1), torch.nn.Flatten(),
-    )  # fmt: skip
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    metric = mg.as_metric("pck:radius=1.0")
-    loss = mg.UniLoss(metric, interpolation=interpolation)
-    with torch.no_grad():
-        before = float(metric(model(x[400:]), y[400:]))
-    for step in range(80):
-        rows = torch.arange(32) + 32 * (step % 12)
-        optimizer.zero_grad()
-        loss(model(x[rows]), y[rows]).backward()
-        optimizer.step()
-    with torch.no_grad():
-        after = float(metric(model(x[400:]), y[400:]))
-    assert before < 0.6
-    assert after > 0.9
+    with pytest.raises(mg.MetricgradError, match="floats"):
+        pck(scores.long(), points)

@@ -31,7 +31,10 @@ def test_model_fits_data_and_draws_follow_the_seed(name):
     assert not torch.equal(parts[0][0], other[0][0])
     torch.manual_seed(0)
     scores = task.model()(parts[2][0])
-    assert scores.shape == ((len(parts[2][1]), 10) if task.kind == "multiclass" else parts[2][1].shape)
+    if task.kind == "keypoints":
+        assert scores.shape == (*parts[2][1].shape[:2], *parts[2][0].shape[2:])
+    else:
+        assert scores.shape == ((len(parts[2][1]), 10) if task.kind == "multiclass" else parts[2][1].shape)
     assert abs(float(parts[0][0].mean())) < 1e-3
     assert len(parts[2][1]) / sum(len(p[1]) for p in parts) == pytest.approx(0.2, abs=0.01)
 

@@ -119,6 +119,10 @@ class RankCorrelation(BlockFitting):
 
 def _pseudo_labelled(store: Store) -> Store:
     """The released code's data: what the model predicts stands for the truth before a share of it is flipped."""
+    if store.maps:
+        peak, width = store.scores.flatten(1).argmax(1), store.scores.shape[2]
+        points = torch.stack([peak % width, torch.div(peak, width, rounding_mode="floor")], 1)
+        return Store(store.scores, points.to(store.targets), maps=True)
     elementwise = store.scores.shape == store.targets.shape
     predicted = (store.scores > 0).to(store.targets.dtype) if elementwise else store.scores.argmax(-1)
     return Store(store.scores, predicted)

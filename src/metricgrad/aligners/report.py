@@ -81,6 +81,9 @@ def _slopes(loss: Loss, form: NetworkForm, blocks: list[Block]) -> dict[str, flo
 
 def _towards(slope: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
     """The slope of each entry in the direction of its target."""
+    if scores.ndim == 3 and targets.shape[1:] == (2,) and targets.is_floating_point():  # heat maps and their points
+        x, y = (targets[:, k].round().long().clamp(0, scores.shape[2 - k] - 1) for k in (0, 1))
+        return slope[torch.arange(len(slope), device=slope.device), y, x]
     if scores.ndim == targets.ndim + 1:
         kept = targets >= 0
         return slope.gather(-1, targets.long().clamp(min=0)[..., None])[..., 0][kept]

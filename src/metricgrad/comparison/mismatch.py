@@ -69,10 +69,11 @@ def drawn_blocks(
     """
     if block < 2 or blocks < 2:
         raise MetricgradError(f"block, blocks are {(block, blocks)}; expected 2 or more of each")
-    store = Store.of(scores, targets)
+    judged_by = as_metric(metric)
+    store = Store.of(scores, targets, maps=judged_by.maps)
     size = min(block, len(store) // 2)
     generator = torch.Generator().manual_seed(seed)
-    drawn, badness = labelled_by(as_metric(metric), lambda: store.draw(size, "real", generator), blocks)
+    drawn, badness = labelled_by(judged_by, lambda: store.draw(size, "real", generator), blocks)
     if len(drawn) < 2:
         raise MetricgradError(f"the metric is undefined on nearly all blocks of {size} rows; pass a larger block")
     return drawn, badness

@@ -19,13 +19,14 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, as_metric
 from metricgrad.metrics.registry import parse_spec
 
-Kind = Literal["binary", "multiclass", "multilabel", "regression", "retrieval"]
+Kind = Literal["binary", "multiclass", "multilabel", "regression", "retrieval", "keypoints"]
 Role = Literal["candidate", "control"]
 
 CLASSIFICATION: frozenset[Kind] = frozenset(("binary", "multiclass", "multilabel"))
 ONE_SCORE: frozenset[Kind] = frozenset(("binary", "multilabel"))
 REGRESSION: frozenset[Kind] = frozenset(("regression",))
 RETRIEVAL: frozenset[Kind] = frozenset(("retrieval",))
+KEYPOINTS: frozenset[Kind] = frozenset(("keypoints",))
 
 
 @dataclass(frozen=True)
@@ -147,14 +148,21 @@ CATALOGUE: dict[str, Entry] = {
     "lovasz": Entry(
         _LOSSES + "lovasz:Lovasz",
         CLASSIFICATION,
-        "intersection over union of each class, by the Lovász extension",
+        "Lovász hinge or softmax: the convex extension of the Jaccard loss",
         standard=True,
+    ),
+    "gaussian_mse": Entry(
+        _LOSSES + "gaussian_mse:GaussianMSE",
+        KEYPOINTS,
+        "squared error of heat maps against a Gaussian around each key point",
+        standard=True,
+        space={"sigma": Range(0.5, 4.0, default=1.0)},
     ),
     "mse": Entry("torch.nn:MSELoss", REGRESSION, "mean squared error", standard=True),
     "mae": Entry("torch.nn:L1Loss", REGRESSION, "mean absolute error", standard=True),
     "uniloss": Entry(
         "metricgrad.systems.uniloss:UniLoss",
-        CLASSIFICATION | REGRESSION | RETRIEVAL,
+        CLASSIFICATION | REGRESSION | RETRIEVAL | KEYPOINTS,
         "the metric itself, interpolated; uniloss:metric=accuracy is a wrong-metric control",
         space={"softness": _SOFTNESS},
         of_embeddings=_COSINES,
@@ -354,4 +362,5 @@ def space_of(spec: str, metric: Metric | None = None) -> dict[str, Range]:
 
 def standard_for(kind: Kind) -> str:
     """The loss people use today for a kind of problem."""
-    return {"regression": "mse", "retrieval": "triplet"}.get(kind, "cross_entropy")
+    own = {"regression": "mse", "retrieval": "triplet", "keypoints": "gaussian_mse"}
+    return own.get(kind, "cross_entropy")

@@ -1,111 +1,100 @@
-"""ReLoss's form for pose: a learned weight on the squared error of each heat map."""
+"""ReLoss's form for key points: a small network reads each heat map's squared error and weighs it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
+from metricgrad.losses.form import Draw
+from metricgrad.losses.gaussian_mse import GaussianMSE, gaussian_maps
 from metricgrad.losses.network import Network, NetworkForm
-from metricgrad.metrics.decoding import canonical
+from metricgrad.metrics.maps import prepare_maps
 
 _WIDTH = 8
 
 
 class HeatmapNetwork(NetworkForm):
-    r"""The squared error of each heat map, weighted by what a small network sees of where the error lies.
+    r"""Squared error against Gaussian maps, each map weighted by a learned function of its own squared errors.
 
-    .. math:: \frac{c}{N} \sum_i \sigma\bigl(f_\theta(d_i)\bigr) \, \frac1P \sum_p d_{ip}, \qquad
-        d_{ip} = (s_{ip} - g_{ip})^2
+    .. math:: \frac{c}{R} \sum_r w_\theta(E_r) \, \overline{E_r}, \qquad E_r = (s_r - t_r)^2, \qquad
+        w_\theta = \sigma(\mathrm{Linear}_{8,1}(\mathrm{ELU}(\mathrm{Linear}_{HW,8}(E))))
 
-    g is a Gaussian of height 1 round the true pixel, f a Linear(P, 8)-ELU-Linear(8, 1).
+    It can express which errors matter where on the map and how much a map that is far off counts. It reads pixels by
+    their place on the map, not by their distance from the point, so it has to see points all over the map.
 
-    It can express that errors in some places, or many errors together, count more or less than their squares. It cannot
-    express what depends on several key points or images at once (object key-point similarity over instances), and a
-    network of one size serves heat maps of that size alone.
+    Fit it with ``ReLoss.fit("pck", scores, targets)``, with the heat maps of a model trained by
+    :class:`metricgrad.losses.gaussian_mse.GaussianMSE`. ``head_sizes`` are not stored with them, so give the metric a
+    radius in pixels.
 
     Args:
-        size: height and width of a heat map.
-        sigma: of the Gaussian, in pixels.
+        size: ``(H, W)`` of the maps.
+        sigma: of the Gaussian targets, in pixels of the map.
         seed: of the first weights.
 
-    Cost: O(N P) time and memory, 8 multiplications a pixel.
+    Cost: O(H W) time and memory a map, with a factor of 8.
 
     Raises:
-        MetricgradError: for options out of range, heat maps of another size, targets that are no pixel numbers, or a
-            context other than ``mask``.
+        MetricgradError: for a sigma out of range, for maps of another size, or a context other than ``mask`` and
+            ``head_sizes``.
 
     Example:
         >>> import torch
-        >>> from metricgrad.losses.form import Draw
-        >>> form, pixel = HeatmapNetwork(size=(3, 3)), torch.tensor([[4]])
-        >>> aimed = form._aims(pixel[0], torch.float32)[None]
-        >>> float(form(aimed, pixel, draw=Draw(0, 0)))
-        0.0
+        >>> form, point = HeatmapNetwork(size=(8, 8)), torch.tensor([[2.0, 1.0]])
+        >>> near, far = (gaussian_maps(torch.tensor([[x, 1.0]]), 8, 8, 1.0) for x in (2.5, 6.0))
+        >>> bool(form(far, point, draw=Draw(0, 0)) > form(near, point, draw=Draw(0, 0)))
+        True
 
     References:
-        T. Huang et al., "Relational Surrogate Loss Learning", ICLR 2022, section on pose. Gaussian targets are made
-        from pixel numbers here, so that stored scores need no heat maps beside them.
+        T. Huang et al., "Relational Surrogate Loss Learning", ICLR 2022, the surrogate of pose estimation.
     """
 
     kind: ClassVar[str] = "heatmap_network"
     of_labels: ClassVar[bool] = False
 
-    def __init__(self, *, size: Sequence[int] = (16, 16), sigma: float = 1.0, seed: int = 0) -> None:
+    def __init__(self, *, size: Sequence[int] = (64, 64), sigma: float = 1.0, seed: int = 0) -> None:
         super().__init__(seed=seed)
-        if len(size) != 2 or min(size) < 1:
-            raise MetricgradError(f"size is {tuple(size)}; expected height and width of a heat map, such as (64, 48)")
-        self.height, self.width = size
+        self.size = tuple(int(length) for length in size)
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise MetricgradError(f"size is {size!r}; expected the height and the width of the heat maps")
         self.sigma = checked_number("sigma", sigma)
-        self.network = Network([self.height * self.width, _WIDTH, 1], monotone=False)
+        self.network = Network([self.size[0] * self.size[1], _WIDTH, 1], monotone=False)
         self.reset(seed)
 
     def networks(self) -> Sequence[Network]:
         """The one network."""
         return [self.network]
 
-    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """``(N, P)`` heat maps, row by row of pixels, and ``(N,)`` pixel numbers.
-
-        Args:
-            scores: ``(B, J, H * W)`` or ``(N, H * W)``, or ``(B, J, H, W)``, heat maps.
-            targets: ``(B, J)`` or ``(N,)`` numbers ``y * W + x`` of the true pixels.
-            mask: boolean, shaped like the targets; False key points are left out.
-        """
-        if scores.ndim == targets.ndim + 2 and tuple(scores.shape[-2:]) == (self.height, self.width):
-            scores = scores.flatten(-2)
-        scores, targets = canonical(scores, targets, mask)
-        pixels = self.height * self.width
-        if scores.ndim != 2 or targets.ndim != 1 or scores.shape[1] != pixels:
+    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """``(B,)``, non-negative, of ``(B, R, H, W)`` maps and ``(B, R, 2)`` points."""
+        if tuple(scores.shape[-2:]) != self.size:
             raise MetricgradError(
-                f"scores have shape {tuple(scores.shape)} and targets {tuple(targets.shape)}; expected heat maps of "
-                f"{self.height} x {self.width} = {pixels} pixels and one pixel number y * W + x each"
+                f"scores are maps of {tuple(scores.shape[-2:])} pixels, and this network was made for {self.size}"
             )
-        if targets.numel() and not bool(((targets >= 0) & (targets < pixels) & (targets == targets.long())).all()):
-            raise MetricgradError(f"targets are not all pixel numbers 0 to {pixels - 1}; mask key points out of view")
-        return scores, targets.long()
+        error = (
+            (scores - gaussian_maps(targets.to(scores), self.size[0], self.size[1], self.sigma)).square().flatten(-2)
+        )
+        return (self.network(error)[..., 0].sigmoid() * error.mean(-1)).mean(-1)
+
+    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """``(R, H, W)`` maps and ``(R, 2)`` points."""
+        stack, points, _ = prepare_maps(
+            scores[None], targets, {"mask": mask}, takes=frozenset(), name=type(self).__name__
+        )
+        return stack[0], points
 
     def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """Mean squared error to the Gaussian heat maps."""
-        scores, targets = self.read(scores, targets)
-        return (scores - self._aims(targets, scores.dtype)).square().mean()
+        """The mean squared error against Gaussian maps."""
+        return GaussianMSE(sigma=self.sigma)(scores, targets)
 
-    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """``(B,)``, non-negative."""
-        squared = (scores - self._aims(targets, scores.dtype)).square()
-        return (self.network(squared)[..., 0].sigmoid() * squared.mean(-1)).mean(-1)
+    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+        """0-d and non-negative; zero with a zero gradient where no map is left; head sizes are not read."""
+        kept = {name: value for name, value in context.items() if name != "head_sizes"}
+        return super().forward(scores, targets, draw=draw, **kept)
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments."""
-        return {"size": [self.height, self.width], "sigma": self.sigma, "seed": self.seed}
-
-    def _aims(self, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        """Gaussian heat maps ``(..., P)`` of pixel numbers ``(...)``."""
-        pixel = torch.arange(self.height * self.width, device=targets.device)
-        down = pixel // self.width - (targets // self.width)[..., None]
-        across = pixel % self.width - (targets % self.width)[..., None]
-        return torch.exp(-(down.square() + across.square()).to(dtype) / (2 * self.sigma**2))
+        return {"size": list(self.size), "sigma": self.sigma, "seed": self.seed}

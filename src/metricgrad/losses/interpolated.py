@@ -262,9 +262,14 @@ class Interpolated(Form):
             structure = self._found = _agreed(
                 lambda: probe_once(self.metric, batch.scores, batch.targets, **batch.context)
             )
-        if structure.exchangeable != "none" and batch.context.keys() - {"groups"}:
+        if structure.exchangeable != "none" and batch.context.keys() - {"groups"} - (
+            {"head_sizes"} if structure.kind == "peak" else set()
+        ):
             structure = Structure(structure.kind, "none", structure.params)  # weights tell entries apart
-        return from_structure(structure, batch.scores, batch.targets, self.metric, groups=batch.groups)
+        sizes = batch.context.get("head_sizes")
+        return from_structure(
+            structure, batch.scores, batch.targets, self.metric, groups=batch.groups, head_sizes=sizes
+        )
 
     def _softness(self, refactoring: Refactoring, batch: Batch, draw: Draw) -> Tensor:
         unset = bool(self.log_softness.isnan())
@@ -303,6 +308,7 @@ class Interpolated(Form):
         if draw.step >= self.warm_up:
             return loss
         from metricgrad.losses.cross_entropy import CrossEntropy
+        from metricgrad.losses.gaussian_mse import GaussianMSE
 
         graded = batch.scores.shape == batch.targets.shape and not bool(
             ((batch.targets == 0) | (batch.targets == 1)).all()
@@ -310,6 +316,8 @@ class Interpolated(Form):
         standard = nn.functional.mse_loss if graded else CrossEntropy()
         targets = batch.targets.to(batch.scores) if graded else batch.targets
         weight = draw.step / self.warm_up
+        if self.metric.maps:
+            standard = GaussianMSE()
         return weight * loss + (1 - weight) * standard(batch.scores, targets)
 
     def config(self) -> dict[str, Any]:

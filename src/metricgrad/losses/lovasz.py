@@ -1,4 +1,4 @@
-"""The Lovász extension of the Jaccard loss: intersection over union, made convex in the errors of the pixels."""
+"""The Lovász extension of the Jaccard loss: what a segmentation is trained with to be judged by mean IoU."""
 
 from __future__ import annotations
 
@@ -9,66 +9,74 @@ from metricgrad.losses.batches import labelled
 
 
 class Lovasz(nn.Module):
-    r"""The Lovász-Softmax loss, and the Lovász hinge where scores and targets share their shape.
+    r"""Lovász hinge for yes-or-no targets, Lovász softmax for classes.
 
-    .. math:: \frac{1}{|C|} \sum_{c \in C} \sum_i m_{(i)} \bigl(\Delta_c(\{(1), \dots, (i)\})
-        - \Delta_c(\{(1), \dots, (i - 1)\})\bigr)
+    .. math:: \overline{\Delta_J}(m) = \sum_i m_{\pi_i} \bigl(J(\pi_1 \dots \pi_i) - J(\pi_1 \dots \pi_{i-1})\bigr)
 
-    Errors m of class c stand in descending order, and :math:`\Delta_c` is 1 minus class c's intersection over union
-    where exactly the pixels of the set are wrong. For classes an error is :math:`1 - p_{ic}` where c is the target and
-    :math:`p_{ic}` elsewhere, and C are the classes that are targets; for one logit it is the positive part of
-    :math:`1 - (2 t_i - 1) s_i`, column by column.
+    with the errors m in descending order and J the Jaccard loss of a class when exactly those entries are wrong. The
+    errors are :math:`\max(0, 1 - s (2 y - 1))` in the hinge and :math:`|y_c - p_c|` in the softmax, which is averaged
+    over the classes that are among the targets.
 
-    Use it for intersection over union of segmentations, after or beside cross-entropy: it is known to need a start.
-    Batches are read as one picture; pass one image at a time for the mean over images.
+    Use it where the metric is IoU and batches are large, after some training by cross-entropy or added to it. Not for
+    images counted one by one: it counts the batch as one image.
 
-    Cost: O(C N log N) time and O(N C) memory.
-
-    Raises:
-        MetricgradError: for shapes that do not fit, or targets that are no labels.
+    Cost: one sort for each class, O(C N log N) time and O(N C) memory.
 
     Example:
-        >>> import torch
-        >>> float(Lovasz()(torch.tensor([[9.0, -9], [-9, 9]]) * 9, torch.tensor([0, 1])))
-        0.0
+        >>> float(Lovasz()(torch.tensor([2.0, -2.0, 0.0]), torch.tensor([1, 0, 0])))
+        0.5
 
     References:
-        M. Berman, A. Rannen Triki and M. B. Blaschko, "The Lovász-Softmax loss", CVPR 2018, Eq. 8 to 12. The hinge:
-        J. Yu and M. B. Blaschko, "The Lovász Hinge", 2015.
+        M. Berman, A. R. Triki and M. B. Blaschko, "The Lovász-Softmax Loss: A Tractable Surrogate for the Optimization
+        of the Intersection-over-Union Measure in Neural Networks", CVPR 2018, Eq. 8 to 12 and Algorithm 1.
+        Deviation: columns of multilabel targets without a positive are left out, as are classes.
     """
 
     def forward(self, scores: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """The loss of one batch.
 
         Args:
-            scores: ``(N,)`` or ``(N, C)`` logits, or ``(B, H * W, C)``.
-            targets: 0 and 1 in the shape of the scores, or class numbers.
+            scores: logits, any shape of :mod:`metricgrad.metric`: the classes are on the last axis.
+            targets: classes from 0 for scores with one more axis, otherwise 0 and 1.
             mask: boolean, shaped like the leading axes of ``targets``; False entries are left out.
 
         Returns:
-            0-d, in the dtype of the scores; zero with a zero gradient for an empty batch.
+            0-d, in the dtype of the scores; without a positive of any class, zero with a zero gradient for classes and
+            multilabel columns, and the largest hinge error for ``(N,)`` scores, whose Jaccard loss is then 1 as soon
+            as one entry is wrong.
         """
         dtype = scores.dtype
         scores, targets = labelled(scores, targets, mask)
         if not targets.numel():
             return (scores * 0).sum().to(dtype)
-        if scores.shape == targets.shape:
-            truth = targets.reshape(len(targets), -1)
-            errors = (1 - (2 * truth - 1) * scores.reshape(truth.shape)).relu()
+        if scores.shape != targets.shape:
+            truth = nn.functional.one_hot(targets, scores.shape[1]).to(scores)
+            errors = (truth - scores.softmax(1)).abs()
         else:
-            present = targets.unique()
-            truth = (targets[:, None] == present).to(scores.dtype)
-            errors = (truth - scores.softmax(1)[:, present]).abs()
-        return _extension(errors, truth).mean().to(dtype)
+            truth = targets
+            errors = (1 - scores * (2 * truth - 1)).relu()
+        if truth.ndim == 1:
+            return lovasz_jaccard(errors, truth).to(dtype)
+        present = truth.sum(0) > 0
+        if not bool(present.any()):
+            return (scores * 0).sum().to(dtype)
+        return lovasz_jaccard(errors[:, present], truth[:, present]).mean().to(dtype)
 
 
-def _extension(errors: Tensor, truth: Tensor) -> Tensor:
-    """``(K,)`` values for ``(N, K)`` errors and zeros and ones."""
-    errors, order = errors.sort(0, descending=True)
-    truth = truth.gather(0, order)
-    positives = truth.sum(0)
-    left = positives - truth.cumsum(0)
-    union = positives + (1 - truth).cumsum(0)
-    jaccard = 1 - left / union
-    steps = torch.cat([jaccard[:1], jaccard.diff(dim=0)])
-    return (errors * steps).sum(0)
+def lovasz_jaccard(errors: Tensor, truth: Tensor) -> Tensor:
+    """The Lovász extension of the Jaccard loss at the errors of each column.
+
+    Args:
+        errors: ``(N,)`` or ``(N, C)``, non-negative.
+        truth: 0 and 1, in their shape.
+
+    Returns:
+        0-d or ``(C,)``.
+    """
+    ordered, order = errors.sort(0, descending=True)
+    right = truth.gather(0, order)
+    total = right.sum(0, keepdim=True)
+    # with the first i entries wrong, the intersection lacks their positives and the union gains their negatives
+    jaccard = 1 - (total - right.cumsum(0)) / (total + (1 - right).cumsum(0))
+    steps = torch.diff(jaccard, dim=0, prepend=torch.zeros_like(total))
+    return (ordered * steps).sum(0)

@@ -101,7 +101,7 @@ def _yes_counts(labels: Tensor, targets: Tensor, weight: Tensor | None, over: in
     return Counts(hit, actual, predicted, torch.ones_like(hit, dtype=torch.bool))
 
 
-def _pooled(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+def pooled(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Multilabel entries as one list of yes-or-no decisions."""
     if labels.ndim == 2:
         return labels, targets, weight
@@ -110,7 +110,8 @@ def _pooled(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Ten
     return labels.flatten(1), targets.reshape(-1), weight
 
 
-def _ratio(top: Tensor, bottom: Tensor, empty: float = 0.0) -> Tensor:
+def ratio(top: Tensor, bottom: Tensor, empty: float = 0.0) -> Tensor:
+    """Entry by entry; ``empty`` where the bottom is zero."""
     return torch.where(bottom != 0, top / torch.where(bottom != 0, bottom, 1), empty)
 
 
@@ -119,6 +120,11 @@ def _mean(values: Tensor, weight: Tensor | None, where: Tensor | None = None) ->
     if where is not None:
         return torch.where(where, values, 0).sum(-1) / where.sum(-1)
     return values.mean(-1) if weight is None else (values * weight).sum(-1) / weight.sum()
+
+
+def mean_of_seen(values: Tensor, seen: Tensor) -> Tensor:
+    """Mean over the last axis of the classes that are a target or a prediction; NaN without any."""
+    return _mean(values, None, seen)
 
 
 def _averaged(score, labels: Tensor, targets: Tensor, weight: Tensor | None, average: Average) -> Tensor:
@@ -131,7 +137,7 @@ def _averaged(score, labels: Tensor, targets: Tensor, weight: Tensor | None, ave
             )
         return _mean(score(_yes_counts(labels, targets, None, 2)), None if weight is None else wide(weight))
     if average == "binary" or (average == "macro" and single):
-        labels, targets, weight = _pooled(labels, targets, weight)
+        labels, targets, weight = pooled(labels, targets, weight)
         counts = class_counts(labels, targets, weight)
         if average == "macro":
             return _mean(score(counts), None, counts.seen)
@@ -169,7 +175,7 @@ def fbeta(
     """
 
     def score(counts: Counts) -> Tensor:
-        return _ratio((1 + beta**2) * counts.hit, beta**2 * counts.actual + counts.predicted)
+        return ratio((1 + beta**2) * counts.hit, beta**2 * counts.actual + counts.predicted)
 
     return _averaged(score, labels, targets, sample_weight, average)
 
@@ -205,15 +211,15 @@ def jaccard(
     """Intersection over union of class 1; ``average`` is "binary", "macro", "micro" or "samples", as for ``fbeta``."""
 
     def score(counts: Counts) -> Tensor:
-        return _ratio(counts.hit, counts.either - counts.hit)
+        return ratio(counts.hit, counts.either - counts.hit)
 
     return _averaged(score, labels, targets, sample_weight, average)
 
 
 def _recalls(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     """``(T, C)`` recall of each class, and whether it is a target at all."""
-    counts = class_counts(*_pooled(labels, targets, weight))
-    return _ratio(counts.hit, counts.actual), counts.actual > 0
+    counts = class_counts(*pooled(labels, targets, weight))
+    return ratio(counts.hit, counts.actual), counts.actual > 0
 
 
 @register("balanced_accuracy", reads="labels", structure=_POOLED, context=_WEIGHTED)
@@ -236,17 +242,17 @@ def mcc(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None)
 
     0 where either has one class only, as in scikit-learn; torchmetrics gives 1 or -1 to some of those cases.
     """
-    counts = class_counts(*_pooled(labels, targets, sample_weight))
+    counts = class_counts(*pooled(labels, targets, sample_weight))
     total = counts.actual.sum(-1)
     covariance = counts.hit.sum(-1) * total - (counts.actual * counts.predicted).sum(-1)
     spread = [total**2 - x.square().sum(-1) for x in (counts.actual, counts.predicted)]
-    return _ratio(covariance, (spread[0] * spread[1]).clamp(min=0).sqrt())
+    return ratio(covariance, (spread[0] * spread[1]).clamp(min=0).sqrt())
 
 
 @register("kappa", reads="labels", structure=_POOLED, context=_WEIGHTED)
 def kappa(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
     """Cohen's kappa: agreement above what chance gives; NaN where both have one and the same class only."""
-    counts = class_counts(*_pooled(labels, targets, sample_weight))
+    counts = class_counts(*pooled(labels, targets, sample_weight))
     total = counts.actual.sum(-1)
     apart = total - counts.hit.sum(-1)
     chance = total - (counts.actual * counts.predicted).sum(-1) / total
@@ -264,7 +270,7 @@ def quadratic_kappa(
     with grades 0, 1 and 4 in a batch, 1 and 4 are neighbours. With ``num_classes`` it is the difference of the
     grades, as in torchmetrics. NaN where both have one and the same grade only.
     """
-    labels, targets, weight = _pooled(labels, targets, sample_weight)
+    labels, targets, weight = pooled(labels, targets, sample_weight)
     counts = class_counts(labels, targets, weight)
     classes = counts.hit.shape[-1]
     if num_classes is not None and classes > max(2, num_classes):

@@ -1,9 +1,13 @@
-"""Metrics of key points: where the peak of each heat map lies."""
+"""Metrics of key points: where each joint's heat map peaks.
+
+The prediction is the pixel with the largest score (the first one among equals); there is no sub-pixel correction.
+"""
 
 from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
@@ -11,40 +15,52 @@ from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.registry import register
 
-
-def _structure(width: int, radius: float) -> Structure:
-    if not radius >= 0 or width < 0:
-        raise MetricgradError(f"pck: width={width!r}, radius={radius!r}; expected pixels, 0 or more")
-    return Structure("peak", "none", {"width": width, "radius": radius})
+OF_HEADS, PIXELS = 0.5, 2.0
 
 
-def distances(pixels: Tensor, targets: Tensor, count: int, width: int) -> Tensor:
-    """Euclidean distances, in pixels, between pixel numbers ``y * width + x`` of heat maps of ``count`` pixels.
+def _structure(radius: float | None = None, **_: object) -> Structure:
+    check_radius(radius)
+    return Structure("peak", "all", {"radius": radius})
 
-    Raises:
-        MetricgradError: where ``width`` is 0 and the heat maps are no squares, or where it does not divide them.
+
+def check_radius(radius: object) -> None:
+    """A positive number or None, or an error."""
+    if radius is None:
+        return
+    if isinstance(radius, bool) or not isinstance(radius, int | float) or not 0 < radius < math.inf:
+        raise MetricgradError(f"pck: radius={radius!r}; expected a number above 0, or None")
+
+
+def reach(radius: float | None, head_sizes: Tensor | None, points: Tensor) -> Tensor:
+    """``(R,)``: how far from each of the ``(R, 2)`` points a peak still counts as right, in pixels of the map."""
+    if head_sizes is None:
+        return points.new_full((len(points),), PIXELS if radius is None else radius)
+    return head_sizes.to(points) * (OF_HEADS if radius is None else radius)
+
+
+def inside(points: Tensor, within: Tensor, height: int, width: int) -> Tensor:
+    """``(R, H, W)``: the pixels within reach of each of the ``(R, 2)`` points."""
+    x = torch.arange(width, device=points.device) - points[:, :1]
+    y = torch.arange(height, device=points.device) - points[:, 1:]
+    return y.square()[:, :, None] + x.square()[:, None, :] <= within.square()[:, None, None]
+
+
+@register("pck", reads="scores", structure=_structure, context=("head_sizes",), targets="real", maps=True)
+def pck(read: Tensor, targets: Tensor, *, radius: float | None = None, head_sizes: Tensor | None = None) -> Tensor:
+    """Share of heat maps that peak within ``radius`` head sizes (0.5) of their point, without head sizes pixels (2).
+
+    With ``head_sizes`` this is PCKh, and the default radius of 0.5 that of MPII. All maps that the mask keeps count
+    the same, whatever their joint.
+
+    Args:
+        read: ``(T, R, H, W)`` heat maps.
+        targets: ``(R, 2)`` points (x, y).
+        radius: in head sizes where they are given, in pixels of the map otherwise; None is 0.5 or 2.
+        head_sizes: ``(R,)`` in pixels of the map.
     """
-    across = width or math.isqrt(count)
-    if count % across or (not width and across * across != count):
-        raise MetricgradError(f"heat maps of {count} pixels with width={width}; give their width: pck:width=48")
-    down = (pixels // across - targets // across).double()
-    return (down.square() + (pixels % across - targets % across).double().square()).sqrt()
-
-
-@register("pck", reads="scores", structure=_structure, context=("head_sizes",))
-def pck(
-    scores: Tensor, targets: Tensor, *, width: int = 0, radius: float = 1.0, head_sizes: Tensor | None = None
-) -> Tensor:
-    """Share of heat maps ``(N, H * W)`` whose peak lies within ``radius`` of the true pixel ``y * W + x``.
-
-    The radius is in pixels; with ``head_sizes``, one for each row, it is in head sizes, so ``pck:radius=0.5`` is
-    PCKh@0.5. ``width`` is that of a heat map; 0 takes them for squares. The first of equal peaks counts.
-    """
-    if scores.ndim != 3 or targets.ndim != 1:
-        raise MetricgradError(
-            f"pck needs (N, H * W) heat maps and (N,) pixel numbers, got {tuple(scores.shape[1:])} and "
-            f"{tuple(targets.shape)}; flatten heat maps as scores.flatten(-2) and points as y * W + x"
-        )
-    away = distances(scores.argmax(-1), targets, scores.shape[2], width)
-    reach = radius if head_sizes is None else radius * wide(head_sizes)
-    return wide((away <= reach).float()).mean(-1)
+    check_radius(radius)
+    peak = read.flatten(2).argmax(2)
+    width = read.shape[3]
+    found = torch.stack([peak % width, torch.div(peak, width, rounding_mode="floor")], -1).to(targets)
+    right = (found - targets).square().sum(-1) <= reach(radius, head_sizes, targets).square()
+    return wide(right.float()).mean(-1)

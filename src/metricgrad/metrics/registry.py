@@ -40,6 +40,7 @@ class BuiltIn:
     context: frozenset[str]
     by_order: bool
     targets: TargetKind
+    maps: bool
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -65,6 +66,7 @@ def register(
     context: tuple[str, ...] = (),
     by_order: bool = False,
     targets: TargetKind = "labels",
+    maps: bool = False,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register a batched metric under a name.
 
@@ -77,10 +79,11 @@ def register(
         by_order: whether only the order of the probabilities matters; it then sees their log-odds.
         targets: what targets can mean: whole ``"labels"``, ``"gains"``, the ``"unit"`` interval, any ``"real"``,
             or numbers of ``"classes"`` that need no column.
+        maps: whether scores are heat maps ``(..., H, W)`` and targets their points ``(..., 2)``.
     """
 
     def add(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        _TABLE[name] = BuiltIn(fn, reads, higher_is_better, structure, frozenset(context), by_order, targets)
+        _TABLE[name] = BuiltIn(fn, reads, higher_is_better, structure, frozenset(context), by_order, targets, maps)
         return fn
 
     return add
@@ -136,6 +139,7 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
         spec=label,
         by_order=entry.by_order,
         targets=entry.targets,
+        maps=entry.maps,
     )
 
 

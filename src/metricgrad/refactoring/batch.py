@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, canonical
-from metricgrad.metrics.context import for_each_target
+from metricgrad.metrics.maps import prepare_maps
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,17 @@ def checked(
         raise MetricgradError(f"scores must be a floating tensor of logits, got {kind}")
     if not isinstance(targets, Tensor):
         raise MetricgradError(f"targets must be a tensor, got {type(targets).__name__}")
+    if metric.maps:
+        stack, targets, kept = prepare_maps(scores[None], targets, context, takes=metric.context, name=metric.name)
+        return Batch(_finite(stack[0], check_finite), targets, kept)
     mask = context.get("mask")
     kept = {k: v for k, v in context.items() if v is not None and k != "mask"}
-    if "head_sizes" in kept:
-        kept["head_sizes"] = for_each_target(kept["head_sizes"], targets.shape)
     if mask is not None:
         kept = {k: v[mask] if v.shape[: mask.ndim] == mask.shape else v for k, v in kept.items()}
     scores, targets = canonical(scores, targets, mask)
     if scores.dtype in (torch.float16, torch.bfloat16):
         scores = scores.float()
-    if check_finite and not bool(torch.isfinite(scores).all()):
-        raise MetricgradError(
-            "scores hold NaN or infinity; lower the learning rate or look at the model's last layers "
-            "(check_finite=False lets them through, for loss scaling in float16)"
-        )
+    scores = _finite(scores, check_finite)
     if metric.reads == "embeddings":
         _check_embeddings(metric, scores, targets)
     elif scores.ndim > targets.ndim and targets.numel():
@@ -80,6 +77,15 @@ def _check_embeddings(metric: Metric, scores: Tensor, targets: Tensor) -> None:
             f"metric {metric.name!r} reads embeddings: expected scores (N, D), D of 2 or more, and integer class "
             f"numbers (N,), got {tuple(scores.shape)} and {targets.dtype} {tuple(targets.shape)}"
         )
+
+
+def _finite(scores: Tensor, check: bool) -> Tensor:
+    if check and not bool(torch.isfinite(scores).all()):
+        raise MetricgradError(
+            "scores hold NaN or infinity; lower the learning rate or look at the model's last layers "
+            "(check_finite=False lets them through, for loss scaling in float16)"
+        )
+    return scores
 
 
 def _is_binary(metric: Metric) -> bool:

@@ -41,7 +41,9 @@ def infer_refactoring(metric: Metric, scores: Tensor, targets: Tensor, **context
     """
     batch = checked(metric, scores, targets, context, check_finite=False)
     if metric.structure is not None:
-        refactoring = described(metric, batch.scores, batch.targets, groups=batch.groups)
+        refactoring = described(
+            metric, batch.scores, batch.targets, groups=batch.groups, head_sizes=batch.context.get("head_sizes")
+        )
         report = f"metric {metric.name!r} is described, and was not probed\nfound: {describe(metric.structure)}"
     else:
         _check_probeable(metric)

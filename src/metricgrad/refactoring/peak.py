@@ -1,4 +1,4 @@
-"""Metrics of where each heat map has its peak: PCK, PCKh."""
+"""Metrics that read where each heat map peaks: percentage of correct key points."""
 
 from __future__ import annotations
 
@@ -7,74 +7,88 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.pose import distances
-from metricgrad.refactoring.base import Moves, Refactoring, choose, expected_change
+from metricgrad.errors import MetricgradError
+from metricgrad.metrics.pose import check_radius, inside, reach
+from metricgrad.refactoring.base import Moves, Refactoring, choose, expected_change, first_of_each
 
 
 class Peak(Refactoring):
-    """Only whether each heat map's largest pixel lies near the true point matters.
+    """Only whether each map's largest pixel lies within reach of its point matters.
 
-    Scores are ``(N, P)`` heat maps, targets ``(N,)`` pixel numbers ``y * W + x``. The comparisons are each pixel near
-    the true point against each pixel far from it (UniLoss, Table 1, PCKh). The moves send a peak from near to far or
-    back, softly with the share of a softmax over the pixels that lies near.
-
-    With head sizes the metric's own radius differs from row to row; the refactoring does not see them and takes
-    ``radius`` pixels for all. The metric that is called is the true one, so a peak within both radii counts right, and
-    a row whose move changes nothing has no gradient.
+    Scores are maps ``(R, H, W)``, targets their points ``(R, 2)`` as (x, y); see :mod:`metricgrad.metrics.maps`. The
+    comparisons are the best pixel within reach minus each pixel outside. A point that no pixel is near enough to, or
+    that all are, has no comparison and no move. The moves take a map's peak to the best pixel on the other side,
+    softly with the share that a softmax over the map gives that side.
 
     Args:
-        width: of a heat map; 0 for squares.
-        radius: in pixels; a pixel at this distance is still near.
+        radius: as the metric's; see :func:`metricgrad.metrics.pose.pck`.
+        head_sizes: ``(R,)`` for the batch at hand, or None.
+        exchangeable: ``"all"`` where all right maps may share a move and so may all wrong ones, as for PCK; anything
+            else gives each map a move of its own.
+
+    References:
+        Liu, Wang and Deng, "UniLoss: Unified Surrogate Loss by Adaptive Interpolation", ECCV 2020, section 4 compares
+        each positive pixel with each negative one. Here the positive pixels are represented by the best of them,
+        which is what the metric reads, so there are no more comparisons than pixels.
     """
 
     name: ClassVar[str] = "peak"
 
-    def __init__(self, *, width: int = 0, radius: float = 1.0) -> None:
-        self.width, self.radius = width, radius
+    def __init__(
+        self, *, radius: float | None = None, head_sizes: Tensor | None = None, exchangeable: str = "all"
+    ) -> None:
+        check_radius(radius)
+        self.radius, self.head_sizes, self.exchangeable = radius, head_sizes, exchangeable
 
-    def near(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """``(N, P)`` booleans: the pixels near the true point."""
-        pixels = torch.arange(scores.shape[1], device=scores.device)
-        return distances(pixels[None], targets.long()[:, None], scores.shape[1], self.width) <= self.radius
+    def _near(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """``(R, H * W)`` pixels within reach, and ``(R,)`` whether there are pixels on both sides."""
+        if self.head_sizes is not None and len(self.head_sizes) != len(targets):
+            raise MetricgradError(f"head_sizes has {len(self.head_sizes)} values for {len(targets)} maps")
+        near = inside(targets, reach(self.radius, self.head_sizes, targets), *scores.shape[-2:]).flatten(1)
+        return near, near.any(1) & ~near.all(1)
 
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
-        """``(l,)`` near minus far, row by row. O(N P) memory for each near pixel."""
-        row, upper, lower = self._pairs(scores, targets)
-        return scores[row, upper] - scores[row, lower]
+        """``(l,)``: the best pixel within reach minus each pixel outside, map by map."""
+        near, both = self._near(scores, targets)
+        flat = scores.flatten(1)
+        best = flat.masked_fill(~near, -torch.inf).amax(1, keepdim=True)
+        used = ~near & both[:, None]
+        return best.expand(flat.shape)[used] - flat[used]
 
-    def _pairs(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        near = self.near(scores, targets)
-        row, upper, lower = (near[:, :, None] & ~near[:, None, :]).nonzero(as_tuple=True)
-        return row, upper, lower
+    def spread(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """0-d; 1 where no map has a comparison."""
+        found = self.comparisons(scores.detach(), targets)
+        return found.abs().mean() if len(found) else scores.new_ones(())
 
     def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
-        """Far pixels on a ladder by comparisons lost, near ones above as many as they beat."""
-        row, upper, lower = self._pairs(scores, targets)
-        near = self.near(scores, targets)
-        bits = binaries.to(scores)
-        zeros = torch.zeros_like(scores.detach())
-        won = zeros.index_put((row, upper), bits, accumulate=True)
-        lost = zeros.index_put((row, lower), bits, accumulate=True).masked_fill(near, -1.0)
-        ladder = lost.argsort(1, descending=True).argsort(1).to(scores)
-        return torch.where(near, won - 0.5, ladder)
+        """The best pixel within reach at 0, those outside above or below it as the binaries say."""
+        near, both = self._near(scores, targets)
+        flat = scores.detach().flatten(1)
+        order = flat.argsort(1).argsort(1).to(flat) / (2 * flat.shape[1])
+        used = ~near & both[:, None]
+        right = torch.zeros_like(flat).masked_scatter(used, binaries.to(flat)) > 0
+        placed = order + torch.where(right | near, -1.0, 0.5)
+        best = flat.masked_fill(~near, -torch.inf).argmax(1, keepdim=True)
+        placed = placed.scatter(1, best, 0.0)
+        return torch.where(both[:, None], placed, flat).reshape(scores.shape)
 
     def ideal(
         self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator, *, groups: Tensor | None = None
     ) -> Tensor:
-        """A peak at the true pixel, the order of all others drawn anew; near pixels stand above far ones."""
+        """All pixels within reach above all others, by at least one; which of them is the peak is drawn anew."""
+        near, _ = self._near(scores, targets)
         noise = torch.rand((count, *scores.shape), generator=generator).to(scores)
-        raised = noise + self.near(scores, targets).to(scores)
-        return raised.scatter(2, targets.long()[None, :, None].expand(count, -1, 1), 3.0)
+        return noise + 2.0 * near.reshape(scores.shape)
 
     def perturbed(self, stack: Tensor, targets: Tensor, flips: int, generator: torch.Generator) -> Tensor:
-        """Put a random pixel on top in ``flips`` rows of each set."""
-        count, n, p = stack.shape
-        rows = torch.rand((count, n), generator=generator).to(stack.device).topk(min(flips, n)).indices
-        pixels = torch.randint(p, rows.shape, generator=generator).to(stack.device)
-        out = stack.clone()
+        """Put a random pixel on top in ``flips`` maps of each set."""
+        count, rows = stack.shape[:2]
+        flat = stack.flatten(2).clone()
         which = torch.arange(count, device=stack.device)[:, None]
-        out[which, rows, pixels] = stack[which, rows].amax(-1) + 1.0
-        return out
+        maps = torch.rand((count, rows), generator=generator).topk(min(flips, rows)).indices.to(stack.device)
+        pixels = torch.randint(flat.shape[2], maps.shape, generator=generator).to(stack.device)
+        flat[which, maps, pixels] = flat[which, maps].amax(-1) + 1.0
+        return flat.reshape(stack.shape)
 
     def moves(
         self,
@@ -88,30 +102,34 @@ class Peak(Refactoring):
         generator: torch.Generator,
         groups: Tensor | None = None,
     ) -> Moves:
-        """Each row's peak goes to the true pixel, or from near to the highest far pixel."""
-        hard, near = scores.detach(), self.near(scores, targets)
-        hit = near.gather(1, hard.argmax(1, keepdim=True))[:, 0]
-        logits = scores / softness
+        """Peaks go to the other side; of the pixels outside only the best ``share`` count in the softmax."""
+        near, both = self._near(scores, targets)
+        flat = scores.flatten(1)
+        hard = flat.detach()
+        right = near.gather(1, hard.argmax(1, keepdim=True))[:, 0]
+        logits = flat / softness
         if share < 1:
-            kept = torch.zeros_like(near).scatter(1, hard.topk(max(2, round(share * hard.shape[1])), 1).indices, True)
-            logits = logits.masked_fill(~(kept | near), -torch.inf)
-        inside = (logits.softmax(1) * near).sum(1)
-        other = torch.where(hit, 1 - inside, inside)
-        # a row that misses badly has hardly any mass within reach, yet it is the one to be moved
-        mass = torch.where(hit, other, 1 - other).detach() * (~near).any(1)
-        index, weight = choose(mass, budget, generator)
+            outside = hard.masked_fill(near, -torch.inf)
+            kept = outside.topk(max(1, round(share * hard.shape[1])), 1).indices
+            logits = logits.masked_fill(~near.scatter(1, kept, True), -torch.inf)
+        soft = (logits.log_softmax(1).masked_fill(~near, -torch.inf)).logsumexp(1).exp()
+        soft = torch.where(both, soft, right.to(soft))  # a map without two sides stays where it is
+        flipped = torch.where(right, 1 - soft, soft)
+        key = right.long() if self.exchangeable == "all" else torch.arange(len(right), device=right.device)
+        stratum, first = first_of_each(torch.where(both, key, -1 - right.long()))
+        total = soft.detach().new_zeros(len(first)).index_add(0, stratum, flipped.detach().clamp(min=0) * both)
+        index, weight = choose(total, budget, generator)
 
         def stack() -> Tensor:
-            far = hard.masked_fill(near, -torch.inf).argmax(1)
-            to = torch.where(hit, far, targets.long())[index]
+            maps = first[index]
+            other = torch.where((near ^ right[:, None])[maps], hard[maps], -torch.inf).argmax(1)
             out = hard.expand(len(index), *hard.shape).clone()
-            out[torch.arange(len(index), device=out.device), index, to] = hard[index].amax(1) + 1.0
-            return out
+            out[torch.arange(len(index), device=out.device), maps, other] = hard[maps].amax(1) + 1.0
+            return out.reshape(-1, *scores.shape)
 
         def change(values: Tensor) -> Tensor:
-            delta = values.to(scores) * weight
-            gains = delta > 0
-            quality = torch.where(gains, other[index], 1 - other[index])
+            delta = soft.new_zeros(len(first)).index_put((index,), values.to(soft) * weight)[stratum]
+            quality = torch.where(delta > 0, flipped, 1 - flipped)
             return expected_change(quality, delta.clamp(min=0), delta.abs(), q)
 
         return Moves(stack, change)

@@ -16,7 +16,14 @@ from metricgrad.refactoring.rankings import PositivesOverNegatives, Ranking
 from metricgrad.refactoring.top_k import TopK
 
 
-def described(metric: Metric, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Refactoring:
+def described(
+    metric: Metric,
+    scores: Tensor,
+    targets: Tensor,
+    *,
+    groups: Tensor | None = None,
+    head_sizes: Tensor | None = None,
+) -> Refactoring:
     """The refactoring that a described metric carries, for scores and targets of these shapes.
 
     Raises:
@@ -24,11 +31,17 @@ def described(metric: Metric, scores: Tensor, targets: Tensor, *, groups: Tensor
     """
     if metric.structure is None:
         raise MetricgradError(f"nothing is known of metric {metric.name!r}: call infer_refactoring, which probes it")
-    return from_structure(metric.structure, scores, targets, metric, groups=groups)
+    return from_structure(metric.structure, scores, targets, metric, groups=groups, head_sizes=head_sizes)
 
 
 def from_structure(
-    structure: Structure, scores: Tensor, targets: Tensor, metric: Metric, *, groups: Tensor | None = None
+    structure: Structure,
+    scores: Tensor,
+    targets: Tensor,
+    metric: Metric,
+    *,
+    groups: Tensor | None = None,
+    head_sizes: Tensor | None = None,
 ) -> Refactoring:
     """Build the refactoring for one structure; only shapes are looked at."""
     rows_of_classes = scores.ndim == targets.ndim + 1
@@ -37,15 +50,15 @@ def from_structure(
         return Argmax(exchangeable="none" if structure.exchangeable == "none" else "all")
     if structure.kind == "labels":
         return Threshold(exchangeable=structure.exchangeable)
-    if structure.kind == "peak" and rows_of_classes:
-        return Peak(width=structure.params["width"], radius=structure.params["radius"])
-    if structure.kind in ("top_k", "peak"):
+    if structure.kind == "top_k":
         if not rows_of_classes:
             raise MetricgradError(
                 f"metric {metric.name!r} ranks the classes of each row: expected scores (N, C) and targets (N,), got "
                 f"{tuple(scores.shape)} and {tuple(targets.shape)}"
             )
         return TopK(k=structure.params["k"])
+    if structure.kind == "peak":
+        return Peak(radius=structure.params.get("radius"), head_sizes=head_sizes, exchangeable=structure.exchangeable)
     if structure.kind == "differentiable":
         return Differentiable(of_classes=structure.params.get("of_classes", metric.reads == "probabilities"))
     if structure.kind == "neighbours":

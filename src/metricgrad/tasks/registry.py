@@ -14,6 +14,7 @@ _HOME = {
     "digits-rare": "digits:digits_rare",
     "breast-cancer": "tabular:breast_cancer",
     "diabetes": "tabular:diabetes",
+    "figures": "figures:figures",
     "fashion": "fashion:fashion",
     "fashion-rare": "fashion:fashion_rare",
     "digits-retrieval": "retrieval:digits_retrieval",

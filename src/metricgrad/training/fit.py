@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -207,7 +207,7 @@ def _as_loss(loss: Any, metric: Metric, seed: int) -> nn.Module:
 
 
 @contextmanager
-def _unchecked(module: nn.Module) -> Iterator[None]:
+def _unchecked(module: nn.Module) -> Generator[None]:
     """Losses let non-finite scores through: fit looks itself, and names the learning rate."""
     before = [(part, getattr(part, "check_finite")) for part in module.modules() if hasattr(part, "check_finite")]  # noqa: B009
     try:

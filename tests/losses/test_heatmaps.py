@@ -1,0 +1,80 @@
+"""Losses of heat maps: the Gaussian squared error, and ReLoss's network fitted to PCK."""
+
+import math
+
+import pytest
+import torch
+
+import metricgrad as mg
+from metricgrad.aligners.rank_correlation import RankCorrelation
+from metricgrad.loss import Loss
+from metricgrad.losses.gaussian_mse import GaussianMSE, gaussian_maps
+from metricgrad.losses.heatmap_network import HeatmapNetwork
+
+
+def stored(n=400, seed=0):
+    """Maps that peak in the right place more or less often, as a half-trained model's do."""
+    g = torch.Generator().manual_seed(seed)
+    points = torch.rand(n, 2, generator=g) * 9
+    off = torch.randn(n, 2, generator=g) * 3 * (torch.rand(n, 1, generator=g) < 0.4)
+    maps = gaussian_maps(points + off, 10, 10, 1.0) * (0.2 + 2 * torch.rand(n, 1, 1, generator=g) ** 2)
+    return maps + 0.05 * torch.randn(n, 10, 10, generator=g), points
+
+
+def test_gaussian_maps_and_their_squared_error_by_hand():
+    points = torch.tensor([[[2.0, 1.0], [0.5, 0.0]]], dtype=torch.float64)
+    maps = gaussian_maps(points, 3, 4, 2.0)
+    assert maps.shape == (1, 2, 3, 4)
+    assert float(maps[0, 0, 0, 3]) == pytest.approx(math.exp(-2 / 8))
+    assert float(maps[0, 1, 2, 0]) == pytest.approx(math.exp(-4.25 / 8))
+    scores = torch.zeros(1, 2, 3, 4, dtype=torch.float64)
+    mask = torch.tensor([[True, False]])
+    assert float(GaussianMSE(sigma=2.0)(scores, points, mask=mask)) == pytest.approx(float(maps[0, 0].square().mean()))
+    assert float(GaussianMSE()(scores, points, mask=~mask & mask)) == 0
+
+
+def test_the_network_is_the_papers_formula():
+    form = HeatmapNetwork(size=(10, 10), sigma=1.5, seed=3)
+    maps, points = (x.double() for x in stored(6))
+    error = (maps - gaussian_maps(points, 10, 10, 1.5)).square().flatten(1)
+    first, second = (w.double() for w in form.network.weights)
+    hidden = torch.nn.functional.elu(error @ first.T + form.network.biases[0].double())
+    weight = (hidden @ second.T + form.network.biases[1].double()).sigmoid()[:, 0]
+    torch.testing.assert_close(form.over(maps[None], points[None])[0], (weight * error.mean(1)).mean())
+    assert sum(p.numel() for p in form.parameters()) == 100 * 8 + 8 + 8 + 1
+
+
+def test_fitting_makes_it_rank_as_pck_does():
+    maps, points = stored(2000)
+    loss = Loss(HeatmapNetwork(size=(10, 10), seed=1), RankCorrelation("pck", block=32, lr=3e-3, seed=1))
+    fresh, truth = stored(1600, seed=1)
+    blocks = [(fresh[i : i + 32], truth[i : i + 32]) for i in range(0, 1600, 32)]
+    metric = torch.stack([mg.as_metric("pck")(*block) for block in blocks])
+
+    def correlation():
+        values = torch.stack([loss(*block).detach() for block in blocks])
+        return float(mg.as_metric("spearman")(-values, metric))
+
+    before = correlation()
+    loss.prepare(maps, points)
+    after = correlation()
+    assert after > max(0.5, before + 0.03)  # a linear reading of pixels by their place gains little
+    assert not any(p.requires_grad for p in loss.form.parameters())
+
+
+def test_wrong_use_is_named():
+    maps, points = stored(40)
+    with pytest.raises(mg.MetricgradError, match="was made for"):
+        Loss(HeatmapNetwork(size=(5, 10)))(maps, points)
+    with pytest.raises(mg.MetricgradError, match="size"):
+        HeatmapNetwork(size=(5,))
+    with pytest.raises(mg.MetricgradError, match="sigma"):
+        GaussianMSE(sigma=0)
+
+
+def test_warm_up_of_heat_maps_starts_as_the_gaussian_squared_error():
+    maps, points = stored(20)
+    loss = mg.UniLoss("pck", warm_up=2)
+    assert float(loss(maps.requires_grad_(), points).detach()) == pytest.approx(
+        float(GaussianMSE()(maps.detach(), points))
+    )

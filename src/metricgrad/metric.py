@@ -183,7 +183,7 @@ class Metric:
             sets with a NaN among them. One call for a built-in metric, T calls for a foreign one.
         """
         with torch.no_grad():
-            stack, targets, kwargs = self._prepare(stack, targets, context)
+            stack, targets, kwargs = self.prepared(stack, targets, context)
             values = stack.new_full((len(stack),), torch.nan)
             alive = ~stack.isnan().flatten(1).any(1)
             if not targets.numel() or not alive.any():
@@ -228,7 +228,7 @@ class Metric:
         """
         if not isinstance(scores, Tensor) or scores.ndim == 0:
             canonical(scores, targets)  # raises, naming the remedy
-        stack, targets, kwargs = self._prepare(scores[None], targets, context)
+        stack, targets, kwargs = self.prepared(scores[None], targets, context)
         if not targets.numel():
             return stack.sum() * torch.nan
         elementwise = stack.shape[1:] == targets.shape
@@ -267,9 +267,10 @@ class Metric:
         within = known.params.get("two_d", known.params.get("within", "all"))
         return known.exchangeable in ("column", "row") or within in ("column", "row")
 
-    def _prepare(
+    def prepared(
         self, stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Score sets and targets in canonical shapes, and the context as one value for each row."""
         if self.maps:
             return prepare_maps(stack, targets, context, takes=self.context, name=self.name)
         return prepare(stack, targets, context, takes=self.context, keeps_apart=self._keeps_apart, name=self.name)

@@ -261,3 +261,41 @@ def test_a_warm_up_of_graded_targets_is_the_squared_error(metric):
     scores, targets = torch.randn(20, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 4
     value = mg.UniLoss(metric, warm_up=10)(scores, targets)
     torch.testing.assert_close(value, torch.nn.functional.mse_loss(scores, targets.float()))
+
+
+def _masked(metric, scores, targets, mask):
+    try:
+        return float(mg.as_metric(metric)(scores, targets, mask=mask))
+    except mg.MetricgradError:
+        return None
+
+
+@pytest.mark.parametrize("metric", ["mrr", "map", "macro_f1", "accuracy", "auroc", "f1"])
+def test_a_mask_over_entries_means_the_same_to_the_loss_as_to_the_metric(metric):
+    g = torch.Generator().manual_seed(0)
+    targets = (torch.rand(5, 8, generator=g) < 0.4).long()
+    mask = torch.rand(5, 8, generator=g) < 0.8
+    value = _masked(metric, 60.0 * (2 * targets - 1), targets, mask)
+    if value is None:
+        with pytest.raises(mg.MetricgradError):
+            mg.UniLoss(metric)(60.0 * (2 * targets - 1), targets, mask=mask)
+    else:
+        loss = mg.UniLoss(metric, softness=0.5)
+        assert value == pytest.approx(1)
+        assert float(loss(60.0 * (2 * targets - 1), targets, mask=mask)) == pytest.approx(0, abs=1e-5)
+        assert float(loss(60.0 * (1 - 2 * targets), targets, mask=mask)) > 0.1
+
+
+@pytest.mark.parametrize("metric", ["mse", "r2", "spearman", "accuracy"])
+def test_targets_that_are_no_numbers_are_named(metric):
+    scores = torch.randn(6, 3) if metric == "accuracy" else torch.randn(6)
+    targets = torch.tensor([0.0, 1.0, float("nan"), 1.0, 0.0, 1.0])
+    with pytest.raises(mg.MetricgradError, match="targets"):
+        mg.UniLoss(metric)(scores, targets)
+
+
+@pytest.mark.parametrize("metric", ["mrr", "map", "hit_rate:k=3", "precision_at_k:k=3"])
+def test_graded_targets_of_a_binary_ranking_count_as_positive_above_zero(metric):
+    scores, targets = torch.randn(20, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 4
+    value = mg.UniLoss(metric)(scores, targets)
+    torch.testing.assert_close(value, mg.UniLoss(metric)(scores, (targets > 0).long()))

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Metric, canonical
-from metricgrad.metrics.maps import prepare_maps
+from metricgrad.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -43,16 +42,12 @@ def checked(
         raise MetricgradError(f"scores must be a floating tensor of logits, got {kind}")
     if not isinstance(targets, Tensor):
         raise MetricgradError(f"targets must be a tensor, got {type(targets).__name__}")
+    stack, targets, kept = metric.prepared(scores[None] if scores.ndim else scores, targets, context)
+    if targets.is_floating_point() and not bool(torch.isfinite(targets).all()):
+        raise MetricgradError("targets hold NaN or infinity; leave such rows out with mask=")
     if metric.maps:
-        stack, targets, kept = prepare_maps(scores[None], targets, context, takes=metric.context, name=metric.name)
         return Batch(_finite(stack[0], check_finite), targets, kept)
-    mask = context.get("mask")
-    kept = {k: v for k, v in context.items() if v is not None and k != "mask"}
-    if mask is not None:
-        kept = {k: v[mask] if v.shape[: mask.ndim] == mask.shape else v for k, v in kept.items()}
-    scores, targets = canonical(scores, targets, mask)
-    if scores.dtype in (torch.float16, torch.bfloat16):
-        scores = scores.float()
+    scores = stack[0]
     scores = _finite(scores, check_finite)
     if metric.reads == "embeddings":
         _check_embeddings(metric, scores, targets)
@@ -89,4 +84,4 @@ def _finite(scores: Tensor, check: bool) -> Tensor:
 
 
 def _is_binary(metric: Metric) -> bool:
-    return metric.structure is not None and metric.structure.kind in ("labels", "positives_over_negatives")
+    return metric.structure is not None and metric.structure.kind == "labels"

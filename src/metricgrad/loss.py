@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,64 +24,11 @@ from metricgrad.aligners.base import Aligner, Forward, Scene, pair
 from metricgrad.aligners.look_ahead import LookAhead
 from metricgrad.aligners.offline import offline_start
 from metricgrad.aligners.optimizers import unwrapped
-from metricgrad.aligners.policy import Policy
-from metricgrad.aligners.random_walk import RandomWalk
-from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
-from metricgrad.aligners.value_regression import ValueRegression
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.classification_family import ClassificationFamily
-from metricgrad.losses.correlation_matrix import CorrelationMatrix
-from metricgrad.losses.distance_mixture import DistanceMixture
-from metricgrad.losses.focal_weighting import FocalWeighting
+from metricgrad.grid import ALIGNERS, FORMS, kinds, part
 from metricgrad.losses.form import Draw, Form
-from metricgrad.losses.heatmap_network import HeatmapNetwork
-from metricgrad.losses.interpolated import Interpolated
-from metricgrad.losses.mix import Mix
-from metricgrad.losses.neural import NeuralLoss
-from metricgrad.losses.probability_network import ProbabilityNetwork
-from metricgrad.losses.ranking_family import RankingFamily
-from metricgrad.losses.regression_network import RegressionNetwork
-from metricgrad.losses.residual import LearnedRate, Residual
-from metricgrad.losses.scaled import Scaled
-from metricgrad.losses.set_network import SetNetwork
-from metricgrad.losses.span_network import SpanNetwork
-from metricgrad.losses.token_network import TokenNetwork
-from metricgrad.metric import Metric, as_metric
-
-FORMS: dict[str, type[Form]] = {
-    cls.kind: cls
-    for cls in (
-        Interpolated,
-        LearnedRate,
-        NeuralLoss,
-        ProbabilityNetwork,
-        Residual,
-        SetNetwork,
-        HeatmapNetwork,
-        TokenNetwork,
-        SpanNetwork,
-        RegressionNetwork,
-        DistanceMixture,
-        FocalWeighting,
-        ClassificationFamily,
-        CorrelationMatrix,
-        RankingFamily,
-        Mix,
-        Scaled,
-    )
-}
-ALIGNERS: dict[str, type[Aligner]] = {
-    cls.kind: cls
-    for cls in (
-        Static,
-        RankCorrelation,
-        ValueRegression,
-        Policy,
-        RandomWalk,
-        LookAhead,
-    )
-}
+from metricgrad.metric import Metric
 
 
 class Handle:
@@ -314,7 +261,7 @@ class Loss(nn.Module):
         Raises:
             MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
         """
-        foreign = [kind for kind in _kinds([self.form.kind, self.form.config()]) if kind not in FORMS]
+        foreign = [kind for kind in kinds([self.form.kind, self.form.config()]) if kind not in FORMS]
         if foreign or self.aligner.kind not in ALIGNERS:
             kind = foreign[0] if foreign else self.aligner.kind
             raise MetricgradError(f"a {kind} form cannot be saved: build it again and load its state_dict")
@@ -364,36 +311,8 @@ def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None
 
 
 def _built(header: dict[str, Any], path: str | Path, metric: Any) -> Loss:
-    form = _part(FORMS, header["form"], path, metric)
-    return Loss(form, _part(ALIGNERS, header["aligner"], path, metric), seed=header["seed"])
-
-
-def _part(known: Mapping[str, type[Any]], described: list[Any], path: str | Path, metric: Any) -> Any:
-    """A form or an aligner from its kind and its config, in which forms and losses may be described in turn."""
-    kind, config = described
-    for name, value in config.items():
-        if name == "metric":
-            if value is None and metric is None:
-                raise MetricgradError(
-                    f"{path} was saved with a foreign metric; pass it again: load_loss(path, metric=...)"
-                )
-            config[name] = as_metric(value or metric)
-        elif name in ("form", "base") and isinstance(value, list):
-            config[name] = _part(FORMS, value, path, metric)
-        elif name == "forms":
-            config[name] = [_part(FORMS, inner, path, metric) for inner in value]
-        elif name == "objective" and isinstance(value, dict):
-            config[name] = _built(value, path, metric)
-    return known[kind](**config)
-
-
-def _kinds(described: list[Any]) -> Iterator[str]:
-    """The kinds of a form and of the forms in it."""
-    kind, config = described
-    yield kind
-    inner = [value for name, value in config.items() if name in ("form", "base") and isinstance(value, list)]
-    for part in [*inner, *config.get("forms", [])]:
-        yield from _kinds(part)
+    form = part(FORMS, header["form"], path, metric, _built)
+    return Loss(form, part(ALIGNERS, header["aligner"], path, metric, _built), seed=header["seed"])
 
 
 def _closure_of(args: Any, kwargs: Any) -> Callable[[], Any] | None:

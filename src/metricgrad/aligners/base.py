@@ -49,7 +49,7 @@ class Scene:
 class Aligner(nn.Module, abc.ABC):
     """Abstract: moves the parameters or the knobs of a form."""
 
-    #: Written into a saved loss; :data:`metricgrad.loss.ALIGNERS` maps it back to the class.
+    #: Written into a saved loss; :data:`metricgrad.grid.ALIGNERS` maps it back to the class.
     kind: ClassVar[str]
 
     #: Whether ``fit`` should hand over validation batches like those of training rather than large ones in order.

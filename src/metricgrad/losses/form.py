@@ -59,7 +59,7 @@ class Form(nn.Module, abc.ABC):
     for them. ``knobs()`` are what Policy and RandomWalk turn.
     """
 
-    #: Written into a saved loss; :data:`metricgrad.loss.FORMS` maps it back to the class.
+    #: Written into a saved loss; :data:`metricgrad.grid.FORMS` maps it back to the class.
     kind: ClassVar[str]
 
     @abc.abstractmethod

@@ -46,6 +46,14 @@ def _control_bars(family: dict[str, Any]) -> list[list[str]]:
             if wrong or name == "margin (no anchors)":
                 text = f"on {short(metric)}, UniLoss({short(metric)}) beats {short(name)}: {estimate(gap)}"
                 rows.append([text, {"better": "yes"}.get(said(gap), f"**no**: {said(gap)}")])
+    for name, found in family["losses"].items():
+        if not name.endswith("warm-up"):
+            continue
+        metric = name[len("uniloss(") : name.index(")")]
+        for other in (*(f"uniloss({m})" for m in family["metrics"] if m != metric), "margin (no anchors)"):
+            gap = paired(found[metric]["tests"], family["losses"][other][metric]["tests"])
+            text = f"on {short(metric)}, UniLoss({short(metric)}, warm_up=100) beats {short(other)}: {estimate(gap)}"
+            rows.append([text, {"better": "yes"}.get(said(gap), f"**no**: {said(gap)}")])
     return rows
 
 

@@ -25,6 +25,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("quality", "Interpolation quality and the released gradient", report_paper.quality),
     ("adalfl", "AdaLFL: a loss learned while training", report_systems.adalfl),
     ("look_ahead_cost", "The cost of a look ahead", report_systems.look_ahead_cost),
+    ("pose", "Key points", report_systems.pose),
     ("retrieval", "Retrieval of classes never seen", report_systems.retrieval),
     ("ala", "ALA: a policy against a random walk", report_ala.section),
 ]

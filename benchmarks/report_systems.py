@@ -1,4 +1,4 @@
-"""The sections of the report on AdaLFL, the cost of a look ahead, and retrieval."""
+"""The sections of the report on AdaLFL, the cost of a look ahead, key points and retrieval."""
 
 from __future__ import annotations
 
@@ -68,3 +68,23 @@ def retrieval(result: dict[str, Any]) -> str:
         "test classes of some of these draws."
     )
     return "\n\n".join(parts)
+
+
+def pose(result: dict[str, Any]) -> str:
+    """PCK of the squared error over the Gaussian's width, and of UniLoss."""
+    rows = [
+        [
+            loss,
+            number(row["lr"], "g"),
+            estimate(row["pck"]),
+            estimate(result["uniloss_minus"][loss], "+.3f") if loss in result["uniloss_minus"] else "",
+        ]
+        for loss, row in result["rows"].items()
+    ]
+    return (
+        "Drawn stick figures of 24 pixels, a one-stack hourglass, 384 pictures, 15 epochs, PCKh at half a head; each "
+        "loss at the best of three rates on validation pictures of the first seed. Short training favours the loss that "
+        "learns fast: after 45 epochs, on the first seed alone, the squared error at sigma 2 reaches 0.88 and UniLoss 0.96. A "
+        "first run of 6 epochs and two rates was seen before the epochs were raised.\n\n"
+        + table(["loss", "rate", "test PCKh", "UniLoss minus it, paired"], rows)
+    )

@@ -83,8 +83,8 @@ def pose(result: dict[str, Any]) -> str:
     ]
     return (
         "Drawn stick figures of 24 pixels, a one-stack hourglass, 384 pictures, 15 epochs, PCKh at half a head; each "
-        "loss at the best of three rates on validation pictures of the first seed. Short training favours the loss that "
-        "learns fast: after 45 epochs, on the first seed alone, the squared error at sigma 2 reaches 0.88 and UniLoss 0.96. A "
-        "first run of 6 epochs and two rates was seen before the epochs were raised.\n\n"
+        "loss at the best of three rates on validation pictures of the first seed. Short training favours the loss "
+        "that learns fast: after 45 epochs, on the first seed alone, the squared error at sigma 2 reaches 0.88 and "
+        "UniLoss 0.96. A first run of 6 epochs and two rates was seen before the epochs were raised.\n\n"
         + table(["loss", "rate", "test PCKh", "UniLoss minus it, paired"], rows)
     )

@@ -44,7 +44,7 @@ def grid() -> str:
         "reason that stands in it here.\n\n"
         + "\n".join(rows)
         + "\n\nPresets: `UniLoss` is interpolated x static; `ReLoss` is a network x rank_correlation; "
-        "`ALA` is\nclassification_family x policy.\n"
+        "`AdaLFL` is neural\nx look_ahead; `ALA` is classification_family x policy.\n"
     )
 
 

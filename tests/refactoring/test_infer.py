@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+import metricgrad as mg
 from metricgrad.refactoring.probes import describe
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -49,3 +51,13 @@ def test_log_loss_is_recognised(findings):
     refused = [f for case, f in findings.items() if case.name == "log-loss"]
     assert len(refused) == 3
     assert all("as_metric('log_loss')" in finding.report() for finding in refused)
+
+
+def test_a_torch_loss_that_wants_one_dtype_is_handed_back_as_itself():
+    def huber(scores, targets):
+        return torch.nn.functional.huber_loss(scores, targets)
+
+    metric = mg.as_metric(huber, higher_is_better=False, reads="scores")
+    scores, targets = torch.randn(40, generator=torch.Generator().manual_seed(0)), torch.linspace(-1, 1, 40)
+    assert mg.infer_refactoring(metric, scores, targets).name == "differentiable"
+    torch.testing.assert_close(mg.UniLoss(metric)(scores, targets), huber(scores, targets))

@@ -106,7 +106,7 @@ class Refactoring(abc.ABC):
 
     @abc.abstractmethod
     def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
-        """Scores shaped like ``scores`` that realise the binaries, or the nearest ones, with a warning that says so."""
+        """Scores shaped like ``scores`` that realise the binaries, or some near them, with a warning that says so."""
 
     @abc.abstractmethod
     def ideal(

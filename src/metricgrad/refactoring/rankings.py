@@ -69,8 +69,8 @@ class Order(Refactoring, abc.ABC):
         off = int(((out[upper] > out[lower]) != binaries).sum())
         if off:
             warnings.warn(
-                f"{off} of {len(binaries)} binaries are cyclic: no ranking realises them; the nearest by comparisons "
-                "won is returned",
+                f"{off} of {len(binaries)} binaries are cyclic: no ranking realises them; the order by comparisons "
+                "won is returned, which need not be the nearest",
                 stacklevel=2,
             )
         return out.reshape(scores.shape)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import metricgrad as mg
+from metricgrad.aligners.look_ahead import LookAhead
 from metricgrad.losses.form import Draw
 from tests.aligners import unrolled
 
@@ -174,3 +175,20 @@ def test_it_agrees_with_finite_differences(optimizer):
             values.append(ahead())
         weight[place] = here
         assert (values[0] - values[1]) / 2e-5 == pytest.approx(float(gradient.view(-1)[place]), rel=1e-4, abs=1e-9)
+
+
+def test_what_it_moves_stays_within_what_the_form_allows():
+    from metricgrad.losses.correlation_matrix import DOMINANCE, CorrelationMatrix
+
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    form = CorrelationMatrix(3)
+    loss = mg.Loss(form, LookAhead(lr=1.0))
+    inputs, targets = torch.randn(30, 4), torch.arange(30) % 3
+    for _ in range(5):
+        loss.step(model, optimizer, (inputs, targets), (inputs, targets))
+    phi = form.matrix().detach()
+    others = phi.abs().sum(1) - phi.diagonal().abs()
+    assert float((phi - torch.eye(3)).abs().max()) > 0.1
+    assert bool((others <= DOMINANCE * phi.diagonal() + 1e-6).all())

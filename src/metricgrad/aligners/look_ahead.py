@@ -42,7 +42,7 @@ class LookAhead(Aligner):
     gradient clipping, accumulation and scaled losses as well. The training step itself is untouched.
 
     Use it with :meth:`metricgrad.Loss.attach` where validation batches are at hand, and any form that has parameters.
-    Parameters that are knobs stay within the knobs' bounds.
+    Parameters that are knobs stay within what the form allows (:meth:`metricgrad.losses.form.Form.project`).
 
     It looks one step ahead, so it favours losses that pay at once (short-horizon bias). Validation data it learns from
     is training data of a kind: keep another part to choose an epoch by.
@@ -308,9 +308,7 @@ class LookAhead(Aligner):
     def _move(self, form: Form, ahead: Ahead) -> None:
         self.last_hypergradient = ahead.gradients
         norm = self.adam.move(list(form.parameters()), ahead.gradients)
-        with torch.no_grad():
-            for knob in form.knobs().values():
-                knob.parameter.clamp_(knob.low, knob.high)
+        form.project()
         self.watch.note(int(self.optimizer_steps), ahead, norm, form)
         if not norm < float("inf"):
             warnings.warn(

@@ -288,18 +288,12 @@ class Interpolated(Form):
     def _warmed(self, loss: Tensor, batch: Batch, draw: Draw) -> Tensor:
         if draw.step >= self.warm_up:
             return loss
-        from metricgrad.losses.cross_entropy import CrossEntropy
         from metricgrad.losses.gaussian_mse import GaussianMSE
+        from metricgrad.losses.task_loss import TaskLoss
 
-        graded = batch.scores.shape == batch.targets.shape and not bool(
-            ((batch.targets == 0) | (batch.targets == 1)).all()
-        )
-        standard = nn.functional.mse_loss if graded else CrossEntropy()
-        targets = batch.targets.to(batch.scores) if graded else batch.targets
+        standard = GaussianMSE() if self.metric.maps else TaskLoss()
         weight = draw.step / self.warm_up
-        if self.metric.maps:
-            standard = GaussianMSE()
-        return weight * loss + (1 - weight) * standard(batch.scores, targets)
+        return weight * loss + (1 - weight) * standard(batch.scores, batch.targets)
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments, the metric by its spec where it has one.
@@ -328,9 +322,9 @@ class Interpolated(Form):
         return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
     def knobs(self) -> dict[str, Knob]:
-        """``log_softness``, within a factor of ten of where it stands."""
-        here = 0.0 if bool(self.log_softness.isnan()) else float(self.log_softness)
-        return {"log_softness": Knob(self.log_softness, here - math.log(10), here + math.log(10))}
+        """``log_softness``: from a hundredth to ten times the softness given, or 1 where it sets itself."""
+        given = 0.0 if isinstance(self.softness, str) else math.log(self.softness)
+        return {"log_softness": Knob(self.log_softness, given - math.log(100), given + math.log(10))}
 
     def get_extra_state(self) -> dict[str, Any] | None:
         """What probing found, so that a resumed run does not probe again."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 
 from metricgrad.aligners.policy_network import ACTIONS, Choice
-from metricgrad.aligners.turning import KnobTurner, Seen, Where
-from metricgrad.metric import Metric
+from metricgrad.aligners.turning import KnobTurner, Seen
 
 
 class RandomWalk(KnobTurner):
@@ -19,16 +18,8 @@ class RandomWalk(KnobTurner):
     does not beat it has learned nothing: what is gained then comes from the form, or from choosing the best epoch.
 
     Args:
-        metric: noted in the history; it decides nothing.
-        every: as the next ones, see :class:`metricgrad.aligners.turning.KnobTurner`.
-        looks: see there.
-        discount: see there.
-        step_size: see there.
-        warm_up: see there.
-        clamp: see there.
-        rows: see there.
-        threshold: see there.
-        seed: of the actions.
+        metric: noted in the history; it decides nothing. The other settings are those of
+            :class:`metricgrad.aligners.turning.KnobTurner`.
 
     Example:
         >>> import torch, metricgrad as mg
@@ -40,25 +31,6 @@ class RandomWalk(KnobTurner):
     """
 
     kind: ClassVar[str] = "random_walk"
-
-    def __init__(
-        self,
-        metric: str | Metric | Callable[..., Any],
-        *,
-        every: int | None = None,
-        looks: int = 1,
-        discount: float = 0.9,
-        step_size: float = 0.1,
-        warm_up: int = 3,
-        clamp: bool = True,
-        rows: int | None = 1024,
-        threshold: Where = "best",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            metric, every=every, looks=looks, discount=discount, step_size=step_size, warm_up=warm_up, clamp=clamp,
-            rows=rows, threshold=threshold, seed=seed,
-        )  # fmt: skip
 
     def choose(self, seen: Sequence[Seen], advantages: Sequence[float], generator: torch.Generator) -> list[Choice]:
         """Uniform."""

@@ -27,21 +27,9 @@ from metricgrad.aligners.optimizers import unwrapped
 from metricgrad.aligners.static import Static
 from metricgrad.errors import MetricgradError
 from metricgrad.grid import ALIGNERS, FORMS, kinds, part
+from metricgrad.handle import Handle
 from metricgrad.losses.form import Draw, Form
 from metricgrad.metric import Metric
-
-
-class Handle:
-    """An attachment of a loss to a model and an optimiser; ``detach()`` removes the hooks."""
-
-    def __init__(self, remove: Callable[[], None]) -> None:
-        self._remove: Callable[[], None] | None = remove
-
-    def detach(self) -> None:
-        """Remove the hooks; calling it twice does no harm."""
-        if self._remove is not None:
-            self._remove()
-            self._remove = None
 
 
 class Loss(nn.Module):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
+from metricgrad.handle import Handle
 from metricgrad.metrics.decoding import canonical
-
-if TYPE_CHECKING:
-    from metricgrad.loss import Handle
 
 
 class MetricLearning(nn.Module):
@@ -137,8 +135,6 @@ class ProxyAnchor(MetricLearning):
         self, model: nn.Module, optimizer: torch.optim.Optimizer, *, valid: Iterable[Any] | None = None, **other: Any
     ) -> Handle:
         """Train the vectors with the model's optimiser; ``detach()`` takes them out again."""
-        from metricgrad.loss import Handle
-
         self.to(next(model.parameters()).device)
         group = {"params": list(self.loss.parameters()), "lr": self.rate * optimizer.param_groups[0]["lr"]}
         optimizer.add_param_group(group)

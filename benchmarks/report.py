@@ -10,6 +10,7 @@ import report_ala
 import report_claims
 import report_paper
 import report_ranks
+import report_reloss
 import report_systems
 from common import HERE, RESULTS
 from report_text import table
@@ -23,6 +24,9 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("soft_rank", "Soft ranks", report_ranks.soft_rank),
     ("paper_tables", "The paper's tables at CPU scale", report_paper.tables),
     ("quality", "Interpolation quality and the released gradient", report_paper.quality),
+    ("reloss_correlation", "ReLoss: ranking as the metric ranks", report_reloss.correlation),
+    ("reloss_training", "ReLoss: training on it", report_reloss.training),
+    ("reloss_pitfalls", "ReLoss: what goes wrong, and what mends it", report_reloss.pitfalls),
     ("adalfl", "AdaLFL: a loss learned while training", report_systems.adalfl),
     ("look_ahead_cost", "The cost of a look ahead", report_systems.look_ahead_cost),
     ("pose", "Key points", report_systems.pose),

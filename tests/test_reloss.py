@@ -132,3 +132,19 @@ def test_mismatch_follows_the_direction_of_the_metric(stored):
     error = mg.as_metric(lambda s, t: (s != t).float().mean(), higher_is_better=False, reads="labels", name="error")
     found = mg.mismatch(CrossEntropy(), error, *stored)
     assert found.value == pytest.approx(mg.mismatch(CrossEntropy(), "accuracy", *stored).value)
+
+
+def test_it_can_regress_the_value_instead_and_comes_back_from_a_file(stored, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loss = mg.ReLoss.fit("accuracy", *stored, objective="value", steps=60)
+    assert loss.report()["correlation"]["value"] > 0.5
+    loss.save(tmp_path / "loss.safetensors")
+    back = mg.load_loss(tmp_path / "loss.safetensors")
+    assert back.aligner.kind == "value_regression"
+    assert float(back(*stored)) == float(loss(*stored))
+
+
+def test_an_unknown_objective_is_named_with_those_there_are(stored):
+    with pytest.raises(mg.MetricgradError, match="'ranks'; expected one of correlation, value"):
+        mg.ReLoss.fit("accuracy", *stored, objective="ranks")

@@ -61,7 +61,11 @@ def _rivals(form: NetworkForm) -> dict[str, LossFunction]:
     """What the report shows beside the loss: the standard one, and for labels what tells why it does better."""
     if not form.of_labels:
         return {"standard": form.standard}
-    return {"cross_entropy": form.standard, "standardised_cross_entropy": _standardised, "error_rate": _error_rate}
+    return {
+        "cross_entropy": form.standard,
+        "standardised_cross_entropy": standardised_cross_entropy,
+        "error_rate": error_rate,
+    }
 
 
 def _slopes(loss: Loss, form: NetworkForm, blocks: list[Block]) -> dict[str, float]:
@@ -105,11 +109,12 @@ def match_scale(form: NetworkForm, store: Store, generator: torch.Generator) -> 
         form.scale.fill_(float(standard.norm() / ours.norm()))
 
 
-def _standardised(scores: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of scores at unit spread, so that a batch's temperature says nothing."""
+def standardised_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
+    """0-d: cross-entropy of scores at unit spread, so that a batch's temperature says nothing."""
     return CrossEntropy()(scores / (scores.std() + 1e-12), targets)
 
 
-def _error_rate(scores: Tensor, targets: Tensor) -> Tensor:
+def error_rate(scores: Tensor, targets: Tensor) -> Tensor:
+    """0-d: the share of labels that are wrong, which tells how much of a correlation is accuracy's."""
     predicted = (scores > 0) if scores.shape == targets.shape else scores.argmax(-1)
     return (predicted != targets).double().mean()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from metricgrad.aligners.block_fitting import BlockFitting
 from metricgrad.aligners.blocks import Store
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.report import held_out_report, match_scale
+from metricgrad.aligners.value_regression import ValueRegression
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss, load_loss
 from metricgrad.losses.batches import checked_number
@@ -22,6 +24,8 @@ from metricgrad.losses.network import NetworkForm
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.metric import Metric, as_metric
+
+_OBJECTIVES: dict[str, type[BlockFitting]] = {"correlation": RankCorrelation, "value": ValueRegression}
 
 
 class ReLoss(Loss):
@@ -33,7 +37,7 @@ class ReLoss(Loss):
 
     Args:
         form: a network form.
-        aligner: the :class:`RankCorrelation` that fits it.
+        aligner: the :class:`RankCorrelation` that fits it, or the :class:`ValueRegression`.
         seed: of the loss.
 
     Example:
@@ -49,7 +53,7 @@ class ReLoss(Loss):
         T. Huang et al., "Relational Surrogate Loss Learning", ICLR 2022. The aligner and the forms name what is ours.
     """
 
-    def __init__(self, form: Form, aligner: RankCorrelation, *, seed: int = 0) -> None:
+    def __init__(self, form: Form, aligner: BlockFitting, *, seed: int = 0) -> None:
         super().__init__(form, aligner, seed=seed)
 
     @classmethod
@@ -60,6 +64,7 @@ class ReLoss(Loss):
         targets: Tensor,
         *,
         form: NetworkForm | None = None,
+        objective: Literal["correlation", "value"] = "correlation",
         anchor: float = 0.1,
         seed: int = 0,
         **options: Any,
@@ -72,32 +77,37 @@ class ReLoss(Loss):
             targets: their true targets.
             form: a :class:`SetNetwork` by default, a :class:`ProbabilityNetwork` for accuracy and a
                 :class:`HeatmapNetwork` for metrics of heat maps.
+            objective: ``"value"`` regresses the metric's value, the paper's opponent of its own objective.
             anchor: weight of the standard loss (cross-entropy, for labels) that is added once the network's gradient
                 has its size. A network that only ranks blocks may send all scores one way: trained from scratch on
                 F1 with 10 % positives it called every row positive (F1 0.18; 0.78 with 0.1 and 0.82 with 0.3, where
                 tuned cross-entropy had 0.89). 0 is the paper's loss.
             seed: of everything random.
-            options: keyword arguments of :class:`metricgrad.aligners.rank_correlation.RankCorrelation`; ``paper=True``
-                also takes the paper's network unless ``form`` is given.
+            options: keyword arguments of :class:`metricgrad.aligners.rank_correlation.RankCorrelation` (or of
+                ``ValueRegression``); ``paper=True`` also takes the paper's network unless ``form`` is given.
 
         Returns:
             The loss, frozen, its gradient at an untrained model's scores of the size of cross-entropy's, so that the
             usual learning rate works. Its aligner holds the report, which :meth:`save` keeps.
 
         Raises:
-            MetricgradError: where the metric is undefined on nearly all blocks, or nothing that ranks like it is found.
+            MetricgradError: for an unknown objective, where the metric is undefined on nearly all blocks, or where
+                nothing that ranks like it is found.
 
         Warns:
             UserWarning: where it does not rank kept-apart blocks clearly better than cross-entropy.
         """
         judged_by = as_metric(metric)
         anchored = checked_number("anchor", anchor, zero=True)
-        aligner = RankCorrelation(judged_by, seed=seed, **options)
+        if objective not in _OBJECTIVES:
+            raise MetricgradError(f"objective is {objective!r}; expected one of {', '.join(_OBJECTIVES)}")
+        aligner = _OBJECTIVES[objective](judged_by, seed=seed, **options)
+        paper = isinstance(aligner, RankCorrelation) and aligner.paper
         if form is None and judged_by.maps:
             form = HeatmapNetwork(size=scores.shape[-2:], seed=seed)
         elif form is None:
-            accuracy = aligner.paper or judged_by.name == "accuracy"
-            form = ProbabilityNetwork(monotone=not aligner.paper, seed=seed) if accuracy else SetNetwork(seed=seed)
+            accuracy = paper or judged_by.name == "accuracy"
+            form = ProbabilityNetwork(monotone=not paper, seed=seed) if accuracy else SetNetwork(seed=seed)
         generator = torch.Generator().manual_seed(seed + 1)
         fitted_on, apart = Store.of(scores, targets, form.read, maps=judged_by.maps).split([0.7, 0.3], generator)
         loss = cls(form, aligner, seed=seed)
@@ -147,7 +157,7 @@ class ReLoss(Loss):
                 "ReLoss.fit(metric, scores, targets)"
             )
         loaded = load_loss(folder / f"{metric}.safetensors")
-        assert isinstance(loaded.aligner, RankCorrelation)
+        assert isinstance(loaded.aligner, BlockFitting)
         loss = cls(loaded.form, loaded.aligner, seed=loaded.seed)
         return loss.requires_grad_(False)
 
@@ -165,7 +175,7 @@ class ReLoss(Loss):
         Raises:
             MetricgradError: before a fit.
         """
-        assert isinstance(self.aligner, RankCorrelation)
+        assert isinstance(self.aligner, BlockFitting)
         if self.aligner.report is None:
             raise MetricgradError("this loss was not fitted; make it with ReLoss.fit(metric, scores, targets)")
         return self.aligner.report

@@ -157,12 +157,14 @@ class Metric:
     def undescribed(self) -> Metric:
         """A copy without its structure, as if nobody had described it: its refactoring is then found by probing.
 
+        No string builds it again: a loss saved with it asks for it when it is loaded.
+
         Example:
             >>> import metricgrad as mg
             >>> mg.as_metric("f1").undescribed().structure is None
             True
         """
-        return self._copy(structure=None)
+        return self._copy(structure=None, spec=None)
 
     def __call__(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The hard value on one batch of logits, as a 0-d float tensor (NaN where it is undefined)."""

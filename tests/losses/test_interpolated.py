@@ -9,6 +9,10 @@ from sklearn.metrics import balanced_accuracy_score, coverage_error
 from torch import nn
 
 import metricgrad as mg
+from metricgrad.refactoring.labels import Argmax, Threshold
+from metricgrad.refactoring.peak import Peak
+from metricgrad.refactoring.rankings import Ranking
+from metricgrad.refactoring.top_k import TopK
 
 
 def _ideal(targets, classes):
@@ -223,6 +227,22 @@ def test_an_unmodified_scikit_learn_function_trains_within_its_calls_per_step():
     assert len(calls) <= int(loss.steps) * (48 + 2)
 
 
+@pytest.mark.parametrize(
+    ("refactoring", "scores"),
+    [(Argmax(), torch.zeros(4)), (TopK(k=2), torch.zeros(4)), (Threshold(), torch.zeros(4, 3))],
+)
+def test_a_refactoring_chosen_by_hand_that_reads_other_shapes_is_refused(refactoring, scores):
+    loss = mg.UniLoss("accuracy", refactoring=refactoring)
+    with pytest.raises(mg.MetricgradError, match=f"{refactoring.name!r} reads scores and targets of"):
+        loss(scores, torch.tensor([0, 1, 1, 0]))
+
+
+@pytest.mark.parametrize("kind", [Threshold, Argmax, Peak, Ranking])
+def test_a_refactoring_names_a_choice_it_does_not_know(kind):
+    with pytest.raises(mg.MetricgradError, match="exchangeable is 'rows'; expected one of 'all', 'column'"):
+        kind(exchangeable="rows")
+
+
 @pytest.mark.parametrize("metric", mg.list_metrics())
 def test_every_built_in_metric_costs_nothing_at_its_ideal_scores(metric):
     built = mg.as_metric(metric)
@@ -312,11 +332,24 @@ def test_an_option_out_of_range_is_named(options):
 
 
 def test_a_refactoring_by_hand_is_not_lost_in_a_file(tmp_path):
-    from metricgrad.refactoring.labels import Argmax
-
     with pytest.raises(mg.MetricgradError, match="refactoring="):
         mg.UniLoss("accuracy", refactoring=Argmax(exchangeable="none")).save(tmp_path / "loss.safetensors")
 
 
 def test_a_refactoring_is_inferred_of_a_name():
     assert mg.infer_refactoring("f1", torch.randn(8), torch.arange(8) % 2).name == "threshold"
+
+
+def test_a_metric_that_nobody_described_is_asked_for_when_its_loss_is_loaded(tmp_path):
+    metric = mg.as_metric("f1").undescribed()
+    mg.UniLoss(metric).save(tmp_path / "loss.safetensors")
+    with pytest.raises(mg.MetricgradError, match="metric"):
+        mg.load_loss(tmp_path / "loss.safetensors")
+    assert mg.load_loss(tmp_path / "loss.safetensors", metric).form.metric is metric
+
+
+def test_top_k_looks_at_the_share_of_rows_nearest_to_their_edge():
+    scores = torch.tensor([[3.0, 0.0, 1.0], [0.4, 0.3, 0.2], [-4.0, 2.0, 1.0], [0.0, 5.0, 0.1]], requires_grad=True)
+    loss = mg.UniLoss("top_k_accuracy:k=2", share=0.25, softness=0.5)
+    loss(scores, torch.tensor([0, 2, 0, 1])).backward()
+    assert (scores.grad.abs().sum(1) > 1e-7).tolist() == [False, True, False, False]

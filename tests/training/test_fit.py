@@ -286,8 +286,14 @@ def test_nothing_is_printed(capfd, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"lr": 0}, "lr must be above 0"),
-        ({"epochs": -1}, "epochs must be above 0"),
+        ({"lr": 0}, "lr is 0; expected a finite number above 0"),
+        ({"lr": "fast"}, "lr is 'fast'"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0; expected a finite number from 0"),
+        ({"epochs": -1}, "epochs is -1; expected a whole number above 0"),
+        ({"epochs": 1.5}, "epochs is 1.5"),
+        ({"patience": 0}, "patience is 0"),
+        ({"threshold": "best"}, "threshold is 'best'; expected 'auto', a number"),
+        ({"device": "abacus"}, "device='abacus' cannot be used here"),
         ({"loss": "cross_entropi"}, "did you mean cross_entropy"),
         ({"loss": 3}, "loss must be"),
         ({"metric": "acuracy"}, "did you mean accuracy"),

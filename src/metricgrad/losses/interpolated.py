@@ -237,6 +237,7 @@ class Interpolated(Form):
 
     def _refactoring(self, batch: Batch) -> Refactoring:
         if self.refactoring is not None:
+            self.refactoring.check(batch.scores, batch.targets)
             return self.refactoring
         structure = self.metric.structure or self._found
         if structure is None:

@@ -8,14 +8,20 @@ g by hand. Scores and targets come in the shapes of :func:`metricgrad.metric.can
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
+from metricgrad.errors import MetricgradError
 from metricgrad.functional.interpolation import power_loss
+
+#: Entries that stand for each other: all, those of one column, those of one row, or none.
+Exchangeable = Literal["all", "column", "row", "none"]
+_Choice = TypeVar("_Choice", bound=str)
+EXCHANGEABLE: tuple[Exchangeable, ...] = get_args(Exchangeable)
 
 
 @dataclass(frozen=True)
@@ -82,10 +88,23 @@ class Moves:
     rows: Callable[[], Rows] | None = None
 
 
+def checked_choice(name: str, value: _Choice, choices: Sequence[_Choice]) -> _Choice:
+    """The value, if it is one of the choices.
+
+    Raises:
+        MetricgradError: naming the option and the choices.
+    """
+    if value not in choices:
+        raise MetricgradError(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
+    return value
+
+
 class Refactoring(abc.ABC):
     """Abstract: what a metric reads from the scores."""
 
     name: ClassVar[str]
+    #: Axes of the scores and of the targets that it reads; empty where that is checked elsewhere.
+    axes: ClassVar[tuple[tuple[int, int], ...]] = ()
     #: The sharpest softness that is set by itself: an untrained network's small scores say little of what will come.
     sharpest: ClassVar[float] = 0.5
     #: Softness that is set by itself, in units of the mean absolute comparison.
@@ -95,6 +114,15 @@ class Refactoring(abc.ABC):
     def report(self) -> str:
         """How this refactoring was found: what was described, or what was probed and what held."""
         return self.findings
+
+    def check(self, scores: Tensor, targets: Tensor) -> None:
+        """Raise a MetricgradError where scores and targets have not the axes it reads."""
+        if self.axes and (scores.ndim, targets.ndim) not in self.axes:
+            expected = " or ".join(f"{a} and {b}" for a, b in self.axes)
+            raise MetricgradError(
+                f"refactoring {self.name!r} reads scores and targets of {expected} axes, got shapes "
+                f"{tuple(scores.shape)} and {tuple(targets.shape)}; leave refactoring= out, or choose one for these"
+            )
 
     @abc.abstractmethod
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
@@ -197,6 +225,11 @@ def expected_change(quality: Tensor, best: Tensor, span: Tensor, q: float) -> Te
         q: tail exponent; at 1 this is the exact expectation, to first order over units.
     """
     return (best - span * power_loss(quality, q)).sum()
+
+
+def most_likely(mass: Tensor, share: float) -> Tensor:
+    """The ``(K,)`` mass of that share of the entries which have most of it; 0 for the others."""
+    return mass if share >= 1 else mass * (mass >= mass.quantile(1 - share))
 
 
 def first_of_each(key: Tensor) -> tuple[Tensor, Tensor]:

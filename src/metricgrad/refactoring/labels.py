@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from metricgrad.refactoring.base import Labels, Moves, Refactoring, choose, expected_change, first_of_each
-
-Exchangeable = Literal["all", "column", "row", "none"]
+from metricgrad.refactoring.base import (
+    EXCHANGEABLE,
+    Exchangeable,
+    Labels,
+    Moves,
+    Refactoring,
+    checked_choice,
+    choose,
+    expected_change,
+    first_of_each,
+    most_likely,
+)
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -28,9 +37,10 @@ class Threshold(Refactoring):
     """
 
     name: ClassVar[str] = "threshold"
+    axes: ClassVar[tuple[tuple[int, int], ...]] = ((1, 1), (2, 2))
 
     def __init__(self, *, exchangeable: Exchangeable = "all") -> None:
-        self.exchangeable: Exchangeable = exchangeable
+        self.exchangeable: Exchangeable = checked_choice("exchangeable", exchangeable, EXCHANGEABLE)
 
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """``(N,)`` or ``(N * C,)`` signed scores."""
@@ -74,9 +84,7 @@ class Threshold(Refactoring):
         up = drawn(torch.stack([1 - soft, soft], 1).detach(), targets.reshape(-1).long(), generator) > 0
         hard = torch.where(up, 1.0, -1.0).to(flat) * (flat.detach().abs() + 1)
         flipped = torch.where(up, 1 - soft, soft)
-        mass = flipped.detach()
-        if share < 1:
-            mass = mass * (mass >= mass.quantile(1 - share))
+        mass = most_likely(flipped.detach(), share)
         stratum, first = first_of_each(self._key(scores.shape, targets.reshape(-1).long() * 2 + up, scores.device))
         total = mass.new_zeros(len(first)).index_add(0, stratum, mass)
         index, weight = choose(total, budget, generator)
@@ -118,9 +126,10 @@ class Argmax(Refactoring):
     """
 
     name: ClassVar[str] = "argmax"
+    axes: ClassVar[tuple[tuple[int, int], ...]] = ((2, 1),)
 
     def __init__(self, *, exchangeable: Exchangeable = "all") -> None:
-        self.exchangeable: Exchangeable = exchangeable
+        self.exchangeable: Exchangeable = checked_choice("exchangeable", exchangeable, EXCHANGEABLE)
 
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """``(N * (C - 1),)``: the target's score minus each other class's."""

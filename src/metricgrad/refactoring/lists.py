@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import log_odds
 
 Within = Literal["all", "row", "column", "group"]
+WITHIN: tuple[Within, ...] = get_args(Within)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Neighbours(Refactoring):
     """
 
     name: ClassVar[str] = "neighbours"
+    axes: ClassVar[tuple[tuple[int, int], ...]] = ((2, 1),)
     sharpest: ClassVar[float] = 0.01
     #: Of many neighbours the nearest decide, and they stand closer together than the mean comparison says.
     relative: ClassVar[float] = 0.15

@@ -9,7 +9,16 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.pose import check_radius, inside, reach
-from metricgrad.refactoring.base import Moves, Refactoring, choose, expected_change, first_of_each
+from metricgrad.refactoring.base import (
+    EXCHANGEABLE,
+    Exchangeable,
+    Moves,
+    Refactoring,
+    checked_choice,
+    choose,
+    expected_change,
+    first_of_each,
+)
 
 
 class Peak(Refactoring):
@@ -33,12 +42,14 @@ class Peak(Refactoring):
     """
 
     name: ClassVar[str] = "peak"
+    axes: ClassVar[tuple[tuple[int, int], ...]] = ((3, 2),)
 
     def __init__(
-        self, *, radius: float | None = None, head_sizes: Tensor | None = None, exchangeable: str = "all"
+        self, *, radius: float | None = None, head_sizes: Tensor | None = None, exchangeable: Exchangeable = "all"
     ) -> None:
         check_radius(radius)
-        self.radius, self.head_sizes, self.exchangeable = radius, head_sizes, exchangeable
+        self.radius, self.head_sizes = radius, head_sizes
+        self.exchangeable = checked_choice("exchangeable", exchangeable, EXCHANGEABLE)
 
     def _near(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """``(R, H * W)`` pixels within reach, and ``(R,)`` whether there are pixels on both sides."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.metric import Structure
-from metricgrad.refactoring.labels import Exchangeable
+from metricgrad.refactoring.base import Exchangeable
 from metricgrad.refactoring.probe_caller import BudgetSpentError, Caller, Trial
 from metricgrad.refactoring.probe_exchange import exchange_entries, exchange_lists, shuffled
 from metricgrad.refactoring.probe_gradient import gradient_trial

@@ -12,8 +12,8 @@ from torch import Tensor
 from metricgrad.functional.dominance_sums import dominance_sum
 from metricgrad.functional.kernels import SIGMOID, SIGMOID_SQUARED, Kernel
 from metricgrad.functional.pair_sums import pair_sum
-from metricgrad.refactoring.base import Moves, Refactoring, first_of_each
-from metricgrad.refactoring.lists import Lists, Within, as_lists
+from metricgrad.refactoring.base import EXCHANGEABLE, Exchangeable, Moves, Refactoring, checked_choice, first_of_each
+from metricgrad.refactoring.lists import WITHIN, Lists, Within, as_lists
 from metricgrad.refactoring.standings import blur, sample, soft_counts, stand, value_at
 
 
@@ -34,10 +34,12 @@ class Order(Refactoring, abc.ABC):
         reach: the width of the secant, in units of the softness' own blur; 0 moves past one neighbour only.
     """
 
-    def __init__(self, *, within: Within = "all", odds: bool = False, exchangeable: str = "all", reach: float = 1.0):
-        self.within: Within = within
+    def __init__(
+        self, *, within: Within = "all", odds: bool = False, exchangeable: Exchangeable = "all", reach: float = 1.0
+    ) -> None:
+        self.within: Within = checked_choice("within", within, WITHIN)
         self.odds = odds
-        self.exchangeable = exchangeable
+        self.exchangeable = checked_choice("exchangeable", exchangeable, EXCHANGEABLE)
         self.reach = reach
 
     @abc.abstractmethod

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.refactoring.base import Moves, Refactoring, choose, expected_change, first_of_each
+from metricgrad.refactoring.base import Moves, Refactoring, choose, expected_change, first_of_each, most_likely
 
 
 class TopK(Refactoring):
@@ -22,6 +22,7 @@ class TopK(Refactoring):
     """
 
     name: ClassVar[str] = "top_k"
+    axes: ClassVar[tuple[tuple[int, int], ...]] = ((2, 1),)
 
     def __init__(self, *, k: int) -> None:
         if k < 1:
@@ -86,8 +87,9 @@ class TopK(Refactoring):
         soft = (self.comparisons(scores, targets) / softness).sigmoid()
         hit = self.binaries(scores.detach(), targets)
         flipped = torch.where(hit, 1 - soft, soft)
+        mass = most_likely(flipped.detach(), share)
         stratum, first = first_of_each(targets.long() * 2 + hit)
-        total = soft.detach().new_zeros(len(first)).index_add(0, stratum, flipped.detach())
+        total = mass.new_zeros(len(first)).index_add(0, stratum, mass)
         index, weight = choose(total, budget, generator)
 
         def stack() -> Tensor:
@@ -98,6 +100,7 @@ class TopK(Refactoring):
 
         def change(values: Tensor) -> Tensor:
             delta = soft.new_zeros(len(first)).index_put((index,), values.to(soft) * weight)[stratum]
+            delta = torch.where(mass > 0, delta, torch.zeros_like(delta))
             quality = torch.where(delta > 0, flipped, 1 - flipped)
             return expected_change(quality, delta.clamp(min=0), delta.abs(), q)
 

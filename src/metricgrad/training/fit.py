@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.batches import checked_number
 from metricgrad.losses.catalogue import make_loss
 from metricgrad.metric import Metric, as_metric
 from metricgrad.training import files
@@ -100,7 +102,10 @@ def fit(
         True
     """
     judged_by = as_metric(metric)
-    _check_positive(lr=lr, epochs=epochs, batch_size=batch_size)
+    checked_number("lr", lr)
+    checked_number("weight_decay", weight_decay, zero=True)
+    _check_counts(epochs=epochs, batch_size=batch_size, patience=patience)
+    _check_threshold(threshold)
     module = _as_loss(loss, judged_by, seed)
     batches = loader(train, batch_size, shuffle=True, name="train", per_class=per_class, seed=seed)
     judged_on = loader(valid, EVAL_BATCH, shuffle=False, name="valid")
@@ -176,18 +181,21 @@ def _trainer(
         loggers = [csv, TensorBoardLogger(folder, name="", version="")]
         last = ModelCheckpoint(folder, "last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False)
         callbacks = [*callbacks, last]
-    return lightning.Trainer(
-        max_epochs=epochs,
-        accelerator=device,
-        devices=1,
-        logger=loggers or False,
-        callbacks=callbacks,
-        enable_checkpointing=folder is not None,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-    )
+    try:
+        return lightning.Trainer(
+            max_epochs=epochs,
+            accelerator=device,
+            devices=1,
+            logger=loggers or False,
+            callbacks=callbacks,
+            enable_checkpointing=folder is not None,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+        )
+    except (ValueError, MisconfigurationException) as error:
+        raise MetricgradError(f"device={device!r} cannot be used here: {error}; pass device='cpu' or 'auto'") from error
 
 
 def _as_loss(loss: Any, metric: Metric, seed: int) -> nn.Module:
@@ -225,7 +233,12 @@ def _name_of(thing: Any) -> str:
     return repr(thing) if isinstance(thing, nn.Module) else getattr(thing, "__qualname__", type(thing).__name__)
 
 
-def _check_positive(**values: float) -> None:
+def _check_counts(**values: object) -> None:
     for name, value in values.items():
-        if not value > 0:
-            raise MetricgradError(f"{name} must be above 0, got {value!r}")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise MetricgradError(f"{name} is {value!r}; expected a whole number above 0")
+
+
+def _check_threshold(threshold: object) -> None:
+    if threshold not in ("auto", None) and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
+        raise MetricgradError(f"threshold is {threshold!r}; expected 'auto', a number on the logit scale, or None")

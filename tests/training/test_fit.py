@@ -312,6 +312,16 @@ def test_bad_data_says_which_part():
         fit(network(), train, 3, **settings())
 
 
+def test_batches_that_are_no_pairs_ask_for_a_forward():
+    train, valid = problem()
+    batches = [{"inputs": train[0], "labels": train[1]}]
+    with pytest.raises(mg.MetricgradError, match="a batch of type dict is no"):
+        fit(network(), batches, valid, **settings())
+    with_words = settings(forward=lambda model, batch: (model(batch["inputs"]), batch["labels"]), epochs=1)
+    judged = [{"inputs": valid[0], "labels": valid[1]}]
+    assert fit(network(), batches, judged, **with_words).evaluate(judged) > 0
+
+
 def test_fit_gives_the_loss_back_as_it_was():
     loss = mg.UniLoss("accuracy")
     x, y = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2

@@ -11,23 +11,17 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from metricgrad.aligners.base import Forward, pair
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
 from metricgrad.metrics.threshold import at_threshold, choose_threshold, needs_threshold
 from metricgrad.training.batches import Epochs
 
-Forward = Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
 Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
 class DivergedError(MetricgradError):
     """Training went astray with these settings; others may work. A study counts it as a failed trial."""
-
-
-def plain_forward(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-    """``batch`` is ``(inputs, targets)``; the model's output is the scores."""
-    inputs, targets = batch
-    return model(inputs), targets
 
 
 class Engine(lightning.LightningModule):
@@ -59,7 +53,7 @@ class Engine(lightning.LightningModule):
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None
         self._make_optimizer, self._custom_forward = optimizer, forward
-        self._forward_pass = forward or plain_forward
+        self._forward_pass = forward or pair
         self._epochs, self._valid, self._total_steps = epochs, valid, total_steps
         self._lr, self._config = lr, config
         self._outputs: list[tuple[Tensor, Tensor]] = []

@@ -15,13 +15,14 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
+from metricgrad.aligners.base import Forward
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.catalogue import make_loss
 from metricgrad.metric import Metric, as_metric
 from metricgrad.training import files
 from metricgrad.training.batches import Data, epochs_of, loader, reseed
-from metricgrad.training.engine import DivergedError, Engine, Forward, Optimizer
+from metricgrad.training.engine import DivergedError, Engine, Optimizer
 from metricgrad.training.progress import Bar
 from metricgrad.training.quiet import interruptible, quiet
 from metricgrad.training.result import FitResult, load_finished

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
+from metricgrad.aligners.base import Forward, pair
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
-from metricgrad.training.batches import Data, as_tensor, is_pair, loader
-from metricgrad.training.engine import Forward, plain_forward
+from metricgrad.training.batches import Data, as_tensor, loader
 from metricgrad.training.files import write_atomically
 
 SCHEMA = 1
@@ -72,7 +72,7 @@ class FitResult:
 
     def _scores_and_targets(self, data: Data, batch_size: int) -> tuple[Tensor, Tensor]:
         self.model.eval()
-        step = plain_forward if is_pair(data) and self.forward is None else (self.forward or plain_forward)
+        step = self.forward or pair
         with torch.no_grad():
             outputs: Iterable[Any] = [step(self.model, b) for b in loader(data, batch_size, shuffle=False, name="data")]
         scores, targets = (torch.cat(part) for part in zip(*outputs, strict=True))

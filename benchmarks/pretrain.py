@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 import metricgrad as mg
 from metricgrad.losses.cross_entropy import CrossEntropy
-from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.network import NetworkForm
+from metricgrad.losses.peak_network import PeakNetwork
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.models.mlp import mlp
 
@@ -94,7 +94,7 @@ def main() -> None:
     stored: dict[str, Recorded] = {}
     for name in arguments.only:
         torch.manual_seed(0)
-        points = HeatmapNetwork(size=(SIDE, SIDE))
+        points = PeakNetwork()
         kind = "points" if name == "pck" else "classes" if name in classes else "one"
         if kind not in stored:
             stored[kind] = of_points(points) if name == "pck" else of_classes() if name in classes else of_one_score()

@@ -14,6 +14,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.loss import ALIGNERS, FORMS
 from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.mix import Mix
+from metricgrad.losses.peak_network import PeakNetwork
 from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.set_network import SetNetwork
 
@@ -27,6 +28,7 @@ def grid() -> str:
         **FORMS,
         "interpolated": lambda: mg.UniLoss("accuracy").form,
         "heatmap_network": lambda: HeatmapNetwork(size=(8, 8)),
+        "peak_network": PeakNetwork,
         "mix": lambda: Mix([SetNetwork(), SetNetwork()]),
         "scaled": lambda: Scaled(SetNetwork()),
     }

@@ -23,6 +23,7 @@ from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.mix import Mix
 from metricgrad.losses.neural import NeuralLoss
+from metricgrad.losses.peak_network import PeakNetwork
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.ranking_family import RankingFamily
 from metricgrad.losses.regression_network import RegressionNetwork
@@ -43,6 +44,7 @@ FORMS: dict[str, type[Form]] = {
         Residual,
         SetNetwork,
         HeatmapNetwork,
+        PeakNetwork,
         TokenNetwork,
         SpanNetwork,
         RegressionNetwork,

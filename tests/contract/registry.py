@@ -23,6 +23,7 @@ from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.mix import Mix
 from metricgrad.losses.neural import NeuralLoss
+from metricgrad.losses.peak_network import PeakNetwork
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.ranking_family import RankingFamily
 from metricgrad.losses.regression_network import RegressionNetwork
@@ -142,6 +143,7 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "set network looking ahead": (lambda: Loss(SetNetwork(), LookAhead(lr=0.1)), binary),
     "uniloss looking ahead": (lambda: Loss(mg.UniLoss("macro_f1").form, LookAhead()), multiclass),
     "uniloss pck": (lambda: mg.UniLoss("pck"), heat_maps),
+    "peak network": (lambda: Loss(PeakNetwork(), RankCorrelation("pck")), heat_maps),
     "heat-map network": (lambda: Loss(HeatmapNetwork(size=(5, 6)), RankCorrelation("pck")), heat_maps),
     "token network": (lambda: Loss(TokenNetwork(positions=8), RankCorrelation("accuracy")), sentences),
     "span network": (lambda: Loss(SpanNetwork(), RankCorrelation("accuracy")), spans),
@@ -168,6 +170,7 @@ FORMS: set[type] = {
     Residual,
     LearnedRate,
     HeatmapNetwork,
+    PeakNetwork,
     TokenNetwork,
     SpanNetwork,
     RegressionNetwork,

@@ -1,5 +1,6 @@
 """Losses of heat maps: the Gaussian squared error, and ReLoss's network fitted to PCK."""
 
+import functools
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.loss import Loss
 from metricgrad.losses.gaussian_mse import GaussianMSE, gaussian_maps
 from metricgrad.losses.heatmap_network import HeatmapNetwork
+from metricgrad.losses.peak_network import PeakNetwork
 
 
 def stored(n=400, seed=0):
@@ -44,9 +46,38 @@ def test_the_network_is_the_papers_formula():
     assert sum(p.numel() for p in form.parameters()) == 100 * 8 + 8 + 8 + 1
 
 
-def test_fitting_makes_it_rank_as_pck_does():
+def test_the_readings_are_shares_of_the_softmax_near_the_point():
+    maps, points = (x.double() for x in stored(6))
+    form = PeakNetwork(seed=1)
+    spread = (maps - maps.mean((1, 2), keepdim=True)).square().mean().sqrt()
+    yy, xx = torch.meshgrid(torch.arange(10), torch.arange(10), indexing="ij")
+    expected = []
+    for one, (x, y) in zip(maps, points, strict=True):
+        distance = ((xx - x) ** 2 + (yy - y) ** 2).sqrt()
+        near = [(distance <= r) | (distance <= distance.min()) for r in (0.5, 1, 2, 4, 8)]
+        p = torch.stack(
+            [(b * one / spread).flatten().softmax(0).reshape(10, 10)[n].sum() for b in (1, 4, 16) for n in near]
+        )
+        expected.append(torch.cat([1 - p, -(p + 1e-12).log() / 4]))
+    readings = torch.stack(expected)
+    zero = form.network(torch.zeros_like(readings[0]))
+    torch.testing.assert_close(form.over(maps[None], points[None])[0], (form.network(readings) - zero).mean())
+
+
+def test_mass_nearer_to_the_point_never_costs_more_and_any_size_of_map_is_read():
+    form, point = PeakNetwork(seed=2), torch.tensor([[4.0, 4.0]])
+    for size in (10, 17):
+        costs = [float(Loss(form)(gaussian_maps(point + d, size, size, 1.0), point)) for d in (0.0, 1.0, 2.0, 4.0)]
+        assert costs == sorted(costs)
+        assert costs[0] < costs[-1]
+
+
+@pytest.mark.parametrize(
+    ("form", "floor"), [(PeakNetwork, 0.85), (functools.partial(HeatmapNetwork, size=(10, 10)), 0.5)]
+)
+def test_fitting_makes_it_rank_as_pck_does(form, floor):
     maps, points = stored(2000)
-    loss = Loss(HeatmapNetwork(size=(10, 10), seed=1), RankCorrelation("pck", block=32, lr=3e-3, seed=1))
+    loss = Loss(form(seed=1), RankCorrelation("pck", block=32, lr=3e-3, seed=1))
     fresh, truth = stored(1600, seed=1)
     blocks = [(fresh[i : i + 32], truth[i : i + 32]) for i in range(0, 1600, 32)]
     metric = torch.stack([mg.as_metric("pck")(*block) for block in blocks])
@@ -58,7 +89,7 @@ def test_fitting_makes_it_rank_as_pck_does():
     before = correlation()
     loss.prepare(maps, points)
     after = correlation()
-    assert after > max(0.5, before + 0.03)  # a linear reading of pixels by their place gains little
+    assert after > max(floor, before + 0.03)  # a linear reading of pixels by their place gains little
     assert not any(p.requires_grad for p in loss.form.parameters())
 
 

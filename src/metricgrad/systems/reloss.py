@@ -21,6 +21,7 @@ from metricgrad.losses.batches import checked_number
 from metricgrad.losses.form import Form
 from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.network import NetworkForm
+from metricgrad.losses.peak_network import PeakNetwork
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.metric import Metric, as_metric
@@ -76,7 +77,7 @@ class ReLoss(Loss):
             scores: stored logits of a trained model, best on rows it was not trained on.
             targets: their true targets.
             form: a :class:`SetNetwork` by default, a :class:`ProbabilityNetwork` for accuracy and a
-                :class:`HeatmapNetwork` for metrics of heat maps.
+                :class:`PeakNetwork` for metrics of heat maps.
             objective: ``"value"`` regresses the metric's value, the paper's opponent of its own objective.
             anchor: weight of the standard loss (cross-entropy, for labels) that is added once the network's gradient
                 has its size. A network that only ranks blocks may send all scores one way: trained from scratch on
@@ -104,7 +105,7 @@ class ReLoss(Loss):
         aligner = _OBJECTIVES[objective](judged_by, seed=seed, **options)
         paper = isinstance(aligner, RankCorrelation) and aligner.paper
         if form is None and judged_by.maps:
-            form = HeatmapNetwork(size=scores.shape[-2:], seed=seed)
+            form = HeatmapNetwork(size=scores.shape[-2:], seed=seed) if paper else PeakNetwork(seed=seed)
         elif form is None:
             accuracy = paper or judged_by.name == "accuracy"
             form = ProbabilityNetwork(monotone=not paper, seed=seed) if accuracy else SetNetwork(seed=seed)
@@ -136,7 +137,7 @@ class ReLoss(Loss):
 
         Args:
             metric: ``"accuracy"``, ``"top_k_accuracy"`` (of 5), ``"macro_f1"``, ``"f1"``, ``"average_precision"``,
-                ``"auroc"`` or ``"pck"`` (heat maps of 16 x 16).
+                ``"auroc"`` or ``"pck"`` (at a radius of 2 pixels).
 
         Returns:
             The loss, frozen.

@@ -100,10 +100,12 @@ class Store:
         return torch.where(chosen, other.to(targets.dtype), targets)
 
 
-def labelled_by(metric: Metric, blocks: Callable[[], Block], count: int) -> tuple[list[Block], Tensor]:
+def labelled_by(
+    metric: Metric, blocks: Callable[[], Block], count: int, *, keep: Read = lambda *block: block
+) -> tuple[list[Block], Tensor]:
     """Blocks on which the metric is defined, and how bad each is: the metric, turned so that lower is better.
 
-    Returns fewer than ``count`` blocks where the metric is undefined on most draws.
+    ``keep`` is what is kept of a block once the metric has seen it. Returns fewer than ``count`` blocks where the metric is undefined on most draws.
     """
     found: list[Block] = []
     values: list[float] = []
@@ -111,7 +113,7 @@ def labelled_by(metric: Metric, blocks: Callable[[], Block], count: int) -> tupl
         block = blocks()
         value = float(metric(*block, **_padding(*block)))
         if value == value:
-            found.append(block)
+            found.append(keep(*block))
             values.append(-value if metric.higher_is_better else value)
         if len(found) == count:
             break

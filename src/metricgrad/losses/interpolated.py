@@ -23,6 +23,7 @@ from metricgrad.refactoring.batch import Batch, checked
 from metricgrad.refactoring.differentiable import Differentiable
 from metricgrad.refactoring.infer import agreed, probe_once
 from metricgrad.refactoring.registry import from_structure
+from metricgrad.refactoring.tokens import Tokens
 
 Interpolation = Literal["local", "inverse_distance"]
 Paper = Literal["published", "released"]
@@ -114,9 +115,7 @@ class Interpolated(Form):
         if isinstance(refactoring, Differentiable):
             return self._direct(batch, refactoring).to(scores.dtype)
         generator = draw.generator()
-        with torch.no_grad():
-            ideal = refactoring.ideal(batch.scores, batch.targets, 1, generator, groups=batch.groups)
-            current, best, worst = self._values(batch, torch.cat([batch.scores[None], ideal, -ideal]))
+        current, best, worst = self._bounds(batch, refactoring, generator)
         if not bool(torch.isfinite(current) & torch.isfinite(best)):
             return _nothing(scores)  # undefined for these targets, such as AP without a positive
         softness = self._softness(refactoring, batch, draw)
@@ -130,6 +129,20 @@ class Interpolated(Form):
             self._listen(bool(heard) or bool((current == best) & (worst != best)), batch)
         loss = self._in_range(value, current, best, worst)
         return self._warmed(loss, batch, draw).to(scores.dtype)
+
+    @torch.no_grad()
+    def _bounds(self, batch: Batch, refactoring: Refactoring, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """The metric now, of ideal scores, and of those turned round."""
+        by_sums = of_sentences(self.metric) if isinstance(refactoring, Tokens) else None
+        if by_sums is not None and isinstance(refactoring, Tokens):  # three sets of scores of a vocabulary are long
+            said = refactoring.answers(batch.scores, batch.targets)
+            sums = by_sums.counts(said, batch.targets, **self.metric.fixed).sum(1)
+            values = by_sums.value(sums, **self.metric.fixed).to(batch.scores)
+        else:
+            ideal = refactoring.ideal(batch.scores, batch.targets, 1, generator, groups=batch.groups)
+            values = self._values(batch, torch.cat([batch.scores[None], ideal, -ideal]))
+        current, best, worst = values
+        return current, best, worst
 
     def _in_range(self, value: Tensor, current: Tensor, best: Tensor, worst: Tensor) -> Tensor:
         """Distance of the value from the ideal; what a first-order value says beyond the metric's range is mended."""

@@ -101,6 +101,13 @@ def prepare_sequences(
     return stack if stack.dtype in (torch.float32, torch.float64) else stack.float(), words, {}
 
 
+def sentences(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """One checked batch of ``(N, T, V)`` scores and ``(N, T)`` words, sentence by sentence."""
+    check_tensor("scores", scores)
+    stack, words, _ = prepare_sequences(scores[None], targets, {}, name="of sentences")
+    return stack[0], words
+
+
 def lasting(words: Tensor, end: int | None) -> Tensor:
     """``(..., T)`` booleans: the places before the first end token or padding."""
     over = words == -1

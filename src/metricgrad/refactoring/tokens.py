@@ -59,6 +59,11 @@ class Tokens(Refactoring):
         out[:, kept] = out[:, kept].scatter(2, targets[kept][None, :, None].expand(count, -1, 1), 2.0)
         return out
 
+    def answers(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """``(3, N, T)`` words: those said now, those of the target, and words that match nothing."""
+        best = targets if self.end is None else torch.where(targets < 0, self.end, targets)
+        return torch.stack([scores.detach().argmax(-1), best, torch.full_like(targets, _OTHER)])
+
     def _ended(self, stack: Tensor, kept: Tensor) -> Tensor:
         if self.end is not None:
             top = stack.amax(-1) + 1.0
@@ -101,9 +106,15 @@ class Tokens(Refactoring):
         outcome = torch.cat([each, (1 - each.sum(-1, keepdim=True)).clamp(min=0)], -1)
         possible = torch.cat([known, known.new_ones(n, 1)], 1)[:, None].expand(outcome.shape)
         named = torch.cat([words, words.new_full((n, 1), _OTHER)], 1)
-        said = scores.detach().argmax(-1)
-        is_word = (said[:, :, None] == words[:, None]) & known[:, None]
-        now = torch.where(is_word.any(-1), is_word.long().argmax(-1), width)
+        import os
+        if os.environ.get("DRAWN"):
+            cum = outcome.detach().cumsum(-1)
+            points = torch.rand((n, places), generator=generator).to(scores)
+            now = (cum < (points * cum[..., -1])[..., None]).sum(-1).clamp(max=width)
+        else:
+            said = scores.detach().argmax(-1)
+            is_word = (said[:, :, None] == words[:, None]) & known[:, None]
+            now = torch.where(is_word.any(-1), is_word.long().argmax(-1), width)
 
         moved = outcome.detach().scatter(2, now[..., None], 0.0).masked_fill(~possible, 0.0)
         index, weight = choose(moved.sum(-1).flatten(), max(1, budget // (width + 1)), generator)

@@ -21,6 +21,7 @@ from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.network import NetworkForm
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
+from metricgrad.losses.token_network import TokenNetwork
 from metricgrad.metric import Metric, as_metric
 
 
@@ -71,7 +72,7 @@ class ReLoss(Loss):
             scores: stored logits of a trained model, best on rows it was not trained on.
             targets: their true targets.
             form: a :class:`SetNetwork` by default, a :class:`ProbabilityNetwork` for accuracy and a
-                :class:`HeatmapNetwork` for metrics of heat maps.
+                :class:`HeatmapNetwork` for metrics of heat maps, a :class:`TokenNetwork` for metrics of sentences.
             anchor: weight of the standard loss (cross-entropy, for labels) that is added once the network's gradient
                 has its size. A network that only ranks blocks may send all scores one way: trained from scratch on
                 F1 with 10 % positives it called every row positive (F1 0.18; 0.78 with 0.1 and 0.82 with 0.3, where
@@ -95,6 +96,8 @@ class ReLoss(Loss):
         aligner = RankCorrelation(judged_by, seed=seed, **options)
         if form is None and judged_by.maps:
             form = HeatmapNetwork(size=scores.shape[-2:], seed=seed)
+        elif form is None and judged_by.sequences:
+            form = TokenNetwork(positions=scores.shape[1], seed=seed)
         elif form is None:
             accuracy = aligner.paper or judged_by.name == "accuracy"
             form = ProbabilityNetwork(monotone=not aligner.paper, seed=seed) if accuracy else SetNetwork(seed=seed)

@@ -53,8 +53,8 @@ class Structure:
     Args:
         kind: ``"labels"`` (only predicted labels matter: a threshold at 0 where scores and targets share their shape,
             an argmax otherwise), ``"top_k"``, ``"peak"`` (of heat maps), ``"tokens"`` (words of sentences),
-            ``"ranking"``, ``"positives_over_negatives"``, ``"differentiable"``, ``"neighbours"`` (of embeddings, by cosine) or
-            ``"clusters"`` (of embeddings; nothing trains on it).
+            ``"ranking"``, ``"positives_over_negatives"``, ``"differentiable"``, ``"neighbours"`` (of embeddings, by
+            cosine) or ``"clusters"`` (of embeddings; nothing trains on it).
         exchangeable: which entries of equal target and prediction stand for each other, so that a change of the one
             or of the other is worth the same: ``"all"``, ``"column"`` (those in one column of ``(N, C)`` targets),
             ``"row"`` or ``"none"``. With one target a row there are no columns to keep apart: ``"column"`` and

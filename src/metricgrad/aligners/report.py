@@ -40,9 +40,7 @@ def held_out_report(loss: Loss, metric: Metric, store: Store, *, size: int, seed
     size = min(size, max(2, len(store) // 2))
     form = loss.form
     assert isinstance(form, NetworkForm)
-    blocks, badness = labelled_by(
-        metric, lambda: store.draw(size, "real", generator), _BLOCKS, keep=form.condensed
-    )
+    blocks, badness = labelled_by(metric, lambda: store.draw(size, "real", generator), _BLOCKS, keep=form.condensed)
     if len(blocks) < 2:
         raise MetricgradError(f"metric {metric.name!r} is undefined on nearly all blocks of {size} kept-apart rows")
     ours, standard = losses_of(loss, blocks), losses_of(form.standard, blocks)

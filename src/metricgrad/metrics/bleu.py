@@ -116,8 +116,9 @@ def bleu(
 ) -> Tensor:
     """Corpus BLEU of the likeliest word at each place, in [0, 1], as sacrebleu's over 100 with words as they are.
 
-    It compares numbers of words; a paper's BLEU is sacrebleu's of detokenised text. Not smoothed (``"none"``) it is 0 on
-    most batches of short sentences, so a loss has nothing to hold on to.
+    It compares numbers of words; a paper's BLEU is sacrebleu's of detokenised text. It is 0 on a batch without a single
+    answer of ``order`` words, however right, and, not smoothed (``"none"``), on most batches of short sentences, so a
+    loss has nothing to hold on to there.
 
     Args:
         said: ``(S, N, T)`` words.

@@ -86,7 +86,7 @@ class Tokens(Refactoring):
         generator: torch.Generator,
         groups: Tensor | None = None,
     ) -> Moves:
-        """Places say another word of the target, the end, or none of them; from what they say now.
+        """Places say another word of the target, the end, or none of them; from what a draw has them say.
 
         ``share`` is not used: there is no long list of comparisons to shorten.
         """
@@ -106,15 +106,11 @@ class Tokens(Refactoring):
         outcome = torch.cat([each, (1 - each.sum(-1, keepdim=True)).clamp(min=0)], -1)
         possible = torch.cat([known, known.new_ones(n, 1)], 1)[:, None].expand(outcome.shape)
         named = torch.cat([words, words.new_full((n, 1), _OTHER)], 1)
-        import os
-        if os.environ.get("DRAWN"):
-            cum = outcome.detach().cumsum(-1)
-            points = torch.rand((n, places), generator=generator).to(scores)
-            now = (cum < (points * cum[..., -1])[..., None]).sum(-1).clamp(max=width)
-        else:
-            said = scores.detach().argmax(-1)
-            is_word = (said[:, :, None] == words[:, None]) & known[:, None]
-            now = torch.where(is_word.any(-1), is_word.long().argmax(-1), width)
+        # from a draw, as rows of classes do: what the other places say is then as uncertain as they are
+        points = torch.rand((n, places, 1), generator=generator).to(scores) * outcome.detach().sum(-1, keepdim=True)
+        now = (outcome.detach().cumsum(-1) < points).sum(-1).clamp(max=width)
+        # rounding may run past the last word that is possible
+        now = torch.where(possible.gather(2, now[..., None])[..., 0], now, width)
 
         moved = outcome.detach().scatter(2, now[..., None], 0.0).masked_fill(~possible, 0.0)
         index, weight = choose(moved.sum(-1).flatten(), max(1, budget // (width + 1)), generator)

@@ -53,7 +53,8 @@ def fitted_on_training(
     """Fit a loss to scores of a short cross-entropy run on the training part alone.
 
     A fresh model learns from three fifths of the rows; its scores of the other two (of fewer, where they would not fit
-    into half a GiB), at steps 0, 1, 2, 4 and so on, are what the loss is fitted to. Validation and test rows are not looked at. The random state is the caller's to keep.
+    into half a GiB), at steps 0, 1, 2, 4 and so on, are what the loss is fitted to. Validation and test rows are not
+    looked at. The random state is the caller's to keep.
 
     Args:
         metric: what the loss shall rank like.

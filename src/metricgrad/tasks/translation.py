@@ -81,8 +81,8 @@ strings_ro = Task(
     metric=METRIC,
     kind="tokens",
     device="cpu",
-    epochs=15,
-    batch_size=64,
-    lr=Range(1e-3, 2e-2, default=5e-3),
+    epochs=8,
+    batch_size=32,
+    lr=Range(1e-3, 1e-2, default=3e-3),
     summary="LibreOffice's interface strings of up to nine words from English to Romanian, all words at once",
 )

@@ -15,9 +15,10 @@ targets are class numbers of any size; see :mod:`metricgrad.metrics.neighbours`.
 
 ``(N, 1)`` scores lose the last axis, with ``(N,)`` or ``(N, 1)`` targets; ``(B, T, C)`` scores with ``(B, T)`` targets
 become ``(B * T, C)`` and ``(B * T,)``. Metrics of heat maps read ``(..., H, W)`` scores with ``(..., 2)`` points; see
-:mod:`metricgrad.metrics.maps`. A mask over rows leaves rows out; a mask over the entries of same-shape scores
-makes one list of what is left, or one query of each row for the metrics that take ``groups``. An empty batch has the
-value NaN, and so has a batch with a NaN among the scores.
+:mod:`metricgrad.metrics.maps`; metrics of sentences read ``(N, T, V)`` scores with ``(N, T)`` words and -1 for
+padding, and do not pool them; see :mod:`metricgrad.metrics.sequences`. A mask over rows leaves rows out; a mask over
+the entries of same-shape scores makes one list of what is left, or one query of each row for the metrics that take
+``groups``. An empty batch has the value NaN, and so has a batch with a NaN among the scores.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from metricgrad.metrics.context import context_of, prepare
 from metricgrad.metrics.decoding import Reads, TargetKind, canonical, checked_targets, decode, log_odds, wide
 from metricgrad.metrics.foreign import call_each
 from metricgrad.metrics.maps import prepare_maps
+from metricgrad.metrics.sequences import prepare_sequences
 
 __all__ = ["Metric", "Reads", "Structure", "as_metric", "canonical", "decode"]
 
@@ -50,9 +52,9 @@ class Structure:
 
     Args:
         kind: ``"labels"`` (only predicted labels matter: a threshold at 0 where scores and targets share their shape,
-            an argmax otherwise), ``"top_k"``, ``"peak"`` (of heat maps), ``"ranking"``,
-            ``"positives_over_negatives"``, ``"differentiable"``, ``"neighbours"`` (of embeddings, by cosine) or
-            ``"clusters"`` (of embeddings; nothing trains on it).
+            an argmax otherwise), ``"top_k"``, ``"peak"`` (of heat maps), ``"tokens"`` (words of sentences),
+            ``"ranking"``, ``"positives_over_negatives"``, ``"differentiable"``, ``"neighbours"`` (of embeddings, by
+            cosine) or ``"clusters"`` (of embeddings; nothing trains on it).
         exchangeable: which entries of equal target and prediction stand for each other, so that a change of the one
             or of the other is worth the same: ``"all"``, ``"column"`` (those in one column of ``(N, C)`` targets),
             ``"row"`` or ``"none"``. With one target a row there are no columns to keep apart: ``"column"`` and
@@ -82,6 +84,7 @@ class Metric:
         fixed: keyword arguments of every call.
         spec: the string that builds it again, or None for a foreign callable.
         maps: whether scores are heat maps and targets their points.
+        sequences: whether scores are of the words of sentences.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Metric:
         targets: TargetKind = "real",
         twin: Callable[..., Tensor] | None = None,
         maps: bool = False,
+        sequences: bool = False,
     ) -> None:
         """Store what :func:`as_metric` found out.
 
@@ -124,6 +128,7 @@ class Metric:
             twin: a batched torch function of the raw scores with the same value, for :meth:`differentiable` of a
                 NumPy metric.
             maps: see the class.
+            sequences: see the class.
         """
         self._fn = fn
         self.name = name
@@ -140,6 +145,7 @@ class Metric:
         self._targets: TargetKind = targets
         self._twin = twin
         self.maps = maps
+        self.sequences = sequences
 
     def __repr__(self) -> str:
         arrow = "higher" if self.higher_is_better else "lower"
@@ -275,6 +281,8 @@ class Metric:
         """Score sets and targets in canonical shapes, and the context as one value for each row."""
         if self.maps:
             return prepare_maps(stack, targets, context, takes=self.context, name=self.name)
+        if self.sequences:
+            return prepare_sequences(stack, targets, context, name=self.name)
         return prepare(stack, targets, context, takes=self.context, keeps_apart=self._keeps_apart, name=self.name)
 
 

@@ -145,6 +145,8 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "uniloss pck": (lambda: mg.UniLoss("pck"), heat_maps),
     "peak network": (lambda: Loss(PeakNetwork(), RankCorrelation("pck")), heat_maps),
     "heat-map network": (lambda: Loss(HeatmapNetwork(size=(5, 6)), RankCorrelation("pck")), heat_maps),
+    "uniloss bleu": (lambda: mg.UniLoss("bleu"), sentences),
+    "token network bleu": (lambda: Loss(TokenNetwork(positions=4), RankCorrelation("bleu")), sentences),
     "token network": (lambda: Loss(TokenNetwork(positions=8), RankCorrelation("accuracy")), sentences),
     "span network": (lambda: Loss(SpanNetwork(), RankCorrelation("accuracy")), spans),
     "regression network": (lambda: Loss(RegressionNetwork(), RankCorrelation("mae")), regression),

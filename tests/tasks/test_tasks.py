@@ -15,7 +15,9 @@ from metricgrad.tasks.registry import get_task, list_tasks
 from metricgrad.tasks.split import Splits, split, standardise, thin
 from metricgrad.tasks.task import Task
 
-SMALL = [name for name in list_tasks() if get_task(name).kind != "retrieval" and not name.startswith("fashion")]
+SMALL = [
+    name for name in list_tasks() if get_task(name).kind != "retrieval" and not name.startswith(("fashion", "strings"))
+]
 needs_fashion = pytest.mark.skipif(not DEBIAN.exists(), reason="dataset-fashion-mnist is not installed")
 
 

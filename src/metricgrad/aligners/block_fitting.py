@@ -124,7 +124,7 @@ class BlockFitting(Aligner, abc.ABC):
         train, held_out = Store.of(scores, targets, form.read, maps=self.metric.maps).split(
             [1 - _HELD_OUT, _HELD_OUT], generator
         )
-        checks = self._draw(held_out, _REAL, _CHECKS, generator)
+        checks = self._draw(form, held_out, _REAL, _CHECKS, generator)
         if bool((checks[2] == checks[2][0]).all()):
             raise MetricgradError(
                 f"metric {self.metric.name!r} is {abs(float(checks[2][0])):g} on every block of stored rows, so there "
@@ -154,7 +154,7 @@ class BlockFitting(Aligner, abc.ABC):
     ) -> float:
         """One attempt; the form has the best weights afterwards. Returns their quality."""
         pool = min(self.steps * self.values, max(_POOL, self.values))
-        drawn = [self._draw(self._source(train), kinds, pool, generator) for kinds in self.turns]
+        drawn = [self._draw(form, self._source(train), kinds, pool, generator) for kinds in self.turns]
         form.requires_grad_(True)
         optimizer = torch.optim.Adam(form.parameters(), lr=self.lr, weight_decay=self.decay)
         best, best_step, state = -math.inf, 0, copy.deepcopy(form.state_dict())
@@ -176,7 +176,9 @@ class BlockFitting(Aligner, abc.ABC):
         form.requires_grad_(False)
         return best
 
-    def _draw(self, store: Store, kinds: Sequence[Kind], count: int, generator: torch.Generator) -> Drawn:
+    def _draw(
+        self, form: NetworkForm, store: Store, kinds: Sequence[Kind], count: int, generator: torch.Generator
+    ) -> Drawn:
         size = min(self.block, max(2, len(store) // 2))
         turn = 0
 
@@ -185,7 +187,7 @@ class BlockFitting(Aligner, abc.ABC):
             turn += 1
             return store.draw(size, kinds[turn % len(kinds)], generator)
 
-        blocks, badness = labelled_by(self.metric, block, count)
+        blocks, badness = labelled_by(self.metric, block, count, keep=form.condensed)
         if len(blocks) < 2:
             raise MetricgradError(
                 f"metric {self.metric.name!r} is undefined on nearly all blocks of {size} stored rows; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -56,6 +57,11 @@ class Store:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @functools.cached_property
+    def spread(self) -> Tensor:
+        """0-d: standard deviation of all scores."""
+        return self.scores.std()
+
     def split(self, shares: Sequence[float], generator: torch.Generator) -> list[Store]:
         """Disjoint parts of these shares, at random."""
         order = torch.randperm(len(self), generator=generator).to(self.targets.device)
@@ -77,7 +83,7 @@ class Store:
             scores = scores * 4 ** (2 * torch.rand((), generator=generator).item() - 1)
         if kind == "shifted":
             offset = torch.randn(scores.shape[1:], generator=generator).to(scores)
-            scores = scores + 1.5 * self.scores.std() * offset
+            scores = scores + 1.5 * self.spread * offset
         if kind == "random":
             scores = scores[torch.randperm(len(rows), generator=generator).to(rows.device)]
         if kind == "flipped":
@@ -100,10 +106,13 @@ class Store:
         return torch.where(chosen, other.to(targets.dtype), targets)
 
 
-def labelled_by(metric: Metric, blocks: Callable[[], Block], count: int) -> tuple[list[Block], Tensor]:
+def labelled_by(
+    metric: Metric, blocks: Callable[[], Block], count: int, *, keep: Read = lambda *block: block
+) -> tuple[list[Block], Tensor]:
     """Blocks on which the metric is defined, and how bad each is: the metric, turned so that lower is better.
 
-    Returns fewer than ``count`` blocks where the metric is undefined on most draws.
+    ``keep`` is what is kept of a block once the metric has seen it. Returns fewer than ``count`` blocks where the
+    metric is undefined on most draws.
     """
     found: list[Block] = []
     values: list[float] = []
@@ -111,7 +120,7 @@ def labelled_by(metric: Metric, blocks: Callable[[], Block], count: int) -> tupl
         block = blocks()
         value = float(metric(*block, **_padding(*block)))
         if value == value:
-            found.append(block)
+            found.append(keep(*block))
             values.append(-value if metric.higher_is_better else value)
         if len(found) == count:
             break

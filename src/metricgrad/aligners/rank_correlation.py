@@ -125,4 +125,6 @@ def _pseudo_labelled(store: Store) -> Store:
         return Store(store.scores, points.to(store.targets), maps=True)
     elementwise = store.scores.shape == store.targets.shape
     predicted = (store.scores > 0).to(store.targets.dtype) if elementwise else store.scores.argmax(-1)
+    if not elementwise:
+        predicted = torch.where(store.targets < 0, store.targets.to(predicted), predicted)  # padding stays padding
     return Store(store.scores, predicted)

@@ -38,11 +38,11 @@ def held_out_report(loss: Loss, metric: Metric, store: Store, *, size: int, seed
     """
     generator = torch.Generator().manual_seed(seed + 2)
     size = min(size, max(2, len(store) // 2))
-    blocks, badness = labelled_by(metric, lambda: store.draw(size, "real", generator), _BLOCKS)
-    if len(blocks) < 2:
-        raise MetricgradError(f"metric {metric.name!r} is undefined on nearly all blocks of {size} kept-apart rows")
     form = loss.form
     assert isinstance(form, NetworkForm)
+    blocks, badness = labelled_by(metric, lambda: store.draw(size, "real", generator), _BLOCKS, keep=form.condensed)
+    if len(blocks) < 2:
+        raise MetricgradError(f"metric {metric.name!r} is undefined on nearly all blocks of {size} kept-apart rows")
     ours, standard = losses_of(loss, blocks), losses_of(form.standard, blocks)
     better = difference(ours, standard, badness, seed=seed)
     return {

@@ -19,7 +19,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, as_metric
 from metricgrad.metrics.registry import parse_spec
 
-Kind = Literal["binary", "multiclass", "multilabel", "regression", "retrieval", "keypoints"]
+Kind = Literal["binary", "multiclass", "multilabel", "regression", "retrieval", "keypoints", "tokens"]
 Role = Literal["candidate", "control"]
 
 CLASSIFICATION: frozenset[Kind] = frozenset(("binary", "multiclass", "multilabel"))
@@ -27,6 +27,7 @@ ONE_SCORE: frozenset[Kind] = frozenset(("binary", "multilabel"))
 REGRESSION: frozenset[Kind] = frozenset(("regression",))
 RETRIEVAL: frozenset[Kind] = frozenset(("retrieval",))
 KEYPOINTS: frozenset[Kind] = frozenset(("keypoints",))
+TOKENS: frozenset[Kind] = frozenset(("tokens",))
 
 
 @dataclass(frozen=True)
@@ -158,11 +159,17 @@ CATALOGUE: dict[str, Entry] = {
         standard=True,
         space={"sigma": Range(0.5, 4.0, default=1.0)},
     ),
+    "token_cross_entropy": Entry(
+        _LOSSES + "token_cross_entropy:TokenCrossEntropy",
+        TOKENS,
+        "log-likelihood of every word of a sentence; label_smoothing=0.1",
+        standard=True,
+    ),
     "mse": Entry("torch.nn:MSELoss", REGRESSION, "mean squared error", standard=True),
     "mae": Entry("torch.nn:L1Loss", REGRESSION, "mean absolute error", standard=True),
     "uniloss": Entry(
         "metricgrad.systems.uniloss:UniLoss",
-        CLASSIFICATION | REGRESSION | RETRIEVAL | KEYPOINTS,
+        CLASSIFICATION | REGRESSION | RETRIEVAL | KEYPOINTS | TOKENS,
         "the metric itself, interpolated; uniloss:metric=accuracy is a wrong-metric control",
         space={"softness": _SOFTNESS},
         of_embeddings=_COSINES,
@@ -275,7 +282,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "reloss": Entry(
         "metricgrad.training.reloss_of_task:shipped",
-        CLASSIFICATION,
+        CLASSIFICATION | TOKENS,
         "a network that ranks batches as the metric does: fitted on a short run where there is a task, else shipped",
         space={"anchor": Range(0.01, 1.0, default=0.1)},
         takes_metric=True,
@@ -362,5 +369,5 @@ def space_of(spec: str, metric: Metric | None = None) -> dict[str, Range]:
 
 def standard_for(kind: Kind) -> str:
     """The loss people use today for a kind of problem."""
-    own = {"regression": "mse", "retrieval": "triplet", "keypoints": "gaussian_mse"}
+    own = {"regression": "mse", "retrieval": "triplet", "keypoints": "gaussian_mse", "tokens": "token_cross_entropy"}
     return own.get(kind, "cross_entropy")

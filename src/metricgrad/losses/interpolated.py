@@ -16,12 +16,14 @@ from metricgrad.losses.interpolation_options import check_options
 from metricgrad.metric import Metric, Structure
 from metricgrad.metrics.counts import of_counts
 from metricgrad.metrics.neighbours import of_rows
+from metricgrad.metrics.sequences import of_sentences
 from metricgrad.refactoring.anchors import bit_anchors, realise, score_anchors
-from metricgrad.refactoring.base import Refactoring, Rows
+from metricgrad.refactoring.base import Refactoring, Rows, Words
 from metricgrad.refactoring.batch import Batch, checked
 from metricgrad.refactoring.differentiable import Differentiable
 from metricgrad.refactoring.infer import agreed, probe_once
 from metricgrad.refactoring.registry import from_structure
+from metricgrad.refactoring.tokens import Tokens
 
 Interpolation = Literal["local", "inverse_distance"]
 Paper = Literal["published", "released"]
@@ -113,9 +115,7 @@ class Interpolated(Form):
         if isinstance(refactoring, Differentiable):
             return self._direct(batch, refactoring).to(scores.dtype)
         generator = draw.generator()
-        with torch.no_grad():
-            ideal = refactoring.ideal(batch.scores, batch.targets, 1, generator, groups=batch.groups)
-            current, best, worst = self._values(batch, torch.cat([batch.scores[None], ideal, -ideal]))
+        current, best, worst = self._bounds(batch, refactoring, generator)
         if not bool(torch.isfinite(current) & torch.isfinite(best)):
             return _nothing(scores)  # undefined for these targets, such as AP without a positive
         softness = self._softness(refactoring, batch, draw)
@@ -129,6 +129,20 @@ class Interpolated(Form):
             self._listen(bool(heard) or bool((current == best) & (worst != best)), batch)
         loss = self._in_range(value, current, best, worst)
         return self._warmed(loss, batch, draw).to(scores.dtype)
+
+    @torch.no_grad()
+    def _bounds(self, batch: Batch, refactoring: Refactoring, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """The metric now, of ideal scores, and of those turned round."""
+        by_sums = of_sentences(self.metric) if isinstance(refactoring, Tokens) else None
+        if by_sums is not None and isinstance(refactoring, Tokens):  # three sets of scores of a vocabulary are long
+            said = refactoring.answers(batch.scores, batch.targets)
+            sums = by_sums.counts(said, batch.targets, **self.metric.fixed).sum(1)
+            values = by_sums.value(sums, **self.metric.fixed).to(batch.scores)
+        else:
+            ideal = refactoring.ideal(batch.scores, batch.targets, 1, generator, groups=batch.groups)
+            values = self._values(batch, torch.cat([batch.scores[None], ideal, -ideal]))
+        current, best, worst = values
+        return current, best, worst
 
     def _in_range(self, value: Tensor, current: Tensor, best: Tensor, worst: Tensor) -> Tensor:
         """Distance of the value from the ideal; what a first-order value says beyond the metric's range is mended."""
@@ -149,6 +163,9 @@ class Interpolated(Form):
         if moves.rows is not None:
             change = self._by_rows(moves.rows())
             return current + moves.change(change), torch.ones(())  # a batch with every query answered is no silence
+        if moves.words is not None and of_sentences(self.metric) is not None:
+            start, change = self._by_words(moves.words())
+            return start.to(current) + moves.change(change), (change != 0).any()
         by_counts = of_counts(self.metric) if moves.counts is not None and batch.scores.ndim == 1 else None
         if by_counts is not None and "sample_weight" not in batch.context:
             current, *_ = counted = by_counts(moves.counts, moves.negatives, **self.metric.fixed).to(current)
@@ -177,6 +194,16 @@ class Interpolated(Form):
         before = of_row(rows.similar, rows.relevant, **self.metric.fixed)[rows.row]
         after = of_row(rows.after(), rows.relevant[rows.row], **self.metric.fixed)
         return (after - before) / rows.relevant.any(1).sum()
+
+    def _by_words(self, words: Words) -> tuple[Tensor, Tensor]:
+        """Value before any move, and ``(M,)`` changes: only the sentence that a move touches is counted again."""
+        by_sums = of_sentences(self.metric)
+        assert by_sums is not None
+        own = by_sums.counts(words.said, words.targets, **self.metric.fixed)
+        total = own.sum(0)
+        before = by_sums.value(total, **self.metric.fixed)
+        moved = by_sums.counts(words.after(), words.targets[words.row], **self.metric.fixed)
+        return before, by_sums.value(total - own[words.row] + moved, **self.metric.fixed) - before
 
     def _inverse_distance(
         self, batch: Batch, refactoring: Refactoring, softness: Tensor, generator: torch.Generator
@@ -221,6 +248,8 @@ class Interpolated(Form):
             entries = int(batch.targets.sum()) or entries
         elif self.metric.reads == "embeddings":
             entries = len(batch.scores)
+        elif self.metric.sequences:
+            entries = batch.targets.shape[1] ** 2
         elif batch.scores.ndim > batch.targets.ndim and self.metric.counts_rows:
             entries = 2 * len(batch.targets)
         return max(self.calls, _ELEMENTS // max(1, entries))
@@ -291,8 +320,10 @@ class Interpolated(Form):
             return loss
         from metricgrad.losses.gaussian_mse import GaussianMSE
         from metricgrad.losses.task_loss import TaskLoss
+        from metricgrad.losses.token_cross_entropy import TokenCrossEntropy
 
-        standard = GaussianMSE() if self.metric.maps else TaskLoss()
+        maps, sequences = self.metric.maps, self.metric.sequences
+        standard = GaussianMSE() if maps else TokenCrossEntropy() if sequences else TaskLoss()
         weight = draw.step / self.warm_up
         return weight * loss + (1 - weight) * standard(batch.scores, batch.targets)
 

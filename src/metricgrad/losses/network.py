@@ -57,6 +57,14 @@ class NetworkForm(Form):
         """One batch in the shapes of :meth:`over`, rows first: classification; forms of other things override it."""
         return labelled(scores, targets, mask)
 
+    def condensed(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """One batch of :meth:`read`, as small as it can be with the same value here and by :meth:`standard`.
+
+        Fits keep hundreds of batches; a form that reads little of long scores overrides it. A fit's gradient penalty
+        and its report's slopes are then those by the condensed scores.
+        """
+        return scores, targets
+
     def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
         """0-d: the loss people use today for what this form reads, which a fitted form must beat."""
         return CrossEntropy()(scores, targets)

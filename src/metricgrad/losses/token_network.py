@@ -102,6 +102,13 @@ class TokenNetwork(NetworkForm):
         wide = scores.dtype if scores.dtype in (torch.float32, torch.float64) else torch.float32
         return scores.to(wide), targets
 
+    def condensed(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """``(N, T, 2)`` logits of two words, right or not: all that is read of a word is its target's probability."""
+        log_p = scores.log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None])[..., 0]
+        # a float's certainty is not certain: the other word keeps a probability that its logarithm can show
+        log_p = log_p.clamp(max=-torch.finfo(log_p.dtype).eps)
+        return torch.stack([log_p, torch.log(-torch.expm1(log_p))], -1), targets.clamp(max=0)
+
     def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy of the tokens that are no padding."""
         scores, targets = self.read(scores, targets)

@@ -63,6 +63,29 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Words:
+    """Moves of which each changes one word, for metrics that are functions of sums over sentences.
+
+    Attributes:
+        said: ``(N, T)`` words before any move; those below 0 match nothing.
+        targets: ``(N, T)`` words, -1 for padding.
+        row: ``(M,)`` the sentence that each move changes.
+        place: ``(M,)`` the place in it.
+        word: ``(M,)`` what is said there after the move.
+    """
+
+    said: Tensor
+    targets: Tensor
+    row: Tensor
+    place: Tensor
+    word: Tensor
+
+    def after(self) -> Tensor:
+        """``(M, T)``: the sentence that each move changes, after the move."""
+        return self.said[self.row].scatter(1, self.place[:, None], self.word[:, None])
+
+
+@dataclass(frozen=True)
 class Moves:
     """Elementary changes of the decisions, for local interpolation.
 
@@ -76,6 +99,7 @@ class Moves:
         labels: the same moves as labels, for a metric that can be called on them.
         entries: for moves of single entries, the flat index of the entry and its new value, ``(M,)`` each.
         rows: for moves of single similarities, the rows they change; ``stack`` is then not to be called.
+        words: for moves of single words, what they change.
     """
 
     stack: Callable[[], Tensor]
@@ -86,6 +110,7 @@ class Moves:
     labels: Callable[[], Labels] | None = None
     entries: Callable[[], tuple[Tensor, Tensor]] | None = None
     rows: Callable[[], Rows] | None = None
+    words: Callable[[], Words] | None = None
 
 
 def checked_choice(name: str, value: _Choice, choices: Sequence[_Choice]) -> _Choice:

@@ -24,6 +24,7 @@ from metricgrad.losses.network import NetworkForm
 from metricgrad.losses.peak_network import PeakNetwork
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
+from metricgrad.losses.token_network import TokenNetwork
 from metricgrad.metric import Metric, as_metric
 
 _OBJECTIVES: dict[str, type[BlockFitting]] = {"correlation": RankCorrelation, "value": ValueRegression}
@@ -77,7 +78,7 @@ class ReLoss(Loss):
             scores: stored logits of a trained model, best on rows it was not trained on.
             targets: their true targets.
             form: a :class:`SetNetwork` by default, a :class:`ProbabilityNetwork` for accuracy and a
-                :class:`PeakNetwork` for metrics of heat maps.
+                :class:`PeakNetwork` for metrics of heat maps, a :class:`TokenNetwork` for metrics of sentences.
             objective: ``"value"`` regresses the metric's value, the paper's opponent of its own objective.
             anchor: weight of the standard loss (cross-entropy, for labels) that is added once the network's gradient
                 has its size. A network that only ranks blocks may send all scores one way: trained from scratch on
@@ -106,6 +107,8 @@ class ReLoss(Loss):
         paper = isinstance(aligner, RankCorrelation) and aligner.paper
         if form is None and judged_by.maps:
             form = HeatmapNetwork(size=scores.shape[-2:], seed=seed) if paper else PeakNetwork(seed=seed)
+        elif form is None and judged_by.sequences:
+            form = TokenNetwork(positions=scores.shape[1], seed=seed)
         elif form is None:
             accuracy = paper or judged_by.name == "accuracy"
             form = ProbabilityNetwork(monotone=not paper, seed=seed) if accuracy else SetNetwork(seed=seed)

@@ -19,6 +19,7 @@ _HOME = {
     "fashion-rare": "fashion:fashion_rare",
     "digits-retrieval": "retrieval:digits_retrieval",
     "glyphs-fonts": "retrieval:glyphs_fonts",
+    "strings-ro": "translation:strings_ro",
 }
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.network import NetworkForm
+from metricgrad.losses.token_cross_entropy import TokenCrossEntropy
 from metricgrad.metric import Metric
 from metricgrad.systems.reloss import ReLoss
 from metricgrad.training.batches import as_tensor, is_pair
@@ -19,6 +20,9 @@ from metricgrad.training.recording import record_scores
 _APART = 0.4
 _STEPS = 256
 _LR = 3e-3
+#: scores of all recordings together, of which a vocabulary's are long: half a GiB
+_STORED = 2**27
+_RECORDINGS = 2 + _STEPS.bit_length()
 
 
 def shipped(metric: Metric, *, anchor: float = 0.1) -> ReLoss:
@@ -48,8 +52,9 @@ def fitted_on_training(
 ) -> ReLoss:
     """Fit a loss to scores of a short cross-entropy run on the training part alone.
 
-    A fresh model learns from three fifths of the rows; its scores of the other two, at steps 0, 1, 2, 4 and so on, are
-    what the loss is fitted to. Validation and test rows are not looked at. The random state is the caller's to keep.
+    A fresh model learns from three fifths of the rows; its scores of the other two (of fewer, where they would not fit
+    into half a GiB), at steps 0, 1, 2, 4 and so on, are what the loss is fitted to. Validation and test rows are not
+    looked at. The random state is the caller's to keep.
 
     Args:
         metric: what the loss shall rank like.
@@ -72,7 +77,10 @@ def fitted_on_training(
     order = torch.randperm(len(targets), generator=generator)
     apart, rest = order.split([round(_APART * len(order)), len(order) - round(_APART * len(order))])
     torch.manual_seed(seed)
-    network, standard = model(), CrossEntropy()
+    network, standard = model(), TokenCrossEntropy() if metric.sequences else CrossEntropy()
+    with torch.no_grad():
+        size = network(inputs[:1]).numel()
+    apart = apart[: max(64, _STORED // (size * _RECORDINGS))]
     optimizer = torch.optim.AdamW(network.parameters(), lr=_LR)
     with record_scores(network, optimizer, [(inputs[apart], targets[apart])]) as recorded:
         for _ in range(_STEPS):

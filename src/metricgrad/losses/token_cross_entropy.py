@@ -1,0 +1,51 @@
+"""The loss people use today for sentences: cross-entropy of every word."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from metricgrad.losses.cross_entropy import CrossEntropy
+from metricgrad.metrics.sequences import prepare_sequences
+
+
+class TokenCrossEntropy(nn.Module):
+    """The mean negative log-likelihood of the target's words, padding left out.
+
+    Use it first for translation and other sentences. Every word counts alike, wherever it stands, so a right word one
+    place off is as wrong as any other; BLEU thinks otherwise.
+
+    Args:
+        label_smoothing: from 0 to 1; see :class:`metricgrad.losses.cross_entropy.CrossEntropy`.
+
+    Cost: O(N T V) time and memory.
+
+    Raises:
+        MetricgradError: for other shapes, or an option out of range.
+
+    Example:
+        >>> import torch
+        >>> scores, targets = torch.zeros(1, 3, 2), torch.tensor([[1, 0, -1]])
+        >>> round(float(TokenCrossEntropy()(scores, targets)), 4)
+        0.6931
+    """
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self._words = CrossEntropy(label_smoothing=label_smoothing)
+        self.label_smoothing = self._words.label_smoothing
+
+    def forward(self, scores: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """0-d, in the dtype of the scores.
+
+        Args:
+            scores: ``(N, T, V)`` logits.
+            targets: ``(N, T)`` words from 0; -1 is padding, at the end of a sentence.
+            mask: boolean, shaped like the targets; False words are padding.
+        """
+        dtype = scores.dtype
+        stack, words, _ = prepare_sequences(scores[None], targets, {"mask": mask}, name="token_cross_entropy")
+        return self._words(stack[0], words.clamp(min=0), mask=words >= 0).to(dtype)
+
+    def extra_repr(self) -> str:
+        """Its setting."""
+        return f"label_smoothing={self.label_smoothing:g}"

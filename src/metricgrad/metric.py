@@ -15,7 +15,8 @@ targets are class numbers of any size; see :mod:`metricgrad.metrics.neighbours`.
 
 ``(N, 1)`` scores lose the last axis, with ``(N,)`` or ``(N, 1)`` targets; ``(B, T, C)`` scores with ``(B, T)`` targets
 become ``(B * T, C)`` and ``(B * T,)``. Metrics of heat maps read ``(..., H, W)`` scores with ``(..., 2)`` points; see
-:mod:`metricgrad.metrics.maps`. A mask over rows leaves rows out; a mask over the entries of same-shape scores
+:mod:`metricgrad.metrics.maps`; those of answer spans ``(N, 2, L)`` scores with ``(N, 2)`` tokens; see
+:mod:`metricgrad.metrics.passages`. A mask over rows leaves rows out; a mask over the entries of same-shape scores
 makes one list of what is left, or one query of each row for the metrics that take ``groups``. An empty batch has the
 value NaN, and so has a batch with a NaN among the scores.
 """
@@ -37,6 +38,7 @@ from metricgrad.metrics.context import context_of, prepare
 from metricgrad.metrics.decoding import Reads, TargetKind, canonical, checked_targets, decode, log_odds, wide
 from metricgrad.metrics.foreign import call_each
 from metricgrad.metrics.maps import prepare_maps
+from metricgrad.metrics.passages import prepare_spans
 
 __all__ = ["Metric", "Reads", "Structure", "as_metric", "canonical", "decode"]
 
@@ -50,9 +52,9 @@ class Structure:
 
     Args:
         kind: ``"labels"`` (only predicted labels matter: a threshold at 0 where scores and targets share their shape,
-            an argmax otherwise), ``"top_k"``, ``"peak"`` (of heat maps), ``"ranking"``,
-            ``"positives_over_negatives"``, ``"differentiable"``, ``"neighbours"`` (of embeddings, by cosine) or
-            ``"clusters"`` (of embeddings; nothing trains on it).
+            an argmax otherwise), ``"top_k"``, ``"peak"`` (of heat maps), ``"span_ends"`` (of answer spans),
+            ``"ranking"``, ``"positives_over_negatives"``, ``"differentiable"``, ``"neighbours"`` (of embeddings, by
+            cosine) or ``"clusters"`` (of embeddings; nothing trains on it).
         exchangeable: which entries of equal target and prediction stand for each other, so that a change of the one
             or of the other is worth the same: ``"all"``, ``"column"`` (those in one column of ``(N, C)`` targets),
             ``"row"`` or ``"none"``. With one target a row there are no columns to keep apart: ``"column"`` and
@@ -82,6 +84,7 @@ class Metric:
         fixed: keyword arguments of every call.
         spec: the string that builds it again, or None for a foreign callable.
         maps: whether scores are heat maps and targets their points.
+        spans: whether scores are starts and ends of answer spans and targets their tokens.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Metric:
         targets: TargetKind = "real",
         twin: Callable[..., Tensor] | None = None,
         maps: bool = False,
+        spans: bool = False,
     ) -> None:
         """Store what :func:`as_metric` found out.
 
@@ -123,7 +127,7 @@ class Metric:
             targets: what a batched ``fn`` or ``twin`` can mean as targets; anything else is refused before the call.
             twin: a batched torch function of the raw scores with the same value, for :meth:`differentiable` of a
                 NumPy metric.
-            maps: see the class.
+            maps: see the class, as for ``spans``.
         """
         self._fn = fn
         self.name = name
@@ -139,7 +143,7 @@ class Metric:
         self._by_order = by_order
         self._targets: TargetKind = targets
         self._twin = twin
-        self.maps = maps
+        self.maps, self.spans = maps, spans
 
     def __repr__(self) -> str:
         arrow = "higher" if self.higher_is_better else "lower"
@@ -273,6 +277,8 @@ class Metric:
         """Score sets and targets in canonical shapes, and the context as one value for each row."""
         if self.maps:
             return prepare_maps(stack, targets, context, takes=self.context, name=self.name)
+        if self.spans:
+            return prepare_spans(stack, targets, context, name=self.name)
         return prepare(stack, targets, context, takes=self.context, keeps_apart=self._keeps_apart, name=self.name)
 
 

@@ -31,6 +31,8 @@ def draw(kind: str, seed: int = 0, n: int = 24) -> tuple[torch.Tensor, torch.Ten
     g = torch.Generator().manual_seed(seed)
     if kind == "maps":
         return torch.randn(n, 5, 6, generator=g), torch.randint(0, 5, (n, 2), generator=g)
+    if kind == "spans":
+        return torch.randn(n, 2, 6, generator=g), torch.randint(0, 6, (n, 2), generator=g).sort(1).values
     scores = torch.randn((n,) if kind == "flat" else (n, 4), generator=g)
     if kind == "classes":
         return scores, torch.randint(0, 4, (n,), generator=g)
@@ -39,7 +41,9 @@ def draw(kind: str, seed: int = 0, n: int = 24) -> tuple[torch.Tensor, torch.Ten
 
 CASES = []
 for spec in SPECS:
-    for kind in ("flat", "classes", "columns", "maps"):
+    for kind in ("flat", "classes", "columns", "maps", "spans"):
+        if kind == "spans" and not mg.as_metric(spec).spans:
+            continue  # to others these are rows of classes
         try:
             mg.as_metric(spec)(*draw(kind))
         except mg.MetricgradError:
@@ -116,6 +120,8 @@ def moved(scores: torch.Tensor, metric: mg.Metric, kind: str) -> torch.Tensor:
     if structure.kind == "peak":
         fresh = torch.rand(len(scores), 30)
         return fresh.scatter(1, scores.flatten(1).argmax(1, keepdim=True), 2.0).reshape(scores.shape)
+    if structure.kind == "span_ends":  # the best sum of a start and an end
+        return scores * (0.5 + torch.rand(len(scores), 1, 1)) + torch.randn(len(scores), 2, 1)
     if structure.kind == "top_k":
         inside = scores.argsort(1, descending=True).argsort(1) < structure.params["k"]
         return torch.rand(scores.shape) + inside.float()
@@ -137,6 +143,8 @@ def ideal(targets: torch.Tensor, kind: str) -> torch.Tensor:
     """Scores that could not be better."""
     if kind == "maps":
         return torch.eye(30)[targets[:, 1] * 6 + targets[:, 0]].reshape(-1, 5, 6)
+    if kind == "spans":
+        return torch.eye(6)[targets]
     return torch.eye(4)[targets] if kind == "classes" else targets.float()
 
 

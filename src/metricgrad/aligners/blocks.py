@@ -13,6 +13,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
 from metricgrad.metrics.decoding import canonical
 from metricgrad.metrics.maps import prepare_maps
+from metricgrad.metrics.passages import prepare_spans
 
 Block = tuple[Tensor, Tensor]
 Read = Callable[[Tensor, Tensor], Block]
@@ -29,15 +30,25 @@ class Store:
         scores: ``(N,)`` or ``(N, C)`` logits, or what a form reads, rows first.
         targets: ``(N,)`` or ``(N, C)``, or what a form reads; below 0 is padding where they are classes.
         maps: whether scores are heat maps ``(N, H, W)`` and targets their points ``(N, 2)``.
+        spans: whether scores are starts and ends ``(N, 2, L)`` and targets first and last tokens ``(N, 2)``.
     """
 
     scores: Tensor
     targets: Tensor
     maps: bool = False
+    spans: bool = False
 
     @classmethod
-    def of(cls, scores: Tensor, targets: Tensor, read: Read = canonical, *, maps: bool = False) -> Store:
-        """Checked pairs, in the shapes that ``read`` gives them, or heat maps and their points.
+    def of(
+        cls,
+        scores: Tensor,
+        targets: Tensor,
+        read: Read = canonical,
+        *,
+        maps: bool = False,
+        spans: bool = False,
+    ) -> Store:
+        """Checked pairs, in the shapes that ``read`` gives them, or heat maps and their points, or answer spans.
 
         Raises:
             MetricgradError: for shapes that do not fit, scores that are not finite, or fewer than 32 rows.
@@ -45,13 +56,16 @@ class Store:
         if maps:
             stack, targets, _ = prepare_maps(scores.detach()[None], targets, {}, takes=frozenset(), name="stored")
             scores = stack[0]
+        elif spans:
+            stack, targets, _ = prepare_spans(scores.detach()[None], targets, {}, name="stored")
+            scores = stack[0]
         else:
             scores, targets = read(scores.detach(), targets)
         if len(targets) < 32:
             raise MetricgradError(f"{len(targets)} stored pairs are too few to draw blocks from; store 32 or more")
         if not bool(torch.isfinite(scores).all()):
             raise MetricgradError("stored scores are not all finite; leave those rows out")
-        return cls(scores, targets, maps)
+        return cls(scores, targets, maps, spans)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -61,7 +75,7 @@ class Store:
         order = torch.randperm(len(self), generator=generator).to(self.targets.device)
         sizes = [round(share * len(self)) for share in shares[:-1]]
         parts = order.split([*sizes, len(self) - sum(sizes)])
-        return [Store(self.scores[rows], self.targets[rows], self.maps) for rows in parts]
+        return [Store(self.scores[rows], self.targets[rows], self.maps, self.spans) for rows in parts]
 
     def draw(self, size: int, kind: Kind, generator: torch.Generator) -> Block:
         """One block of different rows (all rows where there are fewer).
@@ -86,7 +100,7 @@ class Store:
 
     def _flipped(self, targets: Tensor, rate: float, generator: torch.Generator) -> Tensor:
         chosen = (torch.rand(targets.shape, generator=generator) < rate).to(targets.device)
-        if self.maps:  # a point is replaced whole
+        if self.maps or self.spans:  # a point or an answer is replaced whole
             return torch.where(chosen[:, :1], targets[torch.randperm(len(targets), generator=generator)], targets)
         if targets.is_floating_point() and not bool(((targets == 0) | (targets == 1)).all()):
             other = targets[torch.randperm(len(targets), generator=generator).to(targets.device)]

@@ -70,7 +70,7 @@ def drawn_blocks(
     if block < 2 or blocks < 2:
         raise MetricgradError(f"block, blocks are {(block, blocks)}; expected 2 or more of each")
     judged_by = as_metric(metric)
-    store = Store.of(scores, targets, maps=judged_by.maps)
+    store = Store.of(scores, targets, maps=judged_by.maps, spans=judged_by.spans)
     size = min(block, len(store) // 2)
     generator = torch.Generator().manual_seed(seed)
     drawn, badness = labelled_by(judged_by, lambda: store.draw(size, "real", generator), blocks)

@@ -19,7 +19,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, as_metric
 from metricgrad.metrics.registry import parse_spec
 
-Kind = Literal["binary", "multiclass", "multilabel", "regression", "retrieval", "keypoints"]
+Kind = Literal["binary", "multiclass", "multilabel", "regression", "retrieval", "keypoints", "spans"]
 Role = Literal["candidate", "control"]
 
 CLASSIFICATION: frozenset[Kind] = frozenset(("binary", "multiclass", "multilabel"))
@@ -27,6 +27,7 @@ ONE_SCORE: frozenset[Kind] = frozenset(("binary", "multilabel"))
 REGRESSION: frozenset[Kind] = frozenset(("regression",))
 RETRIEVAL: frozenset[Kind] = frozenset(("retrieval",))
 KEYPOINTS: frozenset[Kind] = frozenset(("keypoints",))
+SPANS: frozenset[Kind] = frozenset(("spans",))
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ _ALA = "metricgrad.systems.ala:ALA"
 CATALOGUE: dict[str, Entry] = {
     "cross_entropy": Entry(
         _LOSSES + "cross_entropy:CrossEntropy",
-        CLASSIFICATION,
+        CLASSIFICATION | SPANS,
         "log-likelihood of the targets; weighting=balanced, label_smoothing=0.1",
         standard=True,
     ),
@@ -162,7 +163,7 @@ CATALOGUE: dict[str, Entry] = {
     "mae": Entry("torch.nn:L1Loss", REGRESSION, "mean absolute error", standard=True),
     "uniloss": Entry(
         "metricgrad.systems.uniloss:UniLoss",
-        CLASSIFICATION | REGRESSION | RETRIEVAL | KEYPOINTS,
+        CLASSIFICATION | REGRESSION | RETRIEVAL | KEYPOINTS | SPANS,
         "the metric itself, interpolated; uniloss:metric=accuracy is a wrong-metric control",
         space={"softness": _SOFTNESS},
         of_embeddings=_COSINES,
@@ -275,7 +276,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "reloss": Entry(
         "metricgrad.training.reloss_of_task:shipped",
-        CLASSIFICATION,
+        CLASSIFICATION | SPANS,
         "a network that ranks batches as the metric does: fitted on a short run where there is a task, else shipped",
         space={"anchor": Range(0.01, 1.0, default=0.1)},
         takes_metric=True,

@@ -26,6 +26,7 @@ _FAMILIES = (
     "neighbours",
     "pose",
     "segmentation",
+    "spans",
 )
 
 
@@ -41,6 +42,7 @@ class BuiltIn:
     by_order: bool
     targets: TargetKind
     maps: bool
+    spans: bool
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -67,6 +69,7 @@ def register(
     by_order: bool = False,
     targets: TargetKind = "labels",
     maps: bool = False,
+    spans: bool = False,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register a batched metric under a name.
 
@@ -80,10 +83,13 @@ def register(
         targets: what targets can mean: whole ``"labels"``, ``"gains"``, the ``"unit"`` interval, any ``"real"``,
             or numbers of ``"classes"`` that need no column.
         maps: whether scores are heat maps ``(..., H, W)`` and targets their points ``(..., 2)``.
+        spans: whether scores are start and end scores ``(N, 2, L)`` and targets first and last tokens ``(N, 2)``.
     """
 
     def add(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        _TABLE[name] = BuiltIn(fn, reads, higher_is_better, structure, frozenset(context), by_order, targets, maps)
+        _TABLE[name] = BuiltIn(
+            fn, reads, higher_is_better, structure, frozenset(context), by_order, targets, maps, spans
+        )
         return fn
 
     return add
@@ -140,6 +146,7 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
         by_order=entry.by_order,
         targets=entry.targets,
         maps=entry.maps,
+        spans=entry.spans,
     )
 
 

@@ -21,6 +21,7 @@ from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.network import NetworkForm
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
+from metricgrad.losses.span_network import SpanNetwork
 from metricgrad.metric import Metric, as_metric
 
 
@@ -71,7 +72,7 @@ class ReLoss(Loss):
             scores: stored logits of a trained model, best on rows it was not trained on.
             targets: their true targets.
             form: a :class:`SetNetwork` by default, a :class:`ProbabilityNetwork` for accuracy and a
-                :class:`HeatmapNetwork` for metrics of heat maps.
+                :class:`HeatmapNetwork` for metrics of heat maps, a :class:`SpanNetwork` for those of answer spans.
             anchor: weight of the standard loss (cross-entropy, for labels) that is added once the network's gradient
                 has its size. A network that only ranks blocks may send all scores one way: trained from scratch on
                 F1 with 10 % positives it called every row positive (F1 0.18; 0.78 with 0.1 and 0.82 with 0.3, where
@@ -95,11 +96,14 @@ class ReLoss(Loss):
         aligner = RankCorrelation(judged_by, seed=seed, **options)
         if form is None and judged_by.maps:
             form = HeatmapNetwork(size=scores.shape[-2:], seed=seed)
+        elif form is None and judged_by.spans:
+            form = SpanNetwork(seed=seed)
         elif form is None:
             accuracy = aligner.paper or judged_by.name == "accuracy"
             form = ProbabilityNetwork(monotone=not aligner.paper, seed=seed) if accuracy else SetNetwork(seed=seed)
         generator = torch.Generator().manual_seed(seed + 1)
-        fitted_on, apart = Store.of(scores, targets, form.read, maps=judged_by.maps).split([0.7, 0.3], generator)
+        store = Store.of(scores, targets, form.read, maps=judged_by.maps, spans=judged_by.spans)
+        fitted_on, apart = store.split([0.7, 0.3], generator)
         loss = cls(form, aligner, seed=seed)
         loss.prepare(fitted_on.scores, fitted_on.targets)
         match_scale(form, fitted_on, generator)

@@ -14,7 +14,7 @@ from metricgrad.metric import Metric, as_metric
 from metricgrad.tasks.split import Splits
 from metricgrad.training.batches import Data, as_tensor, is_pair
 
-KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression", "retrieval", "keypoints")
+KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression", "retrieval", "keypoints", "spans")
 
 
 class Task:
@@ -33,8 +33,9 @@ class Task:
         load: ``seed -> (train, valid, test)``, in place of the three parts.
         standard: the loss people use today; by default cross-entropy, the squared error for a regression, that of
             Gaussian maps for key points, or the triplet loss for retrieval.
-        kind: ``"binary"``, ``"multiclass"``, ``"multilabel"``, ``"regression"``, ``"keypoints"`` or ``"retrieval"``
-            (the model's scores are embeddings); by default from the training targets, never the last two.
+        kind: ``"binary"``, ``"multiclass"``, ``"multilabel"``, ``"regression"``, ``"keypoints"``, ``"spans"``
+            (starts and ends of answers) or ``"retrieval"`` (the model's scores are embeddings); by default from the
+            training targets, never the last three.
         epochs: passes of one run.
         batch_size: items in a step.
         per_class: items of each class in a step, for retrieval, as in :func:`metricgrad.fit`.

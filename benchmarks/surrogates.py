@@ -125,7 +125,7 @@ def fitted(metric: str, pair: Pair, *, seed: int, anchor: float = 0.0, **options
 def blocks_of(metric: str, moments: list[Pair], seed: int) -> tuple[list[Block], Tensor]:
     """Blocks of 64 rows, each of one moment of the training, and how bad the metric says they are."""
     judged_by = mg.as_metric(metric)
-    stores = [Store.of(*moment, maps=judged_by.maps) for moment in moments]
+    stores = [Store.of(*moment, layout=judged_by.layout) for moment in moments]
     generator = torch.Generator().manual_seed(seed)
 
     def block() -> Block:

@@ -14,11 +14,10 @@ With ``reads="embeddings"`` the columns of ``(N, D)`` scores are no classes: eac
 targets are class numbers of any size; see :mod:`metricgrad.metrics.neighbours`.
 
 ``(N, 1)`` scores lose the last axis, with ``(N,)`` or ``(N, 1)`` targets; ``(B, T, C)`` scores with ``(B, T)`` targets
-become ``(B * T, C)`` and ``(B * T,)``. Metrics of heat maps read ``(..., H, W)`` scores with ``(..., 2)`` points; see
-:mod:`metricgrad.metrics.maps`; metrics of sentences read ``(N, T, V)`` scores with ``(N, T)`` words and -1 for
-padding, and do not pool them; see :mod:`metricgrad.metrics.sequences`. A mask over rows leaves rows out; a mask over
-the entries of same-shape scores makes one list of what is left, or one query of each row for the metrics that take
-``groups``. An empty batch has the value NaN, and so has a batch with a NaN among the scores.
+become ``(B * T, C)`` and ``(B * T,)``. Metrics of heat maps, of sentences and of answer spans read batches of another
+layout: see :mod:`metricgrad.metrics.layouts`. A mask over rows leaves rows out; a mask over the entries of same-shape
+scores makes one list of what is left, or one query of each row for the metrics that take ``groups``. An empty batch has
+the value NaN, and so has a batch with a NaN among the scores.
 """
 
 from __future__ import annotations
@@ -34,11 +33,10 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.chunks import in_chunks
-from metricgrad.metrics.context import context_of, prepare
+from metricgrad.metrics.context import context_of
 from metricgrad.metrics.decoding import Reads, TargetKind, canonical, checked_targets, decode, log_odds, wide
 from metricgrad.metrics.foreign import call_each
-from metricgrad.metrics.maps import prepare_maps
-from metricgrad.metrics.sequences import prepare_sequences
+from metricgrad.metrics.layouts import Layout, prepare_as
 
 __all__ = ["Metric", "Reads", "Structure", "as_metric", "canonical", "decode"]
 
@@ -53,8 +51,8 @@ class Structure:
     Args:
         kind: ``"labels"`` (only predicted labels matter: a threshold at 0 where scores and targets share their shape,
             an argmax otherwise), ``"top_k"``, ``"peak"`` (of heat maps), ``"tokens"`` (words of sentences),
-            ``"ranking"``, ``"positives_over_negatives"``, ``"differentiable"``, ``"neighbours"`` (of embeddings, by
-            cosine) or ``"clusters"`` (of embeddings; nothing trains on it).
+            ``"span_ends"`` (of answer spans), ``"ranking"``, ``"positives_over_negatives"``, ``"differentiable"``,
+            ``"neighbours"`` (of embeddings, by cosine) or ``"clusters"`` (of embeddings; nothing trains on it).
         exchangeable: which entries of equal target and prediction stand for each other, so that a change of the one
             or of the other is worth the same: ``"all"``, ``"column"`` (those in one column of ``(N, C)`` targets),
             ``"row"`` or ``"none"``. With one target a row there are no columns to keep apart: ``"column"`` and
@@ -83,8 +81,7 @@ class Metric:
         context: the context it takes besides ``mask``: ``groups``, ``sample_weight``, ``head_sizes``.
         fixed: keyword arguments of every call.
         spec: the string that builds it again, or None for a foreign callable.
-        maps: whether scores are heat maps and targets their points.
-        sequences: whether scores are of the words of sentences.
+        layout: how scores and targets are laid out; see :mod:`metricgrad.metrics.layouts`.
     """
 
     def __init__(
@@ -104,8 +101,7 @@ class Metric:
         by_order: bool = False,
         targets: TargetKind = "real",
         twin: Callable[..., Tensor] | None = None,
-        maps: bool = False,
-        sequences: bool = False,
+        layout: Layout = "rows",
     ) -> None:
         """Store what :func:`as_metric` found out.
 
@@ -127,8 +123,7 @@ class Metric:
             targets: what a batched ``fn`` or ``twin`` can mean as targets; anything else is refused before the call.
             twin: a batched torch function of the raw scores with the same value, for :meth:`differentiable` of a
                 NumPy metric.
-            maps: see the class.
-            sequences: see the class.
+            layout: see the class.
         """
         self._fn = fn
         self.name = name
@@ -144,8 +139,7 @@ class Metric:
         self._by_order = by_order
         self._targets: TargetKind = targets
         self._twin = twin
-        self.maps = maps
-        self.sequences = sequences
+        self.layout: Layout = layout
 
     def __repr__(self) -> str:
         arrow = "higher" if self.higher_is_better else "lower"
@@ -279,11 +273,9 @@ class Metric:
         self, stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Score sets and targets in canonical shapes, and the context as one value for each row."""
-        if self.maps:
-            return prepare_maps(stack, targets, context, takes=self.context, name=self.name)
-        if self.sequences:
-            return prepare_sequences(stack, targets, context, name=self.name)
-        return prepare(stack, targets, context, takes=self.context, keeps_apart=self._keeps_apart, name=self.name)
+        return prepare_as(
+            self.layout, stack, targets, context, takes=self.context, keeps_apart=self._keeps_apart, name=self.name
+        )
 
 
 def as_metric(

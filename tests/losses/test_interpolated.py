@@ -255,7 +255,7 @@ def test_every_built_in_metric_costs_nothing_at_its_ideal_scores(metric):
     if built.structure.kind == "peak":
         points = torch.arange(20)[:, None] % torch.tensor([5, 4])
         cases = [(60.0 * torch.eye(20)[points[:, 1] * 5 + points[:, 0]].reshape(20, 4, 5), points)]
-    if built.sequences:
+    if built.layout == "sentences":
         sentences = classes.reshape(8, 5)
         cases = [(_ideal(classes, 4).reshape(8, 5, 4), sentences)]
     served = 0

@@ -33,6 +33,8 @@ def draw(kind: str, seed: int = 0, n: int = 24) -> tuple[torch.Tensor, torch.Ten
         return torch.randn(n, 5, 6, generator=g), torch.randint(0, 5, (n, 2), generator=g)
     if kind == "sentences":
         return torch.randn(n, 6, 4, generator=g), torch.randint(0, 4, (n, 6), generator=g)
+    if kind == "spans":
+        return torch.randn(n, 2, 6, generator=g), torch.randint(0, 6, (n, 2), generator=g).sort(1).values
     scores = torch.randn((n,) if kind == "flat" else (n, 4), generator=g)
     if kind == "classes":
         return scores, torch.randint(0, 4, (n,), generator=g)
@@ -41,7 +43,8 @@ def draw(kind: str, seed: int = 0, n: int = 24) -> tuple[torch.Tensor, torch.Ten
 
 CASES = []
 for spec in SPECS:
-    for kind in ("sentences",) if mg.as_metric(spec).sequences else ("flat", "classes", "columns", "maps"):
+    layout = mg.as_metric(spec).layout
+    for kind in (layout,) if layout != "rows" else ("flat", "classes", "columns"):
         try:
             mg.as_metric(spec)(*draw(kind))
         except mg.MetricgradError:
@@ -121,6 +124,8 @@ def moved(scores: torch.Tensor, metric: mg.Metric, kind: str) -> torch.Tensor:
     if structure.kind == "tokens":
         fresh = torch.rand(scores.shape)
         return fresh.scatter(2, scores.argmax(2, keepdim=True), 2.0)
+    if structure.kind == "span_ends":  # the best sum of a start and an end
+        return scores * (0.5 + torch.rand(len(scores), 1, 1)) + torch.randn(len(scores), 2, 1)
     if structure.kind == "top_k":
         inside = scores.argsort(1, descending=True).argsort(1) < structure.params["k"]
         return torch.rand(scores.shape) + inside.float()
@@ -142,6 +147,8 @@ def ideal(targets: torch.Tensor, kind: str) -> torch.Tensor:
     """Scores that could not be better."""
     if kind == "maps":
         return torch.eye(30)[targets[:, 1] * 6 + targets[:, 0]].reshape(-1, 5, 6)
+    if kind == "spans":
+        return torch.eye(6)[targets]
     return torch.eye(4)[targets] if kind in ("classes", "sentences") else targets.float()
 
 

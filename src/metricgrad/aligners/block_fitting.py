@@ -121,9 +121,8 @@ class BlockFitting(Aligner, abc.ABC):
         """
         assert isinstance(form, NetworkForm)
         generator = torch.Generator().manual_seed(self.seed)
-        train, held_out = Store.of(scores, targets, form.read, maps=self.metric.maps).split(
-            [1 - _HELD_OUT, _HELD_OUT], generator
-        )
+        store = Store.of(scores, targets, form.read, layout=self.metric.layout)
+        train, held_out = store.split([1 - _HELD_OUT, _HELD_OUT], generator)
         checks = self._draw(form, held_out, _REAL, _CHECKS, generator)
         if bool((checks[2] == checks[2][0]).all()):
             raise MetricgradError(

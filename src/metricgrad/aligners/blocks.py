@@ -13,7 +13,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
 from metricgrad.metrics.decoding import canonical
-from metricgrad.metrics.maps import prepare_maps
+from metricgrad.metrics.layouts import Layout, prepare_as
 
 Block = tuple[Tensor, Tensor]
 Read = Callable[[Tensor, Tensor], Block]
@@ -29,30 +29,32 @@ class Store:
     Attributes:
         scores: ``(N,)`` or ``(N, C)`` logits, or what a form reads, rows first.
         targets: ``(N,)`` or ``(N, C)``, or what a form reads; below 0 is padding where they are classes.
-        maps: whether scores are heat maps ``(N, H, W)`` and targets their points ``(N, 2)``.
+        layout: of both; see :mod:`metricgrad.metrics.layouts`.
     """
 
     scores: Tensor
     targets: Tensor
-    maps: bool = False
+    layout: Layout = "rows"
 
     @classmethod
-    def of(cls, scores: Tensor, targets: Tensor, read: Read = canonical, *, maps: bool = False) -> Store:
-        """Checked pairs, in the shapes that ``read`` gives them, or heat maps and their points.
+    def of(cls, scores: Tensor, targets: Tensor, read: Read = canonical, *, layout: Layout = "rows") -> Store:
+        """Checked pairs: rows in the shapes that ``read`` gives them, anything else in those of its layout.
 
         Raises:
             MetricgradError: for shapes that do not fit, scores that are not finite, or fewer than 32 rows.
         """
-        if maps:
-            stack, targets, _ = prepare_maps(scores.detach()[None], targets, {}, takes=frozenset(), name="stored")
-            scores = stack[0]
-        else:
+        if layout == "rows":
             scores, targets = read(scores.detach(), targets)
+        else:
+            stack, targets, _ = prepare_as(
+                layout, scores.detach()[None], targets, {}, takes=frozenset(), keeps_apart=False, name="stored"
+            )
+            scores = stack[0]
         if len(targets) < 32:
             raise MetricgradError(f"{len(targets)} stored pairs are too few to draw blocks from; store 32 or more")
         if not bool(torch.isfinite(scores).all()):
             raise MetricgradError("stored scores are not all finite; leave those rows out")
-        return cls(scores, targets, maps)
+        return cls(scores, targets, layout)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -67,7 +69,7 @@ class Store:
         order = torch.randperm(len(self), generator=generator).to(self.targets.device)
         sizes = [round(share * len(self)) for share in shares[:-1]]
         parts = order.split([*sizes, len(self) - sum(sizes)])
-        return [Store(self.scores[rows], self.targets[rows], self.maps) for rows in parts]
+        return [Store(self.scores[rows], self.targets[rows], self.layout) for rows in parts]
 
     def draw(self, size: int, kind: Kind, generator: torch.Generator) -> Block:
         """One block of different rows (all rows where there are fewer).
@@ -92,7 +94,7 @@ class Store:
 
     def _flipped(self, targets: Tensor, rate: float, generator: torch.Generator) -> Tensor:
         chosen = (torch.rand(targets.shape, generator=generator) < rate).to(targets.device)
-        if self.maps:  # a point is replaced whole
+        if self.layout in ("maps", "spans"):  # a point or an answer is replaced whole
             return torch.where(chosen[:, :1], targets[torch.randperm(len(targets), generator=generator)], targets)
         if targets.is_floating_point() and not bool(((targets == 0) | (targets == 1)).all()):
             other = targets[torch.randperm(len(targets), generator=generator).to(targets.device)]

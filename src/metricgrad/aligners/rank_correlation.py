@@ -14,6 +14,7 @@ from metricgrad.functional import kendall, spearman
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.network import NetworkForm
 from metricgrad.metric import Metric
+from metricgrad.metrics.spans import best_spans
 
 _PUBLISHED: tuple[Kind, ...] = ("flipped",)
 _SOFTNESS = 0.3
@@ -119,10 +120,12 @@ class RankCorrelation(BlockFitting):
 
 def _pseudo_labelled(store: Store) -> Store:
     """The released code's data: what the model predicts stands for the truth before a share of it is flipped."""
-    if store.maps:
+    if store.layout == "maps":
         peak, width = store.scores.flatten(1).argmax(1), store.scores.shape[2]
         points = torch.stack([peak % width, torch.div(peak, width, rounding_mode="floor")], 1)
-        return Store(store.scores, points.to(store.targets), maps=True)
+        return Store(store.scores, points.to(store.targets), "maps")
+    if store.layout == "spans":
+        return Store(store.scores, best_spans(store.scores), "spans")
     elementwise = store.scores.shape == store.targets.shape
     predicted = (store.scores > 0).to(store.targets.dtype) if elementwise else store.scores.argmax(-1)
     if not elementwise:

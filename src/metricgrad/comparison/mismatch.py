@@ -12,8 +12,6 @@ from metricgrad.aligners.agreement import Agreement, LossFunction, agreement, lo
 from metricgrad.aligners.blocks import Block, Store, labelled_by
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, as_metric
-from metricgrad.metrics.decoding import canonical
-from metricgrad.metrics.sequences import sentences
 
 
 def mismatch(
@@ -72,8 +70,7 @@ def drawn_blocks(
     if block < 2 or blocks < 2:
         raise MetricgradError(f"block, blocks are {(block, blocks)}; expected 2 or more of each")
     judged_by = as_metric(metric)
-    read = sentences if judged_by.sequences else canonical
-    store = Store.of(scores, targets, read, maps=judged_by.maps)
+    store = Store.of(scores, targets, layout=judged_by.layout)
     size = min(block, len(store) // 2)
     generator = torch.Generator().manual_seed(seed)
     drawn, badness = labelled_by(judged_by, lambda: store.draw(size, "real", generator), blocks)

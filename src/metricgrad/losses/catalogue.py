@@ -19,7 +19,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, as_metric
 from metricgrad.metrics.registry import parse_spec
 
-Kind = Literal["binary", "multiclass", "multilabel", "regression", "retrieval", "keypoints", "tokens"]
+Kind = Literal["binary", "multiclass", "multilabel", "regression", "retrieval", "keypoints", "tokens", "spans"]
 Role = Literal["candidate", "control"]
 
 CLASSIFICATION: frozenset[Kind] = frozenset(("binary", "multiclass", "multilabel"))
@@ -28,6 +28,7 @@ REGRESSION: frozenset[Kind] = frozenset(("regression",))
 RETRIEVAL: frozenset[Kind] = frozenset(("retrieval",))
 KEYPOINTS: frozenset[Kind] = frozenset(("keypoints",))
 TOKENS: frozenset[Kind] = frozenset(("tokens",))
+SPANS: frozenset[Kind] = frozenset(("spans",))
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ _ALA = "metricgrad.systems.ala:ALA"
 CATALOGUE: dict[str, Entry] = {
     "cross_entropy": Entry(
         _LOSSES + "cross_entropy:CrossEntropy",
-        CLASSIFICATION,
+        CLASSIFICATION | SPANS,
         "log-likelihood of the targets; weighting=balanced, label_smoothing=0.1",
         standard=True,
     ),
@@ -169,7 +170,7 @@ CATALOGUE: dict[str, Entry] = {
     "mae": Entry("torch.nn:L1Loss", REGRESSION, "mean absolute error", standard=True),
     "uniloss": Entry(
         "metricgrad.systems.uniloss:UniLoss",
-        CLASSIFICATION | REGRESSION | RETRIEVAL | KEYPOINTS | TOKENS,
+        CLASSIFICATION | REGRESSION | RETRIEVAL | KEYPOINTS | TOKENS | SPANS,
         "the metric itself, interpolated; uniloss:metric=accuracy is a wrong-metric control",
         space={"softness": _SOFTNESS},
         of_embeddings=_COSINES,
@@ -282,7 +283,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "reloss": Entry(
         "metricgrad.training.reloss_of_task:shipped",
-        CLASSIFICATION | TOKENS,
+        CLASSIFICATION | TOKENS | SPANS,
         "a network that ranks batches as the metric does: fitted on a short run where there is a task, else shipped",
         space={"anchor": Range(0.01, 1.0, default=0.1)},
         takes_metric=True,

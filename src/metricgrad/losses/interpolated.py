@@ -248,7 +248,7 @@ class Interpolated(Form):
             entries = int(batch.targets.sum()) or entries
         elif self.metric.reads == "embeddings":
             entries = len(batch.scores)
-        elif self.metric.sequences:
+        elif self.metric.layout == "sentences":
             entries = batch.targets.shape[1] ** 2
         elif batch.scores.ndim > batch.targets.ndim and self.metric.counts_rows:
             entries = 2 * len(batch.targets)
@@ -322,8 +322,7 @@ class Interpolated(Form):
         from metricgrad.losses.task_loss import TaskLoss
         from metricgrad.losses.token_cross_entropy import TokenCrossEntropy
 
-        maps, sequences = self.metric.maps, self.metric.sequences
-        standard = GaussianMSE() if maps else TokenCrossEntropy() if sequences else TaskLoss()
+        standard = {"maps": GaussianMSE, "sentences": TokenCrossEntropy}.get(self.metric.layout, TaskLoss)()
         weight = draw.step / self.warm_up
         return weight * loss + (1 - weight) * standard(batch.scores, batch.targets)
 

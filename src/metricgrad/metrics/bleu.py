@@ -104,7 +104,7 @@ def value(
     return torch.where(length > 0, torch.where(whole, brevity * precision, 0.0), torch.nan)
 
 
-@register("bleu", reads="labels", structure=_structure, targets="classes", sequences=True)
+@register("bleu", reads="labels", structure=_structure, targets="classes", layout="sentences")
 def bleu(
     said: Tensor,
     targets: Tensor,

@@ -45,7 +45,7 @@ def inside(points: Tensor, within: Tensor, height: int, width: int) -> Tensor:
     return y.square()[:, :, None] + x.square()[:, None, :] <= within.square()[:, None, None]
 
 
-@register("pck", reads="scores", structure=_structure, context=("head_sizes",), targets="real", maps=True)
+@register("pck", reads="scores", structure=_structure, context=("head_sizes",), targets="real", layout="maps")
 def pck(read: Tensor, targets: Tensor, *, radius: float | None = None, head_sizes: Tensor | None = None) -> Tensor:
     """Share of heat maps that peak within ``radius`` head sizes (0.5) of their point, without head sizes pixels (2).
 

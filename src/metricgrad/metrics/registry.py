@@ -15,6 +15,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, Reads, Structure
 from metricgrad.metrics.decoding import TargetKind
+from metricgrad.metrics.layouts import Layout
 
 _FAMILIES = (
     "confusion",
@@ -27,6 +28,7 @@ _FAMILIES = (
     "pose",
     "segmentation",
     "bleu",
+    "spans",
 )
 
 
@@ -41,8 +43,7 @@ class BuiltIn:
     context: frozenset[str]
     by_order: bool
     targets: TargetKind
-    maps: bool
-    sequences: bool
+    layout: Layout
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -68,8 +69,7 @@ def register(
     context: tuple[str, ...] = (),
     by_order: bool = False,
     targets: TargetKind = "labels",
-    maps: bool = False,
-    sequences: bool = False,
+    layout: Layout = "rows",
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register a batched metric under a name.
 
@@ -82,14 +82,11 @@ def register(
         by_order: whether only the order of the probabilities matters; it then sees their log-odds.
         targets: what targets can mean: whole ``"labels"``, ``"gains"``, the ``"unit"`` interval, any ``"real"``,
             or numbers of ``"classes"`` that need no column.
-        maps: whether scores are heat maps ``(..., H, W)`` and targets their points ``(..., 2)``.
-        sequences: whether scores are of the words of sentences, ``(N, T, V)``, which are not to be pooled.
+        layout: of scores and targets.
     """
 
     def add(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        _TABLE[name] = BuiltIn(
-            fn, reads, higher_is_better, structure, frozenset(context), by_order, targets, maps, sequences
-        )
+        _TABLE[name] = BuiltIn(fn, reads, higher_is_better, structure, frozenset(context), by_order, targets, layout)
         return fn
 
     return add
@@ -145,8 +142,7 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
         spec=label,
         by_order=entry.by_order,
         targets=entry.targets,
-        maps=entry.maps,
-        sequences=entry.sequences,
+        layout=entry.layout,
     )
 
 

@@ -45,7 +45,7 @@ def checked(
     stack, targets, kept = metric.prepared(scores[None] if scores.ndim else scores, targets, context)
     if targets.is_floating_point() and not bool(torch.isfinite(targets).all()):
         raise MetricgradError("targets hold NaN or infinity; leave such rows out with mask=")
-    if metric.maps or metric.sequences:
+    if metric.layout != "rows":
         return Batch(_finite(stack[0], check_finite), targets, kept)
     scores = stack[0]
     scores = _finite(scores, check_finite)

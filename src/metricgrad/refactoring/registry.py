@@ -13,6 +13,7 @@ from metricgrad.refactoring.lists import Within
 from metricgrad.refactoring.neighbours import Neighbours
 from metricgrad.refactoring.peak import Peak
 from metricgrad.refactoring.rankings import PositivesOverNegatives, Ranking
+from metricgrad.refactoring.span_ends import SpanEnds
 from metricgrad.refactoring.tokens import Tokens
 from metricgrad.refactoring.top_k import TopK
 
@@ -62,6 +63,8 @@ def from_structure(
         return Peak(radius=structure.params.get("radius"), head_sizes=head_sizes, exchangeable=structure.exchangeable)
     if structure.kind == "tokens":
         return Tokens(end=structure.params.get("end"), unknown=structure.params.get("unknown"))
+    if structure.kind == "span_ends":
+        return SpanEnds()
     if structure.kind == "differentiable":
         return Differentiable(of_classes=structure.params.get("of_classes", metric.reads == "probabilities"))
     if structure.kind == "neighbours":

@@ -24,6 +24,7 @@ from metricgrad.losses.network import NetworkForm
 from metricgrad.losses.peak_network import PeakNetwork
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
+from metricgrad.losses.span_network import SpanNetwork
 from metricgrad.losses.token_network import TokenNetwork
 from metricgrad.metric import Metric, as_metric
 
@@ -78,7 +79,8 @@ class ReLoss(Loss):
             scores: stored logits of a trained model, best on rows it was not trained on.
             targets: their true targets.
             form: a :class:`SetNetwork` by default, a :class:`ProbabilityNetwork` for accuracy and a
-                :class:`PeakNetwork` for metrics of heat maps, a :class:`TokenNetwork` for metrics of sentences.
+                :class:`PeakNetwork` for metrics of heat maps, a :class:`TokenNetwork` for those of sentences and a
+                :class:`SpanNetwork` for those of answer spans.
             objective: ``"value"`` regresses the metric's value, the paper's opponent of its own objective.
             anchor: weight of the standard loss (cross-entropy, for labels) that is added once the network's gradient
                 has its size. A network that only ranks blocks may send all scores one way: trained from scratch on
@@ -105,15 +107,10 @@ class ReLoss(Loss):
             raise MetricgradError(f"objective is {objective!r}; expected one of {', '.join(_OBJECTIVES)}")
         aligner = _OBJECTIVES[objective](judged_by, seed=seed, **options)
         paper = isinstance(aligner, RankCorrelation) and aligner.paper
-        if form is None and judged_by.maps:
-            form = HeatmapNetwork(size=scores.shape[-2:], seed=seed) if paper else PeakNetwork(seed=seed)
-        elif form is None and judged_by.sequences:
-            form = TokenNetwork(positions=scores.shape[1], seed=seed)
-        elif form is None:
-            accuracy = paper or judged_by.name == "accuracy"
-            form = ProbabilityNetwork(monotone=not paper, seed=seed) if accuracy else SetNetwork(seed=seed)
+        form = _form_for(judged_by, scores, paper=paper, seed=seed) if form is None else form
         generator = torch.Generator().manual_seed(seed + 1)
-        fitted_on, apart = Store.of(scores, targets, form.read, maps=judged_by.maps).split([0.7, 0.3], generator)
+        store = Store.of(scores, targets, form.read, layout=judged_by.layout)
+        fitted_on, apart = store.split([0.7, 0.3], generator)
         loss = cls(form, aligner, seed=seed)
         loss.prepare(fitted_on.scores, fitted_on.targets)
         match_scale(form, fitted_on, generator)
@@ -183,3 +180,15 @@ class ReLoss(Loss):
         if self.aligner.report is None:
             raise MetricgradError("this loss was not fitted; make it with ReLoss.fit(metric, scores, targets)")
         return self.aligner.report
+
+
+def _form_for(metric: Metric, scores: Tensor, *, paper: bool, seed: int) -> NetworkForm:
+    """The network that can express a metric of this layout, or the paper's."""
+    if metric.layout == "maps":
+        return HeatmapNetwork(size=scores.shape[-2:], seed=seed) if paper else PeakNetwork(seed=seed)
+    if metric.layout == "sentences":
+        return TokenNetwork(positions=scores.shape[1], seed=seed)
+    if metric.layout == "spans":
+        return SpanNetwork(seed=seed)
+    of_rows = paper or metric.name == "accuracy"
+    return ProbabilityNetwork(monotone=not paper, seed=seed) if of_rows else SetNetwork(seed=seed)

@@ -17,6 +17,7 @@ _HOME = {
     "figures": "figures:figures",
     "fashion": "fashion:fashion",
     "fashion-rare": "fashion:fashion_rare",
+    "docstring-answers": "spans:docstring_answers",
     "digits-retrieval": "retrieval:digits_retrieval",
     "glyphs-fonts": "retrieval:glyphs_fonts",
     "strings-ro": "translation:strings_ro",

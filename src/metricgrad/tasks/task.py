@@ -14,7 +14,10 @@ from metricgrad.metric import Metric, as_metric
 from metricgrad.tasks.split import Splits
 from metricgrad.training.batches import Data, as_tensor, is_pair
 
-KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression", "retrieval", "keypoints", "tokens")
+KINDS: tuple[Kind, ...] = (
+    *("binary", "multiclass", "multilabel", "regression"),
+    *("retrieval", "keypoints", "tokens", "spans"),
+)
 
 
 class Task:
@@ -33,9 +36,9 @@ class Task:
         load: ``seed -> (train, valid, test)``, in place of the three parts.
         standard: the loss people use today; by default cross-entropy, the squared error for a regression, that of
             Gaussian maps for key points, that of words for sentences, or the triplet loss for retrieval.
-        kind: ``"binary"``, ``"multiclass"``, ``"multilabel"``, ``"regression"``, ``"keypoints"``, ``"retrieval"``
-            (the model's scores are embeddings), or ``"tokens"`` (words of sentences); by default from the training
-            targets, never the last three.
+        kind: ``"binary"``, ``"multiclass"``, ``"multilabel"``, ``"regression"``, ``"keypoints"``, ``"tokens"`` (words
+            of sentences), ``"spans"`` (starts and ends of answers) or ``"retrieval"`` (the model's scores are
+            embeddings); by default from the training targets, never the last four.
         epochs: passes of one run.
         batch_size: items in a step.
         per_class: items of each class in a step, for retrieval, as in :func:`metricgrad.fit`.

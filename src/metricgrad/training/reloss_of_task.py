@@ -77,7 +77,7 @@ def fitted_on_training(
     order = torch.randperm(len(targets), generator=generator)
     apart, rest = order.split([round(_APART * len(order)), len(order) - round(_APART * len(order))])
     torch.manual_seed(seed)
-    network, standard = model(), TokenCrossEntropy() if metric.sequences else CrossEntropy()
+    network, standard = model(), TokenCrossEntropy() if metric.layout == "sentences" else CrossEntropy()
     with torch.no_grad():
         size = network(inputs[:1]).numel()
     apart = apart[: max(64, _STORED // (size * _RECORDINGS))]

@@ -1,0 +1,69 @@
+"""Batches of answer spans: ``(N, 2, L)`` start and end scores over the L tokens of a passage, ``(N, 2)`` positions.
+
+Positions are the first and the last token of the answer, both inside it, counted from 0. The model has given padding
+scores far below those of real tokens, finite ones: decoding then never picks it. A ``mask`` ``(N,)`` leaves whole
+passages out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.metrics.decoding import check_tensor
+
+
+def prepare_spans(
+    stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], *, name: str
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Checked passages, those that the mask keeps.
+
+    Args:
+        stack: ``(T, N, 2, L)`` scores.
+        targets: ``(N, 2)`` positions, of any dtype that holds whole numbers.
+        context: what the caller gave; None counts as not given.
+        name: of the metric or loss, for messages.
+
+    Returns:
+        ``(T, N, 2, L)`` scores in float32 or float64, ``(N, 2)`` int64 positions, and no context.
+
+    Raises:
+        MetricgradError: for other shapes, positions outside the passage, an end before its start, or other context.
+    """
+    check_tensor("scores", stack)
+    check_tensor("targets", targets)
+    if stack.ndim != 4 or stack.shape[2] != 2 or targets.shape != stack.shape[1:3]:
+        raise MetricgradError(
+            f"{name!r} reads answer spans: expected scores (N, 2, L), as torch.stack([start, end], 1), with targets "
+            f"(N, 2), the first and last token of each answer, got {tuple(stack.shape[1:])} and {tuple(targets.shape)}"
+        )
+    if not stack.is_floating_point():
+        raise MetricgradError(f"scores have dtype {stack.dtype}; raw scores are logits: pass scores.float()")
+    if stack.device != targets.device:
+        raise MetricgradError(f"scores are on {stack.device} and targets on {targets.device}; move one")
+    given = {key: value for key, value in context.items() if value is not None}
+    mask = given.pop("mask", None)
+    if given:
+        raise MetricgradError(f"{name!r} takes no {sorted(given)[0]!r}, only mask; leave it out")
+    if mask is not None:
+        check_tensor("mask", mask)
+        if mask.dtype != torch.bool or mask.shape != targets.shape[:1]:
+            raise MetricgradError(
+                f"mask has dtype {mask.dtype} and shape {tuple(mask.shape)}; expected one boolean for each passage, "
+                f"({len(targets)},); padding inside a passage is the model's to score low"
+            )
+        stack, targets = stack[:, mask], targets[mask]
+    positions = targets.detach().long()
+    if positions.numel():
+        low, high = int(positions.min()), int(positions.max())
+        if low < 0 or high >= stack.shape[3] or not bool((positions == targets).all()):
+            raise MetricgradError(
+                f"targets hold positions {low} to {high}; expected whole numbers from 0 to {stack.shape[3] - 1}, one "
+                "less than the passage's tokens; leave other passages out with mask="
+            )
+        if bool((positions[:, 1] < positions[:, 0]).any()):
+            raise MetricgradError("targets hold an answer that ends before it starts; expected (first, last) tokens")
+    return stack if stack.dtype in (torch.float32, torch.float64) else stack.float(), positions, {}

@@ -53,7 +53,7 @@ _FINE = 2  # pixels rendered for each pixel's side
 def draw_humanoids(
     count: int, *, part: Part | None = None, size: int = 32, noise: float = 0.05, seed: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures of one humanoid each, in poses of motion capture, before a shaded and noisy background.
+    """Pictures of one humanoid each, in poses of motion capture, before a dark, shaded and noisy background.
 
     Random are the pose, the side it is seen from and from how high, the camera's distance and roll, place and size in
     the picture, the light, and the shades of the body and the background. Left limbs are lighter than right ones, as
@@ -152,11 +152,11 @@ class _Body:
         return torch.tensor([state[0 if row == _HEAD else 4] for row, state in enumerate(states)], dtype=torch.float64)
 
     def _paint(self, g: torch.Generator) -> None:
-        """New shades: of the trunk, of the head, and darker ones for the right limbs than for the left."""
-        base, lift = 0.35 + 0.2 * _uniform(g), 0.25 + 0.2 * _uniform(g)
+        """New shades: darker ones for the right limbs than for the trunk, lighter ones for the left."""
+        usual = 0.7 + 0.1 * (_uniform(g) - 0.5)
         for name, link in self._links.items():
-            level = base + lift if name.startswith("left") else base - 0.2 if name.startswith("right") else base
-            shade = min(1.0, max(0.05, level + (0.5 if name == "neck" else 0.1) * (_uniform(g) - 0.5)))
+            level = usual + 0.25 * (name.startswith("left") - name.startswith("right"))
+            shade = min(1.0, level + 0.1 * (_uniform(g) - 0.5))
             self._bullet.changeVisualShape(
                 self._body, link, rgbaColor=(shade, shade, shade, 1.0), physicsClientId=self._client
             )
@@ -168,7 +168,7 @@ class _Body:
         found = self._bullet.getCameraImage(
             fine, fine, view.T.flatten().tolist(), projection,
             lightDirection=(math.cos(turn), height, math.sin(turn)),
-            lightAmbientCoeff=0.4 + 0.2 * _uniform(g), lightDiffuseCoeff=0.4 + 0.2 * _uniform(g),
+            lightAmbientCoeff=0.5 + 0.2 * _uniform(g), lightDiffuseCoeff=0.4 + 0.2 * _uniform(g),
             lightSpecularCoeff=0.0, shadow=0, renderer=self._bullet.ER_TINY_RENDERER, physicsClientId=self._client,
         )  # fmt: skip
         colours = torch.from_numpy(np.asarray(found[2], dtype=np.float32).reshape(fine, fine, 4)[..., 0] / 255)
@@ -176,7 +176,7 @@ class _Body:
         along = torch.linspace(-0.5, 0.5, fine)
         turn = 2 * math.pi * _uniform(g)
         slope = math.cos(turn) * along[:, None] + math.sin(turn) * along[None, :]
-        behind = 0.2 + 0.5 * _uniform(g) + 0.3 * slope
+        behind = 0.05 + 0.15 * _uniform(g) + 0.1 * slope
         image = torch.where(covered, colours, behind)
         return image.reshape(size, _FINE, size, _FINE).mean((1, 3))
 

@@ -117,7 +117,7 @@ class Table:
     def __init__(self) -> None:
         self.store = common.Store("pose_humanoid", SEEDS)
         self.rows: dict[str, dict[str, Any]] = {}
-        self._pictures = functools.lru_cache(maxsize=1)(pictures)
+        self._pictures = functools.cache(pictures)
 
     def best_rate(self, name: str, make: Make) -> tuple[float, dict[str, float]]:
         """The rate with the best validation value of the first seed, and all values."""

@@ -13,7 +13,7 @@ pictures, those of the other two; the recording and the fit are charged in its s
 such extra time is the row with twice the epochs, which also says how far from its plateau it is. The ReLoss that comes
 with the package was fitted to digits on a canvas.
 
-The pictures' contrast, the sizes, the batch and the epochs were chosen on validation pictures of the first seed, looking
+Contrast, sizes, batch and epochs were chosen on validation pictures of the first seed, looking
 at the squared error with sigmas 1, 2 and 4 and at UniLoss.
 """
 

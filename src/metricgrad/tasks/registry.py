@@ -15,6 +15,7 @@ _HOME = {
     "breast-cancer": "tabular:breast_cancer",
     "diabetes": "tabular:diabetes",
     "figures": "figures:figures",
+    "humanoid-pose": "humanoid:humanoid_pose",
     "fashion": "fashion:fashion",
     "fashion-rare": "fashion:fashion_rare",
     "docstring-answers": "spans:docstring_answers",

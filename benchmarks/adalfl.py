@@ -2,7 +2,8 @@
 
 Test error or test MSE after 10, 50, 200 and 1,000 steps of: the standard loss at a tuned learning rate (on the training
 part, and on training and validation part together, because AdaLFL learns from both) and at AdaLFL's rate; AdaLFL after
-an offline start, online only as a residual, offline only (ML3); a random network; one learned rate.
+an offline start, online only as a residual, offline only (ML3); a random network; one learned rate. On diabetes and
+digits also AdaLFL that looks ahead every second or fourth step, or at 16 validation rows in place of 64.
 
 Every loss tries the same number of learning rates on draws of the data that are not among the seeds: aligners learn
 from one half of their validation part, the other half chooses. A seed takes half a minute (diabetes) to two minutes
@@ -34,17 +35,20 @@ OFFLINE = 300
 FIRST_DRAW = 100
 LEARNED = ("adalfl", "residual", "offline_only", "random", "learned_rate")
 ROWS = ("standard_tuned", "standard_tuned_on_both", *LEARNED)
+CHEAPER = ("every_2", "every_4", "valid_16")  # AdaLFL at its rate, looking ahead less often or at fewer rows
+ON_CHEAPER = ("diabetes", "digits")
 Run = dict[str, Any]
 
 
 def loss_named(setting: Setting, name: str, lr: float, parts: Parts, seed: int) -> nn.Module:
     """A fresh loss, after its offline start where it has one."""
-    if name in ("adalfl", "offline_only"):
-        started = mg.AdaLFL(kind=setting.kind, seed=seed)
+    if name in ("adalfl", "offline_only", *CHEAPER):
+        every = int(name.removeprefix("every_")) if name.startswith("every_") else 1
+        started = mg.AdaLFL(kind=setting.kind, every=every, seed=seed)
         make: Callable[[Any], torch.optim.Optimizer] = lambda parameters: setting.optimizer(parameters, lr)  # noqa: E731
         valid = batches(parts[1])
         started.offline_start(setting.model, make, batches(parts[0]), valid=valid, steps=OFFLINE)
-        return started if name == "adalfl" else mg.Loss(started.form)
+        return mg.Loss(started.form) if name == "offline_only" else started
     if name == "residual":
         return mg.AdaLFL(kind=setting.kind, residual=True, seed=seed)
     if name == "learned_rate":
@@ -62,7 +66,7 @@ def train(setting: Setting, name: str, lr: float, parts: Parts, seed: int) -> Ru
     model = setting.model()
     optimizer = setting.optimizer(model.parameters(), lr)
     if isinstance(loss, mg.Loss):
-        loss.attach(model, optimizer, valid=batches(parts[1]))
+        loss.attach(model, optimizer, valid=batches(parts[1], 16 if name == "valid_16" else BATCH))
     generator = torch.Generator().manual_seed(seed)
     scores, norms = {}, []
     for step in range(1, STEPS + 1):
@@ -100,7 +104,8 @@ def tuned(store: Store, setting: Setting, name: str) -> float:
 def one_seed(store: Store, setting: Setting, seed: int, rates: dict[str, float]) -> None:
     """Every loss at its rate, and the standard loss at AdaLFL's."""
     parts = setting.load(seed)
-    for name, lr in (*rates.items(), ("standard", rates["adalfl"])):
+    extra = ("standard", *(CHEAPER if setting.name in ON_CHEAPER else ()))
+    for name, lr in (*rates.items(), *((row, rates["adalfl"]) for row in extra)):
         key = f"{setting.name}/{seed}/{name}"
         if store.get(key) is None:
             same = store.get(f"{setting.name}/{seed}/standard_tuned") if name == "standard" else None
@@ -109,14 +114,15 @@ def one_seed(store: Store, setting: Setting, seed: int, rates: dict[str, float])
 
 def complete(store: Store, setting: Setting) -> list[int]:
     """The seeds whose runs are all there."""
-    names = (*ROWS, "standard")
+    names = (*ROWS, "standard", *(CHEAPER if setting.name in ON_CHEAPER else ()))
     return [seed for seed in range(SEEDS) if all(store.get(f"{setting.name}/{seed}/{row}") for row in names)]
 
 
 def summary(store: Store, setting: Setting) -> dict[str, Any]:
     """Means with intervals at each of ``AT``, AdaLFL's and everybody's paired differences, gradient norms."""
     seeds = complete(store, setting)
-    runs = {n: [store.get(f"{setting.name}/{s}/{n}") for s in seeds] for n in (*LEARNED, "standard", *ROWS[:2])}
+    names = (*LEARNED, *(CHEAPER if setting.name in ON_CHEAPER else ()), "standard", *ROWS[:2])
+    runs = {n: [store.get(f"{setting.name}/{s}/{n}") for s in seeds] for n in names}
     last = {name: [run["at"][str(STEPS)] for run in some] for name, some in runs.items()}
     return {
         name: {

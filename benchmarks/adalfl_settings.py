@@ -59,10 +59,10 @@ class Setting:
         return 100 * float((scores.argmax(1) != part[1]).float().mean())
 
 
-def batches(part: Part) -> list[Part]:
+def batches(part: Part, size: int = BATCH) -> list[Part]:
     """Whole batches, in order."""
-    cuts = range(0, max(1, len(part[1]) - BATCH + 1), BATCH)
-    return [(part[0][i : i + BATCH], part[1][i : i + BATCH]) for i in cuts]
+    cuts = range(0, max(1, len(part[1]) - size + 1), size)
+    return [(part[0][i : i + size], part[1][i : i + size]) for i in cuts]
 
 
 def settings(data: Path) -> dict[str, Setting]:

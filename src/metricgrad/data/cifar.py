@@ -66,8 +66,8 @@ def _rows(folder: Path, part: str) -> Iterable[tuple[Any, int]]:
     files = sorted(p for where in ("", "*/") for p in folder.glob(f"{where}{part}*.parquet"))
     if not files:
         raise MetricgradError(
-            f"{str(folder)!r} has neither a folder {part}/ of one folder a class nor {part}*.parquet; fetch a copy, for "
-            f"example `hf download {HUB[10]} --repo-type dataset --local-dir {folder}`, or give 'hub'"
+            f"{str(folder)!r} has neither a folder {part}/ of one folder a class nor {part}*.parquet; fetch a copy, "
+            f"for example `hf download {HUB[10]} --repo-type dataset --local-dir {folder}`, or give 'hub'"
         )
     yield from _of_parquet(files)
 

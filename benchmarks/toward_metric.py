@@ -41,7 +41,7 @@ Trial = tuple[float, float]
 def load(task: str, seed: int) -> Splits:
     """A draw of the data."""
     if task != "digits-imbalanced":
-        return get_task(task).load(seed)
+        return Splits(*get_task(task).load(seed))
     inputs, targets = read_digits()
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(targets), generator=generator)

@@ -20,7 +20,14 @@ from metricgrad.tasks.split import Part, split, standardise
 
 BATCH = 64
 TRAIN, VALID = 4000, 1000  # images of one draw; the test part is the official one
-PARTS = ("diabetes", "communities", "digits", "mnist", "fashion", "fashion-cnn", "mnist-cnn")
+PARTS = (
+    "diabetes", "diabetes-momentum", "communities", "digits", "digits-momentum", "mnist", "fashion", "fashion-cnn",
+    "mnist-cnn",
+)  # fmt: skip
+STANDARD = ("standard_tuned", "standard_tuned_on_both")
+LEARNED = ("adalfl", "residual", "offline_only", "random", "learned_rate")
+FAR = ("adalfl", "offline_only", "far", "far_offline_only")  # far: ten steps at once, offline and online
+CHEAPER = ("every_2", "every_4", "valid_16")  # AdaLFL at its rate, looking ahead less often or at fewer rows
 Parts = tuple[Part, Part, Part]
 
 
@@ -31,6 +38,9 @@ class Setting:
     Attributes:
         load: seed to training, validation and test part.
         rates: the learning rates that every loss tries.
+        momentum: of SGD.
+        learned: the learned losses and their controls.
+        cheaper: what is trained at AdaLFL's rate only.
         draws: how many draws of the data the rates are tried on.
     """
 
@@ -39,7 +49,20 @@ class Setting:
     model: Callable[[], nn.Module]
     load: Callable[[int], Parts]
     rates: tuple[float, ...]
+    momentum: float = 0.0
+    learned: tuple[str, ...] = LEARNED
+    cheaper: tuple[str, ...] = ()
     draws: int = 1
+
+    @property
+    def tuned(self) -> tuple[str, ...]:
+        """What is trained at a tuned rate."""
+        return (*STANDARD, *self.learned)
+
+    @property
+    def at_one_rate(self) -> tuple[str, ...]:
+        """What is trained at AdaLFL's rate."""
+        return ("standard", *self.cheaper)
 
     @property
     def regression(self) -> bool:
@@ -47,8 +70,8 @@ class Setting:
         return self.kind == "regression"
 
     def optimizer(self, parameters: Any, lr: float) -> torch.optim.Optimizer:
-        """SGD without momentum: with a momentum of 0.9 the network learned one step ahead overshoots and diverges."""
-        return torch.optim.SGD(parameters, lr=lr)
+        """SGD."""
+        return torch.optim.SGD(parameters, lr=lr, momentum=self.momentum)
 
     def score(self, model: nn.Module, part: Part) -> float:
         """Mean squared error, or error in percent."""
@@ -68,12 +91,23 @@ def batches(part: Part, size: int = BATCH) -> list[Part]:
 def settings(data: Path) -> dict[str, Setting]:
     """All of them; ``data`` is the folder with mnist20k.npz."""
     few, many, images = (0.01, 0.03, 0.1), (0.003, 0.01, 0.03), (0.02, 0.1, 0.5)  # more features bear a lower rate
+    tenths = (0.004, 0.02, 0.1)
+    with_momentum: dict[str, Any] = {"momentum": 0.9, "learned": FAR}
     mnist, fashion = functools.partial(_mnist, data), _fashion
     small, some = small_cnn, _mlp
     found = [
-        Setting("diabetes", "regression", lambda: _linear(10), _task("diabetes"), few),
+        Setting("diabetes", "regression", lambda: _linear(10), _task("diabetes"), few, cheaper=CHEAPER),
+        Setting("diabetes-momentum", "regression", lambda: _linear(10), _task("diabetes"), many, **with_momentum),
         Setting("communities", "regression", lambda: _linear(100), _communities, many),
-        Setting("digits", "classification", lambda: mlp(64, 10), _task("digits"), images),
+        Setting("digits", "classification", lambda: mlp(64, 10), _task("digits"), images, cheaper=CHEAPER),
+        Setting(
+            "digits-momentum",
+            "classification",
+            lambda: mlp(64, 10),
+            _task("digits"),
+            (0.004, 0.02, 0.1),
+            **with_momentum,
+        ),
         Setting("mnist", "classification", some, mnist, images),
         Setting("fashion", "classification", some, fashion, images),
         Setting("fashion-cnn", "classification", small, fashion, images),

@@ -177,8 +177,8 @@ def main() -> None:
     options = arguments(__doc__, PARTS, limit=3600)
     store, known = Store("adalfl", SEEDS), settings(options.data)
     begun = time.monotonic()
-    for seed in track(range(SEEDS), "AdaLFL"):  # all data sets seed by seed, so that none is left out when time ends
-        for setting in (known[name] for name in options.only):
+    for setting in (known[name] for name in options.only):
+        for seed in track(range(SEEDS), setting.name):
             if seed in complete(store, setting) or time.monotonic() - begun > options.limit:
                 continue
             rates = {row: tuned(store, setting, row) for row in setting.tuned}

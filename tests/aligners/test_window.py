@@ -118,6 +118,16 @@ def test_windows_follow_each_other_and_every_leaves_steps_out():
     assert mg.AdaLFL(3, steps=2).aligner.config()["steps"] == 2
 
 
+def test_step_by_step_with_validation_batches_given_by_hand():
+    loss, (x, y) = mg.AdaLFL(3, steps=2).double(), _data()
+    model = _net()
+    optimizer = OPTIMIZERS["adam"](model.parameters())
+    loss.attach(model, optimizer)
+    for start in (0, 16, 32, 48):
+        loss.step(model, optimizer, (x[start : start + 16], y[start : start + 16]), _valid())
+    assert int(loss.aligner.updates) == 2
+
+
 def test_a_step_without_the_loss_breaks_a_window():
     loss, (x, y) = mg.AdaLFL(3, steps=2).double(), _data()
     model = _net()
@@ -154,6 +164,9 @@ def test_what_it_cannot_go_through_is_refused():
         two_steps(valid=False)
     with pytest.raises(mg.MetricgradError, match="steps is 0"):
         LookAhead(steps=0)
+
+    with pytest.raises(mg.MetricgradError, match="stays attached"):
+        mg.AdaLFL(3, steps=2).double().step(_net(), OPTIMIZERS["sgd"](_net().parameters()), (x, y), _valid())
 
     class Counting(nn.Module):
         def __init__(self):

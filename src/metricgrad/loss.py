@@ -187,7 +187,8 @@ class Loss(nn.Module):
             return
         if isinstance(self.aligner, LookAhead) and self.aligner.steps > 1:
             raise MetricgradError(
-                f"LookAhead(steps={self.aligner.steps}) needs a training that stays attached: call attach() once, then step()"
+                f"LookAhead(steps={self.aligner.steps}) needs a training that stays attached: call attach() once, then "
+                "step()"
             )
         valid = None if valid_batch is None else [valid_batch]
         handle = self.attach(model, optimizer, valid=valid, forward=forward)

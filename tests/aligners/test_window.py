@@ -85,7 +85,7 @@ def test_it_is_the_slope_of_the_training_itself(optimizer, accumulate):
             for p, d in zip(form.parameters(), way, strict=True):
                 p.add_(d, alpha=size)
         scores, targets = _judge(_trained(form, make, accumulate=accumulate), _valid())
-        return float(nn.functional.cross_entropy(scores, targets))
+        return float(nn.functional.cross_entropy(scores, targets).detach())
 
     difference = (reached(1e-6) - reached(-1e-6)) / 2e-6
     along = sum(float((g * d).sum()) for g, d in zip(aligner.last_hypergradient, way, strict=True))

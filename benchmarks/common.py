@@ -26,13 +26,17 @@ glyphs_aenigma.npz: X (27342, 28, 28) uint8, y (0..61), font, chars: render Debi
 torch.set_num_threads(1)
 
 
-def arguments(doc: str | None, parts: Sequence[str] = (), default: Sequence[str] = ()) -> argparse.Namespace:
-    """--data, which defaults to METRICGRAD_DATA or to ../shared/data beside the repository."""
+def arguments(
+    doc: str | None, parts: Sequence[str] = (), default: Sequence[str] = (), limit: float | None = None
+) -> argparse.Namespace:
+    """--data, which defaults to METRICGRAD_DATA or to ../shared/data beside the repository; --only; --limit."""
     parser = argparse.ArgumentParser(description=doc)
     home = os.environ.get("METRICGRAD_DATA", str(HERE.parent.parent / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=Path(home), help="folder with mnist20k.npz and the glyphs")
     if chosen := default or parts:
         parser.add_argument("--only", nargs="*", choices=parts, default=list(chosen), help="do these parts only")
+    if limit is not None:
+        parser.add_argument("--limit", type=float, default=limit, help="seconds after which no seed is begun")
     return parser.parse_args()
 
 

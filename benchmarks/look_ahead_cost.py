@@ -1,6 +1,8 @@
 """Time and memory of a training step with LookAhead, in multiples of a plain step, on an MLP and a CNN at batch 128.
 
 Median of 50 paired steps: every step of a cell is timed beside a plain step of the same model with the same loss.
+Beside it stand unrolling by torch.func, by higher and by TorchOpt (where they are installed), whose own step is the
+step; "agrees" is how far their hypergradient is from ours, relative to its size.
 Memory, for the CNN alone, is the rise of the process's peak (ru_maxrss) over five steps, each cell in its own process.
 """
 
@@ -22,13 +24,19 @@ from torch import Tensor, nn
 
 import metricgrad as mg
 from common import Store, arguments
+from look_ahead_peers import MOMENTUM, PEERS, RATE, installed, peer_step
 from metricgrad.aligners.unrolled import unrolled
 from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.form import Draw
 from metricgrad.losses.neural import NeuralLoss
 
 MODELS = ("mlp", "cnn")
-CELLS = ("cross_entropy", "look_ahead", "one_sided", "valid_32", "every_4", "unrolled")
+OPTIONS: dict[str, dict[str, Any]] = {  # of AdaLFL; and the validation batch's size, where it is not the training one's
+    "look_ahead": {}, "one_sided": {"exact": False}, "valid_32": {"size": 32}, "every_2": {"every": 2},
+    "every_4": {"every": 4}, "valid_32_every_2": {"size": 32, "every": 2},
+    "one_sided_every_2": {"exact": False, "every": 2},
+}  # fmt: skip
+CELLS = ("cross_entropy", *OPTIONS, "unrolled", *PEERS)
 STEPS = 50
 WARM_UP = 5
 BATCH = 128
@@ -53,18 +61,21 @@ def batch(size: int) -> tuple[Tensor, Tensor]:
     return torch.randn(size, 1, 28, 28), torch.randint(10, (size,))
 
 
-def step_of(model_name: str, cell: str, size: int = BATCH) -> Callable[[], None]:
+def step_of(model_name: str, cell: str, size: int = BATCH) -> Callable[[], Any]:
     """One training step of a fresh setting."""
     model = model_of(model_name)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM)
     inputs, targets = batch(size)
-    valid = batch(32 if cell == "valid_32" else size)
+    options = dict(OPTIONS.get(cell, {}))
+    valid = batch(min(size, options.pop("size", size)))
+    if cell in PEERS:
+        return peer_step(cell, model, NeuralLoss(10), (inputs, targets), valid)
     if cell == "cross_entropy":
         loss: nn.Module = CrossEntropy()
     elif cell in ("plain", "unrolled"):
         loss = mg.Loss(NeuralLoss(10))
     else:
-        loss = mg.AdaLFL(10, every=4 if cell == "every_4" else 1, exact=cell != "one_sided")
+        loss = mg.AdaLFL(10, **options)
         loss.attach(model, optimizer, valid=[valid])
 
     def step() -> None:
@@ -80,9 +91,9 @@ def step_of(model_name: str, cell: str, size: int = BATCH) -> Callable[[], None]
 
 
 def timed(model: str, cell: str) -> dict[str, float]:
-    """Ratio of the paired times; a cell that acts on every fourth step is averaged over four."""
+    """Ratio of the paired times; a cell that acts on every second or fourth step is averaged over so many."""
     plain, ours = step_of(model, "plain"), step_of(model, cell)
-    length = 4 if cell == "every_4" else 1
+    length = OPTIONS.get(cell, {}).get("every", 1)
     ratios, milliseconds = [], []
     for number in range(WARM_UP + STEPS):
         spent = [0.0, 0.0]
@@ -109,6 +120,17 @@ def peak(model: str, cell: str) -> float:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
+def agrees(model_name: str, peer: str) -> float:
+    """How far a peer's hypergradient of the first step is from ours."""
+    model, train, valid = model_of(model_name), batch(32), batch(32)
+    loss = mg.AdaLFL(10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM)
+    ours = loss.aligner.hypergradient(model, optimizer, train, valid)  # type: ignore[attr-defined]
+    theirs = peer_step(peer, model, NeuralLoss(10), train, valid)()
+    a, b = (torch.cat([g.flatten() for g in some]) for some in (ours, theirs))
+    return float((a - b).norm() / a.norm())
+
+
 def in_process(*words: str) -> Any:
     """Run one cell in a process of its own."""
     done = subprocess.run([sys.executable, "-W", "ignore", __file__, "--cell", *words], capture_output=True, text=True)
@@ -121,16 +143,21 @@ def main() -> None:
     """Run what is missing, write the JSON."""
     if "--cell" in sys.argv:
         what, model, cell = sys.argv[sys.argv.index("--cell") + 1 :]
-        print(json.dumps(timed(model, cell) if what == "time" else peak(model, cell)))
+        print(json.dumps({"time": timed, "memory": peak, "agrees": agrees}[what](model, cell)))
         return
     arguments(__doc__)
     store = Store("look_ahead_cost", 1)
     table: dict[str, dict[str, float]] = {}
+    absent = [peer for peer in PEERS if not installed(peer)]
     for model in MODELS:
-        for cell in track(CELLS, f"cost of a step, {model}"):
+        for cell in track([cell for cell in CELLS if cell not in absent], f"cost of a step, {model}"):
             key = f"{model}/{cell}"
             found = store.get(key) or store.add(key, in_process("time", model, cell))
             table[key] = dict(found)
+            if cell in PEERS:
+                name = f"{key}/agrees"
+                gap = store.get(name)
+                table[key]["agrees"] = store.add(name, in_process("agrees", model, cell)) if gap is None else gap
             if model == "mlp":  # its tensors are smaller than what torch itself takes and gives back
                 continue
             megabytes = [
@@ -139,11 +166,13 @@ def main() -> None:
             ]
             table[key] |= {"memory": megabytes[1] / megabytes[0], "plain_mb": megabytes[0]}
     bars = [
-        [f"{model}: {what} at most {bar} of a plain step's", table[f"{model}/look_ahead"][what],
-         table[f"{model}/look_ahead"][what] <= bar]
-        for model in MODELS for what, bar in (("time", 3.3), ("memory", 1.6)) if what in table[f"{model}/look_ahead"]
+        [f"{model}, {cell}: {what} at most {bar} of a plain step's", table[f"{model}/{cell}"][what],
+         table[f"{model}/{cell}"][what] <= bar]
+        for model in MODELS
+        for cell, what, bar in (("look_ahead", "time", 3.3), ("look_ahead", "memory", 1.6), ("every_2", "time", 2.5))
+        if what in table[f"{model}/{cell}"]
     ]  # fmt: skip
-    store.finish(cells=table, bars=bars)
+    store.finish(absent=absent, cells=table, bars=bars)
     for name, row in table.items():
         print(f"{name:22} time {row['time']:.2f} [{row['time_low']:.2f}, {row['time_high']:.2f}]  "
               f"memory {row.get('memory', math.nan):.2f}")  # fmt: skip

@@ -185,6 +185,11 @@ class Loss(nn.Module):
             finally:
                 self.aligner.given = None
             return
+        if isinstance(self.aligner, LookAhead) and self.aligner.steps > 1:
+            raise MetricgradError(
+                f"LookAhead(steps={self.aligner.steps}) needs a training that stays attached: call attach() once, then "
+                "step()"
+            )
         valid = None if valid_batch is None else [valid_batch]
         handle = self.attach(model, optimizer, valid=valid, forward=forward)
         try:

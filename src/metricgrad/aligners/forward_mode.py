@@ -67,10 +67,10 @@ class Pusher:
             with kept_randomness(device, call.randomness):
                 try:
                     primal, tangents = way(model, values, direction, call)
-                    problem = _differs(primal, call.outputs)
+                    problem = differs(primal, call.outputs)
                     if problem is None and way is _double_backward and not self._checked:
                         again, differences = _finite_difference(model, values, direction, call)
-                        problem = None if _differs(again, call.outputs) else _disagrees(tangents, differences)
+                        problem = None if differs(again, call.outputs) else _disagrees(tangents, differences)
                         self._checked = problem is None
                 except (NotImplementedError, RuntimeError) as error:
                     problem = str(error).splitlines()[0]
@@ -91,7 +91,7 @@ class Pusher:
         )
 
 
-def _differs(again: list[Tensor], outputs: list[Tensor]) -> str | None:
+def differs(again: list[Tensor], outputs: list[Tensor]) -> str | None:
     """Why a pass is not the step's, or None."""
     if len(again) != len(outputs):
         return "it gives another number of outputs"
@@ -113,7 +113,8 @@ def _disagrees(tangents: list[Tensor], differences: list[Tensor]) -> str | None:
     return None
 
 
-def _run(model: nn.Module, values: Named, call: ModelCall) -> list[Tensor]:
+def run(model: nn.Module, values: Named, call: ModelCall) -> list[Tensor]:
+    """The outputs of a recorded call at other parameters, on copies of the buffers of the moment."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     buffers.update({name: buffer.clone() for name, buffer in call.buffers.items() if name in buffers})
     with call.autocast.again():
@@ -129,7 +130,7 @@ def _forward_mode(
             name: forward_ad.make_dual(value, direction[name]) if name in direction else value
             for name, value in values.items()
         }
-        unpacked = [forward_ad.unpack_dual(output) for output in _run(model, duals, call)]
+        unpacked = [forward_ad.unpack_dual(output) for output in run(model, duals, call)]
         primal = [part.primal for part in unpacked]
         return primal, [torch.zeros_like(p) if t is None else t for p, t in unpacked]
 
@@ -140,7 +141,7 @@ def _double_backward(
     """The transposed product is linear in its vector, so its derivative along the direction is the product itself."""
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         leaves = {name: value.detach().requires_grad_(name in direction) for name, value in values.items()}
-        outputs = _run(model, leaves, call)
+        outputs = run(model, leaves, call)
         live = [output for output in outputs if output.requires_grad]
         vectors = [torch.zeros_like(output, requires_grad=True) for output in live]
         names = list(direction)
@@ -184,4 +185,4 @@ def _small(values: Named, direction: Named, power: float) -> float:
 def _run_at(model: nn.Module, values: Named, direction: Named, call: ModelCall, shift: float) -> list[Tensor]:
     call.randomness.restore()
     moved = {n: torch.add(v, direction[n], alpha=shift) if n in direction else v for n, v in values.items()}
-    return _run(model, moved, call)
+    return run(model, moved, call)

@@ -103,7 +103,7 @@ class OneStep:
         """
         losses = self.recorder.done()
         groups = {p: group for p, group in moved(self.scene.optimizer) if p in self._own and p in self._before}
-        with self._undisturbed(losses[-1]):
+        with self.undisturbed():
             value, gradients = self._ahead(losses[-1], list(groups), batch)
         seen = {p: p.grad for p in groups if p.grad is not None}
         direction = {
@@ -180,8 +180,9 @@ class OneStep:
         return self._pusher.push(call.module, values, along, call)
 
     @contextlib.contextmanager
-    def _undisturbed(self, last: LossCall) -> Iterator[None]:
-        """Gradients on, autocast as in the step; random states and buffers are afterwards as before."""
+    def undisturbed(self) -> Iterator[None]:
+        """Gradients on, autocast as in the step just taken; random states and buffers are afterwards as before."""
+        last = self.recorder.done()[-1]
         device = next(iter(self._own)).device
         cast = last.heads[0][0].autocast.again()
         with kept_randomness(device), borrowed_buffers(self.scene.model), self.paused(), torch.enable_grad(), cast:

@@ -23,6 +23,7 @@ from metricgrad.aligners.meta_adam import MetaAdam
 from metricgrad.aligners.optimizers import unwrapped
 from metricgrad.aligners.unrolled import unrolled
 from metricgrad.aligners.watching import Ahead, Watch
+from metricgrad.aligners.window import Window
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.form import Draw, Form
@@ -44,8 +45,9 @@ class LookAhead(Aligner):
     Use it with :meth:`metricgrad.Loss.attach` where validation batches are at hand, and any form that has parameters.
     Parameters that are knobs stay within what the form allows (:meth:`metricgrad.losses.form.Form.project`).
 
-    It looks one step ahead, so it favours losses that pay at once (short-horizon bias). Validation data it learns from
-    is training data of a kind: keep another part to choose an epoch by.
+    It looks one step ahead, so it favours losses that pay at once (short-horizon bias), and overshoots with momentum;
+    ``steps`` looks further. Validation data it learns from is training data of a kind: keep another part to choose an
+    epoch by.
 
     Args:
         objective: what a step should lower: ``"task"`` (cross-entropy or squared error by the form's kind, otherwise
@@ -53,7 +55,9 @@ class LookAhead(Aligner):
             ``UniLoss(metric)`` or a fitted ``ReLoss`` meta-learns toward the metric itself.
         lr: the meta-learning rate of Adam. The paper's 1e-5 is for 10^5 steps; at 1,000 steps it does nothing.
         clip: largest norm of the hypergradient; None does not clip.
-        every: move the loss after every so many optimiser steps.
+        every: move the loss after every so many optimiser steps; with ``steps`` at least as many.
+        steps: look through so many optimiser steps at once, unrolled by double backward. They must be unclipped, and
+            validation batches are needed. A run is resumed exactly only where it was saved between two windows.
         clipping: what a common factor on the gradients between backward and step means: ``"norm"``, ``"scale"`` or
             ``"auto"``; see :func:`metricgrad.aligners.clipping.through`.
         exact: False replaces the forward-mode pass by a one-sided difference: one plain forward pass, and an error of
@@ -63,7 +67,8 @@ class LookAhead(Aligner):
     Validation batches go through the model in the mode it is in, on copies of its buffers.
 
     Cost: one forward and backward pass on the validation batch and one forward-mode pass on the training batch: a step
-    takes about three times as long. Memory: a copy of the parameters and of their gradients.
+    takes about three times as long. Memory: a copy of the parameters and of their gradients. With ``steps`` above 1 a
+    double backward through all of them instead, whose graphs are kept meanwhile.
 
     Raises:
         MetricgradError: for settings out of range; when attached to an optimiser it has no rule for, or under
@@ -86,6 +91,7 @@ class LookAhead(Aligner):
         lr: float = 1e-3,
         clip: float | None = None,
         every: int = 1,
+        steps: int = 1,
         clipping: Clipping = "auto",
         exact: bool = True,
         seed: int = 0,
@@ -99,13 +105,14 @@ class LookAhead(Aligner):
             )
         if clipping not in ("auto", "norm", "scale"):
             raise MetricgradError(f"clipping is {clipping!r}; expected 'auto', 'norm' or 'scale'")
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise MetricgradError(f"every is {every!r}; expected a number of steps, 1 or more")
+        for name, count in (("every", every), ("steps", steps)):
+            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+                raise MetricgradError(f"{name} is {count!r}; expected a number of steps, 1 or more")
         self.objective = objective
         self.lr = checked_number("lr", lr, zero=True)
         self.clip = None if clip is None else checked_number("clip", clip)
         self.clipping: Clipping = clipping
-        self.every, self.exact, self.seed = every, exact, seed
+        self.every, self.steps, self.exact, self.seed = every, steps, exact, seed
         self.adam = MetaAdam(self.lr, self.clip)
         self.register_buffer("optimizer_steps", torch.zeros((), dtype=torch.long))
         self.register_buffer("place", torch.zeros(2, dtype=torch.long))
@@ -114,6 +121,7 @@ class LookAhead(Aligner):
         self._task = TaskLoss()
         self._of: tuple[Loss, ...] = ()
         self._step: OneStep | None = None
+        self._window = Window(steps) if steps > 1 else None
         self._feedback: Feedback | None = None
         self._simulating = False
         self._pushers: WeakKeyDictionary[nn.Module, Pusher] = WeakKeyDictionary()
@@ -145,7 +153,7 @@ class LookAhead(Aligner):
                 "state_dict"
             )
         objective = described if isinstance(described, str) else described()
-        rest = ("lr", "clip", "every", "clipping", "exact", "seed")
+        rest = ("lr", "clip", "every", "steps", "clipping", "exact", "seed")
         return {"objective": objective, **{name: getattr(self, name) for name in rest}}
 
     @property
@@ -166,8 +174,11 @@ class LookAhead(Aligner):
         """Begin to record the training.
 
         Raises:
-            MetricgradError: for an optimiser without a rule, or under distributed training.
+            MetricgradError: for an optimiser without a rule, under distributed training, or with ``steps`` above 1 and
+                no validation batches.
         """
+        if self._window is not None:
+            self._window.clear()
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             raise MetricgradError(
                 "LookAhead does not know how gradients are averaged over processes; train on one process, or use "
@@ -192,22 +203,39 @@ class LookAhead(Aligner):
 
     def before_step(self, scene: Scene) -> None:
         """Keep what the step will overwrite."""
-        if self._step is not None and not self._simulating and not self._step.recorder.paused:
-            self._step.before()
+        step = self._step
+        if step is None or self._simulating or step.recorder.paused:
+            return
+        if self._window is not None:
+            self._window.before(scene, step.recorder)
+        else:
+            step.before()
 
     def after_step(self, scene: Scene) -> None:
         """Move the loss."""
         step = self._step
         if step is None or self._simulating:
             return
-        if step.ready:
+        if step.ready or (self._window is not None and self._window.full):
             batch = self.given
             if batch is None and self._feedback is not None:
                 batch = self._feedback.draw()
-            self._move(scene.loss.form, step.after(scene.loss.form, batch))
+            form = scene.loss.form
+            self._move(form, step.after(form, batch) if self._window is None else self._far(step, self._window, batch))
         self.optimizer_steps += 1
         step.recorder.clear()
-        step.recorder.paused = int(self.optimizer_steps) % self.every != 0
+        step.recorder.paused = int(self.optimizer_steps) % max(self.every, self.steps) >= self.steps
+        if self._window is not None and step.recorder.paused:
+            self._window.clear()
+
+    def _far(self, step: OneStep, window: Window, batch: Any) -> Ahead:
+        """Through all steps of the window."""
+        if batch is None:
+            raise MetricgradError(
+                f"steps is {self.steps}, and there are no validation batches to judge them by; pass valid= to attach"
+            )
+        with step.undisturbed():
+            return window.after(step.scene, step.scene.loss.form, self._judge(), batch)
 
     def hypergradient(
         self,

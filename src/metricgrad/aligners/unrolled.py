@@ -19,7 +19,7 @@ from metricgrad.aligners.optimizers import Group, State, rule_of
 from metricgrad.losses.form import Draw, Form
 
 
-class _Whole(nn.Module):
+class Whole(nn.Module):
     """A model and the way from a batch to scores, as one module."""
 
     def __init__(self, model: nn.Module, forward: Forward) -> None:
@@ -27,6 +27,7 @@ class _Whole(nn.Module):
         self.model, self._through = model, forward
 
     def forward(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Scores and targets."""
         return self._through(self.model, batch)
 
 
@@ -58,7 +59,7 @@ def unrolled(
     Cost: the graphs of all steps are kept; time and memory grow with their number.
     """
     rule_of(optimizer)
-    whole = _Whole(model, forward)
+    whole = Whole(model, forward)
     groups = {p: group for group in optimizer.param_groups for p in group["params"]}
     live = {f"model.{n}": p for n, p in model.named_parameters() if p in groups and p.requires_grad}
     theta: dict[str, Tensor] = {n: p.detach().clone().requires_grad_() for n, p in live.items()}
@@ -73,7 +74,7 @@ def unrolled(
             found = torch.autograd.grad(value, list(theta.values()), create_graph=True, allow_unused=True)
             for (name, old), gradient in zip(list(theta.items()), found, strict=True):
                 if gradient is not None:
-                    theta[name], states[name] = _stepped(groups[live[name]], states[name], old, gradient)
+                    theta[name], states[name] = stepped(groups[live[name]], states[name], old, gradient)
         scores, targets = functional_call(whole, {**theta, **buffers}, (valid_batch,))
         reached = objective(scores, targets)
         slopes = torch.autograd.grad(reached, list(phi.values()), allow_unused=True)
@@ -81,7 +82,7 @@ def unrolled(
     return filled, float(reached.detach())
 
 
-def _stepped(group: Group, state: State, value: Tensor, gradient: Tensor) -> tuple[Tensor, State]:
+def stepped(group: Group, state: State, value: Tensor, gradient: Tensor) -> tuple[Tensor, State]:
     """One step of one parameter, differentiable; the new state."""
     rate, decay = float(group["lr"]), group["weight_decay"]
     gradient = -gradient if group.get("maximize", False) else gradient

@@ -1,0 +1,163 @@
+"""The last few optimiser steps of an attached training, written again as one function, and double backward through it.
+
+One step ahead is blind to what a step does later: through momentum, and through where it leads. Here the steps that the
+person's own loop has just taken are repeated from what was recorded of them, each as a differentiable function of the
+one before, so that the objective after the last knows them all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from metricgrad.aligners.base import Scene
+from metricgrad.aligners.forward_mode import differs, run
+from metricgrad.aligners.isolation import kept_randomness
+from metricgrad.aligners.optimizers import Group, State, before_step, moved
+from metricgrad.aligners.recording import LossCall, Recorder
+from metricgrad.aligners.unrolled import Whole, stepped
+from metricgrad.aligners.watching import Ahead
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.form import Form
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+Theta = dict[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One optimiser step: the loss calls behind its gradient, and the settings of each parameter it moved."""
+
+    losses: list[LossCall]
+    groups: dict[Tensor, Group]
+
+
+class Window:
+    """Some optimiser steps in a row, and what the first of them started from.
+
+    Args:
+        length: how many.
+
+    Cost: the graphs of all steps are kept for the backward pass; time and memory grow with their number.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._steps: list[_Step] = []
+        self._values: Theta = {}
+        self._states: dict[Tensor, State] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether all steps are there."""
+        return len(self._steps) == self.length
+
+    def before(self, scene: Scene, recorder: Recorder) -> None:
+        """Keep a step that is about to be taken; one in which the loss has no part ends the window.
+
+        Raises:
+            MetricgradError: where gradients were changed since the backward pass, or scores are no affine function of
+                the model's outputs.
+        """
+        optimizer = scene.optimizer
+        losses = recorder.done()
+        if not losses:
+            self.clear()
+            return
+        before_step(optimizer)  # refuses what has no rule
+        groups = {p: dict(group) for p, group in moved(optimizer)}
+        seen = {p: p.grad for p in groups if p in recorder.raw}
+        scaled = getattr(optimizer, "grad_scale", None) is not None
+        if scaled or any(g is None or not torch.equal(recorder.raw[p], g) for p, g in seen.items()):
+            raise MetricgradError(
+                "the gradients were changed between backward and step (clipped or scaled), which LookAhead can go "
+                "through one step at a time only; drop that change, or take steps=1"
+            )
+        if any(not head.is_affine(call.outputs) for loss in losses for call, head in loss.heads):
+            raise MetricgradError(
+                "LookAhead over several steps needs scores that are the model's output up to slices, reshapes and "
+                "scales; move the rest into the model, or take steps=1"
+            )
+        if not self._steps:
+            own = [p for p in scene.model.parameters() if p.requires_grad]
+            self._values = {p: p.detach().clone() for p in own}
+            self._states = {p: _copied(optimizer.state.get(p, {})) for p in own}
+        self._steps.append(_Step(losses, {p: group for p, group in groups.items() if p in self._values}))
+
+    def after(self, scene: Scene, form: Form, objective: Objective, batch: Any) -> Ahead:
+        """The gradient through all steps; the window is empty afterwards.
+
+        Args:
+            scene: the training; its model is on borrowed buffers, recording is paused.
+            form: one gradient is returned for each of its parameters.
+            objective: of scores and targets.
+            batch: the validation batch.
+        """
+        phi = {n: p.detach().clone().requires_grad_() for n, p in form.named_parameters()}
+        last = self._steps[-1]
+        norm = sum(float(p.grad.double().square().sum()) for p in last.groups if p.grad is not None) ** 0.5
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            theta: Theta = {p: value.clone().requires_grad_() for p, value in self._values.items()}
+            start, states = theta, self._states
+            for step in self._steps:
+                theta, states = self._taken(step, form, phi, theta, states)
+            names = {f"model.{n}": theta[p] for n, p in scene.model.named_parameters() if p in theta}
+            scores, targets = functional_call(Whole(scene.model, scene.forward), names, (batch,))
+            value = objective(scores, targets)
+            found = torch.autograd.grad(value, [*phi.values(), *theta.values()], allow_unused=True)
+        slopes = zip(theta, found[len(phi) :], strict=True)
+        pairs = [(start[p].detach() - theta[p].detach(), v) for p, v in slopes if v is not None]
+        squared = sum(float((v * v).sum()) for _, v in pairs)
+        progress = sum(float((way * v).sum()) for way, v in pairs) / self.length
+        self.clear()
+        gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(phi.values(), found, strict=False)]
+        return Ahead(gradients, float(value.detach()), norm, progress / squared if squared > 0 else 0.0)
+
+    def _taken(
+        self, step: _Step, form: Form, phi: dict[str, Tensor], theta: Theta, states: dict[Tensor, State]
+    ) -> tuple[Theta, dict[Tensor, State]]:
+        """The parameters and the optimiser's state after one step."""
+        total = torch.stack([_again(loss, form, phi, theta) for loss in step.losses]).sum()
+        found = torch.autograd.grad(total, list(theta.values()), create_graph=True, allow_unused=True)
+        after, then = dict(theta), dict(states)
+        for (p, old), gradient in zip(theta.items(), found, strict=True):
+            if p in step.groups:
+                slope = torch.zeros_like(old) if gradient is None else gradient
+                after[p], then[p] = stepped(step.groups[p], states[p], old, slope)
+        return after, then
+
+
+def _again(loss: LossCall, form: Form, phi: dict[str, Tensor], theta: Theta) -> Tensor:
+    """A recorded call of the loss, as a function of the form's and the model's parameters."""
+    scores = loss.scores
+    for call, head in loss.heads:
+        values = {n: theta[p] for n, p in call.module.named_parameters() if p in theta}
+        device = call.randomness.device or torch.device("cpu")
+        with kept_randomness(device, call.randomness):
+            outputs = run(call.module, values, call)
+        if why := differs(outputs, call.outputs):
+            raise MetricgradError(
+                f"the forward pass of {type(call.module).__name__} cannot be repeated ({why}); make it depend on its "
+                "inputs, parameters, buffers and torch's random state alone, or take steps=1"
+            )
+        shift = [new - old.detach() for new, old in zip(outputs, call.outputs, strict=True)]
+        scores = scores + head.push(shift, create_graph=True)
+    draw = dataclasses.replace(loss.draw, counts=False)
+    value = functional_call(form, phi, (scores, loss.targets), {"draw": draw, **loss.context})
+    assert loss.factor is not None
+    return value * loss.factor
+
+
+def _copied(state: State) -> State:
+    return {name: value.detach().clone() if isinstance(value, Tensor) else value for name, value in state.items()}

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from metricgrad.aligners.bandit import MOST_KNOBS, Bandit
 from metricgrad.aligners.policy_network import LEARNED, Choice, Learning, PolicyNetwork
 from metricgrad.aligners.reward import Kind, Reward
-from metricgrad.aligners.turning import KnobTurner, Seen, Where, encoded
+from metricgrad.aligners.seen import Seen, encoded
+from metricgrad.aligners.turning import KnobTurner, Where
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
 

@@ -6,8 +6,7 @@ import abc
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -16,31 +15,19 @@ from torch import Tensor
 from metricgrad.aligners.base import Aligner, Scene
 from metricgrad.aligners.looking import first_rows, scored
 from metricgrad.aligners.policy_network import Choice
-from metricgrad.aligners.policy_state import ROLES, Child, coded, roles_of
+from metricgrad.aligners.policy_state import ROLES, Child, roles_of
+from metricgrad.aligners.seen import PERIODS, Seen, look
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.form import Form, Knob
+from metricgrad.losses.form import Form
 from metricgrad.metric import Metric, as_metric
-from metricgrad.metrics.threshold import choose_threshold, needs_threshold
 
 NOTED = ("step", "progress", "metric", "loss", "improvement", "reward", "advantage", "entropy", "largest")
 """The columns of :attr:`KnobTurner.history` beside the knobs."""
 
 Where = Literal["best", "zero"]
 
-_PERIODS, _SHORTEST, _LONGEST, _UNKNOWN = 100, 10, 200, 50
+_SHORTEST, _LONGEST, _UNKNOWN = 10, 200, 50
 _PATIENCE = 3
-_CANDIDATES = 32
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One child at the end of a period: its form and its memory, the improvement, and how far training is."""
-
-    form: Form
-    knobs: Mapping[str, Knob]
-    child: Child
-    improvement: float | None
-    progress: float
 
 
 class KnobTurner(Aligner, abc.ABC):
@@ -156,7 +143,10 @@ class KnobTurner(Aligner, abc.ABC):
             look(self, child, form, own, targets, progress, self.periods)
             for child, form, own in zip(children, forms, scores, strict=True)
         ]
-        seen = [one for one in looks if one is not None]
+        self.decide([one for one in looks if one is not None])
+
+    def decide(self, seen: Sequence[Seen]) -> None:
+        """At the end of a period: reward, choose, move and note, for all children that have seen something."""
         if not seen:
             return
         self.periods += 1
@@ -253,51 +243,10 @@ class KnobTurner(Aligner, abc.ABC):
             return self.every
         if total_steps is None:
             return max(_UNKNOWN, self.looks)
-        return max(min(max(total_steps // _PERIODS, _SHORTEST), _LONGEST), self.looks)
+        return max(min(max(total_steps // PERIODS, _SHORTEST), _LONGEST), self.looks)
 
     def _score(self, scene: Scene) -> tuple[Tensor, Tensor]:
         """Validation scores and targets of the model as it is, which is left as it is."""
         if scene is not self._scene:
             self._scene, self._batches = scene, first_rows(scene.valid or (), self.rows)
         return scored(scene.model, scene.forward, self._batches, self.rows)
-
-
-def look(
-    turner: KnobTurner,
-    child: Child,
-    form: Form,
-    scores: Tensor,
-    targets: Tensor,
-    progress: float | None,
-    periods: int,
-) -> Seen | None:
-    """Measure once; at the end of a period, what was seen in it. A metric that is undefined says nothing."""
-    if turner.threshold == "best" and needs_threshold(turner.metric, scores, targets):
-        value = choose_threshold(turner.metric, scores, targets, _CANDIDATES)[1]
-    else:
-        value = float(turner.metric(scores, targets))
-    memory = child.memory
-    if math.isnan(value):
-        if "metric" not in memory:
-            return None
-        value = float(memory["metric"][-1])
-    memory.push("looks", torch.tensor([value], dtype=torch.float64), turner.looks)
-    memory["looked"] = (memory["looked"] if "looked" in memory else torch.zeros((), dtype=torch.long)) + 1
-    if int(memory["looked"]) % turner.looks:
-        return None
-    values = memory["looks"]
-    weights = turner.discount ** torch.arange(len(values) - 1, -1, -1, dtype=torch.float64)
-    mean = float((weights * values).sum() / weights.sum())
-    sign = 1.0 if turner.metric.higher_is_better else -1.0
-    improvement = sign * (mean - float(memory["metric"][-1])) if "metric" in memory else None
-    knobs = form.knobs()
-    child.remember(form, list(knobs.values()), scores, targets, mean)
-    # without a known end, a share that grows more and more slowly
-    share = periods / (periods + _PERIODS) if progress is None else float(progress)
-    return Seen(form, knobs, child, improvement, share)
-
-
-def encoded(seen: Seen, *, scaled: bool) -> Tensor:
-    """The states of a child's knobs with their roles, as the policy reads them."""
-    states = seen.child.state(list(seen.knobs.values()), seen.progress, scaled=scaled)
-    return torch.cat([states, coded(list(seen.knobs))], 1)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from metricgrad.aligners.recent import Recent
 from metricgrad.aligners.shelf import Shelf
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw, Form, Knob
@@ -28,7 +29,7 @@ class Child(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.memory = Shelf()
+        self.memory, self.recent = Shelf(), Recent()
 
     def remember(self, form: Form, knobs: Sequence[Knob], scores: Tensor, targets: Tensor, value: float) -> None:
         """Add one validation of the child."""

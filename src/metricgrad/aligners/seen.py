@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from metricgrad.aligners.looking import judged
 from metricgrad.aligners.policy_state import Child, coded
 from metricgrad.losses.form import Form, Knob
-from metricgrad.metric import Metric
-from metricgrad.metrics.threshold import choose_threshold, needs_threshold
 
 if TYPE_CHECKING:
     from metricgrad.aligners.turning import KnobTurner
@@ -21,10 +20,8 @@ if TYPE_CHECKING:
 PERIODS = 100
 """Periods in a training whose length is known, where it is long enough for so many."""
 
-WRITTEN = ("metric", "loss", "confusion", "largest_metric", "largest_loss", "looks", "looked")
+WRITTEN = ("metric", "loss", "confusion", "largest_metric", "largest_loss", "looks", "looked", "train")
 """What a look writes into a child's memory."""
-
-_CANDIDATES = 32
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,8 @@ def look(
     periods: int,
 ) -> Seen | None:
     """Measure once; at the end of a period, what was seen in it. A metric that is undefined says nothing."""
-    value = judged(turner.metric, scores, targets, best=turner.threshold == "best")
+    best = turner.threshold == "best"
+    value = judged(turner.metric, scores, targets, best=best)
     memory = child.memory
     if math.isnan(value):
         if "metric" not in memory:
@@ -65,16 +63,10 @@ def look(
     improvement = sign * (mean - float(memory["metric"][-1])) if "metric" in memory else None
     knobs = form.knobs()
     child.remember(form, list(knobs.values()), scores, targets, mean)
+    memory["train"] = torch.tensor(child.recent.measure(turner.metric, best=best), dtype=torch.float64)
     # without a known end, a share that grows more and more slowly
     share = periods / (periods + PERIODS) if progress is None else float(progress)
     return Seen(form, knobs, child, improvement, share)
-
-
-def judged(metric: Metric, scores: Tensor, targets: Tensor, *, best: bool) -> float:
-    """The metric of some rows, where asked for and where there is one at the threshold that is best for them."""
-    if best and needs_threshold(metric, scores, targets):
-        return choose_threshold(metric, scores, targets, _CANDIDATES)[1]
-    return float(metric(scores, targets))
 
 
 def encoded(seen: Seen, *, scaled: bool) -> Tensor:

@@ -6,27 +6,30 @@ import abc
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from metricgrad.aligners.base import Aligner, Scene
-from metricgrad.aligners.looking import first_rows, scored
+from metricgrad.aligners.looking import scored, spread_rows
+from metricgrad.aligners.pace import pace
 from metricgrad.aligners.policy_network import Choice
 from metricgrad.aligners.policy_state import ROLES, Child, roles_of
-from metricgrad.aligners.seen import PERIODS, Seen, look
+from metricgrad.aligners.seen import Seen, look
+from metricgrad.aligners.turning_figure import plot_history
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.form import Form
+from metricgrad.losses.form import Draw, Form
 from metricgrad.metric import Metric, as_metric
 
-NOTED = ("step", "progress", "metric", "loss", "improvement", "reward", "advantage", "entropy", "largest")
+NOTED = ("step", "progress", "metric", "loss", "improvement", "reward", "advantage", "entropy", "largest",
+         "train_metric", "train_loss")  # fmt: skip
 """The columns of :attr:`KnobTurner.history` beside the knobs."""
 
 Where = Literal["best", "zero"]
 
-_SHORTEST, _LONGEST, _UNKNOWN = 10, 200, 50
 _PATIENCE = 3
 
 
@@ -39,14 +42,15 @@ class KnobTurner(Aligner, abc.ABC):
 
     Args:
         metric: what validation is judged by: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.
-        every: K, optimiser steps in a period. None: a hundredth of ``total_steps``, 10 to 200; 50 where they are not
-            known.
+        every: K, optimiser steps in a period. None: a hundredth of ``total_steps``, 20 to 200, 50 where they are not
+            known; and so many, with fewer rows in a look, that looking stays below a tenth of training
+            (:mod:`metricgrad.aligners.pace`).
         looks: L, how many of a period's last steps are measured. Each costs one pass over the validation rows.
         discount: :math:`\lambda`, from 0 to 1.
         step_size: of a move, in halves of a knob's range.
         warm_up: periods at the start in which nothing moves.
         clamp: whether moved knobs are brought back into what the form allows.
-        rows: validation rows that are scored, always the first ones; None takes all.
+        rows: validation rows that are scored at most, always the same ones; None takes all.
         threshold: where the metric reads labels and there is one score for each item: ``"best"`` judges at the
             threshold that is best on the scored rows, among 32, as :func:`metricgrad.fit` does; ``"zero"`` at 0.
         seed: of everything random.
@@ -87,7 +91,7 @@ class KnobTurner(Aligner, abc.ABC):
         self.warm_up, self.clamp, self.rows, self.seed = warm_up, clamp, rows, seed
         self.threshold: Where = threshold
         self.child = Child()
-        self.ticks, self.periods = 0, 0
+        self.ticks, self.periods, self.batch = 0, 0, 0
         self._names: list[str] = []
         self._scene: Scene | None = None
         self._batches: list[Any] = []
@@ -104,6 +108,14 @@ class KnobTurner(Aligner, abc.ABC):
 
     # ---- during training
 
+    def saw(
+        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
+    ) -> None:
+        """Note a training batch, for the history; not one with a mask or other context, which the looks know not of."""
+        self.batch = self.batch or len(scores)
+        if all(part is None for part in context.values()):
+            self.child.recent.add(scores, targets, value)
+
     def after_step(self, scene: Scene) -> None:
         """Count the step; in the last steps of a period score validation data, at its end move the knobs."""
         if not scene.loss.training:
@@ -114,7 +126,7 @@ class KnobTurner(Aligner, abc.ABC):
         if not self.due(scene.total_steps):
             return
         if scene.valid is None:
-            if self.periods == 0 and self.ticks == _PATIENCE * self._period(scene.total_steps):
+            if self.periods == 0 and self.ticks == _PATIENCE * self.pace(scene.total_steps)[0]:
                 warnings.warn(
                     f"{type(self).__name__} has had no validation feedback in {self.ticks} steps and moves nothing; "
                     "pass valid= to attach, or call loss.observe(scores, targets)",
@@ -190,7 +202,7 @@ class KnobTurner(Aligner, abc.ABC):
         memory = seen.child.memory
         entropy = math.log(3) if choice is None else choice.entropy
         looked = [float(memory[name][-1]) for name in ("metric", "loss")]
-        earned = [seen.improvement or 0.0, reward, advantage, entropy, max(map(abs, values))]
+        earned = [seen.improvement or 0.0, reward, advantage, entropy, max(map(abs, values)), *memory["train"].tolist()]
         row = [float(self.ticks or self.periods), seen.progress, *looked, *earned, *values]
         self._names = list(seen.knobs)
         memory.push("history", torch.tensor([row], dtype=torch.float64), 2**31)
@@ -203,7 +215,9 @@ class KnobTurner(Aligner, abc.ABC):
 
         ``metric`` is the discounted validation metric, ``loss`` the form's value on the same rows before the move
         (knobs that move change it too), ``improvement`` the metric's change, ``entropy`` that of the actions in nats
-        (log 3 where three are equally likely), ``largest`` the largest absolute value of a knob.
+        (log 3 where three are equally likely), ``largest`` the largest absolute value of a knob. ``train_metric`` is
+        the metric on the training batches of the period (at most the last 1,024 rows), as the loss was called with
+        them, and ``train_loss`` the loss's mean over the period; NaN where nothing of the kind was seen.
         """
         return self.history_of(self.child)
 
@@ -213,6 +227,10 @@ class KnobTurner(Aligner, abc.ABC):
         columns: dict[str, Any] = dict(zip(NOTED, rows, strict=False)) if rows else {name: [] for name in NOTED}
         columns["knobs"] = dict(zip(self._names, rows[len(NOTED) :], strict=True)) if rows else {}
         return columns
+
+    def plot(self, path: str | Path, child: Child | None = None) -> Path:
+        """The history as one PNG: see :func:`metricgrad.aligners.turning_figure.plot_history`."""
+        return plot_history(self.history_of(child or self.child), path, self.metric)
 
     def cost(self) -> dict[str, float]:
         """Seconds spent on validation and moves since training began in this process, and their share of it."""
@@ -226,27 +244,28 @@ class KnobTurner(Aligner, abc.ABC):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Counters; tensors are in the children's memory."""
-        return {"ticks": self.ticks, "periods": self.periods, "names": list(self._names)}
+        return {"ticks": self.ticks, "periods": self.periods, "batch": self.batch, "names": list(self._names)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore the counters."""
-        self.ticks, self.periods, self._names = state["ticks"], state["periods"], list(state["names"])
+        self.ticks, self.periods, self.batch = state["ticks"], state["periods"], state["batch"]
+        self._names = list(state["names"])
 
     # ---- looking
 
     def due(self, total_steps: int | None) -> bool:
         """Whether the step just counted is one of a period's last, which are measured."""
-        return -self.ticks % self._period(total_steps) < self.looks
+        return -self.ticks % self.pace(total_steps)[0] < self.looks
 
-    def _period(self, total_steps: int | None) -> int:
+    def pace(self, total_steps: int | None) -> tuple[int, int | None]:
+        """Steps in a period, and rows in a look."""
         if self.every is not None:
-            return self.every
-        if total_steps is None:
-            return max(_UNKNOWN, self.looks)
-        return max(min(max(total_steps // PERIODS, _SHORTEST), _LONGEST), self.looks)
+            return self.every, self.rows
+        return pace(total_steps, self.batch, self.rows, self.looks)
 
     def _score(self, scene: Scene) -> tuple[Tensor, Tensor]:
         """Validation scores and targets of the model as it is, which is left as it is."""
         if scene is not self._scene:
-            self._scene, self._batches = scene, first_rows(scene.valid or (), self.rows)
+            rows = self.pace(scene.total_steps)[1]
+            self._scene, self._batches = scene, spread_rows(scene.valid or (), self.rows, rows, scene.forward)
         return scored(scene.model, scene.forward, self._batches, self.rows)

@@ -146,6 +146,7 @@ def fit_population(
         group = _group(models, here, make_optimizer, inputs[:batch_size], targets[:batch_size], stacked)
         reseed(seed, group_of.own[0] * 1_000)
         run = PopulationRun(group, forms, group_of, aligner, judged_by, judged_on, scored_on, copy_best)
+        aligner.batch = aligner.batch or batch_size
         steps = -(-len(inputs) // batch_size)
         for epoch in range(epochs):
             generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
@@ -158,7 +159,7 @@ def fit_population(
                 if not torch.isfinite(values).all():
                     raise DivergedError(f"the loss became non-finite in epoch {epoch} with lr={lr:g}; lower lr")
                 total += values
-                run.after_step(steps * epochs)
+                run.after_step(values, steps * epochs)
             run.judge(epoch, total / steps)
         results, histories = run.results()
     return PopulationResult(results, loss, histories, isinstance(group, Stacked), time.perf_counter() - started)

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from metricgrad.aligners.base import pair
+from metricgrad.aligners.looking import spread_rows
 from metricgrad.aligners.policy_state import Child
 from metricgrad.aligners.seen import look
 from metricgrad.aligners.turning import KnobTurner
@@ -49,15 +51,18 @@ class PopulationRun:
         self.valid, self.feedback, self.copy_best = valid, feedback, copy_best
         self.memories = [Child() for _ in forms]
         self.kept = [Kept() for _ in group.models]
+        self.looked_at: list[tuple[Tensor, Tensor]] = []
         self.clock = time.perf_counter()
 
-    def after_step(self, total_steps: int) -> None:
-        """Count a step; where a look is due, score the children here, hear of the others, and move all knobs."""
+    def after_step(self, losses: Tensor, total_steps: int) -> None:
+        """Note a step; where a look is due, score the children here, hear of the others, and move all knobs."""
         aligner = self.aligner
         aligner.ticks += 1
+        for child, (scores, targets), loss in zip(self.where.own, self.group.outputs, losses, strict=True):
+            self.memories[child].recent.add(scores, targets, loss)
         if not aligner.due(total_steps):
             return
-        inputs, targets = (part[: aligner.rows] for part in self.feedback)
+        inputs, targets = self._rows(total_steps)
         before = aligner.periods
         progress = min(1.0, aligner.ticks / total_steps)
         looks = [
@@ -96,6 +101,13 @@ class PopulationRun:
         found.sort(key=lambda one: (-one[0] if self.metric.higher_is_better else one[0], one[1]))
         histories = [self.aligner.history_of(self.memories[child]) for _, child, _ in found]
         return [result for _, _, result in found], histories
+
+    def _rows(self, total_steps: int) -> tuple[Tensor, Tensor]:
+        if not self.looked_at:
+            rows = self.aligner.pace(total_steps)[1]
+            self.looked_at = spread_rows([self.feedback], self.aligner.rows, rows, pair)
+        inputs, targets = self.looked_at[0]
+        return inputs[: self.aligner.rows], targets[: self.aligner.rows]
 
     def _copy(self) -> None:
         sign = 1 if self.metric.higher_is_better else -1

@@ -95,7 +95,7 @@ class KnobTurner(Aligner, abc.ABC):
         self._names: list[str] = []
         self._scene: Scene | None = None
         self._batches: list[Any] = []
-        self._began, self._spent = 0.0, 0.0
+        self._began, self.spent = 0.0, 0.0
 
     def refusal(self, form: Form) -> str | None:
         """It turns knobs, so there must be some."""
@@ -136,7 +136,7 @@ class KnobTurner(Aligner, abc.ABC):
         started = time.perf_counter()
         progress = None if not scene.total_steps else min(1.0, self.ticks / scene.total_steps)
         self.observe(scene.loss.form, *self._score(scene), progress)
-        self._spent += time.perf_counter() - started
+        self.spent += time.perf_counter() - started
 
     def observe(self, form: Form, scores: Tensor, targets: Tensor, progress: float | None) -> None:
         """One look at validation scores; every ``looks``-th ends a period."""
@@ -235,7 +235,7 @@ class KnobTurner(Aligner, abc.ABC):
     def cost(self) -> dict[str, float]:
         """Seconds spent on validation and moves since training began in this process, and their share of it."""
         elapsed = time.perf_counter() - self._began if self._began else 0.0
-        return {"seconds": self._spent, "share": self._spent / elapsed if elapsed else 0.0}
+        return {"seconds": self.spent, "share": self.spent / elapsed if elapsed else 0.0}
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments, the metric by its spec where it has one."""

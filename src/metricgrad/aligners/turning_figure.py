@@ -94,7 +94,7 @@ def _gap(ax: Any, steps: list[float], history: Mapping[str, Any], metric: Metric
     ax.plot(steps, valid, color=BLUE, label="validation")
     ax.fill_between(steps, train, valid, color=GREY, alpha=0.2)
     last = train[-1] - valid[-1]
-    ax.set_title(f"{metric.name}: generalisation gap {last:+.3f} at the end", fontsize=10)
+    ax.set_title(f"{metric.name}\ngeneralisation gap {last:+.3f} at the end", fontsize=10)
 
 
 def _disagreement(ax: Any, steps: list[float], history: Mapping[str, Any], metric: Metric) -> None:
@@ -107,8 +107,8 @@ def _disagreement(ax: Any, steps: list[float], history: Mapping[str, Any], metri
     ax.legend(lines, [line.get_label() for line in lines], fontsize=8)
     other.spines["top"].set_visible(False)
     share = mismatch(history, metric)
-    said = "" if math.isnan(share) else f": they disagree in {100 * share:.0f} % of the periods"
-    ax.set_title(f"loss-metric mismatch (better is down){said}", fontsize=10)
+    said = "" if math.isnan(share) else f"\nthey disagree in {100 * share:.0f} % of the periods"
+    ax.set_title(f"loss-metric mismatch, better is down{said}", fontsize=10)
 
 
 def _knobs(ax: Any, steps: list[float], knobs: Mapping[str, list[float]]) -> None:

@@ -8,6 +8,9 @@ from torch import nn
 
 import metricgrad as mg
 from metricgrad.aligners.pace import FEWEST, pace
+from metricgrad.aligners.policy import Policy
+from metricgrad.losses.catalogue import make_loss
+from tests.aligners.toys import OneKnob
 
 A_THIRD = 1 / 3  # of what a row costs in training is what it costs to be scored
 
@@ -76,3 +79,21 @@ def test_fewer_rows_are_spread_evenly_over_a_sorted_validation_part():
     counts = torch.bincount(next(y for y in seen if len(y) == 256))
     assert counts.tolist() == pytest.approx([100, 100, 56], abs=1)  # of the first 1,024 rows
     assert not any(math.isnan(v) for v in loss.aligner.history["metric"])
+
+
+def test_what_compares_all_rows_with_all_gets_few():
+    loss = make_loss("ala_triplet", "retrieval_recall:k=1")
+    loss.aligner.batch = 4096
+    assert loss.aligner.pace(10_000) == (100, FEWEST)
+    sizes = []
+
+    class Noting(OneKnob):
+        def forward(self, scores, targets, *, draw, **context):
+            sizes.append(len(scores))
+            return super().forward(scores, targets, draw=draw, **context)
+
+    aligner = Policy("accuracy", warm_up=0)
+    for batch in (0, 300):
+        aligner.batch = batch
+        aligner.observe(Noting(), torch.randn(1000, 3), torch.arange(1000) % 3, 0.5)
+    assert sizes == [256, 300]

@@ -77,7 +77,7 @@ def spread_rows(batches: Iterable[Any], most: int | None, rows: int | None, forw
     total = sum(_rows_of(batch) for batch in kept)
     if rows is None or total <= rows or forward is not pair or not all(_is_pair(batch) for batch in kept):
         return kept
-    index = torch.arange(rows) * min(total, most or total) // rows
+    index = spread(min(total, most or total), rows)
     found, begin = [], 0
     for batch in kept:
         here = index[(index >= begin) & (index < begin + len(batch[0]))] - begin
@@ -85,6 +85,11 @@ def spread_rows(batches: Iterable[Any], most: int | None, rows: int | None, forw
         if len(here):
             found.append(tuple(part[here.to(part.device)] for part in batch))
     return found
+
+
+def spread(total: int, rows: int) -> Tensor:
+    """The numbers of so many rows, evenly spread over all."""
+    return torch.arange(total) if total <= rows else torch.arange(rows) * total // rows
 
 
 def judged(metric: Metric, scores: Tensor, targets: Tensor, *, best: bool) -> float:

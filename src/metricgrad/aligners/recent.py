@@ -45,8 +45,8 @@ class Recent(nn.Module):
         ):
             self.batches.pop(0)
 
-    def measure(self, metric: Metric, *, best: bool) -> tuple[float, float]:
-        """The metric on the rows kept and the mean loss, NaN where there is nothing to measure; then start anew.
+    def measure(self, metric: Metric, rows: int, *, best: bool) -> tuple[float, float]:
+        """The metric on at most so many last rows and the mean loss, NaN where there is nothing; then start anew.
 
         A metric that cannot be measured on them, for want of a class perhaps, is NaN too: training goes on without.
         """
@@ -55,7 +55,7 @@ class Recent(nn.Module):
         if self.batches:
             device = self.batches[-1][0].device
             scores, targets = (
-                torch.cat([t.to(device) for t in part])[-_ROWS:] for part in zip(*self.batches, strict=True)
+                torch.cat([t.to(device) for t in part])[-rows:] for part in zip(*self.batches, strict=True)
             )
             try:
                 value = judged(metric, scores, targets, best=best)

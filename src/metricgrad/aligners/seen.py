@@ -62,8 +62,9 @@ def look(
     sign = 1.0 if turner.metric.higher_is_better else -1.0
     improvement = sign * (mean - float(memory["metric"][-1])) if "metric" in memory else None
     knobs = form.knobs()
-    child.remember(form, list(knobs.values()), scores, targets, mean)
-    memory["train"] = torch.tensor(child.recent.measure(turner.metric, best=best), dtype=torch.float64)
+    child.remember(form, list(knobs.values()), scores, targets, mean, batch=turner.batch)
+    train = child.recent.measure(turner.metric, len(scores), best=best)
+    memory["train"] = torch.tensor(train, dtype=torch.float64)
     # without a known end, a share that grows more and more slowly
     share = periods / (periods + PERIODS) if progress is None else float(progress)
     return Seen(form, knobs, child, improvement, share)

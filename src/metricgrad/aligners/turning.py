@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metricgrad.aligners.base import Aligner, Scene
 from metricgrad.aligners.looking import scored, spread_rows
-from metricgrad.aligners.pace import pace
+from metricgrad.aligners.pace import FEWEST, pace
 from metricgrad.aligners.policy_network import Choice
 from metricgrad.aligners.policy_state import ROLES, Child, roles_of
 from metricgrad.aligners.seen import Seen, look
@@ -216,7 +216,7 @@ class KnobTurner(Aligner, abc.ABC):
         ``metric`` is the discounted validation metric, ``loss`` the form's value on the same rows before the move
         (knobs that move change it too), ``improvement`` the metric's change, ``entropy`` that of the actions in nats
         (log 3 where three are equally likely), ``largest`` the largest absolute value of a knob. ``train_metric`` is
-        the metric on the training batches of the period (at most the last 1,024 rows), as the loss was called with
+        the metric on the period's last training batches, as many rows as a look has and as the loss was called with
         them, and ``train_loss`` the loss's mean over the period; NaN where nothing of the kind was seen.
         """
         return self.history_of(self.child)
@@ -261,7 +261,10 @@ class KnobTurner(Aligner, abc.ABC):
         """Steps in a period, and rows in a look."""
         if self.every is not None:
             return self.every, self.rows
-        return pace(total_steps, self.batch, self.rows, self.looks)
+        rows = self.rows
+        if rows is not None and self.metric.reads == "embeddings":  # it compares all rows with all
+            rows = min(rows, FEWEST)
+        return pace(total_steps, self.batch, rows, self.looks)
 
     def _score(self, scene: Scene) -> tuple[Tensor, Tensor]:
         """Validation scores and targets of the model as it is, which is left as it is."""

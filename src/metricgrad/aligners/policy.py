@@ -168,7 +168,7 @@ class Policy(KnobTurner):
             for one in seen:
                 if "move_row" in one.child.memory and one.improvement is not None:
                     self.bandit.store(one.child, one.improvement - usual, self.periods)
-            return [self.bandit.choose(list(one.knobs.values()), generator) for one in seen]
+            return self.bandit.choose([list(one.knobs.values()) for one in seen], generator)
         waiting = [(one, a) for one, a in zip(seen, advantages, strict=True) if "move_states" in one.child.memory]
         if waiting and not self.frozen:
             for one, advantage in waiting:

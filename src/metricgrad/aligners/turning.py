@@ -140,25 +140,11 @@ class KnobTurner(Aligner, abc.ABC):
 
     def observe(self, form: Form, scores: Tensor, targets: Tensor, progress: float | None) -> None:
         """One look at validation scores; every ``looks``-th ends a period."""
-        self.observe_all([self.child], [form], [scores], targets, progress)
-
-    def observe_all(
-        self,
-        children: Sequence[Child],
-        forms: Sequence[Form],
-        scores: Sequence[Tensor],
-        targets: Tensor,
-        progress: float | None,
-    ) -> None:
-        """One look at each child of a population under this aligner, each with its form and its validation scores."""
-        looks = [
-            look(self, child, form, own, targets, progress, self.periods)
-            for child, form, own in zip(children, forms, scores, strict=True)
-        ]
-        self.decide([one for one in looks if one is not None])
+        seen = look(self, self.child, form, scores, targets, progress, self.periods)
+        self.decide([] if seen is None else [seen])
 
     def decide(self, seen: Sequence[Seen]) -> None:
-        """At the end of a period: reward, choose, move and note, for all children that have seen something."""
+        """At the end of a period reward, choose, move and note, for one child or a population under this aligner."""
         if not seen:
             return
         self.periods += 1

@@ -97,7 +97,7 @@ def fit_population(
         ranks: whether the children are spread over the ranks of torch.distributed's default group, one on each. Every
             rank calls this with the same arguments. What is seen of a child is gathered, so that the policy learns
             from all of them and stays the same everywhere; every rank gets the same result, with all children's
-            weights. Their number apart, the children are those of a loop in one process.
+            weights. Models without dropout train as they would in a loop over as many children in one process.
         seed: of weights, shuffling and everything else random.
 
     Returns:

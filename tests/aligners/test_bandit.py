@@ -59,16 +59,16 @@ def test_it_moves_the_knob_that_helps_and_explores_the_other():
         values.copy_(torch.rand(2, generator=g) * 2 - 1)
         bandit.wait(child, knobs, period / 30)
         bandit.store(child, float(values[0]) + 0.1 * float(torch.randn((), generator=g)), period)
-    actions = torch.stack([bandit.choose(knobs, g).actions for _ in range(50)]).float() - 1
+    actions = torch.stack([choice.actions for choice in bandit.choose([knobs] * 50, g)]).float() - 1
     assert actions[:, 0].mean() > 0.95
     assert abs(actions[:, 1].mean()) < 0.95
-    choice = bandit.choose(knobs, g)
+    (choice,) = bandit.choose([knobs], g)
     assert 0 < choice.entropy < 0.7
 
 
 def test_the_first_moves_are_those_of_a_random_walk():
     values = torch.zeros(300)
     knobs = [Knob(v, -1.0, 1.0) for v in values]
-    choice = Bandit().choose(knobs, torch.Generator().manual_seed(0))
+    (choice,) = Bandit().choose([knobs], torch.Generator().manual_seed(0))
     assert sorted(choice.actions.unique().tolist()) == [0, 1, 2]
     assert abs(float(choice.actions.float().mean()) - 1) < 0.15

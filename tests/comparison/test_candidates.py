@@ -51,6 +51,24 @@ def test_ala_is_run_beside_its_controls():
         make_loss("ala_grid", ACCURACY, exponent=2.0)
 
 
+@pytest.mark.parametrize("start", ["triplet", "distance_margin"])
+def test_losses_of_embeddings_with_ala_are_run_beside_a_random_walk(start):
+    metric = mg.as_metric("retrieval_recall:k=1")
+    assert rows([start, f"ala_{start}"], task="digits-retrieval", metric=metric) == [
+        (start, "candidate"),
+        (f"ala_{start}", "candidate"),
+        (f"ala_{start}:aligner=random_walk", "control"),
+    ]
+    ours, walk = (make_loss(f"ala_{start}:aligner={kind}", metric, seed=3) for kind in ("policy", "random_walk"))
+    assert isinstance(ours.aligner, Policy)
+    assert isinstance(walk.aligner, RandomWalk)
+    embeddings, classes = torch.randn(12, 4), torch.arange(12) % 3
+    assert float(ours(embeddings, classes)) == pytest.approx(float(make_loss(start, metric)(embeddings, classes)))
+    own = next(iter(space_of(start)))
+    tuned = make_loss(f"ala_{start}", metric, **{own: 0.7})
+    assert getattr(tuned.form, own) == 0.7
+
+
 def test_another_metric_makes_a_control():
     assert role_of("uniloss:metric=accuracy", mg.as_metric("macro_f1")) == "control"
     assert role_of("uniloss:metric=accuracy", ACCURACY) == "candidate"

@@ -117,9 +117,35 @@ def test_a_model_that_does_not_map_is_looped():
     assert not found.stacked
 
 
+@pytest.mark.parametrize("stacked", [True, False])
+def test_knobs_that_begin_apart_and_never_move_are_a_grid(stacked):
+    starts = [{}, {"exponent": 0.5}, {"focus": 2.0}, {"exponent": 0.9, "smoothing": 0.1}]
+    found = _fit(_loss("random_walk", warm_up=10**9), starts=starts, stacked=stacked)
+    knobs = [history["knobs"] for history in found.histories]
+    assert all(len(set(values)) == 1 for one in knobs for values in one.values())
+    stood = sorted(tuple(round(one[name][0], 3) for name in RATELESS) for one in knobs)
+    assert stood == sorted([(0.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.0, 2.0, 0.0), (0.9, 0.0, 0.1)])
+    losses = {round(result.history[0]["train_loss"], 4) for result in found.results}
+    assert len(losses) == 4
+
+
+def test_the_policy_may_be_scored_on_rows_of_its_own():
+    train, valid = problem()
+    feedback = tuple(part[:37] for part in train)
+    steps = -(-len(train[0]) // 20)
+    found = _fit(_loss(every=steps), children=2, epochs=1, feedback=feedback)
+    looked = [history["metric"] for history in found.histories]
+    assert looked == [[pytest.approx(result.evaluate(feedback))] for result in found.results]
+    assert [result.valid for result in found.results] == [pytest.approx(r.evaluate(valid)) for r in found.results]
+    assert looked != [[result.valid] for result in found.results]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"starts": [{}]}, "starts has 1 entries for 4"),
+        ({"starts": [{"exponent": 2.0}] * 4}, r"exponent \(0 to 0.95\)"),
+        ({"starts": [{"height": 0.0}] * 4}, "height=0.0"),
         ({"loss": mg.UniLoss("accuracy")}, "Static"),
         ({"children": 0}, "children"),
         ({"copy_best": 0}, "copy_best"),

@@ -45,19 +45,20 @@ class Bandit(nn.Module):
         self.shelf.push("rows", child.memory["move_row"][None], _CAPACITY)
         self.shelf.push("gains", torch.tensor([[improvement, period]], dtype=torch.float64), _CAPACITY)
 
-    def choose(self, knobs: Sequence[Knob], generator: torch.Generator) -> Choice:
-        """Draw an action for each knob."""
+    def choose(self, children: Sequence[Sequence[Knob]], generator: torch.Generator) -> list[Choice]:
+        """Draw an action for each knob of each child, each child from the one posterior."""
         if "gains" not in self.shelf or len(self.shelf["gains"]) < _ENOUGH:
-            actions = torch.randint(ACTIONS, (len(knobs),), generator=generator)
-            logs = torch.full((len(knobs),), _LEVEL).log()
-            return Choice(actions, logs, -float(logs.mean()))
+            return [_random(len(knobs), generator) for knobs in children]
         gains, periods = self.shelf["gains"].T
         mean, root = posterior(self.shelf["rows"], gains, periods[-1] - periods)
-        draw = mean + root @ torch.randn(len(mean), generator=generator, dtype=mean.dtype)
-        up = draw[_NUISANCES:] > 0
         p = torch.special.ndtr(mean / root.square().sum(1).sqrt())[_NUISANCES:].clamp(1e-12, 1 - 1e-12)
         entropy = float(-(p * p.log() + (1 - p) * (1 - p).log()).mean())
-        return Choice(2 * up.long(), torch.where(up, p, 1 - p).log(), entropy)
+        found = []
+        for _ in children:
+            draw = mean + root @ torch.randn(len(mean), generator=generator, dtype=mean.dtype)
+            up = draw[_NUISANCES:] > 0
+            found.append(Choice(2 * up.long(), torch.where(up, p, 1 - p).log(), entropy))
+        return found
 
     @staticmethod
     def wait(child: Child, knobs: Sequence[Knob], progress: float) -> None:
@@ -65,6 +66,12 @@ class Bandit(nn.Module):
         where = [(float(knob.parameter) - knob.low) / knob.unit - 1 for knob in knobs]
         before = float(child.memory["metric"][-1])
         child.memory["move_row"] = torch.tensor([before, progress, *where], dtype=torch.float64)
+
+
+def _random(knobs: int, generator: torch.Generator) -> Choice:
+    actions = torch.randint(ACTIONS, (knobs,), generator=generator)
+    logs = torch.full((knobs,), _LEVEL).log()
+    return Choice(actions, logs, -float(logs.mean()))
 
 
 def posterior(rows: Tensor, gains: Tensor, ages: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metricgrad.aligners.base import Forward
+from metricgrad.aligners.base import Forward, pair
 from metricgrad.errors import MetricgradError
+from metricgrad.metric import Metric
+from metricgrad.metrics.threshold import choose_threshold, needs_threshold
+
+_CANDIDATES = 32
 
 
 def scored(model: nn.Module, forward: Forward, batches: Sequence[Any], rows: int | None) -> tuple[Tensor, Tensor]:
@@ -62,6 +66,43 @@ def first_rows(batches: Iterable[Any], rows: int | None) -> list[Any]:
             break
     torch.set_rng_state(state)
     return kept
+
+
+def spread_rows(batches: Iterable[Any], most: int | None, rows: int | None, forward: Forward) -> list[Any]:
+    """So many rows, evenly spread over the first ``most``.
+
+    Only pairs of tensors can be cut; of other batches the first are taken, as many as hold so many rows.
+    """
+    kept = first_rows(batches, most if forward is pair else rows)
+    total = sum(_rows_of(batch) for batch in kept)
+    if rows is None or total <= rows or forward is not pair or not all(_is_pair(batch) for batch in kept):
+        return kept
+    index = spread(min(total, most or total), rows)
+    found, begin = [], 0
+    for batch in kept:
+        here = index[(index >= begin) & (index < begin + len(batch[0]))] - begin
+        begin += len(batch[0])
+        if len(here):
+            found.append(tuple(part[here.to(part.device)] for part in batch))
+    return found
+
+
+def spread(total: int, rows: int) -> Tensor:
+    """The numbers of so many rows, evenly spread over all."""
+    return torch.arange(total) if total <= rows else torch.arange(rows) * total // rows
+
+
+def judged(metric: Metric, scores: Tensor, targets: Tensor, *, best: bool) -> float:
+    """The metric of some rows; where it reads labels of one score, ``best`` takes the best of 32 thresholds."""
+    if best and needs_threshold(metric, scores, targets):
+        return choose_threshold(metric, scores, targets, _CANDIDATES)[1]
+    return float(metric(scores, targets))
+
+
+def _is_pair(batch: Any) -> bool:
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        return False
+    return all(isinstance(part, Tensor) and part.ndim > 0 for part in batch) and len(batch[0]) == len(batch[1])
 
 
 def _rows_of(batch: Any) -> int:

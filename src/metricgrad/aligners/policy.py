@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from metricgrad.aligners.bandit import MOST_KNOBS, Bandit
 from metricgrad.aligners.policy_network import LEARNED, Choice, Learning, PolicyNetwork
 from metricgrad.aligners.reward import Kind, Reward
-from metricgrad.aligners.turning import KnobTurner, Seen, Where, encoded
+from metricgrad.aligners.seen import Seen, encoded
+from metricgrad.aligners.turning import KnobTurner, Where
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
 
@@ -167,7 +168,7 @@ class Policy(KnobTurner):
             for one in seen:
                 if "move_row" in one.child.memory and one.improvement is not None:
                     self.bandit.store(one.child, one.improvement - usual, self.periods)
-            return [self.bandit.choose(list(one.knobs.values()), generator) for one in seen]
+            return self.bandit.choose([list(one.knobs.values()) for one in seen], generator)
         waiting = [(one, a) for one, a in zip(seen, advantages, strict=True) if "move_states" in one.child.memory]
         if waiting and not self.frozen:
             for one, advantage in waiting:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from metricgrad.aligners.looking import spread
+from metricgrad.aligners.recent import Recent
 from metricgrad.aligners.shelf import Shelf
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw, Form, Knob
@@ -14,6 +16,7 @@ from metricgrad.losses.form import Draw, Form, Knob
 PAST = 10
 FEATURES = 2 * PAST + 4
 ROLES = 16
+_ROWS = 256
 
 
 class Child(nn.Module):
@@ -28,13 +31,19 @@ class Child(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.memory = Shelf()
+        self.memory, self.recent = Shelf(), Recent()
 
-    def remember(self, form: Form, knobs: Sequence[Knob], scores: Tensor, targets: Tensor, value: float) -> None:
-        """Add one validation of the child."""
+    def remember(
+        self, form: Form, knobs: Sequence[Knob], scores: Tensor, targets: Tensor, value: float, *, batch: int = 0
+    ) -> None:
+        """Add one validation of the child; its loss is that of ``batch`` rows or 256, evenly spread.
+
+        A loss that compares all rows with all would cost more on a thousand of them than many steps of training.
+        """
         memory = self.memory
+        few = spread(len(scores), max(batch, _ROWS)).to(scores.device)
         with torch.no_grad():
-            loss = form(scores, targets, draw=Draw(0, 0, counts=False)).double()
+            loss = form(scores[few], targets[few.to(targets.device)], draw=Draw(0, 0, counts=False)).double()
         memory.push("metric", torch.tensor([value], dtype=torch.float64), PAST)
         memory.push("loss", loss.reshape(1), PAST)
         if any(knob.classes is not None for knob in knobs):

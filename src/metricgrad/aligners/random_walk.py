@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 
 from metricgrad.aligners.policy_network import ACTIONS, Choice
-from metricgrad.aligners.turning import KnobTurner, Seen
+from metricgrad.aligners.seen import Seen
+from metricgrad.aligners.turning import KnobTurner
 
 
 class RandomWalk(KnobTurner):

@@ -7,40 +7,30 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from metricgrad.aligners.base import Aligner, Scene
-from metricgrad.aligners.looking import first_rows, scored
+from metricgrad.aligners.looking import scored, spread_rows
+from metricgrad.aligners.pace import FEWEST, pace
 from metricgrad.aligners.policy_network import Choice
-from metricgrad.aligners.policy_state import ROLES, Child, coded, roles_of
+from metricgrad.aligners.policy_state import ROLES, Child, roles_of
+from metricgrad.aligners.seen import Seen, look
+from metricgrad.aligners.turning_figure import plot_history
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.form import Form, Knob
+from metricgrad.losses.form import Draw, Form
 from metricgrad.metric import Metric, as_metric
-from metricgrad.metrics.threshold import choose_threshold, needs_threshold
 
-NOTED = ("step", "progress", "metric", "loss", "improvement", "reward", "advantage", "entropy", "largest")
+NOTED = ("step", "progress", "metric", "loss", "improvement", "reward", "advantage", "entropy", "largest",
+         "train_metric", "train_loss")  # fmt: skip
 """The columns of :attr:`KnobTurner.history` beside the knobs."""
 
 Where = Literal["best", "zero"]
 
-_PERIODS, _SHORTEST, _LONGEST, _UNKNOWN = 100, 10, 200, 50
 _PATIENCE = 3
-_CANDIDATES = 32
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One child at the end of a period: its form and its memory, the improvement, and how far training is."""
-
-    form: Form
-    knobs: Mapping[str, Knob]
-    child: Child
-    improvement: float | None
-    progress: float
 
 
 class KnobTurner(Aligner, abc.ABC):
@@ -52,14 +42,15 @@ class KnobTurner(Aligner, abc.ABC):
 
     Args:
         metric: what validation is judged by: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.
-        every: K, optimiser steps in a period. None: a hundredth of ``total_steps``, 10 to 200; 50 where they are not
-            known.
+        every: K, optimiser steps in a period. None: a hundredth of ``total_steps``, 20 to 200, 50 where they are not
+            known; and so many, with fewer rows in a look, that looking stays below a tenth of training
+            (:mod:`metricgrad.aligners.pace`).
         looks: L, how many of a period's last steps are measured. Each costs one pass over the validation rows.
         discount: :math:`\lambda`, from 0 to 1.
         step_size: of a move, in halves of a knob's range.
         warm_up: periods at the start in which nothing moves.
         clamp: whether moved knobs are brought back into what the form allows.
-        rows: validation rows that are scored, always the first ones; None takes all.
+        rows: validation rows that are scored at most, always the same ones; None takes all.
         threshold: where the metric reads labels and there is one score for each item: ``"best"`` judges at the
             threshold that is best on the scored rows, among 32, as :func:`metricgrad.fit` does; ``"zero"`` at 0.
         seed: of everything random.
@@ -100,11 +91,11 @@ class KnobTurner(Aligner, abc.ABC):
         self.warm_up, self.clamp, self.rows, self.seed = warm_up, clamp, rows, seed
         self.threshold: Where = threshold
         self.child = Child()
-        self.ticks, self.periods = 0, 0
+        self.ticks, self.periods, self.batch = 0, 0, 0
         self._names: list[str] = []
         self._scene: Scene | None = None
         self._batches: list[Any] = []
-        self._began, self._spent = 0.0, 0.0
+        self._began, self.spent = 0.0, 0.0
 
     def refusal(self, form: Form) -> str | None:
         """It turns knobs, so there must be some."""
@@ -117,6 +108,14 @@ class KnobTurner(Aligner, abc.ABC):
 
     # ---- during training
 
+    def saw(
+        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
+    ) -> None:
+        """Note a training batch, for the history; not one with a mask or other context, which the looks know not of."""
+        self.batch = self.batch or len(scores)
+        if all(part is None for part in context.values()):
+            self.child.recent.add(scores, targets, value)
+
     def after_step(self, scene: Scene) -> None:
         """Count the step; in the last steps of a period score validation data, at its end move the knobs."""
         if not scene.loss.training:
@@ -127,7 +126,7 @@ class KnobTurner(Aligner, abc.ABC):
         if not self.due(scene.total_steps):
             return
         if scene.valid is None:
-            if self.periods == 0 and self.ticks == _PATIENCE * self._period(scene.total_steps):
+            if self.periods == 0 and self.ticks == _PATIENCE * self.pace(scene.total_steps)[0]:
                 warnings.warn(
                     f"{type(self).__name__} has had no validation feedback in {self.ticks} steps and moves nothing; "
                     "pass valid= to attach, or call loss.observe(scores, targets)",
@@ -137,26 +136,15 @@ class KnobTurner(Aligner, abc.ABC):
         started = time.perf_counter()
         progress = None if not scene.total_steps else min(1.0, self.ticks / scene.total_steps)
         self.observe(scene.loss.form, *self._score(scene), progress)
-        self._spent += time.perf_counter() - started
+        self.spent += time.perf_counter() - started
 
     def observe(self, form: Form, scores: Tensor, targets: Tensor, progress: float | None) -> None:
         """One look at validation scores; every ``looks``-th ends a period."""
-        self.observe_all([self.child], [form], [scores], targets, progress)
+        seen = look(self, self.child, form, scores, targets, progress, self.periods)
+        self.decide([] if seen is None else [seen])
 
-    def observe_all(
-        self,
-        children: Sequence[Child],
-        forms: Sequence[Form],
-        scores: Sequence[Tensor],
-        targets: Tensor,
-        progress: float | None,
-    ) -> None:
-        """One look at each child of a population under this aligner, each with its form and its validation scores."""
-        looks = [
-            look(self, child, form, own, targets, progress, self.periods)
-            for child, form, own in zip(children, forms, scores, strict=True)
-        ]
-        seen = [one for one in looks if one is not None]
+    def decide(self, seen: Sequence[Seen]) -> None:
+        """At the end of a period reward, choose, move and note, for one child or a population under this aligner."""
         if not seen:
             return
         self.periods += 1
@@ -200,7 +188,7 @@ class KnobTurner(Aligner, abc.ABC):
         memory = seen.child.memory
         entropy = math.log(3) if choice is None else choice.entropy
         looked = [float(memory[name][-1]) for name in ("metric", "loss")]
-        earned = [seen.improvement or 0.0, reward, advantage, entropy, max(map(abs, values))]
+        earned = [seen.improvement or 0.0, reward, advantage, entropy, max(map(abs, values)), *memory["train"].tolist()]
         row = [float(self.ticks or self.periods), seen.progress, *looked, *earned, *values]
         self._names = list(seen.knobs)
         memory.push("history", torch.tensor([row], dtype=torch.float64), 2**31)
@@ -213,7 +201,9 @@ class KnobTurner(Aligner, abc.ABC):
 
         ``metric`` is the discounted validation metric, ``loss`` the form's value on the same rows before the move
         (knobs that move change it too), ``improvement`` the metric's change, ``entropy`` that of the actions in nats
-        (log 3 where three are equally likely), ``largest`` the largest absolute value of a knob.
+        (log 3 where three are equally likely), ``largest`` the largest absolute value of a knob. ``train_metric`` is
+        the metric on the period's last training batches, as many rows as a look has and as the loss was called with
+        them, and ``train_loss`` the loss's mean over the period; NaN where nothing of the kind was seen.
         """
         return self.history_of(self.child)
 
@@ -224,10 +214,14 @@ class KnobTurner(Aligner, abc.ABC):
         columns["knobs"] = dict(zip(self._names, rows[len(NOTED) :], strict=True)) if rows else {}
         return columns
 
+    def plot(self, path: str | Path, child: Child | None = None) -> Path:
+        """The history as one PNG: see :func:`metricgrad.aligners.turning_figure.plot_history`."""
+        return plot_history(self.history_of(child or self.child), path, self.metric)
+
     def cost(self) -> dict[str, float]:
         """Seconds spent on validation and moves since training began in this process, and their share of it."""
         elapsed = time.perf_counter() - self._began if self._began else 0.0
-        return {"seconds": self._spent, "share": self._spent / elapsed if elapsed else 0.0}
+        return {"seconds": self.spent, "share": self.spent / elapsed if elapsed else 0.0}
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments, the metric by its spec where it has one."""
@@ -236,68 +230,31 @@ class KnobTurner(Aligner, abc.ABC):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Counters; tensors are in the children's memory."""
-        return {"ticks": self.ticks, "periods": self.periods, "names": list(self._names)}
+        return {"ticks": self.ticks, "periods": self.periods, "batch": self.batch, "names": list(self._names)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore the counters."""
-        self.ticks, self.periods, self._names = state["ticks"], state["periods"], list(state["names"])
+        self.ticks, self.periods, self.batch = state["ticks"], state["periods"], state["batch"]
+        self._names = list(state["names"])
 
     # ---- looking
 
     def due(self, total_steps: int | None) -> bool:
         """Whether the step just counted is one of a period's last, which are measured."""
-        return -self.ticks % self._period(total_steps) < self.looks
+        return -self.ticks % self.pace(total_steps)[0] < self.looks
 
-    def _period(self, total_steps: int | None) -> int:
+    def pace(self, total_steps: int | None) -> tuple[int, int | None]:
+        """Steps in a period, and rows in a look."""
         if self.every is not None:
-            return self.every
-        if total_steps is None:
-            return max(_UNKNOWN, self.looks)
-        return max(min(max(total_steps // _PERIODS, _SHORTEST), _LONGEST), self.looks)
+            return self.every, self.rows
+        rows = self.rows
+        if rows is not None and self.metric.reads == "embeddings":  # it compares all rows with all
+            rows = min(rows, FEWEST)
+        return pace(total_steps, self.batch, rows, self.looks)
 
     def _score(self, scene: Scene) -> tuple[Tensor, Tensor]:
         """Validation scores and targets of the model as it is, which is left as it is."""
         if scene is not self._scene:
-            self._scene, self._batches = scene, first_rows(scene.valid or (), self.rows)
+            rows = self.pace(scene.total_steps)[1]
+            self._scene, self._batches = scene, spread_rows(scene.valid or (), self.rows, rows, scene.forward)
         return scored(scene.model, scene.forward, self._batches, self.rows)
-
-
-def look(
-    turner: KnobTurner,
-    child: Child,
-    form: Form,
-    scores: Tensor,
-    targets: Tensor,
-    progress: float | None,
-    periods: int,
-) -> Seen | None:
-    """Measure once; at the end of a period, what was seen in it. A metric that is undefined says nothing."""
-    if turner.threshold == "best" and needs_threshold(turner.metric, scores, targets):
-        value = choose_threshold(turner.metric, scores, targets, _CANDIDATES)[1]
-    else:
-        value = float(turner.metric(scores, targets))
-    memory = child.memory
-    if math.isnan(value):
-        if "metric" not in memory:
-            return None
-        value = float(memory["metric"][-1])
-    memory.push("looks", torch.tensor([value], dtype=torch.float64), turner.looks)
-    memory["looked"] = (memory["looked"] if "looked" in memory else torch.zeros((), dtype=torch.long)) + 1
-    if int(memory["looked"]) % turner.looks:
-        return None
-    values = memory["looks"]
-    weights = turner.discount ** torch.arange(len(values) - 1, -1, -1, dtype=torch.float64)
-    mean = float((weights * values).sum() / weights.sum())
-    sign = 1.0 if turner.metric.higher_is_better else -1.0
-    improvement = sign * (mean - float(memory["metric"][-1])) if "metric" in memory else None
-    knobs = form.knobs()
-    child.remember(form, list(knobs.values()), scores, targets, mean)
-    # without a known end, a share that grows more and more slowly
-    share = periods / (periods + _PERIODS) if progress is None else float(progress)
-    return Seen(form, knobs, child, improvement, share)
-
-
-def encoded(seen: Seen, *, scaled: bool) -> Tensor:
-    """The states of a child's knobs with their roles, as the policy reads them."""
-    states = seen.child.state(list(seen.knobs.values()), seen.progress, scaled=scaled)
-    return torch.cat([states, coded(list(seen.knobs))], 1)

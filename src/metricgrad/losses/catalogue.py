@@ -107,6 +107,8 @@ def _comparisons_of(metric: Metric) -> dict[str, Any]:
 
 _SOFTNESS = Range(0.1, 3.0, default=1.0)
 _COSINES = {"softness": Range(0.005, 0.3, default=0.02)}
+_MARGIN = {"margin": Range(0.05, 0.8, default=0.2)}
+_BOUNDARY = {"boundary": Range(0.6, 1.6, default=1.2, log=False)}
 _LOSSES = "metricgrad.losses."
 _LEARNING = "metricgrad.losses.metric_learning:"
 _EMBEDDING = "metricgrad.systems.embedding:"
@@ -225,14 +227,14 @@ CATALOGUE: dict[str, Entry] = {
         RETRIEVAL,
         "hinge of every triplet's distances, averaged over those above 0",
         standard=True,
-        space={"margin": Range(0.05, 0.8, default=0.2)},
+        space=_MARGIN,
     ),
     "distance_margin": Entry(
         _EMBEDDING + "distance_margin",
         RETRIEVAL,
         "hinges of the distances to the own class and to others, at one boundary",
         standard=True,
-        space={"boundary": Range(0.6, 1.6, default=1.2, log=False)},
+        space=_BOUNDARY,
     ),
     "distance_mixture": Entry(
         _EMBEDDING + "distance_mixture",
@@ -240,6 +242,19 @@ CATALOGUE: dict[str, Entry] = {
         "five functions of distances with weights of their own, triplet and margin loss among them",
         space={name: Range(0.02, 2.0, default=0.5) for name in ("pull", "push", "draw", "repel")},
     ),
+    **{
+        f"ala_{name}": Entry(
+            f"{_EMBEDDING}ala_{name}",
+            RETRIEVAL,
+            f"{name} as the start of the distance mixture, its weights turned by the metric on validation data",
+            space=space,
+            takes_metric=True,
+            passes_on_to="metricgrad.aligners.policy:Policy",
+            controls=(f"ala_{name}:aligner=random_walk",),
+            shows="that the policy is better than random moves",
+        )
+        for name, space in (("triplet", _MARGIN), ("distance_margin", _BOUNDARY))
+    },
     "focal_weighting": Entry(
         _EMBEDDING + "focal_weighting",
         RETRIEVAL,

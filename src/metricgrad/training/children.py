@@ -24,10 +24,12 @@ class Children(abc.ABC):
     Attributes:
         models: the networks; a stacked population writes its weights back to them in :meth:`state_of`.
         forms: one for each, the same but for their knobs.
+        outputs: of the last step, each child's scores and targets.
     """
 
     def __init__(self, models: Sequence[nn.Module], forms: Sequence[Form]) -> None:
         self.models, self.forms = list(models), list(forms)
+        self.outputs: list[tuple[Tensor, Tensor]] = []
 
     @abc.abstractmethod
     def step(self, inputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
@@ -55,11 +57,13 @@ class Looped(Children):
 
     def step(self, inputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
         """One after the other."""
-        losses = []
+        losses, self.outputs = [], []
         for child, (model, form, optimizer) in enumerate(zip(self.models, self.forms, self.optimizers, strict=True)):
             model.train()
             optimizer.zero_grad()
-            loss = form(model(inputs[child]), targets[child], draw=draw)
+            scores = model(inputs[child])
+            loss = form(scores, targets[child], draw=draw)
+            self.outputs.append((scores.detach(), targets[child]))
             if loss.requires_grad:
                 loss.backward()
                 optimizer.step()
@@ -115,7 +119,9 @@ class Stacked(Children):
         """One pass, one step."""
         self.skeleton.train()
         self.optimizer.zero_grad()
-        losses = self._losses(self._apply(inputs), targets, draw)
+        scores = self._apply(inputs)
+        losses = self._losses(scores, targets, draw)
+        self.outputs = list(zip(scores.detach(), targets, strict=True))
         if losses.requires_grad:
             losses.sum().backward()
             self.optimizer.step()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,16 +12,16 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
-from metricgrad.aligners.policy_state import Child
 from metricgrad.aligners.turning import KnobTurner
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
-from metricgrad.losses.form import Draw
+from metricgrad.losses.form import Draw, Form
 from metricgrad.metric import Metric, as_metric
-from metricgrad.metrics.threshold import choose_threshold, needs_threshold
 from metricgrad.training.batches import as_tensor, is_pair, reseed
 from metricgrad.training.children import Children, Looped, Optimizer, Stacked
 from metricgrad.training.engine import DivergedError
+from metricgrad.training.population_run import PopulationRun
+from metricgrad.training.ranks import Alone, Ranks
 from metricgrad.training.result import FitResult
 
 
@@ -57,7 +56,7 @@ def fit_population(
     *,
     metric: str | Metric | Callable[..., Any],
     loss: Loss,
-    children: int = 10,
+    children: int | None = None,
     epochs: int = 20,
     batch_size: int = 64,
     lr: float = 1e-3,
@@ -65,6 +64,9 @@ def fit_population(
     optimizer: Optimizer | None = None,
     copy_best: int | None = None,
     stacked: bool | Literal["auto"] = "auto",
+    starts: Sequence[Mapping[str, float]] | None = None,
+    feedback: tuple[Any, Any] | None = None,
+    ranks: bool = False,
     seed: int = 0,
 ) -> PopulationResult:
     """Train several children of one architecture under one policy: ten rewards a period in place of one.
@@ -76,10 +78,10 @@ def fit_population(
     Args:
         make_model: zero-argument factory of a fresh network.
         train: ``(inputs, targets)`` tensors or arrays.
-        valid: the same; scored by the policy, and chooses each child's epoch and the best child.
+        valid: the same; chooses each child's epoch and the best child.
         metric: what is judged by.
         loss: with a Policy or a RandomWalk; its form is copied for each child.
-        children: how many.
+        children: how many; 10 by default, with ``ranks=True`` as many as there are ranks.
         epochs: passes over ``train``.
         batch_size: of each child's steps.
         lr: of AdamW.
@@ -89,6 +91,13 @@ def fit_population(
             knobs and memory, as in population-based training. With a RandomWalk it *is* population-based training.
         stacked: whether children are trained as one model (``torch.func``). ``"auto"`` takes what a timed step finds
             faster, and the loop where the model does not map; the two agree up to rounding.
+        starts: where the knobs of each child begin, name -> value; knobs that are not named begin where the form has
+            them. With a RandomWalk whose ``warm_up`` never ends this is a grid.
+        feedback: ``(inputs, targets)`` that the policy is scored on in place of ``valid``.
+        ranks: whether the children are spread over the ranks of torch.distributed's default group, one on each. Every
+            rank calls this with the same arguments. What is seen of a child is gathered, so that the policy learns
+            from all of them and stays the same everywhere; every rank gets the same result, with all children's
+            weights. Models without dropout train as they would in a loop over as many children in one process.
         seed: of weights, shuffling and everything else random.
 
     Returns:
@@ -114,6 +123,8 @@ def fit_population(
         raise MetricgradError(
             f"loss has the aligner {type(aligner).__name__}; a population needs one that turns knobs, such as mg.ALA"
         )
+    group_of = Ranks.joined(children) if ranks else Alone(10 if children is None else children)
+    children = group_of.children
     if children < 1 or epochs < 1 or batch_size < 1 or (copy_best is not None and copy_best < 1):
         raise MetricgradError(
             f"children, epochs, batch_size, copy_best are {(children, epochs, batch_size, copy_best)}; "
@@ -121,116 +132,65 @@ def fit_population(
         )
     inputs, targets = _tensors(train, "train")
     judged_on = _tensors(valid, "valid")
+    scored_on = judged_on if feedback is None else _tensors(feedback, "feedback")
+    forms = _forms(loss.form, children, starts)
+    group_of.agree(aligner, forms, [seed, epochs, batch_size, copy_best or 0, len(inputs), len(scored_on[0])])
     make_optimizer = optimizer or (lambda p: torch.optim.AdamW(p, lr=lr, weight_decay=weight_decay))
     started = time.perf_counter()
     with isolate_rng():
-        models = []
-        for child in range(children):
+        models: list[nn.Module] = []
+        for child in group_of.own:
             reseed(seed, -1 - child)
             models.append(make_model())
-        group = _group(models, loss, make_optimizer, inputs[:batch_size], targets[:batch_size], stacked)
-        reseed(seed, 0)
-        run = _Run(group, aligner, judged_by, judged_on, copy_best)
+        here = [forms[child] for child in group_of.own]
+        group = _group(models, here, make_optimizer, inputs[:batch_size], targets[:batch_size], stacked)
+        reseed(seed, group_of.own[0] * 1_000)
+        run = PopulationRun(group, forms, group_of, aligner, judged_by, judged_on, scored_on, copy_best)
+        aligner.batch = aligner.batch or batch_size
         steps = -(-len(inputs) // batch_size)
         for epoch in range(epochs):
             generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-            order = torch.stack([torch.randperm(len(inputs), generator=generator) for _ in range(children)])
-            total = torch.zeros(children)
+            orders = [torch.randperm(len(inputs), generator=generator) for _ in range(children)]
+            order = torch.stack([orders[child] for child in group_of.own])
+            total = torch.zeros(len(models))
             for step, some in enumerate(order.split(batch_size, 1)):
                 draw = Draw(loss.seed, epoch * steps + step)
                 values = group.step(inputs[some], targets[some], draw)
                 if not torch.isfinite(values).all():
                     raise DivergedError(f"the loss became non-finite in epoch {epoch} with lr={lr:g}; lower lr")
                 total += values
-                run.after_step(steps * epochs)
+                run.after_step(values, steps * epochs)
             run.judge(epoch, total / steps)
-    return run.result(loss, time.perf_counter() - started)
+        results, histories = run.results()
+    return PopulationResult(results, loss, histories, isinstance(group, Stacked), time.perf_counter() - started)
 
 
-class _Run:
-    """Looks, copies, and what is kept of each child."""
-
-    def __init__(
-        self,
-        group: Children,
-        aligner: KnobTurner,
-        metric: Metric,
-        valid: tuple[Tensor, Tensor],
-        copy_best: int | None,
-    ) -> None:
-        self.group, self.aligner, self.metric, self.valid, self.copy_best = group, aligner, metric, valid, copy_best
-        self.memories = [Child() for _ in group.models]
-        self.histories: list[list[dict[str, float]]] = [[] for _ in group.models]
-        self.kept: list[tuple[float, float | None, dict[str, Tensor]] | None] = [None for _ in group.models]
-        self.clock = time.perf_counter()
-
-    def after_step(self, total_steps: int) -> None:
-        self.aligner.ticks += 1
-        if not self.aligner.due(total_steps):
-            return
-        inputs, targets = (part[: self.aligner.rows] for part in self.valid)
-        before = self.aligner.periods
-        progress = min(1.0, self.aligner.ticks / total_steps)
-        scores = self.group.scores(inputs)
-        self.aligner.observe_all(self.memories, self.group.forms, scores, targets, progress)
-        ended = self.aligner.periods > before
-        if ended and self.copy_best is not None and self.aligner.periods % self.copy_best == 0:
-            self._copy()
-
-    def _copy(self) -> None:
-        sign = 1 if self.metric.higher_is_better else -1
-        values = [sign * float(child.memory["metric"][-1]) for child in self.memories]
-        best, worst = values.index(max(values)), values.index(min(values))
-        if values[best] == values[worst]:
-            return
-        self.group.copy(best, worst)
-        self.group.forms[worst].load_state_dict(self.group.forms[best].state_dict())
-        own = self.memories[worst].memory
-        record = own["history"]
-        own.tensors = {name: value.clone() for name, value in self.memories[best].memory.tensors.items()}
-        own["history"] = record
-
-    def judge(self, epoch: int, losses: Tensor) -> None:
-        inputs, targets = self.valid
-        seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
-        for child, scores in enumerate(self.group.scores(inputs)):
-            threshold = None
-            if needs_threshold(self.metric, scores, targets):
-                threshold, value = choose_threshold(self.metric, scores, targets)
-            else:
-                value = float(self.metric(scores, targets))
-            row = {"epoch": epoch, "train_loss": float(losses[child]), "valid": value, "seconds": seconds}
-            self.histories[child].append(row if threshold is None else {**row, "threshold": threshold})
-            best = self.kept[child]
-            if not math.isnan(value) and (best is None or self.metric.is_better(value, best[0])):
-                self.kept[child] = value, threshold, self.group.state_of(child)
-
-    def result(self, loss: Loss, seconds: float) -> PopulationResult:
-        found = []
-        for child, (model, kept) in enumerate(zip(self.group.models, self.kept, strict=True)):
-            if kept is None:
-                raise DivergedError(f"metric {self.metric.name!r} was NaN on valid in every epoch of a child")
-            model.load_state_dict(kept[2])
-            result = FitResult(model.eval(), self.metric, kept[1], self.histories[child])
-            found.append((kept[0], child, result))
-        found.sort(key=lambda one: (-one[0] if self.metric.higher_is_better else one[0], one[1]))
-        histories = [self.aligner.history_of(self.memories[child]) for _, child, _ in found]
-        return PopulationResult(
-            [result for _, _, result in found], loss, histories, isinstance(self.group, Stacked), seconds
-        )
+def _forms(form: Form, children: int, starts: Sequence[Mapping[str, float]] | None) -> list[Form]:
+    """A copy for each child, its knobs where they begin."""
+    if starts is not None and len(starts) != children:
+        raise MetricgradError(f"starts has {len(starts)} entries for {children} children; give one for each")
+    forms = [copy.deepcopy(form) for _ in range(children)]
+    for own, start in zip(forms, starts or [{}] * children, strict=True):
+        knobs = own.knobs()
+        for name, value in start.items():
+            if name not in knobs or not knobs[name].low <= value <= knobs[name].high:
+                known = ", ".join(f"{k} ({v.low:g} to {v.high:g})" for k, v in knobs.items())
+                raise MetricgradError(f"starts has {name}={value!r}; expected some of {known}")
+            with torch.no_grad():
+                knobs[name].parameter.fill_(value)
+    return forms
 
 
 def _group(
     models: Sequence[nn.Module],
-    loss: Loss,
+    forms: Sequence[Form],
     optimizer: Optimizer,
     inputs: Tensor,
     targets: Tensor,
     stacked: bool | Literal["auto"],
 ) -> Children:
     """The faster of the two, by one timed step of throw-away copies."""
-    forms = [copy.deepcopy(loss.form) for _ in models]
-    if stacked is not True and (stacked is False or not Stacked.possible(models, forms, inputs)):
+    if stacked is not True and (stacked is False or len(models) == 1 or not Stacked.possible(models, forms, inputs)):
         return Looped(models, forms, optimizer)
     if stacked is True:
         return Stacked(models, forms, optimizer)

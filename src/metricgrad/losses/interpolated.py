@@ -13,12 +13,12 @@ from metricgrad.errors import MetricgradError
 from metricgrad.functional.interpolation import inverse_distance_weighting, released_gradient
 from metricgrad.losses.form import Draw, Form, Knob
 from metricgrad.losses.interpolation_options import check_options
+from metricgrad.losses.move_values import change_by_rows, change_by_words, of_answers
 from metricgrad.metric import Metric, Structure
 from metricgrad.metrics.counts import of_counts
-from metricgrad.metrics.neighbours import of_rows
 from metricgrad.metrics.sequences import of_sentences
 from metricgrad.refactoring.anchors import bit_anchors, realise, score_anchors
-from metricgrad.refactoring.base import Refactoring, Rows, Words
+from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch, checked
 from metricgrad.refactoring.differentiable import Differentiable
 from metricgrad.refactoring.infer import agreed, probe_once
@@ -133,16 +133,11 @@ class Interpolated(Form):
     @torch.no_grad()
     def _bounds(self, batch: Batch, refactoring: Refactoring, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The metric now, of ideal scores, and of those turned round."""
-        by_sums = of_sentences(self.metric) if isinstance(refactoring, Tokens) else None
-        if by_sums is not None and isinstance(refactoring, Tokens):  # three sets of scores of a vocabulary are long
-            said = refactoring.answers(batch.scores, batch.targets)
-            sums = by_sums.counts(said, batch.targets, **self.metric.fixed).sum(1)
-            values = by_sums.value(sums, **self.metric.fixed).to(batch.scores)
-        else:
-            ideal = refactoring.ideal(batch.scores, batch.targets, 1, generator, groups=batch.groups)
-            values = self._values(batch, torch.cat([batch.scores[None], ideal, -ideal]))
-        current, best, worst = values
-        return current, best, worst
+        if isinstance(refactoring, Tokens) and of_sentences(self.metric) is not None:
+            said = refactoring.answers(batch.scores, batch.targets)  # three sets of a vocabulary's scores are long
+            return tuple(of_answers(self.metric, said, batch.targets).to(batch.scores))
+        ideal = refactoring.ideal(batch.scores, batch.targets, 1, generator, groups=batch.groups)
+        return tuple(self._values(batch, torch.cat([batch.scores[None], ideal, -ideal])))
 
     def _in_range(self, value: Tensor, current: Tensor, best: Tensor, worst: Tensor) -> Tensor:
         """Distance of the value from the ideal; what a first-order value says beyond the metric's range is mended."""
@@ -161,10 +156,10 @@ class Interpolated(Form):
             generator=generator, groups=batch.groups,
         )  # fmt: skip
         if moves.rows is not None:
-            change = self._by_rows(moves.rows())
+            change = change_by_rows(self.metric, moves.rows())
             return current + moves.change(change), torch.ones(())  # a batch with every query answered is no silence
         if moves.words is not None and of_sentences(self.metric) is not None:
-            start, change = self._by_words(moves.words())
+            start, change = change_by_words(self.metric, moves.words())
             return start.to(current) + moves.change(change), (change != 0).any()
         by_counts = of_counts(self.metric) if moves.counts is not None and batch.scores.ndim == 1 else None
         if by_counts is not None and "sample_weight" not in batch.context:
@@ -182,28 +177,6 @@ class Interpolated(Form):
         change = torch.nan_to_num(values - current)
         nothing_tried = len(change) == 0
         return current + moves.change(change), (change != 0).any() | nothing_tried
-
-    def _by_rows(self, rows: Rows) -> Tensor:
-        """``(M,)`` changes of a mean over queries, of which each move touches one."""
-        of_row = of_rows(self.metric)
-        if of_row is None:
-            raise MetricgradError(
-                f"metric {self.metric.name!r} is not known as a mean over queries, so it cannot be called on single "
-                "similarities; pass interpolation='inverse_distance', which calls it on whole sets of embeddings"
-            )
-        before = of_row(rows.similar, rows.relevant, **self.metric.fixed)[rows.row]
-        after = of_row(rows.after(), rows.relevant[rows.row], **self.metric.fixed)
-        return (after - before) / rows.relevant.any(1).sum()
-
-    def _by_words(self, words: Words) -> tuple[Tensor, Tensor]:
-        """Value before any move, and ``(M,)`` changes: only the sentence that a move touches is counted again."""
-        by_sums = of_sentences(self.metric)
-        assert by_sums is not None
-        own = by_sums.counts(words.said, words.targets, **self.metric.fixed)
-        total = own.sum(0)
-        before = by_sums.value(total, **self.metric.fixed)
-        moved = by_sums.counts(words.after(), words.targets[words.row], **self.metric.fixed)
-        return before, by_sums.value(total - own[words.row] + moved, **self.metric.fixed) - before
 
     def _inverse_distance(
         self, batch: Batch, refactoring: Refactoring, softness: Tensor, generator: torch.Generator

@@ -125,48 +125,66 @@ def scored(model: nn.Module, inputs: Tensor) -> Tensor:
     return torch.cat([model(part) for part in inputs.split(256)])
 
 
+def tuned(store: common.Store) -> dict[str, dict[float, float]]:
+    """For every loss the validation F1 at each learning rate, on the draw that is for tuning alone."""
+    parts = None
+    found: dict[str, dict[float, float]] = {}
+    for name, make in losses().items():
+        loss, found[name] = None, {}
+        for rate in RATES:
+            if (value := store.get(key := f"{name} rate {rate:g}")) is None:
+                parts = parts or Splits(*docstring_answers.load(TUNING_SEED))
+                if loss is None or name != RELOSS:  # frozen: one fit serves all rates
+                    loss, _, _ = make(TUNING_SEED, parts)
+                value = store.add(key, train(loss, rate, TUNING_SEED, parts, test=False)["valid"])
+                print(f"{key}: F1 {value:.4f} on validation", flush=True)
+            found[name][rate] = value
+    return found
+
+
 def main() -> None:
     """Run what has not run yet, and write the results."""
     common.arguments(__doc__)
     store = common.Store("spans", SEEDS)
-    rows: dict[str, Any] = {}
-    for name, make in losses().items():
-        rates = {rate: store.get(f"{name} rate {rate:g}") for rate in RATES}
-        if None in rates.values():
-            parts = Splits(*docstring_answers.load(TUNING_SEED))
-            loss, _, _ = make(TUNING_SEED, parts)
-            for rate in [rate for rate, value in rates.items() if value is None]:
-                loss = make(TUNING_SEED, parts)[0] if name != RELOSS else loss  # frozen: one fit serves all
-                value = train(loss, rate, TUNING_SEED, parts, test=False)["valid"]
-                rates[rate] = store.add(f"{name} rate {rate:g}", value)
-        best = max(rates, key=lambda rate: rates[rate])
-        runs = []
-        for seed in range(SEEDS):
+    rates = tuned(store)
+    best = {name: max(found, key=lambda rate: found[rate]) for name, found in rates.items()}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in best}
+    for seed in range(SEEDS):
+        parts = None
+        for name, make in losses().items():
             if (run := store.get(key := f"{name} seed {seed}")) is None:
-                parts = Splits(*docstring_answers.load(seed))
+                parts = parts or Splits(*docstring_answers.load(seed))
                 loss, before, said = make(seed, parts)
-                run = train(loss, best, seed, parts, test=True)
+                run = train(loss, best[name], seed, parts, test=True)
                 run = store.add(key, {**run, "before": before, **said})
-            runs.append(run)
-        rows[name] = {
-            "lr": best, "rates": {f"{rate:g}": value for rate, value in rates.items()}, "runs": runs,
-            "f1": common.interval([run["f1"] for run in runs]),
-            "exact": common.interval([run["exact"] for run in runs]),
-            "seconds": sum(run["seconds"] + run["before"] for run in runs) / len(runs),
-        }  # fmt: skip
-        print(
-            f"{name:28} lr {best:g}  F1 {rows[name]['f1']['mean']:.4f}  exact {rows[name]['exact']['mean']:.4f}  "
-            f"{rows[name]['seconds']:.0f} s",
-            flush=True,
-        )
+                print(f"{key}: F1 {run['f1']:.4f}, exact match {run['exact']:.4f}", flush=True)
+            runs[name].append(run)
+    rows = {
+        name: {
+            "lr": best[name],
+            "rates": {f"{rate:g}": value for rate, value in rates[name].items()},
+            "runs": of_seeds,
+            "f1": common.interval([run["f1"] for run in of_seeds]),
+            "exact": common.interval([run["exact"] for run in of_seeds]),
+            "seconds": sum(run["seconds"] + run["before"] for run in of_seeds) / len(of_seeds),
+        }
+        for name, of_seeds in runs.items()
+    }
     against = {
         ours: {
-            other: {kind: common.paired(*([run[kind] for run in rows[n]["runs"]] for n in (ours, other)))
-                    for kind in ("f1", "exact")}
-            for other in rows if other != ours
+            other: {
+                kind: common.paired([run[kind] for run in runs[ours]], [run[kind] for run in runs[other]])
+                for kind in ("f1", "exact")
+            }
+            for other in runs if other != ours
         }
         for ours in OURS
     }  # fmt: skip
+    for name, row in rows.items():
+        print(
+            f"{name:28} lr {row['lr']:g}  F1 {row['f1']['mean']:.4f}  exact {row['exact']['mean']:.4f}  "
+            f"{row['seconds']:.0f} s"
+        )
     data = read_docstring_questions()
     text = {"questions": len(data), "modules": len(data.titles), "version": docstring_questions()["version"]}
     store.finish(rows=rows, against=against, text=text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,23 +101,21 @@ def parse_squad(
     asked: list[tuple[list[Word], list[Word], int, int, int, str]] = []
     titles: list[str] = []
     unanswerable = beyond = 0
+    read, words = None, []
     try:
-        for number, article in enumerate(content["data"]):
-            titles.append(str(article["title"]))
-            for paragraph in article["paragraphs"]:
-                context = paragraph["context"]
-                words = words_of(context)
-                for question in paragraph["qas"]:
-                    if limit is not None and len(asked) >= limit:
-                        break
-                    if question.get("is_impossible") or not question["answers"]:
-                        unanswerable += 1
-                        continue
-                    first, last = _span(context, words, question, source)
-                    if last >= passage_words:
-                        beyond += 1
-                        continue
-                    asked.append((words_of(question["question"]), words, first, last, number, str(question["id"])))
+        for number, context, question in _questions(content["data"], titles):
+            if limit is not None and len(asked) >= limit:
+                break
+            if question.get("is_impossible") or not question["answers"]:
+                unanswerable += 1
+                continue
+            if context is not read:
+                read, words = context, words_of(context)
+            first, last = _span(context, words, question, source)
+            if last >= passage_words:
+                beyond += 1
+                continue
+            asked.append((words_of(question["question"]), words, first, last, number, str(question["id"])))
     except (KeyError, TypeError, AttributeError) as error:
         raise MetricgradError(
             f"{source} is not in SQuAD's layout ({type(error).__name__}: {error}); expected data, paragraphs, qas, "
@@ -134,6 +132,15 @@ def parse_squad(
         questions, passages, torch.tensor([row[2:4] for row in asked]), passages[..., 0] > 0,
         torch.tensor([row[4] for row in asked]), tuple(titles), tuple(row[5] for row in asked), unanswerable, beyond,
     )  # fmt: skip
+
+
+def _questions(data: list[Any], titles: list[str]) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """The article's number, the passage and the question, of each; titles are added on the way."""
+    for number, article in enumerate(data):
+        titles.append(str(article["title"]))
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                yield number, paragraph["context"], question
 
 
 def _span(context: str, words: list[Word], question: dict[str, Any], source: str) -> tuple[int, int]:

@@ -38,13 +38,14 @@ def best_spans(scores: Tensor, max_length: int | None = None) -> Tensor:
     length = scores.shape[-1]
     if max_length is None or max_length >= length:
         value, place = end.flip(-1).cummax(-1)
-        value, last = value.flip(-1), length - 1 - place.flip(-1)
+        first = (start + value.flip(-1)).argmax(-1, keepdim=True)
+        last = length - 1 - place.gather(-1, length - 1 - first)
     else:
         windows = nn.functional.pad(end, (0, max_length - 1), value=-torch.inf).unfold(-1, max_length, 1)
         value, offset = windows.max(-1)
-        last = offset + torch.arange(length, device=scores.device)
-    first = (start + value).argmax(-1, keepdim=True)
-    return torch.cat([first, last.gather(-1, first)], -1)
+        first = (start + value).argmax(-1, keepdim=True)
+        last = first + offset.gather(-1, first)
+    return torch.cat([first, last], -1)
 
 
 def _structure(*, max_length: int | None) -> Structure:

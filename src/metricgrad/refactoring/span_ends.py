@@ -78,10 +78,10 @@ class SpanEnds(Refactoring):
         # where the draws break the order the start has its way, and a moved end is as far above as any other start can
         # be below: no two sums are then equal but for rounding
         base = drawn + 0.5 * torch.stack([first, torch.zeros_like(first)], 1)
-        above = base.amax() - base.amin() + 1.0 if base.numel() else 0.0
+        above = float(base.amax() - base.amin()) + 2.0 if base.numel() else 0.0
 
         def stack() -> Tensor:
             moved = moves.stack().reshape(-1, *scores.shape)
-            return torch.where(moved == drawn, base, moved + above)
+            return torch.add(base, moved - drawn, alpha=above)  # a moved end stands at least 1 above where it was
 
         return Moves(stack, moves.change, base=base)

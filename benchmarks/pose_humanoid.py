@@ -193,7 +193,9 @@ def main() -> None:
     table.store.finish(
         rows=table.rows, best=best, longer=longer, epochs=EPOCHS, counts=COUNTS, size=SIZE,
         minus_best={name: common.paired(mine, values[best]) for name, mine in values.items() if name != best},
-        minus_longer={name: common.paired(values[name], values[longer]) for name in (UNILOSS, RELOSS, OF_PIXELS, SHIPPED)},
+        minus_longer={
+            name: common.paired(values[name], values[longer]) for name in (UNILOSS, RELOSS, OF_PIXELS, SHIPPED)
+        },
         uniloss_minus_reloss=common.paired(values[UNILOSS], values[RELOSS]),
     )  # fmt: skip
 

@@ -173,14 +173,15 @@ def test_a_finished_metric_passes_through_and_changes_only_name_and_direction():
             mg.as_metric(metric, **options)
 
 
-def test_undescribed_drops_only_the_structure():
+def test_undescribed_drops_the_structure_and_the_string_that_builds_it_again():
     metric = mg.as_metric("macro_f1")
     bare = metric.undescribed()
     assert bare.structure is None
     assert metric.structure is not None
     scores, targets = torch.randn(9, 3), torch.arange(9) % 3
     assert bare(scores, targets) == metric(scores, targets)
-    assert bare.spec == metric.spec
+    assert bare.spec is None
+    assert metric.spec == "macro_f1"
 
 
 def test_partials_are_unwrapped_with_the_outermost_winning():

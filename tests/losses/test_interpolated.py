@@ -258,6 +258,9 @@ def test_every_built_in_metric_costs_nothing_at_its_ideal_scores(metric):
     if built.layout == "sentences":
         sentences = classes.reshape(8, 5)
         cases = [(_ideal(classes, 4).reshape(8, 5, 4), sentences)]
+    if built.layout == "spans":
+        answers = torch.tensor([[0, 2], [1, 1], [3, 4], [2, 5]])
+        cases = [(60.0 * torch.eye(6)[answers], answers)]
     served = 0
     for scores, targets in cases:
         try:

@@ -67,11 +67,12 @@ def counts(
     same, hit, present = twice, right & (said >= 0)[..., None], spoken
     earlier = torch.ones(said.shape[-1], said.shape[-1], dtype=torch.bool, device=said.device).tril(-1)
     for n in range(1, order + 1):
+        begins = max(said.shape[-1] - n + 1, 0)
         if n > 1:
-            same = twice[..., : same.shape[-2] - 1, : same.shape[-1] - 1] & same[..., 1:, 1:]
-            hit = right[..., : hit.shape[-2] - 1, : hit.shape[-1] - 1] & hit[..., 1:, 1:]
-            present = spoken[..., : present.shape[-1] - 1] & present[..., 1:]
-        before = (same & earlier[: same.shape[-2], : same.shape[-1]]).sum(-1)
+            same = twice[..., :begins, :begins] & same[..., 1:, 1:]
+            hit = right[..., :begins, :begins] & hit[..., 1:, 1:]
+            present = spoken[..., :begins] & present[..., 1:]
+        before = (same & earlier[:begins, :begins]).sum(-1)
         # the reference vouches for an n-gram as often as it has it; the first so many occurrences count
         found.append(((before < hit.sum(-1)) & present).sum(-1))
         uttered.append(present.sum(-1))

@@ -30,6 +30,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("adalfl", "AdaLFL: a loss learned while training", report_systems.adalfl),
     ("look_ahead_cost", "The cost of a look ahead", report_systems.look_ahead_cost),
     ("pose", "Key points", report_systems.pose),
+    ("pose_humanoid", "Key points of a humanoid", report_reloss.humanoid),
     ("retrieval", "Retrieval of classes never seen", report_systems.retrieval),
     ("ala", "ALA: a policy against a random walk", report_ala.section),
 ]

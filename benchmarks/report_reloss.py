@@ -115,3 +115,36 @@ def pitfalls(result: dict[str, Any]) -> str:
         "A mean over rows (ProbabilityNetwork) against a network of the set (SetNetwork), digit 8 against the rest:",
         table(["metric", "blocks", "mean over rows", "set"], sets),
     ])  # fmt: skip
+
+
+def humanoid(result: dict[str, Any]) -> str:
+    """PCKh on rendered humanoids: the squared error over the Gaussian's width, UniLoss, ReLoss."""
+    best, counts = result["best"], result["counts"]
+    rows = [
+        [
+            loss,
+            number(row["lr"], "g"),
+            estimate(row["pck"]),
+            estimate(result["minus_best"].get(loss), "+.3f") if loss != best else "",
+            number(row["seconds"], ".0f"),
+        ]
+        for loss, row in result["rows"].items()
+    ]
+    ranks = "; ".join(
+        f"{loss} {estimate(row['rank_correlation']['correlation'])}, the squared error of the same run "
+        f"{estimate(row['rank_correlation']['standard'])}"
+        for loss, row in result["rows"].items()
+        if "rank_correlation" in row
+    )
+    longer = "; ".join(f"{loss} {estimate(found, '+.3f')}" for loss, found in result["minus_longer"].items())
+    return "\n\n".join([
+        f"pybullet's humanoid in motion-capture poses, {result['size']} pixels, heat maps of 16 x 16, a one-stack "
+        f"hourglass, {counts['train']} pictures, {result['epochs']} epochs, PCKh at half a head. Poses of the parts are "
+        "no neighbours in time. Each loss at the best of three rates on validation pictures of the first seed; so "
+        f"chosen is the sigma of {best}, which ReLoss's recording uses too. Seconds are of one core, and count ReLoss's "
+        "recording and fit. The highest rate of the list is best for most losses, and the squared error has not reached "
+        "its plateau: the row with twice the epochs says how far it is.",
+        table(["loss", "rate", "test PCKh", f"minus {best}, paired", "seconds"], rows),
+        f"Against the squared error with twice the epochs: {longer}. UniLoss minus fitted ReLoss: "
+        f"{estimate(result['uniloss_minus_reloss'], '+.3f')}. Rank correlation with PCK on heat maps kept apart: {ranks}.",
+    ])  # fmt: skip

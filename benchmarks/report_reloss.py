@@ -139,12 +139,13 @@ def humanoid(result: dict[str, Any]) -> str:
     longer = "; ".join(f"{loss} {estimate(found, '+.3f')}" for loss, found in result["minus_longer"].items())
     return "\n\n".join([
         f"pybullet's humanoid in motion-capture poses, {result['size']} pixels, heat maps of 16 x 16, a one-stack "
-        f"hourglass, {counts['train']} pictures, {result['epochs']} epochs, PCKh at half a head. Poses of the parts are "
-        "no neighbours in time. Each loss at the best of three rates on validation pictures of the first seed; so "
-        f"chosen is the sigma of {best}, which ReLoss's recording uses too. Seconds are of one core, and count ReLoss's "
-        "recording and fit. The highest rate of the list is best for most losses, and the squared error has not reached "
-        "its plateau: the row with twice the epochs says how far it is.",
+        f"hourglass, {counts['train']} pictures, {result['epochs']} epochs, PCKh at half a head. Poses of the parts "
+        "are no neighbours in time. Each loss at the best of three rates on validation pictures of the first seed; so "
+        f"chosen is the sigma of {best}, which ReLoss's recording uses too. Seconds are of one core, and count "
+        "ReLoss's recording and fit. Where the rate is 0.03 the list may have ended too early; the row with twice the "
+        "epochs says how far the squared error is from its plateau.",
         table(["loss", "rate", "test PCKh", f"minus {best}, paired", "seconds"], rows),
         f"Against the squared error with twice the epochs: {longer}. UniLoss minus fitted ReLoss: "
-        f"{estimate(result['uniloss_minus_reloss'], '+.3f')}. Rank correlation with PCK on heat maps kept apart: {ranks}.",
+        f"{estimate(result['uniloss_minus_reloss'], '+.3f')}. Rank correlation with PCK on heat maps kept apart: "
+        f"{ranks}.",
     ])  # fmt: skip

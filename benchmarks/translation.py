@@ -33,7 +33,7 @@ from metricgrad.tasks.translation import METRIC, Strings, model, strings
 from metricgrad.training.reloss_of_task import fitted_on_training
 
 SEEDS, EPOCHS, BATCH, TUNED_ON = 5, 6, 32, 900
-RATES = (2e-3, 4e-3, 8e-3)
+RATES = (4e-3, 8e-3, 1.6e-2)
 STANDARD, SCRATCH = "token cross-entropy", "UniLoss(bleu)"
 Make = Callable[[int, int], nn.Module]
 

@@ -12,6 +12,7 @@ import report_paper
 import report_ranks
 import report_reloss
 import report_systems
+import report_translation
 from common import HERE, RESULTS
 from report_text import table
 
@@ -31,6 +32,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("look_ahead_cost", "The cost of a look ahead", report_systems.look_ahead_cost),
     ("pose", "Key points", report_systems.pose),
     ("pose_humanoid", "Key points of a humanoid", report_reloss.humanoid),
+    ("translation", "Translation", report_translation.translation),
     ("retrieval", "Retrieval of classes never seen", report_systems.retrieval),
     ("ala", "ALA: a policy against a random walk", report_ala.section),
 ]

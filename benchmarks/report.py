@@ -11,6 +11,7 @@ import report_claims
 import report_paper
 import report_ranks
 import report_reloss
+import report_spans
 import report_systems
 import report_translation
 from common import HERE, RESULTS
@@ -33,6 +34,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("pose", "Key points", report_systems.pose),
     ("pose_humanoid", "Key points of a humanoid", report_reloss.humanoid),
     ("translation", "Translation", report_translation.translation),
+    ("spans", "Answer spans", report_spans.spans),
     ("retrieval", "Retrieval of classes never seen", report_systems.retrieval),
     ("ala", "ALA: a policy against a random walk", report_ala.section),
 ]

@@ -32,7 +32,7 @@ from metricgrad.tasks.split import Splits
 from metricgrad.training.reloss_of_task import fitted_on_training
 
 SEEDS, TUNING_SEED, EPOCHS, BATCH = 5, 900, 10, 32
-RATES = (3e-3, 1e-2, 3e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 CE, SMOOTHED, RELOSS, UNILOSS = "cross-entropy", "cross-entropy, smoothing 0.1", "ReLoss(span_f1)", "UniLoss(span_f1)"
 OURS = (RELOSS, UNILOSS, "UniLoss(span_f1) + 0.1 CE")
 Make = Callable[[int, Splits], tuple[nn.Module, float, dict[str, Any]]]

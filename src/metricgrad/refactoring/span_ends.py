@@ -23,6 +23,7 @@ class SpanEnds(Refactoring):
     """
 
     name: ClassVar[str] = "span_ends"
+    axes: ClassVar[tuple[tuple[int, int], ...]] = ((3, 2),)
 
     def __init__(self) -> None:
         self._ends = Argmax(exchangeable="none")

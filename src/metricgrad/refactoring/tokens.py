@@ -27,6 +27,7 @@ class Tokens(Refactoring):
     """
 
     name: ClassVar[str] = "tokens"
+    axes: ClassVar[tuple[tuple[int, int], ...]] = ((3, 2),)
 
     def __init__(self, *, end: int | None = None, unknown: int | None = None) -> None:
         self.end, self.unknown = end, unknown

@@ -20,10 +20,10 @@ def spans(result: dict[str, Any]) -> str:
         if other.startswith("cross-entropy")
     )
     return "\n\n".join([
-        "Types, defaults and meanings of parameters, marked in scikit-learn's docstrings: 1,000 questions to train on, "
-        "2,000 of other modules to test on; a small reader. Each loss at the best of four rates on one draw that is for "
-        "tuning alone, the epoch chosen on validation. Smoothing is one setting, not a search. Seconds count ReLoss's "
-        "recording and fit.",
+        "Types, defaults and meanings of parameters, marked in scikit-learn's docstrings: 1,000 questions to train "
+        "on, 2,000 of other modules to test on; a small reader. Each loss at the best of four rates on one draw that "
+        "is for tuning alone, the epoch chosen on validation. Smoothing is one setting, not a search. Seconds count "
+        "ReLoss's recording and fit.",
         table(["loss", "rate", "test F1", "test exact match", "seconds"], rows),
         f"Paired: {pairs}.",
     ])  # fmt: skip

@@ -35,7 +35,6 @@ class Study:
         hidden: widths of the network's layers.
         lr: AdamW's learning rate.
         epochs: of batches of 64.
-        copies: whether the rows in which the best child replaces the worst are run too.
     """
 
     about: str
@@ -48,7 +47,6 @@ class Study:
     hidden: tuple[int, ...] = (64,)
     lr: float = 5e-3
     epochs: int = 30
-    copies: bool = False
 
     def model(self) -> nn.Module:
         """A fresh network."""
@@ -126,11 +124,10 @@ STUDIES = {
         "Accuracy, Fashion-MNIST in disjoint pieces of 1,000 training items, 40 % of their labels moved to the next "
         "class",
         lambda seed: noisy(pieces().load(seed - 90), 0.4, seed, pairs=True), "accuracy", 10, ROBUST, overlap=0.0,
-        copies=True,
     ),
     "pair flips, digits": Study(
         "Accuracy, digits, 40 % of the training labels moved to the next class",
-        lambda seed: noisy(Splits(*digits.load(seed)), 0.4, seed, pairs=True), "accuracy", 10, ROBUST, copies=True,
+        lambda seed: noisy(Splits(*digits.load(seed)), 0.4, seed, pairs=True), "accuracy", 10, ROBUST,
     ),
     "symmetric noise, digits": Study(
         "Accuracy, digits, 50 % of the training labels moved to any other class",

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import report_adalfl
 import report_ala
 import report_claims
 import report_paper
@@ -29,8 +30,10 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("reloss_correlation", "ReLoss: ranking as the metric ranks", report_reloss.correlation),
     ("reloss_training", "ReLoss: training on it", report_reloss.training),
     ("reloss_pitfalls", "ReLoss: what goes wrong, and what mends it", report_reloss.pitfalls),
-    ("adalfl", "AdaLFL: a loss learned while training", report_systems.adalfl),
-    ("look_ahead_cost", "The cost of a look ahead", report_systems.look_ahead_cost),
+    ("adalfl", "AdaLFL: a loss learned while training", report_adalfl.claims),
+    ("toward_metric", "AdaLFL toward the metric itself", report_adalfl.toward),
+    ("phenomena", "AdaLFL: schedule, early stopping, label smoothing", report_adalfl.phenomena),
+    ("look_ahead_cost", "The cost of a look ahead", report_adalfl.cost),
     ("pose", "Key points", report_systems.pose),
     ("pose_humanoid", "Key points of a humanoid", report_reloss.humanoid),
     ("translation", "Translation", report_translation.translation),

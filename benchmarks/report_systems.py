@@ -1,50 +1,10 @@
-"""The sections of the report on AdaLFL, the cost of a look ahead, key points and retrieval."""
+"""The sections of the report on key points and retrieval."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from report_text import estimate, number, table
-
-
-def adalfl(result: dict[str, Any]) -> str:
-    """Test error by step, and at the end against the tuned standard loss."""
-    parts = [
-        f"AdaLFL starts from {result['offline_rounds']} offline rounds. The tuned rate is chosen on validation; "
-        "opponents train on the same rows. Plain SGD: with a momentum of 0.9, as the claim has it, AdaLFL did not "
-        "converge at this rate (tried before this table was made), so momentum was dropped after looking."
-    ]
-    for name, found in result["tables"].items():
-        steps = list(next(iter(found.values()))["at"])
-        rows = [
-            [
-                loss,
-                *(estimate(row["at"][step]) for step in steps),
-                estimate(row["minus_tuned"], "+.3f") if row.get("minus_tuned") else "",
-            ]
-            for loss, row in found.items()
-        ]
-        seeds = max(row["at"][steps[0]]["n"] for row in found.values())
-        head = ["trained on", *(f"test error at {step}" for step in steps), "at the end minus the tuned standard loss"]
-        parts += [f"**{name}**, {seeds} seeds", table(head, rows)]
-    return "\n\n".join(parts)
-
-
-def look_ahead_cost(result: dict[str, Any]) -> str:
-    """Time and memory of a step, as multiples of a plain one."""
-    rows = [
-        [
-            *name.split("/"),
-            f"{cell['time']:.2f} ({cell['time_low']:.2f} … {cell['time_high']:.2f})",
-            number(cell["memory"], ".2f") if "memory" in cell else "",
-        ]
-        for name, cell in result["cells"].items()
-    ]
-    return (
-        "Median and quartiles of paired steps; plain is the same learned loss, not attached. The aim was 3.3 in time "
-        "and 1.6 in memory; memory was measured on the CNN.\n\n"
-        + table(["model", "step", "time, plain = 1", "peak memory, plain = 1"], rows)
-    )
 
 
 def retrieval(result: dict[str, Any]) -> str:

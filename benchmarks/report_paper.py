@@ -39,9 +39,9 @@ stopped after three draws, which had been looked at, and its time given to the d
 run: symmetric noise, outliers, F1 and G-mean under imbalance, the source of the reward, one child against ten, transfer
 of the policy, the literal settings, the cost.
 
-The retrieval table is of an earlier script, without ALA's rows and on draws that its settings were chosen on. Not run of
-ReLoss: training on Fashion-MNIST and on macro-F1. Not run of AdaLFL: images beyond the digits, and CIFAR, which takes
-a GPU and the data. No run used a GPU."""
+The retrieval table is of an earlier script, without ALA's rows and on draws that its settings were chosen on. Not run
+of ReLoss: training on Fashion-MNIST and on macro-F1. Not run of AdaLFL: images, and CIFAR, which takes a GPU and the
+data. No run used a GPU."""
 TITLES = {
     "mnist_ap": "MNIST, zero against the rest, average precision (paper: CE 0.9989, UniLoss 0.9988)",
     "digits": "scikit-learn's digits, accuracy, in place of CIFAR-10 (paper: CE 91.49, UniLoss 91.64)",

@@ -20,7 +20,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import metricgrad as mg
-from common import Store, arguments
+from common import RESULTS, Store, arguments
 from metricgrad.functional.kernels import Kernel
 from metricgrad.functional.pair_sums import pair_sum
 from metricgrad.refactoring import rankings  # noqa: F401  (so that all that sum over pairs are imported)
@@ -132,20 +132,22 @@ def main() -> None:
         words = sys.argv[sys.argv.index("--cell") + 1 :]
         print(json.dumps(resnet_steps(words[1]) if words[0] == "resnet" else measure(words[0], int(words[1]))))
         return
-    arguments(__doc__)
-    store = Store("cost", REPEATS)
-    cells = [(name, n) for n in SIZES for name in LOSSES if name != "naive" or n <= NAIVE_LIMIT]
-    table: dict[str, dict[str, float]] = {}
-    for name, n in track(cells, "cost"):
-        runs = []
-        for repeat in range(REPEATS):
-            key = f"{name}/{n}/{repeat}"
-            runs.append(store.get(key) or store.add(key, in_process(name, str(n))))
-        table[f"{name}/{n}"] = {what: statistics.median(run[what] for run in runs) for what in runs[0]}
-    resnet = {
-        name: store.get(key := f"resnet/{name}") or store.add(key, in_process("resnet", name))
-        for name in ("uniloss", "reloss")
-    }
+    only = arguments(__doc__, ("pairs", "resnet")).only
+    store, kept = Store("cost", REPEATS), RESULTS / "cost.json"
+    before = json.loads(kept.read_text()) if kept.exists() else {}
+    table: dict[str, dict[str, float]] = before.get("cells", {})
+    if "pairs" in only:
+        cells = [(name, n) for n in SIZES for name in LOSSES if name != "naive" or n <= NAIVE_LIMIT]
+        for name, n in track(cells, "cost"):
+            runs = []
+            for repeat in range(REPEATS):
+                key = f"{name}/{n}/{repeat}"
+                runs.append(store.get(key) or store.add(key, in_process(name, str(n))))
+            table[f"{name}/{n}"] = {what: statistics.median(run[what] for run in runs) for what in runs[0]}
+    resnet = before.get("resnet", {})
+    if "resnet" in only:
+        for name in ("uniloss", "reloss"):
+            resnet[name] = store.get(key := f"resnet/{name}") or store.add(key, in_process("resnet", name))
     growth = math.log(table["uniloss/65536"]["ms"] / table["uniloss/16384"]["ms"]) / math.log(4)
     ours, naive = table["uniloss/16384"], table["naive/16384"]
     bars = [

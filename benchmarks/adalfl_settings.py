@@ -25,8 +25,8 @@ PARTS = (
     "mnist-cnn",
 )  # fmt: skip
 STANDARD = ("standard_tuned", "standard_tuned_on_both")
-LEARNED = ("adalfl", "residual", "offline_only", "random", "learned_rate")
-FAR = ("adalfl", "offline_only", "far", "far_offline_only")  # far: ten steps at once, offline and online
+LEARNED = ("adalfl", "paper_start", "residual", "offline_only", "random", "learned_rate")
+FAR = ("adalfl", "paper_start", "offline_only", "far", "far_offline_only")  # far: ten steps at once, offline and online
 CHEAPER = ("every_2", "every_4", "valid_16")  # AdaLFL at its rate, looking ahead less often or at fewer rows
 Parts = tuple[Part, Part, Part]
 

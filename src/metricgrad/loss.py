@@ -213,21 +213,25 @@ class Loss(nn.Module):
         *,
         steps: int = 2500,
         inner: int = 1,
+        keep: int = 20,
         lr: float = 1e-3,
         valid: Iterable[Any] | None = None,
         forward: Forward | None = None,
     ) -> list[float]:
-        """Learn the loss on fresh models before the one that counts is trained (AdaLFL's Algorithm 1).
+        """Learn the loss on other models before the one that counts is trained (AdaLFL's Algorithm 1).
 
-        Each round makes a model, takes ``inner`` steps with the loss as it is, and moves the loss down the gradient of
-        the objective the stepped model reaches.
+        Each round takes ``inner`` steps of a model with the loss as it is, and moves the loss down the gradient of the
+        objective the stepped model reaches. A model serves ``keep`` rounds. The paper's serves one; so the loss is
+        learned at the scores of untrained models alone, and what it says of others is chance: on the digits two
+        trainings in ten then failed.
 
         Args:
-            make_model: zero-argument factory; round n's weights follow from the aligner's seed and n.
+            make_model: zero-argument factory; weights made in round n follow from the aligner's seed and n.
             make_optimizer: ``parameters -> Optimizer``, or ``model -> Optimizer``.
             batches: training batches, any iterable that can be iterated again.
             steps: rounds; the paper's S_init.
             inner: optimiser steps in a round; the paper's S_inner. More than one is unrolled.
+            keep: rounds before the model is made anew; 1 is the paper's.
             lr: of Adam on the loss; its moments are dropped afterwards.
             valid: validation batches; by default each round is judged on the next training batch.
             forward: as in :meth:`attach`.
@@ -245,7 +249,7 @@ class Loss(nn.Module):
             )
         return offline_start(
             self.aligner, self, make_model, make_optimizer, batches,
-            steps=steps, inner=inner, lr=lr, valid=valid, forward=forward or pair,
+            steps=steps, inner=inner, keep=keep, lr=lr, valid=valid, forward=forward or pair,
         )  # fmt: skip
 
     def described(self) -> dict[str, Any]:

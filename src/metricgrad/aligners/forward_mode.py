@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from metricgrad.aligners.forward_rules import ForwardRules
 from metricgrad.aligners.isolation import kept_randomness
 from metricgrad.aligners.recording import ModelCall, outputs_of
 from metricgrad.errors import MetricgradError
@@ -125,7 +126,7 @@ def run(model: nn.Module, values: Named, call: ModelCall) -> list[Tensor]:
 def _forward_mode(
     model: nn.Module, values: Named, direction: Named, call: ModelCall
 ) -> tuple[list[Tensor], list[Tensor]]:
-    with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+    with torch.no_grad(), forward_ad.dual_level(), ForwardRules(), sdpa_kernel(SDPBackend.MATH):
         duals = {
             name: forward_ad.make_dual(value, direction[name]) if name in direction else value
             for name, value in values.items()

@@ -54,6 +54,7 @@ class OneStep:
         self._watch_anew()
         self._pusher = pusher
         self._before: dict[Tensor, Before] = {}
+        self._spare: dict[Tensor, Tensor] = {}
 
     def _watch_anew(self) -> None:
         stepped = {p for group in self.scene.optimizer.param_groups for p in group["params"]}
@@ -91,7 +92,7 @@ class OneStep:
         if any(p not in self._own and p in set(self.scene.model.parameters()) for p, _ in moved(self.scene.optimizer)):
             self._watch_anew()
             return False
-        self._before = before_step(self.scene.optimizer)
+        self._before = before_step(self.scene.optimizer, self._spare)
         return True
 
     def after(self, form: Form, batch: Any) -> Ahead:
@@ -105,21 +106,24 @@ class OneStep:
         groups = {p: group for p, group in moved(self.scene.optimizer) if p in self._own and p in self._before}
         with self.undisturbed():
             value, gradients = self._ahead(losses[-1], list(groups), batch)
+        ahead = {p: v for p, v in zip(groups, gradients, strict=True) if v is not None}
         seen = {p: p.grad for p in groups if p.grad is not None}
-        direction = {
-            p: slope(self.scene.optimizer, p, groups[p], self._before[p]) * v
-            for p, v in zip(groups, gradients, strict=True)
-            if v is not None and p in self.recorder.raw
+        slopes = {
+            p: slope(self.scene.optimizer, p, groups[p], self._before[p]) for p in ahead if p in self.recorder.raw
         }
+        found = [torch.zeros_like(p) for p in form.parameters()]
+        if slopes:
+            shared = _shared(list(slopes.values()))
+            with torch.no_grad():
+                direction = {p: ahead[p] * of if shared is None else ahead[p] for p, of in slopes.items()}
+                direction = through(self.recorder.raw, seen, direction, self._clipping)
+            found = self._along(form, losses, direction, 1.0 if shared is None else shared)
         with torch.no_grad():
-            direction = through(self.recorder.raw, seen, direction, self._clipping)
-            ahead = [(p, v) for p, v in zip(groups, gradients, strict=True) if v is not None]
-            squared = sum(_dot(v, v) for _, v in ahead)
-            progress = sum(_dot(self._before[p].value - p, v) for p, v in ahead)
-            norm = sum(_dot(g, g) for g in seen.values()) ** 0.5
-        found = self._along(form, losses, direction) if direction else [torch.zeros_like(p) for p in form.parameters()]
+            norm, reach = _length(list(seen.values())), _length(list(ahead.values()))
+            # what was kept of the parameters has done its work: the step is written over it
+            progress = sum(_dot(self._before[p].value.sub_(p), v) for p, v in ahead.items())
         self._before = {}
-        return Ahead(found, value, norm, progress / squared if squared > 0 else 0.0)
+        return Ahead(found, value, norm, progress / reach**2 if reach > 0 else 0.0)
 
     def _ahead(self, last: LossCall, parameters: list[Tensor], batch: Any) -> tuple[float, tuple[Tensor | None, ...]]:
         """The objective and its gradient at the stepped parameters."""
@@ -153,8 +157,8 @@ class OneStep:
         )  # fmt: skip
         return float(value.detach()), gradients
 
-    def _along(self, form: Form, losses: list[LossCall], direction: dict[Tensor, Tensor]) -> list[Tensor]:
-        """d/dphi of the loss's gradient along the direction."""
+    def _along(self, form: Form, losses: list[LossCall], direction: dict[Tensor, Tensor], times: float) -> list[Tensor]:
+        """d/dphi of the loss's gradient along so many times the direction."""
         phi = list(form.parameters())
         total: Tensor | None = None
         with self.paused(), torch.enable_grad(), _differentiable(phi):
@@ -166,7 +170,7 @@ class OneStep:
                 value = form.along(loss.scores, loss.targets, tangent, draw=draw, **loss.context)
                 if value is not None and value.requires_grad:
                     assert loss.factor is not None
-                    value = value * loss.factor
+                    value = value * loss.factor * times
                     total = value if total is None else total + value
             if total is None:
                 return [torch.zeros_like(p) for p in phi]
@@ -197,6 +201,16 @@ class OneStep:
             yield
         finally:
             self.recorder.paused = was
+
+
+def _shared(slopes: list[Tensor | float]) -> float | None:
+    """The one number that all slopes are, or None: then no tensor as large as the model need be multiplied by it."""
+    first = slopes[0]
+    return first if isinstance(first, float) and all(type(s) is float and s == first for s in slopes) else None
+
+
+def _length(tensors: list[Tensor]) -> float:
+    return float(torch.stack([tensor.norm() for tensor in tensors]).norm()) if tensors else 0.0
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

@@ -283,12 +283,15 @@ class LookAhead(Aligner):
     ) -> tuple[list[Tensor], float]:  # fmt: skip
         """The hypergradient through a step on each batch, and the objective's value.
 
-        Nothing is changed; where ``fresh`` is given, the model and its optimiser are nobody's and need no care.
+        Nothing is changed; where ``fresh`` is given, the model and its optimiser are nobody's, and take the steps.
         """
         loss = self._loss()
         optimizer = unwrapped(optimizer)
         if len(batches) > 1:
-            return self._unrolled(model, optimizer, batches, valid_batch, forward)
+            found = self._unrolled(model, optimizer, batches, valid_batch, forward)
+            if fresh is not None:
+                self._taken(model, optimizer, batches, forward)
+            return found
         scene = Scene(loss, model, optimizer, None, forward, None)
         with self._rehearsing(scene, fresh) as step:
             scores, targets = scene.forward(model, batches[0])
@@ -298,6 +301,17 @@ class LookAhead(Aligner):
             optimizer.step()
             ahead = step.after(loss.form, valid_batch)
         return ahead.gradients, ahead.objective
+
+    def _taken(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], forward: Forward
+    ) -> None:
+        """Take plain steps that no look-ahead records."""
+        with contextlib.nullcontext() if self._step is None else self._step.paused():
+            for batch in batches:
+                optimizer.zero_grad()
+                scores, targets = forward(model, batch)
+                self._loss()(scores, targets).backward()
+                optimizer.step()
 
     @contextlib.contextmanager
     def _rehearsing(self, scene: Scene, fresh: Pusher | None) -> Iterator[OneStep]:

@@ -52,5 +52,5 @@ class MetaAdam(nn.Module):
             size = (self.second_moment / (1 - _BETAS[1] ** count)).sqrt() + _EPSILON
             change = self.first_moment / size * (-self.lr / (1 - _BETAS[0] ** count))
             for parameter, part in zip(parameters, change.split([g.numel() for g in gradients]), strict=True):
-                parameter.add_(part.reshape(parameter.shape).to(parameter))
+                parameter.add_(part.view_as(parameter))
         return norm

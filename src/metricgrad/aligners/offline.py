@@ -31,13 +31,14 @@ def offline_start(
     *,
     steps: int,
     inner: int,
+    keep: int,
     lr: float,
     valid: Iterable[Any] | None,
     forward: Forward,
 ) -> list[float]:
     """Run it; see :meth:`metricgrad.Loss.offline_start`. Returns the objective's value after each round."""
-    if steps < 1 or inner < 1:
-        raise MetricgradError(f"steps and inner are {steps} and {inner}; expected 1 or more")
+    if min(steps, inner, keep) < 1:
+        raise MetricgradError(f"steps, inner and keep are {steps}, {inner} and {keep}; expected 1 or more")
     parameters = list(loss.form.parameters())
     twin = [p.detach().clone() for p in parameters]
     optimizer = torch.optim.Adam(twin, lr=lr)
@@ -49,9 +50,11 @@ def offline_start(
     pusher, counted = Pusher(aligner.exact), loss.steps.clone()
     with FitBar(steps, "offline start") as bar, kept_randomness(device):
         for number in range(steps):
-            model = make_model_at(make_model, aligner.seed, number)
-            base = made(make_optimizer, model)
+            if number % keep == 0:
+                model = make_model_at(make_model, aligner.seed, number)
+                base = made(make_optimizer, model)
             rounds = [train.draw() for _ in range(inner)]
+            base.zero_grad()
             found, value = aligner.looked_ahead(model, base, rounds, judged.draw(), forward, pusher)
             for own, gradient in zip(twin, found, strict=True):
                 own.grad = gradient.to(own)

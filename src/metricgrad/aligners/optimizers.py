@@ -6,6 +6,7 @@ respect to the gradient is diagonal. It is read from the optimiser's own groups 
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -96,13 +97,17 @@ def rule_of(optimizer: torch.optim.Optimizer) -> Rule:
     Raises:
         MetricgradError: for another optimiser, naming those that work.
     """
-    for cls, rule in _RULES.items():
-        if isinstance(optimizer, cls) and _code(type(optimizer)) is _code(cls):
-            return rule
+    if (rule := _rule_of(type(optimizer))) is not None:
+        return rule
     raise MetricgradError(
         f"LookAhead has no derivative rule for {type(optimizer).__name__}: it knows the steps of "
         f"{', '.join(f'torch.optim.{cls.__name__}' for cls in _RULES)}; use one of them, or another aligner"
     )
+
+
+@functools.cache
+def _rule_of(kind: type[torch.optim.Optimizer]) -> Rule | None:
+    return next((rule for cls, rule in _RULES.items() if issubclass(kind, cls) and _code(kind) is _code(cls)), None)
 
 
 def _code(cls: type[torch.optim.Optimizer]) -> Any:
@@ -117,8 +122,20 @@ def moved(optimizer: torch.optim.Optimizer) -> Iterator[tuple[Tensor, Group]]:
                 yield parameter, group
 
 
-def before_step(optimizer: torch.optim.Optimizer) -> dict[Tensor, Before]:
+def copied(spare: dict[Tensor, Tensor], parameter: Tensor, value: Tensor) -> Tensor:
+    """A copy of a value of a parameter, in the memory of the last one: fresh memory costs more than the copying."""
+    value, place = value.detach(), spare.get(parameter)
+    if place is None or (place.shape, place.dtype, place.device) != (value.shape, value.dtype, value.device):
+        place = spare[parameter] = torch.empty_like(value)
+    return place.copy_(value)
+
+
+def before_step(optimizer: torch.optim.Optimizer, spare: dict[Tensor, Tensor]) -> dict[Tensor, Before]:
     """What :func:`slope` needs to know from before the step.
+
+    Args:
+        optimizer: about to step.
+        spare: memory of the step before, see :func:`copied`.
 
     Raises:
         MetricgradError: for sparse or complex parameters, whose rules differ.
@@ -132,7 +149,7 @@ def before_step(optimizer: torch.optim.Optimizer) -> dict[Tensor, Before]:
                 "with sparse=False, or leave those parameters to an optimiser of their own"
             )
         fresh = optimizer.state.get(parameter, {}).get("momentum_buffer") is None
-        kept[parameter] = Before(parameter.detach().clone(), fresh)
+        kept[parameter] = Before(copied(spare, parameter, parameter), fresh)
     return kept
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.aligners.isolation import Autocast, Randomness
+from metricgrad.aligners.optimizers import copied
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw
 
@@ -128,6 +129,7 @@ class Recorder:
         self.losses: list[LossCall] = []
         self.raw: dict[Tensor, Tensor] = {}
         self.paused = False
+        self._spare: dict[Tensor, Tensor] = {}
         self._parameters = parameters
         self._within: list[ModelCall | None] = []
         self._hooks: list[Any] = [p.register_post_accumulate_grad_hook(self._accumulated) for p in parameters]
@@ -204,11 +206,7 @@ class Recorder:
     def _accumulated(self, parameter: Tensor) -> None:
         if self.paused or parameter.grad is None:
             return
-        kept = self.raw.get(parameter)
-        if kept is None or kept.shape != parameter.grad.shape:
-            self.raw[parameter] = parameter.grad.detach().clone()
-        else:
-            kept.copy_(parameter.grad)
+        self.raw[parameter] = copied(self._spare, parameter, parameter.grad)
 
     def _thrown_away(self) -> bool:
         """Whether the gradients of earlier calls were set to zero without a step."""

@@ -75,7 +75,7 @@ class Window:
         if not losses:
             self.clear()
             return
-        before_step(optimizer)  # refuses what has no rule
+        before_step(optimizer, {})  # refuses what has no rule
         groups = {p: dict(group) for p, group in moved(optimizer)}
         seen = {p: p.grad for p in groups if p in recorder.raw}
         scaled = getattr(optimizer, "grad_scale", None) is not None

@@ -134,7 +134,9 @@ class NeuralLoss(Form):
         """Tangents carried through the layers by hand: a fifth of the time of a double backward."""
         mask = mask_of(context, type(self).__name__)
         target, logits, problem = self._read(scores, targets, mask)
-        _, direction, _ = self._read(tangent, targets, mask)
+        direction = (
+            tangent.to(logits.dtype).reshape(logits.shape) if mask is None else self._read(tangent, targets, mask)[1]
+        )
         if not target.numel():
             return None
         prediction = _predicted(logits, problem)

@@ -135,8 +135,8 @@ def summary(store: Store, setting: Setting) -> dict[str, Any]:
     return {
         name: {
             "at": {str(step): interval([run["at"][str(step)] for run in some]) for step in AT},
-            "minus_tuned": paired(last[name], last["standard_tuned"]),
-            "adalfl_minus_it": paired(last["adalfl"], last[name]),
+            "minus_tuned": paired(last[name], last["standard_tuned"], setting.overlap),
+            "adalfl_minus_it": paired(last["adalfl"], last[name], setting.overlap),
             "norms": [interval([run["norms"][i] for run in some])["mean"] for i in (0, 1)],
             "lr": some[0]["lr"],
         }

@@ -55,6 +55,11 @@ class Setting:
     draws: int = 1
 
     @property
+    def overlap(self) -> float:
+        """Of seeds: tables are split anew, 60 % to train and 20 % to test; image test parts are the official ones."""
+        return 1 / 3 if self.name.split("-")[0] in ("diabetes", "communities", "digits") else 0.0
+
+    @property
     def tuned(self) -> tuple[str, ...]:
         """What is trained at a tuned rate."""
         return (*STANDARD, *self.learned)

@@ -29,6 +29,7 @@ from training import Recipe, train
 from where_it_pays import SMOOTHED, STUDIES
 
 TRIALS, SEEDS = 6, 10
+OVERLAP = 1 / 3  # test rows for each training row: every seed draws from the same data
 CE, RELOSS, PURE, VALUE = "cross_entropy", "reloss", "reloss:anchor=0.0", "reloss_value"
 
 
@@ -119,7 +120,7 @@ def _smoothness(case: str, chosen: dict[str, dict[str, float]], store: Store, sh
             rough[loss].append(store.add(key, roughness(case, loss, chosen[loss], seed)) if value is None else value)
     return {
         "roughness": {loss: interval(values) for loss, values in rough.items()},
-        "value_minus_reloss": paired(rough[VALUE], rough[RELOSS]),
+        "value_minus_reloss": paired(rough[VALUE], rough[RELOSS], OVERLAP),
     }
 
 
@@ -137,7 +138,7 @@ def main() -> None:
         found[name] = {
             "about": about, "metric": metric, "summary": [dict(row) for row in table.summary], "notes": table.notes,
             "tests": tests, "seconds": seconds, "chosen": chosen,
-            "over_value": paired(tests[RELOSS], tests[VALUE]) if VALUE in tests else None,
+            "over_value": paired(tests[RELOSS], tests[VALUE], OVERLAP) if VALUE in tests else None,
             "smooth": _smoothness(name, chosen, store, [CE, RELOSS, VALUE]) if name in SMOOTHNESS else None,
         }  # fmt: skip
         store.finish(trials=TRIALS, cases=found)

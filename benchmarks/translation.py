@@ -109,7 +109,7 @@ def results(rates: dict[str, dict[float, float]], runs: dict[str, list[dict[str,
             "valid_by_rate": list(rates[name].values()),
             "bleu": common.interval(tests[name]),
             "values": tests[name],
-            "over_standard": None if name == STANDARD else common.paired(tests[name], tests[STANDARD]),
+            "over_standard": None if name == STANDARD else common.paired(tests[name], tests[STANDARD], 1 / 3),
             "seconds": common.interval([run["seconds"] for run in found[:count]])["mean"],
         }
         for name, found in runs.items()

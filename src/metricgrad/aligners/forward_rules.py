@@ -25,8 +25,7 @@ class ForwardRules(TorchFunctionMode):
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Any other function goes its own way."""
-        rule: Callable[..., Any] = _RULES.get(func, func)
-        return rule(*args, **(kwargs or {}))
+        return (_RULES.get(func) or func)(*args, **(kwargs or {}))
 
 
 def _affine(function: Callable[..., Tensor]) -> Rule:

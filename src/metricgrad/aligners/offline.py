@@ -49,10 +49,10 @@ def offline_start(
     judged = train if valid is None else Feedback(valid, torch.zeros(2, dtype=torch.long), aligner.seed + 1, device)
     pusher, counted = Pusher(aligner.exact), loss.steps.clone()
     with FitBar(steps, "offline start") as bar, kept_randomness(device):
+        model, base = _made_at(make_model, make_optimizer, aligner.seed, 0)
         for number in range(steps):
-            if number % keep == 0:
-                model = make_model_at(make_model, aligner.seed, number)
-                base = made(make_optimizer, model)
+            if number and number % keep == 0:
+                model, base = _made_at(make_model, make_optimizer, aligner.seed, number)
             rounds = [train.draw() for _ in range(inner)]
             base.zero_grad()
             found, value = aligner.looked_ahead(model, base, rounds, judged.draw(), forward, pusher)
@@ -72,6 +72,13 @@ def make_model_at(make_model: Callable[[], nn.Module], start: int, number: int) 
     """A fresh model whose weights follow from the seed and the round alone; the global state moves on from there."""
     seed((start * 1_000_003 + number) % 2**32, torch.device("cpu"))
     return make_model()
+
+
+def _made_at(
+    make_model: Callable[[], nn.Module], make_optimizer: MakeOptimizer, start: int, number: int
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = make_model_at(make_model, start, number)
+    return model, made(make_optimizer, model)
 
 
 def made(make_optimizer: MakeOptimizer, model: nn.Module) -> torch.optim.Optimizer:

@@ -3,14 +3,15 @@
 Median of 50 paired steps: every step of a cell is timed beside a plain step of the same model with the same loss.
 Beside it stand unrolling by torch.func, by higher and by TorchOpt (where they are installed), whose own step is the
 step; "agrees" is how far their hypergradient is from ours, relative to its size.
-Memory, for the CNN alone, is the rise of the process's peak (ru_maxrss) over five steps, each cell in its own process.
+Memory is the most that tensors took at once in three steps, parameters and batches included. The optimiser is SGD with
+momentum; in the row that says so AdamW, beside a plain step of AdamW.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from rich.progress import track
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 import metricgrad as mg
 from common import Store, arguments
@@ -34,7 +36,7 @@ MODELS = ("mlp", "cnn")
 OPTIONS: dict[str, dict[str, Any]] = {  # of AdaLFL; and the validation batch's size, where it is not the training one's
     "look_ahead": {}, "one_sided": {"exact": False}, "valid_32": {"size": 32}, "every_2": {"every": 2},
     "every_4": {"every": 4}, "valid_32_every_2": {"size": 32, "every": 2},
-    "one_sided_every_2": {"exact": False, "every": 2},
+    "one_sided_every_2": {"exact": False, "every": 2}, "look_ahead_adamw": {},
 }  # fmt: skip
 CELLS = ("cross_entropy", *OPTIONS, "unrolled", *PEERS)
 STEPS = 50
@@ -64,7 +66,9 @@ def batch(size: int) -> tuple[Tensor, Tensor]:
 def step_of(model_name: str, cell: str, size: int = BATCH) -> Callable[[], Any]:
     """One training step of a fresh setting."""
     model = model_of(model_name)
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM)
+    optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM)
+    if cell.endswith("adamw"):
+        optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
     inputs, targets = batch(size)
     options = dict(OPTIONS.get(cell, {}))
     valid = batch(min(size, options.pop("size", size)))
@@ -72,7 +76,7 @@ def step_of(model_name: str, cell: str, size: int = BATCH) -> Callable[[], Any]:
         return peer_step(cell, model, NeuralLoss(10), (inputs, targets), valid)
     if cell == "cross_entropy":
         loss: nn.Module = CrossEntropy()
-    elif cell in ("plain", "unrolled"):
+    elif cell in ("plain", "plain_adamw", "unrolled"):
         loss = mg.Loss(NeuralLoss(10))
     else:
         loss = mg.AdaLFL(10, **options)
@@ -92,7 +96,7 @@ def step_of(model_name: str, cell: str, size: int = BATCH) -> Callable[[], Any]:
 
 def timed(model: str, cell: str) -> dict[str, float]:
     """Ratio of the paired times; a cell that acts on every second or fourth step is averaged over so many."""
-    plain, ours = step_of(model, "plain"), step_of(model, cell)
+    plain, ours = step_of(model, plain_of(cell)), step_of(model, cell)
     length = OPTIONS.get(cell, {}).get("every", 1)
     ratios, milliseconds = [], []
     for number in range(WARM_UP + STEPS):
@@ -110,14 +114,22 @@ def timed(model: str, cell: str) -> dict[str, float]:
             "plain_ms": statistics.median(milliseconds)}  # fmt: skip
 
 
+def plain_of(cell: str) -> str:
+    """What a cell is compared with."""
+    return "plain_adamw" if cell.endswith("adamw") else "plain"
+
+
 def peak(model: str, cell: str) -> float:
-    """Megabytes over what the process had before the first step."""
-    step_of(model, cell, 2)()  # what is loaded at the first use of an operation is not the step's
+    """Megabytes of tensors at the worst moment of three steps."""
+    step_of(model, cell, 2)()  # what is made at the first use of an operation is not the step's
+    own = [*model_of(model).parameters(), *batch(BATCH), *batch(BATCH)]
     step = step_of(model, cell)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(5):
-        step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        for _ in range(3):
+            step()
+    events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
+    taken = itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    return (max(taken) + sum(t.numel() * t.element_size() for t in own)) / 2**20
 
 
 def agrees(model_name: str, peer: str) -> float:
@@ -158,11 +170,9 @@ def main() -> None:
                 name = f"{key}/agrees"
                 gap = store.get(name)
                 table[key]["agrees"] = store.add(name, in_process("agrees", model, cell)) if gap is None else gap
-            if model == "mlp":  # its tensors are smaller than what torch itself takes and gives back
-                continue
             megabytes = [
                 store.get(f"{model}/{c}/mb") or store.add(f"{model}/{c}/mb", in_process("memory", model, c))
-                for c in ("plain", cell)
+                for c in (plain_of(cell), cell)
             ]
             table[key] |= {"memory": megabytes[1] / megabytes[0], "plain_mb": megabytes[0]}
     bars = [

@@ -75,7 +75,9 @@ def cost(result: dict[str, Any]) -> str:
     absent = f" Not installed where this ran: {', '.join(result['absent'])}." if result.get("absent") else ""
     return "\n\n".join([
         "Median and quartiles of paired steps; plain is the same learned loss, not attached. The aim was 3.3 in time "
-        f"and 1.6 in memory; memory was measured on the CNN.{absent}",
+        "and 1.6 in memory. Memory is that of tensors, parameters and batches included; a step of this MLP needs "
+        "little beside its parameters, of which a look ahead keeps a copy, as of their gradients, and one more "
+        f"gradient.{absent}",
         table(head, rows),
         held(result),
     ])  # fmt: skip

@@ -62,10 +62,16 @@ def through(
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether nothing was changed: bit by bit, in words of eight bytes where they fit, which is four times as fast."""
-    if a.is_contiguous() and b.is_contiguous() and a.numel() * a.element_size() % 8 == 0:
-        a, b = (tensor.flatten().view(torch.int64) for tensor in (a, b))
-    return torch.equal(a, b)
+    """Whether nothing was changed, NaN included; words of eight bytes, where they fit, are four times as fast."""
+    words = [tensor.flatten().view(torch.int64) for tensor in (a, b) if _in_words(tensor)]
+    if len(words) == 2 and torch.equal(*words):
+        return True
+    return bool(torch.isclose(a, b, rtol=0, atol=0, equal_nan=True).all())
+
+
+def _in_words(tensor: Tensor) -> bool:
+    size = tensor.element_size()
+    return tensor.is_contiguous() and tensor.numel() * size % 8 == 0 and tensor.storage_offset() * size % 8 == 0
 
 
 def _factor(raw: Tensor, seen: Tensor) -> float | None:

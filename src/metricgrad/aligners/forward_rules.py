@@ -60,9 +60,7 @@ def _batch_norm(
     """Its Jacobian in the input is symmetric but for the weight, so autograd's backward pass is a forward pass too."""
     (x, dx), (w, dw), (b, db) = map(_parts, (input, weight, bias))
     value, mean, scale = torch.native_batch_norm(x, w, b, running_mean, running_var, training, momentum, eps)
-    if not training:
-        assert running_mean is not None
-        assert running_var is not None
+    if running_mean is not None and running_var is not None and not training:
         mean, scale = running_mean, (running_var + eps).rsqrt()
     tangent = None
     if dx is not None:

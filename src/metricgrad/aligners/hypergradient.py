@@ -123,7 +123,7 @@ class OneStep:
             # what was kept of the parameters has done its work: the step is written over it
             progress = sum(_dot(self._before[p].value.sub_(p), v) for p, v in ahead.items())
         self._before = {}
-        return Ahead(found, value, norm, progress / reach**2 if reach > 0 else 0.0)
+        return Ahead(found, value, norm, progress / reach**2 if reach**2 > 0 else 0.0)
 
     def _ahead(self, last: LossCall, parameters: list[Tensor], batch: Any) -> tuple[float, tuple[Tensor | None, ...]]:
         """The objective and its gradient at the stepped parameters."""
@@ -210,7 +210,7 @@ def _shared(slopes: list[Tensor | float]) -> float | None:
 
 
 def _length(tensors: list[Tensor]) -> float:
-    return float(torch.stack([tensor.norm() for tensor in tensors]).norm()) if tensors else 0.0
+    return sum(float(tensor.norm()) ** 2 for tensor in tensors) ** 0.5
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

@@ -1,7 +1,8 @@
-"""AdaLFL's offline start (Algorithm 1): learn the loss on fresh models before the one that counts is trained."""
+"""AdaLFL's offline start (Algorithm 1): learn the loss on other models before the one that counts is trained."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,8 @@ def offline_start(
         device = device_of(list(make_model_at(make_model, aligner.seed, 0).parameters()))
     train = Feedback(batches, torch.zeros(2, dtype=torch.long), aligner.seed, device)
     judged = train if valid is None else Feedback(valid, torch.zeros(2, dtype=torch.long), aligner.seed + 1, device)
-    pusher, counted = Pusher(aligner.exact), loss.steps.clone()
+    pusher, counted, training, lost = Pusher(aligner.exact), loss.steps.clone(), loss.training, 0
+    loss.train()
     with FitBar(steps, "offline start") as bar, kept_randomness(device):
         model, base = _made_at(make_model, make_optimizer, aligner.seed, 0)
         for number in range(steps):
@@ -56,15 +58,26 @@ def offline_start(
             rounds = [train.draw() for _ in range(inner)]
             base.zero_grad()
             found, value = aligner.looked_ahead(model, base, rounds, judged.draw(), forward, pusher)
+            values.append(value)
+            bar.update(number + 1)
+            if not all(bool(gradient.isfinite().all()) for gradient in found):
+                lost += 1
+                model, base = _made_at(make_model, make_optimizer, aligner.seed, number + 1)
+                continue
             for own, gradient in zip(twin, found, strict=True):
                 own.grad = gradient.to(own)
             optimizer.step()
             with torch.no_grad():
                 for parameter, own in zip(parameters, twin, strict=True):
                     parameter.copy_(own)
-            values.append(value)
-            bar.update(number + 1)
     loss.steps.copy_(counted)
+    loss.train(training)
+    if lost:
+        warnings.warn(
+            f"{lost} of {steps} rounds of the offline start taught nothing, because the model diverged; lower its "
+            "learning rate, or keep",
+            stacklevel=3,
+        )
     return values
 
 

@@ -321,6 +321,23 @@ def test_toward_a_metric_the_objective_is_the_metrics_loss():
         torch.testing.assert_close(a, b)
 
 
+def test_toward_a_fitted_reloss_and_back_from_a_file(tmp_path):
+    objective = mg.ReLoss.pretrained("macro_f1").double()
+    loss = mg.AdaLFL(num_outputs=3, objective=objective).double()
+    model = nn.Linear(6, 3).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    first, valid = [(x.double(), y) for x, y in _data(2)]
+    expected = unrolled.hypergradient(model, optimizer, loss.form, [first], valid, objective)
+    loss.step(model, optimizer, first, valid)
+    for a, b in zip(loss.aligner.last_hypergradient, expected, strict=True):
+        torch.testing.assert_close(a, b)
+    loss.save(tmp_path / "loss.safetensors")
+    again = mg.load_loss(tmp_path / "loss.safetensors")
+    scores = torch.randn(8, 3, dtype=torch.float64)
+    labels = torch.arange(8) % 3
+    assert torch.equal(again.aligner.objective(scores, labels), objective(scores, labels))
+
+
 def test_a_foreign_objective_cannot_be_saved(tmp_path):
     loss = mg.AdaLFL(objective=nn.functional.cross_entropy)
     with pytest.raises(mg.MetricgradError, match="cannot be saved"):
@@ -346,6 +363,48 @@ def test_offline_start_teaches_the_loss_and_draws_from_the_seed_alone():
     assert int(loss.steps) == 0
     frozen = mg.Loss(loss.form)
     assert isinstance(frozen.aligner, Static)
+
+
+@pytest.mark.parametrize("inner", [1, 2])
+def test_a_model_of_the_offline_start_is_kept_for_some_rounds(inner):
+    """Round by round by hand: the model and its optimiser go on, and are made anew after ``keep``."""
+    batches = _data(6)
+    made = []
+
+    def make():
+        made.append(nn.Linear(6, 3))
+        return made[-1]
+
+    def optimizer(model):
+        return torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+
+    def started(keep, steps):
+        made.clear()
+        loss = mg.AdaLFL(num_outputs=3)
+        loss.offline_start(make, optimizer, batches, steps=steps, inner=inner, keep=keep, lr=1e-2)
+        return loss, made[1:]  # the first is only asked for its device
+
+    (alone, first), (kept, models), (anew, others) = started(1, 1), started(2, 3), started(1, 3)
+    assert len(models) == 2
+    assert len(others) == 3
+    assert not torch.equal(first[0].weight, models[0].weight)
+    assert not _same(_phi(kept), _phi(anew))
+    assert not _same(_phi(alone), _phi(anew))
+    one_round, _ = started(1, 1)
+    two_rounds, _ = started(2, 1)
+    assert _same(_phi(one_round), _phi(two_rounds))
+
+
+def test_an_offline_start_passes_over_a_model_that_diverges():
+    torch.manual_seed(0)
+    batches = [(torch.randn(16, 6) * 1e3, torch.randn(16, 2) * 1e3) for _ in range(4)]
+    loss = mg.AdaLFL(kind="regression", residual=True).eval()
+    with pytest.warns(UserWarning, match="rounds of the offline start taught nothing"):
+        loss.offline_start(
+            lambda: nn.Linear(6, 2), lambda params: torch.optim.SGD(params, lr=1.0, momentum=0.9), batches, steps=40
+        )
+    assert all(bool(p.isfinite().all()) for p in loss.form.parameters())
+    assert not loss.training
 
 
 def test_offline_start_of_several_steps_takes_a_factory_of_the_model():
@@ -386,6 +445,20 @@ def test_under_bf16_autocast():
         loss(scores, y).backward()
     optimizer.step()
     assert int(loss.aligner.updates) == 1
+
+
+def test_bf16_autocast_through_batch_norm_is_close_to_float32():
+    first, valid = _data(2)
+    found = []
+    for cast in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        loss = mg.AdaLFL(num_outputs=3)
+        with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+            gradients = loss.aligner.hypergradient(model, optimizer, first, valid)
+        found.append(torch.cat([g.flatten() for g in gradients]))
+    assert float((found[1] - found[0]).norm() / found[0].norm()) < 0.03
 
 
 def test_a_random_network_stays_as_it_is():

@@ -148,3 +148,36 @@ def test_it_can_regress_the_value_instead_and_comes_back_from_a_file(stored, tmp
 def test_an_unknown_objective_is_named_with_those_there_are(stored):
     with pytest.raises(mg.MetricgradError, match="'ranks'; expected one of correlation, value"):
         mg.ReLoss.fit("accuracy", *stored, objective="ranks")
+
+
+@pytest.mark.filterwarnings("ignore:this surrogate")
+def test_real_targets_are_read_by_the_network_of_errors_and_embeddings_by_none():
+    g = torch.Generator().manual_seed(0)
+    targets = torch.randn(300, generator=g)
+    loss = mg.ReLoss.fit("mae", targets + torch.randn(300, generator=g), targets, steps=20)
+    assert type(loss.form).__name__ == "RegressionNetwork"
+    assert loss.report()["correlation"]["value"] > 0.7
+    with pytest.raises(mg.MetricgradError, match="no network reads embeddings"):
+        mg.ReLoss.fit("retrieval_recall:k=1", torch.randn(40, 4), torch.arange(40) % 8)
+
+
+@pytest.mark.filterwarnings("ignore:this surrogate")
+def test_a_set_network_learns_ndcg():
+    g = torch.Generator().manual_seed(0)
+    targets = (torch.rand(600, generator=g) < 0.3).long()
+    scores = torch.randn(600, generator=g) + targets
+    loss = mg.ReLoss.fit("ndcg:k=10", scores, targets, steps=60)
+    assert loss.report()["correlation"]["value"] > 0.5
+
+
+def test_fitting_ends_when_patience_does_and_says_how_far_it_is(stored, capsys):
+    import metricgrad.aligners.bar as bar
+
+    shown = []
+    original = bar.FitBar.update
+    try:
+        bar.FitBar.update = lambda self, done, *a, **k: (shown.append(done), original(self, done, *a, **k))[1]
+        mg.ReLoss.fit("accuracy", *stored, steps=400, patience=1, seed=0)
+    finally:
+        bar.FitBar.update = original
+    assert 0 < max(shown) < 400

@@ -85,8 +85,8 @@ class Loss(nn.Module):
             context: ``groups``, ``mask``, ``sample_weight``, ``head_sizes`` where the metric takes them.
 
         Returns:
-            0-d, in the dtype of the scores. Calls under ``no_grad`` or in eval mode do not count as steps. Under
-            ``torch.compile`` the loss runs outside the compiled graph.
+            0-d, in the dtype of the scores, and computed outside autocast. Calls under ``no_grad`` or in eval mode do
+            not count as steps. Under ``torch.compile`` the loss runs outside the compiled graph.
         """
         return self._outside_graphs(scores, targets, context)  # pyright: ignore[reportCallIssue]
 
@@ -95,7 +95,8 @@ class Loss(nn.Module):
     def _outside_graphs(self, scores: Tensor, targets: Tensor, context: dict[str, Tensor | None]) -> Tensor:
         counts = self.training and torch.is_grad_enabled()
         draw = Draw(self.seed, int(self.steps), counts)
-        value = self.form(scores, targets, draw=draw, **context)
+        with torch.autocast(scores.device.type, enabled=False):  # a loss is computed in float32, as torch's own are
+            value = self.form(scores, targets, draw=draw, **context)
         if counts:
             self.aligner.saw(scores, targets, context, draw, value)
             self.steps += 1
@@ -300,7 +301,7 @@ def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise MetricgradError(f"cannot read {path}: {error}") from error
-    if header is None or header.get("format") != 1:
+    if header is None or header.get("format") != 1 or "form" not in header:
         raise MetricgradError(f"{path} was not written by Loss.save of this version")
     loss = _built(header, path, metric)
     loss.load_state_dict({**tensors, **header["extra"]})

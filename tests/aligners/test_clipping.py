@@ -82,3 +82,14 @@ def test_a_look_ahead_beside_an_attached_one_disturbs_nothing():
         for a, b in zip(found, loss.aligner.last_hypergradient, strict=True):
             torch.testing.assert_close(a, b)
     assert int(loss.aligner.updates) == 2
+
+
+@pytest.mark.parametrize("outputs", [3, 4])
+def test_gradients_that_are_views_or_not_finite_are_not_taken_for_changed(outputs):
+    parameters = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(outputs))]
+    flat = torch.randn(3 + outputs)
+    flat[-1] = torch.nan
+    raw = dict(zip(parameters, (flat[:3].clone(), flat[3:].clone()), strict=True))
+    seen = dict(zip(parameters, (flat[:3], flat[3:]), strict=True))
+    direction = {p: torch.ones_like(p) for p in parameters}
+    assert through(raw, seen, direction, "auto") is direction

@@ -134,6 +134,9 @@ def test_another_configuration_is_refused_by_name_until_resume_is_off(tmp_path):
         fit(network(), train, valid, **settings(out=tmp_path, lr=0.05))
     with pytest.raises(mg.MetricgradError, match="train was"):
         fit(network(), (train[0] + 1, train[1]), valid, **settings(out=tmp_path))
+    fit(network(), train, valid, **settings(out=tmp_path / "learned", loss=mg.AdaLFL(meta_lr=0.1, residual=True)))
+    with pytest.raises(mg.MetricgradError, match="loss was"):
+        fit(network(), train, valid, **settings(out=tmp_path / "learned", loss=mg.AdaLFL(meta_lr=0.2, residual=True)))
     anew = fit(network(), train, valid, **settings(out=tmp_path, lr=0.05, resume=False))
     assert len(anew.history) == 6
 

@@ -161,7 +161,8 @@ class OneStep:
         """d/dphi of the loss's gradient along so many times the direction."""
         phi = list(form.parameters())
         total: Tensor | None = None
-        with self.paused(), torch.enable_grad(), _differentiable(phi):
+        uncast = torch.autocast(losses[0].scores.device.type, enabled=False)  # as the loss itself
+        with self.paused(), torch.enable_grad(), _differentiable(phi), uncast:
             for loss in losses:
                 with torch.no_grad():
                     parts = [(head, self._push(direction, call)) for call, head in loss.heads]

@@ -154,7 +154,8 @@ def _again(loss: LossCall, form: Form, phi: dict[str, Tensor], theta: Theta) -> 
         shift = [new - old.detach() for new, old in zip(outputs, call.outputs, strict=True)]
         scores = scores + head.push(shift, create_graph=True)
     draw = dataclasses.replace(loss.draw, counts=False)
-    value = functional_call(form, phi, (scores, loss.targets), {"draw": draw, **loss.context})
+    with torch.autocast(scores.device.type, enabled=False):  # as the loss itself
+        value = functional_call(form, phi, (scores, loss.targets), {"draw": draw, **loss.context})
     assert loss.factor is not None
     return value * loss.factor
 

@@ -23,6 +23,7 @@ from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.network import NetworkForm
 from metricgrad.losses.peak_network import PeakNetwork
 from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.regression_network import RegressionNetwork
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.losses.span_network import SpanNetwork
 from metricgrad.losses.token_network import TokenNetwork
@@ -78,9 +79,10 @@ class ReLoss(Loss):
             metric: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.
             scores: stored logits of a trained model, best on rows it was not trained on.
             targets: their true targets.
-            form: a :class:`SetNetwork` by default, a :class:`ProbabilityNetwork` for accuracy and a
-                :class:`PeakNetwork` for metrics of heat maps, a :class:`TokenNetwork` for those of sentences and a
-                :class:`SpanNetwork` for those of answer spans.
+            form: a :class:`SetNetwork` by default, a :class:`ProbabilityNetwork` for accuracy, a
+                :class:`RegressionNetwork` for targets that are real values, a :class:`PeakNetwork` for metrics of heat
+                maps, a :class:`TokenNetwork` for those of sentences and a :class:`SpanNetwork` for those of answer
+                spans.
             objective: ``"value"`` regresses the metric's value, the paper's opponent of its own objective.
             anchor: weight of the standard loss (cross-entropy, for labels) that is added once the network's gradient
                 has its size. A network that only ranks blocks may send all scores one way: trained from scratch on
@@ -95,8 +97,8 @@ class ReLoss(Loss):
             usual learning rate works. Its aligner holds the report, which :meth:`save` keeps.
 
         Raises:
-            MetricgradError: for an unknown objective, where the metric is undefined on nearly all blocks, or where
-                nothing that ranks like it is found.
+            MetricgradError: for an unknown objective or a metric of embeddings, where the metric is undefined on nearly
+                all blocks, or where nothing that ranks like it is found.
 
         Warns:
             UserWarning: where it does not rank kept-apart blocks clearly better than cross-entropy.
@@ -107,7 +109,7 @@ class ReLoss(Loss):
             raise MetricgradError(f"objective is {objective!r}; expected one of {', '.join(_OBJECTIVES)}")
         aligner = _OBJECTIVES[objective](judged_by, seed=seed, **options)
         paper = isinstance(aligner, RankCorrelation) and aligner.paper
-        form = _form_for(judged_by, scores, paper=paper, seed=seed) if form is None else form
+        form = _form_for(judged_by, scores, targets, paper=paper, seed=seed) if form is None else form
         generator = torch.Generator().manual_seed(seed + 1)
         store = Store.of(scores, targets, form.read, layout=judged_by.layout)
         fitted_on, apart = store.split([0.7, 0.3], generator)
@@ -182,13 +184,20 @@ class ReLoss(Loss):
         return self.aligner.report
 
 
-def _form_for(metric: Metric, scores: Tensor, *, paper: bool, seed: int) -> NetworkForm:
+def _form_for(metric: Metric, scores: Tensor, targets: Tensor, *, paper: bool, seed: int) -> NetworkForm:
     """The network that can express a metric of this layout, or the paper's."""
+    if metric.reads == "embeddings":
+        raise MetricgradError(
+            f"no network reads embeddings, as {metric.name} does; train on UniLoss({metric.name!r}), or on ALA with a "
+            "DistanceMixture"
+        )
     if metric.layout == "maps":
         return HeatmapNetwork(size=scores.shape[-2:], seed=seed) if paper else PeakNetwork(seed=seed)
     if metric.layout == "sentences":
         return TokenNetwork(positions=scores.shape[1], seed=seed)
     if metric.layout == "spans":
         return SpanNetwork(seed=seed)
+    if targets.is_floating_point() and not bool(((targets == 0) | (targets == 1)).all()):
+        return RegressionNetwork(seed=seed)
     of_rows = paper or metric.name == "accuracy"
     return ProbabilityNetwork(monotone=not paper, seed=seed) if of_rows else SetNetwork(seed=seed)

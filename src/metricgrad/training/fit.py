@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from torch import nn
 
 from metricgrad.aligners.base import Forward
 from metricgrad.errors import MetricgradError
+from metricgrad.loss import Loss
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.catalogue import make_loss
 from metricgrad.metric import Metric, as_metric
@@ -231,6 +233,9 @@ def _unchecked(module: nn.Module) -> Generator[None]:
 def _name_of(thing: Any) -> str:
     if isinstance(thing, str):
         return thing
+    if isinstance(thing, Loss):
+        with suppress(MetricgradError):  # a form made by hand has a repr only
+            return json.dumps(thing.described(), sort_keys=True)
     return repr(thing) if isinstance(thing, nn.Module) else getattr(thing, "__qualname__", type(thing).__name__)
 
 

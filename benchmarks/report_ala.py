@@ -11,6 +11,8 @@ STUDIES = (
     "digits-unequal",
 )  # fmt: skip
 OTHERS = {
+    "copies": "The best child's weights copied over the worst's: with the policy, and with a random walk, which is "
+    "population-based training (40 % pair flips, digits, 5 seeds)",
     "reward": "What the policy is rewarded by (40 % pair flips, Fashion-MNIST)",
     "apart": "Ten children under one policy, and ten that each learn alone (40 % pair flips, digits, 5 seeds)",
     "transfer": "A policy brought from six digits to Fashion-MNIST's ten classes (40 % pair flips)",
@@ -37,6 +39,17 @@ def section(result: dict[str, Any]) -> str:
     return "\n\n".join(out)
 
 
+def bars(result: dict[str, Any]) -> list[list[str]]:
+    """For the top of the report."""
+    rows = []
+    for name in (name for name in STUDIES if name in result["parts"]):
+        for kind in ("best", "mean"):
+            gap = result["parts"][name]["ala against"][WALK][kind]
+            holds = "yes" if gap["verdict"] == "better" else f"**no**: {gap['verdict']}"
+            rows.append([f"ALA, {name}: the {kind} child of ten beats that of a random walk: {estimate(gap)}", holds])
+    return rows
+
+
 def _verdict(parts: dict[str, Any]) -> str:
     lines = []
     for name in STUDIES:
@@ -45,6 +58,13 @@ def _verdict(parts: dict[str, Any]) -> str:
                 gap = parts[name]["ala against"][WALK][kind]
                 does = {"better": "beats", "worse": "is worse than"}.get(gap["verdict"], "is not shown to beat")
                 lines.append(f"- {name}, {kind} child: the policy {does} the random walk, {estimate(gap)}.")
+    for name in OTHERS:
+        for key in (key for key in parts.get(name, {}) if key.endswith(" against")):
+            for other, gaps in parts[name][key].items():
+                gap = gaps["mean"]
+                does = {"better": "is better than", "worse": "is worse than"}.get(gap["verdict"], "is not told from")
+                ours = key.removesuffix(" against")
+                lines.append(f"- {name}, mean child: *{ours}* {does} *{other}*, {estimate(gap)}.")
     return "\n".join(lines)
 
 

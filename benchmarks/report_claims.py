@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import report_ala
 from common import paired
 from report_text import estimate, number, said, short, table
 
 
 def bars(name: str, result: dict[str, Any]) -> list[list[str]]:
     """Claims that hold or do not, for the top of the report."""
-    if name == "cost":
+    if name == "ala":
+        return report_ala.bars(result)
+    if name in ("cost", "look_ahead_cost"):
         return [[f"{text}: {number(value, '.3g')}", "yes" if met else "**no**"] for text, value, met in result["bars"]]
     if name == "controls":
         return [row for family in result["families"].values() for row in _control_bars(family)]

@@ -41,10 +41,11 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")] = False,
 ) -> None:
     """Compare losses on a task by a metric: same tuning budget, fresh seeds, paired and corrected test."""
-    from metricgrad.comparison.study import compare as run
     from metricgrad.tasks.registry import get_task
 
-    chosen = get_task(task)
+    chosen = get_task(task)  # a misspelt name is told before the seconds that the next import takes
+    from metricgrad.comparison.study import compare as run
+
     names = split_losses(losses) or [chosen.standard, "uniloss"]
     table = run(chosen, metric=metric, losses=names, trials=trials, seeds=seeds, out=out, controls=controls)
     if as_json:

@@ -187,11 +187,21 @@ def test_a_policy_serves_another_number_of_classes(tmp_path):
     assert torch.equal(policy.network.shelf["weights"], small.aligner.network.shelf["weights"])
 
 
+@pytest.mark.parametrize("learner", ["auto", "bandit"])
+def test_what_a_bandit_saw_is_not_saved_as_a_policy(tmp_path, learner):
+    loss = _ala(learner=learner)
+    _trained(loss)
+    with pytest.raises(mg.MetricgradError, match="learner='reinforce'"):
+        loss.aligner.save(tmp_path / "policy.safetensors")
+    assert not (tmp_path / "policy.safetensors").exists()
+
+
 def test_a_file_of_another_kind_is_no_policy(tmp_path):
     _ala().save(tmp_path / "loss.safetensors")
     with pytest.raises(mg.MetricgradError, match=r"Policy\.save"):
         Policy.load(tmp_path / "loss.safetensors")
-    foreign = Policy(LEVEL)
+    foreign = Policy(LEVEL, learner="reinforce", warm_up=0)
+    climb(mg.Loss(OneKnob(), foreign), 3)
     foreign.save(tmp_path / "foreign.safetensors")
     with pytest.raises(mg.MetricgradError, match="pass it again"):
         Policy.load(tmp_path / "foreign.safetensors")

@@ -46,7 +46,7 @@ class Policy(KnobTurner):
     Use it where the metric can be scored on validation data every few steps and the form has few knobs. One run has a
     hundred rewards or fewer, each for all knobs together: from so little a policy learns little, so compare it with
     :class:`metricgrad.aligners.random_walk.RandomWalk` before believing it, and prefer a policy that was trained on
-    many runs before (:meth:`save`, :meth:`load`).
+    many runs before with ``learner="reinforce"`` (:meth:`save`, :meth:`load`).
 
     Args:
         metric: what validation is judged by.
@@ -195,7 +195,20 @@ class Policy(KnobTurner):
         return len(seen.knobs) <= MOST_KNOBS and not self.frozen
 
     def save(self, path: str | Path) -> None:
-        """Write what was learned, and the settings, as one safetensors file; the run's own memory stays behind."""
+        """Write what REINFORCE learned, and the settings, as one safetensors file; the run's memory stays behind.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            MetricgradError: where REINFORCE has learned nothing: before its first update, or with the bandit, which
+                ``learner="auto"`` takes for up to 10 knobs and which has nothing to carry over.
+        """
+        if not self._has_learned():
+            raise MetricgradError(
+                f"this policy (learner={self.learner!r}) has learned nothing by REINFORCE that another run could use; "
+                "train with it first, made with learner='reinforce'"
+            )
         tensors = {name: self.network.shelf[name].contiguous() for name in LEARNED if name in self.network.shelf}
         header = {"format": 1, "policy": self.config()}
         save_file(tensors, str(path), metadata={"metricgrad": json.dumps(header)})
@@ -210,8 +223,10 @@ class Policy(KnobTurner):
             options: settings that shall differ from the saved ones. ``frozen`` is True unless it is among them.
 
         Raises:
-            MetricgradError: for a file that is none of ours, or a foreign metric that was not passed.
+            MetricgradError: for a file that is none of ours or has nothing learned in it, or a foreign metric that was
+                not passed.
 
+        The file holds REINFORCE's network, so the policy is made with ``learner="reinforce"`` whatever was saved.
         Knobs are told apart by the order of their roles: the form must be of the kind the policy was trained with.
         """
         try:
@@ -229,7 +244,15 @@ class Policy(KnobTurner):
             raise MetricgradError(f"{path} was saved with a foreign metric; pass it again: Policy.load(path, metric)")
         policy = cls(judged_by, **config)
         policy.network.shelf.tensors.update(tensors)
+        if not policy._has_learned():
+            raise MetricgradError(
+                f"{path} holds a policy that has learned nothing; train one with learner='reinforce' and save it again"
+            )
         return policy
+
+    def _has_learned(self) -> bool:
+        shelf = self.network.shelf
+        return "count" in shelf and int(shelf["count"]) > 0
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments, the metric by its spec where it has one."""

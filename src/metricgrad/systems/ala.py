@@ -29,7 +29,9 @@ class ALA(Loss):
     Use it where labels are noisy or classes unequal and a clean validation part is at hand. It needs one more line
     than a plain loss: ``loss.attach(model, optimizer, valid=batches, total_steps=n)``, or
     ``loss.observe(scores, targets)`` by hand; :func:`metricgrad.fit` does it. Compare it with
-    ``aligner="random_walk"``, which makes the same moves at random, and ``aligner="static"``, which makes none.
+    ``aligner="random_walk"``, which makes the same moves at random, and ``aligner="static"``, which makes none. To
+    carry what was learned to other runs, train with ``learner="reinforce"`` and save the policy
+    (``loss.aligner.save(path)``): the bandit that few knobs get by default learns anew in each run.
 
     Args:
         metric: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.

@@ -114,7 +114,8 @@ class Loss(nn.Module):
 
         Args:
             model: the model that is trained.
-            optimizer: its optimiser; its steps are untouched.
+            optimizer: its optimiser; its steps are untouched. Another one than before is another training: a policy
+                then begins its counters, warm-up and history anew, unless its state was loaded.
             valid: validation batches, any iterable.
             forward: ``forward(model, batch) -> (scores, targets)``; by default a batch is (inputs, targets).
             total_steps: how many optimiser steps there will be.

@@ -77,6 +77,14 @@ def test_a_bandit_pools_what_the_children_saw():
     assert len(loss.aligner.bandit.shelf["gains"]) == 4 * (len(found.histories[0]["metric"]) - 1)
 
 
+def test_another_population_begins_anew():
+    loss = _loss(learner="reinforce", warm_up=1)
+    first, again = (_fit(loss, children=2, stacked=False).histories[0] for _ in range(2))
+    assert first["progress"] == again["progress"]
+    assert all(values[0] == 0 for values in again["knobs"].values())
+    assert int(loss.aligner.network.shelf["count"]) > 2 * len(first["step"])  # what was learned stays
+
+
 def test_a_seed_decides_everything():
     first, again, other = (_fit(stacked=True, seed=seed) for seed in (0, 0, 1))
     assert first.histories == again.histories

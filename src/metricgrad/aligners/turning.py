@@ -95,6 +95,8 @@ class KnobTurner(Aligner, abc.ABC):
         self._names: list[str] = []
         self._scene: Scene | None = None
         self._batches: list[Any] = []
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._resumed = False
         self._began, self.spent = 0.0, 0.0
 
     def refusal(self, form: Form) -> str | None:
@@ -107,6 +109,24 @@ class KnobTurner(Aligner, abc.ABC):
         return None
 
     # ---- during training
+
+    def attached(self, scene: Scene) -> None:
+        """Begin anew, unless it goes on: with the optimiser of before, or from a state that was loaded."""
+        ended = scene.total_steps is not None and self.ticks >= scene.total_steps
+        same = self._optimizer is scene.optimizer and not ended
+        if self.ticks and not same and not self._resumed:
+            self.restart()
+        self._optimizer = scene.optimizer
+
+    def detached(self, scene: Scene) -> None:
+        """The next training is another one."""
+        self._resumed = False
+
+    def restart(self) -> None:
+        """Forget the run: counters, warm-up and history. What was learned stays, and the knobs stay where they are."""
+        self.ticks, self.periods, self.batch = 0, 0, 0
+        self.child = Child()
+        self._began, self.spent = 0.0, 0.0
 
     def saw(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
@@ -236,6 +256,7 @@ class KnobTurner(Aligner, abc.ABC):
         """Restore the counters."""
         self.ticks, self.periods, self.batch = state["ticks"], state["periods"], state["batch"]
         self._names = list(state["names"])
+        self._resumed = True
 
     # ---- looking
 

@@ -80,7 +80,8 @@ def fit_population(
         train: ``(inputs, targets)`` tensors or arrays.
         valid: the same; chooses each child's epoch and the best child.
         metric: what is judged by.
-        loss: with a Policy or a RandomWalk; its form is copied for each child.
+        loss: with a Policy or a RandomWalk; its form is copied for each child. Each call begins a run of its own; what
+            REINFORCE has learned stays.
         children: how many; 10 by default, with ``ranks=True`` as many as there are ranks.
         epochs: passes over ``train``.
         batch_size: of each child's steps.
@@ -134,6 +135,7 @@ def fit_population(
     judged_on = _tensors(valid, "valid")
     scored_on = judged_on if feedback is None else _tensors(feedback, "feedback")
     forms = _forms(loss.form, children, starts)
+    aligner.restart()
     group_of.agree(aligner, forms, [seed, epochs, batch_size, copy_best or 0, len(inputs), len(scored_on[0])])
     make_optimizer = optimizer or (lambda p: torch.optim.AdamW(p, lr=lr, weight_decay=weight_decay))
     started = time.perf_counter()

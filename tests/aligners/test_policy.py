@@ -185,6 +185,8 @@ def test_a_policy_serves_another_number_of_classes(tmp_path):
         large.observe(torch.randn(60, 6), torch.arange(60) % 6, progress=period / 5)
     assert len(large.aligner.history["knobs"]) == 21
     assert torch.equal(policy.network.shelf["weights"], small.aligner.network.shelf["weights"])
+    with pytest.raises(mg.MetricgradError, match=r"roles exponent, focus.*learned to turn phi"):
+        mg.Loss(ClassificationFamily(3, turns=("exponent", "focus")), Policy.load(tmp_path / "policy.safetensors"))
 
 
 @pytest.mark.parametrize("learner", ["auto", "bandit"])
@@ -208,14 +210,28 @@ def test_a_file_of_another_kind_is_no_policy(tmp_path):
     assert Policy.load(tmp_path / "foreign.safetensors", LEVEL).metric is LEVEL
 
 
+@pytest.mark.parametrize("learner", ["bandit", "reinforce"])
+def test_another_training_begins_anew(learner):
+    loss = _ala(warm_up=2, learner=learner)
+    model, optimizer = _trained(loss, 30)
+    before = _knobs(loss)
+    _trained(loss, 7)
+    assert loss.aligner.history["step"] == [3, 6]
+    assert loss.aligner.history["progress"] == [0.05, 0.1]
+    assert _knobs(loss) == before  # the warm-up is there again
+    _trained(loss, 60, model=model, optimizer=optimizer)
+    _trained(loss, 3, model=model, optimizer=optimizer)  # with the same optimiser, after its last step
+    assert loss.aligner.history["step"] == [3]
+
+
 # ---- what a move is
 
 
 def test_nothing_moves_in_the_warm_up():
     loss = _ala(warm_up=5)
-    _trained(loss, steps=15)
+    model, optimizer = _trained(loss, steps=15)
     assert not any(_knobs(loss).values())
-    _trained(loss, steps=15)
+    _trained(loss, steps=15, model=model, optimizer=optimizer)
     assert any(_knobs(loss).values())
 
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,11 +16,15 @@ from safetensors.torch import save_file
 
 from metricgrad.aligners.bandit import MOST_KNOBS, Bandit
 from metricgrad.aligners.policy_network import LEARNED, Choice, Learning, PolicyNetwork
+from metricgrad.aligners.policy_state import roles_of
 from metricgrad.aligners.reward import Kind, Reward
 from metricgrad.aligners.seen import Seen, encoded
 from metricgrad.aligners.turning import KnobTurner, Where
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
+
+if TYPE_CHECKING:
+    from metricgrad.loss import Loss
 
 Learner = Literal["auto", "bandit", "reinforce"]
 LEARNERS: tuple[Learner, ...] = ("auto", "bandit", "reinforce")
@@ -155,6 +159,22 @@ class Policy(KnobTurner):
         )
         self.rewarding = Reward(given["reward"], centred=given["centred"])
         self.network, self.bandit = PolicyNetwork(seed), Bandit()
+        self.roles: list[str] | None = None
+
+    def bind(self, loss: Loss) -> None:
+        """Refuse a form with other knobs than those the network has learned to turn.
+
+        Raises:
+            MetricgradError: naming both forms' roles.
+        """
+        roles = roles_of(list(loss.form.knobs()))
+        if self.roles not in (None, roles) and self._has_learned():
+            raise MetricgradError(
+                f"{type(loss.form).__name__} has knobs of the roles {', '.join(roles)}, and this policy has learned to "
+                f"turn {', '.join(self.roles or [])}; use a form of the kind it was trained with, or a policy that has "
+                "learned nothing yet"
+            )
+        self.roles = roles
 
     def reward(self, improvements: Sequence[float]) -> tuple[list[float], list[float]]:
         """Rewards and advantages of the children's improvements."""
@@ -189,6 +209,11 @@ class Policy(KnobTurner):
         if self._is_bandit(seen):
             self.bandit.wait(seen.child, list(seen.knobs.values()), seen.progress)
 
+    def restart(self) -> None:
+        """Forget the run, and with it the bandit, which knows periods of this run only."""
+        super().restart()
+        self.bandit = Bandit()
+
     def _is_bandit(self, seen: Seen) -> bool:
         if self.learner != "auto":
             return self.learner == "bandit"
@@ -210,7 +235,7 @@ class Policy(KnobTurner):
                 "train with it first, made with learner='reinforce'"
             )
         tensors = {name: self.network.shelf[name].contiguous() for name in LEARNED if name in self.network.shelf}
-        header = {"format": 1, "policy": self.config()}
+        header = {"format": 1, "policy": self.config(), "roles": self.roles}
         save_file(tensors, str(path), metadata={"metricgrad": json.dumps(header)})
 
     @classmethod
@@ -227,7 +252,7 @@ class Policy(KnobTurner):
                 not passed.
 
         The file holds REINFORCE's network, so the policy is made with ``learner="reinforce"`` whatever was saved.
-        Knobs are told apart by the order of their roles: the form must be of the kind the policy was trained with.
+        A form whose knobs have other roles than those of the form the policy was trained with is refused.
         """
         try:
             with safe_open(str(path), "pt") as file:
@@ -244,6 +269,7 @@ class Policy(KnobTurner):
             raise MetricgradError(f"{path} was saved with a foreign metric; pass it again: Policy.load(path, metric)")
         policy = cls(judged_by, **config)
         policy.network.shelf.tensors.update(tensors)
+        policy.roles = header.get("roles")
         if not policy._has_learned():
             raise MetricgradError(
                 f"{path} holds a policy that has learned nothing; train one with learner='reinforce' and save it again"

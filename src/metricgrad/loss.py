@@ -28,6 +28,7 @@ from metricgrad.aligners.static import Static
 from metricgrad.errors import MetricgradError
 from metricgrad.grid import ALIGNERS, FORMS, kinds, part
 from metricgrad.handle import Handle
+from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.form import Draw, Form
 from metricgrad.metric import Metric
 
@@ -125,6 +126,8 @@ class Loss(nn.Module):
         """
         if self._scene is not None:
             raise MetricgradError("this loss is attached already; call detach() on the handle of the first attachment")
+        if total_steps is not None:
+            checked_whole("total_steps", total_steps, least=1)
         optimizer = unwrapped(optimizer)
         scene = Scene(self, model, optimizer, valid, forward or pair, total_steps)
         self.aligner.attached(scene)

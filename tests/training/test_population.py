@@ -82,6 +82,7 @@ def test_another_population_begins_anew():
     first, again = (_fit(loss, children=2, stacked=False).histories[0] for _ in range(2))
     assert first["progress"] == again["progress"]
     assert all(values[0] == 0 for values in again["knobs"].values())
+    assert 0 < loss.aligner.cost()["share"] < 1
     assert int(loss.aligner.network.shelf["count"]) > 2 * len(first["step"])  # what was learned stays
 
 

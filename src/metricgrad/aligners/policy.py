@@ -21,6 +21,7 @@ from metricgrad.aligners.reward import Kind, Reward
 from metricgrad.aligners.seen import Seen, encoded
 from metricgrad.aligners.turning import KnobTurner, Where
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.batches import checked_number, checked_whole
 from metricgrad.metric import Metric
 
 if TYPE_CHECKING:
@@ -153,6 +154,10 @@ class Policy(KnobTurner):
                 f"learner is {learner!r} with frozen={frozen}; expected one of {', '.join(map(repr, LEARNERS))}, and "
                 "'bandit' never frozen: it has nothing to carry over to another run"
             )
+        checked_number("lr", lr)
+        checked_number("entropy", given["entropy"], zero=True)
+        for name, value, least in (("replay", replay, 1), ("updates", given["updates"], 0), ("batch", batch, 1)):
+            checked_whole(name, value, least=least)
         self.scaled, self.learner, self.frozen, self.paper = given["scaled"], learner, frozen, paper
         self.learning = Learning(
             lr, given["entropy"], given["importance"], given["centred"], replay, given["updates"], batch

@@ -148,7 +148,7 @@ def fit_population(
         group = _group(models, here, make_optimizer, inputs[:batch_size], targets[:batch_size], stacked)
         reseed(seed, group_of.own[0] * 1_000)
         run = PopulationRun(group, forms, group_of, aligner, judged_by, judged_on, scored_on, copy_best)
-        aligner.batch = aligner.batch or batch_size
+        aligner.batch, aligner.held = aligner.batch or batch_size, len(scored_on[0])
         steps = -(-len(inputs) // batch_size)
         for epoch in range(epochs):
             generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)

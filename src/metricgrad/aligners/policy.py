@@ -35,6 +35,16 @@ _PAPER: dict[str, Any] = {
     "entropy": 0.0, "importance": False, "updates": 1,
 }  # fmt: skip
 
+_REINFORCE_ONLY = (
+    "scaled", "reward", "centred", "entropy", "importance", "lr", "replay", "updates", "batch",
+)  # fmt: skip
+
+
+def paper_schedule(every: int | None = None) -> dict[str, Any]:
+    """The published settings that a walk at random has too; no more looks than steps where ``every`` is given."""
+    schedule = {name: _PAPER[name] for name in ("every", "looks", "warm_up", "clamp")}
+    return {**schedule, "looks": min(schedule["looks"], every or schedule["every"])}
+
 
 class Policy(KnobTurner):
     r"""Every K steps one action in {-, 0, +} for each knob, by what earlier ones did to the metric on validation data.
@@ -86,7 +96,7 @@ class Policy(KnobTurner):
         MetricgradError: for settings out of range.
 
     Warns:
-        UserWarning: for ``paper=True``.
+        UserWarning: for ``paper=True``, and for settings of REINFORCE's where ``"auto"`` takes the bandit.
 
     Example:
         >>> import torch, metricgrad as mg
@@ -167,7 +177,7 @@ class Policy(KnobTurner):
         self.roles: list[str] | None = None
 
     def bind(self, loss: Loss) -> None:
-        """Refuse a form with other knobs than those the network has learned to turn.
+        """Refuse a form with other knobs than those the network has learned to turn; say which options do nothing.
 
         Raises:
             MetricgradError: naming both forms' roles.
@@ -180,6 +190,14 @@ class Policy(KnobTurner):
                 "learned nothing yet"
             )
         self.roles = roles
+        plain, config = inspect.signature(Policy).parameters, self.config()
+        idle = [name for name in _REINFORCE_ONLY if config[name] != plain[name].default]
+        if idle and self.learner == "auto" and len(loss.form.knobs()) <= MOST_KNOBS and not self.frozen:
+            warnings.warn(
+                f"{', '.join(idle)} do nothing here: with up to {MOST_KNOBS} knobs learner='auto' takes the bandit; "
+                "pass learner='reinforce' to use them, or leave them out",
+                stacklevel=4,
+            )
 
     def reward(self, improvements: Sequence[float]) -> tuple[list[float], list[float]]:
         """Rewards and advantages of the children's improvements."""

@@ -71,9 +71,10 @@ def test_children_learn_under_one_policy(stacked, form):
     assert found.histories[0]["knobs"] != found.histories[1]["knobs"]
 
 
-def test_a_bandit_pools_what_the_children_saw():
+def test_a_bandit_pools_what_the_children_saw(tmp_path):
     loss = _loss(learner="bandit")
     found = _fit(loss)
+    assert found.plot(tmp_path / "best.png").stat().st_size > 10_000
     assert len(loss.aligner.bandit.shelf["gains"]) == 4 * (len(found.histories[0]["metric"]) - 1)
 
 

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from metricgrad.aligners.turning import KnobTurner
+from metricgrad.aligners.turning_figure import plot_history
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.losses.form import Draw, Form
@@ -47,6 +49,12 @@ class PopulationResult:
     def best(self) -> FitResult:
         """The child that is best by validation."""
         return self.results[0]
+
+    def plot(self, path: str | Path) -> Path:
+        """The best child's knobs, rewards and metric over time as one PNG, as :meth:`KnobTurner.plot` draws them."""
+        aligner = self.loss.aligner
+        assert isinstance(aligner, KnobTurner)
+        return plot_history(self.histories[0], path, aligner.metric)
 
 
 def fit_population(
@@ -114,7 +122,7 @@ def fit_population(
         >>> loss = mg.ALA("accuracy", num_outputs=3)
         >>> parts = (x[:100], y[:100]), (x[100:], y[100:])
         >>> make = lambda: torch.nn.Linear(4, 3)
-        >>> found = fit_population(make, *parts, metric="accuracy", loss=loss, children=3, lr=0.1, epochs=5)
+        >>> found = mg.fit_population(make, *parts, metric="accuracy", loss=loss, children=3, lr=0.1, epochs=5)
         >>> len(found.results)
         3
     """

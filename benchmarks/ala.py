@@ -192,7 +192,6 @@ def transfer(store: Store) -> dict[str, Any]:
         source = Study("", few_classes, "accuracy", 6, [])
         for again in range(2):
             population(source, mg.Loss(mg.ALA("accuracy", None, None).form, policy, seed=seed), 10 * seed + again)
-            policy.ticks = policy.periods = 0
         policy.save(path)
 
     def run(seed: int) -> Values:

@@ -1,5 +1,7 @@
 """ALA: which form and aligner it puts together, and what it refuses."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -44,8 +46,44 @@ def test_every_config_builds_the_aligner_again():
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"aligner": "magic"}, "aligner is 'magic'"), ({"aligner": "static", "every": 3}, "every")],
+    [
+        ({"aligner": "magic"}, "aligner is 'magic'"),
+        ({"evry": 5}, "no option 'evry'.*every"),
+        ({"aligner": "static", "evry": 5}, "no option 'evry'"),
+        ({"num_outputs": None, "paper": True}, "number of classes"),
+        ({"num_outputs": 2.5}, "num_outputs is 2.5"),
+    ],
 )
 def test_refusals_say_what_was_wrong(options, words):
     with pytest.raises(mg.MetricgradError, match=words):
         mg.ALA("accuracy", **options)
+
+
+def test_controls_take_the_policys_options_and_leave_aside_what_they_cannot_use():
+    options = {"lr": 1e-2, "learner": "reinforce", "every": 7}
+    walk = mg.ALA("accuracy", aligner="random_walk", **options)
+    assert walk.aligner.every == 7
+    assert isinstance(mg.ALA("accuracy", aligner="static", **options).aligner, Static)
+
+
+@pytest.mark.parametrize("options", [{}, {"every": 20}, {"warm_up": 2}])
+def test_a_walk_beside_the_published_policy_has_its_schedule(options):
+    with pytest.warns(UserWarning, match="collapse"):
+        policy = mg.ALA("accuracy", paper=True, **options).aligner
+    walk = mg.ALA("accuracy", paper=True, aligner="random_walk", **options).aligner
+    shared = walk.config()
+    assert {name: policy.config()[name] for name in shared} == shared
+
+
+def test_scores_of_another_width_come_with_the_remedy():
+    with pytest.raises(mg.MetricgradError, match="num_outputs=None"):
+        mg.ALA("f1")(torch.randn(8), torch.arange(8) % 2)
+
+
+def test_options_that_the_bandit_ignores_are_named():
+    with pytest.warns(UserWarning, match="entropy, lr do nothing.*learner='reinforce'"):
+        mg.ALA("accuracy", num_outputs=3, lr=0.5, entropy=0.2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mg.ALA("accuracy", num_outputs=3)
+        mg.ALA("accuracy", num_outputs=3, lr=0.5, learner="reinforce")

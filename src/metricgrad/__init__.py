@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from metricgrad.systems.uniloss import UniLoss
     from metricgrad.tasks.task import Task
     from metricgrad.training.fit import fit
+    from metricgrad.training.population import fit_population
     from metricgrad.training.recording import record_scores
     from metricgrad.training.result import FitResult
 
@@ -38,6 +39,7 @@ __all__ = [
     "as_metric",
     "compare",
     "fit",
+    "fit_population",
     "functional",
     "infer_refactoring",
     "list_metrics",
@@ -58,6 +60,7 @@ _HOME = {
     "as_metric": "metricgrad.metric",
     "compare": "metricgrad.comparison.study",
     "fit": "metricgrad.training.fit",
+    "fit_population": "metricgrad.training.population",
     "infer_refactoring": "metricgrad.refactoring.infer",
     "list_metrics": "metricgrad.metrics.registry",
     "load_loss": "metricgrad.loss",

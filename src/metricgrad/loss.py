@@ -28,6 +28,7 @@ from metricgrad.aligners.static import Static
 from metricgrad.errors import MetricgradError
 from metricgrad.grid import ALIGNERS, FORMS, kinds, part
 from metricgrad.handle import Handle
+from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.form import Draw, Form
 from metricgrad.metric import Metric
 
@@ -115,7 +116,8 @@ class Loss(nn.Module):
 
         Args:
             model: the model that is trained.
-            optimizer: its optimiser; its steps are untouched.
+            optimizer: its optimiser; its steps are untouched. Another one than before is another training: a policy
+                then begins its counters, warm-up and history anew, unless its state was loaded.
             valid: validation batches, any iterable.
             forward: ``forward(model, batch) -> (scores, targets)``; by default a batch is (inputs, targets).
             total_steps: how many optimiser steps there will be.
@@ -125,6 +127,8 @@ class Loss(nn.Module):
         """
         if self._scene is not None:
             raise MetricgradError("this loss is attached already; call detach() on the handle of the first attachment")
+        if total_steps is not None:
+            checked_whole("total_steps", total_steps, least=1)
         optimizer = unwrapped(optimizer)
         scene = Scene(self, model, optimizer, valid, forward or pair, total_steps)
         self.aligner.attached(scene)

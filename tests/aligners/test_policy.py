@@ -1,6 +1,7 @@
 """The policy learns what always helps, draws what its seed says, and goes on as if it had never stopped."""
 
 import math
+import time
 import warnings
 
 import pytest
@@ -185,17 +186,43 @@ def test_a_policy_serves_another_number_of_classes(tmp_path):
         large.observe(torch.randn(60, 6), torch.arange(60) % 6, progress=period / 5)
     assert len(large.aligner.history["knobs"]) == 21
     assert torch.equal(policy.network.shelf["weights"], small.aligner.network.shelf["weights"])
+    with pytest.raises(mg.MetricgradError, match=r"roles exponent, focus.*learned to turn phi"):
+        mg.Loss(ClassificationFamily(3, turns=("exponent", "focus")), Policy.load(tmp_path / "policy.safetensors"))
+
+
+@pytest.mark.parametrize("learner", ["auto", "bandit"])
+def test_what_a_bandit_saw_is_not_saved_as_a_policy(tmp_path, learner):
+    loss = _ala(learner=learner)
+    _trained(loss)
+    with pytest.raises(mg.MetricgradError, match="learner='reinforce'"):
+        loss.aligner.save(tmp_path / "policy.safetensors")
+    assert not (tmp_path / "policy.safetensors").exists()
 
 
 def test_a_file_of_another_kind_is_no_policy(tmp_path):
     _ala().save(tmp_path / "loss.safetensors")
     with pytest.raises(mg.MetricgradError, match=r"Policy\.save"):
         Policy.load(tmp_path / "loss.safetensors")
-    foreign = Policy(LEVEL)
+    foreign = Policy(LEVEL, learner="reinforce", warm_up=0)
+    climb(mg.Loss(OneKnob(), foreign), 3)
     foreign.save(tmp_path / "foreign.safetensors")
     with pytest.raises(mg.MetricgradError, match="pass it again"):
         Policy.load(tmp_path / "foreign.safetensors")
     assert Policy.load(tmp_path / "foreign.safetensors", LEVEL).metric is LEVEL
+
+
+@pytest.mark.parametrize("learner", ["bandit", "reinforce"])
+def test_another_training_begins_anew(learner):
+    loss = _ala(warm_up=2, learner=learner)
+    model, optimizer = _trained(loss, 30)
+    before = _knobs(loss)
+    _trained(loss, 7)
+    assert loss.aligner.history["step"] == [3, 6]
+    assert loss.aligner.history["progress"] == [0.05, 0.1]
+    assert _knobs(loss) == before  # the warm-up is there again
+    _trained(loss, 60, model=model, optimizer=optimizer)
+    _trained(loss, 3, model=model, optimizer=optimizer)  # with the same optimiser, after its last step
+    assert loss.aligner.history["step"] == [3]
 
 
 # ---- what a move is
@@ -203,9 +230,9 @@ def test_a_file_of_another_kind_is_no_policy(tmp_path):
 
 def test_nothing_moves_in_the_warm_up():
     loss = _ala(warm_up=5)
-    _trained(loss, steps=15)
+    model, optimizer = _trained(loss, steps=15)
     assert not any(_knobs(loss).values())
-    _trained(loss, steps=15)
+    _trained(loss, steps=15, model=model, optimizer=optimizer)
     assert any(_knobs(loss).values())
 
 
@@ -321,6 +348,14 @@ def test_forms_without_knobs_are_refused_with_the_remedy():
         ({"step_size": -1.0}, "step_size"),
         ({"reward": "loud"}, "reward"),
         ({"rows": 0}, "rows"),
+        ({"every": 2.5}, "every"),
+        ({"seed": 0.5}, "seed"),
+        ({"lr": -1.0}, "lr"),
+        ({"lr": math.nan}, "lr"),
+        ({"updates": -1}, "updates"),
+        ({"batch": 0}, "batch"),
+        ({"replay": 0}, "replay"),
+        ({"entropy": math.nan}, "entropy"),
     ],
 )
 def test_settings_out_of_range_are_named(options, words):
@@ -335,3 +370,65 @@ def test_an_empty_valid_is_named():
     loss.attach(model, optimizer, valid=[])
     with pytest.raises(mg.MetricgradError, match="valid is empty"):
         optimizer.step()
+
+
+# ---- what it says of a training in which it can do nothing
+
+
+def _attach(loss, **options):
+    model = nn.Linear(5, 3)
+    return loss.attach(model, torch.optim.SGD(model.parameters(), lr=0.0), **options), model
+
+
+def test_a_training_too_short_for_a_move_is_said_at_once():
+    with pytest.warns(UserWarning, match="first moves after 12 steps.*total_steps is 11"):
+        _attach(_ala(every=3, warm_up=3), valid=[_data()], total_steps=11)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _attach(_ala(every=3, warm_up=3), valid=[_data()], total_steps=12)
+
+
+def test_a_metric_that_stays_undefined_is_said_once():
+    loss = mg.ALA("average_precision", num_outputs=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(8):
+            loss.observe(torch.randn(8), torch.zeros(8).long())
+    assert sum("undefined on validation data" in str(w.message) for w in caught) == 1
+
+
+def test_the_pace_follows_from_the_rows_there_are():
+    data = _data()
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*data), batch_size=10)
+    for valid in ([data], loader, [(x, y) for x, y in loader]):
+        loss = mg.ALA("accuracy", num_outputs=3)
+        _attach(loss, valid=valid, total_steps=2000)
+        loss.aligner.batch = 4
+        assert loss.aligner.pace(2000) == (120, 96)  # 96 rows at 0.8 a step; 256 would take 320 steps
+
+
+@pytest.mark.parametrize("make", [lambda: _ala(every=2), lambda: mg.AdaLFL(3)], ids=["ala", "look ahead"])
+@pytest.mark.parametrize(
+    "valid",
+    [torch.zeros(4, 5), 3, _data(), list(_data()), torch.utils.data.TensorDataset(*_data())],
+    ids=["tensor", "number", "pair", "list of two", "dataset"],
+)
+def test_what_is_no_batches_is_refused_with_the_remedy(make, valid):
+    with pytest.raises(mg.MetricgradError, match=r"valid=\[\(inputs, targets\)\]"):
+        _attach(make(), valid=valid)
+
+
+def test_progress_and_total_steps_out_of_range_are_named():
+    with pytest.raises(mg.MetricgradError, match="total_steps is -4"):
+        _attach(_ala(), total_steps=-4)
+    with pytest.raises(mg.MetricgradError, match=r"progress is 7.0"):
+        _ala().observe(torch.zeros(4, 3), torch.zeros(4).long(), progress=7.0)
+
+
+def test_the_clock_stops_at_the_last_step():
+    loss = _ala()
+    _trained(loss, 6)
+    before = loss.aligner.cost()
+    time.sleep(0.05)
+    assert loss.aligner.cost() == before
+    assert 0 < before["share"] < 1

@@ -71,10 +71,20 @@ def test_children_learn_under_one_policy(stacked, form):
     assert found.histories[0]["knobs"] != found.histories[1]["knobs"]
 
 
-def test_a_bandit_pools_what_the_children_saw():
+def test_a_bandit_pools_what_the_children_saw(tmp_path):
     loss = _loss(learner="bandit")
     found = _fit(loss)
+    assert found.plot(tmp_path / "best.png").stat().st_size > 10_000
     assert len(loss.aligner.bandit.shelf["gains"]) == 4 * (len(found.histories[0]["metric"]) - 1)
+
+
+def test_another_population_begins_anew():
+    loss = _loss(learner="reinforce", warm_up=1)
+    first, again = (_fit(loss, children=2, stacked=False).histories[0] for _ in range(2))
+    assert first["progress"] == again["progress"]
+    assert all(values[0] == 0 for values in again["knobs"].values())
+    assert 0 < loss.aligner.cost()["share"] < 1
+    assert int(loss.aligner.network.shelf["count"]) > 2 * len(first["step"])  # what was learned stays
 
 
 def test_a_seed_decides_everything():

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
 
+from metricgrad.aligners.base import Forward, pair
 from metricgrad.aligners.isolation import kept_randomness, seed
 from metricgrad.errors import MetricgradError
 
@@ -72,6 +74,23 @@ class Feedback:
 
     def _mixed(self, index: int) -> int:
         return (self._seed * 1_000_003 + int(self._place[0]) * 7_919 + index + 2) % 2**32
+
+
+def checked_batches(batches: Any, forward: Forward = pair) -> None:
+    """Refuse what is no collection of batches.
+
+    Raises:
+        MetricgradError: for a tensor, a number, a map-style Dataset, or (inputs, targets) that stand alone.
+    """
+    alone = isinstance(batches, tuple | list) and len(batches) == 2 and all(hasattr(part, "shape") for part in batches)
+    kind = f"a {type(batches).__name__}"
+    if forward is pair and alone:
+        kind = "one batch of its own"
+    elif isinstance(batches, Dataset) and not isinstance(batches, IterableDataset):
+        kind += ", whose items are single rows and not batches"
+    elif isinstance(batches, Iterable) and not isinstance(batches, Mapping | str) and not hasattr(batches, "shape"):
+        return
+    raise MetricgradError(f"valid is {kind}; expected batches: valid=[(inputs, targets)], or a DataLoader")
 
 
 def moved_to(batch: Any, device: torch.device) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from metricgrad.aligners.base import Aligner, Forward, Scene, pair
 from metricgrad.aligners.clipping import Clipping
-from metricgrad.aligners.feedback import Feedback
+from metricgrad.aligners.feedback import Feedback, checked_batches
 from metricgrad.aligners.forward_mode import Pusher
 from metricgrad.aligners.hypergradient import OneStep
 from metricgrad.aligners.isolation import device_of, kept_randomness, untouched
@@ -184,6 +184,8 @@ class LookAhead(Aligner):
                 "LookAhead does not know how gradients are averaged over processes; train on one process, or use "
                 "another aligner"
             )
+        if scene.valid is not None:
+            checked_batches(scene.valid, scene.forward)
         self._step = self._begin(scene)
         device = device_of(list(scene.model.parameters()))
         self._feedback = None if scene.valid is None else Feedback(scene.valid, self.place, self.seed, device)

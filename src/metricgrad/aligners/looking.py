@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader
 
 from metricgrad.aligners.base import Forward, pair
 from metricgrad.errors import MetricgradError
@@ -68,6 +69,21 @@ def first_rows(batches: Iterable[Any], rows: int | None) -> list[Any]:
     return kept
 
 
+def rows_held(batches: object) -> int | None:
+    """How many rows there are, at most, where that is known without reading them."""
+    if isinstance(batches, list | tuple):
+        parts = [_leading(batch) for batch in batches]
+        return None if None in parts else sum(part for part in parts if part is not None)
+    if isinstance(batches, DataLoader) and (
+        batches.batch_size is not None or isinstance(batches.sampler, BatchSampler)
+    ):
+        try:
+            return len(batches.dataset)  # pyright: ignore[reportArgumentType] - a TypeError where it has no length
+        except TypeError:
+            return None
+    return None
+
+
 def spread_rows(batches: Iterable[Any], most: int | None, rows: int | None, forward: Forward) -> list[Any]:
     """So many rows, evenly spread over the first ``most``.
 
@@ -107,5 +123,9 @@ def _is_pair(batch: Any) -> bool:
 
 def _rows_of(batch: Any) -> int:
     """How many items a batch has, by its first tensor."""
+    return _leading(batch) or 1
+
+
+def _leading(batch: Any) -> int | None:
     parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else [batch]
-    return next((len(part) for part in parts if isinstance(part, Tensor) and part.ndim), 1)
+    return next((len(part) for part in parts if isinstance(part, Tensor) and part.ndim), None)

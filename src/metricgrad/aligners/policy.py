@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,11 +16,16 @@ from safetensors.torch import save_file
 
 from metricgrad.aligners.bandit import MOST_KNOBS, Bandit
 from metricgrad.aligners.policy_network import LEARNED, Choice, Learning, PolicyNetwork
+from metricgrad.aligners.policy_state import roles_of
 from metricgrad.aligners.reward import Kind, Reward
 from metricgrad.aligners.seen import Seen, encoded
 from metricgrad.aligners.turning import KnobTurner, Where
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.batches import checked_number, checked_whole
 from metricgrad.metric import Metric
+
+if TYPE_CHECKING:
+    from metricgrad.loss import Loss
 
 Learner = Literal["auto", "bandit", "reinforce"]
 LEARNERS: tuple[Learner, ...] = ("auto", "bandit", "reinforce")
@@ -29,6 +34,16 @@ _PAPER: dict[str, Any] = {
     "every": 200, "looks": 50, "warm_up": 0, "clamp": False, "scaled": False, "reward": "sign", "centred": False,
     "entropy": 0.0, "importance": False, "updates": 1,
 }  # fmt: skip
+
+_REINFORCE_ONLY = (
+    "scaled", "reward", "centred", "entropy", "importance", "lr", "replay", "updates", "batch",
+)  # fmt: skip
+
+
+def paper_schedule(every: int | None = None) -> dict[str, Any]:
+    """The published settings that a walk at random has too; no more looks than steps where ``every`` is given."""
+    schedule = {name: _PAPER[name] for name in ("every", "looks", "warm_up", "clamp")}
+    return {**schedule, "looks": min(schedule["looks"], every or schedule["every"])}
 
 
 class Policy(KnobTurner):
@@ -46,7 +61,7 @@ class Policy(KnobTurner):
     Use it where the metric can be scored on validation data every few steps and the form has few knobs. One run has a
     hundred rewards or fewer, each for all knobs together: from so little a policy learns little, so compare it with
     :class:`metricgrad.aligners.random_walk.RandomWalk` before believing it, and prefer a policy that was trained on
-    many runs before (:meth:`save`, :meth:`load`).
+    many runs before with ``learner="reinforce"`` (:meth:`save`, :meth:`load`).
 
     Args:
         metric: what validation is judged by.
@@ -81,7 +96,7 @@ class Policy(KnobTurner):
         MetricgradError: for settings out of range.
 
     Warns:
-        UserWarning: for ``paper=True``.
+        UserWarning: for ``paper=True``, and for settings of REINFORCE's where ``"auto"`` takes the bandit.
 
     Example:
         >>> import torch, metricgrad as mg
@@ -149,12 +164,40 @@ class Policy(KnobTurner):
                 f"learner is {learner!r} with frozen={frozen}; expected one of {', '.join(map(repr, LEARNERS))}, and "
                 "'bandit' never frozen: it has nothing to carry over to another run"
             )
+        checked_number("lr", lr)
+        checked_number("entropy", given["entropy"], zero=True)
+        for name, value, least in (("replay", replay, 1), ("updates", given["updates"], 0), ("batch", batch, 1)):
+            checked_whole(name, value, least=least)
         self.scaled, self.learner, self.frozen, self.paper = given["scaled"], learner, frozen, paper
         self.learning = Learning(
             lr, given["entropy"], given["importance"], given["centred"], replay, given["updates"], batch
         )
         self.rewarding = Reward(given["reward"], centred=given["centred"])
         self.network, self.bandit = PolicyNetwork(seed), Bandit()
+        self.roles: list[str] | None = None
+
+    def bind(self, loss: Loss) -> None:
+        """Refuse a form with other knobs than those the network has learned to turn; say which options do nothing.
+
+        Raises:
+            MetricgradError: naming both forms' roles.
+        """
+        roles = roles_of(list(loss.form.knobs()))
+        if self.roles not in (None, roles) and self._has_learned():
+            raise MetricgradError(
+                f"{type(loss.form).__name__} has knobs of the roles {', '.join(roles)}, and this policy has learned to "
+                f"turn {', '.join(self.roles or [])}; use a form of the kind it was trained with, or a policy that has "
+                "learned nothing yet"
+            )
+        self.roles = roles
+        plain, config = inspect.signature(Policy).parameters, self.config()
+        idle = [name for name in _REINFORCE_ONLY if config[name] != plain[name].default]
+        if idle and self.learner == "auto" and len(loss.form.knobs()) <= MOST_KNOBS and not self.frozen:
+            warnings.warn(
+                f"{', '.join(idle)} do nothing here: with up to {MOST_KNOBS} knobs learner='auto' takes the bandit; "
+                "pass learner='reinforce' to use them, or leave them out",
+                stacklevel=4,
+            )
 
     def reward(self, improvements: Sequence[float]) -> tuple[list[float], list[float]]:
         """Rewards and advantages of the children's improvements."""
@@ -189,15 +232,33 @@ class Policy(KnobTurner):
         if self._is_bandit(seen):
             self.bandit.wait(seen.child, list(seen.knobs.values()), seen.progress)
 
+    def restart(self) -> None:
+        """Forget the run, and with it the bandit, which knows periods of this run only."""
+        super().restart()
+        self.bandit = Bandit()
+
     def _is_bandit(self, seen: Seen) -> bool:
         if self.learner != "auto":
             return self.learner == "bandit"
         return len(seen.knobs) <= MOST_KNOBS and not self.frozen
 
     def save(self, path: str | Path) -> None:
-        """Write what was learned, and the settings, as one safetensors file; the run's own memory stays behind."""
+        """Write what REINFORCE learned, and the settings, as one safetensors file; the run's memory stays behind.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            MetricgradError: where REINFORCE has learned nothing: before its first update, or with the bandit, which
+                ``learner="auto"`` takes for up to 10 knobs and which has nothing to carry over.
+        """
+        if not self._has_learned():
+            raise MetricgradError(
+                f"this policy (learner={self.learner!r}) has learned nothing by REINFORCE that another run could use; "
+                "train with it first, made with learner='reinforce'"
+            )
         tensors = {name: self.network.shelf[name].contiguous() for name in LEARNED if name in self.network.shelf}
-        header = {"format": 1, "policy": self.config()}
+        header = {"format": 1, "policy": self.config(), "roles": self.roles}
         save_file(tensors, str(path), metadata={"metricgrad": json.dumps(header)})
 
     @classmethod
@@ -210,9 +271,11 @@ class Policy(KnobTurner):
             options: settings that shall differ from the saved ones. ``frozen`` is True unless it is among them.
 
         Raises:
-            MetricgradError: for a file that is none of ours, or a foreign metric that was not passed.
+            MetricgradError: for a file that is none of ours or has nothing learned in it, or a foreign metric that was
+                not passed.
 
-        Knobs are told apart by the order of their roles: the form must be of the kind the policy was trained with.
+        The file holds REINFORCE's network, so the policy is made with ``learner="reinforce"`` whatever was saved.
+        A form whose knobs have other roles than those of the form the policy was trained with is refused.
         """
         try:
             with safe_open(str(path), "pt") as file:
@@ -229,7 +292,16 @@ class Policy(KnobTurner):
             raise MetricgradError(f"{path} was saved with a foreign metric; pass it again: Policy.load(path, metric)")
         policy = cls(judged_by, **config)
         policy.network.shelf.tensors.update(tensors)
+        policy.roles = header.get("roles")
+        if not policy._has_learned():
+            raise MetricgradError(
+                f"{path} holds a policy that has learned nothing; train one with learner='reinforce' and save it again"
+            )
         return policy
+
+    def _has_learned(self) -> bool:
+        shelf = self.network.shelf
+        return "count" in shelf and int(shelf["count"]) > 0
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments, the metric by its spec where it has one."""

@@ -47,6 +47,7 @@ def look(
     """Measure once; at the end of a period, what was seen in it. A metric that is undefined says nothing."""
     best = turner.threshold == "best"
     value = judged(turner.metric, scores, targets, best=best)
+    turner.heard(value)
     memory = child.memory
     if math.isnan(value):
         if "metric" not in memory:

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.base import Aligner, Scene
-from metricgrad.aligners.looking import scored, spread_rows
+from metricgrad.aligners.feedback import checked_batches
+from metricgrad.aligners.looking import rows_held, scored, spread_rows
 from metricgrad.aligners.pace import FEWEST, pace
 from metricgrad.aligners.policy_network import Choice
 from metricgrad.aligners.policy_state import ROLES, Child, roles_of
 from metricgrad.aligners.seen import Seen, look
 from metricgrad.aligners.turning_figure import plot_history
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.batches import checked_number, checked_whole
 from metricgrad.losses.form import Draw, Form
 from metricgrad.metric import Metric, as_metric
 
@@ -76,16 +78,15 @@ class KnobTurner(Aligner, abc.ABC):
         super().__init__()
         if threshold not in ("best", "zero"):
             raise MetricgradError(f"threshold is {threshold!r}; expected 'best' or 'zero'")
-        if (every is not None and every < 1) or looks < 1 or warm_up < 0 or (rows is not None and rows < 1):
-            raise MetricgradError(
-                f"every, looks, warm_up, rows are {(every, looks, warm_up, rows)}; expected at least 1, 1, 0 and 1"
-            )
+        for name, value, least in (
+            ("every", every, 1), ("rows", rows, 1), ("looks", looks, 1), ("warm_up", warm_up, 0), ("seed", seed, None),
+        ):  # fmt: skip
+            if value is not None or name not in ("every", "rows"):
+                checked_whole(name, value, least=least)
         if every is not None and looks > every:
             raise MetricgradError(f"looks is {looks} in a period of every={every} steps; it cannot be more")
-        if not 0 < discount <= 1 or not step_size > 0:
-            raise MetricgradError(
-                f"discount, step_size are {(discount, step_size)}; expected 0 < discount <= 1 and > 0"
-            )
+        checked_number("discount", discount, most=1)
+        checked_number("step_size", step_size)
         self.metric = as_metric(metric)
         self.every, self.looks, self.discount, self.step_size = every, looks, discount, step_size
         self.warm_up, self.clamp, self.rows, self.seed = warm_up, clamp, rows, seed
@@ -95,7 +96,11 @@ class KnobTurner(Aligner, abc.ABC):
         self._names: list[str] = []
         self._scene: Scene | None = None
         self._batches: list[Any] = []
-        self._began, self.spent = 0.0, 0.0
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._resumed = False
+        self._began, self._ended, self.spent = 0.0, 0.0, 0.0
+        self.held: int | None = None
+        self._undefined = 0
 
     def refusal(self, form: Form) -> str | None:
         """It turns knobs, so there must be some."""
@@ -107,6 +112,45 @@ class KnobTurner(Aligner, abc.ABC):
         return None
 
     # ---- during training
+
+    def attached(self, scene: Scene) -> None:
+        """Begin anew, unless it goes on: with the optimiser of before, or from a state that was loaded."""
+        ended = scene.total_steps is not None and self.ticks >= scene.total_steps
+        same = self._optimizer is scene.optimizer and not ended
+        if self.ticks and not same and not self._resumed:
+            self.restart()
+        self._optimizer = scene.optimizer
+        self.held = None
+        if scene.valid is None:
+            return
+        checked_batches(scene.valid, scene.forward)
+        self.held = rows_held(scene.valid)
+        period = self.pace(scene.total_steps)[0]
+        needed = (self.warm_up + 1) * period
+        if scene.total_steps is not None and scene.total_steps < needed:
+            warnings.warn(
+                f"{type(self).__name__} first moves after {needed} steps (warm_up={self.warm_up} periods of {period}, "
+                f"and one more), and total_steps is {scene.total_steps}: it will move nothing; set a smaller every or "
+                "warm_up",
+                stacklevel=3,
+            )
+
+    def detached(self, scene: Scene) -> None:
+        """The next training is another one."""
+        self._resumed = False
+
+    def restart(self) -> None:
+        """Forget the run: counters, warm-up and history. What was learned stays, and the knobs stay where they are."""
+        self.ticks, self.periods, self.batch = 0, 0, 0
+        self.child = Child()
+        self._began, self._ended, self.spent = 0.0, 0.0, 0.0
+
+    def clocked(self, started: float, *, looked: bool) -> None:
+        """Count time since ``started``, all of it as training and, where ``looked``, as spent on validation too."""
+        self._ended = time.perf_counter()
+        self._began = self._began or started
+        if looked:
+            self.spent += self._ended - started
 
     def saw(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
@@ -120,8 +164,8 @@ class KnobTurner(Aligner, abc.ABC):
         """Count the step; in the last steps of a period score validation data, at its end move the knobs."""
         if not scene.loss.training:
             return
-        if self._began == 0.0:
-            self._began = time.perf_counter()
+        started = time.perf_counter()
+        self.clocked(started, looked=False)
         self.ticks += 1
         if not self.due(scene.total_steps):
             return
@@ -133,13 +177,24 @@ class KnobTurner(Aligner, abc.ABC):
                     stacklevel=2,
                 )
             return
-        started = time.perf_counter()
         progress = None if not scene.total_steps else min(1.0, self.ticks / scene.total_steps)
         self.observe(scene.loss.form, *self._score(scene), progress)
-        self.spent += time.perf_counter() - started
+        self.clocked(started, looked=True)
+
+    def heard(self, value: float) -> None:
+        """Say so, once, when the metric is undefined time after time."""
+        self._undefined = self._undefined + 1 if math.isnan(value) else 0 if self._undefined < _PATIENCE else _PATIENCE
+        if self._undefined == _PATIENCE and math.isnan(value):
+            warnings.warn(
+                f"{self.metric.name} was undefined on validation data {_PATIENCE} times in a row, which tells "
+                f"{type(self).__name__} nothing; give it more rows, or rows of every class",
+                stacklevel=2,
+            )
 
     def observe(self, form: Form, scores: Tensor, targets: Tensor, progress: float | None) -> None:
         """One look at validation scores; every ``looks``-th ends a period."""
+        if progress is not None:
+            progress = checked_number("progress", progress, zero=True, most=1)
         seen = look(self, self.child, form, scores, targets, progress, self.periods)
         self.decide([] if seen is None else [seen])
 
@@ -219,8 +274,8 @@ class KnobTurner(Aligner, abc.ABC):
         return plot_history(self.history_of(child or self.child), path, self.metric)
 
     def cost(self) -> dict[str, float]:
-        """Seconds spent on validation and moves since training began in this process, and their share of it."""
-        elapsed = time.perf_counter() - self._began if self._began else 0.0
+        """Seconds spent on validation and moves in this process, and their share of training up to its last step."""
+        elapsed = self._ended - self._began
         return {"seconds": self.spent, "share": self.spent / elapsed if elapsed else 0.0}
 
     def config(self) -> dict[str, Any]:
@@ -236,6 +291,7 @@ class KnobTurner(Aligner, abc.ABC):
         """Restore the counters."""
         self.ticks, self.periods, self.batch = state["ticks"], state["periods"], state["batch"]
         self._names = list(state["names"])
+        self._resumed = True
 
     # ---- looking
 
@@ -247,7 +303,7 @@ class KnobTurner(Aligner, abc.ABC):
         """Steps in a period, and rows in a look."""
         if self.every is not None:
             return self.every, self.rows
-        rows = self.rows
+        rows = self.rows if self.rows is None or self.held is None else max(1, min(self.rows, self.held))
         if rows is not None and self.metric.reads == "embeddings":  # it compares all rows with all
             rows = min(rows, FEWEST)
         return pace(total_steps, self.batch, rows, self.looks)

@@ -70,3 +70,14 @@ def checked_number(name: str, value: object, *, zero: bool = False, most: float 
     low = "from 0" if zero else "above 0"
     high = "" if math.isinf(most) else f" up to {most:g}"
     raise MetricgradError(f"{name} is {value!r}; expected a finite number {low}{high}")
+
+
+def checked_whole(name: str, value: object, *, least: int | None = None) -> int:
+    """A whole-number option, ``least`` or more.
+
+    Raises:
+        MetricgradError: naming the option.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least):
+        return value
+    raise MetricgradError(f"{name} is {value!r}; expected a whole number{'' if least is None else f' from {least}'}")

@@ -204,7 +204,10 @@ class ClassificationFamily(Form):
         width = scores.shape[1] if scores.ndim > 1 else 1
         known = self.num_outputs or len(self.counts) or width
         if width != known:
-            raise MetricgradError(f"scores have {width} outputs, and this form was made for num_outputs={known}")
+            raise MetricgradError(
+                f"scores have {width} outputs, and this form was made for num_outputs={known}; make it with "
+                f"num_outputs={width}, or with num_outputs=None, which takes the first batch's"
+            )
         if elementwise and self.class_weights:
             raise MetricgradError("class_weights is for (N, C) scores with (N,) classes; turn 'balance' instead")
 

@@ -25,8 +25,8 @@ class FocalWeighting(Form):
         + \operatorname{mean}_{an} \frac1b \log(1 + e^{-b (d_{an} - \alpha)})
 
     with d the Euclidean distance of normalised embeddings. The larger a and b, the more the pairs on the wrong side of
-    :math:`\alpha` weigh beside the others; in the limit both terms are hinges. The knobs are ``a`` and ``b``, from 0.1
-    to 20.
+    :math:`\alpha` weigh beside the others. Both terms are hinges in the limit alone, which is never reached: the knobs
+    ``a`` and ``b`` go from 0.1 to 20, and at 20 a pair at distance :math:`\alpha` still costs log(2) / 20.
 
     Use it where few knobs are wanted. It treats pairs, not triplets: a class that is spread wide and stands far from
     all others costs something here and nothing in the triplet loss.

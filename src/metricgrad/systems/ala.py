@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from metricgrad.aligners.base import Aligner
-from metricgrad.aligners.policy import Policy
+from metricgrad.aligners.policy import Policy, paper_schedule
 from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.static import Static
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
+from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.classification_family import ClassificationFamily
 from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.form import Form
@@ -29,18 +31,21 @@ class ALA(Loss):
     Use it where labels are noisy or classes unequal and a clean validation part is at hand. It needs one more line
     than a plain loss: ``loss.attach(model, optimizer, valid=batches, total_steps=n)``, or
     ``loss.observe(scores, targets)`` by hand; :func:`metricgrad.fit` does it. Compare it with
-    ``aligner="random_walk"``, which makes the same moves at random, and ``aligner="static"``, which makes none.
+    ``aligner="random_walk"``, which makes the same moves at random, and ``aligner="static"``, which makes none. To
+    carry what was learned to other runs, train with ``learner="reinforce"`` and save the policy
+    (``loss.aligner.save(path)``): the bandit that few knobs get by default learns anew in each run.
 
     Args:
         metric: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.
         form: a form with knobs; by default a :class:`ClassificationFamily`, with ``paper=True`` the literal
             :class:`CorrelationMatrix`.
-        num_outputs: scores of an item, 1 for ``(N,)`` scores; None takes the first batch's.
+        num_outputs: scores of an item, 1 for ``(N,)`` scores; None takes the first batch's, except with ``paper=True``.
         aligner: ``"policy"``, or one of its controls.
         paper: the published settings of form and policy, for comparison: they collapse.
         seed: of its random choices.
-        options: keyword arguments of :class:`metricgrad.aligners.policy.Policy` (of
-            :class:`metricgrad.aligners.random_walk.RandomWalk` for that control); ``step_size`` is 0.3 unless given.
+        options: keyword arguments of :class:`metricgrad.aligners.policy.Policy`; ``step_size`` is 0.3 unless given or
+            ``paper``. The controls take the same and leave aside what they have no use for, so that a comparison
+            changes ``aligner`` alone; with ``paper=True`` the walk has the published periods and bounds.
 
     Raises:
         MetricgradError: for a form without knobs, or options out of range.
@@ -78,10 +83,18 @@ class ALA(Loss):
         **options: Any,
     ) -> None:
         judged_by = as_metric(metric)
-        if aligner != "static" and not paper:
+        _check_names(options)
+        if not paper:
             options = {"step_size": STEP, **options}
+        if num_outputs is not None:
+            checked_whole("num_outputs", num_outputs, least=1)
+        if form is None and paper and num_outputs is None:
+            raise MetricgradError(
+                "num_outputs is None with paper=True, whose matrix has an entry for each pair of classes from the "
+                "start; pass the number of classes"
+            )
         if form is None:
-            form = CorrelationMatrix(num_outputs or 10, bounded=False) if paper else ClassificationFamily(num_outputs)
+            form = CorrelationMatrix(num_outputs or 0, bounded=False) if paper else ClassificationFamily(num_outputs)
         super().__init__(form, _aligner(aligner, judged_by, paper, seed, options), seed=seed)
 
 
@@ -120,9 +133,19 @@ def _aligner(kind: str, metric: Metric, paper: bool, seed: int, options: dict[st
     if kind == "policy":
         return Policy(metric, paper=paper, seed=seed, **options)
     if kind == "random_walk":
-        return RandomWalk(metric, seed=seed, **options)
-    if kind == "static" and not options:
-        return Static()
+        kept = {name: value for name, value in options.items() if name in _names(RandomWalk)}
+        return RandomWalk(metric, seed=seed, **{**(paper_schedule(kept.get("every")) if paper else {}), **kept})
     if kind == "static":
-        raise MetricgradError(f"aligner='static' moves nothing, so it takes no {', '.join(options)}; leave it out")
+        return Static()
     raise MetricgradError(f"aligner is {kind!r}; expected 'policy', 'random_walk' or 'static'")
+
+
+def _names(aligner: type[Aligner]) -> list[str]:
+    return [name for name in inspect.signature(aligner).parameters if name not in ("metric", "paper", "seed")]
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    known = _names(Policy)
+    for name in options:
+        if name not in known:
+            raise MetricgradError(f"ALA has no option {name!r}; expected some of {', '.join(known)}")

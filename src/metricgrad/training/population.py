@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from metricgrad.aligners.turning import KnobTurner
+from metricgrad.aligners.turning_figure import plot_history
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.losses.form import Draw, Form
@@ -48,6 +50,12 @@ class PopulationResult:
         """The child that is best by validation."""
         return self.results[0]
 
+    def plot(self, path: str | Path) -> Path:
+        """The best child's knobs, rewards and metric over time as one PNG, as :meth:`KnobTurner.plot` draws them."""
+        aligner = self.loss.aligner
+        assert isinstance(aligner, KnobTurner)
+        return plot_history(self.histories[0], path, aligner.metric)
+
 
 def fit_population(
     make_model: Callable[[], nn.Module],
@@ -80,7 +88,8 @@ def fit_population(
         train: ``(inputs, targets)`` tensors or arrays.
         valid: the same; chooses each child's epoch and the best child.
         metric: what is judged by.
-        loss: with a Policy or a RandomWalk; its form is copied for each child.
+        loss: with a Policy or a RandomWalk; its form is copied for each child. Each call begins a run of its own; what
+            REINFORCE has learned stays.
         children: how many; 10 by default, with ``ranks=True`` as many as there are ranks.
         epochs: passes over ``train``.
         batch_size: of each child's steps.
@@ -113,7 +122,7 @@ def fit_population(
         >>> loss = mg.ALA("accuracy", num_outputs=3)
         >>> parts = (x[:100], y[:100]), (x[100:], y[100:])
         >>> make = lambda: torch.nn.Linear(4, 3)
-        >>> found = fit_population(make, *parts, metric="accuracy", loss=loss, children=3, lr=0.1, epochs=5)
+        >>> found = mg.fit_population(make, *parts, metric="accuracy", loss=loss, children=3, lr=0.1, epochs=5)
         >>> len(found.results)
         3
     """
@@ -134,6 +143,7 @@ def fit_population(
     judged_on = _tensors(valid, "valid")
     scored_on = judged_on if feedback is None else _tensors(feedback, "feedback")
     forms = _forms(loss.form, children, starts)
+    aligner.restart()
     group_of.agree(aligner, forms, [seed, epochs, batch_size, copy_best or 0, len(inputs), len(scored_on[0])])
     make_optimizer = optimizer or (lambda p: torch.optim.AdamW(p, lr=lr, weight_decay=weight_decay))
     started = time.perf_counter()
@@ -146,7 +156,7 @@ def fit_population(
         group = _group(models, here, make_optimizer, inputs[:batch_size], targets[:batch_size], stacked)
         reseed(seed, group_of.own[0] * 1_000)
         run = PopulationRun(group, forms, group_of, aligner, judged_by, judged_on, scored_on, copy_best)
-        aligner.batch = aligner.batch or batch_size
+        aligner.batch, aligner.held = aligner.batch or batch_size, len(scored_on[0])
         steps = -(-len(inputs) // batch_size)
         for epoch in range(epochs):
             generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)

@@ -133,12 +133,12 @@ def _ratio(pair: tuple[float, float]) -> float:
 def bars(found: dict[str, Any]) -> list[list[Any]]:
     """Each phenomenon, and whether it was seen."""
     ours, plain = ({w: i["mean"] for w, i in found[name].items()} for name in ("adalfl", "cross_entropy"))
-    rate, stop = "schedule: implied rate, last over first", "early stopping: test loss, last over least"
+    norm, stop = "schedule: gradient norm, last over first", "early stopping: test error, last minus least"
     least, sure = "label smoothing: the loss is least at p", "label smoothing: mean top probability"
     return [
-        ["schedule: AdaLFL's implied rate ends below half its start", ours[rate], ours[rate] < 0.5],
-        ["schedule: it falls further than cross-entropy's", ours[rate] / plain[rate], ours[rate] < plain[rate]],
-        ["early stopping: the test loss rises less than cross-entropy's", ours[stop] - plain[stop],
+        ["schedule: AdaLFL's gradient norm ends below half its start", ours[norm], ours[norm] < 0.5],
+        ["schedule: it falls further than cross-entropy's", ours[norm] / plain[norm], ours[norm] < plain[norm]],
+        ["early stopping: the test error rises less than cross-entropy's", ours[stop] - plain[stop],
          ours[stop] < plain[stop]],
         ["label smoothing: the learned loss is least below p = 0.99", ours[least], ours[least] < 0.99],
         ["label smoothing: the network is less sure than cross-entropy's", ours[sure] - plain[sure],

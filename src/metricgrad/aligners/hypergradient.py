@@ -111,13 +111,14 @@ class OneStep:
         slopes = {
             p: slope(self.scene.optimizer, p, groups[p], self._before[p]) for p in ahead if p in self.recorder.raw
         }
-        found = [torch.zeros_like(p) for p in form.parameters()]
         if slopes:
             shared = _shared(list(slopes.values()))
             with torch.no_grad():
                 direction = {p: ahead[p] * of if shared is None else ahead[p] for p, of in slopes.items()}
                 direction = through(self.recorder.raw, seen, direction, self._clipping)
             found = self._along(form, losses, direction, 1.0 if shared is None else shared)
+        else:
+            found = [torch.zeros_like(p) for p in form.parameters()]
         with torch.no_grad():
             norm, reach = _length(list(seen.values())), _length(list(ahead.values()))
             # what was kept of the parameters has done its work: the step is written over it

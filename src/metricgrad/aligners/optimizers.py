@@ -54,7 +54,7 @@ def _adam(group: Group, state: State, before: Before, gradient: Tensor) -> Tenso
     .. math:: \frac{\partial \theta'}{\partial g} = -\frac{\alpha}{1 - \beta_1^t} \Bigl(\frac{1 - \beta_1}{h}
         - \frac{m}{h^2}\, \frac{(1 - \beta_2)\, g}{\sqrt{v (1 - \beta_2^t)}}\Bigr)
 
-    Where v is zero, every gradient so far was zero, and so is m: the second term is left out, which is the limit. At
+    Where v is zero, every gradient so far was zero, and so is m: the second term is zero, which is the limit. At
     the first step the two terms cancel up to epsilon, so that one is computed in float64.
     """
     beta1, beta2 = (float(beta) for beta in group["betas"])
@@ -68,15 +68,18 @@ def _adam(group: Group, state: State, before: Before, gradient: Tensor) -> Tenso
     if step == 1:
         first, second = (1 - beta1) * gradient, (1 - beta2) * gradient.square()
         highest = second
-    moves = second > 0
+    correction = 1 - beta2**step
+    bend = first * gradient
     if group["amsgrad"]:
         assert highest is not None
-        moves, second = moves & (second >= highest), highest
-    correction = 1 - beta2**step
-    denominator = (second / correction).sqrt() + group["eps"]
-    root = torch.where(moves, (second * correction).sqrt(), torch.ones_like(second))
-    bend = torch.where(moves, first / denominator * (1 - beta2) * gradient / root, torch.zeros_like(second))
-    slope = ((1 - beta1) - bend) / denominator * (-float(group["lr"]) / (1 - beta1**step) * _sign(group))
+        bend *= second >= highest
+        second = highest
+    # in place, as tensors are large; where v is zero so is m, and the least number below it leaves the bend at zero
+    root = second.sqrt()
+    both = torch.add(second, root, alpha=group["eps"] * correction**0.5).clamp_(min=torch.finfo(root.dtype).tiny)
+    bend = torch.addcdiv(bend.new_tensor(1 - beta1), bend, both, value=beta2 - 1)
+    denominator = root.div_(correction**0.5).add_(group["eps"])
+    slope = bend.div_(denominator).mul_(-float(group["lr"]) / (1 - beta1**step) * _sign(group))
     return slope.to(before.value.dtype)
 
 

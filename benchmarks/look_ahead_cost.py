@@ -163,6 +163,8 @@ def main() -> None:
     absent = [peer for peer in PEERS if not installed(peer)]
     for model in MODELS:
         for cell in track([cell for cell in CELLS if cell not in absent], f"cost of a step, {model}"):
+            if (model, cell) == ("cnn", "look_ahead_adamw"):  # its steps soon vanish on noise: half cost nothing
+                continue
             key = f"{model}/{cell}"
             found = store.get(key) or store.add(key, in_process("time", model, cell))
             table[key] = dict(found)

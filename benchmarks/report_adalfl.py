@@ -87,5 +87,5 @@ def cost(result: dict[str, Any]) -> str:
 
 def held(result: dict[str, Any]) -> str:
     """Each claim, its number, and whether it was found."""
-    rows = [[text, number(value, ".3g"), "yes" if met else "**no**"] for text, value, met in result.get("bars", [])]
+    rows = [[text, number(value, ".4g"), "yes" if met else "**no**"] for text, value, met in result.get("bars", [])]
     return table(["claim", "measured", "holds"], rows) if rows else ""

@@ -14,7 +14,7 @@ def bars(name: str, result: dict[str, Any]) -> list[list[str]]:
     if name == "ala":
         return report_ala.bars(result)
     if name in ("cost", "look_ahead_cost"):
-        return [[f"{text}: {number(value, '.3g')}", "yes" if met else "**no**"] for text, value, met in result["bars"]]
+        return [[f"{text}: {number(value, '.4g')}", "yes" if met else "**no**"] for text, value, met in result["bars"]]
     if name == "controls":
         return [row for family in result["families"].values() for row in _control_bars(family)]
     if name == "where_it_pays":

@@ -1,4 +1,4 @@
-"""Passes that leave no trace: random states, buffers and autocast as they were at some moment, and back again."""
+"""Passes that leave no trace: random states, buffers and autocast as they were at some moment; copies of values."""
 
 from __future__ import annotations
 
@@ -98,6 +98,14 @@ class Autocast:
     def again(self) -> torch.autocast:
         """A context in the same state; casts are not cached, because the cache would mix up runs."""
         return torch.autocast(self.device, self.dtype, self.enabled, cache_enabled=False)
+
+
+def copied(spare: dict[Tensor, Tensor], parameter: Tensor, value: Tensor) -> Tensor:
+    """A copy of a value of a parameter, in the memory of the last one: fresh memory costs more than the copying."""
+    value, place = value.detach(), spare.get(parameter)
+    if place is None or (place.shape, place.dtype, place.device) != (value.shape, value.dtype, value.device):
+        place = spare[parameter] = torch.empty_like(value)
+    return place.copy_(value)
 
 
 def device_of(tensors: Sequence[Tensor]) -> torch.device:

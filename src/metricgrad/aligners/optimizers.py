@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metricgrad.aligners.isolation import copied
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import wide
 
@@ -125,12 +126,18 @@ def moved(optimizer: torch.optim.Optimizer) -> Iterator[tuple[Tensor, Group]]:
                 yield parameter, group
 
 
-def copied(spare: dict[Tensor, Tensor], parameter: Tensor, value: Tensor) -> Tensor:
-    """A copy of a value of a parameter, in the memory of the last one: fresh memory costs more than the copying."""
-    value, place = value.detach(), spare.get(parameter)
-    if place is None or (place.shape, place.dtype, place.device) != (value.shape, value.dtype, value.device):
-        place = spare[parameter] = torch.empty_like(value)
-    return place.copy_(value)
+def check_moved(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse what the rules do not hold for.
+
+    Raises:
+        MetricgradError: for sparse gradients or complex parameters.
+    """
+    for parameter, _ in moved(optimizer):
+        if parameter.is_complex() or (parameter.grad is not None and parameter.grad.is_sparse):
+            raise MetricgradError(
+                "LookAhead cannot differentiate a step on sparse gradients or complex parameters; build the embedding "
+                "with sparse=False, or leave those parameters to an optimiser of their own"
+            )
 
 
 def before_step(optimizer: torch.optim.Optimizer, spare: dict[Tensor, Tensor]) -> dict[Tensor, Before]:
@@ -138,22 +145,19 @@ def before_step(optimizer: torch.optim.Optimizer, spare: dict[Tensor, Tensor]) -
 
     Args:
         optimizer: about to step.
-        spare: memory of the step before, see :func:`copied`.
+        spare: memory of the step before, see :func:`metricgrad.aligners.isolation.copied`.
 
     Raises:
-        MetricgradError: for sparse or complex parameters, whose rules differ.
+        MetricgradError: see :func:`check_moved`.
     """
-    kept: dict[Tensor, Before] = {}
-    for parameter, _ in moved(optimizer):
-        assert parameter.grad is not None
-        if parameter.grad.is_sparse or parameter.is_complex():
-            raise MetricgradError(
-                "LookAhead cannot differentiate a step on sparse gradients or complex parameters; build the embedding "
-                "with sparse=False, or leave those parameters to an optimiser of their own"
-            )
-        fresh = optimizer.state.get(parameter, {}).get("momentum_buffer") is None
-        kept[parameter] = Before(copied(spare, parameter, parameter), fresh)
-    return kept
+    check_moved(optimizer)
+    return {
+        parameter: Before(
+            copied(spare, parameter, parameter),
+            fresh=optimizer.state.get(parameter, {}).get("momentum_buffer") is None,
+        )
+        for parameter, _ in moved(optimizer)
+    }
 
 
 def slope(optimizer: torch.optim.Optimizer, parameter: Tensor, group: Group, before: Before) -> Tensor | float:

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metricgrad.aligners.isolation import Autocast, Randomness
-from metricgrad.aligners.optimizers import copied
+from metricgrad.aligners.isolation import Autocast, Randomness, copied
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw
 

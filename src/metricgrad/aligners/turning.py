@@ -182,9 +182,9 @@ class KnobTurner(Aligner, abc.ABC):
         self.clocked(started, looked=True)
 
     def heard(self, value: float) -> None:
-        """Say so, once, when the metric is undefined time after time."""
-        self._undefined = self._undefined + 1 if math.isnan(value) else 0 if self._undefined < _PATIENCE else _PATIENCE
-        if self._undefined == _PATIENCE and math.isnan(value):
+        """Say so when the metric is undefined time after time."""
+        self._undefined = self._undefined + 1 if math.isnan(value) else 0
+        if self._undefined == _PATIENCE:
             warnings.warn(
                 f"{self.metric.name} was undefined on validation data {_PATIENCE} times in a row, which tells "
                 f"{type(self).__name__} nothing; give it more rows, or rows of every class",

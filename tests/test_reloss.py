@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import metricgrad as mg
+from metricgrad.aligners.bar import FitBar
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.probability_network import ProbabilityNetwork
@@ -170,14 +171,8 @@ def test_a_set_network_learns_ndcg():
     assert loss.report()["correlation"]["value"] > 0.5
 
 
-def test_fitting_ends_when_patience_does_and_says_how_far_it_is(stored, capsys):
-    import metricgrad.aligners.bar as bar
-
+def test_fitting_ends_when_patience_does_and_says_how_far_it_is(stored, monkeypatch):
     shown = []
-    original = bar.FitBar.update
-    try:
-        bar.FitBar.update = lambda self, done, *a, **k: (shown.append(done), original(self, done, *a, **k))[1]
-        mg.ReLoss.fit("accuracy", *stored, steps=400, patience=1, seed=0)
-    finally:
-        bar.FitBar.update = original
+    monkeypatch.setattr(FitBar, "update", lambda self, done, *rest: shown.append(done))
+    mg.ReLoss.fit("accuracy", *stored, steps=400, patience=1, seed=0)
     assert 0 < max(shown) < 400

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 
 import torch
 
@@ -24,66 +25,75 @@ from metricgrad.data.glyphs import VARIABLE
 from metricgrad.metric import as_metric
 from metricgrad.tasks.registry import get_task
 
-AT_10 = "digits-retrieval, recall@10"
 FIRST = 100
-#: periods of four steps, since a training has 240 or 280 steps; on the fonts of seven, on 512 rows
-EVERY = {"digits-retrieval": "every=4", "glyphs-fonts": "every=7,rows=512"}
-#: task -> its losses beside those with ALA, trials and seeds
-PARTS: dict[str, tuple[list[str], int, int]] = {
-    "digits-retrieval": (
-        ["triplet", "distance_margin", "distance_mixture", "uniloss", "uniloss:metric=map_at_r"], 3, 10,
-    ),
-    "glyphs-fonts": (["triplet", "distance_margin", "uniloss"], 2, 4),
-    AT_10: (["triplet", "distance_margin", "uniloss"], 3, 10),
-}  # fmt: skip
 
 
-def metric_of(part: str) -> str:
-    """What tunes and judges."""
-    return "retrieval_recall:k=10" if part == AT_10 else "retrieval_recall:k=1"
+@dataclass(frozen=True)
+class Part:
+    """One table: a task judged by recall at k, its losses beside those with ALA, trials and seeds.
+
+    Attributes:
+        ala: the policy's options: periods of four steps, since a training has 240 or 280; on the fonts of seven, on
+            512 rows.
+    """
+
+    task: str
+    k: int
+    losses: list[str]
+    trials: int
+    seeds: int
+    ala: str
+
+    @property
+    def metric(self) -> str:
+        """What tunes and judges."""
+        return f"retrieval_recall:k={self.k}"
 
 
-def task_of(part: str) -> str:
-    """The task's name."""
-    return part.split(",")[0]
+FEW = ["triplet", "distance_margin", "uniloss"]
+MORE = ["triplet", "distance_margin", "distance_mixture", "uniloss", "uniloss:metric=map_at_r"]
+PARTS = {
+    "digits-retrieval": Part("digits-retrieval", 1, MORE, 3, 10, "every=4"),
+    "glyphs-fonts": Part("glyphs-fonts", 1, FEW, 2, 4, "every=7,rows=512"),
+    "digits-retrieval, recall@10": Part("digits-retrieval", 10, FEW, 3, 10, "every=4"),
+}
 
 
-def with_ala(start: str, task: str, aligner: str) -> str:
+def with_ala(start: str, part: Part, aligner: str) -> str:
     """The spec of the mixture begun as a loss."""
-    return f"ala_{start}:aligner={aligner},{EVERY[task]}"
+    return f"ala_{start}:aligner={aligner},{part.ala}"
 
 
-def untrained(name: str, seed: int) -> float:
+def untrained(part: Part, seed: int) -> float:
     """The metric of a fresh network on the test part."""
-    task = get_task(task_of(name))
+    task = get_task(part.task)
     inputs, targets = task.load(FIRST + seed)[2]
     torch.manual_seed(seed)
     with torch.no_grad():
-        return float(as_metric(metric_of(name))(task.model()(inputs), targets))
+        return float(as_metric(part.metric)(task.model()(inputs), targets))
 
 
-def fresh(name: str) -> Task:
+def fresh(part: Part) -> Task:
     """The task on draws that begin at 100."""
-    task = get_task(task_of(name))
+    task = get_task(part.task)
     return Task(
-        task.name, model=task.model, load=lambda seed: task.load(FIRST + seed), metric=metric_of(name),
-        kind="retrieval", device="cpu", epochs=task.epochs, batch_size=task.batch_size, per_class=task.per_class,
-        lr=task.lr,
+        task.name, model=task.model, load=lambda seed: task.load(FIRST + seed), metric=part.metric, kind="retrieval",
+        device="cpu", epochs=task.epochs, batch_size=task.batch_size, per_class=task.per_class, lr=task.lr,
     )  # fmt: skip
 
 
 def run(name: str) -> dict[str, object]:
-    """One task: every loss over its seeds, over the untrained network, over the triplet loss, over its own control."""
-    plain, trials, seeds = PARTS[name]
+    """One table: every loss over its seeds, over the untrained network, over the triplet loss, over its own control."""
+    part = PARTS[name]
     starts = ("triplet", "distance_margin")
-    aligned = [with_ala(start, task_of(name), kind) for start in starts for kind in ("policy", "random_walk")]
+    aligned = [with_ala(start, part, kind) for start in starts for kind in ("policy", "random_walk")]
     table = compare(
-        fresh(name), metric=metric_of(name), losses=[*plain, *aligned], trials=trials, seeds=seeds, controls=False,
-        out=HERE / "runs" / f"{name.replace(', ', '-')}-fresh",
+        fresh(part), metric=part.metric, losses=[*part.losses, *aligned], trials=part.trials, seeds=part.seeds,
+        controls=False, out=HERE / "runs" / f"{name.replace(', ', '-')}-fresh",
     )  # fmt: skip
     roles = {run["loss"]: run["role"] for run in table.runs}
     tests = {loss: [run["test"] for run in table.runs if run["loss"] == loss] for loss in roles}
-    before = [untrained(name, seed) for seed in range(seeds)]
+    before = [untrained(part, seed) for seed in range(part.seeds)]
     rows = {
         loss: {
             "role": roles[loss],
@@ -95,14 +105,14 @@ def run(name: str) -> dict[str, object]:
     }
     ala = {
         start: {
-            "over it": paired(tests[with_ala(start, task_of(name), "policy")], tests[start]),
+            "over it": paired(tests[with_ala(start, part, "policy")], tests[start]),
             "over the random walk": paired(
-                tests[with_ala(start, task_of(name), "policy")], tests[with_ala(start, task_of(name), "random_walk")]
+                tests[with_ala(start, part, "policy")], tests[with_ala(start, part, "random_walk")]
             ),
         }
         for start in starts
     }
-    return {"trials": trials, "seeds": seeds, "untrained": interval(before), "losses": rows, "ala": ala}
+    return {"trials": part.trials, "seeds": part.seeds, "untrained": interval(before), "losses": rows, "ala": ala}
 
 
 def main() -> None:
@@ -113,8 +123,8 @@ def main() -> None:
     path = RESULTS / "retrieval.json"
     tasks = json.loads(path.read_text()).get("tasks", {}) if path.exists() else {}
     tasks.update({name: run(name) for name in options.only})
-    Store("retrieval", max(seeds for _, _, seeds in PARTS.values())).finish(
-        metrics={name: metric_of(name) for name in tasks}, tasks=tasks
+    Store("retrieval", max(part.seeds for part in PARTS.values())).finish(
+        metrics={name: PARTS[name].metric for name in tasks}, tasks=tasks
     )
 
 

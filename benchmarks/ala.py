@@ -257,7 +257,7 @@ def cost(store: Store) -> dict[str, float]:
             seconds.append(time.perf_counter() - begun)
             if used is loss:
                 handle.detach()
-        spent = loss.aligner.spent
+        spent = loss.aligner.cost()["seconds"]
         shares.append(spent / (seconds[0] - spent))
         ratios.append(seconds[0] / seconds[1])
     times = []

@@ -20,6 +20,7 @@ from metricgrad.aligners.pace import FEWEST, pace
 from metricgrad.aligners.policy_network import Choice
 from metricgrad.aligners.policy_state import ROLES, Child, roles_of
 from metricgrad.aligners.seen import Seen, look
+from metricgrad.aligners.stopwatch import Stopwatch
 from metricgrad.aligners.turning_figure import plot_history
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number, checked_whole
@@ -98,7 +99,7 @@ class KnobTurner(Aligner, abc.ABC):
         self._batches: list[Any] = []
         self._optimizer: torch.optim.Optimizer | None = None
         self._resumed = False
-        self._began, self._ended, self.spent = 0.0, 0.0, 0.0
+        self.watch = Stopwatch()
         self.held: int | None = None
         self._undefined = 0
 
@@ -143,14 +144,7 @@ class KnobTurner(Aligner, abc.ABC):
         """Forget the run: counters, warm-up and history. What was learned stays, and the knobs stay where they are."""
         self.ticks, self.periods, self.batch = 0, 0, 0
         self.child = Child()
-        self._began, self._ended, self.spent = 0.0, 0.0, 0.0
-
-    def clocked(self, started: float, *, looked: bool) -> None:
-        """Count time since ``started``, all of it as training and, where ``looked``, as spent on validation too."""
-        self._ended = time.perf_counter()
-        self._began = self._began or started
-        if looked:
-            self.spent += self._ended - started
+        self.watch = Stopwatch()
 
     def saw(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
@@ -165,7 +159,7 @@ class KnobTurner(Aligner, abc.ABC):
         if not scene.loss.training:
             return
         started = time.perf_counter()
-        self.clocked(started, looked=False)
+        self.watch.passed(started, looked=False)
         self.ticks += 1
         if not self.due(scene.total_steps):
             return
@@ -179,7 +173,7 @@ class KnobTurner(Aligner, abc.ABC):
             return
         progress = None if not scene.total_steps else min(1.0, self.ticks / scene.total_steps)
         self.observe(scene.loss.form, *self._score(scene), progress)
-        self.clocked(started, looked=True)
+        self.watch.passed(started, looked=True)
 
     def heard(self, value: float) -> None:
         """Say so when the metric is undefined time after time."""
@@ -275,8 +269,7 @@ class KnobTurner(Aligner, abc.ABC):
 
     def cost(self) -> dict[str, float]:
         """Seconds spent on validation and moves in this process, and their share of training up to its last step."""
-        elapsed = self._ended - self._began
-        return {"seconds": self.spent, "share": self.spent / elapsed if elapsed else 0.0}
+        return {"seconds": self.watch.spent, "share": self.watch.share}
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments, the metric by its spec where it has one."""

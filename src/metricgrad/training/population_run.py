@@ -58,7 +58,7 @@ class PopulationRun:
         """Note a step; where a look is due, score the children here, hear of the others, and move all knobs."""
         aligner = self.aligner
         started = time.perf_counter()
-        aligner.clocked(self.clock if aligner.ticks == 0 else started, looked=False)
+        aligner.watch.passed(self.clock if aligner.ticks == 0 else started, looked=False)
         aligner.ticks += 1
         for child, (scores, targets), loss in zip(self.where.own, self.group.outputs, losses, strict=True):
             self.memories[child].recent.add(scores, targets, loss)
@@ -74,7 +74,7 @@ class PopulationRun:
         aligner.decide(self.where.shared(looks, self.memories, self.forms))
         if aligner.periods > before and self.copy_best is not None and aligner.periods % self.copy_best == 0:
             self._copy()
-        aligner.clocked(started, looked=True)
+        aligner.watch.passed(started, looked=True)
 
     def judge(self, epoch: int, losses: Tensor) -> None:
         """Measure the children here at the end of an epoch, and keep the weights that are their best."""

@@ -6,6 +6,7 @@ from torch import nn
 
 import metricgrad as mg
 from metricgrad.aligners.clipping import through
+from metricgrad.aligners.trace import Trace
 
 
 def _gradients(dtype=torch.float64):
@@ -23,7 +24,7 @@ def _both(change, clipping="auto"):
     raw, seen, direction = (
         {p: t.detach() for p, t in zip(parameters, tensors, strict=True)} for tensors in (leaves, changed, along)
     )
-    found = through(raw, seen, direction, clipping)
+    found = through({p: Trace.of(g) for p, g in raw.items()}, seen, direction, clipping)
     return [found[p] for p in parameters], expected
 
 
@@ -92,4 +93,4 @@ def test_gradients_that_are_views_or_not_finite_are_not_taken_for_changed(output
     raw = dict(zip(parameters, (flat[:3].clone(), flat[3:].clone()), strict=True))
     seen = dict(zip(parameters, (flat[:3], flat[3:]), strict=True))
     direction = {p: torch.ones_like(p) for p in parameters}
-    assert through(raw, seen, direction, "auto") is direction
+    assert through({p: Trace.of(g) for p, g in raw.items()}, seen, direction, "auto") is direction

@@ -16,13 +16,15 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metricgrad.aligners.forward_rules import ForwardRules
+from metricgrad.aligners.forward_rules import ForwardRules, ReadElsewhereError
 from metricgrad.aligners.isolation import kept_randomness
+from metricgrad.aligners.outer_products import OuterProducts, whole
 from metricgrad.aligners.recording import ModelCall, outputs_of
 from metricgrad.errors import MetricgradError
 
 Named = Mapping[str, Tensor]
-Way = Callable[[nn.Module, Named, Named, ModelCall], tuple[list[Tensor], list[Tensor]]]
+Direction = Mapping[str, Tensor | OuterProducts]
+Way = Callable[[nn.Module, Named, Any, ModelCall], tuple[list[Tensor], list[Tensor]]]
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
@@ -49,7 +51,12 @@ class Pusher:
         """The way in use."""
         return self._ways[0][0]
 
-    def push(self, model: nn.Module, values: Named, direction: Named, call: ModelCall) -> list[Tensor]:
+    @property
+    def takes_products(self) -> bool:
+        """Whether outer products in a direction need not be multiplied out as a whole."""
+        return self._ways[0][1] is _forward_mode
+
+    def push(self, model: nn.Module, values: Named, direction: Direction, call: ModelCall) -> list[Tensor]:
         """One tangent for each output of a call.
 
         Args:
@@ -64,13 +71,14 @@ class Pusher:
         why = ""
         while self._ways:
             name, way = self._ways[0]
+            along = direction if self.takes_products else _dense(direction)
             device = call.randomness.device or torch.device("cpu")
             with kept_randomness(device, call.randomness):
                 try:
-                    primal, tangents = way(model, values, direction, call)
+                    primal, tangents = way(model, values, along, call)
                     problem = differs(primal, call.outputs)
                     if problem is None and way is _double_backward and not self._checked:
-                        again, differences = _finite_difference(model, values, direction, call)
+                        again, differences = _finite_difference(model, values, _dense(along), call)
                         problem = None if differs(again, call.outputs) else _disagrees(tangents, differences)
                         self._checked = problem is None
                 except (NotImplementedError, RuntimeError) as error:
@@ -124,16 +132,35 @@ def run(model: nn.Module, values: Named, call: ModelCall) -> list[Tensor]:
 
 
 def _forward_mode(
-    model: nn.Module, values: Named, direction: Named, call: ModelCall
+    model: nn.Module, values: Named, direction: Direction, call: ModelCall
 ) -> tuple[list[Tensor], list[Tensor]]:
-    with torch.no_grad(), forward_ad.dual_level(), ForwardRules(), sdpa_kernel(SDPBackend.MATH):
+    try:
+        return _dual_pass(model, values, direction, call)
+    except ReadElsewhereError:
+        call.randomness.restore()
+        return _dual_pass(model, values, _dense(direction), call)
+
+
+def _dual_pass(
+    model: nn.Module, values: Named, direction: Direction, call: ModelCall
+) -> tuple[list[Tensor], list[Tensor]]:
+    products = [(values[name], along) for name, along in direction.items() if isinstance(along, OuterProducts)]
+    with torch.no_grad(), forward_ad.dual_level():
         duals = {
-            name: forward_ad.make_dual(value, direction[name]) if name in direction else value
+            name: forward_ad.make_dual(value, along) if isinstance(along := direction.get(name), Tensor) else value
             for name, value in values.items()
         }
-        unpacked = [forward_ad.unpack_dual(output) for output in run(model, duals, call)]
+        names = {id(p): name for name, p in model.named_parameters()}
+        calls = [(duals[name], c) for c in call.linear if (name := names.get(id(c.weight))) in duals]
+        with ForwardRules(products, calls), sdpa_kernel(SDPBackend.MATH):
+            outputs = run(model, duals, call)
+        unpacked = [forward_ad.unpack_dual(output) for output in outputs]
         primal = [part.primal for part in unpacked]
         return primal, [torch.zeros_like(p) if t is None else t for p, t in unpacked]
+
+
+def _dense(direction: Direction) -> Named:
+    return {name: whole(along) for name, along in direction.items()}
 
 
 def _double_backward(

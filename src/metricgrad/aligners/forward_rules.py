@@ -6,7 +6,8 @@ normalisation apart into a dozen passes over memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,17 +16,73 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from metricgrad.aligners.outer_products import OuterProducts
+from metricgrad.aligners.recording import LinearCall
+
 Rule = Callable[..., Tensor]
 
 
+class ReadElsewhereError(RuntimeError):
+    """A weight whose tangent is not multiplied out was read by something other than a linear layer."""
+
+
 class ForwardRules(TorchFunctionMode):
-    """Inside a dual level, linear layers, convolutions and batch normalisation carry tangents by the rules below."""
+    """Inside a dual level, linear layers, convolutions and batch normalisation carry tangents by the rules below.
+
+    Args:
+        products: tangents of weights that are no duals themselves, each beside its weight.
+        calls: of linear layers in the pass that is repeated, each beside its weight or dual: where one comes with the
+            same inputs again, its output is not computed again.
+    """
+
+    def __init__(
+        self,
+        products: Iterable[tuple[Tensor, OuterProducts]] = (),
+        calls: Iterable[tuple[Tensor, LinearCall]] = (),
+    ) -> None:
+        super().__init__()
+        self._products = {id(weight): product for weight, product in products}
+        self._calls: dict[int, list[LinearCall]] = {}
+        for weight, call in calls:
+            self._calls.setdefault(id(weight), []).append(call)
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Any other function goes its own way."""
-        return (_RULES.get(func) or func)(*args, **(kwargs or {}))
+        """Any other function goes its own way.
+
+        Raises:
+            ReadElsewhereError: where it makes tensors of a weight whose tangent is among the products.
+        """
+        kwargs = kwargs or {}
+        if func is functional.linear:
+            return self._linear(*args, **kwargs)
+        found = (_RULES.get(func) or func)(*args, **kwargs)
+        if self._products and not isinstance(found, bool | int | torch.Size | torch.dtype | torch.device | None):
+            self._check(args)
+            self._check(kwargs.values())
+        return found
+
+    def _check(self, args: Iterable[Any]) -> None:
+        for arg in args:
+            if id(arg) in self._products:
+                raise ReadElsewhereError
+            if isinstance(arg, tuple | list):
+                self._check(arg)
+
+    def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        (x, dx), (w, dw), (b, db) = map(_parts, (input, weight, bias))
+        again = (call.output_of(x) for call in self._calls.get(id(weight), ()))
+        value = next((output for output in again if output is not None), None)
+        if value is None:
+            value = functional.linear(x, w, b)
+        product = self._products.get(id(weight))
+        parts = [functional.linear(x, dw, db)] if dw is not None else []
+        parts += [product.linear(x)] if product is not None else []
+        parts += [functional.linear(dx, w)] if dx is not None else []
+        if db is not None and dw is None:
+            parts = [parts[0] + db, *parts[1:]] if parts else [db.expand_as(value)]
+        return forward_ad.make_dual(value, functools.reduce(torch.Tensor.add_, parts)) if parts else value
 
 
 def _affine(function: Callable[..., Tensor]) -> Rule:
@@ -83,5 +140,5 @@ def _parts(tensor: Tensor | None) -> tuple[Any, Tensor | None]:
 
 _RULES: dict[Any, Rule] = {
     functional.batch_norm: _batch_norm,
-    **{f: _affine(f) for f in (functional.linear, functional.conv1d, functional.conv2d, functional.conv3d)},
+    **{f: _affine(f) for f in (functional.conv1d, functional.conv2d, functional.conv3d)},
 }

@@ -20,18 +20,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
 
 from metricgrad.aligners.base import Scene
 from metricgrad.aligners.clipping import Clipping, through
 from metricgrad.aligners.forward_mode import Pusher
 from metricgrad.aligners.isolation import borrowed_buffers, kept_randomness
-from metricgrad.aligners.optimizers import Before, before_step, moved, rule_of, slope
+from metricgrad.aligners.optimizers import Before, before_step, is_uniform, moved, rule_of, slope
+from metricgrad.aligners.outer_products import LinearTaps, OuterProducts, whole
 from metricgrad.aligners.recording import LossCall, ModelCall, Recorder, outputs_of
 from metricgrad.aligners.watching import Ahead
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Form
 
 Objective = Callable[[Tensor, Tensor], Tensor]
+Direction = dict[Tensor, Tensor | OuterProducts]
+
+_EVERY = 10
 
 
 class OneStep:
@@ -55,6 +60,7 @@ class OneStep:
         self._pusher = pusher
         self._before: dict[Tensor, Before] = {}
         self._spare: dict[Tensor, Tensor] = {}
+        self._looks, self._taps = 0, True
 
     def _watch_anew(self) -> None:
         stepped = {p for group in self.scene.optimizer.param_groups for p in group["params"]}
@@ -103,38 +109,50 @@ class OneStep:
             batch: the validation batch; None for the last training batch.
         """
         losses = self.recorder.done()
-        groups = {p: group for p, group in moved(self.scene.optimizer) if p in self._own and p in self._before}
-        with self.undisturbed():
-            value, gradients = self._ahead(losses[-1], list(groups), batch)
-        ahead = {p: v for p, v in zip(groups, gradients, strict=True) if v is not None}
+        optimizer, traces = self.scene.optimizer, self.recorder.traces
+        groups = {p: group for p, group in moved(optimizer) if p in self._own and p in self._before}
         seen = {p: p.grad for p in groups if p.grad is not None}
-        slopes = {
-            p: slope(self.scene.optimizer, p, groups[p], self._before[p]) for p in ahead if p in self.recorder.raw
-        }
+        as_left = all(traces[p].is_of(seen[p]) for p in groups if p in traces)
+        apart = self._taps and as_left and is_uniform(optimizer) and self._pusher.takes_products
+        with self.undisturbed():
+            value, ahead = self._ahead(losses[-1], list(groups), batch, apart=apart)
+        slopes = {p: slope(optimizer, p, groups[p], self._before[p]) for p in ahead if p in traces}
         if slopes:
             shared = _shared(list(slopes.values()))
             with torch.no_grad():
-                direction = {p: ahead[p] * of if shared is None else ahead[p] for p, of in slopes.items()}
-                direction = through(self.recorder.raw, seen, direction, self._clipping)
-            found = self._along(form, losses, direction, 1.0 if shared is None else shared)
+                direction: Direction = {p: ahead[p] if shared else _times(ahead[p], of) for p, of in slopes.items()}
+                if not as_left:
+                    dense = {p: whole(v) for p, v in direction.items()}
+                    direction = {**through(traces, seen, dense, self._clipping)}
+            found = self._along(form, losses, direction, shared or 1.0)
         else:
             found = [torch.zeros_like(p) for p in form.parameters()]
-        with torch.no_grad():
-            norm, reach = _length(list(seen.values())), _length(list(ahead.values()))
-            # what was kept of the parameters has done its work: the step is written over it
-            progress = sum(_dot(self._before[p].value.sub_(p), v) for p, v in ahead.items())
+        rate = self._implied_rate(ahead)
         self._before = {}
-        return Ahead(found, value, norm, progress / reach**2 if reach**2 > 0 else 0.0)
+        self._looks += 1
+        return Ahead(found, value, _length(list(seen.values())), rate)
 
-    def _ahead(self, last: LossCall, parameters: list[Tensor], batch: Any) -> tuple[float, tuple[Tensor | None, ...]]:
-        """The objective and its gradient at the stepped parameters."""
-        scene = self.scene
+    def _implied_rate(self, ahead: Direction) -> float:
+        """See :class:`Ahead`; where outer products would have to be multiplied out for it, at every tenth look."""
+        if self._looks % _EVERY and any(isinstance(v, OuterProducts) for v in ahead.values()):
+            return float("nan")
+        progress = squared = 0.0
+        with torch.no_grad():
+            for p, v in ahead.items():
+                for rows, block in v.blocks() if isinstance(v, OuterProducts) else [(..., v)]:
+                    # what was kept of the parameters has done its work: the step is written over it
+                    way = self._before[p].value[rows].sub_(p[rows])
+                    progress, squared = progress + _dot(way, block), squared + _dot(block, block)
+        return progress / squared if squared > 0 else 0.0
+
+    def _ahead(self, last: LossCall, parameters: list[Tensor], batch: Any, *, apart: bool) -> tuple[float, Direction]:
+        """The objective and its gradient at the stepped parameters, by linear weights as outer products if told so."""
         if batch is not None:
-            scores, targets = scene.forward(scene.model, batch)
-            value = self._objective(scores, targets)
-            if not value.requires_grad:
-                return float(value), (None,) * len(parameters)
-            return float(value.detach()), torch.autograd.grad(value, parameters, allow_unused=True)
+            try:
+                return self._judged(parameters, batch, LinearTaps(parameters if apart else ()))
+            except CheckpointError:  # a layer that is computed again on the way back is not tapped then
+                self._taps = False
+                return self._judged(parameters, batch, LinearTaps(()))
         outputs: list[Tensor] = []
         pushed = last.scores
         shifts: list[list[Tensor]] = []
@@ -156,9 +174,19 @@ class OneStep:
         gradients = torch.autograd.grad(
             [o for o, _ in live], parameters, [b for _, b in live], allow_unused=True
         )  # fmt: skip
-        return float(value.detach()), gradients
+        return float(value.detach()), _joined(parameters, gradients, {})
 
-    def _along(self, form: Form, losses: list[LossCall], direction: dict[Tensor, Tensor], times: float) -> list[Tensor]:
+    def _judged(self, parameters: list[Tensor], batch: Any, taps: LinearTaps) -> tuple[float, Direction]:
+        """:meth:`_ahead` on a validation batch."""
+        with taps if taps.weights else contextlib.nullcontext():
+            scores, targets = self.scene.forward(self.scene.model, batch)
+            value = self._objective(scores, targets)
+            if not value.requires_grad:
+                return float(value), {}
+            gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+        return float(value.detach()), _joined(parameters, gradients, taps.found())
+
+    def _along(self, form: Form, losses: list[LossCall], direction: Direction, times: float) -> list[Tensor]:
         """d/dphi of the loss's gradient along so many times the direction."""
         phi = list(form.parameters())
         total: Tensor | None = None
@@ -179,11 +207,13 @@ class OneStep:
             found = torch.autograd.grad(total, phi, allow_unused=True)
         return [torch.zeros_like(p) if g is None else g for p, g in zip(phi, found, strict=True)]
 
-    def _push(self, direction: dict[Tensor, Tensor], call: ModelCall) -> list[Tensor]:
+    def _push(self, direction: Direction, call: ModelCall) -> list[Tensor]:
         named = dict(call.module.named_parameters())
         values = {name: self._before[p].value for name, p in named.items() if p in self._before}
         along = {name: direction[p] for name, p in named.items() if p in direction}
-        return self._pusher.push(call.module, values, along, call)
+        pushed = self._pusher.push(call.module, values, along, call)
+        call.linear.clear()  # what the layers gave has done its work
+        return pushed
 
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -209,6 +239,26 @@ def _shared(slopes: list[Tensor | float]) -> float | None:
     """The one number that all slopes are, or None: then no tensor as large as the model need be multiplied by it."""
     first = slopes[0]
     return first if isinstance(first, float) and all(type(s) is float and s == first for s in slopes) else None
+
+
+def _joined(
+    parameters: Sequence[Tensor], gradients: Sequence[Tensor | None], products: dict[Tensor, OuterProducts]
+) -> Direction:
+    """Of each parameter that has any: the gradient, or the outer products, or their sum where it has both."""
+    found: Direction = {}
+    for p, gradient in zip(parameters, gradients, strict=True):
+        if p in products:
+            found[p] = products[p] if gradient is None else gradient + products[p].whole()
+        elif gradient is not None:
+            found[p] = gradient
+    return found
+
+
+def _times(v: Tensor | OuterProducts, slope: Tensor | float) -> Tensor | OuterProducts:
+    if isinstance(v, Tensor):
+        return v * slope
+    assert isinstance(slope, float)
+    return dataclasses.replace(v, factor=slope)
 
 
 def _length(tensors: list[Tensor]) -> float:

@@ -109,6 +109,11 @@ def rule_of(optimizer: torch.optim.Optimizer) -> Rule:
     )
 
 
+def is_uniform(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether all entries of a parameter move alike with their gradients: of the known ones, SGD's do."""
+    return rule_of(optimizer) is _sgd
+
+
 @functools.cache
 def _rule_of(kind: type[torch.optim.Optimizer]) -> Rule | None:
     return next((rule for cls, rule in _RULES.items() if issubclass(kind, cls) and _code(kind) is _code(cls)), None)

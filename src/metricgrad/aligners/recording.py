@@ -13,9 +13,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metricgrad.aligners.isolation import Autocast, Randomness, copied
+from metricgrad.aligners.isolation import Autocast, Randomness
+from metricgrad.aligners.trace import Trace
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw
+
+
+@dataclass(frozen=True)
+class LinearCall:
+    """One call of a linear layer.
+
+    Attributes:
+        weight: of the layer.
+        input: detached.
+        output: likewise.
+        versions: how often input and output had been changed in place.
+    """
+
+    weight: Tensor
+    input: Tensor
+    output: Tensor
+    versions: tuple[int, int]
+
+    def output_of(self, x: Tensor) -> Tensor | None:
+        """The output, where the input was x to the last bit, and nothing was written over since."""
+        if (self.input._version, self.output._version) != self.versions or x.shape != self.input.shape:
+            return None
+        same = x.data_ptr() == self.input.data_ptr() and x.stride() == self.input.stride()
+        return self.output if same or torch.equal(x, self.input) else None
 
 
 @dataclass
@@ -31,6 +56,7 @@ class ModelCall:
         autocast: its state.
         buffers: the floating-point buffers right before, by name.
         outputs: the floating-point tensors of the output, in order.
+        linear: the calls of linear layers inside whose weights are larger than what they read and write.
     """
 
     module: nn.Module
@@ -41,6 +67,7 @@ class ModelCall:
     autocast: Autocast
     buffers: dict[str, Tensor]
     outputs: list[Tensor] = field(default_factory=list)
+    linear: list[LinearCall] = field(default_factory=list)
 
 
 @dataclass
@@ -120,15 +147,14 @@ class Recorder:
 
     Args:
         model: whose calls are kept.
-        parameters: whose gradients, as the backward passes left them, are kept.
+        parameters: of whose gradients, as the backward passes left them, traces are kept.
     """
 
     def __init__(self, model: nn.Module, parameters: list[Tensor]) -> None:
         self.calls: list[ModelCall] = []
         self.losses: list[LossCall] = []
-        self.raw: dict[Tensor, Tensor] = {}
+        self.traces: dict[Tensor, Trace] = {}
         self.paused = False
-        self._spare: dict[Tensor, Tensor] = {}
         self._parameters = parameters
         self._within: list[ModelCall | None] = []
         self._hooks: list[Any] = [p.register_post_accumulate_grad_hook(self._accumulated) for p in parameters]
@@ -137,6 +163,8 @@ class Recorder:
                 module.register_forward_pre_hook(self._before, with_kwargs=True),
                 module.register_forward_hook(self._after, always_call=True),
             ]
+        layers = [module for module in model.modules() if type(module) is nn.Linear]
+        self._hooks += [layer.register_forward_hook(self._computed) for layer in layers]
 
     def remove(self) -> None:
         """Take the hooks off."""
@@ -146,7 +174,7 @@ class Recorder:
 
     def clear(self) -> None:
         """Forget everything."""
-        self.calls, self.losses, self.raw, self._within = [], [], {}, []
+        self.calls, self.losses, self.traces, self._within = [], [], {}, []
 
     def saw(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
@@ -155,7 +183,7 @@ class Recorder:
         if self.paused or not value.requires_grad:
             return
         if self.done() and self._thrown_away():
-            self.losses, self.raw = [loss for loss in self.losses if loss.factor is None], {}
+            self.losses, self.traces = [loss for loss in self.losses if loss.factor is None], {}
         finished = {id(call) for loss in self.done() for call, _ in loss.heads}
         self.calls = [call for call in self.calls if call.outputs and id(call) not in finished]
         heads = [(call, Head(scores, call.outputs)) for call in self.calls]
@@ -202,10 +230,19 @@ class Recorder:
             call.outputs = outputs_of(output)
             self.calls.append(call)
 
+    def _computed(self, layer: nn.Linear, args: tuple[Any, ...], output: Any) -> None:
+        call = next((call for call in self._within if call is not None), None)
+        own = {hook.id for hook in self._hooks}
+        if self.paused or call is None or not own.issuperset([*layer._forward_hooks, *layer._forward_pre_hooks]):
+            return  # other hooks may have changed what the layer computed
+        input, output = args[0].detach(), output.detach()
+        if input.numel() + output.numel() < layer.weight.numel():
+            call.linear.append(LinearCall(layer.weight, input, output, (input._version, output._version)))
+
     def _accumulated(self, parameter: Tensor) -> None:
         if self.paused or parameter.grad is None:
             return
-        self.raw[parameter] = copied(self._spare, parameter, parameter.grad)
+        self.traces[parameter] = Trace.of(parameter.grad)
 
     def _thrown_away(self) -> bool:
         """Whether the gradients of earlier calls were set to zero without a step."""

@@ -29,7 +29,7 @@ class Ahead:
         objective: its value at the stepped weights.
         gradient_norm: of the training gradient the optimiser saw.
         implied_rate: the step's length along the objective's gradient v, -(theta' - theta) . v / (v . v): the learning
-            rate at which descent on the objective itself would have come as far.
+            rate at which descent on the objective itself would have come as far; NaN where it was not measured.
     """
 
     gradients: list[Tensor]
@@ -77,15 +77,15 @@ class Watch:
         figure = Figure(figsize=(12, 6.5), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(2, 3).flatten()
-        steps = [row["step"] for row in self.history]
         for ax, (name, title) in zip(axes, _PANELS.items(), strict=False):
-            ax.plot(steps, [row[name] for row in self.history], color="#1f5fa8", linewidth=0.8)
+            measured = [row for row in self.history if row[name] == row[name]]
+            ax.plot([row["step"] for row in measured], [row[name] for row in measured], color="#1f5fa8", linewidth=0.8)
             if name != "implied_rate":
                 ax.set_yscale("log")
             ax.set_title(title, fontsize=10)
             ax.set_xlabel("optimiser step")
         shape: Any = getattr(form, "shape", None)
-        shapes = [*self.shapes, (int(steps[-1]), shape())] if shape is not None else []
+        shapes = [*self.shapes, (int(self.history[-1]["step"]), shape())] if shape is not None else []
         for ax, target in zip(axes[len(_PANELS) :], ("target_1", "target_0"), strict=True):
             for place, (step, curves) in enumerate(shapes):
                 shade = 0.15 + 0.85 * (place + 1) / len(shapes)

@@ -18,7 +18,6 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metricgrad.aligners.base import Scene
-from metricgrad.aligners.clipping import unchanged
 from metricgrad.aligners.forward_mode import differs, run
 from metricgrad.aligners.isolation import kept_randomness
 from metricgrad.aligners.optimizers import Group, State, check_moved, moved
@@ -78,9 +77,9 @@ class Window:
             return
         check_moved(optimizer)
         groups = {p: dict(group) for p, group in moved(optimizer)}
-        seen = {p: p.grad for p in groups if p in recorder.raw}
+        seen = {p: p.grad for p in groups if p in recorder.traces}
         scaled = getattr(optimizer, "grad_scale", None) is not None
-        if scaled or any(g is None or not unchanged(recorder.raw[p], g) for p, g in seen.items()):
+        if scaled or any(g is None or not recorder.traces[p].is_of(g) for p, g in seen.items()):
             raise MetricgradError(
                 "the gradients were changed between backward and step (clipped or scaled), which LookAhead can go "
                 "through one step at a time only; drop that change, or take steps=1"

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _LINEAR_FROM = 50.0
+_AT_ONCE = 512
 
 
 class Along(torch.autograd.Function):
@@ -35,36 +36,12 @@ class Along(torch.autograd.Function):
         beta: Tensor, gamma: Tensor,
     ) -> Tensor:  # fmt: skip
         """0-d; the gradients are taken at once, while everything is at hand."""
-        (beta1, beta2), (gamma1, gamma2) = beta.tolist(), gamma.tolist()
-        by_prediction = w1[:, 1]
-        through = w2 * by_prediction
-        z1 = torch.addmm(b1, pairs, w1.t())
-        s1 = (z1 * beta1).sigmoid_()
-        soft = torch.nn.functional.softplus(z1, beta1, _LINEAR_FROM)
-        bend1 = (s1 * (1 - gamma1)).add_(gamma1)
-        a1 = torch.lerp(soft, z1, gamma1)
-        z2 = torch.addmm(b2, a1, w2.t())
-        s2 = (z2 * beta2).sigmoid_()
-        bend2 = (s2 * (1 - gamma2)).add_(gamma2)
-        inner = bend1 @ through.t()
-
-        weight = moved / len(pairs)
-        d_w3 = weight @ (bend2 * inner)
-        d_inner = torch.outer(weight, w3[0])
-        d_z2, d_beta2, d_gamma2 = _bent(inner.mul_(d_inner), s2, z2, beta2, gamma2)
-        d_inner.mul_(bend2)
-        d_through = d_inner.t() @ bend1
-        d_w2 = torch.addmm(d_through * by_prediction, d_z2.t(), a1)
-        d_a1 = d_z2 @ w2
-        d_gamma1 = _dot(d_a1, z1) - (soft_part := _dot(d_a1, soft))
-        d_z1, d_beta1, more = _bent(d_inner @ through, s1, z1, beta1, gamma1)
-        d_beta1 = d_beta1 + (1 - gamma1) / beta1 * (_dot(z1.mul_(s1), d_a1) - soft_part)
-        d_z1 += d_a1.mul_(bend1)
-        d_w1 = d_z1.t() @ pairs
-        d_w1[:, 1] += (d_through * w2).sum(0)
-        d_beta, d_gamma = torch.stack([d_beta1, d_beta2]), torch.stack([d_gamma1 + more, d_gamma2])
-        ctx.gradients = (d_w1, d_z1.sum(0), d_w2, d_z2.sum(0), d_w3[None], d_beta, d_gamma)
-        return torch.dot(d_w3, w3[0])
+        found: tuple[Tensor, ...] = ()
+        for some, moves in zip(pairs.split(_AT_ONCE), (moved / len(pairs)).split(_AT_ONCE), strict=True):
+            piece = _gradients(some, moves, w1, b1, w2, b2, w3, beta.tolist(), gamma.tolist())
+            found = tuple(map(torch.add, found, piece)) if found else piece
+        ctx.gradients = found
+        return torch.dot(found[4][0], w3[0])
 
     @staticmethod
     @once_differentiable
@@ -73,6 +50,41 @@ class Along(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         """Gradients of the weights."""
         return None, None, *(gradient * grad_outputs[0] for gradient in ctx.gradients)
+
+
+def _gradients(
+    pairs: Tensor, weight: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, w3: Tensor,
+    betas: list[float], gammas: list[float],
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Of the sum over some pairs, each by its weight: of w1, b1, w2, b2, w3, beta and gamma."""
+    (beta1, beta2), (gamma1, gamma2) = betas, gammas
+    by_prediction = w1[:, 1]
+    through = w2 * by_prediction
+    z1 = torch.addmm(b1, pairs, w1.t())
+    s1 = (z1 * beta1).sigmoid_()
+    soft = torch.nn.functional.softplus(z1, beta1, _LINEAR_FROM)
+    bend1 = (s1 * (1 - gamma1)).add_(gamma1)
+    a1 = torch.lerp(soft, z1, gamma1)
+    z2 = torch.addmm(b2, a1, w2.t())
+    s2 = (z2 * beta2).sigmoid_()
+    bend2 = (s2 * (1 - gamma2)).add_(gamma2)
+    inner = bend1 @ through.t()
+
+    d_w3 = weight @ (bend2 * inner)
+    d_inner = torch.outer(weight, w3[0])
+    d_z2, d_beta2, d_gamma2 = _bent(inner.mul_(d_inner), s2, z2, beta2, gamma2)
+    d_inner.mul_(bend2)
+    d_through = d_inner.t() @ bend1
+    d_w2 = torch.addmm(d_through * by_prediction, d_z2.t(), a1)
+    d_a1 = d_z2 @ w2
+    d_gamma1 = _dot(d_a1, z1) - (soft_part := _dot(d_a1, soft))
+    d_z1, d_beta1, more = _bent(d_inner @ through, s1, z1, beta1, gamma1)
+    d_beta1 = d_beta1 + (1 - gamma1) / beta1 * (_dot(z1.mul_(s1), d_a1) - soft_part)
+    d_z1 += d_a1.mul_(bend1)
+    d_w1 = d_z1.t() @ pairs
+    d_w1[:, 1] += (d_through * w2).sum(0)
+    d_beta, d_gamma = torch.stack([d_beta1, d_beta2]), torch.stack([d_gamma1 + more, d_gamma2])
+    return d_w1, d_z1.sum(0), d_w2, d_z2.sum(0), d_w3[None], d_beta, d_gamma
 
 
 def _bent(d_bend: Tensor, s: Tensor, z: Tensor, beta: float, gamma: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -31,7 +31,7 @@ from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.training.population import PopulationResult, fit_population
 
 CHILDREN, BATCH, DECAY, EVERY = 10, 64, 1e-4, 5
-NEVER, FEWER = 10**9, SEEDS[:5]
+NEVER = 10**9
 COPIES = APART = LITERAL = "pair flips, digits"
 REWARDS = BROUGHT = "pair flips, Fashion"
 MAIN = ("ala", "random_walk", "cross_entropy", "tuned grid")
@@ -133,7 +133,7 @@ def copies(store: Store) -> dict[str, Any]:
     study, part = STUDIES[COPIES], "copies"
     names = ("ala with copies", "population-based training", "ala", "random_walk")
     borrow(store, part, COPIES, "ala", "random_walk")
-    found = table(store, part, {name: rows(study)[name] for name in names}, FEWER)
+    found = table(store, part, {name: rows(study)[name] for name in names}, SEEDS)
     return summary(found, ["ala with copies"], study.overlap)
 
 
@@ -180,7 +180,7 @@ def apart(store: Store) -> dict[str, Any]:
 
     made = {"one policy each": run, **{row: rows(study)[row] for row in ("ala", "random_walk")}}
     borrow(store, "apart", APART, "ala", "random_walk")
-    return summary(table(store, "apart", made, FEWER), ["one policy each", "ala"], study.overlap)
+    return summary(table(store, "apart", made, SEEDS), ["one policy each", "ala"], study.overlap)
 
 
 def transfer(store: Store) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def literal(store: Store) -> dict[str, Any]:
         "literal": row(lambda seed: unbounded(seed, paper=True)),
         "literal, nothing moved": row(lambda seed: unbounded(seed, aligner="random_walk", warm_up=NEVER)),
     }
-    return summary(table(store, "literal", made, FEWER), ["bounded, with the cures"], study.overlap)
+    return summary(table(store, "literal", made, SEEDS), ["bounded, with the cures"], study.overlap)
 
 
 def cost(store: Store) -> dict[str, float]:

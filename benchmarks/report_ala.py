@@ -12,11 +12,11 @@ STUDIES = (
 )  # fmt: skip
 OTHERS = {
     "copies": "The best child's weights copied over the worst's: with the policy, and with a random walk, which is "
-    "population-based training (40 % pair flips, digits, 5 seeds)",
+    "population-based training (40 % pair flips, digits)",
     "reward": "What the policy is rewarded by (40 % pair flips, Fashion-MNIST)",
-    "apart": "Ten children under one policy, and ten that each learn alone (40 % pair flips, digits, 5 seeds)",
+    "apart": "Ten children under one policy, and ten that each learn alone (40 % pair flips, digits)",
     "transfer": "A policy brought from six digits to Fashion-MNIST's ten classes (40 % pair flips)",
-    "literal": "The paper's matrix and settings against the cures (40 % pair flips, digits, 5 seeds, 3 children)",
+    "literal": "The paper's matrix and settings against the cures (40 % pair flips, digits, 3 children)",
 }
 WALK = "random_walk"
 

@@ -37,16 +37,15 @@ tables as they are but for sampling; running the command again replaces them.
 
 ReLoss: correlation, pitfalls, humanoids and answer spans have 5 seeds, drawn figures 3; the switch `paper=True` shows
 the penalty on the batch's mean and the labels made up by the model, the other pitfalls are shown by what they are;
-ties within batches are not shown. Intervals of the spans are not corrected, though draws share modules.
+ties within batches are not shown.
 
 AdaLFL: Fashion-MNIST, CNNs on images, digits with momentum, and CIFAR (a script for a GPU and the data) are not run,
 nor is the learned rate under momentum. The offline start whose models are kept for 20 rounds was made after the
 paper's had failed on two of ten digits seeds in view of their test errors; the paper's is a row of its own.
 
 ALA: settings were chosen on digits draws 0 to 7 and on ten pieces of Fashion-MNIST, test values in view; the tables
-are of others, but digits draws share items. Five seeds for copies, one child against ten, and the literal settings,
-which have three children. `RankingFamily`, `FocalWeighting`, `Mix` and `Scaled` are in no table. Retrieval has four
-seeds and two trials on the fonts, and there no tuned mixture; recall@10 is on the digits alone.
+are of others, but digits draws share items. The literal settings have three children in place of ten.
+`RankingFamily`, `FocalWeighting`, `Mix` and `Scaled` are in no table. Recall@10 is on the digits alone.
 
 Whole scripts were not timed, because the machine was shared and runs were resumed. No run used a GPU."""
 TITLES = {

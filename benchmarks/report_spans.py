@@ -25,5 +25,5 @@ def spans(result: dict[str, Any]) -> str:
         "is for tuning alone, the epoch chosen on validation. Smoothing is one setting, not a search. Seconds count "
         "ReLoss's recording and fit.",
         table(["loss", "rate", "test F1", "test exact match", "seconds"], rows),
-        f"Paired: {pairs}.",
+        f"Paired, corrected after Nadeau and Bengio, as draws share modules: {pairs}.",
     ])  # fmt: skip

@@ -30,6 +30,7 @@ def retrieval(result: dict[str, Any]) -> str:
         ]
         parts.append("\n".join(lines))
     parts.append(
+        "Intervals of differences are corrected after Nadeau and Bengio, as draws share items. "
         "The width of the embeddings, the validation part and the softness tried first were chosen with test classes "
         "in view, on other draws; those of the digits share items with the draws here."
     )

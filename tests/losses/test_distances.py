@@ -19,6 +19,7 @@ FORMS = {
     "margin": DistanceMixture.margin_loss,
     "mixture": lambda: DistanceMixture(triplet=0.7, pull=0.5, push=1.5, draw=0.3, repel=1.9),
     "focal": FocalWeighting,
+    "focal hinges": FocalWeighting.margin_loss,
 }
 
 
@@ -72,15 +73,70 @@ def test_value_and_gradient_are_those_of_listed_triplets(name, seed):
 def test_focal_weighting_is_the_papers_formula():
     scores, targets = _draw()
     scores.requires_grad_()
-    form = FocalWeighting(a=3.0, b=5.0)
+    form = FocalWeighting(a=3.0, b=7.0)
     unit = scores / scores.norm(dim=1, keepdim=True)
     pairs = [(i, j) for i in range(18) for j in range(18) if i != j]
     gap = torch.stack([(unit[i] - unit[j]).norm() for i, j in pairs]) - 1
     same = torch.tensor([bool(targets[i] == targets[j]) for i, j in pairs])
-    expected = (1 + (3 * gap[same]).exp()).log().mean() / 3 + (1 + (-5 * gap[~same]).exp()).log().mean() / 5
+    expected = (1 + (3 * gap[same]).exp()).log().mean() / 3 + (1 + (-7 * gap[~same]).exp()).log().mean() / 7
     found = _call(form, scores, targets)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(*(torch.autograd.grad(v, scores)[0] for v in (found, expected)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_the_hardest_knobs_focal_weighting_is_the_margin_loss(seed):
+    """To the last digit of float64, and as the mixture has it where every class has as many rows."""
+    scores, targets = _draw(seed=seed)[0].requires_grad_(), torch.arange(18) % 3
+    form, mixture = FocalWeighting.margin_loss(boundary=1.1), DistanceMixture.margin_loss(boundary=1.1)
+    batch = distances(scores, targets)
+    hinges = [(batch.values[batch.same] - (1.1 - 0.2)).relu(), (1.1 + 0.2 - batch.values[~batch.same]).relu()]
+    expected, found = sum(hinge.mean() for hinge in hinges), _call(form, scores, targets)
+    assert torch.equal(found, expected)
+    assert torch.equal(*(torch.autograd.grad(v, scores, retain_graph=True)[0] for v in (found, expected)))
+    near, far = _triplets(scores, targets)
+    above = int((near > 0.9).sum() + (far < 1.3).sum())
+    over_active = _call(mixture, scores, targets) * above / len(near)
+    torch.testing.assert_close(found, over_active, rtol=1e-12, atol=0)
+    torch.testing.assert_close(*(torch.autograd.grad(v, scores)[0] for v in (found, over_active)))
+
+
+def test_focal_weighting_tends_to_its_hinges_and_its_knobs_have_their_slopes():
+    scores, targets = _draw()
+    form = FocalWeighting(a=2.0, b=2.0)
+    exact = float(_call(FocalWeighting(a=None, b=None), scores, targets))
+    gaps = []
+    for sharpness in (10, 100, 1000):
+        for knob in form.knobs().values():
+            knob.parameter.fill_(sharpness / (1 + sharpness))
+        gaps.append(float(_call(form, scores, targets)) - exact)
+    assert 0 < gaps[2] < gaps[1] < gaps[0] < 2 * math.log(2) / 10
+    assert gaps[2] < 1e-4
+    knobs = [torch.tensor(h, dtype=torch.float64, requires_grad=True) for h in (0.3, 0.9)]
+
+    def of(near, far):
+        state = {"near_hardness": near, "far_hardness": far}
+        return torch.func.functional_call(form, state, (scores, targets), {"draw": Draw(0, 0)})
+
+    assert torch.autograd.gradcheck(of, knobs)
+    assert torch.isfinite(torch.stack(torch.autograd.grad(of(*(k * 0 + 1 for k in knobs)), knobs))).all()
+
+
+def _on_circle(*degrees):
+    angles = torch.tensor(degrees, dtype=torch.float64).deg2rad()
+    return torch.stack([angles.cos(), angles.sin()], 1)
+
+
+def test_no_focal_weighting_is_the_triplet_loss():
+    """Narrow classes that lie close and wide ones far apart: nothing for triplets, something for every alpha."""
+    targets = torch.tensor([0, 0, 1, 1])
+    narrow, wide = _on_circle(0, 0, 30, 30), _on_circle(0, 60, 180, 240)
+    for scores in (narrow, wide):
+        assert float(_call(DistanceMixture(margin=0.2), scores, targets)) == 0
+    for alpha in torch.linspace(0.05, 2, 40).tolist():
+        for sharpness in (0.1, 4.0, None):
+            form = FocalWeighting(a=sharpness, b=sharpness, alpha=alpha)
+            assert float(_call(form, narrow, targets) + _call(form, wide, targets)) > 0.2
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -135,13 +191,12 @@ def test_knobs_are_bounded_steer_the_value_and_travel_with_the_state(form):
         assert knob.parameter.ndim == 0
         assert not knob.parameter.requires_grad
         old = knob.parameter.clone()
-        knob.parameter.fill_(knob.high)
+        knob.parameter.fill_(knob.high if old < knob.high else knob.low)
         assert not torch.equal(_call(form, scores, targets), before)
-        if old != knob.high:
-            other = type(form)(**json.loads(json.dumps(form.config())))
-            torch.testing.assert_close(_call(other, scores, targets), before)
-            other.load_state_dict(form.state_dict())
-            assert torch.equal(_call(other, scores, targets), _call(form, scores, targets))
+        other = type(form)(**json.loads(json.dumps(form.config())))
+        torch.testing.assert_close(_call(other, scores, targets), before)
+        other.load_state_dict(form.state_dict())
+        assert torch.equal(_call(other, scores, targets), _call(form, scores, targets))
         knob.parameter.copy_(old)
 
 
@@ -169,7 +224,8 @@ def test_hand_made_triplets():
         (lambda: DistanceMixture(margin=0), "margin"),
         (lambda: DistanceMixture(repel=-1), "repel"),
         (lambda: FocalWeighting(a=0.01), "a"),
-        (lambda: FocalWeighting(b=50), "b"),
+        (lambda: FocalWeighting(b=math.inf), "b"),
+        (lambda: FocalWeighting(slack=-1), "slack"),
         (lambda: FocalWeighting(alpha=0), "alpha"),
         (lambda: distances(torch.randn(4, 2), torch.rand(4)), "a loss of embeddings"),
         (lambda: distances(torch.randn(4), torch.arange(4)), "a loss of embeddings"),

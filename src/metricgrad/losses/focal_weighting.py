@@ -1,4 +1,4 @@
-"""Two soft hinges of distances, whose sharpness decides how much hard pairs weigh."""
+"""Two soft hinges of distances, whose sharpness decides how much hard pairs weigh; the plain hinges are among them."""
 
 from __future__ import annotations
 
@@ -14,27 +14,43 @@ from metricgrad.losses.distances import distances
 from metricgrad.losses.form import Draw, Form, Knob
 from metricgrad.losses.network import mask_of
 
-SHARPEST = 20.0
 SOFTEST = 0.1
+SHARPNESS = {"a": "near_hardness", "b": "far_hardness"}
+"""The knob that holds each argument."""
 
 
 class FocalWeighting(Form):
     r"""The focal loss of distances that ALA moves in metric learning.
 
-    .. math:: \operatorname{mean}_{ap} \frac1a \log(1 + e^{a (d_{ap} - \alpha)})
-        + \operatorname{mean}_{an} \frac1b \log(1 + e^{-b (d_{an} - \alpha)})
+    .. math:: \operatorname{mean}_{ap} \frac1a \log(1 + e^{a (d_{ap} - (\alpha - s))})
+        + \operatorname{mean}_{an} \frac1b \log(1 + e^{-b (d_{an} - (\alpha + s))})
 
-    with d the Euclidean distance of normalised embeddings. The larger a and b, the more the pairs on the wrong side of
-    :math:`\alpha` weigh beside the others. Both terms are hinges in the limit alone, which is never reached: the knobs
-    ``a`` and ``b`` go from 0.1 to 20, and at 20 a pair at distance :math:`\alpha` still costs log(2) / 20.
+    with d the Euclidean distance of normalised embeddings, and s = 0 in the paper. The larger a and b, the more the
+    pairs on the wrong side of :math:`\alpha` weigh beside the others. The knobs are the hardnesses a / (1 + a) and
+    b / (1 + b), in which equal steps change the weights about equally: from 1/11, where all pairs weigh nearly the
+    same, to 1, where a is infinite and each term is its limit, the hinge.
 
-    Use it where few knobs are wanted. It treats pairs, not triplets: a class that is spread wide and stands far from
-    all others costs something here and nothing in the triplet loss.
+    **Members.** With both knobs at 1 it is, exactly, the mean over all pairs of each sort of
+
+    .. math:: [d_{ap} - (\alpha - s)]_+ \quad\text{and}\quad [(\alpha + s) - d_{an}]_+
+
+    which is the margin loss (:meth:`margin_loss`; :class:`metricgrad.losses.distance_mixture.DistanceMixture` divides
+    the same sum by the number of terms above 0), and for s = 0 the contrastive loss with linear hinges at
+    :math:`\alpha`.
+
+    **Not the triplet loss**, and no sum over pairs is. Whatever the knobs, :math:`\alpha` and s, the loss of (a, p, n)
+    is f(d_ap) + g(d_an), so that exchanging the negatives of two anchors leaves the sum over both as it was; that of
+    :math:`[d_{ap} - d_{an} + m]_+` changes. Narrow classes that lie close and wide classes that stand far apart both
+    cost nothing there, and one :math:`\alpha` cannot suit both. The mixture has the triplet loss as a member;
+    :class:`metricgrad.losses.mix.Mix` joins it to this form.
+
+    Use it where few knobs are wanted, and the scale of the distances is known. Not where classes differ much in width.
 
     Args:
-        a: sharpness for pairs of one class, from 0.1 to 20.
-        b: sharpness for pairs of two classes.
+        a: sharpness for pairs of one class, from 0.1; None for the hinge itself.
+        b: sharpness for pairs of two classes; None likewise.
         alpha: the distance between near and far, above 0; 1 in the paper.
+        slack: s, from 0: how far from :math:`\alpha` a pair must be.
 
     Cost: O(N^2 D) time, O(N^2) memory.
 
@@ -49,18 +65,25 @@ class FocalWeighting(Form):
     References:
         C. Huang et al., "Addressing the Loss-Metric Mismatch with Adaptive Loss Alignment", ICML 2019, the focal
         weighting for metric learning. The paper sums over sampled pairs; here it is the mean over all of each sort.
+        Margin: C.-Y. Wu, R. Manmatha, A. Smola and P. Krähenbühl, "Sampling Matters in Deep Embedding Learning", ICCV
+        2017, Eq. 5, with a boundary that is not learned.
     """
 
     kind: ClassVar[str] = "focal_weighting"
 
-    def __init__(self, *, a: float = 4.0, b: float = 4.0, alpha: float = 1.0) -> None:
+    def __init__(self, *, a: float | None = 4.0, b: float | None = 4.0, alpha: float = 1.0, slack: float = 0.0) -> None:
         super().__init__()
-        self.start = {name: checked_number(name, value, most=SHARPEST) for name, value in (("a", a), ("b", b))}
+        self.start = {"a": a, "b": b}
         for name, value in self.start.items():
-            if value < SOFTEST:
-                raise MetricgradError(f"{name} is {value!r}; expected a number from {SOFTEST:g} to {SHARPEST:g}")
-            self.register_parameter(name, nn.Parameter(torch.tensor(value), requires_grad=False))
+            hardness = torch.tensor(_hardness(name, value))
+            self.register_parameter(SHARPNESS[name], nn.Parameter(hardness, requires_grad=False))
         self.alpha = checked_number("alpha", alpha)
+        self.slack = checked_number("slack", slack, zero=True)
+
+    @classmethod
+    def margin_loss(cls, *, boundary: float = 1.2, slack: float = 0.2) -> FocalWeighting:
+        """Started as the margin loss of Wu et al., averaged over all pairs of each sort."""
+        return cls(a=None, b=None, alpha=boundary, slack=slack)
 
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d, from 0; zero with a zero gradient for a batch without pairs of both sorts.
@@ -74,16 +97,33 @@ class FocalWeighting(Form):
         batch = distances(scores, targets, mask_of(context, type(self).__name__))
         if not batch.same.any() or batch.same.all():
             return (scores * 0).sum()
-        beyond = batch.values - self.alpha
-        a, b = (getattr(self, name).to(beyond) for name in ("a", "b"))
-        near = nn.functional.softplus(a * beyond[batch.same]).mean() / a
-        far = nn.functional.softplus(-b * beyond[~batch.same]).mean() / b
-        return (near + far).to(scores.dtype)
+        near, far = (getattr(self, name).to(batch.values) for name in SHARPNESS.values())
+        inward = _soft_hinge(batch.values[batch.same] - (self.alpha - self.slack), near)
+        outward = _soft_hinge(self.alpha + self.slack - batch.values[~batch.same], far)
+        return (inward.mean() + outward.mean()).to(scores.dtype)
 
     def knobs(self) -> Mapping[str, Knob]:
-        """``a`` and ``b``, from 0.1 to 20."""
-        return {name: Knob(getattr(self, name), SOFTEST, SHARPEST) for name in ("a", "b")}
+        """``near_hardness``, a / (1 + a), and ``far_hardness``, b / (1 + b), from 1/11 to 1."""
+        return {name: Knob(getattr(self, name), _hardness("a", SOFTEST), 1.0) for name in SHARPNESS.values()}
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments."""
-        return {**self.start, "alpha": self.alpha}
+        return {**self.start, "alpha": self.alpha, "slack": self.slack}
+
+
+def _hardness(name: str, sharpness: float | None) -> float:
+    """From 0 to 1, where 1 is a sharpness without end."""
+    if sharpness is None:
+        return 1.0
+    value = checked_number(name, sharpness)
+    if value < SOFTEST:
+        raise MetricgradError(f"{name} is {sharpness!r}; expected a number from {SOFTEST:g}, or None for the hinge")
+    return value / (1 + value)
+
+
+def _soft_hinge(x: Tensor, hardness: Tensor) -> Tensor:
+    """log(1 + exp(x / s)) s with the softness s = 1 / hardness - 1; the hinge where it is 0, to which it tends."""
+    softness = (1 - hardness) / hardness
+    soft = softness > 0
+    divisor = torch.where(soft, softness, 1)  # where the hinge is taken, the other branch must have a finite slope
+    return torch.where(soft, nn.functional.softplus(x / divisor) * divisor, x.relu())

@@ -63,6 +63,6 @@ def ala_distance_margin(
     return ALA(metric, form, None, aligner=aligner, seed=seed, **options)
 
 
-def focal_weighting(*, a: float = 4.0, b: float = 4.0, seed: int = 0) -> Loss:
-    """ALA's focal weighting at fixed sharpness."""
+def focal_weighting(*, a: float | None = 4.0, b: float | None = 4.0, seed: int = 0) -> Loss:
+    """ALA's focal weighting at fixed sharpness; None for the plain hinge."""
     return Loss(FocalWeighting(a=a, b=b), seed=seed)

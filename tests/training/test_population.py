@@ -56,6 +56,30 @@ def test_a_stacked_step_is_the_looped_one(turns):
     torch.testing.assert_close(groups[0].scores(inputs[0])[2], groups[1].scores(inputs[0])[2], rtol=1e-2, atol=1e-3)
 
 
+class Tied(nn.Module):
+    """One weight by two names, and a buffer that is not saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.second.weight = self.first.weight
+        self.register_buffer("scale", torch.full((6,), 2.0), persistent=False)
+
+    def forward(self, x):
+        return self.second((self.first(x) * self.scale).tanh())[:, :3]
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_tied_weights_and_buffers_that_are_not_saved(stacked, tmp_path):
+    found = fit_population(
+        Tied, *problem(), metric="accuracy", loss=_loss(), children=2, epochs=2, lr=0.02, stacked=stacked, out=tmp_path
+    )
+    assert found.stacked is stacked
+    for result in found.results:
+        assert result.model.first.weight is result.model.second.weight
+        assert result.evaluate(problem()[1]) == pytest.approx(result.valid)
+
+
 @pytest.mark.parametrize("form", [None, CorrelationMatrix(3)])
 @pytest.mark.parametrize("stacked", [True, False])
 def test_children_learn_under_one_policy(stacked, form):
@@ -159,6 +183,7 @@ def test_the_policy_may_be_scored_on_rows_of_its_own():
         ({"loss": mg.UniLoss("accuracy")}, "Static"),
         ({"children": 0}, "children"),
         ({"copy_best": 0}, "copy_best"),
+        ({"ranks": True, "out": "nowhere"}, "out goes with a population in one process"),
     ],
 )
 def test_refusals_say_what_was_wrong(options, words):

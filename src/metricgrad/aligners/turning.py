@@ -58,6 +58,9 @@ class KnobTurner(Aligner, abc.ABC):
             threshold that is best on the scored rows, among 32, as :func:`metricgrad.fit` does; ``"zero"`` at 0.
         seed: of everything random.
 
+    Attributes:
+        resumed: whether a state was loaded, so that the next training is the rest of that run.
+
     Raises:
         MetricgradError: for settings out of range.
     """
@@ -98,7 +101,7 @@ class KnobTurner(Aligner, abc.ABC):
         self._scene: Scene | None = None
         self._batches: list[Any] = []
         self._optimizer: torch.optim.Optimizer | None = None
-        self._resumed = False
+        self.resumed = False
         self.watch = Stopwatch()
         self.held: int | None = None
         self._undefined = 0
@@ -118,7 +121,7 @@ class KnobTurner(Aligner, abc.ABC):
         """Begin anew, unless it goes on: with the optimiser of before, or from a state that was loaded."""
         ended = scene.total_steps is not None and self.ticks >= scene.total_steps
         same = self._optimizer is scene.optimizer and not ended
-        if self.ticks and not same and not self._resumed:
+        if self.ticks and not same and not self.resumed:
             self.restart()
         self._optimizer = scene.optimizer
         self.held = None
@@ -138,7 +141,7 @@ class KnobTurner(Aligner, abc.ABC):
 
     def detached(self, scene: Scene) -> None:
         """The next training is another one."""
-        self._resumed = False
+        self.resumed = False
 
     def restart(self) -> None:
         """Forget the run: counters, warm-up and history. What was learned stays, and the knobs stay where they are."""
@@ -284,7 +287,7 @@ class KnobTurner(Aligner, abc.ABC):
         """Restore the counters."""
         self.ticks, self.periods, self.batch = state["ticks"], state["periods"], state["batch"]
         self._names = list(state["names"])
-        self._resumed = True
+        self.resumed = True
 
     # ---- looking
 

@@ -6,6 +6,8 @@ A threshold ``th`` lives on the logit scale: an item is positive where ``score >
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,23 @@ def needs_threshold(metric: Metric, scores: Tensor, targets: Tensor) -> bool:
 def at_threshold(metric: Metric, scores: Tensor, targets: Tensor, threshold: float | None) -> float:
     """The metric of ``scores - threshold``; no threshold is a threshold of 0."""
     return float(metric(scores - threshold if threshold else scores, targets))
+
+
+def judged_at(
+    metric: Metric, scores: Tensor, targets: Tensor, threshold: Literal["auto"] | float | None
+) -> tuple[float | None, float]:
+    """The threshold an epoch is judged at, and the metric there.
+
+    Args:
+        metric: what judges.
+        scores: raw.
+        targets: as the metric takes them.
+        threshold: a number or None as it is; ``"auto"`` for the best one, where one means anything.
+    """
+    if threshold == "auto" and needs_threshold(metric, scores, targets):
+        return choose_threshold(metric, scores, targets)
+    fixed = None if isinstance(threshold, str) else threshold
+    return fixed, at_threshold(metric, scores, targets, fixed)
 
 
 def candidates(scores: Tensor, count: int) -> Tensor:

@@ -24,11 +24,13 @@ class Children(abc.ABC):
     Attributes:
         models: the networks; a stacked population writes its weights back to them in :meth:`state_of`.
         forms: one for each, the same but for their knobs.
+        optimizers: one for each, or one for all.
         outputs: of the last step, each child's scores and targets.
     """
 
     def __init__(self, models: Sequence[nn.Module], forms: Sequence[Form]) -> None:
         self.models, self.forms = list(models), list(forms)
+        self.optimizers: list[torch.optim.Optimizer] = []
         self.outputs: list[tuple[Tensor, Tensor]] = []
 
     @abc.abstractmethod
@@ -39,9 +41,23 @@ class Children(abc.ABC):
     def scores(self, inputs: Tensor) -> list[Tensor]:
         """Scores of the same inputs by each child, in eval mode and without gradients."""
 
-    @abc.abstractmethod
     def state_of(self, child: int) -> dict[str, Tensor]:
-        """A copy of a child's weights and buffers."""
+        """A copy of a child's weights and buffers, as its model's ``state_dict`` has them."""
+        return {name: value.detach().clone() for name, value in self.models[child].state_dict().items()}
+
+    def state(self) -> dict[str, Any]:
+        """All weights, and what the optimisers remember."""
+        return {
+            "models": [self.state_of(child) for child in range(len(self.models))],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state` of children that were trained in the same way."""
+        for model, own in zip(self.models, state["models"], strict=True):
+            model.load_state_dict(own)
+        for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(own)
 
     @abc.abstractmethod
     def copy(self, best: int, worst: int) -> None:
@@ -79,10 +95,6 @@ class Looped(Children):
             found.append(model(inputs))
         return found
 
-    def state_of(self, child: int) -> dict[str, Tensor]:
-        """Copied."""
-        return {name: value.detach().clone() for name, value in self.models[child].state_dict().items()}
-
     def copy(self, best: int, worst: int) -> None:
         """By their state dicts."""
         self.models[worst].load_state_dict(self.state_of(best))
@@ -101,7 +113,7 @@ class Stacked(Children):
     def __init__(self, models: Sequence[nn.Module], forms: Sequence[Form], optimizer: Optimizer) -> None:
         super().__init__(models, forms)
         self.parameters, self.buffers = stack_module_state(self.models)
-        self.optimizer = optimizer(self.parameters.values())
+        self.optimizers = [optimizer(self.parameters.values())]
         self.skeleton = self.models[0]
         self._core = _Core(self.forms[0])
         self._family = all(type(form) is ClassificationFamily for form in forms)
@@ -118,13 +130,14 @@ class Stacked(Children):
     def step(self, inputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
         """One pass, one step."""
         self.skeleton.train()
-        self.optimizer.zero_grad()
+        (optimizer,) = self.optimizers
+        optimizer.zero_grad()
         scores = self._apply(inputs)
         losses = self._losses(scores, targets, draw)
         self.outputs = list(zip(scores.detach(), targets, strict=True))
         if losses.requires_grad:
             losses.sum().backward()
-            self.optimizer.step()
+            optimizer.step()
         return losses.detach()
 
     @torch.no_grad()
@@ -135,19 +148,32 @@ class Stacked(Children):
         return list(found)
 
     def state_of(self, child: int) -> dict[str, Tensor]:
-        """Copied out of the stack."""
-        stacks = {**self.parameters, **self.buffers}
-        return {name: stack[child].detach().clone() for name, stack in stacks.items()}
+        """By way of the child's model, which alone knows its state's names."""
+        for held, stack in self._held(child):
+            held.copy_(stack[child].detach())
+        return super().state_of(child)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """By way of the models."""
+        super().load_state(state)
+        for child in range(len(self.models)):
+            for held, stack in self._held(child):
+                stack.detach()[child] = held
 
     @torch.no_grad()
     def copy(self, best: int, worst: int) -> None:
         """Row by row, in the stacks and in the optimiser's."""
         for stack in (*self.parameters.values(), *self.buffers.values()):
             stack[worst] = stack[best]
-        for parameter, state in self.optimizer.state.items():
+        for parameter, state in self.optimizers[0].state.items():
             for value in state.values():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     value[worst] = value[best]
+
+    def _held(self, child: int) -> list[tuple[Tensor, Tensor]]:
+        """Each tensor of a child's model, without its history, and the stack it has a row in."""
+        model, stacks = self.models[child], {**self.parameters, **self.buffers}
+        return [(held.detach(), stacks[name]) for name, held in (*model.named_parameters(), *model.named_buffers())]
 
     def _apply(self, inputs: Tensor) -> Tensor:
         return vmap(self._call, randomness="different")(self.parameters, self.buffers, inputs)

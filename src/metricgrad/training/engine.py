@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from metricgrad.aligners.base import Forward, pair
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
-from metricgrad.metrics.threshold import at_threshold, choose_threshold, needs_threshold
+from metricgrad.metrics.threshold import judged_at
 from metricgrad.training.batches import Epochs
 
 Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -49,7 +49,8 @@ class Engine(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.model, self.loss = model, loss
-        self.metric, self.threshold = metric, threshold
+        self.metric = metric
+        self.threshold: Literal["auto"] | float | None = threshold
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None
         self._make_optimizer, self._custom_forward = optimizer, forward
@@ -110,11 +111,7 @@ class Engine(lightning.LightningModule):
         """Judge by the metric, and keep the best weights; a NaN is never best."""
         scores, targets = (torch.cat(part) for part in zip(*self._outputs, strict=True))
         self._outputs.clear()
-        threshold = None if isinstance(self.threshold, str) else self.threshold
-        if self.threshold == "auto" and needs_threshold(self.metric, scores, targets):
-            threshold, value = choose_threshold(self.metric, scores, targets)
-        else:
-            value = at_threshold(self.metric, scores, targets, threshold)
+        threshold, value = judged_at(self.metric, scores, targets, self.threshold)
         row = {
             "epoch": self.current_epoch,
             "train_loss": float(self._loss_sum) / max(self._steps, 1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
+from metricgrad.loss import Loss
 from metricgrad.training.batches import Data, as_tensor, is_pair
 
 OURS = ("last.ckpt", "model.safetensors", "result.json", "metrics.csv")
@@ -35,6 +37,26 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def write_checkpoint(folder: Path, ours: dict[str, Any]) -> None:
+    """Write ``last.ckpt``, whole or not at all; :func:`read_checkpoint` gives ``ours`` back."""
+    part = folder / "last.ckpt.part"
+    with part.open("wb") as file:
+        torch.save({"metricgrad": ours}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(folder / "last.ckpt")
+
+
+def describe(thing: Any) -> str:
+    """A loss or an optimiser in words: its name, how it is made, or how it shows itself."""
+    if isinstance(thing, str):
+        return thing
+    if isinstance(thing, Loss):
+        with suppress(MetricgradError):  # a form made by hand has a repr only
+            return json.dumps(thing.described(), sort_keys=True)
+    return repr(thing) if isinstance(thing, nn.Module) else getattr(thing, "__qualname__", type(thing).__name__)
 
 
 def describe_data(data: Data) -> str:

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+import copy
+import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from metricgrad.aligners.base import Forward
+from metricgrad.aligners.turning import KnobTurner
 from metricgrad.errors import MetricgradError
-from metricgrad.loss import Loss
 from metricgrad.losses.batches import checked_number
-from metricgrad.losses.catalogue import make_loss
 from metricgrad.metric import Metric, as_metric
 from metricgrad.training import files
 from metricgrad.training.batches import Data, epochs_of, loader, reseed
 from metricgrad.training.engine import DivergedError, Engine, Optimizer
+from metricgrad.training.options import as_loss, check_counts, check_threshold, unchecked
+from metricgrad.training.population import fit_population
 from metricgrad.training.progress import Bar
 from metricgrad.training.quiet import interruptible, quiet
 from metricgrad.training.result import FitResult, load_finished
+from metricgrad.training.trainer import trainer_of
 
 EVAL_BATCH = 1024
 
 
 def fit(
-    model: nn.Module,
+    model: nn.Module | Callable[[], nn.Module],
     train: Data,
     valid: Data,
     *,
@@ -53,6 +53,8 @@ def fit(
     device: str = "auto",
     threshold: Literal["auto"] | float | None = "auto",
     per_class: int | None = None,
+    children: int | None = None,
+    copy_best: int | None = None,
 ) -> FitResult:
     """Train ``model`` on ``loss`` and return it with the weights that were best by ``metric`` on ``valid``.
 
@@ -63,8 +65,13 @@ def fit(
     threshold that is best for it on ``valid``, whatever the loss. That value selects the epoch, and that epoch's
     threshold is the one delivered: ``metric(scores - threshold, targets)``.
 
+    **Populations.** With ``children=n`` as many networks are trained at once under the one policy of a loss such as
+    ``mg.ALA``, and the best is delivered; :func:`metricgrad.fit_population` has more settings. All begin with the
+    weights of ``model`` and differ by their orders and by the moves of their knobs; given a factory, each begins with
+    fresh weights. The knobs of ``loss`` itself stay where they were.
+
     Args:
-        model: any module; trained in place.
+        model: any module; trained in place. With ``children`` also a zero-argument factory of one.
         train: ``(inputs, targets)`` tensors or arrays, a Dataset, or an iterable of batches such as a DataLoader.
         valid: the same; it chooses the epoch and the threshold, so it must not be the test part.
         metric: anything :func:`metricgrad.as_metric` takes with no further words.
@@ -86,13 +93,16 @@ def fit(
             ``"gpu"``.
         threshold: ``"auto"``, a fixed number on the logit scale, or None for 0.
         per_class: for embeddings: in each step, ``batch_size // per_class`` classes with this many items of each.
+        children: how many networks to train under one policy; ``train`` and ``valid`` are then ``(inputs, targets)``,
+            and there is no ``forward``.
+        copy_best: with ``children``: every so many periods of the policy the best child replaces the worst.
 
     Returns:
-        A :class:`FitResult`.
+        A :class:`FitResult`; with ``children`` that of the best child, all of them in its ``population``.
 
     Raises:
-        MetricgradError: for bad input, a non-finite loss, a metric undefined in every epoch, or an ``out`` that
-            holds a run of another configuration.
+        MetricgradError: for bad input, a non-finite loss, a metric undefined in every epoch, an ``out`` that holds a
+            run of another configuration, or ``children`` with a loss that has no knobs to turn.
 
     Example:
         >>> import torch, metricgrad as mg
@@ -107,19 +117,33 @@ def fit(
     judged_by = as_metric(metric)
     checked_number("lr", lr)
     checked_number("weight_decay", weight_decay, zero=True)
-    _check_counts(epochs=epochs, batch_size=batch_size, patience=patience)
-    _check_threshold(threshold)
-    module = _as_loss(loss, judged_by, seed)
+    check_counts(epochs=epochs, batch_size=batch_size, patience=patience)
+    check_threshold(threshold)
+    module = as_loss(loss, judged_by, seed)
+    if children is not None:
+        return _best_of(
+            model, train, valid, forward, metric=judged_by, loss=module, children=children, copy_best=copy_best,
+            epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, optimizer=optimizer,
+            patience=patience, threshold=threshold, per_class=per_class, out=out, resume=resume, progress=progress,
+            device=device, seed=seed,
+        )  # fmt: skip
+    if copy_best is not None:
+        raise MetricgradError(f"copy_best is {copy_best!r} without children; pass children=10, or leave it out")
+    if not isinstance(model, nn.Module):
+        raise MetricgradError(
+            f"model is a {type(model).__name__}; give a module (a factory goes with children alone: call it, or pass "
+            "children=10)"
+        )
     batches = loader(train, batch_size, shuffle=True, name="train", per_class=per_class, seed=seed)
     judged_on = loader(valid, EVAL_BATCH, shuffle=False, name="valid")
     like_train = getattr(getattr(module, "aligner", None), "valid_like_train", False)
     feedback = loader(valid, batch_size, shuffle=True, name="valid") if like_train else judged_on
     folder = None if out is None else Path(out)
     config = {} if folder is None else {
-        "metric": judged_by.spec or judged_by.name, "loss": _name_of(loss), "lr": lr, "weight_decay": weight_decay,
-        "epochs": epochs, "batch_size": batch_size, "patience": patience, "seed": seed, "threshold": threshold,
-        "per_class": per_class,
-        "optimizer": None if optimizer is None else _name_of(optimizer), "model": files.describe_model(model),
+        "metric": judged_by.spec or judged_by.name, "loss": files.describe(loss), "lr": lr,
+        "weight_decay": weight_decay, "epochs": epochs, "batch_size": batch_size, "patience": patience, "seed": seed,
+        "threshold": threshold, "per_class": per_class, "optimizer": optimizer and files.describe(optimizer),
+        "model": files.describe_model(model),
         "train": files.describe_data(train), "valid": files.describe_data(valid),
     }  # fmt: skip
     saved = None
@@ -145,13 +169,13 @@ def fit(
         total_steps=None if steps is None else steps * epochs, lr=lr, config=config,
     )  # fmt: skip
     bar = Bar(None if steps is None else steps * epochs, (steps or 0) * begun) if progress else None
-    with quiet(), isolate_rng(), _unchecked(module):
+    with quiet(), isolate_rng(), unchecked(module):
         reseed(seed, -1)
         callbacks: list[Any] = [bar] if bar else []
         if patience is not None:
             mode = "max" if judged_by.higher_is_better else "min"
             callbacks.append(EarlyStopping("valid", patience=patience, mode=mode, min_delta=0.0, check_finite=False))
-        trainer = _trainer(folder, epochs, callbacks, saved, device)
+        trainer = trainer_of(folder, epochs, callbacks, saved, device)
         checkpoint = str(folder / "last.ckpt") if folder and saved else None
         try:
             with interruptible():
@@ -173,78 +197,29 @@ def fit(
     return result
 
 
-def _trainer(
-    folder: Path | None, epochs: int, callbacks: list[Any], saved: dict[str, Any] | None, device: str
-) -> lightning.Trainer:
-    loggers: list[Any] = []
-    if folder is not None:
-        csv = CSVLogger(folder, name="", version="")
-        for row in saved["history"] if saved else ():  # Lightning rewrites the file, so say the earlier epochs again
-            csv.log_metrics({k: row[k] for k in ("train_loss", "valid")} | {"epoch": row["epoch"]}, row["epoch"])
-        loggers = [csv, TensorBoardLogger(folder, name="", version="")]
-        last = ModelCheckpoint(folder, "last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False)
-        callbacks = [*callbacks, last]
-    try:
-        return lightning.Trainer(
-            max_epochs=epochs,
-            accelerator=device,
-            devices=1,
-            logger=loggers or False,
-            callbacks=callbacks,
-            enable_checkpointing=folder is not None,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
-        )
-    except (ValueError, MisconfigurationException) as error:
-        raise MetricgradError(f"device={device!r} cannot be used here: {error}; pass device='cpu' or 'auto'") from error
-
-
-def _as_loss(loss: Any, metric: Metric, seed: int) -> nn.Module:
-    if isinstance(loss, str):
-        module = make_loss(loss, metric, seed=seed)
-    elif isinstance(loss, nn.Module):
-        module = loss
-    elif callable(loss):
-        module = loss()
-    else:
-        module = None
-    if not isinstance(module, nn.Module):
+def _best_of(
+    model: nn.Module | Callable[[], nn.Module], train: Data, valid: Data, forward: Forward | None, **options: Any
+) -> FitResult:
+    """The best child of a population, in ``model`` where that is a module."""
+    if forward is not None:
         raise MetricgradError(
-            f"loss must be a name, an nn.Module or a zero-argument factory of one, not {type(loss).__name__}"
+            "forward does not go with children: a population calls model(inputs) on tensors; put what forward does "
+            "into the model, and give train and valid as (inputs, targets)"
         )
-    return module
-
-
-@contextmanager
-def _unchecked(module: nn.Module) -> Generator[None]:
-    """Losses let non-finite scores through: fit looks itself, and names the learning rate."""
-    before = [(part, getattr(part, "check_finite")) for part in module.modules() if hasattr(part, "check_finite")]  # noqa: B009
-    try:
-        for part, _ in before:
-            setattr(part, "check_finite", False)  # noqa: B010  (an attribute of some modules only)
-        yield
-    finally:
-        for part, value in before:
-            setattr(part, "check_finite", value)  # noqa: B010
-
-
-def _name_of(thing: Any) -> str:
-    if isinstance(thing, str):
-        return thing
-    if isinstance(thing, Loss):
-        with suppress(MetricgradError):  # a form made by hand has a repr only
-            return json.dumps(thing.described(), sort_keys=True)
-    return repr(thing) if isinstance(thing, nn.Module) else getattr(thing, "__qualname__", type(thing).__name__)
-
-
-def _check_counts(**values: object) -> None:
-    for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise MetricgradError(f"{name} is {value!r}; expected a whole number above 0")
-
-
-def _check_threshold(threshold: object) -> None:
-    if threshold not in ("auto", None) and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
-        raise MetricgradError(f"threshold is {threshold!r}; expected 'auto', a number on the logit scale, or None")
+    if not callable(model):
+        raise MetricgradError(f"model is a {type(model).__name__}; give a module, or a zero-argument factory of one")
+    trained = isinstance(model, nn.Module)
+    found = fit_population(partial(copy.deepcopy, model) if trained else model, train, valid, **options)
+    aligner = found.loss.aligner
+    if isinstance(aligner, KnobTurner) and aligner.periods <= aligner.warm_up:
+        warnings.warn(
+            f"{type(aligner).__name__} had {aligner.periods} periods, {aligner.warm_up} of them warm-up, and has moved "
+            "nothing; set a smaller every or warm_up",
+            stacklevel=3,
+        )
+    best = found.best
+    if trained:
+        model.load_state_dict(best.model.state_dict())
+        best.model = model.cpu().eval()
+    best.population = found
+    return best

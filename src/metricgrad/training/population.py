@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,20 +10,29 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor, nn
+from torch import nn
 
 from metricgrad.aligners.turning import KnobTurner
 from metricgrad.aligners.turning_figure import plot_history
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
-from metricgrad.losses.form import Draw, Form
+from metricgrad.losses.batches import checked_number
+from metricgrad.losses.form import Draw
 from metricgrad.metric import Metric, as_metric
-from metricgrad.training.batches import as_tensor, is_pair, reseed
-from metricgrad.training.children import Children, Looped, Optimizer, Stacked
+from metricgrad.training import files
+from metricgrad.training.batches import reseed
+from metricgrad.training.children import Optimizer, Stacked
 from metricgrad.training.engine import DivergedError
+from metricgrad.training.options import check_counts, check_threshold, unchecked
+from metricgrad.training.orders import Orders
+from metricgrad.training.population_files import PopulationFolder
 from metricgrad.training.population_run import PopulationRun
+from metricgrad.training.population_start import children_of, forms_of, tensors_of
+from metricgrad.training.progress import Bar
+from metricgrad.training.quiet import quiet
 from metricgrad.training.ranks import Alone, Ranks
 from metricgrad.training.result import FitResult
+from metricgrad.training.trainer import device_of
 
 
 @dataclass
@@ -75,13 +83,20 @@ def fit_population(
     starts: Sequence[Mapping[str, float]] | None = None,
     feedback: tuple[Any, Any] | None = None,
     ranks: bool = False,
+    patience: int | None = None,
+    threshold: Literal["auto"] | float | None = "auto",
+    per_class: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = True,
+    progress: bool = True,
+    device: str | None = None,
     seed: int = 0,
 ) -> PopulationResult:
     """Train several children of one architecture under one policy: ten rewards a period in place of one.
 
-    Use it where one run has too few periods for a policy to learn from. All children see the same training part in
-    orders of their own; each has knobs of its own; what they earn is centred on the population's median, so that what
-    any run gains at that time is credited to no action.
+    Use it where one run has too few periods for a policy to learn from; ``fit(..., children=10)`` is the shorter way.
+    All children see the same training part in orders of their own; each has knobs of its own; what they earn is
+    centred on the population's median, so that what any run gains at that time is credited to no action.
 
     Args:
         make_model: zero-argument factory of a fresh network.
@@ -99,7 +114,8 @@ def fit_population(
         copy_best: every so many periods the child that is best by the last look replaces the worst: weights, moments,
             knobs and memory, as in population-based training. With a RandomWalk it *is* population-based training.
         stacked: whether children are trained as one model (``torch.func``). ``"auto"`` takes what a timed step finds
-            faster, and the loop where the model does not map; the two agree up to rounding.
+            faster, and the loop where the model does not map or the optimiser is none of torch's that treat every
+            number by itself. The two agree up to rounding: say which for runs that shall agree to the last digit.
         starts: where the knobs of each child begin, name -> value; knobs that are not named begin where the form has
             them. With a RandomWalk whose ``warm_up`` never ends this is a grid.
         feedback: ``(inputs, targets)`` that the policy is scored on in place of ``valid``.
@@ -107,6 +123,15 @@ def fit_population(
             rank calls this with the same arguments. What is seen of a child is gathered, so that the policy learns
             from all of them and stays the same everywhere; every rank gets the same result, with all children's
             weights. Models without dropout train as they would in a loop over as many children in one process.
+        patience: stop after this many epochs in which no child was better than all had been; None never stops early.
+        threshold: that children are judged at, as in :func:`metricgrad.fit`.
+        per_class: for embeddings: in each step of a child, ``batch_size // per_class`` classes with so many items.
+        out: a folder for ``last.ckpt`` (all children, after each epoch), ``metrics.csv``, TensorBoard's events, and
+            ``model.safetensors`` and ``result.json`` of the best child. None writes nothing. Not with ``ranks``.
+        resume: continue an interrupted population in ``out``, to the digit, and return a finished one without training;
+            False starts anew.
+        progress: a bar on stderr for runs longer than two seconds.
+        device: one of Lightning's accelerators, or ``"auto"``; None stays where the models and the data are.
         seed: of weights, shuffling and everything else random.
 
     Returns:
@@ -127,100 +152,85 @@ def fit_population(
         3
     """
     judged_by = as_metric(metric)
-    aligner = loss.aligner
-    if not isinstance(aligner, KnobTurner):
+    aligner = _turner_of(loss)
+    check_counts(children=children, epochs=epochs, batch_size=batch_size, copy_best=copy_best, patience=patience)
+    checked_number("lr", lr)
+    checked_number("weight_decay", weight_decay, zero=True)
+    check_threshold(threshold)
+    if ranks and out is not None:
         raise MetricgradError(
-            f"loss has the aligner {type(aligner).__name__}; a population needs one that turns knobs, such as mg.ALA"
+            "out goes with a population in one process, and ranks=True spreads it; leave one of them out, and keep the "
+            "best child with found.best.save(folder, {})"
         )
-    group_of = Ranks.joined(children) if ranks else Alone(10 if children is None else children)
-    children = group_of.children
-    if children < 1 or epochs < 1 or batch_size < 1 or (copy_best is not None and copy_best < 1):
-        raise MetricgradError(
-            f"children, epochs, batch_size, copy_best are {(children, epochs, batch_size, copy_best)}; "
-            "expected 1 or more of each"
-        )
-    inputs, targets = _tensors(train, "train")
-    judged_on = _tensors(valid, "valid")
-    scored_on = judged_on if feedback is None else _tensors(feedback, "feedback")
-    forms = _forms(loss.form, children, starts)
+    where = Ranks.joined(children) if ranks else Alone(10 if children is None else children)
+    place = None if device is None else device_of(device)
+    inputs, targets = tensors_of(train, "train", place)
+    judged_on = tensors_of(valid, "valid", place)
+    scored_on = judged_on if feedback is None else tensors_of(feedback, "feedback", place)
+    forms = [form.to(place) for form in forms_of(loss.form, where.children, starts)]
+    orders = Orders(targets, where.children, where.own, batch_size, per_class, seed)
     aligner.restart()
-    group_of.agree(aligner, forms, [seed, epochs, batch_size, copy_best or 0, len(inputs), len(scored_on[0])])
+    where.agree(aligner, forms, [seed, epochs, batch_size, copy_best or 0, len(inputs), len(scored_on[0])])
     make_optimizer = optimizer or (lambda p: torch.optim.AdamW(p, lr=lr, weight_decay=weight_decay))
-    started = time.perf_counter()
-    with isolate_rng():
+    started, steps = time.perf_counter(), len(orders)
+    with quiet(), isolate_rng(), unchecked(*forms):
         models: list[nn.Module] = []
-        for child in group_of.own:
+        for child in where.own:
             reseed(seed, -1 - child)
-            models.append(make_model())
-        here = [forms[child] for child in group_of.own]
-        group = _group(models, here, make_optimizer, inputs[:batch_size], targets[:batch_size], stacked)
-        reseed(seed, group_of.own[0] * 1_000)
-        run = PopulationRun(group, forms, group_of, aligner, judged_by, judged_on, scored_on, copy_best)
+            made: object = make_model()
+            if not isinstance(made, nn.Module):
+                raise MetricgradError(f"the factory made a {type(made).__name__}; expected an nn.Module")
+            models.append(made.to(place))
+        folder = None if out is None else PopulationFolder(Path(out), {
+            "metric": judged_by.spec or judged_by.name, "loss": files.describe(loss), "lr": lr,
+            "weight_decay": weight_decay, "epochs": epochs, "batch_size": batch_size, "patience": patience,
+            "seed": seed, "threshold": threshold, "per_class": per_class, "children": where.children,
+            "copy_best": copy_best, "stacked": stacked, "starts": starts and [dict(start) for start in starts],
+            "optimizer": optimizer and files.describe(optimizer), "model": files.describe_model(models[0]),
+            "train": files.describe_data(train), "valid": files.describe_data(valid),
+            "feedback": feedback and files.describe_data(feedback),
+        }, resume)  # fmt: skip
+        saved = folder.saved if folder else None
+        here, first = [forms[child] for child in where.own], slice(batch_size)
+        how = saved["stacked"] if saved else stacked
+        group = children_of(models, here, make_optimizer, inputs[first], targets[first], how)
+        run = PopulationRun(group, forms, where, aligner, judged_by, judged_on, scored_on, copy_best, threshold)
+        if saved:
+            run.load_state(saved)
         aligner.batch, aligner.held = aligner.batch or batch_size, len(scored_on[0])
-        steps = -(-len(inputs) // batch_size)
-        for epoch in range(epochs):
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-            orders = [torch.randperm(len(inputs), generator=generator) for _ in range(children)]
-            order = torch.stack([orders[child] for child in group_of.own])
-            total = torch.zeros(len(models))
-            for step, some in enumerate(order.split(batch_size, 1)):
-                draw = Draw(loss.seed, epoch * steps + step)
-                values = group.step(inputs[some], targets[some], draw)
-                if not torch.isfinite(values).all():
-                    raise DivergedError(f"the loss became non-finite in epoch {epoch} with lr={lr:g}; lower lr")
-                total += values
-                run.after_step(values, steps * epochs)
-            run.judge(epoch, total / steps)
+        bar = Bar(steps * epochs, steps * run.epoch, "population") if progress and 0 in where.own else None
+        try:
+            while run.epoch < epochs and (patience is None or run.stale < patience):
+                # every epoch's draws follow from the seed and its number, so that a resumed run has them too
+                reseed(seed, where.own[0] * 1_000 + run.epoch)
+                total = torch.zeros(len(models), device=inputs.device)
+                for step, some in enumerate(orders.of(run.epoch)):
+                    values = group.step(inputs[some], targets[some], Draw(loss.seed, run.epoch * steps + step))
+                    if not torch.isfinite(values).all():
+                        raise DivergedError(f"the loss became non-finite in epoch {run.epoch} with lr={lr:g}; lower lr")
+                    total += values
+                    run.after_step(values, steps * epochs)
+                    if bar:
+                        bar.advance()
+                run.judge(total / steps)
+                if bar:
+                    bar.show(run.best)
+                if folder:
+                    folder.write(run)
+        finally:
+            if bar:
+                bar.close()
         results, histories = run.results()
+    for result in results if place else ():
+        result.model.cpu()
+    if folder:
+        folder.finish(results[0])
     return PopulationResult(results, loss, histories, isinstance(group, Stacked), time.perf_counter() - started)
 
 
-def _forms(form: Form, children: int, starts: Sequence[Mapping[str, float]] | None) -> list[Form]:
-    """A copy for each child, its knobs where they begin."""
-    if starts is not None and len(starts) != children:
-        raise MetricgradError(f"starts has {len(starts)} entries for {children} children; give one for each")
-    forms = [copy.deepcopy(form) for _ in range(children)]
-    for own, start in zip(forms, starts or [{}] * children, strict=True):
-        knobs = own.knobs()
-        for name, value in start.items():
-            if name not in knobs or not knobs[name].low <= value <= knobs[name].high:
-                known = ", ".join(f"{k} ({v.low:g} to {v.high:g})" for k, v in knobs.items())
-                raise MetricgradError(f"starts has {name}={value!r}; expected some of {known}")
-            with torch.no_grad():
-                knobs[name].parameter.fill_(value)
-    return forms
-
-
-def _group(
-    models: Sequence[nn.Module],
-    forms: Sequence[Form],
-    optimizer: Optimizer,
-    inputs: Tensor,
-    targets: Tensor,
-    stacked: bool | Literal["auto"],
-) -> Children:
-    """The faster of the two, by one timed step of throw-away copies."""
-    if stacked is not True and (stacked is False or len(models) == 1 or not Stacked.possible(models, forms, inputs)):
-        return Looped(models, forms, optimizer)
-    if stacked is True:
-        return Stacked(models, forms, optimizer)
-    state = torch.get_rng_state()
-    batch = [part[None].expand(len(models), *part.shape) for part in (inputs, targets)]
-    kinds: tuple[type[Stacked] | type[Looped], ...] = (Stacked, Looped)
-    seconds: list[float] = []
-    for kind in kinds:
-        trial = kind([copy.deepcopy(m) for m in models], [copy.deepcopy(f) for f in forms], optimizer)
-        trial.step(batch[0], batch[1], Draw(0, 0))
-        begun = time.perf_counter()
-        for _ in range(3):
-            trial.step(batch[0], batch[1], Draw(0, 0))
-        seconds.append(time.perf_counter() - begun)
-    torch.set_rng_state(state)
-    return kinds[seconds.index(min(seconds))](models, forms, optimizer)
-
-
-def _tensors(part: Any, name: str) -> tuple[Tensor, Tensor]:
-    if not is_pair(part):
-        raise MetricgradError(f"{name} is a {type(part).__name__}; a population takes (inputs, targets)")
-    inputs, targets = (as_tensor(side) for side in part)
-    return inputs, targets
+def _turner_of(loss: nn.Module) -> KnobTurner:
+    aligner = loss.aligner if isinstance(loss, Loss) else None
+    if not isinstance(aligner, KnobTurner):
+        has = f"has the aligner {type(aligner).__name__}" if aligner is not None else f"is a {type(loss).__name__}"
+        raise MetricgradError(f"loss {has}; a population needs a loss whose aligner turns knobs, such as mg.ALA")
+    return aligner

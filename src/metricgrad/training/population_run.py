@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -15,8 +15,8 @@ from metricgrad.aligners.seen import look
 from metricgrad.aligners.turning import KnobTurner
 from metricgrad.losses.form import Form
 from metricgrad.metric import Metric
-from metricgrad.metrics.threshold import choose_threshold, needs_threshold
-from metricgrad.training.children import Children
+from metricgrad.metrics.threshold import judged_at
+from metricgrad.training.children import Children, Stacked
 from metricgrad.training.engine import DivergedError
 from metricgrad.training.ranks import Alone, Kept, Ranks
 from metricgrad.training.result import FitResult
@@ -34,6 +34,12 @@ class PopulationRun:
         valid: the rows it is measured on.
         feedback: the rows the aligner looks at.
         copy_best: periods between copies of the best child to the worst, or None.
+        threshold: that children are judged at: ``"auto"``, a number, or None for 0.
+
+    Attributes:
+        epoch: how many epochs have been judged.
+        kept: what is kept of each child that is here.
+        stale: epochs since any child was better than all were before.
     """
 
     def __init__(
@@ -46,9 +52,12 @@ class PopulationRun:
         valid: tuple[Tensor, Tensor],
         feedback: tuple[Tensor, Tensor],
         copy_best: int | None,
+        threshold: Literal["auto"] | float | None = "auto",
     ) -> None:
         self.group, self.forms, self.where, self.aligner, self.metric = group, forms, where, aligner, metric
         self.valid, self.feedback, self.copy_best = valid, feedback, copy_best
+        self.threshold: Literal["auto"] | float | None = threshold
+        self.epoch, self.stale, self.best = 0, 0, math.nan
         self.memories = [Child() for _ in forms]
         self.kept = [Kept() for _ in group.models]
         self.looked_at: list[tuple[Tensor, Tensor]] = []
@@ -76,21 +85,48 @@ class PopulationRun:
             self._copy()
         aligner.watch.passed(started, looked=True)
 
-    def judge(self, epoch: int, losses: Tensor) -> None:
+    def judge(self, losses: Tensor) -> None:
         """Measure the children here at the end of an epoch, and keep the weights that are their best."""
         inputs, targets = self.valid
         seconds, self.clock = time.perf_counter() - self.clock, time.perf_counter()
+        values = []
         for place, scores in enumerate(self.group.scores(inputs)):
-            threshold = None
-            if needs_threshold(self.metric, scores, targets):
-                threshold, value = choose_threshold(self.metric, scores, targets)
-            else:
-                value = float(self.metric(scores, targets))
-            row = {"epoch": epoch, "train_loss": float(losses[place]), "valid": value, "seconds": seconds}
+            threshold, value = judged_at(self.metric, scores, targets, self.threshold)
+            row = {"epoch": self.epoch, "train_loss": float(losses[place]), "valid": value, "seconds": seconds}
             own = self.kept[place]
             own.history.append(row if threshold is None else {**row, "threshold": threshold})
-            if not math.isnan(value) and (math.isnan(own.value) or self.metric.is_better(value, own.value)):
+            if self._better(value, own.value):
                 own.value, own.threshold, own.state = value, threshold, self.group.state_of(place)
+            values.append(value)
+        self.epoch, self.stale = self.epoch + 1, self.stale + 1
+        for value in self.where.every(values):
+            if self._better(value, self.best):
+                self.best, self.stale = value, 0
+
+    def state(self) -> dict[str, Any]:
+        """All that the rest of the run follows from, as tensors and plain containers."""
+        return {
+            "epoch": self.epoch,
+            "stale": self.stale,
+            "best": self.best,
+            "stacked": isinstance(self.group, Stacked),
+            "group": self.group.state(),
+            "forms": [form.state_dict() for form in self.forms],
+            "memories": [memory.state_dict() for memory in self.memories],
+            "kept": [vars(kept) for kept in self.kept],
+            "aligner": self.aligner.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state` was taken."""
+        self.epoch, self.stale, self.best = state["epoch"], state["stale"], state["best"]
+        self.group.load_state(state["group"])
+        for parts, name in ((self.forms, "forms"), (self.memories, "memories")):
+            for part, own in zip(parts, state[name], strict=True):
+                part.load_state_dict(own)
+        self.kept = [Kept(**kept) for kept in state["kept"]]
+        self.aligner.load_state_dict(state["aligner"])
+        self.aligner.resumed = False  # by this run, which then ends; a later training is another one
 
     def results(self) -> tuple[list[FitResult], list[dict[str, Any]]]:
         """One result for each child, the best first, and the aligner's history of each in the same order."""
@@ -123,3 +159,6 @@ class PopulationRun:
         record = own["history"]
         own.tensors = {name: value.clone() for name, value in self.memories[best].memory.tensors.items()}
         own["history"] = record
+
+    def _better(self, value: float, than: float) -> bool:
+        return not math.isnan(value) and (math.isnan(than) or self.metric.is_better(value, than))

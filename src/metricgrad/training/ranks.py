@@ -55,6 +55,10 @@ class Alone:
         group.copy(best, worst)
         forms[worst].load_state_dict(forms[best].state_dict())
 
+    def every(self, values: list[float]) -> list[float]:
+        """One number of every child."""
+        return values
+
     def outcome(self, models: Sequence[nn.Module], kept: Sequence[Kept]) -> list[tuple[nn.Module, Kept]]:
         """The model of every child, and what is kept of it."""
         return list(zip(models, kept, strict=True))
@@ -160,6 +164,10 @@ class Ranks:
             for theirs, ours in zip(forms[best].knobs().values(), forms[worst].knobs().values(), strict=True):
                 if rank != worst:
                     ours.parameter.copy_(theirs.parameter)
+
+    def every(self, values: list[float]) -> list[float]:
+        """One number of every child, on every rank."""
+        return [float(value) for value in self._gather(torch.tensor(values, dtype=torch.float64))]
 
     def outcome(self, models: Sequence[nn.Module], kept: Sequence[Kept]) -> list[tuple[nn.Module, Kept]]:
         """The model of every child, and what is kept of it, on every rank."""

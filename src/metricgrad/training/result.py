@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_model, save_model
@@ -18,6 +18,9 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
 from metricgrad.training.batches import Data, as_tensor, loader
 from metricgrad.training.files import write_atomically
+
+if TYPE_CHECKING:
+    from metricgrad.training.population import PopulationResult
 
 SCHEMA = 1
 
@@ -33,6 +36,8 @@ class FitResult:
             where no threshold means anything (multiclass, or a metric that reads no labels).
         history: one row for each epoch: epoch, train_loss, valid (at that epoch's own threshold), threshold, seconds.
         path: the folder with the files, or None.
+        forward: how batches that are no pairs were scored, or None.
+        population: of ``fit(..., children=n)``, all the children, of which this is the best; else None.
     """
 
     model: nn.Module
@@ -41,6 +46,7 @@ class FitResult:
     history: list[dict[str, float]] = field(default_factory=list)
     path: Path | None = None
     forward: Forward | None = field(default=None, repr=False)
+    population: PopulationResult | None = field(default=None, repr=False, compare=False)
 
     @property
     def valid(self) -> float:

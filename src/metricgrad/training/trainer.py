@@ -1,0 +1,58 @@
+"""Lightning's trainer for one run, and the device it would take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from metricgrad.errors import MetricgradError
+from metricgrad.training.quiet import quiet
+
+
+def trainer_of(
+    folder: Path | None, epochs: int, callbacks: list[Any], saved: dict[str, Any] | None, device: str
+) -> lightning.Trainer:
+    """A trainer on one device that checkpoints and logs into ``folder``, where there is one.
+
+    Raises:
+        MetricgradError: for a device that is not there.
+    """
+    loggers: list[Any] = []
+    if folder is not None:
+        csv = CSVLogger(folder, name="", version="")
+        for row in saved["history"] if saved else ():  # Lightning rewrites the file, so say the earlier epochs again
+            csv.log_metrics({k: row[k] for k in ("train_loss", "valid")} | {"epoch": row["epoch"]}, row["epoch"])
+        loggers = [csv, TensorBoardLogger(folder, name="", version="")]
+        last = ModelCheckpoint(folder, "last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False)
+        callbacks = [*callbacks, last]
+    try:
+        return lightning.Trainer(
+            max_epochs=epochs,
+            accelerator=device,
+            devices=1,
+            logger=loggers or False,
+            callbacks=callbacks,
+            enable_checkpointing=folder is not None,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+        )
+    except (ValueError, MisconfigurationException) as error:
+        raise MetricgradError(f"device={device!r} cannot be used here: {error}; pass device='cpu' or 'auto'") from error
+
+
+def device_of(name: str) -> torch.device:
+    """Where such a trainer would train.
+
+    Raises:
+        MetricgradError: for a device that is not there.
+    """
+    with quiet():
+        return trainer_of(None, 1, [], None, name).strategy.root_device

@@ -21,7 +21,7 @@ ELEMENTWISE: tuple[type[torch.optim.Optimizer], ...] = (
     torch.optim.Adadelta, torch.optim.Adamax, torch.optim.NAdam, torch.optim.RAdam, torch.optim.ASGD, torch.optim.Rprop,
 )  # fmt: skip
 
-_TIMED = 3
+_TIMED = 2
 
 
 def tensors_of(part: Any, name: str, device: torch.device | None) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import nn
+from torch import Tensor, nn
 
 from metricgrad.aligners.turning import KnobTurner
 from metricgrad.aligners.turning_figure import plot_history
@@ -170,7 +171,8 @@ def fit_population(
     forms = [form.to(place) for form in forms_of(loss.form, where.children, starts)]
     orders = Orders(targets, where.children, where.own, batch_size, per_class, seed)
     aligner.restart()
-    where.agree(aligner, forms, [seed, epochs, batch_size, copy_best or 0, len(inputs), len(scored_on[0])])
+    settings = zlib.crc32(repr((epochs, patience, threshold, per_class)).encode())
+    where.agree(aligner, forms, [seed, settings, batch_size, copy_best or 0, len(inputs), len(scored_on[0])])
     make_optimizer = optimizer or (lambda p: torch.optim.AdamW(p, lr=lr, weight_decay=weight_decay))
     started, steps = time.perf_counter(), len(orders)
     with quiet(), isolate_rng(), unchecked(*forms):
@@ -203,18 +205,7 @@ def fit_population(
             while run.epoch < epochs and (patience is None or run.stale < patience):
                 # every epoch's draws follow from the seed and its number, so that a resumed run has them too
                 reseed(seed, where.own[0] * 1_000 + run.epoch)
-                total = torch.zeros(len(models), device=inputs.device)
-                for step, some in enumerate(orders.of(run.epoch)):
-                    values = group.step(inputs[some], targets[some], Draw(loss.seed, run.epoch * steps + step))
-                    if not torch.isfinite(values).all():
-                        raise DivergedError(f"the loss became non-finite in epoch {run.epoch} with lr={lr:g}; lower lr")
-                    total += values
-                    run.after_step(values, steps * epochs)
-                    if bar:
-                        bar.advance()
-                run.judge(total / steps)
-                if bar:
-                    bar.show(run.best)
+                _pass(run, inputs, targets, orders, loss.seed, steps * epochs, lr, bar)
                 if folder:
                     folder.write(run)
         finally:
@@ -226,6 +217,31 @@ def fit_population(
     if folder:
         folder.finish(results[0])
     return PopulationResult(results, loss, histories, isinstance(group, Stacked), time.perf_counter() - started)
+
+
+def _pass(
+    run: PopulationRun,
+    inputs: Tensor,
+    targets: Tensor,
+    orders: Orders,
+    loss_seed: int,
+    total_steps: int,
+    lr: float,
+    bar: Bar | None,
+) -> None:
+    """One epoch of all children that are here."""
+    total = torch.zeros(len(orders.own), device=inputs.device)
+    for step, some in enumerate(orders.of(run.epoch)):
+        values = run.group.step(inputs[some], targets[some], Draw(loss_seed, run.epoch * len(orders) + step))
+        if not torch.isfinite(values).all():
+            raise DivergedError(f"the loss became non-finite in epoch {run.epoch} with lr={lr:g}; lower lr")
+        total += values
+        run.after_step(values, total_steps)
+        if bar:
+            bar.advance()
+    run.judge(total / len(orders))
+    if bar:
+        bar.show(run.best)
 
 
 def _turner_of(loss: nn.Module) -> KnobTurner:

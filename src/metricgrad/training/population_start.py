@@ -75,11 +75,9 @@ def children_of(
     if stacked is True:
         return Stacked(models, forms, optimizer)
     if stacked == "auto" and len(models) > 1 and _may_stack(models, forms, optimizer, inputs):
-        state = torch.get_rng_state()
         # a loop over n children is n times a loop over one, and trying it out should not cost more than it saves
         alone = len(models) * _seconds(Looped, models[:1], forms[:1], optimizer, inputs, targets)
         together = _seconds(Stacked, models, forms, optimizer, inputs, targets)
-        torch.set_rng_state(state)
         if together < alone:
             return Stacked(models, forms, optimizer)
     return Looped(models, forms, optimizer)

@@ -26,7 +26,7 @@ PARTS = (
 )  # fmt: skip
 STANDARD = ("standard_tuned", "standard_tuned_on_both")
 LEARNED = ("adalfl", "paper_start", "residual", "offline_only", "random", "learned_rate")
-FAR = ("adalfl", "paper_start", "offline_only", "far", "far_offline_only")  # far: ten steps at once, offline and online
+FAR = ("adalfl", "paper_start", "offline_only", "far", "far_offline_only", "learned_rate")  # far: ten steps at once
 CHEAPER = ("every_2", "every_4", "valid_16")  # AdaLFL at its rate, looking ahead less often or at fewer rows
 Parts = tuple[Part, Part, Part]
 

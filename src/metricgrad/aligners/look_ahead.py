@@ -67,8 +67,9 @@ class LookAhead(Aligner):
     Validation batches go through the model in the mode it is in, on copies of its buffers.
 
     Cost: one forward and backward pass on the validation batch and one forward-mode pass on the training batch: a step
-    takes about three times as long. Memory: a copy of the parameters and of their gradients. With ``steps`` above 1 a
-    double backward through all of them instead, whose graphs are kept meanwhile.
+    takes about three times as long. Memory: a copy of the parameters, and the objective's gradient; under SGD without
+    clipping that of linear layers with more units than the batch has rows is kept as factors, which are smaller. With
+    ``steps`` above 1 a double backward through all of them instead, whose graphs are kept meanwhile.
 
     Raises:
         MetricgradError: for settings out of range; when attached to an optimiser it has no rule for, or under
@@ -163,7 +164,11 @@ class LookAhead(Aligner):
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """One row for each look ahead: objective, gradient norms and implied learning rate; not saved."""
+        """One row for each look ahead: objective, gradient norms and implied learning rate; not saved.
+
+        The implied learning rate is NaN, but at every tenth look, where gradients of wide layers are kept as factors:
+        it would take longer than all the rest.
+        """
         return self.watch.history
 
     def plot(self, path: str | Path) -> Path:

@@ -83,6 +83,10 @@ class BlockFitting(Aligner, abc.ABC):
     def _quality(self, form: NetworkForm, checks: Drawn) -> float:
         """How well the form does on blocks kept apart: 1 is perfect, 0 or less is no use."""
 
+    def _kept(self, quality: float) -> bool:
+        """Whether the result of an attempt is kept; else the fit starts anew."""
+        return quality > 0
+
     def _begin(self, checks: Drawn) -> None:
         """Called once before the attempts, with the blocks kept apart."""
 
@@ -136,7 +140,7 @@ class BlockFitting(Aligner, abc.ABC):
                 if attempt:
                     form.reset(form.seed + 7919 * attempt)
                 best = self._fit(form, train, checks, generator, bar)
-                if best > 0:
+                if self._kept(best):
                     return
         raise MetricgradError(
             f"no loss that ranks as {self.metric.name!r} does was found in {self.restarts + 1} attempts (best quality "

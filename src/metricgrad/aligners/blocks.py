@@ -17,7 +17,7 @@ from metricgrad.metrics.layouts import Layout, prepare_as
 
 Block = tuple[Tensor, Tensor]
 Read = Callable[[Tensor, Tensor], Block]
-Kind = Literal["real", "tempered", "shifted", "flipped", "random"]
+Kind = Literal["real", "mislabelled", "tempered", "shifted", "flipped", "random"]
 
 _TRIES = 4
 
@@ -74,21 +74,21 @@ class Store:
     def draw(self, size: int, kind: Kind, generator: torch.Generator) -> Block:
         """One block of different rows (all rows where there are fewer).
 
-        ``"real"`` rows are as stored; ``"tempered"`` ones have their scores multiplied by a factor from 1/4 to 4;
-        ``"shifted"`` ones also have each column moved by a random offset, as models do that predict too much or too
-        little of a class; ``"flipped"`` ones have a share of their targets, drawn from U(0, 1), replaced; ``"random"``
-        scores know nothing of the targets.
+        ``"real"`` rows are as stored; ``"mislabelled"`` ones have a share of their targets, drawn from U(0, 1),
+        replaced. The scores of the others are multiplied by a factor from 1/4 to 4: that is all for ``"tempered"``
+        ones; ``"shifted"`` ones also have each column moved by a random offset, as models do that predict too much or
+        too little of a class; ``"flipped"`` ones are mislabelled; ``"random"`` scores know nothing of the targets.
         """
         rows = torch.randperm(len(self), generator=generator)[:size].to(self.targets.device)
         scores, targets = self.scores[rows], self.targets[rows]
-        if kind != "real":
+        if kind not in ("real", "mislabelled"):
             scores = scores * 4 ** (2 * torch.rand((), generator=generator).item() - 1)
         if kind == "shifted":
             offset = torch.randn(scores.shape[1:], generator=generator).to(scores)
             scores = scores + 1.5 * self.spread * offset
         if kind == "random":
             scores = scores[torch.randperm(len(rows), generator=generator).to(rows.device)]
-        if kind == "flipped":
+        if kind in ("mislabelled", "flipped"):
             targets = self._flipped(targets, torch.rand((), generator=generator).item(), generator)
         return scores, targets
 

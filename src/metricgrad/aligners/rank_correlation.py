@@ -11,14 +11,16 @@ from torch import Tensor
 from metricgrad.aligners.block_fitting import BlockFitting, Drawn
 from metricgrad.aligners.blocks import Kind, Store
 from metricgrad.functional import kendall, spearman
+from metricgrad.functional.published_spearman import published_spearman
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.network import NetworkForm
 from metricgrad.metric import Metric
 from metricgrad.metrics.spans import best_spans
 
-_PUBLISHED: tuple[Kind, ...] = ("flipped",)
+_PUBLISHED: tuple[Kind, ...] = ("mislabelled",)
 _SOFTNESS = 0.3
-_STRENGTH = 1.0
+_OURS: dict[str, Any] = {"block": 64, "values": 32, "lr": 1e-3, "penalty": 0.0}
+_RELEASED: dict[str, Any] = {"block": 128, "values": 256, "lr": 0.01, "penalty": 10.0}
 
 
 class RankCorrelation(BlockFitting):
@@ -35,19 +37,28 @@ class RankCorrelation(BlockFitting):
     Use it before training, through :meth:`metricgrad.Loss.prepare` or :meth:`metricgrad.ReLoss.fit`. It needs stored
     scores of a trained model and their true targets; from an untrained model's scores there is nothing to learn.
 
+    With ``paper`` it is the released code, for comparison; ``benchmarks/reloss_pitfalls.py`` shows what each does:
+
+    - labels are the model's own predictions, a random share of them made wrong, and no other blocks are drawn;
+    - the gradient penalty acts on the batch's mean loss, with a weight of 10;
+    - ranks are those of :func:`metricgrad.functional.published_spearman.published_spearman`: a logistic sorting
+      network on losses that are not standardised, against hard ranks whose ties are broken by position; hard ranks of
+      that kind also choose the weights that are kept, on real labels as there;
+    - a fit with the wrong sign is kept: there is no restart and no error;
+    - Adam has a weight decay of 1e-3, and the defaults of ``block``, ``values``, ``lr`` and ``penalty`` are theirs.
+
     Args:
         metric: what the loss shall rank like.
-        block: rows that make one loss and one metric value; use the batch size of the training to come.
-        values: blocks that make one rank correlation.
+        block: rows that make one loss and one metric value; use the batch size of the training to come. None is 64, or
+            128 with ``paper``. Small blocks tie on a metric of few values, and say less each.
+        values: blocks that make one rank correlation. None is 32, or 256 with ``paper``.
         steps: of Adam.
-        lr: its learning rate.
+        lr: its learning rate. None is 1e-3, or 0.01 with ``paper``.
         penalty: weight of the gradient penalty, the mean over rows of (norm of the summed loss's gradient - 1)^2;
-            0 to 0.1. It steadies gradients and costs a second backward pass.
+            0 to 0.1. It steadies gradients and costs a second backward pass. None is 0, or 10 with ``paper``.
         patience: steps without a better hard correlation before it stops.
-        restarts: how many times a fit with the wrong sign starts anew.
-        paper: the released code's settings: flipped pseudo-labels alone, a penalty of 10 on the mean loss, Adam at 0.01
-            with weight decay 1e-3, 128 rows a value, 256 values a correlation. It ranks real labels worse than
-            cross-entropy does; for comparison.
+        restarts: how many times a fit with the wrong sign starts anew; none with ``paper``.
+        paper: the released code in the respects above. It ranks real labels worse than cross-entropy does.
         seed: of the blocks and of restarts.
 
     Cost: about 1,200 metric calls, and one forward and backward pass of the form over ``block * values`` rows a step.
@@ -58,9 +69,9 @@ class RankCorrelation(BlockFitting):
     References:
         T. Huang et al., "Relational Surrogate Loss Learning", ICLR 2022. Deviations: the gradient of a soft Kendall's
         tau in place of Spearman's rho, which on digits ranked blocks kept apart better for accuracy and average
-        precision, the same for macro F1 and a little worse for F1; with ``paper``, rho with ranks by projection in
-        place of sorting networks; real labels beside flipped ones; the penalty acts on rows, because on a batch's mean
-        it forces a slope that grows with the batch; restarts.
+        precision, the same for macro F1 and a little worse for F1; real labels beside flipped ones; the penalty acts
+        on rows, because on a batch's mean it forces a slope that grows with the batch; mean ranks for ties; restarts.
+        With ``paper`` there are two: how many steps, and that a block's flipped labels are never the predicted one.
     """
 
     kind: ClassVar[str] = "rank_correlation"
@@ -69,19 +80,21 @@ class RankCorrelation(BlockFitting):
         self,
         metric: str | Metric | Callable[..., Any],
         *,
-        block: int = 64,
-        values: int = 32,
+        block: int | None = None,
+        values: int | None = None,
         steps: int = 150,
-        lr: float = 1e-3,
-        penalty: float = 0.0,
+        lr: float | None = None,
+        penalty: float | None = None,
         patience: int = 80,
         restarts: int = 3,
         paper: bool = False,
         seed: int = 0,
     ) -> None:
-        published = {"block": 128, "values": 256, "lr": 0.01} if paper else {"block": block, "values": values, "lr": lr}
-        super().__init__(metric, steps=steps, patience=patience, restarts=restarts, seed=seed, **published)
-        self.penalty = 10.0 if paper else checked_number("penalty", penalty, zero=True)
+        given = {"block": block, "values": values, "lr": lr, "penalty": penalty}
+        chosen = (_RELEASED if paper else _OURS) | {name: value for name, value in given.items() if value is not None}
+        weight = chosen.pop("penalty")
+        super().__init__(metric, steps=steps, patience=patience, restarts=restarts, seed=seed, **chosen)
+        self.penalty = checked_number("penalty", weight, zero=True)
         self.paper = paper
         if paper:
             self.turns, self.decay = (_PUBLISHED,), 1e-3
@@ -90,14 +103,51 @@ class RankCorrelation(BlockFitting):
         """The keyword arguments, the metric by its spec where it has one."""
         return {**super().config(), "penalty": self.penalty, "paper": self.paper}
 
+    def correlation(self, values: Tensor, badness: Tensor, *, soft: bool) -> Tensor:
+        """What a step maximises, or what chooses the weights that are kept.
+
+        Args:
+            values: ``(B,)`` losses of blocks.
+            badness: ``(B,)`` how bad the metric says they are.
+            soft: what a step maximises, differentiable in ``values``; else the hard correlation.
+
+        Returns:
+            0-d float64. Where losses do not vary, hard: NaN; with ``paper`` a number that means nothing.
+        """
+        values = values.double()
+        if self.paper:
+            return published_spearman(values, badness, soft=soft)
+        return kendall(values, badness, soft=_SOFTNESS) if soft else spearman(values, badness)
+
+    def gradient_penalty(self, values: Tensor, scores: Tensor) -> Tensor:
+        r"""The mean over rows of :math:`(\|\partial L / \partial s_n\| - 1)^2`.
+
+        L is the summed loss of a block of N rows, N times its value, so that each row's gradient is its own; with
+        ``paper`` the value itself, a mean, of which each row has a share of 1 / N.
+
+        Args:
+            values: ``(B,)`` of :meth:`metricgrad.losses.network.NetworkForm.over`.
+            scores: ``(B, N, ...)`` what they were computed from, with ``requires_grad``.
+
+        Returns:
+            0-d, differentiable in the form's parameters.
+        """
+        rows = 1 if self.paper else scores.shape[1]
+        (slopes,) = torch.autograd.grad(values.sum() * rows, scores, create_graph=True)
+        norms = slopes.reshape(scores.shape[0] * scores.shape[1], -1).norm(dim=-1)
+        return (norms - 1).square().mean()
+
     def _source(self, store: Store) -> Store:
         return _pseudo_labelled(store) if self.paper else store
+
+    def _kept(self, quality: float) -> bool:
+        return self.paper or super()._kept(quality)
 
     def _quality(self, form: NetworkForm, checks: Drawn) -> float:
         """The hard correlation; -1 where the loss does not vary."""
         scores, targets, badness = checks
         with torch.no_grad():
-            found = spearman(form.over(scores, targets).double().cpu(), badness)
+            found = self.correlation(form.over(scores, targets).cpu(), badness, soft=False)
         return float(found.nan_to_num(-1.0))
 
     def _objective(self, form: NetworkForm, scores: Tensor, targets: Tensor, badness: Tensor) -> Tensor:
@@ -105,16 +155,9 @@ class RankCorrelation(BlockFitting):
         if self.penalty:
             scores = scores.clone().requires_grad_()
         values = form.over(scores, targets)
-        values, badness = values.double(), badness.to(values.device)
-        if self.paper:
-            objective = -spearman(values, badness, soft=_STRENGTH)
-        else:
-            objective = -kendall(values, badness, soft=_SOFTNESS)
+        objective = -self.correlation(values, badness.to(values.device), soft=True)
         if self.penalty:
-            rows = 1 if self.paper else scores.shape[1]
-            (slopes,) = torch.autograd.grad(values.sum() * rows, scores, create_graph=True)
-            norms = slopes.reshape(scores.shape[0] * scores.shape[1], -1).norm(dim=-1)
-            objective = objective + self.penalty * (norms - 1).square().mean()
+            objective = objective + self.penalty * self.gradient_penalty(values, scores)
         return objective
 
 

@@ -30,6 +30,7 @@ from metricgrad.losses.token_network import TokenNetwork
 from metricgrad.metric import Metric, as_metric
 
 _OBJECTIVES: dict[str, type[BlockFitting]] = {"correlation": RankCorrelation, "value": ValueRegression}
+_ANCHOR = 0.1
 
 
 class ReLoss(Loss):
@@ -69,7 +70,7 @@ class ReLoss(Loss):
         *,
         form: NetworkForm | None = None,
         objective: Literal["correlation", "value"] = "correlation",
-        anchor: float = 0.1,
+        anchor: float | None = None,
         seed: int = 0,
         **options: Any,
     ) -> ReLoss:
@@ -87,14 +88,16 @@ class ReLoss(Loss):
             anchor: weight of the standard loss (cross-entropy, for labels) that is added once the network's gradient
                 has its size. A network that only ranks blocks may send all scores one way: trained from scratch on
                 F1 with 10 % positives it called every row positive (F1 0.18; 0.78 with 0.1 and 0.82 with 0.3, where
-                tuned cross-entropy had 0.89). 0 is the paper's loss.
+                tuned cross-entropy had 0.89). None is 0.1, or with ``paper=True`` 0, which is the paper's loss.
             seed: of everything random.
             options: keyword arguments of :class:`metricgrad.aligners.rank_correlation.RankCorrelation` (or of
-                ``ValueRegression``); ``paper=True`` also takes the paper's network unless ``form`` is given.
+                ``ValueRegression``); ``paper=True`` is the released code, pitfalls included: it also takes the paper's
+                network, a mean over rows whatever the metric is, unless ``form`` is given.
 
         Returns:
             The loss, frozen, its gradient at an untrained model's scores of the size of cross-entropy's, so that the
-            usual learning rate works. Its aligner holds the report, which :meth:`save` keeps.
+            usual learning rate works (with ``paper=True`` of the size the fit left). Its aligner holds the report,
+            which :meth:`save` keeps.
 
         Raises:
             MetricgradError: for an unknown objective or a metric of embeddings, where the metric is undefined on nearly
@@ -104,18 +107,20 @@ class ReLoss(Loss):
             UserWarning: where it does not rank kept-apart blocks clearly better than cross-entropy.
         """
         judged_by = as_metric(metric)
-        anchored = checked_number("anchor", anchor, zero=True)
         if objective not in _OBJECTIVES:
             raise MetricgradError(f"objective is {objective!r}; expected one of {', '.join(_OBJECTIVES)}")
         aligner = _OBJECTIVES[objective](judged_by, seed=seed, **options)
         paper = isinstance(aligner, RankCorrelation) and aligner.paper
+        usual_anchor = 0.0 if paper else _ANCHOR
+        anchored = usual_anchor if anchor is None else checked_number("anchor", anchor, zero=True)
         form = _form_for(judged_by, scores, targets, paper=paper, seed=seed) if form is None else form
         generator = torch.Generator().manual_seed(seed + 1)
         store = Store.of(scores, targets, form.read, layout=judged_by.layout)
         fitted_on, apart = store.split([0.7, 0.3], generator)
         loss = cls(form, aligner, seed=seed)
         loss.prepare(fitted_on.scores, fitted_on.targets)
-        match_scale(form, fitted_on, generator)
+        if not paper:
+            match_scale(form, fitted_on, generator)
         form.anchor.fill_(anchored)
         aligner.report = held_out_report(loss, judged_by, apart, size=aligner.block, seed=seed)
         if not aligner.report["beats_standard"]:
@@ -170,8 +175,9 @@ class ReLoss(Loss):
         Returns:
             ``correlation``, ``cross_entropy``, ``standardised_cross_entropy`` and ``error_rate``: each the rank
             correlation with the metric over blocks (1 is the metric's own order) as ``value``, ``low``, ``high``;
-            forms of other things than labels have ``standard`` in place of the last three. ``difference`` to the
-            standard loss likewise; ``beats_standard``; ``monotone``, the share of entries whose loss falls where their
+            forms of other things than labels have ``standard`` in place of the last three, those of heat maps also
+            ``standardised_standard``, of maps at zero mean and unit spread. ``difference`` to the standard loss
+            likewise; ``beats_standard``; ``monotone``, the share of entries whose loss falls where their
             score moves towards the target; ``gradient_scale``, the length of the gradient relative to the standard
             loss's; ``rows`` and ``blocks``.
 

@@ -8,6 +8,7 @@ import torch
 
 import metricgrad as mg
 from metricgrad.aligners.rank_correlation import RankCorrelation
+from metricgrad.aligners.report import of_standardised_maps
 from metricgrad.loss import Loss
 from metricgrad.losses.gaussian_mse import GaussianMSE, gaussian_maps
 from metricgrad.losses.heatmap_network import HeatmapNetwork
@@ -91,6 +92,23 @@ def test_fitting_makes_it_rank_as_pck_does(form, floor):
     after = correlation()
     assert after > max(floor, before + 0.03)  # a linear reading of pixels by their place gains little
     assert not any(p.requires_grad for p in loss.form.parameters())
+
+
+def test_the_squared_error_of_standardised_maps_says_nothing_of_their_height_and_level():
+    maps, points = (x.double() for x in stored(30))
+    standard = of_standardised_maps(GaussianMSE(sigma=1.5))
+    aim, n = gaussian_maps(points, 10, 10, 1.5), maps.numel()
+    covariance = ((maps - maps.mean()) * (aim - aim.mean())).mean() / maps.std()
+    expected = (n - 1) / n + aim.square().mean() - 2 * covariance
+    torch.testing.assert_close(standard(maps, points), expected)
+    torch.testing.assert_close(standard(7 * maps - 3, points), expected)
+
+
+@pytest.mark.filterwarnings("ignore:this surrogate")
+def test_the_report_has_the_standard_loss_of_standardised_maps_beside_the_standard_loss():
+    report = mg.ReLoss.fit("pck", *stored(200), steps=4, block=32, values=8).report()
+    assert report["standardised_standard"]["value"] != report["standard"]["value"]
+    assert "cross_entropy" not in report
 
 
 def test_wrong_use_is_named():

@@ -14,6 +14,7 @@ from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.form import Draw
 from metricgrad.losses.network import NetworkForm
 from metricgrad.metric import Metric
+from metricgrad.metrics.layouts import Layout
 
 if TYPE_CHECKING:
     from metricgrad.loss import Loss
@@ -44,21 +45,23 @@ def held_out_report(loss: Loss, metric: Metric, store: Store, *, size: int, seed
     if len(blocks) < 2:
         raise MetricgradError(f"metric {metric.name!r} is undefined on nearly all blocks of {size} kept-apart rows")
     ours, standard = losses_of(loss, blocks), losses_of(form.standard, blocks)
-    better = difference(ours, standard, badness, seed=seed)
+    better, rivals = difference(ours, standard, badness, seed=seed), _rivals(form, store.layout)
     return {
         "metric": metric.name,
         "rows": len(store),
         "blocks": len(blocks),
         "correlation": as_json(agreement(ours, badness, seed=seed)),
-        **{name: as_json(agreement(losses_of(f, blocks), badness, seed=seed)) for name, f in _rivals(form).items()},
+        **{name: as_json(agreement(losses_of(f, blocks), badness, seed=seed)) for name, f in rivals.items()},
         "difference": as_json(better),
         "beats_standard": better.low > 0,
         **_slopes(loss, form, blocks[:_SLOPED]),
     }
 
 
-def _rivals(form: NetworkForm) -> dict[str, LossFunction]:
-    """What the report shows beside the loss: the standard one, and for labels what tells why it does better."""
+def _rivals(form: NetworkForm, layout: Layout) -> dict[str, LossFunction]:
+    """What the report shows beside the loss: the standard one, and for labels and maps what tells why it is better."""
+    if layout == "maps":
+        return {"standard": form.standard, "standardised_standard": of_standardised_maps(form.standard)}
     if not form.of_labels:
         return {"standard": form.standard}
     return {
@@ -112,6 +115,14 @@ def match_scale(form: NetworkForm, store: Store, generator: torch.Generator) -> 
 def standardised_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     """0-d: cross-entropy of scores at unit spread, so that a batch's temperature says nothing."""
     return CrossEntropy()(scores / (scores.std() + 1e-12), targets)
+
+
+def of_standardised_maps(standard: LossFunction) -> LossFunction:
+    """The loss of heat maps at zero mean and unit spread over the batch, so that their level and height say nothing.
+
+    The squared error is then a constant less the covariance with the targets' maps, near their correlation.
+    """
+    return lambda scores, targets: standard((scores - scores.mean()) / (scores.std() + 1e-12), targets)
 
 
 def error_rate(scores: Tensor, targets: Tensor) -> Tensor:

@@ -14,10 +14,11 @@ from rich.progress import track
 from torch import Tensor
 
 import common
-from metricgrad.aligners.report import error_rate, standardised_cross_entropy
+from metricgrad.aligners.report import error_rate, of_standardised_maps, standardised_cross_entropy
 from surrogates import CORRELATION, OBJECTIVES, SOURCES, VALUE, blocks_of, correlation, fitted, recorded
 
 SEEDS = 5
+STANDARDISED = "standardised standard loss"
 CELLS = [
     *(("digits", metric) for metric in ("accuracy", "top_k_accuracy:k=5", "macro_f1")),
     *(("fashion", metric) for metric in ("accuracy", "top_k_accuracy:k=5", "macro_f1")),
@@ -32,8 +33,10 @@ def measure(source: str, metric: str, seed: int) -> dict[str, dict[str, float]]:
     found = recorded(SOURCES[source], seed)
     standard = SOURCES[source].standard
     losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"standard loss": standard}
-    if source != "figures":
-        losses |= {"standardised cross-entropy": standardised_cross_entropy, "error rate": error_rate}
+    if source == "figures":
+        losses |= {STANDARDISED: of_standardised_maps(standard)}
+    else:
+        losses |= {STANDARDISED: standardised_cross_entropy, "error rate": error_rate}
     losses |= {name: fitted(metric, found.fit, seed=seed, **options) for name, options in OBJECTIVES.items()}
     values = {}
     for kind, moments in (("wide", found.judge), ("narrow", found.judge[-1:])):
@@ -54,11 +57,10 @@ def main() -> None:
             runs.append(store.get(key) or store.add(key, measure(source, metric, seed)))
         for kind in ("wide", "narrow"):
             values = {name: [run[kind][name] for run in runs] for name in runs[0][kind]}
-            rival = "standardised cross-entropy" if "error rate" in values else "standard loss"
             rows.append({
                 "data": source, "metric": metric, "blocks": kind,
                 "losses": {name: common.interval(each) for name, each in values.items()},
-                "over_rival": common.paired(values[CORRELATION], values[rival]),
+                "over_rival": common.paired(values[CORRELATION], values[STANDARDISED]),
                 "over_value": common.paired(values[CORRELATION], values[VALUE]),
             })  # fmt: skip
             print(source, metric, kind, {name: round(sum(v) / SEEDS, 3) for name, v in values.items()}, flush=True)

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
+from metricgrad.functional.by_group import by_group
 from metricgrad.losses.batches import labelled
 from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.form import Draw, Form
+from metricgrad.metrics.context import prepare
 
 
 class NetworkForm(Form):
@@ -28,6 +30,10 @@ class NetworkForm(Form):
 
     #: Whether targets are labels of rows or entries, for which cross-entropy and the error rate mean something.
     of_labels: ClassVar[bool] = True
+    #: Whether scores are embeddings, whose columns are no classes.
+    of_embeddings: ClassVar[bool] = False
+    #: Whether ``(N,)`` scores may be lists of several queries: the value is then the mean over the queries.
+    takes_groups: ClassVar[bool] = False
     scale: Tensor
     anchor: Tensor
 
@@ -71,14 +77,67 @@ class NetworkForm(Form):
 
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d and non-negative; zero with a zero gradient for an empty batch."""
-        dtype = scores.dtype
-        scores, targets = self.read(scores, targets, mask_of(context, type(self).__name__))
+        dtype, groups = scores.dtype, context.pop("groups", None)
+        mask = mask_of(context, type(self).__name__)
+        if groups is not None:
+            scores, targets, groups = self._lists(scores, targets, groups, mask)
+            mask = None
+        scores, targets = self.read(scores, targets, mask)
         if not targets.numel():
             return (scores * 0).sum().to(dtype)
-        value = self.scale.to(scores.dtype) * self.over(scores[None], targets[None])[0]
+        value = self.scale.to(scores.dtype) * self.unscaled(scores, targets, groups)
         if bool(self.anchor):
-            value = value + self.anchor.to(scores.dtype) * self.standard(scores, targets)
+            value = value + self.anchor.to(scores.dtype) * self.usual(scores, targets, groups)
         return value.to(dtype)
+
+    def unscaled(self, scores: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
+        """0-d: the network's value of one batch of :meth:`read`, the mean over its groups where it has any."""
+        if groups is None:
+            return self.over(scores[None], targets[None])[0]
+        return by_group(self.over, groups, scores, targets)[1].mean()
+
+    def usual(self, scores: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
+        """0-d: the standard loss of one batch of :meth:`read`, the mean over its groups where it has any."""
+        if groups is None:
+            return self.standard(scores, targets)
+
+        def of_lists(scores: Tensor, targets: Tensor) -> Tensor:
+            return torch.stack([self.standard(*pair) for pair in zip(scores, targets, strict=True)])
+
+        return by_group(of_lists, groups, scores, targets)[1].mean()
+
+    def towards(self, slope: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
+        """The slope of each entry in the direction of its target; forms of other things override it.
+
+        Args:
+            slope: in the shape of the scores.
+            scores: of one batch of :meth:`read`.
+            targets: likewise; entries below 0 are padding where they are classes.
+
+        Returns:
+            ``(entries,)``.
+        """
+        if scores.ndim == targets.ndim + 1:
+            kept = targets >= 0
+            return slope.gather(-1, targets.long().clamp(min=0)[..., None])[..., 0][kept]
+        binary = bool(((targets == 0) | (targets == 1)).all())
+        direction = 2 * targets.to(scores.dtype) - 1 if binary else (targets - scores).sign()
+        return (slope * direction).flatten()
+
+    def _lists(
+        self, scores: Tensor, targets: Tensor, groups: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """``(N,)`` scores and targets that the mask keeps, and the query of each."""
+        name = type(self).__name__
+        if not self.takes_groups:
+            raise MetricgradError(f"{name} takes no groups: it does not read lists; leave them out")
+        context = {"groups": groups, "mask": mask}
+        stack, targets, kept = prepare(
+            scores[None], targets, context, takes=frozenset({"groups"}), keeps_apart=False, name=name
+        )
+        if stack.ndim != 2:
+            raise MetricgradError("each row of (N, C) scores is a query by itself; leave groups out")
+        return stack[0], targets, kept["groups"]
 
     def reset(self, seed: int) -> None:
         """Draw the weights anew; nothing but the seed decides them."""
@@ -137,7 +196,7 @@ def _both_bends(x: Tensor) -> Tensor:
 
 
 def mask_of(context: Mapping[str, Tensor | None], form: str) -> Tensor | None:
-    """The mask of a context, the only thing a learned form takes of it.
+    """The mask of a context, the only thing that a form of this sort takes of it.
 
     Raises:
         MetricgradError: where the context has something else.

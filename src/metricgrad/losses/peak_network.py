@@ -12,7 +12,7 @@ from metricgrad.losses.batches import checked_number
 from metricgrad.losses.form import Draw
 from metricgrad.losses.gaussian_mse import GaussianMSE
 from metricgrad.losses.network import Network, NetworkForm
-from metricgrad.metrics.maps import prepare_maps
+from metricgrad.metrics.maps import at_points, prepare_maps
 
 _WIDTH = 32
 _RADII = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -93,6 +93,10 @@ class PeakNetwork(NetworkForm):
         """0-d and non-negative; zero with a zero gradient where no map is left; head sizes are not read."""
         kept = {name: value for name, value in context.items() if name != "head_sizes"}
         return super().forward(scores, targets, draw=draw, **kept)
+
+    def towards(self, slope: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
+        """The slope of the pixel nearest to each point."""
+        return at_points(slope, targets)
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments."""

@@ -27,7 +27,7 @@ class RegressionNetwork(NetworkForm):
 
     It can express mean absolute and squared error, Huber's loss, a share of rows within a tolerance, the explained
     variance and Pearson's correlation, and Spearman's as far as ranks follow values. It cannot express quantile losses
-    (it does not read the sign of an error), ranks as such, or anything on groups.
+    (it does not read the sign of an error) or ranks as such. Of scores with ``groups`` it is the mean over the groups.
 
     Args:
         seed: of the first weights.
@@ -35,7 +35,7 @@ class RegressionNetwork(NetworkForm):
     Cost: O(N K) time and memory, 1,200 multiplications an entry.
 
     Raises:
-        MetricgradError: for shapes that do not fit, or a context other than ``mask``.
+        MetricgradError: for shapes that do not fit, or a context other than ``mask`` and ``groups``.
 
     Example:
         >>> import torch
@@ -51,6 +51,7 @@ class RegressionNetwork(NetworkForm):
 
     kind: ClassVar[str] = "regression_network"
     of_labels: ClassVar[bool] = False
+    takes_groups: ClassVar[bool] = True
 
     def __init__(self, *, seed: int = 0) -> None:
         super().__init__(seed=seed)

@@ -28,8 +28,9 @@ class SetNetwork(NetworkForm):
 
     It can express F-beta, average precision, AUROC and other rankings of columns, macro averages of them, and
     accuracy. It cannot express what is no mean over columns of one function (micro F1 over several columns), what
-    depends on which class is confused with which (quadratic kappa), on rows as lists (MRR over classes, exact match) or
-    on groups. One network serves any number of classes and rows, so it moves to other data.
+    depends on which class is confused with which (quadratic kappa) or on rows of ``(N, C)`` as lists (MRR over classes,
+    exact match). Of scores with ``groups`` it is the mean over the groups, each a list for itself. One network serves
+    any number of classes and rows, so it moves to other data.
 
     Ranking blocks well does not make it train well: fitted to F1 at 10 % positives it hardly punishes scores that are
     all too high, so a model trained on it may order rows well with its threshold in the wrong place. Choose the
@@ -41,7 +42,8 @@ class SetNetwork(NetworkForm):
     Cost: O(N K) time and memory, 1,300 multiplications an entry.
 
     Raises:
-        MetricgradError: when called with targets that are no labels, or with a context other than ``mask``.
+        MetricgradError: when called with targets that are no labels, or with a context other than ``mask`` and
+            ``groups``.
 
     Example:
         >>> import torch
@@ -58,6 +60,7 @@ class SetNetwork(NetworkForm):
     """
 
     kind: ClassVar[str] = "set_network"
+    takes_groups: ClassVar[bool] = True
 
     def __init__(self, *, seed: int = 0) -> None:
         super().__init__(seed=seed)

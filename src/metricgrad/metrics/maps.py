@@ -85,3 +85,9 @@ def _spread(name: str, value: Tensor | None, lead: torch.Size) -> Tensor | None:
             f"first of them, {tuple(lead[:1])}"
         )
     return value.reshape(*value.shape, *[1] * (len(lead) - value.ndim)).expand(lead).reshape(-1)
+
+
+def at_points(maps: Tensor, points: Tensor) -> Tensor:
+    """``(R,)``: of ``(R, H, W)`` maps, the value of the pixel nearest to each of ``(R, 2)`` points, within the map."""
+    x, y = (points[:, k].round().long().clamp(0, maps.shape[2 - k] - 1) for k in (0, 1))
+    return maps[torch.arange(len(maps), device=maps.device), y, x]

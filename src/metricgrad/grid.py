@@ -17,10 +17,12 @@ from metricgrad.errors import MetricgradError
 from metricgrad.losses.classification_family import ClassificationFamily
 from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.distance_mixture import DistanceMixture
+from metricgrad.losses.embedding_network import EmbeddingNetwork
 from metricgrad.losses.focal_weighting import FocalWeighting
 from metricgrad.losses.form import Form
 from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.interpolated import Interpolated
+from metricgrad.losses.list_network import ListNetwork
 from metricgrad.losses.mix import Mix
 from metricgrad.losses.neural import NeuralLoss
 from metricgrad.losses.peak_network import PeakNetwork
@@ -48,6 +50,8 @@ FORMS: dict[str, type[Form]] = {
         TokenNetwork,
         SpanNetwork,
         RegressionNetwork,
+        EmbeddingNetwork,
+        ListNetwork,
         DistanceMixture,
         FocalWeighting,
         ClassificationFamily,

@@ -18,9 +18,11 @@ from metricgrad.loss import Loss
 from metricgrad.losses.classification_family import ClassificationFamily
 from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.distance_mixture import DistanceMixture
+from metricgrad.losses.embedding_network import EmbeddingNetwork
 from metricgrad.losses.focal_weighting import FocalWeighting
 from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.interpolated import Interpolated
+from metricgrad.losses.list_network import ListNetwork
 from metricgrad.losses.mix import Mix
 from metricgrad.losses.neural import NeuralLoss
 from metricgrad.losses.peak_network import PeakNetwork
@@ -58,6 +60,11 @@ def multilabel(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def regression(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     g = _generator(n)
     return torch.randn(n, generator=g).to(dtype), torch.randn(n, generator=g)
+
+
+def gains(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    g = _generator(n)
+    return torch.randn(n, generator=g).to(dtype), torch.randint(4, (n,), generator=g)
 
 
 def embeddings(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -153,6 +160,17 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     "token network": (lambda: Loss(TokenNetwork(positions=8), RankCorrelation("accuracy")), sentences),
     "span network": (lambda: Loss(SpanNetwork(), RankCorrelation("accuracy")), spans),
     "regression network": (lambda: Loss(RegressionNetwork(), RankCorrelation("mae")), regression),
+    "list network": (lambda: Loss(ListNetwork(), RankCorrelation("ndcg")), gains),
+    "embedding network": (lambda: Loss(EmbeddingNetwork(), RankCorrelation("map_at_r")), embeddings),
+    "embedding network looking ahead": (
+        lambda: Loss(EmbeddingNetwork(), LookAhead(objective=mg.UniLoss("map_at_r"))),
+        embeddings,
+    ),
+    "scaled embedding network": (lambda: mg.ALA("map_at_r", Scaled(EmbeddingNetwork())), embeddings),
+    "mix of embedding losses": (
+        lambda: mg.ALA("map_at_r", Mix([EmbeddingNetwork(), DistanceMixture()])),
+        embeddings,
+    ),
 }
 
 #: whose values may be negative: a learned loss has no natural zero
@@ -179,6 +197,8 @@ FORMS: set[type] = {
     TokenNetwork,
     SpanNetwork,
     RegressionNetwork,
+    EmbeddingNetwork,
+    ListNetwork,
 }
 ALIGNERS: set[type] = {
     Static,

@@ -54,5 +54,5 @@ def similarities(embeddings: Tensor) -> Tensor:
 
 
 def same_class(targets: Tensor) -> Tensor:
-    """``(N, N - 1)`` booleans: whether each other row is of the row's own class."""
-    return off_diagonal(targets[:, None] == targets)
+    """``(..., N, N - 1)`` booleans of ``(..., N)`` classes: whether each other row is of the row's own class."""
+    return off_diagonal(targets[..., :, None] == targets[..., None, :])

@@ -55,12 +55,27 @@ def distances(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> Di
     Raises:
         MetricgradError: for other shapes or targets.
     """
+    scores, targets = embedded(scores, targets, mask)
+    return Distances(to_others(scores), same_class(targets))
+
+
+def to_others(embeddings: Tensor) -> Tensor:
+    """``(..., N, N - 1)`` distances from 0 to 2 of each of ``(..., N, D)`` embeddings, normalised here, to others."""
+    squared = 2 - 2 * similarities(embeddings)
+    apart = squared > 4 * torch.finfo(squared.dtype).eps  # what lies below is rounding, and its root has no slope
+    return torch.where(apart, torch.where(apart, squared, 1).sqrt(), 0)
+
+
+def embedded(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """``(N, D)`` embeddings and their ``(N,)`` class numbers, checked; only what the mask keeps.
+
+    Raises:
+        MetricgradError: for other shapes or targets.
+    """
     scores, targets = canonical(scores, targets, mask)
     if scores.ndim != 2 or targets.ndim != 1 or targets.is_floating_point():
         raise MetricgradError(
             f"a loss of embeddings needs scores (N, D), D of 2 or more, and integer class numbers (N,), got "
             f"{tuple(scores.shape)} and {targets.dtype} {tuple(targets.shape)}"
         )
-    squared = 2 - 2 * similarities(scores)
-    apart = squared > 4 * torch.finfo(squared.dtype).eps  # what lies below is rounding, and its root has no slope
-    return Distances(torch.where(apart, torch.where(apart, squared, 1).sqrt(), 0), same_class(targets))
+    return scores, targets

@@ -152,14 +152,12 @@ def test_an_unknown_objective_is_named_with_those_there_are(stored):
 
 
 @pytest.mark.filterwarnings("ignore:this surrogate")
-def test_real_targets_are_read_by_the_network_of_errors_and_embeddings_by_none():
+def test_real_targets_are_read_by_the_network_of_errors():
     g = torch.Generator().manual_seed(0)
     targets = torch.randn(300, generator=g)
     loss = mg.ReLoss.fit("mae", targets + torch.randn(300, generator=g), targets, steps=20)
     assert type(loss.form).__name__ == "RegressionNetwork"
     assert loss.report()["correlation"]["value"] > 0.7
-    with pytest.raises(mg.MetricgradError, match="no network reads embeddings"):
-        mg.ReLoss.fit("retrieval_recall:k=1", torch.randn(40, 4), torch.arange(40) % 8)
 
 
 @pytest.mark.filterwarnings("ignore:this surrogate")

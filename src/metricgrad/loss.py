@@ -206,9 +206,15 @@ class Loss(nn.Module):
         """Give the aligner validation feedback by hand; ``progress`` is the share of training done, 0 to 1."""
         self.aligner.observe(self.form, valid_scores, valid_targets, progress)
 
-    def prepare(self, scores: Tensor, targets: Tensor) -> None:
-        """Let the aligner fit the form before training, from stored scores and targets."""
-        self.aligner.prepare(self.form, scores, targets)
+    def prepare(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> None:
+        """Let the aligner fit the form before training, from stored scores and targets.
+
+        Args:
+            scores: stored scores of a trained model.
+            targets: their true targets.
+            groups: ``(N,)`` integers, which rows belong together: see :meth:`metricgrad.ReLoss.fit`.
+        """
+        self.aligner.prepare(self.form, scores, targets, groups=groups)
 
     def offline_start(
         self,

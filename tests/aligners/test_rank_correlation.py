@@ -76,7 +76,7 @@ def test_what_has_no_network_is_refused():
 @pytest.mark.parametrize("kind", ["real", "tempered", "shifted", "flipped", "random"])
 def test_blocks_hold_what_their_kind_says(kind):
     scores, targets = _pairs()
-    drawn, labels = Store.of(scores, targets).draw(64, kind, torch.Generator().manual_seed(3))
+    drawn, labels, _ = Store.of(scores, targets).draw(64, kind, torch.Generator().manual_seed(3))
     assert drawn.shape == (64, 4)
     accuracy, stored = (float(mg.as_metric("accuracy")(*pair)) for pair in ((drawn, labels), (scores, targets)))
     assert abs(accuracy - stored) < 0.15 if kind in ("real", "tempered") else accuracy < stored

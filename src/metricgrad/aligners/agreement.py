@@ -13,7 +13,7 @@ from torch import Tensor
 from metricgrad.aligners.blocks import Block
 from metricgrad.functional import spearman
 
-LossFunction = Callable[[Tensor, Tensor], Tensor]
+LossFunction = Callable[..., Tensor]
 
 _RESAMPLES = 1000
 
@@ -36,10 +36,11 @@ class Agreement:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def losses_of(loss: LossFunction, blocks: list[Block]) -> Tensor:
-    """``(B,)`` float64 values, one for each block, without gradients."""
+def losses_of(loss: LossFunction, blocks: list[Block], *, in_groups: bool = False) -> Tensor:
+    """``(B,)`` float64 values, one for each block, without gradients; ``in_groups`` hands it the blocks' groups."""
     with torch.no_grad():
-        return torch.stack([torch.as_tensor(loss(*block)).double().reshape(()).cpu() for block in blocks])
+        found = [loss(b.scores, b.targets, **(b.context if in_groups else {})) for b in blocks]
+        return torch.stack([torch.as_tensor(value).double().reshape(()).cpu() for value in found])
 
 
 def agreement(values: Tensor, badness: Tensor, *, seed: int = 0) -> Agreement:

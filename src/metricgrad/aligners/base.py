@@ -80,8 +80,8 @@ class Aligner(nn.Module, abc.ABC):
     ) -> None:
         """Called after each call of the loss that counts as a step; all tensors are the person's own."""
 
-    def prepare(self, form: Form, scores: Tensor, targets: Tensor) -> None:
-        """Fit the form before training, from stored scores and targets."""
+    def prepare(self, form: Form, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> None:
+        """Fit the form before training, from stored scores and targets, and what belongs together among them."""
 
     def before_step(self, scene: Scene) -> None:
         """Called right before each optimiser step."""

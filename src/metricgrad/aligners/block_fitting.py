@@ -13,7 +13,9 @@ from torch import Tensor
 
 from metricgrad.aligners.bar import FitBar
 from metricgrad.aligners.base import Aligner
-from metricgrad.aligners.blocks import Block, Kind, Store, labelled_by
+from metricgrad.aligners.block_kinds import Kind
+from metricgrad.aligners.blocks import Block, Store, labelled_by
+from metricgrad.aligners.drawn import Drawn
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.form import Form
@@ -22,7 +24,6 @@ from metricgrad.metric import Metric, as_metric
 
 _REAL: tuple[Kind, ...] = ("real",)
 _WIDE: tuple[Kind, ...] = ("tempered", "shifted", "flipped", "shifted", "random")
-Drawn = tuple[Tensor, Tensor, Tensor]
 
 _POOL = 512
 _CHECKS = 128
@@ -45,6 +46,7 @@ class BlockFitting(Aligner, abc.ABC):
         lr: its learning rate.
         patience: steps without a better quality before it stops.
         restarts: how many times a fit of no quality starts anew.
+        per_class: rows of a class in a block of embeddings, from 2; use that of the training's batches. Else unused.
         seed: of the blocks and of restarts.
     """
 
@@ -61,23 +63,24 @@ class BlockFitting(Aligner, abc.ABC):
         lr: float = 1e-3,
         patience: int = 80,
         restarts: int = 3,
+        per_class: int = 8,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if min(block, values, steps) < 2 or patience < 1 or restarts < 0:
+        if min(block, values, steps, per_class) < 2 or patience < 1 or restarts < 0:
             raise MetricgradError(
-                f"block, values, steps, patience, restarts are {(block, values, steps, patience, restarts)}; "
-                "expected at least 2, 2, 2, 1 and 0"
+                f"block, values, steps, per_class, patience, restarts are "
+                f"{(block, values, steps, per_class, patience, restarts)}; expected at least 2, 2, 2, 2, 1 and 0"
             )
         self.metric = as_metric(metric)
         self.block, self.values, self.steps = block, values, steps
         self.lr = checked_number("lr", lr)
-        self.patience, self.restarts, self.seed = patience, restarts, seed
+        self.patience, self.restarts, self.per_class, self.seed = patience, restarts, per_class, seed
         self.report: dict[str, Any] | None = None
 
     @abc.abstractmethod
-    def _objective(self, form: NetworkForm, scores: Tensor, targets: Tensor, badness: Tensor) -> Tensor:
-        """0-d, minimised: of the form on ``(values, ...)`` blocks, and how bad the metric says each is."""
+    def _objective(self, form: NetworkForm, drawn: Drawn) -> Tensor:
+        """0-d, minimised: of the form on some blocks, with how bad the metric says each is."""
 
     @abc.abstractmethod
     def _quality(self, form: NetworkForm, checks: Drawn) -> float:
@@ -96,7 +99,7 @@ class BlockFitting(Aligner, abc.ABC):
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments, the metric by its spec where it has one."""
-        names = ("block", "values", "steps", "lr", "patience", "restarts", "seed")
+        names = ("block", "values", "steps", "lr", "patience", "restarts", "per_class", "seed")
         return {"metric": self.metric.spec, **{name: getattr(self, name) for name in names}}
 
     def refusal(self, form: Form) -> str | None:
@@ -111,27 +114,53 @@ class BlockFitting(Aligner, abc.ABC):
         """Restore the report."""
         self.report = state
 
-    def prepare(self, form: Form, scores: Tensor, targets: Tensor) -> None:
+    def store(self, form: NetworkForm, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Store:
+        """Checked pairs to draw blocks from, as the form and the metric read them.
+
+        Args:
+            form: a network form.
+            scores: stored logits, or embeddings.
+            targets: their true targets.
+            groups: as in :meth:`prepare`.
+
+        Raises:
+            MetricgradError: where one of form and metric reads embeddings and the other does not, or for groups that
+                the form cannot read.
+        """
+        of_embeddings = self.metric.reads == "embeddings"
+        if form.of_embeddings != of_embeddings:
+            reader, other = (self.metric.name, form.kind) if of_embeddings else (form.kind, self.metric.name)
+            raise MetricgradError(
+                f"{reader} reads embeddings and {other} does not; an EmbeddingNetwork goes with metrics of embeddings"
+            )
+        if groups is not None and not (form.takes_groups or of_embeddings):
+            raise MetricgradError(f"{form.kind} takes no groups: it does not read lists; leave them out")
+        per_class = self.per_class if of_embeddings else None
+        return Store.of(scores, targets, form.read, layout=self.metric.layout, groups=groups, per_class=per_class)
+
+    def prepare(self, form: Form, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> None:
         """Fit the form.
 
         Args:
             form: a network form; its weights are replaced, and left without ``requires_grad``.
             scores: stored logits, any shape of :mod:`metricgrad.metric`.
             targets: their true targets.
+            groups: ``(N,)`` integers, the query of each row; of embeddings, which model made them: a block holds whole
+                queries, and embeddings of one model.
 
         Raises:
-            MetricgradError: where the metric is undefined on nearly all blocks, or constant, or all restarts had
-                no quality.
+            MetricgradError: for a form that cannot read what the metric reads, where the metric is undefined on nearly
+                all blocks, or constant, or all restarts had no quality.
         """
         assert isinstance(form, NetworkForm)
         generator = torch.Generator().manual_seed(self.seed)
-        store = Store.of(scores, targets, form.read, layout=self.metric.layout)
+        store = self.store(form, scores, targets, groups=groups)
         train, held_out = store.split([1 - _HELD_OUT, _HELD_OUT], generator)
         checks = self._draw(form, held_out, _REAL, _CHECKS, generator)
-        if bool((checks[2] == checks[2][0]).all()):
+        if bool((checks.badness == checks.badness[0]).all()):
             raise MetricgradError(
-                f"metric {self.metric.name!r} is {abs(float(checks[2][0])):g} on every block of stored rows, so there "
-                "is no order to learn; store scores of a model that is further (or less far) in its training"
+                f"metric {self.metric.name!r} is {abs(float(checks.badness[0])):g} on every block of stored rows, so "
+                "there is no order to learn; store scores of a model that is further (or less far) in its training"
             )
         self._begin(checks)
         best = -math.inf
@@ -163,10 +192,10 @@ class BlockFitting(Aligner, abc.ABC):
         best, best_step, state = -math.inf, 0, copy.deepcopy(form.state_dict())
         with torch.enable_grad():
             for step in range(self.steps):
-                scores, targets, badness = drawn[step % len(drawn)]
-                some = torch.randperm(len(badness), generator=generator)[: self.values]
+                pool_of_turn = drawn[step % len(drawn)]
+                some = torch.randperm(len(pool_of_turn.badness), generator=generator)[: self.values]
                 optimizer.zero_grad()
-                self._objective(form, scores[some], targets[some], badness[some]).backward()
+                self._objective(form, pool_of_turn.some(some)).backward()
                 optimizer.step()
                 bar.update(step + 1)
                 if (step + 1) % _EVERY == 0 or step + 1 == self.steps:
@@ -182,7 +211,7 @@ class BlockFitting(Aligner, abc.ABC):
     def _draw(
         self, form: NetworkForm, store: Store, kinds: Sequence[Kind], count: int, generator: torch.Generator
     ) -> Drawn:
-        size = min(self.block, max(2, len(store) // 2))
+        size = store.fits(self.block)
         turn = 0
 
         def block() -> Block:
@@ -196,5 +225,4 @@ class BlockFitting(Aligner, abc.ABC):
                 f"metric {self.metric.name!r} is undefined on nearly all blocks of {size} stored rows; "
                 "pass a larger block, or rows of more than one class"
             )
-        scores, targets = (torch.stack(side) for side in zip(*blocks, strict=True))
-        return scores, targets, badness
+        return Drawn.of(blocks, badness)

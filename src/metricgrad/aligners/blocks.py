@@ -5,21 +5,42 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from metricgrad.aligners.block_kinds import Kind, changed, changed_embeddings
+from metricgrad.aligners.block_rows import few_of_each, rows_by, whole
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
+from metricgrad.metrics.context import prepare
 from metricgrad.metrics.decoding import canonical
 from metricgrad.metrics.layouts import Layout, prepare_as
 
-Block = tuple[Tensor, Tensor]
-Read = Callable[[Tensor, Tensor], Block]
-Kind = Literal["real", "mislabelled", "tempered", "shifted", "flipped", "random"]
+Read = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 _TRIES = 4
+_QUERIES = 8
+
+
+class Block(NamedTuple):
+    """Rows that make one loss and one metric value.
+
+    Attributes:
+        scores: rows first.
+        targets: likewise.
+        groups: ``(N,)`` the query of each row, where the metric ranks within queries.
+    """
+
+    scores: Tensor
+    targets: Tensor
+    groups: Tensor | None = None
+
+    @property
+    def context(self) -> dict[str, Tensor]:
+        """What goes with the rows into a loss or a metric."""
+        return {} if self.groups is None else {"groups": self.groups}
 
 
 @dataclass(frozen=True)
@@ -27,34 +48,58 @@ class Store:
     """Stored pairs, in the package's shapes.
 
     Attributes:
-        scores: ``(N,)`` or ``(N, C)`` logits, or what a form reads, rows first.
+        scores: ``(N,)`` or ``(N, C)`` logits, ``(N, D)`` embeddings, or what a form reads, rows first.
         targets: ``(N,)`` or ``(N, C)``, or what a form reads; below 0 is padding where they are classes.
         layout: of both; see :mod:`metricgrad.metrics.layouts`.
+        groups: ``(N,)`` which rows belong together, or None.
+        per_class: None, or for embeddings the rows of a class in a block.
     """
 
     scores: Tensor
     targets: Tensor
     layout: Layout = "rows"
+    groups: Tensor | None = None
+    per_class: int | None = None
 
     @classmethod
-    def of(cls, scores: Tensor, targets: Tensor, read: Read = canonical, *, layout: Layout = "rows") -> Store:
+    def of(
+        cls,
+        scores: Tensor,
+        targets: Tensor,
+        read: Read = canonical,
+        *,
+        layout: Layout = "rows",
+        groups: Tensor | None = None,
+        per_class: int | None = None,
+    ) -> Store:
         """Checked pairs: rows in the shapes that ``read`` gives them, anything else in those of its layout.
 
         Raises:
             MetricgradError: for shapes that do not fit, scores that are not finite, or fewer than 32 rows.
         """
+        scores = scores.detach()
+        if groups is not None:
+            stack, targets, context = prepare(
+                scores[None], targets, {"groups": groups}, takes=frozenset({"groups"}), keeps_apart=False, name="stored"
+            )
+            scores, groups = stack[0], context["groups"]
+            if per_class is None and len(groups.unique()) < _QUERIES:
+                raise MetricgradError(
+                    f"the stored rows are of {len(groups.unique())} groups, of which blocks are made whole; store "
+                    f"{_QUERIES} or more"
+                )
         if layout == "rows":
-            scores, targets = read(scores.detach(), targets)
+            scores, targets = read(scores, targets)
         else:
             stack, targets, _ = prepare_as(
-                layout, scores.detach()[None], targets, {}, takes=frozenset(), keeps_apart=False, name="stored"
+                layout, scores[None], targets, {}, takes=frozenset(), keeps_apart=False, name="stored"
             )
             scores = stack[0]
         if len(targets) < 32:
             raise MetricgradError(f"{len(targets)} stored pairs are too few to draw blocks from; store 32 or more")
         if not bool(torch.isfinite(scores).all()):
             raise MetricgradError("stored scores are not all finite; leave those rows out")
-        return cls(scores, targets, layout)
+        return cls(scores, targets, layout, groups, per_class)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -64,52 +109,73 @@ class Store:
         """0-d: standard deviation of all scores."""
         return self.scores.std()
 
+    @functools.cached_property
+    def parts(self) -> list[Tensor]:
+        """The rows of each group; all rows where there are none."""
+        return [torch.arange(len(self))] if self.groups is None else rows_by(self.groups)
+
+    @functools.cached_property
+    def classes(self) -> list[list[Tensor]]:
+        """For embeddings: in each part, the rows of each class of two or more."""
+        found = [[part[rows] for rows in rows_by(self.targets[part]) if len(rows) > 1] for part in self.parts]
+        if not all(found):
+            raise MetricgradError(
+                "there are stored embeddings of which no two have one class and one group; pass more of each class"
+            )
+        return found
+
+    def fits(self, size: int) -> int:
+        """Rows of a block: ``size``, or half of what there is to choose from."""
+        if self.per_class is None:
+            return min(size, max(2, len(self) // 2))
+        return min(size, max(2, min(sum(len(rows) for rows in part) for part in self.classes) // 2))
+
     def split(self, shares: Sequence[float], generator: torch.Generator) -> list[Store]:
-        """Disjoint parts of these shares, at random."""
-        order = torch.randperm(len(self), generator=generator).to(self.targets.device)
-        sizes = [round(share * len(self)) for share in shares[:-1]]
-        parts = order.split([*sizes, len(self) - sum(sizes)])
-        return [Store(self.scores[rows], self.targets[rows], self.layout) for rows in parts]
+        """Disjoint parts of these shares, at random; whole queries, where rows are of queries."""
+        whole_groups = self.groups is not None and self.per_class is None
+        count = len(self.parts) if whole_groups else len(self)
+        order = torch.randperm(count, generator=generator)
+        sizes = [round(share * count) for share in shares[:-1]]
+        dealt = order.split([*sizes, count - sum(sizes)])
+        if whole_groups:
+            dealt = [torch.cat([self.parts[i] for i in some.tolist()]) for some in dealt]
+        return [self._of(rows) for rows in dealt]
 
     def draw(self, size: int, kind: Kind, generator: torch.Generator) -> Block:
-        """One block of different rows (all rows where there are fewer).
+        """One block of different rows (all rows where there are fewer): whole queries, where rows are of queries.
 
         ``"real"`` rows are as stored; ``"mislabelled"`` ones have a share of their targets, drawn from U(0, 1),
         replaced. The scores of the others are multiplied by a factor from 1/4 to 4: that is all for ``"tempered"``
         ones; ``"shifted"`` ones also have each column moved by a random offset, as models do that predict too much or
         too little of a class; ``"flipped"`` ones are mislabelled; ``"random"`` scores know nothing of the targets.
-        """
-        rows = torch.randperm(len(self), generator=generator)[:size].to(self.targets.device)
-        scores, targets = self.scores[rows], self.targets[rows]
-        if kind not in ("real", "mislabelled"):
-            scores = scores * 4 ** (2 * torch.rand((), generator=generator).item() - 1)
-        if kind == "shifted":
-            offset = torch.randn(scores.shape[1:], generator=generator).to(scores)
-            scores = scores + 1.5 * self.spread * offset
-        if kind == "random":
-            scores = scores[torch.randperm(len(rows), generator=generator).to(rows.device)]
-        if kind in ("mislabelled", "flipped"):
-            targets = self._flipped(targets, torch.rand((), generator=generator).item(), generator)
-        return scores, targets
 
-    def _flipped(self, targets: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-        chosen = (torch.rand(targets.shape, generator=generator) < rate).to(targets.device)
-        if self.layout in ("maps", "spans"):  # a point or an answer is replaced whole
-            return torch.where(chosen[:, :1], targets[torch.randperm(len(targets), generator=generator)], targets)
-        if targets.is_floating_point() and not bool(((targets == 0) | (targets == 1)).all()):
-            other = targets[torch.randperm(len(targets), generator=generator).to(targets.device)]
-        elif self.scores.shape == self.targets.shape:
-            other = 1 - targets.long()
+        Of embeddings, a block has several rows of each of a few classes, all of one group. A common factor would say
+        nothing, so ``"tempered"`` ones lie somewhere on the way to random directions of their own, and ``"shifted"``
+        ones on the way to one direction for all, as those of models that tell little apart; ``"random"`` ones are those
+        of other rows.
+        """
+        if self.per_class is not None:
+            part = self.classes[int(torch.randint(len(self.classes), (), generator=generator))]
+            rows = few_of_each(part, size, min(self.per_class, max(2, size // 2)), generator).to(self.targets.device)
+            return Block(*changed_embeddings(self.scores[rows], self.targets[rows], kind, generator))
+        if self.groups is None:
+            rows = torch.randperm(len(self), generator=generator)[:size]
         else:
-            classes = self.scores.shape[-1]
-            shift = torch.randint(1, max(2, classes), targets.shape, generator=generator)
-            other = (targets.long() + shift.to(targets.device)) % classes
-            chosen = chosen & (targets >= 0)
-        return torch.where(chosen, other.to(targets.dtype), targets)
+            rows = whole(self.parts, size, generator)
+        rows = rows.to(self.targets.device)
+        pair = changed(
+            self.scores[rows], self.targets[rows], kind, layout=self.layout, spread=self.spread, generator=generator
+        )
+        return Block(*pair, None if self.groups is None else self.groups[rows])
+
+    def _of(self, rows: Tensor) -> Store:
+        rows = rows.to(self.targets.device)
+        groups = None if self.groups is None else self.groups[rows]
+        return Store(self.scores[rows], self.targets[rows], self.layout, groups, self.per_class)
 
 
 def labelled_by(
-    metric: Metric, blocks: Callable[[], Block], count: int, *, keep: Read = lambda *block: block
+    metric: Metric, blocks: Callable[[], Block], count: int, *, keep: Read = lambda *pair: pair
 ) -> tuple[list[Block], Tensor]:
     """Blocks on which the metric is defined, and how bad each is: the metric, turned so that lower is better.
 
@@ -120,16 +186,16 @@ def labelled_by(
     values: list[float] = []
     for _ in range(_TRIES * count):
         block = blocks()
-        value = float(metric(*block, **_padding(*block)))
+        value = float(metric(block.scores, block.targets, **block.context, **_padding(metric, block)))
         if value == value:
-            found.append(keep(*block))
+            found.append(Block(*keep(block.scores, block.targets), block.groups))
             values.append(-value if metric.higher_is_better else value)
         if len(found) == count:
             break
     return found, torch.tensor(values, dtype=torch.float64)
 
 
-def _padding(scores: Tensor, targets: Tensor) -> dict[str, Tensor]:
+def _padding(metric: Metric, block: Block) -> dict[str, Tensor]:
     """The mask that leaves padding out, where there is any."""
-    classes = scores.ndim == targets.ndim + 1
-    return {"mask": targets >= 0} if classes and bool((targets < 0).any()) else {}
+    classes = block.scores.ndim == block.targets.ndim + 1 and metric.reads != "embeddings"
+    return {"mask": block.targets >= 0} if classes and bool((block.targets < 0).any()) else {}

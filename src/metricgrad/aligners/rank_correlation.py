@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.block_fitting import BlockFitting, Drawn
-from metricgrad.aligners.blocks import Kind, Store
+from metricgrad.aligners.block_fitting import BlockFitting
+from metricgrad.aligners.block_kinds import Kind
+from metricgrad.aligners.blocks import Store
+from metricgrad.aligners.drawn import Drawn
 from metricgrad.functional import kendall, spearman
 from metricgrad.functional.published_spearman import published_spearman
 from metricgrad.losses.batches import checked_number
@@ -58,6 +61,7 @@ class RankCorrelation(BlockFitting):
             0 to 0.1. It steadies gradients and costs a second backward pass. None is 0, or 10 with ``paper``.
         patience: steps without a better hard correlation before it stops.
         restarts: how many times a fit with the wrong sign starts anew; none with ``paper``.
+        per_class: rows of a class in a block of embeddings, from 2; use that of the training's batches. Else unused.
         paper: the released code in the respects above. On digits its fits differ from seed to seed, and models
             trained on most of them by SGD at the usual rate stayed at chance.
         seed: of the blocks and of restarts.
@@ -88,13 +92,16 @@ class RankCorrelation(BlockFitting):
         penalty: float | None = None,
         patience: int = 80,
         restarts: int = 3,
+        per_class: int = 8,
         paper: bool = False,
         seed: int = 0,
     ) -> None:
         given = {"block": block, "values": values, "lr": lr, "penalty": penalty}
         chosen = (_RELEASED if paper else _OURS) | {name: value for name, value in given.items() if value is not None}
         weight = chosen.pop("penalty")
-        super().__init__(metric, steps=steps, patience=patience, restarts=restarts, seed=seed, **chosen)
+        super().__init__(
+            metric, steps=steps, patience=patience, restarts=restarts, per_class=per_class, seed=seed, **chosen
+        )
         self.penalty = checked_number("penalty", weight, zero=True)
         self.paper = paper
         if paper:
@@ -146,17 +153,18 @@ class RankCorrelation(BlockFitting):
 
     def _quality(self, form: NetworkForm, checks: Drawn) -> float:
         """The hard correlation; -1 where the loss does not vary."""
-        scores, targets, badness = checks
         with torch.no_grad():
-            found = self.correlation(form.over(scores, targets).cpu(), badness, soft=False)
+            found = self.correlation(checks.values(form).cpu(), checks.badness, soft=False)
         return float(found.nan_to_num(-1.0))
 
-    def _objective(self, form: NetworkForm, scores: Tensor, targets: Tensor, badness: Tensor) -> Tensor:
+    def _objective(self, form: NetworkForm, drawn: Drawn) -> Tensor:
         """Minus the soft correlation, and the penalty."""
+        scores = drawn.scores
         if self.penalty:
             scores = scores.clone().requires_grad_()
-        values = form.over(scores, targets)
-        objective = -self.correlation(values, badness.to(values.device), soft=True)
+            drawn = dataclasses.replace(drawn, scores=scores)
+        values = drawn.values(form)
+        objective = -self.correlation(values, drawn.badness.to(values.device), soft=True)
         if self.penalty:
             objective = objective + self.penalty * self.gradient_penalty(values, scores)
         return objective
@@ -167,11 +175,11 @@ def _pseudo_labelled(store: Store) -> Store:
     if store.layout == "maps":
         peak, width = store.scores.flatten(1).argmax(1), store.scores.shape[2]
         points = torch.stack([peak % width, torch.div(peak, width, rounding_mode="floor")], 1)
-        return Store(store.scores, points.to(store.targets), "maps")
+        return dataclasses.replace(store, targets=points.to(store.targets))
     if store.layout == "spans":
-        return Store(store.scores, best_spans(store.scores), "spans")
+        return dataclasses.replace(store, targets=best_spans(store.scores))
     elementwise = store.scores.shape == store.targets.shape
     predicted = (store.scores > 0).to(store.targets.dtype) if elementwise else store.scores.argmax(-1)
     if not elementwise:
         predicted = torch.where(store.targets < 0, store.targets.to(predicted), predicted)  # padding stays padding
-    return Store(store.scores, predicted)
+    return dataclasses.replace(store, targets=predicted)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.agreement import LossFunction, agreement, as_json, difference, losses_of
+from metricgrad.aligners.agreement import agreement, as_json, difference, losses_of
 from metricgrad.aligners.blocks import Block, Store, labelled_by
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.cross_entropy import CrossEntropy
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _BLOCKS = 200
 _SLOPED = 20
 _UNTRAINED = 0.3
+_ROWS = 512
 
 
 def held_out_report(loss: Loss, metric: Metric, store: Store, *, size: int, seed: int) -> dict[str, Any]:
@@ -31,43 +32,47 @@ def held_out_report(loss: Loss, metric: Metric, store: Store, *, size: int, seed
         loss: whose form is a :class:`NetworkForm`.
         metric: what it was fitted to.
         store: rows kept apart from the fit.
-        size: of a block; at most half the rows.
+        size: rows of a block; at most half of what there is to choose from.
         seed: of blocks and bootstrap.
 
     Raises:
         MetricgradError: where the metric is undefined on nearly all blocks.
     """
     generator = torch.Generator().manual_seed(seed + 2)
-    size = min(size, max(2, len(store) // 2))
+    size = store.fits(size)
     form = loss.form
     assert isinstance(form, NetworkForm)
     blocks, badness = labelled_by(metric, lambda: store.draw(size, "real", generator), _BLOCKS, keep=form.condensed)
     if len(blocks) < 2:
         raise MetricgradError(f"metric {metric.name!r} is undefined on nearly all blocks of {size} kept-apart rows")
-    ours, standard = losses_of(loss, blocks), losses_of(form.standard, blocks)
-    better, rivals = difference(ours, standard, badness, seed=seed), _rivals(form, store.layout)
+    ours, standard = losses_of(loss, blocks, in_groups=True), losses_of(form.usual, blocks, in_groups=True)
+    better = difference(ours, standard, badness, seed=seed)
     return {
         "metric": metric.name,
         "rows": len(store),
         "blocks": len(blocks),
         "correlation": as_json(agreement(ours, badness, seed=seed)),
-        **{name: as_json(agreement(losses_of(f, blocks), badness, seed=seed)) for name, f in rivals.items()},
+        **{
+            name: as_json(agreement(found, badness, seed=seed))
+            for name, found in _rivals(form, blocks, standard, store.layout).items()
+        },
         "difference": as_json(better),
         "beats_standard": better.low > 0,
         **_slopes(loss, form, blocks[:_SLOPED]),
     }
 
 
-def _rivals(form: NetworkForm, layout: Layout) -> dict[str, LossFunction]:
+def _rivals(form: NetworkForm, blocks: list[Block], standard: Tensor, layout: Layout) -> dict[str, Tensor]:
     """What the report shows beside the loss: the standard one, and for labels and maps what tells why it is better."""
     if layout == "maps":
-        return {"standard": form.standard, "standardised_standard": of_standardised_maps(form.standard)}
+        standardised = losses_of(of_standardised_maps(form.standard), blocks)
+        return {"standard": standard, "standardised_standard": standardised}
     if not form.of_labels:
-        return {"standard": form.standard}
+        return {"standard": standard}
     return {
-        "cross_entropy": form.standard,
-        "standardised_cross_entropy": standardised_cross_entropy,
-        "error_rate": error_rate,
+        "cross_entropy": standard,
+        "standardised_cross_entropy": losses_of(standardised_cross_entropy, blocks),
+        "error_rate": losses_of(error_rate, blocks),
     }
 
 
@@ -75,39 +80,27 @@ def _slopes(loss: Loss, form: NetworkForm, blocks: list[Block]) -> dict[str, flo
     """How often a step towards the target lowers the loss, and how long its gradient is beside the standard loss's."""
     lowers: list[Tensor] = []
     norms: list[Tensor] = []
-    for scores, targets in blocks:
+    for block in blocks:
+        scores, targets = block.scores, block.targets
         leaf = scores.detach().clone().requires_grad_()
         with torch.enable_grad():
-            (ours,) = torch.autograd.grad(loss.form(leaf, targets, draw=Draw(0, 0, False)), leaf)
-            (standard,) = torch.autograd.grad(form.standard(leaf, targets), leaf)
+            (ours,) = torch.autograd.grad(loss.form(leaf, targets, draw=Draw(0, 0, False), **block.context), leaf)
+            (standard,) = torch.autograd.grad(form.usual(leaf, targets, block.groups), leaf)
         norms.append(torch.stack([ours.norm(), standard.norm()]))
-        lowers.append(_towards(ours, scores, targets) < 0)
+        lowers.append(form.towards(ours, scores, targets) < 0)
     long, usual = torch.stack(norms).double().mean(0).tolist()
     return {"monotone": float(torch.cat(lowers).double().mean()), "gradient_scale": long / max(usual, 1e-30)}
 
 
-def _towards(slope: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
-    """The slope of each entry in the direction of its target."""
-    if scores.ndim == 3 and targets.shape[1:] == (2,) and targets.is_floating_point():  # heat maps and their points
-        x, y = (targets[:, k].round().long().clamp(0, scores.shape[2 - k] - 1) for k in (0, 1))
-        return slope[torch.arange(len(slope), device=slope.device), y, x]
-    if scores.ndim == targets.ndim + 1:
-        kept = targets >= 0
-        return slope.gather(-1, targets.long().clamp(min=0)[..., None])[..., 0][kept]
-    binary = bool(((targets == 0) | (targets == 1)).all())
-    direction = 2 * targets.to(scores.dtype) - 1 if binary else (targets - scores).sign()
-    return (slope * direction).flatten()
-
-
-def match_scale(form: NetworkForm, store: Store, generator: torch.Generator) -> None:
-    """Scale the form so that its gradient at an untrained model's small random scores is as long as cross-entropy's."""
-    rows = torch.randperm(len(store), generator=generator)[:512].to(store.targets.device)
-    targets = store.targets[rows]
-    scores = (torch.randn(store.scores[rows].shape, generator=generator) * _UNTRAINED).to(store.scores)
+def match_scale(form: NetworkForm, store: Store, generator: torch.Generator, *, size: int) -> None:
+    """Scale the form so that its gradient at an untrained model's small random scores is as long as the standard's."""
+    block = store.draw(store.fits(size) if form.of_embeddings else _ROWS, "real", generator)
+    targets = block.targets
+    scores = (torch.randn(block.scores.shape, generator=generator) * _UNTRAINED).to(block.scores)
     scores.requires_grad_()
     with torch.enable_grad():
-        (standard,) = torch.autograd.grad(form.standard(scores, targets), scores)
-        (ours,) = torch.autograd.grad(form.over(scores[None], targets[None]).sum(), scores)
+        (standard,) = torch.autograd.grad(form.usual(scores, targets, block.groups), scores)
+        (ours,) = torch.autograd.grad(form.unscaled(scores, targets, block.groups), scores)
     if float(ours.norm()) > 0:
         form.scale.fill_(float(standard.norm() / ours.norm()))
 

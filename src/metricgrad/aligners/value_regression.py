@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.block_fitting import BlockFitting, Drawn
+from metricgrad.aligners.block_fitting import BlockFitting
+from metricgrad.aligners.drawn import Drawn
 from metricgrad.losses.network import NetworkForm
 
 
@@ -46,16 +47,15 @@ class ValueRegression(BlockFitting):
     kind: ClassVar[str] = "value_regression"
 
     def _begin(self, checks: Drawn) -> None:
-        self._floor, self._spread = checks[2].min(), checks[2].std()
+        self._floor, self._spread = checks.badness.min(), checks.badness.std()
 
     def _quality(self, form: NetworkForm, checks: Drawn) -> float:
         """Pearson's correlation: what the loss explains up to a linear map, which a learning rate undoes anyway."""
-        scores, targets, badness = checks
         with torch.no_grad():
-            values = form.over(scores, targets).double().cpu()
-        return float(torch.corrcoef(torch.stack([values, badness]))[0, 1].nan_to_num(-1.0))
+            values = checks.values(form).double().cpu()
+        return float(torch.corrcoef(torch.stack([values, checks.badness]))[0, 1].nan_to_num(-1.0))
 
-    def _objective(self, form: NetworkForm, scores: Tensor, targets: Tensor, badness: Tensor) -> Tensor:
-        values = form.over(scores, targets)
-        aim = ((badness - self._floor) / self._spread).to(values.device)
+    def _objective(self, form: NetworkForm, drawn: Drawn) -> Tensor:
+        values = drawn.values(form)
+        aim = ((drawn.badness - self._floor) / self._spread).to(values.device)
         return (values.double() - aim).square().mean()

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.block_fitting import BlockFitting
-from metricgrad.aligners.blocks import Store
+from metricgrad.aligners.block_kinds import is_binary
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.report import held_out_report, match_scale
 from metricgrad.aligners.value_regression import ValueRegression
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss, load_loss
 from metricgrad.losses.batches import checked_number
+from metricgrad.losses.embedding_network import EmbeddingNetwork
 from metricgrad.losses.form import Form
 from metricgrad.losses.heatmap_network import HeatmapNetwork
+from metricgrad.losses.list_network import ListNetwork
 from metricgrad.losses.network import NetworkForm
 from metricgrad.losses.peak_network import PeakNetwork
 from metricgrad.losses.probability_network import ProbabilityNetwork
@@ -38,7 +40,7 @@ class ReLoss(Loss):
 
     Use it where one model's scores are at hand and others are to be trained on the metric; made by :meth:`fit`. The
     report says on rows kept apart whether it ranks blocks better than the loss people use today; where it does not,
-    use that. Not where the metric is one a set network cannot express (see its docstring).
+    use that. Not where the metric is one that its network cannot express (see the form's docstring).
 
     Args:
         form: a network form.
@@ -68,6 +70,7 @@ class ReLoss(Loss):
         scores: Tensor,
         targets: Tensor,
         *,
+        groups: Tensor | None = None,
         form: NetworkForm | None = None,
         objective: Literal["correlation", "value"] = "correlation",
         anchor: float | None = None,
@@ -80,10 +83,14 @@ class ReLoss(Loss):
             metric: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.
             scores: stored logits of a trained model, best on rows it was not trained on.
             targets: their true targets.
+            groups: ``(N,)`` integers. For metrics of ranked lists, the query of each row: blocks are whole queries,
+                each valued by itself, and the loss is then called with ``groups`` too. For metrics of embeddings, the
+                model that made each row (``moments`` of :class:`metricgrad.record_scores`): distances between two
+                models' embeddings mean nothing, so a block holds those of one. Not for other metrics.
             form: a :class:`SetNetwork` by default, a :class:`ProbabilityNetwork` for accuracy, a
                 :class:`RegressionNetwork` for targets that are real values, a :class:`PeakNetwork` for metrics of heat
-                maps, a :class:`TokenNetwork` for those of sentences and a :class:`SpanNetwork` for those of answer
-                spans.
+                maps, a :class:`TokenNetwork` for those of sentences, a :class:`SpanNetwork` for those of answer spans,
+                an :class:`EmbeddingNetwork` for those of embeddings and a :class:`ListNetwork` where there are groups.
             objective: ``"value"`` regresses the metric's value, the paper's opponent of its own objective.
             anchor: weight of the standard loss (cross-entropy, for labels) that is added once the network's gradient
                 has its size. A network that only ranks blocks may send all scores one way: trained from scratch on
@@ -100,8 +107,8 @@ class ReLoss(Loss):
             which :meth:`save` keeps.
 
         Raises:
-            MetricgradError: for an unknown objective or a metric of embeddings, where the metric is undefined on nearly
-                all blocks, or where nothing that ranks like it is found.
+            MetricgradError: for an unknown objective, a form or groups that do not go with the metric, where the metric
+                is undefined on nearly all blocks, or where nothing that ranks like it is found.
 
         Warns:
             UserWarning: where it does not rank kept-apart blocks clearly better than cross-entropy.
@@ -113,14 +120,14 @@ class ReLoss(Loss):
         paper = isinstance(aligner, RankCorrelation) and aligner.paper
         usual_anchor = 0.0 if paper else _ANCHOR
         anchored = usual_anchor if anchor is None else checked_number("anchor", anchor, zero=True)
-        form = _form_for(judged_by, scores, targets, paper=paper, seed=seed) if form is None else form
+        form = _form_for(judged_by, scores, targets, groups, paper=paper, seed=seed) if form is None else form
         generator = torch.Generator().manual_seed(seed + 1)
-        store = Store.of(scores, targets, form.read, layout=judged_by.layout)
+        store = aligner.store(form, scores, targets, groups=groups)
         fitted_on, apart = store.split([0.7, 0.3], generator)
         loss = cls(form, aligner, seed=seed)
-        loss.prepare(fitted_on.scores, fitted_on.targets)
+        loss.prepare(fitted_on.scores, fitted_on.targets, groups=fitted_on.groups)
         if not paper:
-            match_scale(form, fitted_on, generator)
+            match_scale(form, fitted_on, generator, size=aligner.block)
         form.anchor.fill_(anchored)
         aligner.report = held_out_report(loss, judged_by, apart, size=aligner.block, seed=seed)
         if not aligner.report["beats_standard"]:
@@ -177,8 +184,9 @@ class ReLoss(Loss):
             correlation with the metric over blocks (1 is the metric's own order) as ``value``, ``low``, ``high``;
             forms of other things than labels have ``standard`` in place of the last three, those of heat maps also
             ``standardised_standard``, of maps at zero mean and unit spread. ``difference`` to the standard loss
-            likewise; ``beats_standard``; ``monotone``, the share of entries whose loss falls where their
-            score moves towards the target; ``gradient_scale``, the length of the gradient relative to the standard
+            likewise; ``beats_standard``; ``monotone``, the share of entries whose loss falls where their score moves
+            towards the target (of embeddings: towards the mean of their class's others; of gains: up where they are
+            above the mean); ``gradient_scale``, the length of the gradient relative to the standard
             loss's; ``rows`` and ``blocks``.
 
         Raises:
@@ -190,20 +198,23 @@ class ReLoss(Loss):
         return self.aligner.report
 
 
-def _form_for(metric: Metric, scores: Tensor, targets: Tensor, *, paper: bool, seed: int) -> NetworkForm:
+def _form_for(
+    metric: Metric, scores: Tensor, targets: Tensor, groups: Tensor | None, *, paper: bool, seed: int
+) -> NetworkForm:
     """The network that can express a metric of this layout, or the paper's."""
     if metric.reads == "embeddings":
-        raise MetricgradError(
-            f"no network reads embeddings, as {metric.name} does; train on UniLoss({metric.name!r}), or on ALA with a "
-            "DistanceMixture"
-        )
+        if paper:
+            raise MetricgradError("the released code has no network of embeddings; leave paper out")
+        return EmbeddingNetwork(seed=seed)
+    if groups is not None and not paper:
+        return ListNetwork(seed=seed)
     if metric.layout == "maps":
         return HeatmapNetwork(size=scores.shape[-2:], seed=seed) if paper else PeakNetwork(seed=seed)
     if metric.layout == "sentences":
         return TokenNetwork(positions=scores.shape[1], seed=seed)
     if metric.layout == "spans":
         return SpanNetwork(seed=seed)
-    if targets.is_floating_point() and not bool(((targets == 0) | (targets == 1)).all()):
+    if (targets.is_floating_point() or scores.shape == targets.shape) and not is_binary(targets):
         return RegressionNetwork(seed=seed)
     of_rows = paper or metric.name == "accuracy"
     return ProbabilityNetwork(monotone=not paper, seed=seed) if of_rows else SetNetwork(seed=seed)

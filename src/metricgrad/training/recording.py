@@ -63,6 +63,7 @@ class record_scores:  # noqa: N801  (a context manager, read as a verb)
         self._step = 0
         self._hook: Any = None
         self._scores: list[Tensor] = []
+        self._moments: list[Tensor] = []
         self._targets: list[Tensor] = []
         self.steps: list[int] = []
 
@@ -88,6 +89,11 @@ class record_scores:  # noqa: N801  (a context manager, read as a verb)
         """Their targets."""
         return torch.cat(self._recorded(self._targets))
 
+    @property
+    def moments(self) -> Tensor:
+        """``(N,)``: after how many steps each row was recorded, which says of embeddings which can be compared."""
+        return torch.cat(self._recorded(self._moments))
+
     @staticmethod
     def _recorded(parts: list[Tensor]) -> list[Tensor]:
         if not parts:
@@ -109,6 +115,7 @@ class record_scores:  # noqa: N801  (a context manager, read as a verb)
                     scores, targets = self._forward(self._model, batch)
                     self._scores.append(scores.detach().cpu().clone())
                     self._targets.append(targets.detach().cpu().clone())
+                    self._moments.append(torch.full((len(targets),), self._step))
         finally:
             for module, mode in training.items():
                 module.training = mode

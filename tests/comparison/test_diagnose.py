@@ -99,3 +99,20 @@ def test_a_file_that_is_not_there_and_a_loss_of_another_problem(capsys, monkeypa
     code, _, err = _run(capsys, monkeypatch, path, "--metric", "accuracy", "--losses", "mse")
     assert code == 2
     assert "serves regression" in err
+
+
+def test_embeddings_are_held_against_losses_of_embeddings_and_class_numbers_are_of_any_size(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.arange(240) % 12
+    aims = torch.randn(12, 3, generator=generator)
+    rows = [
+        ",".join(map(str, [20 * int(target), *(aims[target] + torch.randn(3, generator=generator)).tolist()]))
+        for target in targets
+    ]
+    path = tmp_path / "embeddings.csv"
+    path.write_text("\n".join(["target,score_0,score_1,score_2", *rows]))
+    found = diagnose(path, "map_at_r", ["triplet", "distance_margin"], blocks=60, out=None)
+    assert found.agreements["triplet"].value > 0.3
+    assert list(diagnose(path, "map_at_r", blocks=20, out=None).agreements) == ["triplet"]
+    with pytest.raises(mg.MetricgradError, match="is retrieval"):
+        diagnose(path, "map_at_r", ["cross_entropy"], out=None)

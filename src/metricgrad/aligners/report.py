@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.agreement import agreement, as_json, difference, losses_of
+from metricgrad.aligners.agreement import LossFunction, agreement, as_json, difference, losses_of
 from metricgrad.aligners.blocks import Block, Store, labelled_by
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.cross_entropy import CrossEntropy

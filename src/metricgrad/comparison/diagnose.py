@@ -61,7 +61,8 @@ def diagnose(
 
     Args:
         predictions: a CSV file with a header: ``target`` and ``score`` (one logit or value a row), or ``target`` and
-            ``score_0`` to ``score_{C-1}`` (logits of classes). Other columns are not read.
+            ``score_0`` to ``score_{C-1}`` (logits of classes, or the numbers of an embedding where the metric reads
+            embeddings). Other columns are not read: a ranking metric sees each block as one list.
         metric: a name that :func:`metricgrad.as_metric` knows.
         losses: names from the catalogue; by default the standard loss of the problem.
         block: rows of one block; at most half of all.
@@ -74,8 +75,9 @@ def diagnose(
             undefined on nearly all blocks.
     """
     judged_by = as_metric(metric)
-    scores, targets = read_predictions(Path(predictions))
-    kind = _kind(scores, targets)
+    embeddings = judged_by.reads == "embeddings"
+    scores, targets = read_predictions(Path(predictions), embeddings=embeddings)
+    kind = "retrieval" if embeddings else _kind(scores, targets)
     names = list(losses) or [standard_for(kind)]
     for name in names:
         if kind not in (serves := find(name)[0].kinds):
@@ -90,8 +92,10 @@ def diagnose(
     return found
 
 
-def read_predictions(path: Path) -> tuple[Tensor, Tensor]:
+def read_predictions(path: Path, *, embeddings: bool = False) -> tuple[Tensor, Tensor]:
     """``(N,)`` or ``(N, C)`` float64 scores, and ``(N,)`` targets, int64 where all are whole.
+
+    The columns of embeddings are no classes, so their class numbers are of any size.
 
     Raises:
         MetricgradError: naming the file, and the line where one is wrong.
@@ -110,7 +114,8 @@ def read_predictions(path: Path) -> tuple[Tensor, Tensor]:
     table = torch.tensor(rows, dtype=torch.float64)
     targets, scores = table[:, 0], table[:, 1] if columns == ["score"] else table[:, 1:]
     whole = bool((targets == targets.round()).all())
-    if scores.ndim == 2 and not (whole and bool(((targets >= 0) & (targets < scores.shape[1])).all())):
+    classes = whole and bool(((targets >= 0) & (targets < scores.shape[-1])).all())
+    if scores.ndim == 2 and not (classes or embeddings):
         raise MetricgradError(
             f"{path}: targets are not all classes 0 to {scores.shape[1] - 1}, one for each score_ column"
         )

@@ -20,8 +20,10 @@ def mismatch(
     scores: Tensor,
     targets: Tensor,
     *,
+    groups: Tensor | None = None,
     block: int = 64,
     blocks: int = 200,
+    per_class: int = 8,
     seed: int = 0,
 ) -> Agreement:
     """How well a loss ranks blocks of rows as the metric ranks them.
@@ -29,12 +31,15 @@ def mismatch(
     Use it to see whether there is a mismatch worth closing. It says nothing of how well the loss trains.
 
     Args:
-        loss: any function of (scores, targets) that returns a scalar and is minimised.
+        loss: any function of (scores, targets) that returns a scalar and is minimised; called with ``groups=`` too
+            where the blocks have groups.
         metric: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.
         scores: stored logits, any shape of :mod:`metricgrad.metric`; 32 rows or more.
         targets: their targets.
+        groups: as in :meth:`metricgrad.ReLoss.fit`.
         block: rows of one block; at most half of all.
         blocks: how many are drawn; those on which the metric is undefined are drawn again.
+        per_class: rows of a class in a block of embeddings; else unused.
         seed: of the draws and of the bootstrap.
 
     Returns:
@@ -55,23 +60,34 @@ def mismatch(
         >>> 0.5 < found.value < 1
         True
     """
-    drawn, badness = drawn_blocks(metric, scores, targets, block=block, blocks=blocks, seed=seed)
-    return agreement(losses_of(loss, drawn), badness, seed=seed)
+    drawn, badness = drawn_blocks(
+        metric, scores, targets, groups=groups, block=block, blocks=blocks, per_class=per_class, seed=seed
+    )
+    return agreement(losses_of(loss, drawn, in_groups=True), badness, seed=seed)
 
 
 def drawn_blocks(
-    metric: str | Metric | Callable[..., Any], scores: Tensor, targets: Tensor, *, block: int, blocks: int, seed: int
+    metric: str | Metric | Callable[..., Any],
+    scores: Tensor,
+    targets: Tensor,
+    *,
+    groups: Tensor | None = None,
+    block: int,
+    blocks: int,
+    per_class: int = 8,
+    seed: int,
 ) -> tuple[list[Block], Tensor]:
     """The blocks of :func:`mismatch`, and how bad the metric says each is (lower is better).
 
     Raises:
         MetricgradError: for fewer than 32 rows, or a metric that is undefined on nearly all blocks.
     """
-    if block < 2 or blocks < 2:
-        raise MetricgradError(f"block, blocks are {(block, blocks)}; expected 2 or more of each")
+    if min(block, blocks, per_class) < 2:
+        raise MetricgradError(f"block, blocks, per_class are {(block, blocks, per_class)}; expected 2 or more of each")
     judged_by = as_metric(metric)
-    store = Store.of(scores, targets, layout=judged_by.layout)
-    size = min(block, len(store) // 2)
+    balanced = per_class if judged_by.reads == "embeddings" else None
+    store = Store.of(scores, targets, layout=judged_by.layout, groups=groups, per_class=balanced)
+    size = store.fits(block)
     generator = torch.Generator().manual_seed(seed)
     drawn, badness = labelled_by(judged_by, lambda: store.draw(size, "real", generator), blocks)
     if len(drawn) < 2:

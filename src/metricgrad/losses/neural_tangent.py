@@ -36,12 +36,12 @@ class Along(torch.autograd.Function):
         beta: Tensor, gamma: Tensor,
     ) -> Tensor:  # fmt: skip
         """0-d; the gradients are taken at once, while everything is at hand."""
-        found: tuple[Tensor, ...] = ()
-        for some, moves in zip(pairs.split(_AT_ONCE), (moved / len(pairs)).split(_AT_ONCE), strict=True):
-            piece = _gradients(some, moves, w1, b1, w2, b2, w3, beta.tolist(), gamma.tolist())
-            found = tuple(map(torch.add, found, piece)) if found else piece
-        ctx.gradients = found
-        return torch.dot(found[4][0], w3[0])
+        found = [
+            _gradients(some, moves, w1, b1, w2, b2, w3, beta.tolist(), gamma.tolist())
+            for some, moves in zip(pairs.split(_AT_ONCE), (moved / len(pairs)).split(_AT_ONCE), strict=True)
+        ]
+        ctx.gradients = [torch.stack(parts).sum(0) for parts in zip(*found, strict=True)] if len(found) > 1 else found[0]
+        return torch.dot(ctx.gradients[4][0], w3[0])
 
     @staticmethod
     @once_differentiable

@@ -32,6 +32,7 @@ def test_it_records_first_moments_as_often_as_last_ones():
     model, recorded = _loop(11)
     assert recorded.steps == [0, 1, 2, 4, 8, 11]
     assert recorded.scores.shape == (6 * 40, 2)
+    assert recorded.moments.tolist() == [step for step in recorded.steps for _ in range(40)]
     assert torch.equal(recorded.targets[:40], recorded.targets[-40:])
     accuracy = mg.as_metric("accuracy")
     early, late = (accuracy(recorded.scores[part], recorded.targets[part]) for part in (slice(0, 40), slice(-40, None)))

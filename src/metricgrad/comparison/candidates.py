@@ -105,13 +105,14 @@ def _learner(
     fixed = find(loss)[1]
     trained_on = as_metric(fixed.pop("metric")) if "metric" in fixed else metric
     fit = load_home(home)
+    balanced = {} if task.per_class is None else {"per_class": task.per_class}
 
     def learn(params: dict[str, float], seed: int, train: Data) -> nn.Module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the comparison itself says whether the loss is better
             return fit(
                 trained_on, task.model, train, batch_size=task.batch_size, seed=seed,
-                **{k: params[k] for k in own}, **fixed,
+                **balanced, **{k: params[k] for k in own}, **fixed,
             )  # fmt: skip
 
     return learn

@@ -298,7 +298,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "reloss": Entry(
         "metricgrad.training.reloss_of_task:shipped",
-        CLASSIFICATION | TOKENS | SPANS,
+        CLASSIFICATION | TOKENS | SPANS | RETRIEVAL,
         "a network that ranks batches as the metric does: fitted on a short run where there is a task, else shipped",
         space={"anchor": Range(0.01, 1.0, default=0.1)},
         takes_metric=True,

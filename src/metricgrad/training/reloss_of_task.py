@@ -13,7 +13,9 @@ from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.network import NetworkForm
 from metricgrad.losses.token_cross_entropy import TokenCrossEntropy
 from metricgrad.metric import Metric
+from metricgrad.systems.embedding import triplet
 from metricgrad.systems.reloss import ReLoss
+from metricgrad.training.balanced import ClassBalanced
 from metricgrad.training.batches import as_tensor, is_pair
 from metricgrad.training.recording import record_scores
 
@@ -48,9 +50,10 @@ def fitted_on_training(
     *,
     batch_size: int,
     seed: int,
+    per_class: int | None = None,
     **options: Any,
 ) -> ReLoss:
-    """Fit a loss to scores of a short cross-entropy run on the training part alone.
+    """Fit a loss to scores of a short run of the standard loss on the training part alone.
 
     A fresh model learns from three fifths of the rows; its scores of the other two (of fewer, where they would not fit
     into half a GiB), at steps 0, 1, 2, 4 and so on, are what the loss is fitted to. Validation and test rows are not
@@ -62,6 +65,7 @@ def fitted_on_training(
         train: ``(inputs, targets)``.
         batch_size: of the run and of the blocks.
         seed: of everything random.
+        per_class: of embeddings, rows of a class in a batch of the run and in a block; 8 by default.
         options: keyword arguments of :meth:`ReLoss.fit`.
 
     Raises:
@@ -77,15 +81,30 @@ def fitted_on_training(
     order = torch.randperm(len(targets), generator=generator)
     apart, rest = order.split([round(_APART * len(order)), len(order) - round(_APART * len(order))])
     torch.manual_seed(seed)
-    network, standard = model(), TokenCrossEntropy() if metric.layout == "sentences" else CrossEntropy()
+    network, standard = model(), _standard(metric)
     with torch.no_grad():
         size = network(inputs[:1]).numel()
     apart = apart[: max(64, _STORED // (size * _RECORDINGS))]
     optimizer = torch.optim.AdamW(network.parameters(), lr=_LR)
+    embeddings = metric.reads == "embeddings"
+    if embeddings:
+        options["per_class"] = per_class = per_class or 8
+        classes = max(2, batch_size // per_class)
+        batches = ClassBalanced(targets[rest], classes=classes, per_class=per_class, batches=_STEPS, seed=seed)
+    else:
+        batches = (torch.randint(len(rest), (batch_size,), generator=generator) for _ in range(_STEPS))
     with record_scores(network, optimizer, [(inputs[apart], targets[apart])]) as recorded:
-        for _ in range(_STEPS):
-            rows = rest[torch.randint(len(rest), (batch_size,), generator=generator)]
+        for batch in batches:
+            rows = rest[batch]
             optimizer.zero_grad()
             standard(network(inputs[rows]), targets[rows]).backward()
             optimizer.step()
-    return ReLoss.fit(metric, recorded.scores, recorded.targets, seed=seed, block=batch_size, **options)
+    groups = recorded.moments if embeddings else None
+    return ReLoss.fit(metric, recorded.scores, recorded.targets, groups=groups, seed=seed, block=batch_size, **options)
+
+
+def _standard(metric: Metric) -> nn.Module:
+    """What the short run is trained on."""
+    if metric.reads == "embeddings":
+        return triplet()
+    return TokenCrossEntropy() if metric.layout == "sentences" else CrossEntropy()

@@ -40,7 +40,7 @@ class Along(torch.autograd.Function):
             _gradients(some, moves, w1, b1, w2, b2, w3, beta.tolist(), gamma.tolist())
             for some, moves in zip(pairs.split(_AT_ONCE), (moved / len(pairs)).split(_AT_ONCE), strict=True)
         ]
-        ctx.gradients = [torch.stack(parts).sum(0) for parts in zip(*found, strict=True)] if len(found) > 1 else found[0]
+        ctx.gradients = [torch.stack(pieces).sum(0) for pieces in zip(*found, strict=True)]
         return torch.dot(ctx.gradients[4][0], w3[0])
 
     @staticmethod

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import metricgrad as mg
 from metricgrad.training.fit import fit
+from metricgrad.training.result import FitResult
 
 
 def problem(classes=3, n=240, seed=0):
@@ -139,6 +140,12 @@ def test_another_configuration_is_refused_by_name_until_resume_is_off(tmp_path):
         fit(network(), train, valid, **settings(out=tmp_path / "learned", loss=mg.AdaLFL(meta_lr=0.2, residual=True)))
     anew = fit(network(), train, valid, **settings(out=tmp_path, lr=0.05, resume=False))
     assert len(anew.history) == 6
+
+
+def test_a_result_says_in_one_line_what_it_is():
+    result = FitResult(torch.nn.Linear(4, 3), mg.as_metric("accuracy"), None, [{"epoch": 0, "valid": 0.5}])
+    assert repr(result) == "FitResult(Linear, valid accuracy 0.5000 of 1 epochs, threshold=None)"
+    assert "nan of 0 epochs" in repr(FitResult(torch.nn.Linear(4, 3), mg.as_metric("accuracy"), 0.0))
 
 
 def test_foreign_checkpoint_is_not_unpickled(tmp_path):

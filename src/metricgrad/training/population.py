@@ -36,7 +36,7 @@ from metricgrad.training.result import FitResult
 from metricgrad.training.trainer import device_of
 
 
-@dataclass
+@dataclass(repr=False)
 class PopulationResult:
     """What a population leaves behind.
 
@@ -53,6 +53,10 @@ class PopulationResult:
     histories: list[dict[str, Any]]
     stacked: bool
     seconds: float
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{result.valid:.4f}" for result in self.results)
+        return f"PopulationResult({len(self.results)} children, valid {values}, {self.seconds:.0f} s)"
 
     @property
     def best(self) -> FitResult:

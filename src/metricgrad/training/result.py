@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-@dataclass
+@dataclass(repr=False)
 class FitResult:
     """The model with its best weights, and how it came about.
 
@@ -45,13 +45,20 @@ class FitResult:
     threshold: float | None
     history: list[dict[str, float]] = field(default_factory=list)
     path: Path | None = None
-    forward: Forward | None = field(default=None, repr=False)
-    population: PopulationResult | None = field(default=None, repr=False, compare=False)
+    forward: Forward | None = None
+    population: PopulationResult | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        where = "" if self.path is None else f", path={str(self.path)!r}"
+        return (
+            f"FitResult({type(self.model).__name__}, valid {self.metric.name} {self.valid:.4f} of {len(self.history)} "
+            f"epochs, threshold={self.threshold}{where})"
+        )
 
     @property
     def valid(self) -> float:
-        """The validation value of the weights that were kept, at ``threshold``."""
-        values = [row["valid"] for row in self.history if not math.isnan(row["valid"])]
+        """The validation value of the weights that were kept, at ``threshold``; NaN before any epoch."""
+        values = [row["valid"] for row in self.history if not math.isnan(row["valid"])] or [math.nan]
         return max(values) if self.metric.higher_is_better else min(values)
 
     def predict_scores(self, data: Any, *, batch_size: int = 1024) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 
 import metricgrad as mg
 from metricgrad.aligners.blocks import Store
+from metricgrad.aligners.drawn import Drawn
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
@@ -67,7 +68,7 @@ def test_the_objective_is_the_soft_correlation_and_the_weighted_penalty(aligner,
     leaf = scores.clone().requires_grad_()
     values = form.over(leaf, targets)
     expected = weight * aligner.gradient_penalty(values, leaf) - aligner.correlation(values, badness, soft=True)
-    torch.testing.assert_close(aligner._objective(form, scores, targets, badness), expected)
+    torch.testing.assert_close(aligner._objective(form, Drawn(scores, targets, badness)), expected)
 
 
 def test_losses_are_standardised_only_without_paper():
@@ -107,9 +108,9 @@ def _drawn(monkeypatch, **options):
     seen = []
     objective = RankCorrelation._objective
 
-    def spied(self, form, scores, targets, badness):
-        seen.append((scores.flatten(0, 1), targets.flatten()))
-        return objective(self, form, scores, targets, badness)
+    def spied(self, form, drawn):
+        seen.append((drawn.scores.flatten(0, 1), drawn.targets.flatten()))
+        return objective(self, form, drawn)
 
     monkeypatch.setattr(RankCorrelation, "_objective", spied)
     scores, targets = _pairs()
@@ -183,6 +184,6 @@ def test_mislabelled_blocks_keep_their_scores_and_lose_a_share_of_their_labels()
     drawn = [Store(scores, scores.argmax(-1)).draw(64, "mislabelled", g) for _ in range(100)]
     stored = {tuple(row) for row in scores.tolist()}
     assert all(tuple(row) in stored for row in drawn[0][0].tolist())
-    shares = torch.tensor([float((block.argmax(-1) == labels).double().mean()) for block, labels in drawn])
+    shares = torch.tensor([float((block.argmax(-1) == labels).double().mean()) for block, labels, _ in drawn])
     assert float(shares.mean()) == pytest.approx(0.5, abs=0.1)
     assert float(shares.min()) < 0.1 < 0.9 < float(shares.max())

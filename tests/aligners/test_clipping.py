@@ -6,7 +6,6 @@ from torch import nn
 
 import metricgrad as mg
 from metricgrad.aligners.clipping import through
-from metricgrad.aligners.trace import Trace
 
 
 def _gradients(dtype=torch.float64):
@@ -24,7 +23,7 @@ def _both(change, clipping="auto"):
     raw, seen, direction = (
         {p: t.detach() for p, t in zip(parameters, tensors, strict=True)} for tensors in (leaves, changed, along)
     )
-    found = through({p: Trace.of(g) for p, g in raw.items()}, seen, direction, clipping)
+    found = through(raw, seen, direction, clipping)
     return [found[p] for p in parameters], expected
 
 
@@ -85,6 +84,64 @@ def test_a_look_ahead_beside_an_attached_one_disturbs_nothing():
     assert int(loss.aligner.updates) == 2
 
 
+def _changed_through_data(model):
+    for p in model.parameters():
+        p.grad.data.mul_(0.25)
+
+
+FIRST = {
+    "clipped": lambda model: nn.utils.clip_grad_norm_(model.parameters(), 1e-3),
+    "not clipped": lambda model: nn.utils.clip_grad_norm_(model.parameters(), 1e3),
+    "clamped": lambda model: nn.utils.clip_grad_value_(model.parameters(), 1e-3),
+    "one layer": lambda model: nn.utils.clip_grad_norm_(model[1].parameters(), 1e-3),
+    "through .data": _changed_through_data,
+}
+
+
+@pytest.mark.parametrize("change", FIRST.values(), ids=FIRST)
+def test_the_first_changed_gradients_are_found_again_and_the_next_are_copied(change):
+    """Nothing was copied before the first change; what is found is what copies from the start give."""
+    found = []
+    for copies in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3)).double()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        loss = mg.AdaLFL(num_outputs=3).double()
+        batch, valid = ((torch.randn(8, 6, dtype=torch.float64), torch.randint(3, (8,))) for _ in range(2))
+        loss.attach(model, optimizer, valid=[valid])
+        recorder = loss.aligner._step.recorder
+        recorder.copies = copies
+        for step in range(3):
+            optimizer.zero_grad()
+            loss(model(batch[0]), batch[1]).backward()
+            assert bool(recorder.raw) == (copies or step > 1)
+            if step > 0:
+                change(model)
+            optimizer.step()
+            found.append(torch.cat([g.flatten() for g in loss.aligner.last_hypergradient]))
+    for a, b in zip(found[:3], found[3:], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-15)
+
+
+def test_gradients_of_another_loss_make_the_first_changed_step_pass():
+    torch.manual_seed(0)
+    model = nn.Linear(6, 3).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss = mg.AdaLFL(num_outputs=3).double()
+    x, y = torch.randn(8, 6, dtype=torch.float64), torch.randint(3, (8,))
+    loss.attach(model, optimizer, valid=[(x, y)])
+    for step in range(2):
+        optimizer.zero_grad()
+        (loss(model(x), y) + model.weight.square().sum()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1e-2)
+        if step:
+            optimizer.step()
+        else:
+            with pytest.warns(UserWarning, match="passes over this step"):
+                optimizer.step()
+        assert int(loss.aligner.updates) == step
+
+
 @pytest.mark.parametrize("outputs", [3, 4])
 def test_gradients_that_are_views_or_not_finite_are_not_taken_for_changed(outputs):
     parameters = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(outputs))]
@@ -93,4 +150,4 @@ def test_gradients_that_are_views_or_not_finite_are_not_taken_for_changed(output
     raw = dict(zip(parameters, (flat[:3].clone(), flat[3:].clone()), strict=True))
     seen = dict(zip(parameters, (flat[:3], flat[3:]), strict=True))
     direction = {p: torch.ones_like(p) for p in parameters}
-    assert through({p: Trace.of(g) for p, g in raw.items()}, seen, direction, "auto") is direction
+    assert through(raw, seen, direction, "auto") is direction

@@ -150,9 +150,7 @@ def _dual_pass(
             name: forward_ad.make_dual(value, along) if isinstance(along := direction.get(name), Tensor) else value
             for name, value in values.items()
         }
-        names = {id(p): name for name, p in model.named_parameters()}
-        calls = [(duals[name], c) for c in call.linear if (name := names.get(id(c.weight))) in duals]
-        with ForwardRules(products, calls), sdpa_kernel(SDPBackend.MATH):
+        with ForwardRules(products), sdpa_kernel(SDPBackend.MATH):
             outputs = run(model, duals, call)
         unpacked = [forward_ad.unpack_dual(output) for output in outputs]
         primal = [part.primal for part in unpacked]

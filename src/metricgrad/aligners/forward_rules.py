@@ -6,7 +6,6 @@ normalisation apart into a dozen passes over memory.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,6 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from metricgrad.aligners.outer_products import OuterProducts
-from metricgrad.aligners.recording import LinearCall
 
 Rule = Callable[..., Tensor]
 
@@ -31,20 +29,11 @@ class ForwardRules(TorchFunctionMode):
 
     Args:
         products: tangents of weights that are no duals themselves, each beside its weight.
-        calls: of linear layers in the pass that is repeated, each beside its weight or dual: where one comes with the
-            same inputs again, its output is not computed again.
     """
 
-    def __init__(
-        self,
-        products: Iterable[tuple[Tensor, OuterProducts]] = (),
-        calls: Iterable[tuple[Tensor, LinearCall]] = (),
-    ) -> None:
+    def __init__(self, products: Iterable[tuple[Tensor, OuterProducts]] = ()) -> None:
         super().__init__()
         self._products = {id(weight): product for weight, product in products}
-        self._calls: dict[int, list[LinearCall]] = {}
-        for weight, call in calls:
-            self._calls.setdefault(id(weight), []).append(call)
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -52,13 +41,15 @@ class ForwardRules(TorchFunctionMode):
         """Any other function goes its own way.
 
         Raises:
-            ReadElsewhereError: where it makes tensors of a weight whose tangent is among the products.
+            ReadElsewhereError: where it makes a tensor of a weight whose tangent is among the products.
         """
         kwargs = kwargs or {}
-        if func is functional.linear:
-            return self._linear(*args, **kwargs)
+        if func is functional.linear and self._products:
+            product = self._products.get(id(_weight(*args, **kwargs)))
+            if product is not None:
+                return _linear_by(product, *args, **kwargs)
         found = (_RULES.get(func) or func)(*args, **kwargs)
-        if self._products and not isinstance(found, bool | int | torch.Size | torch.dtype | torch.device | None):
+        if self._products and isinstance(found, Tensor | tuple | list) and not isinstance(found, torch.Size):
             self._check(args)
             self._check(kwargs.values())
         return found
@@ -70,19 +61,19 @@ class ForwardRules(TorchFunctionMode):
             if isinstance(arg, tuple | list):
                 self._check(arg)
 
-    def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        (x, dx), (w, dw), (b, db) = map(_parts, (input, weight, bias))
-        again = (call.output_of(x) for call in self._calls.get(id(weight), ()))
-        value = next((output for output in again if output is not None), None)
-        if value is None:
-            value = functional.linear(x, w, b)
-        product = self._products.get(id(weight))
-        parts = [functional.linear(x, dw, db)] if dw is not None else []
-        parts += [product.linear(x)] if product is not None else []
-        parts += [functional.linear(dx, w)] if dx is not None else []
-        if db is not None and dw is None:
-            parts = [parts[0] + db, *parts[1:]] if parts else [db.expand_as(value)]
-        return forward_ad.make_dual(value, functools.reduce(torch.Tensor.add_, parts)) if parts else value
+
+def _weight(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return weight
+
+
+def _linear_by(product: OuterProducts, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    (x, dx), (b, db) = map(_parts, (input, bias))
+    tangent = product.linear(x)
+    if db is not None:
+        tangent += db
+    if dx is not None:
+        tangent += functional.linear(dx, weight)
+    return forward_ad.make_dual(functional.linear(x, weight, b), tangent)
 
 
 def _affine(function: Callable[..., Tensor]) -> Rule:
@@ -140,5 +131,5 @@ def _parts(tensor: Tensor | None) -> tuple[Any, Tensor | None]:
 
 _RULES: dict[Any, Rule] = {
     functional.batch_norm: _batch_norm,
-    **{f: _affine(f) for f in (functional.conv1d, functional.conv2d, functional.conv3d)},
+    **{f: _affine(f) for f in (functional.linear, functional.conv1d, functional.conv2d, functional.conv3d)},
 }

@@ -15,12 +15,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import CheckpointError
 
 from metricgrad.aligners.base import Scene
 from metricgrad.aligners.clipping import Clipping, through
@@ -29,6 +29,7 @@ from metricgrad.aligners.isolation import borrowed_buffers, kept_randomness
 from metricgrad.aligners.optimizers import Before, before_step, is_uniform, moved, rule_of, slope
 from metricgrad.aligners.outer_products import LinearTaps, OuterProducts, whole
 from metricgrad.aligners.recording import LossCall, ModelCall, Recorder, outputs_of
+from metricgrad.aligners.replay import gradients_again
 from metricgrad.aligners.watching import Ahead
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Form
@@ -60,7 +61,7 @@ class OneStep:
         self._pusher = pusher
         self._before: dict[Tensor, Before] = {}
         self._spare: dict[Tensor, Tensor] = {}
-        self._looks, self._taps = 0, True
+        self._looks, self._as_left = 0, True
 
     def _watch_anew(self) -> None:
         stepped = {p for group in self.scene.optimizer.param_groups for p in group["params"]}
@@ -71,7 +72,8 @@ class OneStep:
             )
         if (recorder := getattr(self, "recorder", None)) is not None:
             recorder.remove()
-        self.recorder = Recorder(self.scene.model, list(self._own))
+        copies = recorder is not None and recorder.copies
+        self.recorder = Recorder(self.scene.model, list(self._own), copies=copies)
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -98,7 +100,31 @@ class OneStep:
         if any(p not in self._own and p in set(self.scene.model.parameters()) for p, _ in moved(self.scene.optimizer)):
             self._watch_anew()
             return False
+        self._as_left = all(map(self.recorder.as_left, self.recorder.left))
+        if not self._as_left and not self.recorder.copies:
+            self.recorder.copies = True
+            if not self._take_gradients_again():
+                return False
         self._before = before_step(self.scene.optimizer, self._spare)
+        return True
+
+    def _take_gradients_again(self) -> bool:
+        """Find what the backward passes left in gradients that were changed since; False where that cannot be told."""
+        recorder = self.recorder
+        with self.undisturbed():
+            again = gradients_again(self.scene.loss.form, recorder.done(), recorder.left)
+        seen = {p: torch.zeros_like(p) if p.grad is None else p.grad for p in again}
+        changed = {p for p in again if not recorder.as_left(p) and not _close(again[p], seen[p])}
+        recorder.raw = {p: g if p in changed else seen[p] for p, g in again.items()}
+        try:
+            through(recorder.raw, seen, {p: torch.zeros_like(p) for p in again}, self._clipping)
+        except MetricgradError:
+            warnings.warn(
+                "gradients were changed between backward and step, and what they were cannot be told from this loss "
+                "alone, so LookAhead passes over this step; from the next one on it keeps a copy of them",
+                stacklevel=2,
+            )
+            return False
         return True
 
     def after(self, form: Form, batch: Any) -> Ahead:
@@ -109,21 +135,20 @@ class OneStep:
             batch: the validation batch; None for the last training batch.
         """
         losses = self.recorder.done()
-        optimizer, traces = self.scene.optimizer, self.recorder.traces
+        optimizer, recorder = self.scene.optimizer, self.recorder
         groups = {p: group for p, group in moved(optimizer) if p in self._own and p in self._before}
         seen = {p: p.grad for p in groups if p.grad is not None}
-        as_left = all(traces[p].is_of(seen[p]) for p in groups if p in traces)
-        apart = self._taps and as_left and is_uniform(optimizer) and self._pusher.takes_products
+        apart = self._as_left and is_uniform(optimizer) and self._pusher.takes_products
         with self.undisturbed():
             value, ahead = self._ahead(losses[-1], list(groups), batch, apart=apart)
-        slopes = {p: slope(optimizer, p, groups[p], self._before[p]) for p in ahead if p in traces}
+        slopes = {p: slope(optimizer, p, groups[p], self._before[p]) for p in ahead if p in recorder.left}
         if slopes:
             shared = _shared(list(slopes.values()))
             with torch.no_grad():
                 direction: Direction = {p: ahead[p] if shared else _times(ahead[p], of) for p, of in slopes.items()}
-                if not as_left:
+                if not self._as_left:
                     dense = {p: whole(v) for p, v in direction.items()}
-                    direction = {**through(traces, seen, dense, self._clipping)}
+                    direction = {**through(recorder.raw, seen, dense, self._clipping)}
             found = self._along(form, losses, direction, shared or 1.0)
         else:
             found = [torch.zeros_like(p) for p in form.parameters()]
@@ -148,11 +173,15 @@ class OneStep:
     def _ahead(self, last: LossCall, parameters: list[Tensor], batch: Any, *, apart: bool) -> tuple[float, Direction]:
         """The objective and its gradient at the stepped parameters, by linear weights as outer products if told so."""
         if batch is not None:
-            try:
-                return self._judged(parameters, batch, LinearTaps(parameters if apart else ()))
-            except CheckpointError:  # a layer that is computed again on the way back is not tapped then
-                self._taps = False
-                return self._judged(parameters, batch, LinearTaps(()))
+            taps = LinearTaps(self.scene.model if apart else None)
+            with taps:
+                scores, targets = self.scene.forward(self.scene.model, batch)
+                value = self._objective(scores, targets)
+            if not value.requires_grad:
+                return float(value), {}
+            with taps.collecting():
+                gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+            return float(value.detach()), _joined(parameters, gradients, taps.found())
         outputs: list[Tensor] = []
         pushed = last.scores
         shifts: list[list[Tensor]] = []
@@ -175,16 +204,6 @@ class OneStep:
             [o for o, _ in live], parameters, [b for _, b in live], allow_unused=True
         )  # fmt: skip
         return float(value.detach()), _joined(parameters, gradients, {})
-
-    def _judged(self, parameters: list[Tensor], batch: Any, taps: LinearTaps) -> tuple[float, Direction]:
-        """:meth:`_ahead` on a validation batch."""
-        with taps if taps.weights else contextlib.nullcontext():
-            scores, targets = self.scene.forward(self.scene.model, batch)
-            value = self._objective(scores, targets)
-            if not value.requires_grad:
-                return float(value), {}
-            gradients = torch.autograd.grad(value, parameters, allow_unused=True)
-        return float(value.detach()), _joined(parameters, gradients, taps.found())
 
     def _along(self, form: Form, losses: list[LossCall], direction: Direction, times: float) -> list[Tensor]:
         """d/dphi of the loss's gradient along so many times the direction."""
@@ -211,9 +230,7 @@ class OneStep:
         named = dict(call.module.named_parameters())
         values = {name: self._before[p].value for name, p in named.items() if p in self._before}
         along = {name: direction[p] for name, p in named.items() if p in direction}
-        pushed = self._pusher.push(call.module, values, along, call)
-        call.linear.clear()  # what the layers gave has done its work
-        return pushed
+        return self._pusher.push(call.module, values, along, call)
 
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -259,6 +276,11 @@ def _times(v: Tensor | OuterProducts, slope: Tensor | float) -> Tensor | OuterPr
         return v * slope
     assert isinstance(slope, float)
     return dataclasses.replace(v, factor=slope)
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    """Whether two gradients are one, up to the rounding of computing it twice."""
+    return bool((a - b).abs().max() <= 64 * torch.finfo(a.dtype).eps * b.abs().max()) if a.numel() else True
 
 
 def _length(tensors: list[Tensor]) -> float:

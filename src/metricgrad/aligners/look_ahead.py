@@ -67,7 +67,8 @@ class LookAhead(Aligner):
     Validation batches go through the model in the mode it is in, on copies of its buffers.
 
     Cost: one forward and backward pass on the validation batch and one forward-mode pass on the training batch: a step
-    takes about three times as long. Memory: a copy of the parameters, and the objective's gradient; under SGD without
+    takes about three times as long. Memory: a copy of the parameters, and the objective's gradient (and, once gradients
+    were changed between backward and step, by clipping for one, a copy of them from then on); under SGD without
     clipping that of linear layers with more units than the batch has rows is kept as factors, which are smaller. With
     ``steps`` above 1 a double backward through all of them instead, whose graphs are kept meanwhile.
 

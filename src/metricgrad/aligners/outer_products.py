@@ -7,17 +7,17 @@ inputs Y. Where a batch has fewer rows than the layer has units, the two are sma
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-_AT_ONCE = 1 << 18
+_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,22 @@ def whole(gradient: Tensor | OuterProducts) -> Tensor:
 
 
 class LinearTaps(TorchFunctionMode):
-    """Inside, backward passes leave out the products for some weights, and keep what they are products of.
+    """Inside, linear layers are tapped: backward passes while :meth:`collecting` keep the factors of their weights'.
+
+    Where a call reads a weight with as many rows as would make the factors larger than the product, where something
+    hooks the weight's gradient, recomputes the layer or compiles it, and where a weight is read by anything but
+    ``torch.nn.functional.linear``, its gradient is what it is without.
 
     Args:
-        weights: ``(out, in)`` parameters; those that a call reads with as many rows as would make the factors larger
-            than the product are treated as ever, and so are uses other than ``torch.nn.functional.linear``.
+        model: whose weights; None taps nothing.
     """
 
-    def __init__(self, weights: Collection[Tensor]) -> None:
+    def __init__(self, model: nn.Module | None) -> None:
         super().__init__()
-        self.weights = {id(weight) for weight in weights}
-        self._taken: list[_Factors] = []
+        self._weights: dict[int, Tensor] = {}
+        if model is not None and not any(map(_is_compiled, model.modules())):
+            self._weights = {id(p): p for p in model.parameters() if p.ndim == 2 and not p._backward_hooks}
+        self._tap = _Tap()
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -74,57 +79,74 @@ class LinearTaps(TorchFunctionMode):
         """Any other function goes its own way."""
         return (self._linear if func is functional.linear else func)(*args, **(kwargs or {}))
 
+    @contextlib.contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Inside, backward passes leave the weights' gradients out; others give them."""
+        self._tap.open = True
+        try:
+            yield
+        finally:
+            self._tap.open = False
+
     def found(self) -> dict[Tensor, OuterProducts]:
-        """After the backward pass: what it left out, for each weight that has such a part."""
-        parts: dict[Tensor, list[_Factors]] = {}
-        for factors in self._taken:
-            if factors.outer is not None:
-                parts.setdefault(factors.weight, []).append(factors)
-        return {weight: OuterProducts(*_stacked(some)) for weight, some in parts.items()}
+        """What was left out, for each weight that has such a part."""
+        return {self._weights[key]: _stacked(some) for key, some in self._tap.factors.items()}
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if id(weight) not in self.weights or not torch.is_grad_enabled() or not _smaller(input, weight):
+        if id(weight) not in self._weights or not _may_tap(input, weight):
             return functional.linear(input, weight, bias)
-        factors = _Factors(weight, input.detach())
-        self._taken.append(factors)
-        return _Tapped.apply(input, weight, bias, factors)
+        return cast(Tensor, _Tapped.apply(input, weight, bias, self._tap, id(weight)))
 
 
-@dataclass
-class _Factors:
-    weight: Tensor
-    inner: Tensor
-    outer: Tensor | None = None
+class _Tap:
+    """Where the factors of weights' gradients are kept while it is open, by the weights' ids."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self.factors: dict[int, list[tuple[Tensor, Tensor]]] = {}
 
 
 class _Tapped(torch.autograd.Function):
-    """A linear layer whose backward pass keeps the outputs' gradient in place of the weight's."""
+    """A linear layer whose backward pass keeps the factors of its weight's gradient while the tap is open."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, factors: _Factors) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.factors = factors
+    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, tap: _Tap, key: int) -> Tensor:
+        ctx.save_for_backward(input, weight)
+        ctx.tap, ctx.key = tap, key
         return functional.linear(input, weight, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (gradient,), (weight,) = grad_outputs, ctx.saved_tensors
-        of_input, _, of_bias, _ = ctx.needs_input_grad
-        ctx.factors.outer = gradient
-        rows = gradient.reshape(-1, gradient.shape[-1])
-        return gradient @ weight if of_input else None, None, rows.sum(0) if of_bias else None, None
+        (gradient,), (input, weight) = grad_outputs, ctx.saved_tensors
+        of_input, of_weight, of_bias, *_ = ctx.needs_input_grad
+        outer, inner = (side.reshape(-1, side.shape[-1]) for side in (gradient, input))
+        left_out = of_weight and ctx.tap.open
+        if left_out:
+            ctx.tap.factors.setdefault(ctx.key, []).append((outer.detach(), inner.detach()))
+        return (
+            gradient @ weight if of_input else None,
+            outer.t() @ inner if of_weight and not left_out else None,
+            outer.sum(0) if of_bias else None,
+            None,
+            None,
+        )
 
 
-def _stacked(some: Sequence[_Factors]) -> tuple[Tensor, Tensor]:
-    outers, inners = (
-        [part.reshape(-1, part.shape[-1]) for part in side if part is not None]
-        for side in ([factors.outer for factors in some], [factors.inner for factors in some])
-    )
-    return (torch.cat(outers), torch.cat(inners)) if len(some) > 1 else (outers[0], inners[0])
+def _stacked(some: list[tuple[Tensor, Tensor]]) -> OuterProducts:
+    outers, inners = zip(*some, strict=True)
+    several = len(some) > 1
+    return OuterProducts(torch.cat(outers) if several else outers[0], torch.cat(inners) if several else inners[0])
 
 
-def _smaller(input: Tensor, weight: Tensor) -> bool:
-    cast = input.dtype != weight.dtype or torch.is_autocast_enabled(input.device.type)
-    rows = input.numel() // max(1, input.shape[-1])
-    return not cast and weight.ndim == 2 and rows * sum(weight.shape) < weight.numel()
+def _may_tap(input: Tensor, weight: Tensor) -> bool:
+    casts = input.dtype != weight.dtype or torch.is_autocast_enabled(input.device.type)
+    smaller = input.numel() // max(1, input.shape[-1]) * sum(weight.shape) < weight.numel()
+    if casts or not smaller or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    hooks: Any = torch._C._autograd  # pyright: ignore[reportAttributeAccessIssue]  (as in torch's own code)
+    again = hooks._top_saved_tensors_default_hooks(True) is not None  # set by checkpoints
+    return not again and not torch._C._are_functorch_transforms_active()
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return module._compiled_call_impl is not None or hasattr(module, "_orig_mod")

@@ -6,6 +6,7 @@ the factor its gradient was multiplied by. Nothing of the person's computation c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,34 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metricgrad.aligners.isolation import Autocast, Randomness
-from metricgrad.aligners.trace import Trace
+from metricgrad.aligners.clipping import unchanged
+from metricgrad.aligners.isolation import Autocast, Randomness, copied
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw
-
-
-@dataclass(frozen=True)
-class LinearCall:
-    """One call of a linear layer.
-
-    Attributes:
-        weight: of the layer.
-        input: detached.
-        output: likewise.
-        versions: how often input and output had been changed in place.
-    """
-
-    weight: Tensor
-    input: Tensor
-    output: Tensor
-    versions: tuple[int, int]
-
-    def output_of(self, x: Tensor) -> Tensor | None:
-        """The output, where the input was x to the last bit, and nothing was written over since."""
-        if (self.input._version, self.output._version) != self.versions or x.shape != self.input.shape:
-            return None
-        same = x.data_ptr() == self.input.data_ptr() and x.stride() == self.input.stride()
-        return self.output if same or torch.equal(x, self.input) else None
 
 
 @dataclass
@@ -56,7 +33,6 @@ class ModelCall:
         autocast: its state.
         buffers: the floating-point buffers right before, by name.
         outputs: the floating-point tensors of the output, in order.
-        linear: the calls of linear layers inside whose weights are larger than what they read and write.
     """
 
     module: nn.Module
@@ -67,7 +43,6 @@ class ModelCall:
     autocast: Autocast
     buffers: dict[str, Tensor]
     outputs: list[Tensor] = field(default_factory=list)
-    linear: list[LinearCall] = field(default_factory=list)
 
 
 @dataclass
@@ -139,22 +114,63 @@ class Head:
             return False
 
 
+@dataclass(frozen=True)
+class Left:
+    """A gradient as a backward pass left it.
+
+    Attributes:
+        gradient: the tensor, no copy of it.
+        version: how often it had been written to.
+        squared: 0-d, its squared norm, which tells of writes through ``.data``; None where it is sparse.
+    """
+
+    gradient: Tensor
+    version: int
+    squared: Tensor | None
+
+    @classmethod
+    def now(cls, gradient: Tensor) -> Left:
+        """As it is."""
+        return cls(gradient, gradient._version, None if gradient.is_sparse else _squared(gradient))
+
+    def is_still(self, gradient: Tensor | None) -> bool:
+        """Whether it is the same tensor, not written to since."""
+        if gradient is None or gradient is not self.gradient or gradient._version != self.version:
+            return False
+        if self.squared is None:
+            return True
+        before, now = float(self.squared), float(_squared(gradient))
+        return before == now or math.isclose(before, now, rel_tol=1e-4) or (math.isnan(before) and math.isnan(now))
+
+
+def _squared(gradient: Tensor) -> Tensor:
+    flat = gradient.detach().reshape(-1)
+    return torch.dot(flat, flat)
+
+
 class Recorder:
     """Hooks on one model and its parameters, and what they saw since the last optimiser step.
+
+    Gradients are copied only once they were seen to be changed between backward and step (``copies``): a copy takes as
+    much memory as the model.
 
     A LightningModule is often attached whole while its training step calls ``self.net(x)``, so the calls of direct
     children are kept too, where they are not part of a call of the model.
 
     Args:
         model: whose calls are kept.
-        parameters: of whose gradients, as the backward passes left them, traces are kept.
+        parameters: whose gradients are watched.
+        copies: whether they are copied from the start.
     """
 
-    def __init__(self, model: nn.Module, parameters: list[Tensor]) -> None:
+    def __init__(self, model: nn.Module, parameters: list[Tensor], *, copies: bool = False) -> None:
         self.calls: list[ModelCall] = []
         self.losses: list[LossCall] = []
-        self.traces: dict[Tensor, Trace] = {}
+        self.left: dict[Tensor, Left] = {}
+        self.raw: dict[Tensor, Tensor] = {}
+        self.copies = copies
         self.paused = False
+        self._spare: dict[Tensor, Tensor] = {}
         self._parameters = parameters
         self._within: list[ModelCall | None] = []
         self._hooks: list[Any] = [p.register_post_accumulate_grad_hook(self._accumulated) for p in parameters]
@@ -163,8 +179,6 @@ class Recorder:
                 module.register_forward_pre_hook(self._before, with_kwargs=True),
                 module.register_forward_hook(self._after, always_call=True),
             ]
-        layers = [module for module in model.modules() if type(module) is nn.Linear]
-        self._hooks += [layer.register_forward_hook(self._computed) for layer in layers]
 
     def remove(self) -> None:
         """Take the hooks off."""
@@ -174,7 +188,7 @@ class Recorder:
 
     def clear(self) -> None:
         """Forget everything."""
-        self.calls, self.losses, self.traces, self._within = [], [], {}, []
+        self.calls, self.losses, self.left, self.raw, self._within = [], [], {}, {}, []
 
     def saw(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
@@ -183,7 +197,8 @@ class Recorder:
         if self.paused or not value.requires_grad:
             return
         if self.done() and self._thrown_away():
-            self.losses, self.traces = [loss for loss in self.losses if loss.factor is None], {}
+            self.losses = [loss for loss in self.losses if loss.factor is None]
+            self.left, self.raw = {}, {}
         finished = {id(call) for loss in self.done() for call, _ in loss.heads}
         self.calls = [call for call in self.calls if call.outputs and id(call) not in finished]
         heads = [(call, Head(scores, call.outputs)) for call in self.calls]
@@ -230,19 +245,19 @@ class Recorder:
             call.outputs = outputs_of(output)
             self.calls.append(call)
 
-    def _computed(self, layer: nn.Linear, args: tuple[Any, ...], output: Any) -> None:
-        call = next((call for call in self._within if call is not None), None)
-        own = {hook.id for hook in self._hooks}
-        if self.paused or call is None or not own.issuperset([*layer._forward_hooks, *layer._forward_pre_hooks]):
-            return  # other hooks may have changed what the layer computed
-        input, output = args[0].detach(), output.detach()
-        if input.numel() + output.numel() < layer.weight.numel():
-            call.linear.append(LinearCall(layer.weight, input, output, (input._version, output._version)))
-
     def _accumulated(self, parameter: Tensor) -> None:
         if self.paused or parameter.grad is None:
             return
-        self.traces[parameter] = Trace.of(parameter.grad)
+        self.left[parameter] = Left.now(parameter.grad)
+        if self.copies:
+            self.raw[parameter] = copied(self._spare, parameter, parameter.grad)
+
+    def as_left(self, parameter: Tensor) -> bool:
+        """Whether the parameter's gradient is what the backward passes left."""
+        gradient = parameter.grad
+        if parameter in self.raw:
+            return gradient is not None and unchanged(self.raw[parameter], gradient)
+        return self.left[parameter].is_still(gradient)
 
     def _thrown_away(self) -> bool:
         """Whether the gradients of earlier calls were set to zero without a step."""

@@ -7,7 +7,6 @@ one before, so that the objective after the last knows them all.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +17,9 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metricgrad.aligners.base import Scene
-from metricgrad.aligners.forward_mode import differs, run
-from metricgrad.aligners.isolation import kept_randomness
 from metricgrad.aligners.optimizers import Group, State, check_moved, moved
 from metricgrad.aligners.recording import LossCall, Recorder
+from metricgrad.aligners.replay import loss_again
 from metricgrad.aligners.unrolled import Whole, stepped
 from metricgrad.aligners.watching import Ahead
 from metricgrad.errors import MetricgradError
@@ -77,9 +75,8 @@ class Window:
             return
         check_moved(optimizer)
         groups = {p: dict(group) for p, group in moved(optimizer)}
-        seen = {p: p.grad for p in groups if p in recorder.traces}
         scaled = getattr(optimizer, "grad_scale", None) is not None
-        if scaled or any(g is None or not recorder.traces[p].is_of(g) for p, g in seen.items()):
+        if scaled or not all(recorder.as_left(p) for p in groups if p in recorder.left):
             raise MetricgradError(
                 "the gradients were changed between backward and step (clipped or scaled), which LookAhead can go "
                 "through one step at a time only; drop that change, or take steps=1"
@@ -128,7 +125,7 @@ class Window:
         self, step: _Step, form: Form, phi: dict[str, Tensor], theta: Theta, states: dict[Tensor, State]
     ) -> tuple[Theta, dict[Tensor, State]]:
         """The parameters and the optimiser's state after one step."""
-        total = torch.stack([_again(loss, form, phi, theta) for loss in step.losses]).sum()
+        total = torch.stack([loss_again(loss, form, phi, theta) for loss in step.losses]).sum()
         found = torch.autograd.grad(total, list(theta.values()), create_graph=True, allow_unused=True)
         after, then = dict(theta), dict(states)
         for (p, old), gradient in zip(theta.items(), found, strict=True):
@@ -136,28 +133,6 @@ class Window:
                 slope = torch.zeros_like(old) if gradient is None else gradient
                 after[p], then[p] = stepped(step.groups[p], states[p], old, slope)
         return after, then
-
-
-def _again(loss: LossCall, form: Form, phi: dict[str, Tensor], theta: Theta) -> Tensor:
-    """A recorded call of the loss, as a function of the form's and the model's parameters."""
-    scores = loss.scores
-    for call, head in loss.heads:
-        values = {n: theta[p] for n, p in call.module.named_parameters() if p in theta}
-        device = call.randomness.device or torch.device("cpu")
-        with kept_randomness(device, call.randomness):
-            outputs = run(call.module, values, call)
-        if why := differs(outputs, call.outputs):
-            raise MetricgradError(
-                f"the forward pass of {type(call.module).__name__} cannot be repeated ({why}); make it depend on its "
-                "inputs, parameters, buffers and torch's random state alone, or take steps=1"
-            )
-        shift = [new - old.detach() for new, old in zip(outputs, call.outputs, strict=True)]
-        scores = scores + head.push(shift, create_graph=True)
-    draw = dataclasses.replace(loss.draw, counts=False)
-    with torch.autocast(scores.device.type, enabled=False):  # as the loss itself
-        value = functional_call(form, phi, (scores, loss.targets), {"draw": draw, **loss.context})
-    assert loss.factor is not None
-    return value * loss.factor
 
 
 def _copied(state: State) -> State:

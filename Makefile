@@ -18,8 +18,9 @@ $(STAMP): pyproject.toml constraints.txt
 compare: install
 	$(BIN)/metricgrad compare digits-noisy --metric accuracy --losses cross_entropy,uniloss,reloss,adalfl,ala --trials 6 --seeds 10 --out runs/compare
 
+# two processes of one thread each; a file's tests stay together
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright

@@ -46,7 +46,7 @@ their test errors; the paper's is a row of its own.
 
 ALA: settings were chosen on digits draws 0 to 7 and on ten pieces of Fashion-MNIST, test values in view; the tables
 are of others, but digits draws share items. The literal settings have three children in place of ten.
-`RankingFamily`, `FocalWeighting`, `Mix` and `Scaled` are in no table. Recall@10 is on the digits alone.
+`RankingFamily`, `FocalWeighting`, `Mix` and `Scaled` are in no table.
 
 Whole scripts were not timed, because the machine was shared and runs were resumed. No run used a GPU."""
 TITLES = {

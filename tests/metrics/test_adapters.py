@@ -176,7 +176,10 @@ def test_an_object_keeps_its_own_state_and_is_never_synchronised():
     assert not any([clone._to_sync, clone.sync_on_compute, clone.dist_sync_on_step])
 
 
-@pytest.mark.parametrize("fn", [sk.f1_score, tc.binary_auroc, tmc.BinaryF1Score(), "ndcg:k=3"], ids=str)
+@pytest.mark.parametrize(
+    "fn", [sk.f1_score, tc.binary_auroc, tmc.BinaryF1Score(), "ndcg:k=3"],
+    ids=["scikit-learn", "torchmetrics", "torchmetrics module", "name"],
+)  # fmt: skip
 def test_metrics_travel_to_other_processes(fn):
     metric = mg.as_metric(fn)
     scores, targets = example("binary")

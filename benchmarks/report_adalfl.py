@@ -78,8 +78,8 @@ def cost(result: dict[str, Any]) -> str:
     return "\n\n".join([
         "Median and quartiles of paired steps; plain is the same learned loss, not attached. The aim was 3.3 in time "
         "and 1.6 in memory. Memory is that of tensors, parameters and batches included; a step of this MLP needs "
-        "little beside its parameters, of which a look ahead keeps a copy, as of their gradients, and one more "
-        f"gradient.{absent}",
+        "little beside its parameters, of which a look ahead keeps a copy; under SGD without clipping the gradient of "
+        f"the wide layer is kept as factors, under AdamW it is not.{absent}",
         table(head, rows),
         held(result),
     ])  # fmt: skip

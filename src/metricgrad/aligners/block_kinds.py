@@ -8,14 +8,10 @@ import torch
 from torch import Tensor
 
 from metricgrad.functional.cosines import unit_rows
+from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.layouts import Layout
 
 Kind = Literal["real", "mislabelled", "tempered", "shifted", "flipped", "random"]
-
-
-def is_binary(targets: Tensor) -> bool:
-    """Whether all targets are 0 or 1."""
-    return bool(((targets == 0) | (targets == 1)).all())
 
 
 def changed(

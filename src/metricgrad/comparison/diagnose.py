@@ -17,6 +17,7 @@ from metricgrad.comparison.mismatch import drawn_blocks
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.catalogue import Kind, find, make_loss, standard_for
 from metricgrad.metric import as_metric
+from metricgrad.metrics.decoding import is_binary
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _numbers(path: Path, line: int, row: dict[str, Any], columns: list[str]) -> 
 def _kind(scores: Tensor, targets: Tensor) -> Kind:
     if scores.ndim == 2:
         return "multiclass"
-    return "binary" if bool(((targets == 0) | (targets == 1)).all()) else "regression"
+    return "binary" if is_binary(targets) else "regression"
 
 
 def _plot(found: Diagnosis, metric: Tensor, path: Path) -> None:

@@ -17,6 +17,7 @@ from metricgrad.losses.batches import labelled
 from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.form import Draw, Form
 from metricgrad.metrics.context import prepare
+from metricgrad.metrics.decoding import is_binary
 
 
 class NetworkForm(Form):
@@ -120,7 +121,7 @@ class NetworkForm(Form):
         if scores.ndim == targets.ndim + 1:
             kept = targets >= 0
             return slope.gather(-1, targets.long().clamp(min=0)[..., None])[..., 0][kept]
-        binary = bool(((targets == 0) | (targets == 1)).all())
+        binary = is_binary(targets)
         direction = 2 * targets.to(scores.dtype) - 1 if binary else (targets - scores).sign()
         return (slope * direction).flatten()
 

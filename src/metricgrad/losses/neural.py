@@ -15,7 +15,7 @@ from metricgrad.losses.batches import labelled
 from metricgrad.losses.form import Draw, Form
 from metricgrad.losses.network import mask_of
 from metricgrad.losses.neural_tangent import Along
-from metricgrad.metrics.decoding import canonical
+from metricgrad.metrics.decoding import canonical, is_binary
 
 Problem = Literal["classification", "binary", "multilabel", "regression", "auto"]
 PROBLEMS: tuple[Problem, ...] = ("classification", "binary", "multilabel", "regression", "auto")
@@ -207,7 +207,7 @@ class NeuralLoss(Form):
             return known
         if scores.shape != targets.shape and scores.shape != (*targets.shape, 1):
             found: Problem = "classification"
-        elif bool(((targets == 0) | (targets == 1)).all()):
+        elif is_binary(targets):
             found = "binary" if targets.ndim == 1 else "multilabel"
         else:
             found = "regression"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.neural import PROBLEMS, Problem
-from metricgrad.metrics.decoding import canonical
+from metricgrad.metrics.decoding import canonical, is_binary
 
 
 class TaskLoss(nn.Module):
@@ -49,4 +49,4 @@ class TaskLoss(nn.Module):
 
 def _are_values(scores: Tensor, targets: Tensor) -> bool:
     same = scores.shape == targets.shape or scores.shape == (*targets.shape, 1)
-    return same and not bool(((targets == 0) | (targets == 1)).all())
+    return same and not is_binary(targets)

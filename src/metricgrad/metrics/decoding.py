@@ -147,6 +147,11 @@ def check_tensor(name: str, value: object) -> None:
         raise MetricgradError(f"{name} is a {type(value).__name__}; pass a tensor: torch.as_tensor({name})")
 
 
+def is_binary(targets: Tensor) -> bool:
+    """Whether all targets are 0 or 1, of any dtype; so are none at all."""
+    return bool(((targets == 0) | (targets == 1)).all())
+
+
 def wide(x: Tensor) -> Tensor:
     """The tensor in float64, or as it is where the device has none."""
     return x if x.device.type == "mps" else x.double()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
+from metricgrad.metrics.decoding import is_binary
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def checked(
                 f"targets hold classes {low} to {high}, scores have {scores.shape[-1]} columns; expected 0 to "
                 f"{scores.shape[-1] - 1} (leave padding out with mask=)"
             )
-    elif _is_binary(metric) and not bool(((targets == 0) | (targets == 1)).all()):
+    elif _is_binary(metric) and not is_binary(targets):
         raise MetricgradError(
             f"metric {metric.name!r} expects targets of 0 and 1 shaped like the scores, got values from "
             f"{float(targets.min()):g} to {float(targets.max()):g}"

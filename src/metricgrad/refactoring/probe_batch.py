@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from metricgrad.metrics.decoding import is_binary
 from metricgrad.refactoring.lists import Within
 
 Kind = Literal["binary", "graded", "classes"]
@@ -71,7 +72,7 @@ def given_batch(scores: Tensor, targets: Tensor, context: Mapping[str, Tensor]) 
     """The batch as it was given; only shapes, dtype and device of the scores are used."""
     kind: Kind = "classes"
     if scores.shape == targets.shape:
-        kind = "binary" if bool(((targets == 0) | (targets == 1)).all()) else "graded"
+        kind = "binary" if is_binary(targets) else "graded"
     return ProbeBatch(targets, scores.shape, kind, scores.detach().new_zeros(()), dict(context))
 
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.block_fitting import BlockFitting
-from metricgrad.aligners.block_kinds import is_binary
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.report import held_out_report, match_scale
 from metricgrad.aligners.value_regression import ValueRegression
@@ -30,6 +29,7 @@ from metricgrad.losses.set_network import SetNetwork
 from metricgrad.losses.span_network import SpanNetwork
 from metricgrad.losses.token_network import TokenNetwork
 from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.decoding import is_binary
 
 _OBJECTIVES: dict[str, type[BlockFitting]] = {"correlation": RankCorrelation, "value": ValueRegression}
 _ANCHOR = 0.1

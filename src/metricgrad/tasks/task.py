@@ -11,6 +11,7 @@ from torch import nn
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.catalogue import Kind, Range, find, standard_for
 from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.decoding import is_binary
 from metricgrad.tasks.split import Splits
 from metricgrad.training.batches import Data, as_tensor, is_pair
 
@@ -136,7 +137,7 @@ def _kind_of(name: str, train: Data) -> Kind:
             f"task {name!r}: the kind of problem cannot be seen from a {type(train).__name__}; pass kind=..."
         )
     targets = as_tensor(train[1])
-    binary = bool(((targets == 0) | (targets == 1)).all())
+    binary = is_binary(targets)
     if targets.ndim == 1:
         if targets.is_floating_point() and not binary:
             return "regression"

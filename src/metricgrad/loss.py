@@ -10,16 +10,14 @@ the reason.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from metricgrad import headed_file
 from metricgrad.aligners.base import Aligner, Forward, Scene, pair
 from metricgrad.aligners.look_ahead import LookAhead
 from metricgrad.aligners.offline import offline_start
@@ -289,10 +287,10 @@ class Loss(nn.Module):
         Raises:
             MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
         """
-        tensors = {k: v.contiguous() for k, v in self.state_dict().items() if isinstance(v, Tensor)}
-        extra = {k: v for k, v in self.state_dict().items() if not isinstance(v, Tensor)}
-        header = {"format": 1, **self.described(), "extra": extra, "note": note}
-        save_file(tensors, str(path), metadata={"metricgrad": json.dumps(header)})
+        state = self.state_dict()
+        extra = {k: v for k, v in state.items() if not isinstance(v, Tensor)}
+        tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
+        headed_file.write(path, tensors, {**self.described(), "extra": extra, "note": note})
 
 
 def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None = None) -> Loss:
@@ -305,14 +303,7 @@ def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None
     Raises:
         MetricgradError: for a file that is none of ours, or a foreign metric that was not passed.
     """
-    try:
-        with safe_open(str(path), "pt") as file:
-            header = json.loads((file.metadata() or {}).get("metricgrad", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise MetricgradError(f"cannot read {path}: {error}") from error
-    if header is None or header.get("format") != 1 or "form" not in header:
-        raise MetricgradError(f"{path} was not written by Loss.save of this version")
+    header, tensors = headed_file.read(path, part="form", writer="Loss.save")
     loss = _built(header, path, metric)
     loss.load_state_dict({**tensors, **header["extra"]})
     return loss

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +10,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from metricgrad import headed_file
 from metricgrad.aligners.bandit import MOST_KNOBS, Bandit
 from metricgrad.aligners.policy_network import LEARNED, Choice, Learning, PolicyNetwork
 from metricgrad.aligners.policy_state import roles_of
@@ -257,9 +255,8 @@ class Policy(KnobTurner):
                 f"this policy (learner={self.learner!r}) has learned nothing by REINFORCE that another run could use; "
                 "train with it first, made with learner='reinforce'"
             )
-        tensors = {name: self.network.shelf[name].contiguous() for name in LEARNED if name in self.network.shelf}
-        header = {"format": 1, "policy": self.config(), "roles": self.roles}
-        save_file(tensors, str(path), metadata={"metricgrad": json.dumps(header)})
+        tensors = {name: self.network.shelf[name] for name in LEARNED if name in self.network.shelf}
+        headed_file.write(path, tensors, {"policy": self.config(), "roles": self.roles})
 
     @classmethod
     def load(cls, path: str | Path, metric: str | Metric | Callable[..., Any] | None = None, **options: Any) -> Policy:
@@ -277,21 +274,14 @@ class Policy(KnobTurner):
         The file holds REINFORCE's network, so the policy is made with ``learner="reinforce"`` whatever was saved.
         A form whose knobs have other roles than those of the form the policy was trained with is refused.
         """
-        try:
-            with safe_open(str(path), "pt") as file:
-                header = json.loads((file.metadata() or {}).get("metricgrad", "null"))
-                tensors = {name: file.get_tensor(name) for name in LEARNED if name in set(file.keys())}
-        except (OSError, SafetensorError) as error:
-            raise MetricgradError(f"cannot read {path}: {error}") from error
-        if header is None or "policy" not in header or header.get("format") != 1:
-            raise MetricgradError(f"{path} was not written by Policy.save of this version")
+        header, tensors = headed_file.read(path, part="policy", writer="Policy.save")
         config = {**header["policy"], "frozen": True, "learner": "reinforce", **options}
         judged_by = config.pop("metric") if metric is None else metric
         config.pop("metric", None)
         if judged_by is None:
             raise MetricgradError(f"{path} was saved with a foreign metric; pass it again: Policy.load(path, metric)")
         policy = cls(judged_by, **config)
-        policy.network.shelf.tensors.update(tensors)
+        policy.network.shelf.tensors.update({name: tensors[name] for name in LEARNED if name in tensors})
         policy.roles = header.get("roles")
         if not policy._has_learned():
             raise MetricgradError(

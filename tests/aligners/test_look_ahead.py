@@ -58,11 +58,6 @@ def _batches(count, dtype, size=12):
     ]
 
 
-def _relative(found, expected):
-    gap = torch.stack([(a - b).double().square().sum() for a, b in zip(found, expected, strict=True)]).sum().sqrt()
-    return float(gap / torch.stack([b.double().square().sum() for b in expected]).sum().sqrt())
-
-
 def _worst(model, optimizer, dtype, *, micro=1, factor=1.0, clip=None, value_clip=None, steps=3):
     """The largest relative error over consecutive steps of an ordinary loop."""
     torch.manual_seed(0)
@@ -89,7 +84,7 @@ def _worst(model, optimizer, dtype, *, micro=1, factor=1.0, clip=None, value_cli
         if value_clip is not None:
             nn.utils.clip_grad_value_(model.parameters(), value_clip)
         optimizer.step()
-        worst = max(worst, _relative(loss.aligner.last_hypergradient, expected))
+        worst = max(worst, unrolled.relative(loss.aligner.last_hypergradient, expected))
     return worst
 
 
@@ -143,10 +138,10 @@ def test_hypergradient_is_that_of_the_next_step_and_leaves_no_trace(model):
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(gradients, same, strict=True))
     expected = unrolled.hypergradient(model, optimizer, loss.form, [second], valid, nn.functional.cross_entropy)
-    assert _relative(found, expected) < 1e-10
+    assert unrolled.relative(found, expected) < 1e-10
     torch.manual_seed(3)
     loss.step(model, optimizer, second, valid)
-    assert _relative(loss.aligner.last_hypergradient, found) < 1e-12
+    assert unrolled.relative(loss.aligner.last_hypergradient, found) < 1e-12
 
 
 @pytest.mark.parametrize("model", MODELS)

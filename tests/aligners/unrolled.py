@@ -69,3 +69,9 @@ def _stepped(group, state, value, gradient):
     root = torch.where(second > 0, safe.sqrt(), torch.zeros_like(second))
     stepped = value - lr / (1 - beta1**step) * first / (root / (1 - beta2**step) ** 0.5 + group["eps"])
     return stepped.to(dtype)
+
+
+def relative(found, expected):
+    """How far one gradient is from another, relative to its length."""
+    gap = torch.stack([(a - b).double().square().sum() for a, b in zip(found, expected, strict=True)]).sum().sqrt()
+    return float(gap / torch.stack([b.double().square().sum() for b in expected]).sum().sqrt())

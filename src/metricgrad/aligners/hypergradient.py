@@ -27,17 +27,16 @@ from metricgrad.aligners.clipping import Clipping, through
 from metricgrad.aligners.forward_mode import Pusher
 from metricgrad.aligners.isolation import borrowed_buffers, kept_randomness
 from metricgrad.aligners.optimizers import Before, before_step, is_uniform, moved, rule_of, slope
-from metricgrad.aligners.outer_products import LinearTaps, OuterProducts, whole
+from metricgrad.aligners.outer_products import Direction, LinearTaps, OuterProducts, joined, times, whole
 from metricgrad.aligners.recording import LossCall, ModelCall, Recorder, outputs_of
-from metricgrad.aligners.replay import gradients_again
+from metricgrad.aligners.replay import gradients_again, is_close
 from metricgrad.aligners.watching import Ahead
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Form
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-Direction = dict[Tensor, Tensor | OuterProducts]
 
-_EVERY = 10
+_MEASURED_EVERY = 10
 
 
 class OneStep:
@@ -114,7 +113,7 @@ class OneStep:
         with self.undisturbed():
             again = gradients_again(self.scene.loss.form, recorder.done(), recorder.left)
         seen = {p: torch.zeros_like(p) if p.grad is None else p.grad for p in again}
-        changed = {p for p in again if not recorder.as_left(p) and not _close(again[p], seen[p])}
+        changed = {p for p in again if not recorder.as_left(p) and not is_close(again[p], seen[p])}
         recorder.raw = {p: g if p in changed else seen[p] for p, g in again.items()}
         try:
             through(recorder.raw, seen, {p: torch.zeros_like(p) for p in again}, self._clipping)
@@ -145,11 +144,13 @@ class OneStep:
         if slopes:
             shared = _shared(list(slopes.values()))
             with torch.no_grad():
-                direction: Direction = {p: ahead[p] if shared else _times(ahead[p], of) for p, of in slopes.items()}
+                direction: Direction = {
+                    p: ahead[p] if shared is not None else times(ahead[p], of) for p, of in slopes.items()
+                }
                 if not self._as_left:
                     dense = {p: whole(v) for p, v in direction.items()}
                     direction = {**through(recorder.raw, seen, dense, self._clipping)}
-            found = self._along(form, losses, direction, shared or 1.0)
+            found = self._along(form, losses, direction, 1.0 if shared is None else shared)
         else:
             found = [torch.zeros_like(p) for p in form.parameters()]
         rate = self._implied_rate(ahead)
@@ -159,7 +160,7 @@ class OneStep:
 
     def _implied_rate(self, ahead: Direction) -> float:
         """See :class:`Ahead`; where outer products would have to be multiplied out for it, at every tenth look."""
-        if self._looks % _EVERY and any(isinstance(v, OuterProducts) for v in ahead.values()):
+        if self._looks % _MEASURED_EVERY and any(isinstance(v, OuterProducts) for v in ahead.values()):
             return float("nan")
         progress = squared = 0.0
         with torch.no_grad():
@@ -181,7 +182,7 @@ class OneStep:
                 return float(value), {}
             with taps.collecting():
                 gradients = torch.autograd.grad(value, parameters, allow_unused=True)
-            return float(value.detach()), _joined(parameters, gradients, taps.found())
+            return float(value.detach()), joined(parameters, gradients, taps.found())
         outputs: list[Tensor] = []
         pushed = last.scores
         shifts: list[list[Tensor]] = []
@@ -203,7 +204,7 @@ class OneStep:
         gradients = torch.autograd.grad(
             [o for o, _ in live], parameters, [b for _, b in live], allow_unused=True
         )  # fmt: skip
-        return float(value.detach()), _joined(parameters, gradients, {})
+        return float(value.detach()), joined(parameters, gradients, {})
 
     def _along(self, form: Form, losses: list[LossCall], direction: Direction, times: float) -> list[Tensor]:
         """d/dphi of the loss's gradient along so many times the direction."""
@@ -256,31 +257,6 @@ def _shared(slopes: list[Tensor | float]) -> float | None:
     """The one number that all slopes are, or None: then no tensor as large as the model need be multiplied by it."""
     first = slopes[0]
     return first if isinstance(first, float) and all(type(s) is float and s == first for s in slopes) else None
-
-
-def _joined(
-    parameters: Sequence[Tensor], gradients: Sequence[Tensor | None], products: dict[Tensor, OuterProducts]
-) -> Direction:
-    """Of each parameter that has any: the gradient, or the outer products, or their sum where it has both."""
-    found: Direction = {}
-    for p, gradient in zip(parameters, gradients, strict=True):
-        if p in products:
-            found[p] = products[p] if gradient is None else gradient + products[p].whole()
-        elif gradient is not None:
-            found[p] = gradient
-    return found
-
-
-def _times(v: Tensor | OuterProducts, slope: Tensor | float) -> Tensor | OuterProducts:
-    if isinstance(v, Tensor):
-        return v * slope
-    assert isinstance(slope, float)
-    return dataclasses.replace(v, factor=slope)
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    """Whether two gradients are one, up to the rounding of computing it twice."""
-    return bool((a - b).abs().max() <= 64 * torch.finfo(a.dtype).eps * b.abs().max()) if a.numel() else True
 
 
 def _length(tensors: list[Tensor]) -> float:

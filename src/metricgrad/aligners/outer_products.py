@@ -8,6 +8,7 @@ inputs Y. Where a batch has fewer rows than the layer has units, the two are sma
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -50,9 +51,33 @@ class OuterProducts:
         return (self.outer.t() @ self.inner).mul_(self.factor)
 
 
+Direction = dict[Tensor, Tensor | OuterProducts]
+
+
 def whole(gradient: Tensor | OuterProducts) -> Tensor:
     """Multiplied out, where it is not yet."""
     return gradient.whole() if isinstance(gradient, OuterProducts) else gradient
+
+
+def times(gradient: Tensor | OuterProducts, slope: Tensor | float) -> Tensor | OuterProducts:
+    """Multiplied entry by entry; outer products by one number only."""
+    if isinstance(gradient, Tensor):
+        return gradient * slope
+    assert isinstance(slope, float)
+    return dataclasses.replace(gradient, factor=gradient.factor * slope)
+
+
+def joined(
+    parameters: Sequence[Tensor], gradients: Sequence[Tensor | None], products: Mapping[Tensor, OuterProducts]
+) -> Direction:
+    """Of each parameter that has any: the gradient, or the outer products, or their sum where it has both."""
+    found: Direction = {}
+    for p, gradient in zip(parameters, gradients, strict=True):
+        if p in products:
+            found[p] = products[p] if gradient is None else gradient + products[p].whole()
+        elif gradient is not None:
+            found[p] = gradient
+    return found
 
 
 class LinearTaps(TorchFunctionMode):

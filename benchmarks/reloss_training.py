@@ -21,7 +21,8 @@ from torch import nn
 from common import HERE, Store, arguments, interval, paired
 from metricgrad import Metric, ReLoss, Task, compare
 from metricgrad.comparison.candidates import candidates
-from metricgrad.losses.catalogue import CATALOGUE, Entry
+from metricgrad.losses.catalogue import CATALOGUE
+from metricgrad.losses.entry import Entry
 from metricgrad.losses.network import NetworkForm
 from metricgrad.tasks.registry import get_task
 from metricgrad.training.reloss_of_task import fitted_on_training

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from common import HERE, Store, arguments
 from linear import fashion_pixels, load, scorer
 from metricgrad import Task, compare
-from metricgrad.losses.catalogue import CATALOGUE, ONE_SCORE, Entry, Range
+from metricgrad.losses.catalogue import CATALOGUE
+from metricgrad.losses.entry import ONE_SCORE, Entry, Range
 from metricgrad.models.mlp import mlp
 from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.split import Splits, split, standardise

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.catalogue import Range, Role, find, load_home, make_loss, role_of, space_of
+from metricgrad.losses.catalogue import find, make_loss, role_of, space_of
+from metricgrad.losses.entry import Range, Role, load_home
 from metricgrad.metric import Metric, as_metric
 from metricgrad.tasks.task import Task
 from metricgrad.training.batches import Data

@@ -15,7 +15,8 @@ from torch import Tensor
 from metricgrad.aligners.agreement import Agreement, agreement, as_json, losses_of
 from metricgrad.comparison.mismatch import drawn_blocks
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.catalogue import Kind, find, make_loss, standard_for
+from metricgrad.losses.catalogue import find, make_loss, standard_for
+from metricgrad.losses.entry import Kind
 from metricgrad.metric import as_metric
 from metricgrad.metrics.decoding import is_binary
 

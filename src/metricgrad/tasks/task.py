@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.catalogue import Kind, Range, find, standard_for
+from metricgrad.losses.catalogue import find, standard_for
+from metricgrad.losses.entry import Kind, Range
 from metricgrad.metric import Metric, as_metric
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.tasks.split import Splits

@@ -75,6 +75,10 @@ class Loss(nn.Module):
         self._scene: Scene | None = None
         aligner.bind(self)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, by ``copy.deepcopy`` or pickle, is attached to nothing."""
+        return {**self.__dict__, "_scene": None}
+
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The loss of one batch.
 

@@ -1,5 +1,8 @@
 """What every cell of the grid promises, run over the registry."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -150,3 +153,40 @@ def test_attach_leaves_the_loop_and_the_optimiser_alone(entry):
         return model.weight.detach()
 
     assert torch.equal(train(True), train(False))
+
+
+class Offset(torch.nn.Module):
+    """Scores that are parameters, so that any loss can be trained on them."""
+
+    def __init__(self, shape, dtype):
+        super().__init__()
+        self.offset = torch.nn.Parameter(torch.zeros(shape, dtype=dtype))
+
+    def forward(self, x):
+        return x + self.offset
+
+
+@pytest.mark.parametrize("attached", [False, True])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda loss: pickle.loads(pickle.dumps(loss))], ids=["deep", "pickle"]
+)
+def test_a_copy_is_the_loss_as_it_is_attached_to_nothing(entry, attached, copied):
+    make, data = entry
+    scores, targets = data(16, torch.float32)
+    loss, model = make(), Offset(scores.shape, scores.dtype)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if attached:
+        loss.attach(model, optimizer, valid=[(scores, targets)])
+    loss(model(scores), targets).backward()
+    loss(model(scores), targets)  # what is under way when it is copied
+    twin, model_twin = copied(loss), copied(model)
+    for name, value in loss.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value.nan_to_num(), twin.state_dict()[name].nan_to_num())
+    twin.attach(model_twin, torch.optim.SGD(model_twin.parameters(), lr=0.1), valid=[(scores, targets)])
+    before = [p.clone() for p in twin.parameters()]
+    optimizer.step()
+    assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(before, twin.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(_value_and_gradient(loss.eval(), scores, targets),
+                                                 _value_and_gradient(twin.eval(), scores, targets), strict=True)
+               ) or isinstance(loss.aligner, LookAhead)  # fmt: skip

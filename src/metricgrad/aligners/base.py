@@ -58,6 +58,14 @@ class Aligner(nn.Module, abc.ABC):
     #: The validation batch given to :meth:`metricgrad.Loss.step` for this very step; goes before the attachment's.
     given: Any = None
 
+    def unattached(self) -> dict[str, Any]:
+        """The attributes that hold a part of the training it is attached to, as they are without one."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is attached to nothing."""
+        return {**self.__dict__, "given": None, **self.unattached()}
+
     @abc.abstractmethod
     def refusal(self, form: Form) -> str | None:
         """Why this cell of the grid means nothing, or None where it does mean something."""

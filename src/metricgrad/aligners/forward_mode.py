@@ -13,18 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metricgrad.aligners.forward_rules import ForwardRules, ReadElsewhereError
-from metricgrad.aligners.isolation import kept_randomness
+from metricgrad.aligners.isolation import again, kept_randomness, parameter_places, standing
 from metricgrad.aligners.outer_products import OuterProducts, whole
 from metricgrad.aligners.recording import ModelCall, outputs_of
 from metricgrad.errors import MetricgradError
 
-Named = Mapping[str, Tensor]
-Direction = Mapping[str, Tensor | OuterProducts]
-Way = Callable[[nn.Module, Named, Any, ModelCall], tuple[list[Tensor], list[Tensor]]]
+Values = Mapping[Tensor, Tensor]
+Direction = Mapping[Tensor, Tensor | OuterProducts]
+Way = Callable[[nn.Module, Values, Any, ModelCall], tuple[list[Tensor], list[Tensor]]]
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
@@ -56,13 +55,13 @@ class Pusher:
         """Whether outer products in a direction need not be multiplied out as a whole."""
         return self._ways[0][1] is _forward_mode
 
-    def push(self, model: nn.Module, values: Named, direction: Direction, call: ModelCall) -> list[Tensor]:
+    def push(self, model: nn.Module, values: Values, direction: Direction, call: ModelCall) -> list[Tensor]:
         """One tangent for each output of a call.
 
         Args:
             model: called as the step called it, hooks included, on copies of its buffers.
-            values: the parameters of the step, by name; those left out are as they are.
-            direction: in the shapes of ``values``.
+            values: of the parameters in the step; those left out are as they are.
+            direction: for some of those parameters.
             call: the model call.
 
         Raises:
@@ -122,17 +121,15 @@ def _disagrees(tangents: list[Tensor], differences: list[Tensor]) -> str | None:
     return None
 
 
-def run(model: nn.Module, values: Named, call: ModelCall) -> list[Tensor]:
+def run(model: nn.Module, values: Values, call: ModelCall) -> list[Tensor]:
     """The outputs of a recorded call at other parameters, on copies of the buffers of the moment."""
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    buffers.update({name: buffer.clone() for name, buffer in call.buffers.items() if name in buffers})
-    with call.autocast.again():
-        output: Any = functional_call(model, {**values, **buffers}, call.args, call.kwargs)
+    with call.autocast.again(), standing([*parameter_places(model, values), *again(call.buffers)]):
+        output: Any = model(*call.args, **call.kwargs)
     return outputs_of(output)
 
 
 def _forward_mode(
-    model: nn.Module, values: Named, direction: Direction, call: ModelCall
+    model: nn.Module, values: Values, direction: Direction, call: ModelCall
 ) -> tuple[list[Tensor], list[Tensor]]:
     try:
         return _dual_pass(model, values, direction, call)
@@ -142,13 +139,13 @@ def _forward_mode(
 
 
 def _dual_pass(
-    model: nn.Module, values: Named, direction: Direction, call: ModelCall
+    model: nn.Module, values: Values, direction: Direction, call: ModelCall
 ) -> tuple[list[Tensor], list[Tensor]]:
-    products = [(values[name], along) for name, along in direction.items() if isinstance(along, OuterProducts)]
+    products = [(values[p], along) for p, along in direction.items() if isinstance(along, OuterProducts)]
     with torch.no_grad(), forward_ad.dual_level():
         duals = {
-            name: forward_ad.make_dual(value, along) if isinstance(along := direction.get(name), Tensor) else value
-            for name, value in values.items()
+            p: forward_ad.make_dual(value, along) if isinstance(along := direction.get(p), Tensor) else value
+            for p, value in values.items()
         }
         with ForwardRules(products), sdpa_kernel(SDPBackend.MATH):
             outputs = run(model, duals, call)
@@ -157,34 +154,32 @@ def _dual_pass(
         return primal, [torch.zeros_like(p) if t is None else t for p, t in unpacked]
 
 
-def _dense(direction: Direction) -> Named:
-    return {name: whole(along) for name, along in direction.items()}
+def _dense(direction: Direction) -> Values:
+    return {p: whole(along) for p, along in direction.items()}
 
 
 def _double_backward(
-    model: nn.Module, values: Named, direction: Named, call: ModelCall
+    model: nn.Module, values: Values, direction: Values, call: ModelCall
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The transposed product is linear in its vector, so its derivative along the direction is the product itself."""
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        leaves = {name: value.detach().requires_grad_(name in direction) for name, value in values.items()}
+        leaves = {p: value.detach().requires_grad_(p in direction) for p, value in values.items()}
         outputs = run(model, leaves, call)
         live = [output for output in outputs if output.requires_grad]
         vectors = [torch.zeros_like(output, requires_grad=True) for output in live]
-        names = list(direction)
-        pulled = torch.autograd.grad(
-            live, [leaves[name] for name in names], vectors, create_graph=True, allow_unused=True
-        )
-        pairs = [(p, direction[n]) for n, p in zip(names, pulled, strict=True) if p is not None and p.requires_grad]
+        along = list(direction)
+        pulled = torch.autograd.grad(live, [leaves[p] for p in along], vectors, create_graph=True, allow_unused=True)
+        pairs = [(g, direction[p]) for p, g in zip(along, pulled, strict=True) if g is not None and g.requires_grad]
         if not pairs:
             return outputs, [torch.zeros_like(output) for output in outputs]
-        parts, along = zip(*pairs, strict=True)
-        pushed = iter(torch.autograd.grad(parts, vectors, along, allow_unused=True))
+        parts, tangents = zip(*pairs, strict=True)
+        pushed = iter(torch.autograd.grad(parts, vectors, tangents, allow_unused=True))
         found = [next(pushed) if output.requires_grad else None for output in outputs]
         return outputs, [torch.zeros_like(o) if t is None else t for o, t in zip(outputs, found, strict=True)]
 
 
 def _finite_difference(
-    model: nn.Module, values: Named, direction: Named, call: ModelCall
+    model: nn.Module, values: Values, direction: Values, call: ModelCall
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Central, at a step that balances rounding against curvature."""
     with torch.no_grad():
@@ -193,7 +188,9 @@ def _finite_difference(
         return primal, [(a - b) / (2 * epsilon) for a, b in zip(up, down, strict=True)]
 
 
-def _one_sided(model: nn.Module, values: Named, direction: Named, call: ModelCall) -> tuple[list[Tensor], list[Tensor]]:
+def _one_sided(
+    model: nn.Module, values: Values, direction: Values, call: ModelCall
+) -> tuple[list[Tensor], list[Tensor]]:
     """One pass; whether it draws the step's dropout masks cannot be seen from it, but it runs as the step did."""
     with torch.no_grad():
         epsilon = _small(values, direction, 1 / 2)
@@ -202,13 +199,13 @@ def _one_sided(model: nn.Module, values: Named, direction: Named, call: ModelCal
         return primal, [(a - b) / epsilon for a, b in zip(moved, primal, strict=True)]
 
 
-def _small(values: Named, direction: Named, power: float) -> float:
+def _small(values: Values, direction: Values, power: float) -> float:
     length, size = (float(torch.stack([t.norm() for t in part.values()]).norm()) for part in (direction, values))
     epsilon = torch.finfo(next(iter(values.values())).dtype).eps ** power
     return epsilon * max(size, 1e-3) / max(length, 1e-30)
 
 
-def _run_at(model: nn.Module, values: Named, direction: Named, call: ModelCall, shift: float) -> list[Tensor]:
+def _run_at(model: nn.Module, values: Values, direction: Values, call: ModelCall, shift: float) -> list[Tensor]:
     call.randomness.restore()
-    moved = {n: torch.add(v, direction[n], alpha=shift) if n in direction else v for n, v in values.items()}
+    moved = {p: torch.add(v, direction[p], alpha=shift) if p in direction else v for p, v in values.items()}
     return run(model, moved, call)

@@ -25,7 +25,7 @@ from torch import Tensor
 from metricgrad.aligners.base import Scene
 from metricgrad.aligners.clipping import Clipping, through
 from metricgrad.aligners.forward_mode import Pusher
-from metricgrad.aligners.isolation import borrowed_buffers, kept_randomness
+from metricgrad.aligners.isolation import borrowed, kept_randomness
 from metricgrad.aligners.optimizers import Before, before_step, is_uniform, moved, rule_of, slope
 from metricgrad.aligners.outer_products import Direction, LinearTaps, OuterProducts, joined, times, whole
 from metricgrad.aligners.recording import LossCall, ModelCall, Recorder, outputs_of
@@ -228,9 +228,9 @@ class OneStep:
         return [torch.zeros_like(p) if g is None else g for p, g in zip(phi, found, strict=True)]
 
     def _push(self, direction: Direction, call: ModelCall) -> list[Tensor]:
-        named = dict(call.module.named_parameters())
-        values = {name: self._before[p].value for name, p in named.items() if p in self._before}
-        along = {name: direction[p] for name, p in named.items() if p in direction}
+        own = set(call.module.parameters())
+        values = {p: before.value for p, before in self._before.items() if p in own}
+        along = {p: part for p, part in direction.items() if p in own}
         return self._pusher.push(call.module, values, along, call)
 
     @contextlib.contextmanager
@@ -239,7 +239,7 @@ class OneStep:
         last = self.recorder.done()[-1]
         device = next(iter(self._own)).device
         cast = last.heads[0][0].autocast.again()
-        with kept_randomness(device), borrowed_buffers(self.scene.model), self.paused(), torch.enable_grad(), cast:
+        with kept_randomness(device), borrowed(self.scene.model), self.paused(), torch.enable_grad(), cast:
             yield
 
     @contextlib.contextmanager

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+import random
+import sys
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,24 +17,33 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Randomness:
-    """The states of the CPU's and of one CUDA device's generator.
+    """The states of the CPU's and of one CUDA device's generator, of Python's and of NumPy's.
 
     Attributes:
         cpu: of the CPU.
         cuda: of the device, where the model is on one.
         device: that device.
+        python: of the module ``random``.
+        numpy: of NumPy's global generator, where it was imported.
     """
 
     cpu: Tensor
     cuda: Tensor | None
     device: torch.device | None
+    python: Any
+    numpy: Any
 
     @classmethod
     def now(cls, device: torch.device) -> Randomness:
         """As they are."""
         on_cuda = device.type == "cuda"
+        numpy = sys.modules.get("numpy.random")
         return cls(
-            torch.get_rng_state(), torch.cuda.get_rng_state(device) if on_cuda else None, device if on_cuda else None
+            torch.get_rng_state(),
+            torch.cuda.get_rng_state(device) if on_cuda else None,
+            device if on_cuda else None,
+            random.getstate(),
+            numpy.get_state() if numpy is not None else None,
         )
 
     def restore(self) -> None:
@@ -39,6 +51,9 @@ class Randomness:
         torch.set_rng_state(self.cpu)
         if self.cuda is not None and self.device is not None:
             torch.cuda.set_rng_state(self.cuda, self.device)
+        random.setstate(self.python)
+        if self.numpy is not None:
+            sys.modules["numpy.random"].set_state(self.numpy)
 
 
 def seed(number: int, device: torch.device) -> None:
@@ -60,19 +75,93 @@ def kept_randomness(device: torch.device, start: Randomness | None = None) -> It
         here.restore()
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a module holds a tensor, or another object, and one that may stand there.
+
+    Attributes:
+        store: the module's parameters, buffers or attributes.
+        name: in it.
+        value: what may stand there.
+    """
+
+    store: dict[str, Any]
+    name: str
+    value: Any
+
+
 @contextlib.contextmanager
-def borrowed_buffers(model: nn.Module) -> Iterator[None]:
-    """The model works on copies of its buffers, so that running statistics stay as they are."""
-    homes = [(module, name) for module in model.modules() for name, b in module._buffers.items() if b is not None]
-    own = [module._buffers[name] for module, name in homes]
-    copies: dict[int, Tensor] = {id(buffer): buffer.detach().clone() for buffer in own if buffer is not None}
+def standing(places: Iterable[Place]) -> Iterator[None]:
+    """Inside, the values stand at their places; afterwards, what stood there before does.
+
+    A module that is registered under two names has each of its places once, where ``functional_call`` swaps it twice
+    and leaves the wrong tensor behind.
+    """
+    places = list(places)
+    before = [place.store[place.name] for place in places]
     try:
-        for (module, name), buffer in zip(homes, own, strict=True):
-            module._buffers[name] = copies[id(buffer)]
+        for place in places:
+            place.store[place.name] = place.value
         yield
     finally:
-        for (module, name), buffer in zip(homes, own, strict=True):
-            module._buffers[name] = buffer
+        for place, value in zip(places, before, strict=True):
+            place.store[place.name] = value
+
+
+def parameter_places(module: nn.Module, values: Mapping[Tensor, Tensor]) -> list[Place]:
+    """Where each of these parameters stands, with what may stand there for it."""
+    return [
+        Place(part._parameters, name, values[p])
+        for part in module.modules()
+        for name, p in part._parameters.items()
+        if p is not None and p in values
+    ]
+
+
+def buffer_places(module: nn.Module) -> list[Place]:
+    """Where each buffer stands, with a copy of it; buffers that are one have one copy."""
+    stand = [(part._buffers, name, b) for part in module.modules() for name, b in part._buffers.items()]
+    copies = {id(buffer): buffer.detach().clone() for _, _, buffer in stand if buffer is not None}
+    return [Place(store, name, copies[id(buffer)]) for store, name, buffer in stand if buffer is not None]
+
+
+def again(places: Sequence[Place]) -> list[Place]:
+    """The same places with fresh copies of their tensors."""
+    copies = {id(place.value): place.value.clone() for place in places}
+    return [Place(place.store, place.name, copies[id(place.value)]) for place in places]
+
+
+_OWN = frozenset(nn.Module().__dict__)
+_COLLECTIONS = (list, dict, set, deque, defaultdict, OrderedDict, Counter)
+
+
+def attribute_places(module: nn.Module) -> list[Place]:
+    """Where forward passes may leave a trace beside the buffers: each further attribute, collections as copies."""
+    return [
+        Place(part.__dict__, name, copy.copy(value) if type(value) in _COLLECTIONS else value)
+        for part in module.modules()
+        for name, value in part.__dict__.items()
+        if name not in _OWN
+    ]
+
+
+@contextlib.contextmanager
+def borrowed(model: nn.Module) -> Iterator[None]:
+    """The model works on copies of its buffers and attributes: running statistics and counters stay as they are."""
+    new = {id(part): set(part.__dict__) for part in model.modules()}
+    attributes = attribute_places(model)
+    plain = [Place(p.store, p.name, _plain_copy(p.value)) for p in attributes]
+    with standing([*buffer_places(model), *plain]):
+        try:
+            yield
+        finally:
+            for part in model.modules():
+                for name in part.__dict__.keys() - new.get(id(part), part.__dict__.keys()):
+                    del part.__dict__[name]
+
+
+def _plain_copy(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) else value
 
 
 @dataclass(frozen=True)
@@ -124,7 +213,7 @@ def untouched(loss: nn.Module, model: nn.Module, optimizer: torch.optim.Optimize
     own = [*loss.parameters(), *loss.buffers()]
     kept = [t.detach().clone() for t in own]
     mode = loss.training
-    with kept_randomness(device_of(parameters)), borrowed_buffers(model), torch.enable_grad():
+    with kept_randomness(device_of(parameters)), borrowed(model), torch.enable_grad():
         try:
             optimizer.state = defaultdict(dict, {p: copy.deepcopy(state) for p, state in states.items()})
             for p in parameters:

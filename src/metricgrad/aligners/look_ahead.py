@@ -128,6 +128,16 @@ class LookAhead(Aligner):
         self._simulating = False
         self._pushers: WeakKeyDictionary[nn.Module, Pusher] = WeakKeyDictionary()
 
+    def unattached(self) -> dict[str, Any]:
+        """Nothing recorded."""
+        window = None if self._window is None else Window(self.steps)
+        rest: dict[str, Any] = {"_step": None, "_feedback": None, "_simulating": False, "last_hypergradient": []}
+        return {"_window": window, "_pushers": None, **rest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Weak references are made anew: they can be neither pickled nor shared."""
+        super().__setstate__({**state, "_pushers": WeakKeyDictionary()})
+
     def refusal(self, form: Form) -> str | None:
         """Only what has parameters can be moved by their gradient."""
         return None if next(form.parameters(), None) is not None else "the form has no parameters to move"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.aligners.clipping import unchanged
-from metricgrad.aligners.isolation import Autocast, Randomness, copied
+from metricgrad.aligners.isolation import Autocast, Place, Randomness, buffer_places, copied
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw
 
@@ -31,7 +31,7 @@ class ModelCall:
         kwargs: keyword arguments.
         randomness: the random state right before.
         autocast: its state.
-        buffers: the floating-point buffers right before, by name.
+        buffers: right before.
         outputs: the floating-point tensors of the output, in order.
     """
 
@@ -41,7 +41,7 @@ class ModelCall:
     kwargs: dict[str, Any]
     randomness: Randomness
     autocast: Autocast
-    buffers: dict[str, Tensor]
+    buffers: list[Place]
     outputs: list[Tensor] = field(default_factory=list)
 
 
@@ -180,6 +180,10 @@ class Recorder:
                 module.register_forward_hook(self._after, always_call=True),
             ]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, which a copied or pickled model carries in its hooks, records nothing."""
+        return _idle, ()
+
     def remove(self) -> None:
         """Take the hooks off."""
         for hook in self._hooks:
@@ -233,9 +237,8 @@ class Recorder:
             return
         computed = any(tensor.grad_fn is not None for tensor in tensors_of((args, kwargs)))
         device = self._parameters[0].device
-        buffers = {n: b.detach().clone() for n, b in module.named_buffers() if b.is_floating_point()}
         now = Randomness.now(device), Autocast.now(device)
-        self._within.append(ModelCall(module, computed, args, kwargs, *now, buffers))
+        self._within.append(ModelCall(module, computed, args, kwargs, *now, buffer_places(module)))
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self.paused or not self._within:
@@ -262,6 +265,12 @@ class Recorder:
     def _thrown_away(self) -> bool:
         """Whether the gradients of earlier calls were set to zero without a step."""
         return all(p.grad is None or not bool(p.grad.any()) for p in self._parameters)
+
+
+def _idle() -> Recorder:
+    recorder = Recorder(nn.Module(), [])
+    recorder.paused = True
+    return recorder
 
 
 def outputs_of(output: Any) -> list[Tensor]:

@@ -30,10 +30,9 @@ def loss_again(loss: LossCall, form: Form, phi: dict[str, Tensor], theta: Mappin
     """
     scores = loss.scores
     for call, head in loss.heads:
-        values = {n: theta[p] for n, p in call.module.named_parameters() if p in theta}
         device = call.randomness.device or torch.device("cpu")
         with kept_randomness(device, call.randomness):
-            outputs = run(call.module, values, call)
+            outputs = run(call.module, theta, call)
         if why := differs(outputs, call.outputs):
             raise MetricgradError(
                 f"the forward pass of {type(call.module).__name__} cannot be repeated ({why}); make it depend on its "

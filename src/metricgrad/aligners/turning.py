@@ -106,6 +106,10 @@ class KnobTurner(Aligner, abc.ABC):
         self.held: int | None = None
         self._undefined = 0
 
+    def unattached(self) -> dict[str, Any]:
+        """A copy goes on with the run as a loaded state does."""
+        return {"_scene": None, "_batches": [], "_optimizer": None, "resumed": self.resumed or self.ticks > 0}
+
     def refusal(self, form: Form) -> str | None:
         """It turns knobs, so there must be some."""
         names = list(form.knobs())

@@ -15,20 +15,9 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metricgrad.aligners.base import Forward
+from metricgrad.aligners.isolation import borrowed, parameter_places, standing
 from metricgrad.aligners.optimizers import Group, State, rule_of
 from metricgrad.losses.form import Draw, Form
-
-
-class Whole(nn.Module):
-    """A model and the way from a batch to scores, as one module."""
-
-    def __init__(self, model: nn.Module, forward: Forward) -> None:
-        super().__init__()
-        self.model, self._through = model, forward
-
-    def forward(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Scores and targets."""
-        return self._through(self.model, batch)
 
 
 def unrolled(
@@ -59,23 +48,26 @@ def unrolled(
     Cost: the graphs of all steps are kept; time and memory grow with their number.
     """
     rule_of(optimizer)
-    whole = Whole(model, forward)
     groups = {p: group for group in optimizer.param_groups for p in group["params"]}
-    live = {f"model.{n}": p for n, p in model.named_parameters() if p in groups and p.requires_grad}
-    theta: dict[str, Tensor] = {n: p.detach().clone().requires_grad_() for n, p in live.items()}
-    states: dict[str, State] = {n: dict(optimizer.state.get(p, {})) for n, p in live.items()}
-    buffers = {f"model.{n}": b.detach().clone() for n, b in model.named_buffers()}
+    live = [p for p in model.parameters() if p in groups and p.requires_grad]
+    theta: dict[Tensor, Tensor] = {p: p.detach().clone().requires_grad_() for p in live}
+    states: dict[Tensor, State] = {p: dict(optimizer.state.get(p, {})) for p in live}
     phi = {n: p.detach().clone().requires_grad_() for n, p in form.named_parameters()}
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+
+    def passed(batch: Any) -> tuple[Tensor, Tensor]:
+        with standing(parameter_places(model, theta)):
+            return forward(model, batch)
+
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), borrowed(model):
         for number, batch in enumerate(batches):
-            scores, targets = functional_call(whole, {**theta, **buffers}, (batch,))
+            scores, targets = passed(batch)
             here = dataclasses.replace(draw, step=draw.step + number, counts=False)
             value = functional_call(form, phi, (scores, targets), {"draw": here})
             found = torch.autograd.grad(value, list(theta.values()), create_graph=True, allow_unused=True)
-            for (name, old), gradient in zip(list(theta.items()), found, strict=True):
+            for (p, old), gradient in zip(list(theta.items()), found, strict=True):
                 if gradient is not None:
-                    theta[name], states[name] = stepped(groups[live[name]], states[name], old, gradient)
-        scores, targets = functional_call(whole, {**theta, **buffers}, (valid_batch,))
+                    theta[p], states[p] = stepped(groups[p], states[p], old, gradient)
+        scores, targets = passed(valid_batch)
         reached = objective(scores, targets)
         slopes = torch.autograd.grad(reached, list(phi.values()), allow_unused=True)
     filled = [torch.zeros_like(p) if g is None else g for p, g in zip(phi.values(), slopes, strict=True)]

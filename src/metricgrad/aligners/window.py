@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metricgrad.aligners.base import Scene
+from metricgrad.aligners.isolation import parameter_places, standing
 from metricgrad.aligners.optimizers import Group, State, check_moved, moved
 from metricgrad.aligners.recording import LossCall, Recorder
 from metricgrad.aligners.replay import loss_again
-from metricgrad.aligners.unrolled import Whole, stepped
+from metricgrad.aligners.unrolled import stepped
 from metricgrad.aligners.watching import Ahead
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Form
@@ -109,8 +109,8 @@ class Window:
             start, states = theta, self._states
             for step in self._steps:
                 theta, states = self._taken(step, form, phi, theta, states)
-            names = {f"model.{n}": theta[p] for n, p in scene.model.named_parameters() if p in theta}
-            scores, targets = functional_call(Whole(scene.model, scene.forward), names, (batch,))
+            with standing(parameter_places(scene.model, theta)):
+                scores, targets = scene.forward(scene.model, batch)
             value = objective(scores, targets)
             found = torch.autograd.grad(value, [*phi.values(), *theta.values()], allow_unused=True)
         slopes = zip(theta, found[len(phi) :], strict=True)

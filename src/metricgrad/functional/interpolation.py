@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_COINCIDE = 1e-24
+
 
 def power_loss(quality: Tensor, q: float) -> Tensor:
     r"""Loss of a decision whose soft quality is p: :math:`1 - p^q`, which is q times the generalised cross-entropy.
@@ -34,9 +36,10 @@ def inverse_distance_weighting(squared_distances: Tensor, values: Tensor, power:
 
     .. math:: \tilde g(u) = \frac{\sum_i g(a_i) \, d_i^{-p}}{\sum_i d_i^{-p}}, \qquad d_i = \lVert u - a_i \rVert_2
 
-    All weights are multiplied through by the smallest distance, so that nothing overflows. Where distances are zero,
-    the value is the mean over the anchors that coincide, and the gradient is zero: the surface has a cusp there (for
-    p = 1), and zero is the mean of its one-sided slopes.
+    All weights are multiplied through by the smallest distance, so that nothing overflows. Where distances are below
+    1e-12, the value is the mean over the anchors that coincide. The surface has a cusp there (for p = 1), whose slope
+    is the same in all directions; the gradient returned is the pull of every other anchor by how much better it is
+    than where we are, :math:`\sum_i (g(a_i) - \tilde g) \, \nabla d_i^{-p} / \sum_j d_j^{-p}`.
 
     Args:
         squared_distances: ``(T,)``, non-negative, differentiable.
@@ -49,9 +52,15 @@ def inverse_distance_weighting(squared_distances: Tensor, values: Tensor, power:
     References:
         Liu, Wang and Deng, "UniLoss: Unified Surrogate Loss by Adaptive Interpolation", ECCV 2020, Eq. 10.
     """
-    coincide = squared_distances <= 0
+    coincide = squared_distances <= _COINCIDE
     if bool(coincide.any()):
-        return values[coincide].mean() + 0.0 * squared_distances.sum()
+        here = values[coincide].mean() + 0.0 * squared_distances.sum()
+        if bool(coincide.all()):
+            return here
+        log_weights = -0.5 * power * squared_distances[~coincide].log()
+        weights = (log_weights - log_weights.detach().logsumexp(0)).exp()
+        pull = (weights * (values[~coincide] - here.detach())).sum()
+        return here + (pull - pull.detach())
     # d_i^-p up to a common factor; in logarithms, so that tiny distances neither overflow nor lose their gradient
     weights = (-0.5 * power * squared_distances.log()).softmax(0)
     return (weights * values).sum()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.interpolation import inverse_distance_weighting, released_gradient
+from metricgrad.functional.leak import leaky_sigmoid, margins
 from metricgrad.losses.form import Draw, Form, Knob
 from metricgrad.losses.interpolation_options import check_options
 from metricgrad.losses.move_values import change_by_rows, change_by_words, of_answers
@@ -198,7 +199,7 @@ class Interpolated(Form):
             values = self._values(batch, stack)
             if released:
                 values = torch.where(exact, values, torch.zeros_like(values))
-            soft = (comparisons / softness).sigmoid()
+            soft = leaky_sigmoid(margins(comparisons, softness))
             if self.share < 1:
                 kept = soft.detach().topk(max(1, round(self.share * len(soft))), largest=False).indices
                 soft, bits = soft[kept], bits[:, kept]

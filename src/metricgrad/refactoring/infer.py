@@ -12,7 +12,8 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric, Structure, as_metric
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import checked
-from metricgrad.refactoring.probes import describe, probe
+from metricgrad.refactoring.direction import refuse_wrong_direction
+from metricgrad.refactoring.probes import Finding, describe, probe
 from metricgrad.refactoring.registry import described, from_structure
 
 
@@ -36,7 +37,8 @@ def infer_refactoring(
         The refactoring. Its ``report()`` says what was tried and found.
 
     Raises:
-        MetricgradError: where nothing holds, saying what was tried and what to do.
+        MetricgradError: where nothing holds, saying what was tried and what to do; where ideal scores have the worst
+            value of all in the metric's direction.
 
     Example:
         >>> import torch, metricgrad as mg
@@ -55,7 +57,7 @@ def infer_refactoring(
     else:
         _check_probeable(metric)
         finding = probe(metric, scores, targets, **context)
-        structure = _found(metric, finding.structure, finding.report())
+        structure = _found(metric, finding)
         refactoring = from_structure(structure, batch.scores, batch.targets, metric, groups=batch.groups)
         report = finding.report()
     refactoring.findings = report
@@ -66,11 +68,12 @@ def probe_once(metric: Metric, scores: Tensor, targets: Tensor, **context: Tenso
     """The structure that probing finds, for a caller that keeps it.
 
     Raises:
-        MetricgradError: where nothing holds, saying what was tried and what to do.
+        MetricgradError: where nothing holds, saying what was tried and what to do; where ideal scores have the worst
+            value of all in the metric's direction.
     """
     _check_probeable(metric)
     finding = probe(metric, scores, targets, **context)
-    return _found(metric, finding.structure, finding.report())
+    return _found(metric, finding)
 
 
 def _check_probeable(metric: Metric) -> None:
@@ -81,10 +84,11 @@ def _check_probeable(metric: Metric) -> None:
         )
 
 
-def _found(metric: Metric, structure: Structure | None, report: str) -> Structure:
-    if structure is None:
-        raise MetricgradError(f"metric {metric.name!r}: no refactoring found\n{report}")
-    return structure
+def _found(metric: Metric, finding: Finding) -> Structure:
+    refuse_wrong_direction(metric, finding.graded[0], finding.graded[1:])
+    if finding.structure is None:
+        raise MetricgradError(f"metric {metric.name!r}: no refactoring found\n{finding.report()}")
+    return finding.structure
 
 
 def agreed(decide: Callable[[], Structure]) -> Structure:

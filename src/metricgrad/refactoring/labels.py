@@ -8,17 +8,23 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from metricgrad.functional.leak import LIMIT, leak_rate, margins
 from metricgrad.refactoring.base import (
     EXCHANGEABLE,
     Exchangeable,
     Labels,
     Moves,
     Refactoring,
+    bounded,
     checked_choice,
     choose,
     expected_change,
     first_of_each,
+    higher,
+    log_shares,
     most_likely,
+    quality_odds,
+    worths,
 )
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -80,26 +86,29 @@ class Threshold(Refactoring):
     ) -> Moves:
         """Entries change side; entries of equal target and prediction share one move where they may."""
         flat = scores.reshape(-1)
-        soft = (flat / softness).sigmoid()
-        up = drawn(torch.stack([1 - soft, soft], 1).detach(), targets.reshape(-1).long(), generator) > 0
-        hard = torch.where(up, 1.0, -1.0).to(flat) * (flat.detach().abs() + 1)
-        flipped = torch.where(up, 1 - soft, soft)
-        mass = most_likely(flipped.detach(), share)
-        stratum, first = first_of_each(self._key(scores.shape, targets.reshape(-1).long() * 2 + up, scores.device))
+        target = targets.reshape(-1).long()
+        margin = margins(flat, softness)
+        soft = margin.detach().sigmoid()
+        up = drawn(torch.stack([1 - soft, soft], 1), target, generator) > 0
+        hard = torch.where(up, 1.0, -1.0).to(flat) * higher(bounded(flat).abs())
+        flipping = torch.where(up, -margin, margin)
+        # what is surely wrong is tried as well, however unlikely it is to flip
+        wrong = (up != (target > 0)) * leak_rate(flipping)
+        mass = most_likely(flipping.detach().sigmoid() + wrong, share)
+        stratum, first = first_of_each(self._key(scores.shape, target * 2 + up, scores.device))
         total = mass.new_zeros(len(first)).index_add(0, stratum, mass)
         index, weight = choose(total, budget, generator)
 
         def stack() -> Tensor:
             out = hard.expand(len(index), -1).clone()
             entry = first[index]
-            value = torch.where(up[entry], -hard[entry].abs() - 1, hard[entry].abs() + 1)
+            value = torch.where(up[entry], -higher(hard[entry].abs()), higher(hard[entry].abs()))
             return out.scatter(1, entry[:, None], value[:, None]).reshape(-1, *scores.shape)
 
         def change(values: Tensor) -> Tensor:
             delta = flat.new_zeros(len(first)).index_put((index,), values.to(flat) * weight)[stratum]
             delta = torch.where(mass > 0, delta, torch.zeros_like(delta))
-            gains = delta > 0
-            return expected_change(torch.where(gains, flipped, 1 - flipped), delta.clamp(min=0), delta.abs(), q)
+            return expected_change(torch.where(delta > 0, flipping, -flipping), delta.clamp(min=0), delta.abs(), q)
 
         return Moves(stack, change, base=hard.reshape(scores.shape))
 
@@ -162,7 +171,7 @@ class Argmax(Refactoring):
         classes = torch.randint(c, rows.shape, generator=generator).to(stack.device)
         out = stack.clone()
         which = torch.arange(count, device=stack.device)[:, None]
-        out[which, rows, classes] = stack[which, rows].amax(-1) + 1.0
+        out[which, rows, classes] = higher(bounded(stack[which, rows].amax(-1)))
         return out
 
     def moves(
@@ -180,19 +189,24 @@ class Argmax(Refactoring):
         """Rows move to another class; rows of equal target and prediction share moves where they may."""
         n, c = scores.shape
         targets = targets.long()
-        logits = scores / softness
+        log_share = log_shares(scores, softness)
         if share < 1:
             kept = torch.zeros_like(scores, dtype=torch.bool)
             kept.scatter_(1, scores.detach().topk(max(1, round(share * (c - 1))) + 1, 1).indices, True)
-            logits = logits.masked_fill(~kept.scatter(1, targets[:, None], True), -torch.inf)
-        probability = logits.softmax(1)
-        predicted = drawn(probability.detach(), targets, generator)
-        hard = scores.detach()
-        hard = hard.scatter(1, predicted[:, None], hard.amax(1, keepdim=True) + 1.0)
+            left_out = ~kept.scatter(1, targets[:, None], True)
+            log_share = log_share.masked_fill(left_out, -LIMIT).log_softmax(1)
+        probability = log_share.detach().exp()
+        predicted = drawn(probability, targets, generator)
+        hard = bounded(scores)
+        hard = hard.scatter(1, predicted[:, None], higher(hard.amax(1, keepdim=True)))
         rows = torch.arange(n, device=scores.device)
         key = targets * c + predicted if self.exchangeable == "all" else rows
         stratum, first = first_of_each(key)
-        mass = probability.detach().new_zeros(len(first), c).index_add(0, stratum, probability.detach())
+        # what is surely wrong is tried as well, however unlikely it is to change
+        behind = log_share.detach().gather(1, torch.stack([targets, predicted], 1))
+        wrong = (predicted != targets) * leak_rate(behind[:, 0] - behind[:, 1])
+        likely = probability.scatter_add(1, targets[:, None], wrong[:, None])
+        mass = probability.new_zeros(len(first), c).index_add(0, stratum, likely)
         own, right = predicted[first], targets[first]
         mass = mass.scatter(1, own[:, None], 0.0)
         kept, weight = choose(mass.sum(1), budget, generator)
@@ -202,21 +216,19 @@ class Argmax(Refactoring):
         def stack() -> Tensor:
             row = first[kept[where]]
             out = hard.expand(len(where), n, c).clone()
-            out[torch.arange(len(where), device=out.device), row, to] = hard[row].amax(1) + 1.0
+            out[torch.arange(len(where), device=out.device), row, to] = higher(hard[row].amax(1))
             return out
 
         def change(values: Tensor) -> Tensor:
             delta = self._filled(values.to(scores), where, to, mass, own, right)
-            worst, best = delta.amin(1), delta.amax(1)
+            worth, best, span = worths(delta)
             slot = torch.full((len(first),), -1, device=kept.device)
             slot[kept] = torch.arange(len(kept), device=kept.device)
             rows = slot[stratum]
             heard = rows >= 0  # a stratum that was not drawn is silent; those drawn speak for it by their weights
-            rows, delta_of, weights = rows[heard], delta[rows[heard]], weight[rows[heard]]
-            best, span, worst = best[rows], (best - worst)[rows], worst[rows]
-            quality = ((delta_of - worst[:, None]) * probability[heard]).sum(1)
-            quality = quality / span.clamp(min=torch.finfo(span.dtype).tiny)
-            return expected_change(quality, best * weights, span * weights, q)
+            rows = rows[heard]
+            odds = quality_odds(log_share[heard], worth[rows])
+            return expected_change(odds, best[rows] * weight[rows], span[rows] * weight[rows], q)
 
         def labels() -> Labels:
             size = torch.bincount(stratum)

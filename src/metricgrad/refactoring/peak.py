@@ -8,16 +8,20 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
+from metricgrad.functional.leak import LIMIT, leak_rate
 from metricgrad.metrics.pose import check_radius, inside, reach
 from metricgrad.refactoring.base import (
     EXCHANGEABLE,
     Exchangeable,
     Moves,
     Refactoring,
+    bounded,
     checked_choice,
     choose,
     expected_change,
     first_of_each,
+    higher,
+    log_shares,
 )
 
 
@@ -98,7 +102,7 @@ class Peak(Refactoring):
         which = torch.arange(count, device=stack.device)[:, None]
         maps = torch.rand((count, rows), generator=generator).topk(min(flips, rows)).indices.to(stack.device)
         pixels = torch.randint(flat.shape[2], maps.shape, generator=generator).to(stack.device)
-        flat[which, maps, pixels] = flat[which, maps].amax(-1) + 1.0
+        flat[which, maps, pixels] = higher(bounded(flat[which, maps].amax(-1)))
         return flat.reshape(stack.shape)
 
     def moves(
@@ -116,31 +120,33 @@ class Peak(Refactoring):
         """Peaks go to the other side; of the pixels outside only the best ``share`` count in the softmax."""
         near, both = self._near(scores, targets)
         flat = scores.flatten(1)
-        hard = flat.detach()
-        right = near.gather(1, hard.argmax(1, keepdim=True))[:, 0]
-        logits = flat / softness
+        hard = bounded(flat)
+        right = near.gather(1, flat.detach().argmax(1, keepdim=True))[:, 0]
+        log_share, far = log_shares(flat, softness), ~near
         if share < 1:
             outside = hard.masked_fill(near, -torch.inf)
             kept = outside.topk(max(1, round(share * hard.shape[1])), 1).indices
-            logits = logits.masked_fill(~near.scatter(1, kept, True), -torch.inf)
-        soft = (logits.log_softmax(1).masked_fill(~near, -torch.inf)).logsumexp(1).exp()
-        soft = torch.where(both, soft, right.to(soft))  # a map without two sides stays where it is
-        flipped = torch.where(right, 1 - soft, soft)
+            far = far & torch.zeros_like(near).scatter(1, kept, True)
+        # a map without two sides has no move; a large negative number in place of -inf keeps its gradient finite
+        sides = (log_share.masked_fill(~side, -LIMIT).logsumexp(1) for side in (near, far))
+        margin = torch.sub(*sides)
+        flipping = torch.where(right, -margin, margin)
+        # what is surely wrong is tried as well, however unlikely it is to flip
+        likely = flipping.detach().sigmoid() + ~right * leak_rate(flipping)
         key = right.long() if self.exchangeable == "all" else torch.arange(len(right), device=right.device)
         stratum, first = first_of_each(torch.where(both, key, -1 - right.long()))
-        total = soft.detach().new_zeros(len(first)).index_add(0, stratum, flipped.detach().clamp(min=0) * both)
+        total = likely.new_zeros(len(first)).index_add(0, stratum, likely * both)
         index, weight = choose(total, budget, generator)
 
         def stack() -> Tensor:
             maps = first[index]
             other = torch.where((near ^ right[:, None])[maps], hard[maps], -torch.inf).argmax(1)
             out = hard.expand(len(index), *hard.shape).clone()
-            out[torch.arange(len(index), device=out.device), maps, other] = hard[maps].amax(1) + 1.0
+            out[torch.arange(len(index), device=out.device), maps, other] = higher(hard[maps].amax(1))
             return out.reshape(-1, *scores.shape)
 
         def change(values: Tensor) -> Tensor:
-            delta = soft.new_zeros(len(first)).index_put((index,), values.to(soft) * weight)[stratum]
-            quality = torch.where(delta > 0, flipped, 1 - flipped)
-            return expected_change(quality, delta.clamp(min=0), delta.abs(), q)
+            delta = margin.new_zeros(len(first)).index_put((index,), values.to(margin) * weight)[stratum]
+            return expected_change(torch.where(delta > 0, flipping, -flipping), delta.clamp(min=0), delta.abs(), q)
 
         return Moves(stack, change)

@@ -10,6 +10,7 @@ the metric varies, so a metric that is constant on all of them gives no evidence
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ class Finding:
         calls: how often it was called.
         tried: the invariances in the order in which they were tried.
         values: lowest and highest value on the scores of graded quality; None where it has none.
+        graded: the values themselves, that of the ideal scores first; NaN where the metric raised.
         notes: what to know of the batch, and what to do where nothing held.
     """
 
@@ -42,6 +44,7 @@ class Finding:
     calls: int
     tried: tuple[Trial, ...]
     values: tuple[float, float] | None
+    graded: tuple[float, ...]
     notes: tuple[str, ...]
 
     def report(self) -> str:
@@ -100,7 +103,8 @@ def probe(metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | N
         structure = search.run()
     finite = caller.finite
     values = (min(finite), max(finite)) if finite else None
-    return Finding(metric.name, structure, caller.calls, tuple(search.tried), values, tuple(search.notes))
+    graded = tuple(math.nan if value is None else value for value in caller.values)
+    return Finding(metric.name, structure, caller.calls, tuple(search.tried), values, graded, tuple(search.notes))
 
 
 def _caller(metric: Metric, batch: ProbeBatch) -> Caller:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from metricgrad.functional.dominance_sums import dominance_sum
-from metricgrad.functional.kernels import SIGMOID, SIGMOID_SQUARED, Kernel
+from metricgrad.functional.kernels import SIGMOID, SIGMOID_SQUARED, SOFTPLUS, Kernel
+from metricgrad.functional.leak import LEAK, START
 from metricgrad.functional.pair_sums import pair_sum
 from metricgrad.refactoring.base import EXCHANGEABLE, Exchangeable, Moves, Refactoring, checked_choice, first_of_each
 from metricgrad.refactoring.lists import WITHIN, Lists, Within, as_lists
-from metricgrad.refactoring.standings import blur, sample, soft_counts, stand, value_at
+from metricgrad.refactoring.standings import blur, sample, soft_counts, stand, surely_above, value_at
 
 
 class Order(Refactoring, abc.ABC):
@@ -123,6 +124,8 @@ class Order(Refactoring, abc.ABC):
         kernel = Kernel((0.0, q), slope=1 - q)
         itself = movers is against
         wrong = soft_counts(-values, lists, movers, against, kernel)
+        if kernel.slope < LEAK:  # without a slope of its own on pairs that are surely wrong
+            wrong = wrong + surely_above(values, lists, movers, against)
         soft = size - (wrong - kernel(wrong.new_zeros(())) if itself else wrong)
         blurred = blur(values.detach(), lists, movers, against)
         width = (self.reach * blurred).round().clamp(min=1).long()
@@ -224,7 +227,12 @@ class PositivesOverNegatives(Order):
         count = torch.stack(
             [torch.searchsorted(ry.sort().values, rx).sum() for rx, ry in zip(rank_x, rank_y, strict=True)]
         ).to(values)
-        return (pair_sum(x, y, kernel=SIGMOID_SQUARED).sum() + count - 2 * right).clamp(min=0)
+        squared = (pair_sum(x, y, kernel=SIGMOID_SQUARED).sum() + count - 2 * right).clamp(min=0)
+        if float(y.detach().amax() - x.detach().amin()) < START / 2:
+            return squared
+        # pairs that are surely wrong keep a pull to the anchors that have them right
+        surely = 2 * LEAK * dominance_sum(y - START, x, -rank_y, -rank_x, kernel=SOFTPLUS).sum(1)
+        return squared + (surely - surely.detach())
 
 
 class Ranking(Order):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
-from metricgrad.functional.kernels import SIGMOID, Kernel
+from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
+from metricgrad.functional.leak import LEAK, START
 from metricgrad.functional.pair_sums import pair_sum
 from metricgrad.refactoring.base import choose
 from metricgrad.refactoring.lists import Lists
@@ -61,6 +64,14 @@ def soft_counts(values: Tensor, lists: Lists, movers: Tensor, against: Tensor, k
     padded, present = _pad(values[against], lists.group[against], lists.count)
     group = lists.group[movers]
     return (kernel(values[movers][:, None] - padded[group]) * present[group]).sum(1)
+
+
+def surely_above(values: Tensor, lists: Lists, movers: Tensor, against: Tensor) -> Tensor:
+    """``(K,)`` zeros with the gradient of :mod:`metricgrad.functional.leak`, for the others far above each mover."""
+    both = torch.cat([-values - START, -values])
+    twice = dataclasses.replace(lists, values=both, group=torch.cat([lists.group, lists.group]))
+    counted = LEAK * soft_counts(both, twice, movers, against + len(values), SOFTPLUS)
+    return counted - counted.detach()
 
 
 def blur(values: Tensor, lists: Lists, movers: Tensor, against: Tensor) -> Tensor:

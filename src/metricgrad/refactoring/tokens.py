@@ -7,10 +7,23 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metricgrad.refactoring.base import Moves, Refactoring, Words, choose, expected_change
+from metricgrad.functional.leak import LIMIT, leak_rate
+from metricgrad.refactoring.base import (
+    Moves,
+    Refactoring,
+    Words,
+    bounded,
+    choose,
+    expected_change,
+    higher,
+    log_shares,
+    quality_odds,
+    worths,
+)
 from metricgrad.refactoring.labels import Argmax
 
 _OTHER = -2
+_SURE = 1e-3
 
 
 class Tokens(Refactoring):
@@ -67,7 +80,7 @@ class Tokens(Refactoring):
 
     def _ended(self, stack: Tensor, kept: Tensor) -> Tensor:
         if self.end is not None:
-            top = stack.amax(-1) + 1.0
+            top = higher(stack.amax(-1))
             stack[..., self.end] = torch.where(kept, stack[..., self.end], top)
         return stack
 
@@ -101,20 +114,23 @@ class Tokens(Refactoring):
         repeated = (words[:, :, None] == words[:, None, :]).tril(-1).any(-1)
         known = known & ~repeated
         width = words.shape[1]
-        probability = (scores / softness).softmax(-1)
-        each = probability.gather(2, words.clamp(min=0)[:, None].expand(n, places, width)) * known[:, None]
         # (N, T, W + 1): of every word of the target, and of all the others together
-        outcome = torch.cat([each, (1 - each.sum(-1, keepdim=True)).clamp(min=0)], -1)
+        log_share = self._log_shares(scores, softness, words, known)
+        outcome = log_share.detach().exp()
         possible = torch.cat([known, known.new_ones(n, 1)], 1)[:, None].expand(outcome.shape)
         named = torch.cat([words, words.new_full((n, 1), _OTHER)], 1)
         # from a draw, as rows of classes do: what the other places say is then as uncertain as they are
-        points = torch.rand((n, places, 1), generator=generator).to(scores) * outcome.detach().sum(-1, keepdim=True)
-        now = (outcome.detach().cumsum(-1) < points).sum(-1).clamp(max=width)
+        points = torch.rand((n, places, 1), generator=generator).to(scores) * outcome.sum(-1, keepdim=True)
+        now = (outcome.cumsum(-1) < points).sum(-1).clamp(max=width)
         # rounding may run past the last word that is possible
         now = torch.where(possible.gather(2, now[..., None])[..., 0], now, width)
 
-        moved = outcome.detach().scatter(2, now[..., None], 0.0).masked_fill(~possible, 0.0)
-        index, weight = choose(moved.sum(-1).flatten(), max(1, budget // (width + 1)), generator)
+        moved = outcome.scatter(2, now[..., None], 0.0).masked_fill(~possible, 0.0)
+        # what is surely wrong is tried as well, however unlikely it is to change
+        mine = (words[:, None, :] == targets[:, :, None]) & known[:, None]
+        behind = log_share.detach().masked_fill(~torch.nn.functional.pad(mine, (0, 1)), -LIMIT).amax(-1, keepdim=True)
+        wrong = leak_rate(behind - log_share.detach().gather(2, now[..., None]))[..., 0] * mine.any(-1)
+        index, weight = choose((moved.sum(-1) + wrong).flatten(), max(1, budget // (width + 1)), generator)
         chosen = torch.zeros(n * places, dtype=torch.bool, device=scores.device)
         chosen[index] = True
         changing = possible.scatter(2, now[..., None], False) & chosen.reshape(n, places, 1)
@@ -124,28 +140,42 @@ class Tokens(Refactoring):
             return Words(named.gather(1, now), targets, row, place, named[row, to])
 
         def stack() -> Tensor:
-            out = scores.detach().expand(len(row), -1, -1, -1).clone()
+            out = bounded(scores).expand(len(row), -1, -1, -1).clone()
             which = torch.arange(len(row), device=out.device)
-            top = out[which, row, place].amax(-1) + 1.0
+            top = higher(out[which, row, place].amax(-1))
             free = self._unused(words, scores.shape[2])
             out[which, row, place, torch.where(to < width, named[row, to], free[row])] = top
             return out
 
         def change(values: Tensor) -> Tensor:
             delta = outcome.new_zeros(outcome.shape).index_put((row, place, to), values.to(outcome))
-            delta, soft = delta.flatten(0, 1)[index], outcome.flatten(0, 1)[index]
-            usable = possible.flatten(0, 1)[index]
-            worst = delta.masked_fill(~usable, torch.inf).amin(1)
-            best = delta.masked_fill(~usable, -torch.inf).amax(1)
-            span = best - worst
-            quality = ((delta - worst[:, None]) * soft).sum(1) / span.clamp(min=torch.finfo(span.dtype).tiny)
-            return expected_change(quality, best * weight, span * weight, q)
+            delta, usable = delta.flatten(0, 1)[index], possible.flatten(0, 1)[index]
+            # what cannot be said counts as what is said now, which changes nothing and has no share
+            worth, best, span = worths(delta.masked_fill(~usable, 0.0))
+            odds = quality_odds(log_share.flatten(0, 1)[index], worth)
+            return expected_change(odds, best * weight, span * weight, q)
 
         return Moves(stack, change, words=of_words)
 
-    @staticmethod
-    def _unused(words: Tensor, size: int) -> Tensor:
+    def _log_shares(self, scores: Tensor, softness: Tensor, words: Tensor, known: Tensor) -> Tensor:
+        """``(N, T, W + 1)`` log-probabilities of each word of the target, and of all others together; finite."""
+        n, places, _ = scores.shape
+        everything = log_shares(scores, softness)
+        where = words.clamp(min=0)[:, None].expand(n, places, -1)
+        each = everything.gather(2, where).masked_fill(~known[:, None], -LIMIT)
+        rest = 1 - each.exp().sum(-1, keepdim=True)
+        if bool((rest > _SURE).all()):
+            return torch.cat([each, rest.log()], -1)
+        # where the target's words have all of the probability, the difference from 1 has no digits left
+        others = everything.masked_fill(self._used(words, scores.shape[2], known)[:, None], -LIMIT)
+        return torch.cat([each, others.logsumexp(-1, keepdim=True)], -1)
+
+    def _unused(self, words: Tensor, size: int) -> Tensor:
         """``(N,)``: a word that each target does not have, for metrics that are called on scores; 0 where none is."""
+        return self._used(words, size, words >= 0).int().argmin(1)
+
+    @staticmethod
+    def _used(words: Tensor, size: int, counted: Tensor) -> Tensor:
+        """``(N, V)`` whether each word is among those of a target that count."""
         used = torch.zeros(len(words), size + 1, dtype=torch.bool, device=words.device)
-        used.scatter_(1, torch.where(words < 0, size, words), True)
-        return used[:, :size].int().argmin(1)
+        return used.scatter_(1, torch.where(counted, words, size), True)[:, :size]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
+from metricgrad.functional.leak import leak_rate, margins
 from metricgrad.refactoring.base import Moves, Refactoring, choose, expected_change, first_of_each, most_likely
 
 
@@ -84,10 +85,11 @@ class TopK(Refactoring):
         groups: Tensor | None = None,
     ) -> Moves:
         """Rows turn from hit to miss or back; rows of equal class and outcome share one move."""
-        soft = (self.comparisons(scores, targets) / softness).sigmoid()
+        margin = margins(self.comparisons(scores, targets), softness)
         hit = self.binaries(scores.detach(), targets)
-        flipped = torch.where(hit, 1 - soft, soft)
-        mass = most_likely(flipped.detach(), share)
+        flipping = torch.where(hit, -margin, margin)
+        # what is surely wrong is tried as well, however unlikely it is to flip
+        mass = most_likely(flipping.detach().sigmoid() + ~hit * leak_rate(flipping), share)
         stratum, first = first_of_each(targets.long() * 2 + hit)
         total = mass.new_zeros(len(first)).index_add(0, stratum, mass)
         index, weight = choose(total, budget, generator)
@@ -99,9 +101,8 @@ class TopK(Refactoring):
             return torch.where(flip[..., None], self._placed(many, targets, ~hit.expand(len(index), -1)), many)
 
         def change(values: Tensor) -> Tensor:
-            delta = soft.new_zeros(len(first)).index_put((index,), values.to(soft) * weight)[stratum]
+            delta = margin.new_zeros(len(first)).index_put((index,), values.to(margin) * weight)[stratum]
             delta = torch.where(mass > 0, delta, torch.zeros_like(delta))
-            quality = torch.where(delta > 0, flipped, 1 - flipped)
-            return expected_change(quality, delta.clamp(min=0), delta.abs(), q)
+            return expected_change(torch.where(delta > 0, flipping, -flipping), delta.clamp(min=0), delta.abs(), q)
 
         return Moves(stack, change)

@@ -1,0 +1,43 @@
+"""Whether a metric's direction is what its values say: the scores presumed ideal are not the worst of all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from metricgrad.errors import MetricgradError
+from metricgrad.metric import Metric
+
+ROUNDING = 1e-5
+
+
+def beats(metric: Metric, value: float, other: float) -> bool:
+    """Whether one value is better than the other by more than rounding; a NaN neither is nor has a better."""
+    return metric.is_better(value, other) and abs(value - other) > ROUNDING * max(abs(value), abs(other)) + 1e-12
+
+
+def refuse_wrong_direction(metric: Metric, ideal: float, others: Sequence[float]) -> None:
+    """Refuse a direction in which no scores are worse than those that decide everything as the targets say.
+
+    A metric that sees costs may prefer other decisions than the targets; as long as it likes some scores less than the
+    ideal ones, its direction is believed.
+
+    Args:
+        metric: with the direction it was given.
+        ideal: its value at ideal scores.
+        others: its values at corrupted, random and reversed scores for the same targets.
+
+    Raises:
+        MetricgradError: naming ``higher_is_better`` and the values.
+    """
+    others = [value for value in others if math.isfinite(value)]
+    if not math.isfinite(ideal) or not any(beats(metric, value, ideal) for value in others):
+        return
+    if any(beats(metric, ideal, value) for value in others):
+        return
+    raise MetricgradError(
+        f"metric {metric.name!r} was given higher_is_better={metric.higher_is_better}, but it is {ideal:.4g} where "
+        f"every decision is as the targets say, and {min(others):.4g} to {max(others):.4g} for corrupted, random and "
+        f"reversed scores, none of them worse: pass higher_is_better={not metric.higher_is_better}, or check reads= "
+        "and order="
+    )

@@ -4,7 +4,7 @@ BIN := .venv/bin
 BENCHMARKS := cosines controls quality paper_tables where_it_pays cost soft_rank reloss_correlation reloss_training reloss_pitfalls adalfl toward_metric phenomena look_ahead_cost pose pose_humanoid translation spans retrieval ala
 STAMP := .venv/.installed
 
-.PHONY: install compare test lint bench docs clean
+.PHONY: install compare test lint bench docs fence clean
 
 install: $(STAMP)
 
@@ -32,6 +32,12 @@ bench: install
 docs: install
 	$(BIN)/python docs/generate_inference_table.py
 	$(BIN)/python docs/generate_pages.py
+
+# the numbers of every cell into RECORD, before and after a reorganisation; see CONTRIBUTING.md
+RECORD ?= runs/fence.safetensors
+fence: install
+	mkdir -p $(dir $(RECORD))
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fence record $(RECORD)
 
 clean:
 	rm -rf runs .pytest_cache .ruff_cache

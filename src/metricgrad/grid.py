@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from metricgrad.aligners.base import Aligner
 from metricgrad.aligners.look_ahead import LookAhead
@@ -13,7 +12,7 @@ from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.aligners.value_regression import ValueRegression
-from metricgrad.errors import MetricgradError
+from metricgrad.headed_file import Headed
 from metricgrad.losses.classification_family import ClassificationFamily
 from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.distance_mixture import DistanceMixture
@@ -34,7 +33,9 @@ from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.losses.span_network import SpanNetwork
 from metricgrad.losses.token_network import TokenNetwork
-from metricgrad.metric import as_metric
+from metricgrad.metrics.lookup import stored_metric
+
+T = TypeVar("T")
 
 FORMS: dict[str, type[Form]] = {
     cls.kind: cls
@@ -74,28 +75,39 @@ ALIGNERS: dict[str, type[Aligner]] = {
 }
 
 
-def part(
-    known: Mapping[str, type[Any]], described: list[Any], path: str | Path, metric: Any, loss: Callable[..., Any]
-) -> Any:
+def part(known: Mapping[str, type[T]], described: Any, file: Headed, loss: Callable[[Any, Headed], Any]) -> T:
     """A form or an aligner from its kind and its config, in which forms and losses may be described in turn.
 
-    ``loss(header, path, metric)`` builds a loss that serves as an objective.
+    Args:
+        known: the classes of this sort, by kind.
+        described: ``[kind, config]``, as the file has it.
+        file: what it is read from.
+        loss: builds a loss that serves as an objective, from its header.
+
+    Raises:
+        MetricgradError: for anything that does not describe one of the known classes.
     """
+    if not (isinstance(described, list) and len(described) == 2 and isinstance(described[0], str)):
+        raise file.wrong(f"{described!r:.60} describes no part of a loss; expected [kind, options]")
     kind, config = described
-    for name, value in config.items():
-        if name == "metric":
-            if value is None and metric is None:
-                raise MetricgradError(
-                    f"{path} was saved with a foreign metric; pass it again: load_loss(path, metric=...)"
-                )
-            config[name] = as_metric(value or metric)
-        elif name in ("form", "base") and isinstance(value, list):
-            config[name] = part(FORMS, value, path, metric, loss)
-        elif name == "forms":
-            config[name] = [part(FORMS, inner, path, metric, loss) for inner in value]
-        elif name == "objective" and isinstance(value, dict):
-            config[name] = loss(value, path, metric)
-    return known[kind](**config)
+    if kind not in known:
+        raise file.wrong(f"{kind!r:.60} is unknown to this version; it knows {', '.join(known)}")
+    if not isinstance(config, dict):
+        raise file.wrong(f"the options of {kind} are {config!r:.60}; expected them by name")
+    options = {name: _option(name, value, file, loss) for name, value in config.items()}
+    return file.made(known[kind], options, kind, outlined=issubclass(known[kind], Form))
+
+
+def _option(name: str, value: Any, file: Headed, loss: Callable[[Any, Headed], Any]) -> Any:
+    if name == "metric":
+        return stored_metric(value, file.metric)
+    if name in ("form", "base") and isinstance(value, list):
+        return part(FORMS, value, file, loss)
+    if name == "forms" and isinstance(value, list):
+        return [part(FORMS, inner, file, loss) for inner in value]
+    if name == "objective" and isinstance(value, dict):
+        return loss(value, file)
+    return value
 
 
 def kinds(described: list[Any]) -> Iterator[str]:

@@ -26,6 +26,7 @@ from metricgrad.aligners.static import Static
 from metricgrad.errors import MetricgradError
 from metricgrad.grid import ALIGNERS, FORMS, kinds, part
 from metricgrad.handle import Handle
+from metricgrad.headed_file import Headed
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.form import Draw, Form
 from metricgrad.metric import Metric
@@ -307,15 +308,17 @@ def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None
     Raises:
         MetricgradError: for a file that is none of ours, or a foreign metric that was not passed.
     """
-    header, tensors = headed_file.read(path, part="form", writer="Loss.save")
-    loss = _built(header, path, metric)
-    loss.load_state_dict({**tensors, **header["extra"]})
+    file = headed_file.read(path, part="form", writer="Loss.save", metric=metric)
+    with file.blamed():
+        loss = _built(file.header, file)
+        file.fill(loss, file.header.get("extra"))
     return loss
 
 
-def _built(header: dict[str, Any], path: str | Path, metric: Any) -> Loss:
-    form = part(FORMS, header["form"], path, metric, _built)
-    return Loss(form, part(ALIGNERS, header["aligner"], path, metric, _built), seed=header["seed"])
+def _built(header: dict[str, Any], file: Headed) -> Loss:
+    form = part(FORMS, header.get("form"), file, _built)
+    aligner = part(ALIGNERS, header.get("aligner"), file, _built)
+    return Loss(form, aligner, seed=checked_whole("seed", header.get("seed")))
 
 
 def _closure_of(args: Any, kwargs: Any) -> Callable[[], Any] | None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metricgrad.aligners.policy_network import ACTIONS, Choice
 from metricgrad.aligners.policy_state import Child
-from metricgrad.aligners.shelf import Shelf
+from metricgrad.aligners.shelf import Shelf, Slot
 from metricgrad.losses.form import Knob
 
 MOST_KNOBS = 10
@@ -21,6 +21,10 @@ _CAPACITY = 512
 _LOOSE = 1e-2
 _HALF_LIFE = 20.0
 _LEVEL = 1 / ACTIONS
+_SLOTS = {
+    "rows": Slot(torch.float64, ("periods", "columns"), along="rows"),
+    "gains": Slot(torch.float64, ("periods", 2), along="rows"),
+}
 
 
 class Bandit(nn.Module):
@@ -38,7 +42,7 @@ class Bandit(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.shelf = Shelf()
+        self.shelf = Shelf(_SLOTS)
 
     def store(self, child: Child, improvement: float, period: int) -> None:
         """Add how the period went whose knobs wait in the child's memory."""

@@ -15,12 +15,14 @@ from metricgrad import headed_file
 from metricgrad.aligners.bandit import MOST_KNOBS, Bandit
 from metricgrad.aligners.policy_network import LEARNED, Choice, Learning, PolicyNetwork
 from metricgrad.aligners.policy_state import roles_of
-from metricgrad.aligners.reward import Kind, Reward
+from metricgrad.aligners.reward import Kind, Means, Reward
 from metricgrad.aligners.seen import Seen, encoded
-from metricgrad.aligners.turning import KnobTurner, Where
+from metricgrad.aligners.turning import Counters, KnobTurner, Where
 from metricgrad.errors import MetricgradError
+from metricgrad.json_types import checked_arguments, fits
 from metricgrad.losses.batches import checked_number, checked_whole
-from metricgrad.metric import Metric
+from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.lookup import stored_metric
 
 if TYPE_CHECKING:
     from metricgrad.loss import Loss
@@ -42,6 +44,12 @@ def paper_schedule(every: int | None = None) -> dict[str, Any]:
     """The published settings that a walk at random has too; no more looks than steps where ``every`` is given."""
     schedule = {name: _PAPER[name] for name in ("every", "looks", "warm_up", "clamp")}
     return {**schedule, "looks": min(schedule["looks"], every or schedule["every"])}
+
+
+class PolicyCounters(Counters):
+    """The plain part of a policy's state."""
+
+    reward: Means
 
 
 class Policy(KnobTurner):
@@ -274,19 +282,23 @@ class Policy(KnobTurner):
         The file holds REINFORCE's network, so the policy is made with ``learner="reinforce"`` whatever was saved.
         A form whose knobs have other roles than those of the form the policy was trained with is refused.
         """
-        header, tensors = headed_file.read(path, part="policy", writer="Policy.save")
-        config = {**header["policy"], "frozen": True, "learner": "reinforce", **options}
-        judged_by = config.pop("metric") if metric is None else metric
-        config.pop("metric", None)
-        if judged_by is None:
-            raise MetricgradError(f"{path} was saved with a foreign metric; pass it again: Policy.load(path, metric)")
-        policy = cls(judged_by, **config)
-        policy.network.shelf.tensors.update({name: tensors[name] for name in LEARNED if name in tensors})
-        policy.roles = header.get("roles")
-        if not policy._has_learned():
-            raise MetricgradError(
-                f"{path} holds a policy that has learned nothing; train one with learner='reinforce' and save it again"
-            )
+        file = headed_file.read(path, part="policy", writer="Policy.save", metric=metric)
+        with file.blamed():
+            saved = file.header["policy"]
+            if isinstance(saved, dict):
+                saved["metric"] = stored_metric(saved.get("metric"), metric) if metric is None else as_metric(metric)
+            config = checked_arguments(cls, saved, "policy")
+        policy = cls(**{**config, "frozen": True, "learner": "reinforce", **options})
+        with file.blamed():
+            file.fill(policy.network.shelf, {})
+            roles = file.header.get("roles")
+            if not fits(roles, list[str] | None):
+                raise MetricgradError(f"roles are {roles!r:.60}; expected a list of names")
+            policy.roles = roles
+            if not policy._has_learned():
+                raise MetricgradError(
+                    "holds a policy that has learned nothing; train one with learner='reinforce' and save it again"
+                )
         return policy
 
     def _has_learned(self) -> bool:
@@ -307,7 +319,7 @@ class Policy(KnobTurner):
         """Counters and the reward's running means."""
         return {**super().get_extra_state(), "reward": self.rewarding.state()}
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: PolicyCounters) -> None:
         """Restore them."""
         super().set_extra_state(state)
         self.rewarding.restore(state["reward"])

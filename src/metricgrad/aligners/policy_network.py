@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.aligners.policy_state import FEATURES, ROLES
-from metricgrad.aligners.shelf import Shelf
+from metricgrad.aligners.shelf import Shelf, Slot
 
 WIDTH = 32
 ACTIONS = 3
@@ -21,6 +21,17 @@ _TRANSITION = ("states", "actions", "logs", "advantages")
 LEARNED = ("weights", *_MOMENTS, "count")
 """What is learned, as against what is remembered."""
 
+_MOMENT = Slot(torch.float32, (sum(_SIZES),), along="learned")
+_SLOTS = {
+    "weights": Slot(torch.float32, (sum(_SIZES),)),
+    "first": _MOMENT,
+    "second": _MOMENT,
+    "count": Slot(torch.int64, along="learned"),
+    "replay_states": Slot(torch.float32, ("transitions", FEATURES + ROLES), along="replay"),
+    "replay_actions": Slot(torch.int64, ("transitions",), below=ACTIONS, along="replay"),
+    "replay_logs": Slot(torch.float32, ("transitions",), along="replay"),
+    "replay_advantages": Slot(torch.float32, ("transitions",), along="replay"),
+}
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 _MOST_WEIGHT = 2.0
 
@@ -68,7 +79,7 @@ class PolicyNetwork(nn.Module):
 
     def __init__(self, seed: int) -> None:
         super().__init__()
-        self.shelf = Shelf()
+        self.shelf = Shelf(_SLOTS)
         generator = torch.Generator().manual_seed(seed)
         parts = []
         for shape in _SHAPES[:4]:

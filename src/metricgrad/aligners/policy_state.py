@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metricgrad.aligners.looking import spread
 from metricgrad.aligners.recent import Recent
-from metricgrad.aligners.shelf import Shelf
+from metricgrad.aligners.shelf import Shelf, Slot
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw, Form, Knob
 
@@ -17,6 +17,22 @@ PAST = 10
 FEATURES = 2 * PAST + 4
 ROLES = 16
 _ROWS = 256
+_SLOTS = {
+    "metric": Slot(torch.float64, ("validations",), along="period"),
+    "loss": Slot(torch.float64, ("validations",), along="period"),
+    "confusion": Slot(torch.float64, ("validations", "classes", "classes")),
+    "largest_metric": Slot(torch.float64, (1,), along="period"),
+    "largest_loss": Slot(torch.float64, (1,), along="period"),
+    "looks": Slot(torch.float64, ("looks",), along="look"),
+    "looked": Slot(torch.int64, along="look"),
+    "train": Slot(torch.float64, (2,), undefined=True, along="period"),
+    "history": Slot(torch.float64, ("periods", "noted"), undefined=True),
+    "move_states": Slot(torch.float32, ("knobs", FEATURES + ROLES), along="move"),
+    "move_actions": Slot(torch.int64, ("knobs",), below=3, along="move"),
+    "move_logs": Slot(torch.float32, ("knobs",), along="move"),
+    "move_row": Slot(torch.float64, ("place",)),
+}
+"""What a look, a move and the history leave in a child's memory."""
 
 
 class Child(nn.Module):
@@ -31,7 +47,7 @@ class Child(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.memory, self.recent = Shelf(), Recent()
+        self.memory, self.recent = Shelf(_SLOTS), Recent()
 
     def remember(
         self, form: Form, knobs: Sequence[Knob], scores: Tensor, targets: Tensor, value: float, *, batch: int = 0

@@ -84,7 +84,24 @@ class Recent(nn.Module):
     ) -> None:
         self.batches, self.total, self.count = [], None, 0
         if prefix + "count" in state_dict:
-            sizes = state_dict[prefix + "sizes"].tolist()
-            parts = (state_dict[prefix + name].clone().split(sizes) for name in ("scores", "targets"))
+            held = {name: state_dict.get(prefix + name) for name in ("scores", "targets", "sizes", "total", "count")}
+            if reason := _refusal(held):
+                error_msgs.append(f"{prefix}{reason}.")
+                return
+            parts = (held[name].clone().split(held["sizes"].tolist()) for name in ("scores", "targets"))
             self.batches = list(zip(*parts, strict=True))
-            self.total, self.count = state_dict[prefix + "total"][0].clone(), int(state_dict[prefix + "count"])
+            self.total, self.count = held["total"][0].clone(), int(held["count"])
+
+
+def _refusal(held: Mapping[str, Any]) -> str | None:
+    """Why saved tensors are no recent batches, or None."""
+    if missing := [name for name, value in held.items() if value is None]:
+        return f"{missing[0]} is missing"
+    sizes, count = held["sizes"], held["count"]
+    if sizes.dtype != torch.int64 or sizes.ndim != 1 or not bool((sizes > 0).all()):
+        return "sizes are no whole numbers above 0"
+    if any(held[name].ndim < 1 or len(held[name]) != int(sizes.sum()) for name in ("scores", "targets")):
+        return f"scores and targets are not of {int(sizes.sum())} rows, as sizes say"
+    if held["total"].shape != (1,) or count.shape != (1,) or count.dtype != torch.int64 or int(count) < 1:
+        return "total or count is no single number"
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import median
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from metricgrad.errors import MetricgradError
 
@@ -14,6 +14,14 @@ KINDS: tuple[Kind, ...] = ("sign", "dead_zone", "soft")
 
 _MEMORY = 0.9
 _ZONE = 0.5
+
+
+class Means(TypedDict):
+    """A reward's running means."""
+
+    square: float
+    weight: float
+    mean: float
 
 
 class Reward:
@@ -55,10 +63,12 @@ class Reward:
         zone = _ZONE * usual if self.kind == "dead_zone" else 0.0
         return math.copysign(1.0, improvement) if abs(improvement) > zone else 0.0
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Means:
         """Plain numbers."""
         return {"square": self.square, "weight": self.weight, "mean": self.mean}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Means) -> None:
         """What :meth:`state` gave."""
+        if state["square"] < 0 or not 0 <= state["weight"] <= 1:
+            raise MetricgradError(f"{state} are no running means: square is from 0, weight from 0 to 1")
         self.square, self.weight, self.mean = state["square"], state["weight"], state["mean"]

@@ -3,10 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What a tensor on a shelf must be.
+
+    Attributes:
+        dtype: its dtype.
+        sizes: of its axes: a number, or a name for a size that is the same wherever the shelf has the name.
+        below: whole numbers are from 0 up to this one, which is not reached; None where there is no end.
+        undefined: whether NaN says that there was nothing to measure.
+        along: of tensors with the same word here, either all are on the shelf or none.
+    """
+
+    dtype: torch.dtype
+    sizes: tuple[int | str, ...] = ()
+    below: int | None = None
+    undefined: bool = False
+    along: str = ""
+
+    def refusal(self, value: Tensor, known: dict[str, int]) -> str | None:
+        """Why a tensor is none of this sort, or None; sizes that become known are noted."""
+        if value.dtype != self.dtype or value.ndim != len(self.sizes):
+            return f"is {value.dtype} with {value.ndim} axes; expected {self.dtype} with {len(self.sizes)}"
+        for size, wanted in zip(value.shape, self.sizes, strict=True):
+            if size != (known.setdefault(wanted, size) if isinstance(wanted, str) else wanted):
+                return f"has the shape {tuple(value.shape)}; expected ({', '.join(map(str, self.sizes))})"
+        if value.is_floating_point():
+            fine = value.isfinite() | value.isnan() if self.undefined else value.isfinite()
+            return None if bool(fine.all()) else "has NaN or infinite numbers"
+        top = torch.iinfo(value.dtype).max if self.below is None else self.below - 1
+        return None if bool(((value >= 0) & (value <= top)).all()) else f"has numbers that are not from 0 to {top}"
 
 
 class Shelf(nn.Module):
@@ -15,10 +48,14 @@ class Shelf(nn.Module):
     A buffer must have its final shape when the module is built; what an aligner remembers depends on how many knobs
     and classes it meets. The tensors here are saved and loaded like buffers, whatever their shapes, and stay on the
     CPU in their dtype when the module is moved.
+
+    Args:
+        slots: what may be on it, by name; a state with anything else is not loaded.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slots: Mapping[str, Slot]) -> None:
         super().__init__()
+        self.slots = slots
         self.tensors: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
@@ -54,4 +91,14 @@ class Shelf(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        self.tensors = {k[len(prefix) :]: v.clone().cpu() for k, v in state_dict.items() if k.startswith(prefix)}
+        found = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
+        unexpected_keys += [prefix + name for name in found if name not in self.slots]
+        missing_keys += [prefix + name for name in self.tensors if name not in found and len(found) > 0]
+        words = {slot.along for name, slot in self.slots.items() if name in found} - {""}
+        missing_keys += [prefix + n for n, slot in self.slots.items() if slot.along in words and n not in found]
+        known: dict[str, int] = {}
+        for name, value in found.items():
+            if name in self.slots and (reason := self.slots[name].refusal(value, known)):
+                error_msgs.append(f"{prefix + name} {reason}.")
+        if not error_msgs:
+            self.tensors = {name: value.clone().cpu() for name, value in found.items()}

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
@@ -34,6 +34,15 @@ NOTED = ("step", "progress", "metric", "loss", "improvement", "reward", "advanta
 Where = Literal["best", "zero"]
 
 _PATIENCE = 3
+
+
+class Counters(TypedDict):
+    """The plain part of a turner's state."""
+
+    ticks: int
+    periods: int
+    batch: int
+    names: list[str]
 
 
 class KnobTurner(Aligner, abc.ABC):
@@ -266,6 +275,10 @@ class KnobTurner(Aligner, abc.ABC):
     def history_of(self, child: Child) -> dict[str, Any]:
         """The history of one child of a population."""
         rows = child.memory["history"].T.tolist() if "history" in child.memory else []
+        if rows and len(rows) != len(NOTED) + len(self._names):
+            raise MetricgradError(
+                f"the history has {len(rows)} columns, which are not those of {len(self._names)} knobs"
+            )
         columns: dict[str, Any] = dict(zip(NOTED, rows, strict=False)) if rows else {name: [] for name in NOTED}
         columns["knobs"] = dict(zip(self._names, rows[len(NOTED) :], strict=True)) if rows else {}
         return columns
@@ -287,7 +300,7 @@ class KnobTurner(Aligner, abc.ABC):
         """Counters; tensors are in the children's memory."""
         return {"ticks": self.ticks, "periods": self.periods, "batch": self.batch, "names": list(self._names)}
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: Counters) -> None:
         """Restore the counters."""
         self.ticks, self.periods, self.batch = state["ticks"], state["periods"], state["batch"]
         self._names = list(state["names"])

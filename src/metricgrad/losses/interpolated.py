@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,19 @@ Paper = Literal["published", "released"]
 
 _SILENT_BATCHES = 20
 _ELEMENTS = 2**21
+
+
+class _Params(TypedDict, total=False):
+    k: int
+    within: Literal["all", "row", "column", "group"]
+
+
+class Found(TypedDict):
+    """A structure that probing found, as a file has it."""
+
+    kind: Literal["labels", "top_k", "positives_over_negatives", "ranking", "differentiable"]
+    exchangeable: Literal["all", "column", "row", "none"]
+    params: _Params
 
 
 class Interpolated(Form):
@@ -337,7 +350,7 @@ class Interpolated(Form):
             return None
         return {"kind": self._found.kind, "exchangeable": self._found.exchangeable, "params": dict(self._found.params)}
 
-    def set_extra_state(self, state: dict[str, Any] | None) -> None:
+    def set_extra_state(self, state: Found | None) -> None:
         """Restore what probing found."""
         self._found = None if state is None else Structure(state["kind"], state["exchangeable"], state["params"])
 

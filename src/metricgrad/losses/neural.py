@@ -96,6 +96,23 @@ class NeuralLoss(Form):
         self.register_buffer("settled", torch.tensor(PROBLEMS.index(kind)))
         self.reset(seed)
 
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        saved = state_dict.get(prefix + "settled")
+        if saved is not None and not bool(((saved >= 0) & (saved < len(PROBLEMS))).all()):
+            error_msgs.append(f"{prefix}settled is none of {len(PROBLEMS)} kinds of problems.")
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
     def reset(self, seed: int) -> None:
         """Draw the weights anew; nothing but the seed decides them."""
         generator = torch.Generator().manual_seed(seed)

@@ -6,6 +6,7 @@ import ast
 import difflib
 import importlib
 import inspect
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
+from metricgrad.json_types import fits
 from metricgrad.metric import Metric, Reads, Structure
 from metricgrad.metrics.decoding import TargetKind
 from metricgrad.metrics.layouts import Layout
@@ -123,6 +125,10 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
         hint = f"did you mean {' or '.join(close)}?" if close else "`metricgrad metrics` lists the built-in ones."
         raise MetricgradError(f"unknown metric {name!r}: {hint} A function of your own is written pkg.mod:fn")
     entry = table()[name]
+    hints = typing.get_type_hints(entry.fn)
+    for key, value in params.items():
+        if not fits(value, hints.get(key, Any)):
+            raise MetricgradError(f"metric {spec!r:.60}: {key} is {value!r:.60}; expected {hints[key]}")
     params.update(fixed)
     unknown = params.keys() - entry.parameters.keys()
     if unknown:
@@ -156,6 +162,6 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
             raise MetricgradError(f"{spec!r}: expected name:key=value,key=value; {part!r} has no '='")
         try:
             params[key.strip()] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             params[key.strip()] = value.strip()
     return name, params

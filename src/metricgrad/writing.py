@@ -1,0 +1,71 @@
+"""Files that are either the old one or the whole new one, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from metricgrad.errors import MetricgradError
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to; it takes the place of ``path`` when the block ends well.
+
+    After a failure, a kill or a power cut the old file is what it was. A link goes on to point to its file.
+
+    Raises:
+        MetricgradError: in one sentence, where the block or the exchange meets the limits of the disk or of one's
+            rights; the old file is then untouched.
+    """
+    asked, path = Path(path), Path(os.path.realpath(path))
+    if path.is_dir():
+        raise MetricgradError(f"cannot write {str(asked)!r}: it is a folder; name a file")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may write the same file now
+    try:
+        try:
+            yield part
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        _settle(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise MetricgradError(f"cannot write {str(asked)!r}: {_reason(error)}; {_kept(path)}") from error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        MetricgradError: see :func:`replacing`.
+    """
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _settle(folder: Path) -> None:
+    """Make the exchange of names itself last through a power cut, where folders can be synced."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+
+
+def _kept(path: Path) -> str:
+    try:
+        there = path.exists()
+    except OSError:
+        there = False
+    return "the file that was there is untouched" if there else "nothing was written"

@@ -319,7 +319,8 @@ class Policy(KnobTurner):
         """Counters and the reward's running means."""
         return {**super().get_extra_state(), "reward": self.rewarding.state()}
 
-    def set_extra_state(self, state: PolicyCounters) -> None:
+    # its state has more than a turner's
+    def set_extra_state(self, state: PolicyCounters) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Restore them."""
         super().set_extra_state(state)
         self.rewarding.restore(state["reward"])

@@ -84,7 +84,9 @@ class Recent(nn.Module):
     ) -> None:
         self.batches, self.total, self.count = [], None, 0
         if prefix + "count" in state_dict:
-            held = {name: state_dict.get(prefix + name) for name in ("scores", "targets", "sizes", "total", "count")}
+            held: dict[str, Any] = {
+                name: state_dict.get(prefix + name) for name in ("scores", "targets", "sizes", "total", "count")
+            }
             if reason := _refusal(held):
                 error_msgs.append(f"{prefix}{reason}.")
                 return

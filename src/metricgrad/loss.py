@@ -28,11 +28,12 @@ from metricgrad.grid import ALIGNERS, FORMS, kinds, part
 from metricgrad.handle import Handle
 from metricgrad.headed_file import Headed
 from metricgrad.losses.batches import checked_whole
+from metricgrad.losses.calling import ScoreLoss
 from metricgrad.losses.form import Draw, Form
 from metricgrad.metric import Metric
 
 
-class Loss(nn.Module):
+class Loss(ScoreLoss):
     """A loss form times an aligner.
 
     Call it like any loss. Aligners that act during training need one more line, ``loss.attach(model, optimizer)``, and

@@ -15,9 +15,19 @@ targets are class numbers of any size; see :mod:`metricgrad.metrics.neighbours`.
 
 ``(N, 1)`` scores lose the last axis, with ``(N,)`` or ``(N, 1)`` targets; ``(B, T, C)`` scores with ``(B, T)`` targets
 become ``(B * T, C)`` and ``(B * T,)``. Metrics of heat maps, of sentences and of answer spans read batches of another
-layout: see :mod:`metricgrad.metrics.layouts`. A mask over rows leaves rows out; a mask over the entries of same-shape
-scores makes one list of what is left, or one query of each row for the metrics that take ``groups``. An empty batch has
-the value NaN, and so has a batch with a NaN among the scores.
+layout: see :mod:`metricgrad.metrics.layouts`. An empty batch has the value NaN, and so has a batch with a NaN among the
+scores.
+
+Besides scores and targets a metric or a loss takes, by keyword, tensors on the device of the scores, shaped like the
+leading axes of the targets or the first of them; what it does not take it refuses:
+
+- ``mask``: booleans, False where something is left out: rows, or single entries of scores shaped like their targets
+  (labels that are missing). Averages over rows, columns or queries then go over what each of them has left.
+- ``sample_weight``: numbers from 0 up, not all 0. A row of weight 2 counts as two; metrics of queries weigh whole
+  queries: one value for each of the rows ``(N, C)``, or with ``groups`` one for each query, in ascending order of
+  their numbers, or for each item the same within a query.
+- ``groups``: integers from 0, the query of each item.
+- ``head_sizes``: numbers above 0, in pixels; see :mod:`metricgrad.metrics.maps`.
 """
 
 from __future__ import annotations
@@ -33,7 +43,7 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.chunks import in_chunks
-from metricgrad.metrics.context import context_of
+from metricgrad.metrics.context import Apart, context_of
 from metricgrad.metrics.decoding import Reads, TargetKind, canonical, checked_targets, decode, log_odds, wide
 from metricgrad.metrics.foreign import call_each
 from metricgrad.metrics.layouts import Layout, prepare_as
@@ -261,13 +271,14 @@ class Metric:
         return checked_targets(targets, self._targets, classes, self.name)
 
     @property
-    def _keeps_apart(self) -> bool:
+    def _keeps_apart(self) -> Apart | None:
         """Whether rows or columns of (N, C) targets count each for itself, as far as that is known."""
         known = self.structure
         if known is None:
-            return False
-        within = known.params.get("two_d", known.params.get("within", "all"))
-        return known.exchangeable in ("column", "row") or within in ("column", "row")
+            return None
+        within = known.params.get("two_d", known.params.get("within"))
+        both: tuple[Apart, Apart] = ("row", "column")
+        return next((apart for apart in both if apart in (known.exchangeable, within)), None)
 
     def prepared(
         self, stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]

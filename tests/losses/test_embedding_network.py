@@ -83,5 +83,5 @@ def test_other_input_is_refused():
     loss, (embeddings, targets) = mg.Loss(EmbeddingNetwork()), _batch()
     with pytest.raises(mg.MetricgradError, match="integer class numbers"):
         loss(embeddings, targets.double())
-    with pytest.raises(mg.MetricgradError, match="takes no groups"):
+    with pytest.raises(mg.MetricgradError, match="takes no 'groups'"):
         loss(embeddings, targets, groups=targets)

@@ -103,6 +103,8 @@ def test_weights_of_one_are_no_weights_and_weights_of_two_are_two_rows(spec, kin
         return
     plain = metric(scores, targets)
     assert torch.allclose(metric(scores, targets, sample_weight=torch.ones(len(targets))), plain)
+    if "groups" in metric.context and targets.ndim == scores.ndim == 1:
+        return  # one query: see test_query_weights
     twice = torch.cat([scores, scores[:7]]), torch.cat([targets, targets[:7]])
     weight = torch.ones(len(targets))
     weight[:7] = 2

@@ -95,7 +95,7 @@ def test_wrong_input_is_named():
         f1(scores, targets + 12)
     with pytest.raises(mg.MetricgradError, match="0 to 11"):
         f1(scores, targets + 0.5)
-    with pytest.raises(mg.MetricgradError, match="one boolean for each passage"):
+    with pytest.raises(mg.MetricgradError, match="mask has shape \(20, 2\)"):
         f1(scores, targets, mask=targets > 0)
     with pytest.raises(mg.MetricgradError, match="takes no 'groups'"):
         f1(scores, targets, groups=targets[:, 0])

@@ -80,7 +80,7 @@ class Store:
         scores = scores.detach()
         if groups is not None:
             stack, targets, context = prepare(
-                scores[None], targets, {"groups": groups}, takes=frozenset({"groups"}), keeps_apart=False, name="stored"
+                scores[None], targets, {"groups": groups}, takes=frozenset({"groups"}), keeps_apart=None, name="stored"
             )
             scores, groups = stack[0], context["groups"]
             if per_class is None and len(groups.unique()) < _QUERIES:
@@ -92,7 +92,7 @@ class Store:
             scores, targets = read(scores, targets)
         else:
             stack, targets, _ = prepare_as(
-                layout, scores[None], targets, {}, takes=frozenset(), keeps_apart=False, name="stored"
+                layout, scores[None], targets, {}, takes=frozenset(), keeps_apart=None, name="stored"
             )
             scores = stack[0]
         if len(targets) < 32:

@@ -96,8 +96,8 @@ CATALOGUE: dict[str, Entry] = {
         "log-likelihood of every word of a sentence; label_smoothing=0.1",
         standard=True,
     ),
-    "mse": Entry("torch.nn:MSELoss", REGRESSION, "mean squared error", standard=True),
-    "mae": Entry("torch.nn:L1Loss", REGRESSION, "mean absolute error", standard=True),
+    "mse": Entry(_LOSSES + "regression:SquaredError", REGRESSION, "mean squared error", standard=True),
+    "mae": Entry(_LOSSES + "regression:AbsoluteError", REGRESSION, "mean absolute error", standard=True),
     "uniloss": Entry(
         "metricgrad.systems.uniloss:UniLoss",
         CLASSIFICATION | REGRESSION | RETRIEVAL | KEYPOINTS | TOKENS | SPANS,

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.batches import checked_number, labelled
+from metricgrad.losses.batches import Rows, checked_number
+from metricgrad.losses.hand_made import LabelLoss
 
 Weighting = Literal["balanced"]
 
 
-class CrossEntropy(nn.Module):
+class CrossEntropy(LabelLoss):
     r"""The mean negative log-likelihood of the targets.
 
     .. math:: \frac1N \sum_i w_{y_i} \left(-\sum_c t_{ic} \log p_{ic}\right), \qquad
@@ -26,7 +27,8 @@ class CrossEntropy(nn.Module):
 
     Args:
         weighting: None, or ``"balanced"``: :math:`w_c = N / (K n_c)` from the counts n of the batch, with K classes
-            present, so that each class weighs the same. Same-shape targets have two classes in each column.
+            present and ``sample_weight`` counted, so that each class weighs the same. Same-shape targets have two
+            classes in each column.
         label_smoothing: :math:`\epsilon` from 0 to 1.
 
     Cost: O(N C) time and memory.
@@ -54,43 +56,31 @@ class CrossEntropy(nn.Module):
         self.weighting = weighting
         self.label_smoothing = checked_number("label_smoothing", label_smoothing, zero=True, most=1.0)
 
-    def forward(self, scores: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """The loss of one batch.
-
-        Args:
-            scores: ``(N,)`` or ``(N, C)`` logits.
-            targets: ``(N,)`` or ``(N, C)``, 0 and 1; or ``(N,)`` class numbers for ``(N, C)`` scores.
-            mask: boolean, shaped like the leading axes of ``targets``; False entries are left out.
-
-        Returns:
-            0-d, in the dtype of the scores; zero with a zero gradient for an empty batch.
-        """
-        dtype = scores.dtype
-        scores, targets = labelled(scores, targets, mask)
-        if not targets.numel():
-            return (scores * 0).sum().to(dtype)
-        if scores.shape == targets.shape:
+    def of_rows(self, rows: Rows) -> Tensor:
+        """0-d."""
+        scores, targets = rows.scores, rows.targets
+        if rows.elementwise:
             smoothed = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
             each = nn.functional.binary_cross_entropy_with_logits(scores, smoothed, reduction="none")
         else:
             each = nn.functional.cross_entropy(scores, targets, reduction="none", label_smoothing=self.label_smoothing)
         if self.weighting == "balanced":
-            each = each * _balanced(scores, targets)
-        return each.mean().to(dtype)
+            each = each * _balanced(rows)
+        return rows.mean(each)
 
     def extra_repr(self) -> str:
         """Its settings."""
         return f"weighting={self.weighting!r}, label_smoothing={self.label_smoothing:g}"
 
 
-def _balanced(scores: Tensor, targets: Tensor) -> Tensor:
+def _balanced(rows: Rows) -> Tensor:
     """The weight of each target."""
-    if scores.shape != targets.shape:
-        counts = torch.bincount(targets, minlength=scores.shape[1])[targets]
-        present = targets.unique().numel()
+    targets, weights = rows.targets, rows.weights
+    if rows.elementwise:
+        ones, zeros = (weights * targets).sum(0), (weights * (1 - targets)).sum(0)
+        counts, total = torch.where(targets > 0, ones, zeros), ones + zeros
+        present = (ones > 0).to(weights) + (zeros > 0).to(weights)
     else:
-        ones = targets.sum(0)
-        zeros = len(targets) - ones
-        counts = torch.where(targets > 0, ones, zeros)
-        present = (ones > 0).to(scores) + (zeros > 0).to(scores)
-    return len(targets) / (present * counts.to(scores.dtype))
+        of_class = weights.new_zeros(rows.scores.shape[1]).index_add(0, targets, weights)
+        counts, total, present = of_class[targets], of_class.sum(), (of_class > 0).sum()
+    return torch.where(counts > 0, total / (present * torch.where(counts > 0, counts, 1)), 0)

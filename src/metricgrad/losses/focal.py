@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.batches import checked_number, labelled
+from metricgrad.losses.batches import Rows, checked_number
+from metricgrad.losses.hand_made import LabelLoss
 
 
-class Focal(nn.Module):
+class Focal(LabelLoss):
     r"""The mean of :math:`-\alpha_t (1 - p_t)^\gamma \log p_t`, where :math:`p_t` is the probability of the target.
 
     Use it for many easy items beside few hard ones. Not for noisy labels, which it takes for hard items, nor where
@@ -47,27 +48,14 @@ class Focal(nn.Module):
         else:
             self.alpha = checked_number("alpha", alpha, zero=True, most=1.0)
 
-    def forward(self, scores: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """The loss of one batch.
-
-        Args:
-            scores: ``(N,)`` or ``(N, C)`` logits.
-            targets: ``(N,)`` or ``(N, C)``, 0 and 1; or ``(N,)`` class numbers for ``(N, C)`` scores.
-            mask: boolean, shaped like the leading axes of ``targets``; False entries are left out.
-
-        Returns:
-            0-d, in the dtype of the scores; zero with a zero gradient for an empty batch.
-        """
-        dtype = scores.dtype
-        scores, targets = labelled(scores, targets, mask)
-        if not targets.numel():
-            return (scores * 0).sum().to(dtype)
-        margins = _margins(scores, targets)
+    def of_rows(self, rows: Rows) -> Tensor:
+        """0-d."""
+        margins = _margins(rows.scores, rows.targets)
         # (1 - p)^gamma as a sigmoid's power has a finite slope at p = 1 for every gamma
         each = -(self.gamma * nn.functional.logsigmoid(-margins)).exp() * nn.functional.logsigmoid(margins)
         if self.alpha is not None:
-            each = each * self._weights(scores, targets)
-        return each.mean().to(dtype)
+            each = each * self._weights(rows.scores, rows.targets)
+        return rows.mean(each)
 
     def _weights(self, scores: Tensor, targets: Tensor) -> Tensor:
         if scores.shape == targets.shape:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from metricgrad.losses.calling import ScoreLoss
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Knob:
         return (self.high - self.low) / 2
 
 
-class Form(nn.Module, abc.ABC):
+class Form(ScoreLoss, abc.ABC):
     """Abstract: a loss of raw scores.
 
     ``parameters()`` are what RankCorrelation and LookAhead move; they do not require gradients until an aligner asks

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metricgrad.losses.batches import checked_number
+from metricgrad.losses.calling import ScoreLoss
+from metricgrad.metrics.context_checks import check_tensor
 from metricgrad.metrics.maps import prepare_maps
 
 
@@ -22,7 +24,7 @@ def gaussian_maps(points: Tensor, height: int, width: int, sigma: float) -> Tens
     return (square / (-2 * sigma**2)).exp()
 
 
-class GaussianMSE(nn.Module):
+class GaussianMSE(ScoreLoss):
     r"""Mean squared error of heat maps against :math:`e^{-d^2 / 2 \sigma^2}`, d being the distance from the point.
 
     Use it for key points, where it is what people train with. The best sigma depends on the metric's radius and on the
@@ -50,28 +52,29 @@ class GaussianMSE(nn.Module):
         super().__init__()
         self.sigma = checked_number("sigma", sigma)
 
-    def forward(
-        self, scores: Tensor, targets: Tensor, *, mask: Tensor | None = None, head_sizes: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The loss of one batch.
 
         Args:
             scores: ``(..., H, W)`` heat maps.
             targets: ``(..., 2)`` points (x, y).
-            mask: boolean, shaped like the leading axes; False maps are left out.
-            head_sizes: not used: the Gaussian has one width.
+            context: ``mask``, booleans, False maps are left out; ``sample_weight``, numbers from 0 up; both shaped like
+                the leading axes or the first of them. No ``head_sizes``: the Gaussian has one width.
 
         Returns:
             0-d, in the dtype of the scores; zero with a zero gradient where no map is left.
         """
-        dtype = scores.dtype
-        stack, points, _ = prepare_maps(
-            scores[None], targets, {"mask": mask}, takes=frozenset(), name=type(self).__name__
+        check_tensor("scores", scores)
+        stack, points, given = prepare_maps(
+            scores[None], targets, context, takes=frozenset({"sample_weight"}), name=type(self).__name__
         )
-        maps = stack[0]
+        maps, weight = stack[0], given.get("sample_weight")
         if not len(maps):
             return (scores * 0).sum()
-        return (maps - gaussian_maps(points, maps.shape[1], maps.shape[2], self.sigma)).square().mean().to(dtype)
+        squared = (maps - gaussian_maps(points, maps.shape[1], maps.shape[2], self.sigma)).square()
+        if weight is None:
+            return squared.mean().to(scores.dtype)
+        return (squared.mean((1, 2)) * (weight / weight.sum()).to(squared)).sum().to(scores.dtype)
 
     def extra_repr(self) -> str:
         """Its settings."""

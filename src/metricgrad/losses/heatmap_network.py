@@ -9,7 +9,6 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
-from metricgrad.losses.form import Draw
 from metricgrad.losses.gaussian_mse import GaussianMSE, gaussian_maps
 from metricgrad.losses.network import Network, NetworkForm
 from metricgrad.metrics.maps import at_points, prepare_maps
@@ -38,8 +37,8 @@ class HeatmapNetwork(NetworkForm):
     Cost: O(H W) time and memory a map, with a factor of 8.
 
     Raises:
-        MetricgradError: for a sigma out of range, for maps of another size, or a context other than ``mask`` and
-            ``head_sizes``.
+        MetricgradError: for a sigma out of range, for maps of another size, or a context other than
+            ``mask``.
 
     Example:
         >>> import torch
@@ -89,11 +88,6 @@ class HeatmapNetwork(NetworkForm):
     def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The mean squared error against Gaussian maps."""
         return GaussianMSE(sigma=self.sigma)(scores, targets)
-
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
-        """0-d and non-negative; zero with a zero gradient where no map is left; head sizes are not read."""
-        kept = {name: value for name, value in context.items() if name != "head_sizes"}
-        return super().forward(scores, targets, draw=draw, **kept)
 
     def towards(self, slope: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
         """The slope of the pixel nearest to each point."""

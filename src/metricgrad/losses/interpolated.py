@@ -179,7 +179,7 @@ class Interpolated(Form):
         if by_counts is not None and "sample_weight" not in batch.context:
             current, *_ = counted = by_counts(moves.counts, moves.negatives, **self.metric.fixed).to(current)
             values = counted[1:]
-        elif moves.labels is not None and self.metric.counts_rows and "sample_weight" not in batch.context:
+        elif moves.labels is not None and self.metric.counts_rows and not batch.context:
             labels = moves.labels()
             current, *_ = counted = self.metric.of_labels(labels.predicted, labels.targets, labels.weight).to(current)
             values = counted[1:]
@@ -311,7 +311,8 @@ class Interpolated(Form):
 
         standard = {"maps": GaussianMSE, "sentences": TokenCrossEntropy}.get(self.metric.layout, TaskLoss)()
         weight = draw.step / self.warm_up
-        return weight * loss + (1 - weight) * standard(batch.scores, batch.targets)
+        weights = {name: value for name, value in batch.context.items() if name == "sample_weight"}
+        return weight * loss + (1 - weight) * standard(batch.scores, batch.targets, **weights)
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments, the metric by its spec where it has one.

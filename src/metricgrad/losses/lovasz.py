@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from metricgrad.losses.batches import labelled
+from metricgrad.losses.batches import Rows
+from metricgrad.losses.hand_made import LabelLoss
 
 
-class Lovasz(nn.Module):
+class Lovasz(LabelLoss):
     r"""Lovász hinge for yes-or-no targets, Lovász softmax for classes.
 
     .. math:: \overline{\Delta_J}(m) = \sum_i m_{\pi_i} \bigl(J(\pi_1 \dots \pi_i) - J(\pi_1 \dots \pi_{i-1})\bigr)
@@ -19,6 +20,9 @@ class Lovasz(nn.Module):
 
     Use it where the metric is IoU and batches are large, after some training by cross-entropy or added to it. Not for
     images counted one by one: it counts the batch as one image.
+
+    Without a positive of any class the value is zero with a zero gradient for classes and multilabel columns, and the
+    largest hinge error for ``(N,)`` scores, whose Jaccard loss is then 1 as soon as one entry is wrong.
 
     Cost: one sort for each class, O(C N log N) time and O(N C) memory.
 
@@ -32,51 +36,41 @@ class Lovasz(nn.Module):
         Deviation: columns of multilabel targets without a positive are left out, as are classes.
     """
 
-    def forward(self, scores: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """The loss of one batch.
-
-        Args:
-            scores: logits, any shape of :mod:`metricgrad.metric`: the classes are on the last axis.
-            targets: classes from 0 for scores with one more axis, otherwise 0 and 1.
-            mask: boolean, shaped like the leading axes of ``targets``; False entries are left out.
-
-        Returns:
-            0-d, in the dtype of the scores; without a positive of any class, zero with a zero gradient for classes and
-            multilabel columns, and the largest hinge error for ``(N,)`` scores, whose Jaccard loss is then 1 as soon
-            as one entry is wrong.
-        """
-        dtype = scores.dtype
-        scores, targets = labelled(scores, targets, mask)
-        if not targets.numel():
-            return (scores * 0).sum().to(dtype)
-        if scores.shape != targets.shape:
-            truth = nn.functional.one_hot(targets, scores.shape[1]).to(scores)
-            errors = (truth - scores.softmax(1)).abs()
-        else:
+    def of_rows(self, rows: Rows) -> Tensor:
+        """0-d."""
+        scores, targets, weights = rows.scores, rows.targets, rows.weights
+        if rows.elementwise:
             truth = targets
             errors = (1 - scores * (2 * truth - 1)).relu()
+        else:
+            truth = nn.functional.one_hot(targets, scores.shape[1]).to(scores)
+            errors = (truth - scores.softmax(1)).abs()
+            weights = weights[:, None].expand(truth.shape)
         if truth.ndim == 1:
-            return lovasz_jaccard(errors, truth).to(dtype)
-        present = truth.sum(0) > 0
+            return lovasz_jaccard(errors, truth, weights)
+        present = (truth * weights).sum(0) > 0
         if not bool(present.any()):
-            return (scores * 0).sum().to(dtype)
-        return lovasz_jaccard(errors[:, present], truth[:, present]).mean().to(dtype)
+            return (scores * 0).sum()
+        return lovasz_jaccard(errors[:, present], truth[:, present], weights[:, present]).mean()
 
 
-def lovasz_jaccard(errors: Tensor, truth: Tensor) -> Tensor:
+def lovasz_jaccard(errors: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
     """The Lovász extension of the Jaccard loss at the errors of each column.
 
     Args:
         errors: ``(N,)`` or ``(N, C)``, non-negative.
         truth: 0 and 1, in their shape.
+        weights: how often each entry counts, in their shape; ones by default.
 
     Returns:
         0-d or ``(C,)``.
     """
+    weights = torch.ones_like(truth) if weights is None else weights
     ordered, order = errors.sort(0, descending=True)
-    right = truth.gather(0, order)
+    right, wrong = ((weights * side).gather(0, order) for side in (truth, 1 - truth))
     total = right.sum(0, keepdim=True)
     # with the first i entries wrong, the intersection lacks their positives and the union gains their negatives
-    jaccard = 1 - (total - right.cumsum(0)) / (total + (1 - right).cumsum(0))
+    union = total + wrong.cumsum(0)
+    jaccard = torch.where(union > 0, 1 - (total - right.cumsum(0)) / torch.where(union > 0, union, 1), 0)
     steps = torch.diff(jaccard, dim=0, prepend=torch.zeros_like(total))
     return (ordered * steps).sum(0)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import canonical
+from metricgrad.losses.batches import Rows, rows_of
+from metricgrad.losses.calling import ScoreLoss
 from metricgrad.refactoring.neighbours import Neighbours
 
 Between = Literal["items", "pairs", "neighbours"]
 
 
-class Margin(nn.Module):
+class Margin(ScoreLoss):
     r"""The mean sigmoid of the comparisons decided the wrong way: :math:`\frac1l\sum_i \sigma(-c_i/\tau)`.
 
     The comparisons c are those a metric could depend on (UniLoss, Eq. 5 to 9), all weighing the same. A loss that says
@@ -44,18 +45,30 @@ class Margin(nn.Module):
         self.softness, self.between = softness, between
 
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
-        """0-d; 0 where a batch has no comparison to make."""
-        dtype = scores.dtype
-        scores, targets = canonical(scores, targets, context.get("mask"))
-        comparisons = self._comparisons(scores, targets)
-        if not comparisons.numel():
-            return (scores.sum() * 0).to(dtype)
-        return torch.sigmoid(-comparisons / self.softness).mean().to(dtype)
+        """0-d; 0 where a batch has no comparison to make.
 
-    def _comparisons(self, scores: Tensor, targets: Tensor) -> Tensor:
+        Args:
+            scores: logits, any shape of :mod:`metricgrad.metric`.
+            targets: classes, or above 0 for positives.
+            context: ``mask``; ``sample_weight``, except between neighbours: a comparison counts as often as the rows it
+                is of.
+        """
+        takes = () if self.between == "neighbours" else ("sample_weight",)
+        rows = rows_of(scores, targets, context, takes=takes, who=f"Margin(between={self.between!r})")
+        comparisons, weights = self._comparisons(rows)
+        if not comparisons.numel():
+            return (rows.scores.sum() * 0).to(scores.dtype)
+        each = torch.sigmoid(-comparisons / self.softness)
+        value = each.mean() if rows.weight is None else (each * (weights / weights.sum())).sum()
+        return value.to(scores.dtype)
+
+    def _comparisons(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Above 0 where decided the right way, and how often each counts."""
+        scores, targets, weights = rows.scores, rows.targets, rows.weights
         if self.between == "neighbours":
-            return Neighbours().comparisons(scores, targets)
-        if scores.shape != targets.shape:
+            found = Neighbours().comparisons(scores, targets)
+            return found, torch.ones_like(found)
+        if not rows.elementwise:
             right = targets.long()[:, None]
             if right.numel() and not 0 <= int(right.min()) <= int(right.max()) < scores.shape[1]:
                 raise MetricgradError(
@@ -63,11 +76,12 @@ class Margin(nn.Module):
                     "columns; leave padding out with mask="
                 )
             others = torch.ones_like(scores, dtype=torch.bool).scatter(1, right, False)
-            return (scores.gather(1, right) - scores)[others]
+            return (scores.gather(1, right) - scores)[others], weights[:, None].expand(scores.shape)[others]
         positive = targets > 0
         if self.between == "items":
-            return torch.where(positive, scores, -scores)
-        return scores[positive][:, None] - scores[~positive][None, :]
+            return torch.where(positive, scores, -scores), weights
+        counts = weights / weights.amax() if rows.weight is not None else weights  # a product of two must not overflow
+        return scores[positive][:, None] - scores[~positive], counts[positive][:, None] * counts[~positive]
 
     def extra_repr(self) -> str:
         """Its settings."""

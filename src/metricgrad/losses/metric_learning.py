@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.handle import Handle
-from metricgrad.metrics.decoding import canonical
+from metricgrad.losses.batches import rows_of
+from metricgrad.losses.calling import ScoreLoss
 
 
-class MetricLearning(nn.Module):
+class MetricLearning(ScoreLoss):
     """One of pytorch-metric-learning's losses of embeddings and class numbers, called as our losses are.
 
     Use it to compare with, or where a user of that library wants one of its losses in ``fit``. Class numbers may be of
@@ -44,15 +45,16 @@ class MetricLearning(nn.Module):
         self.name = name
         self.loss: nn.Module = getattr(losses, name)(**options)
 
-    def forward(self, scores: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """0-d.
 
         Args:
             scores: ``(N, D)`` embeddings.
             targets: ``(N,)`` integer class numbers.
-            mask: ``(N,)`` booleans; False rows are left out.
+            context: ``mask``, ``(N,)`` booleans; False rows are left out. Nothing else: the losses have no weights.
         """
-        scores, targets = canonical(scores, targets, mask)
+        rows = rows_of(scores, targets, context, takes=(), who=self.name)
+        scores, targets = rows.scores, rows.targets
         if scores.ndim != 2 or targets.ndim != 1 or targets.is_floating_point():
             raise MetricgradError(
                 f"{self.name} needs scores (N, D), D of 2 or more, and integer class numbers (N,), got "
@@ -125,11 +127,11 @@ class ProxyAnchor(MetricLearning):
         self.rate, self.size = rate, embedding_size
         self.register_buffer("classes", torch.full((num_classes,), -1, dtype=torch.long))
 
-    def forward(self, scores: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """0-d; see :class:`MetricLearning`."""
         if scores.ndim == 2 and scores.shape[1] != self.size:
             raise MetricgradError(f"embedding_size is {self.size}, but the embeddings have {scores.shape[1]} numbers")
-        return super().forward(scores, targets, mask=mask)
+        return super().forward(scores, targets, **context)
 
     def attach(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, *, valid: Iterable[Any] | None = None, **other: Any

@@ -17,6 +17,7 @@ from metricgrad.losses.batches import labelled
 from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.form import Draw, Form
 from metricgrad.metrics.context import prepare
+from metricgrad.metrics.context_checks import check_tensor, given_names
 from metricgrad.metrics.decoding import is_binary
 
 
@@ -78,8 +79,10 @@ class NetworkForm(Form):
 
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d and non-negative; zero with a zero gradient for an empty batch."""
-        dtype, groups = scores.dtype, context.pop("groups", None)
-        mask = mask_of(context, type(self).__name__)
+        given_names(context, ("groups",) if self.takes_groups else (), type(self).__name__)
+        groups, mask = context.get("groups"), context.get("mask")
+        check_tensor("scores", scores)
+        dtype = scores.dtype
         if groups is not None:
             scores, targets, groups = self._lists(scores, targets, groups, mask)
             mask = None
@@ -130,11 +133,9 @@ class NetworkForm(Form):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """``(N,)`` scores and targets that the mask keeps, and the query of each."""
         name = type(self).__name__
-        if not self.takes_groups:
-            raise MetricgradError(f"{name} takes no groups: it does not read lists; leave them out")
         context = {"groups": groups, "mask": mask}
         stack, targets, kept = prepare(
-            scores[None], targets, context, takes=frozenset({"groups"}), keeps_apart=False, name=name
+            scores[None], targets, context, takes=frozenset({"groups"}), keeps_apart=None, name=name
         )
         if stack.ndim != 2:
             raise MetricgradError("each row of (N, C) scores is a query by itself; leave groups out")
@@ -202,7 +203,5 @@ def mask_of(context: Mapping[str, Tensor | None], form: str) -> Tensor | None:
     Raises:
         MetricgradError: where the context has something else.
     """
-    other = [name for name, value in context.items() if name != "mask" and value is not None]
-    if other:
-        raise MetricgradError(f"{form} takes no {', '.join(other)}: it reads scores and targets alone; leave it out")
+    given_names(context, (), form)
     return context.get("mask")

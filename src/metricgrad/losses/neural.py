@@ -195,7 +195,8 @@ class NeuralLoss(Form):
         self, scores: Tensor, targets: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Problem]:  # fmt: skip
         """Targets as the network reads them, scores of their shape, and the kind of problem."""
-        problem = self._problem(scores, targets)
+        problem = self._problem(scores, targets, mask)
+        self._check_outputs(scores)
         if problem == "regression":
             scores, targets = canonical(scores, targets, mask)
             if scores.shape != targets.shape:
@@ -203,9 +204,8 @@ class NeuralLoss(Form):
                     f"a regression needs scores and targets of one shape, got {tuple(scores.shape)} and "
                     f"{tuple(targets.shape)}; for classes build the loss with kind='classification'"
                 )
-            self._check_outputs(scores)
             return targets.to(scores.dtype), scores, problem
-        scores, targets = labelled(scores, targets, mask)
+        scores, targets = labelled(scores, targets, mask, pooled=True)
         elementwise = scores.shape == targets.shape
         if elementwise != (problem != "classification"):
             other = "binary' or 'multilabel" if elementwise else "classification"
@@ -213,18 +213,17 @@ class NeuralLoss(Form):
                 f"scores {tuple(scores.shape)} and targets {tuple(targets.shape)} do not fit kind={problem!r}; build "
                 f"the loss with kind='{other}'"
             )
-        self._check_outputs(scores)
         if not elementwise:
             targets = nn.functional.one_hot(targets, scores.shape[1]).to(scores.dtype)
         return targets, scores, problem
 
-    def _problem(self, scores: Tensor, targets: Tensor) -> Problem:
+    def _problem(self, scores: Tensor, targets: Tensor, mask: Tensor | None) -> Problem:
         known = PROBLEMS[int(self.settled)]
         if known != "auto":
             return known
         if scores.shape != targets.shape and scores.shape != (*targets.shape, 1):
             found: Problem = "classification"
-        elif is_binary(targets):
+        elif is_binary(targets if mask is None else canonical(scores, targets, mask)[1]):
             found = "binary" if targets.ndim == 1 else "multilabel"
         else:
             found = "regression"
@@ -233,7 +232,7 @@ class NeuralLoss(Form):
         return found
 
     def _check_outputs(self, scores: Tensor) -> None:
-        columns = 1 if scores.ndim == 1 else scores.shape[1]
+        columns = 1 if scores.ndim == 1 else scores.shape[-1]
         if self.num_outputs is not None and columns != self.num_outputs and scores.numel():
             raise MetricgradError(
                 f"the scores have {columns} columns, the loss was built with num_outputs={self.num_outputs}; pass the "

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import ClassVar
+
+from torch import Tensor
 
 from metricgrad.functional.kernels import SOFTPLUS
 from metricgrad.functional.pair_sums import pair_sum
-from metricgrad.losses.batches import checked_number, labelled, mean_of_columns
+from metricgrad.losses.batches import Rows, checked_number, mean_of_lists
+from metricgrad.losses.hand_made import LabelLoss
 
 
-class PairwiseLogistic(nn.Module):
+class PairwiseLogistic(LabelLoss):
     r"""The mean over pairs of a positive score s and a negative score t.
 
     .. math:: \frac{1}{PN} \sum_{i=1}^{P} \sum_{j=1}^{N} \mathrm{softplus}\left(\frac{t_j - s_i}{\tau}\right)
@@ -37,29 +40,23 @@ class PairwiseLogistic(nn.Module):
         Optimization", IJCAI 2015.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset({"sample_weight", "groups"})
+
     def __init__(self, *, softness: float = 1.0) -> None:
         super().__init__()
         self.softness = checked_number("softness", softness)
 
-    def forward(self, scores: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """The loss of one batch.
+    def of_rows(self, rows: Rows) -> Tensor:
+        """0-d: the mean over columns, or queries, that have both positives and negatives."""
+        return mean_of_lists(self._list, rows)
 
-        Args:
-            scores: ``(N,)`` or ``(N, C)`` logits, finite.
-            targets: ``(N,)`` or ``(N, C)``, 0 and 1; or ``(N,)`` class numbers for ``(N, C)`` scores.
-            mask: boolean, shaped like the leading axes of ``targets``; False entries are left out.
-
-        Returns:
-            0-d, in the dtype of the scores: the mean over columns that have both positives and negatives; zero with a
-            zero gradient where there are none.
-        """
-        dtype = scores.dtype
-        return mean_of_columns(self._column, *labelled(scores, targets, mask)).to(dtype)
-
-    def _column(self, scores: Tensor, positive: Tensor) -> Tensor:
+    def _list(self, scores: Tensor, positive: Tensor, weight: Tensor | None) -> Tensor:
         scores = scores / self.softness
         above, below = scores[positive], scores[~positive]
-        return pair_sum(below, above, kernel=SOFTPLUS).mean() / len(above)
+        if weight is None:
+            return pair_sum(below, above, kernel=SOFTPLUS).mean() / len(above)
+        high, low = weight[positive] / weight[positive].sum(), weight[~positive] / weight[~positive].sum()
+        return (pair_sum(below, above, high, kernel=SOFTPLUS) * low).sum()
 
     def extra_repr(self) -> str:
         """Its settings."""

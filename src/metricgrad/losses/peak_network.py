@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from metricgrad.losses.batches import checked_number
-from metricgrad.losses.form import Draw
 from metricgrad.losses.gaussian_mse import GaussianMSE
 from metricgrad.losses.network import Network, NetworkForm
 from metricgrad.metrics.maps import at_points, prepare_maps
@@ -32,7 +31,7 @@ class PeakNetwork(NetworkForm):
 
     It can express PCK at any radius up to 8 pixels and mixtures of radii, averaged over maps. It reads distances, not
     places, so it moves to maps of any size. It cannot express what depends on several joints at once (a whole figure
-    right or wrong) or on radii that differ between maps, such as PCKh: ``head_sizes`` are not read.
+    right or wrong) or on radii that differ between maps, such as PCKh: ``head_sizes`` are refused.
 
     Use it for metrics of heat maps; :class:`metricgrad.losses.heatmap_network.HeatmapNetwork` is the paper's form.
 
@@ -43,8 +42,8 @@ class PeakNetwork(NetworkForm):
     Cost: O(R H W) time and memory for R maps, with a factor of 10.
 
     Raises:
-        MetricgradError: for a sigma out of range, shapes that are no maps and points, or a context other than ``mask``
-            and ``head_sizes``.
+        MetricgradError: for a sigma out of range, shapes that are no maps and points, or a context other than
+            ``mask``.
 
     Example:
         >>> from metricgrad.losses.gaussian_mse import gaussian_maps
@@ -88,11 +87,6 @@ class PeakNetwork(NetworkForm):
     def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The mean squared error against Gaussian maps."""
         return GaussianMSE(sigma=self.sigma)(scores, targets)
-
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
-        """0-d and non-negative; zero with a zero gradient where no map is left; head sizes are not read."""
-        kept = {name: value for name, value in context.items() if name != "head_sizes"}
-        return super().forward(scores, targets, draw=draw, **kept)
 
     def towards(self, slope: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
         """The slope of the pixel nearest to each point."""

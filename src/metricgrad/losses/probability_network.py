@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from metricgrad.losses.batches import labelled
 from metricgrad.losses.network import Network, NetworkForm
 
 _WIDTH = 128
@@ -59,6 +60,10 @@ class ProbabilityNetwork(NetworkForm):
     def networks(self) -> Sequence[Network]:
         """The one network."""
         return [self.network]
+
+    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Rows or, since it is a mean over entries, the entries that a mask leaves."""
+        return labelled(scores, targets, mask, pooled=True)
 
     def over(self, scores: Tensor, targets: Tensor) -> Tensor:
         """``(B,)``, non-negative."""

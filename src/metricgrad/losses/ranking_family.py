@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metricgrad.functional.kernels import SOFTPLUS
 from metricgrad.functional.pair_sums import pair_sum
-from metricgrad.losses.batches import labelled, mean_of_columns
+from metricgrad.losses.batches import Rows, labelled, mean_of_lists
 from metricgrad.losses.form import Draw, Form, Knob
 from metricgrad.losses.network import mask_of
 
@@ -70,7 +70,7 @@ class RankingFamily(Form):
         """0-d and non-negative; zero with a zero gradient where no column has both classes. Takes a ``mask``."""
         dtype = scores.dtype
         scores, targets = labelled(scores, targets, mask_of(context, type(self).__name__))
-        return mean_of_columns(self._column, scores, targets).to(dtype)
+        return mean_of_lists(self._list, Rows(scores, targets)).to(dtype)
 
     def knobs(self) -> Mapping[str, Knob]:
         """The four."""
@@ -80,7 +80,7 @@ class RankingFamily(Form):
         """No arguments."""
         return {}
 
-    def _column(self, scores: Tensor, positive: Tensor) -> Tensor:
+    def _list(self, scores: Tensor, positive: Tensor, weight: Tensor | None) -> Tensor:
         softness = self.temperature.exp()
         above, below = scores[positive] / softness, (scores[~positive] + self.margin) / softness
         negatives = pair_sum(below, above, kernel=SOFTPLUS) / len(above)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from metricgrad.losses.batches import refuse_entries
 from metricgrad.losses.network import Network, NetworkForm
 from metricgrad.metrics.decoding import canonical
 
@@ -65,6 +66,7 @@ class RegressionNetwork(NetworkForm):
 
     def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``(N,)`` or ``(N, K)`` scores and targets of one dtype."""
+        refuse_entries(scores, targets, mask)
         scores, targets = canonical(scores, targets, mask)
         if scores.shape != targets.shape:
             canonical(scores[..., None, None], targets)  # raises: class scores have no errors

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw, Form, Knob
-from metricgrad.losses.network import mask_of
 from metricgrad.losses.neural import NeuralLoss, Problem
 from metricgrad.losses.standard import HandMade
 from metricgrad.losses.task_loss import TaskLoss
@@ -38,7 +37,7 @@ class _OnBase(Form):
     def based(self, scores: Tensor, targets: Tensor, draw: Draw, context: dict[str, Tensor | None]) -> Tensor:
         """The base's value."""
         if isinstance(self.base, TaskLoss):
-            return self.base(scores, targets, mask=mask_of(context, type(self).__name__))
+            return self.base(scores, targets, **context)
         return self.base(scores, targets, draw=draw, **context)
 
     @property

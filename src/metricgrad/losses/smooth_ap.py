@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metricgrad.functional.pair_sums import pair_sum
-from metricgrad.losses.batches import checked_number, labelled, mean_of_columns
+from metricgrad.losses.batches import Rows, checked_number, mean_of_lists
+from metricgrad.losses.hand_made import LabelLoss
 
 
-class SmoothAP(nn.Module):
+class SmoothAP(LabelLoss):
     r"""One minus average precision with soft ranks, over the positives P of a batch.
 
     .. math:: 1 - \frac{1}{|P|} \sum_{i \in P} \frac{1 + \sum_{j \in P, j \ne i} \sigma((s_j - s_i)/\tau)}
@@ -18,6 +21,8 @@ class SmoothAP(nn.Module):
     Use it where the metric is average precision and batches hold many negatives. Not for small batches, whose average
     precision is far above that of the whole set, nor with a softness far below the spread of the scores, where the
     gradient of a badly ranked positive vanishes.
+
+    With ``sample_weight``, weights count copies, which share their ranks.
 
     Args:
         softness: :math:`\tau`, above 0, in units of the scores. The paper's 0.01 is for cosines; 1 suits logits.
@@ -37,31 +42,22 @@ class SmoothAP(nn.Module):
         Retrieval", ECCV 2020, Eq. 7. The paper visits all pairs.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset({"sample_weight", "groups"})
+
     def __init__(self, *, softness: float = 1.0) -> None:
         super().__init__()
         self.softness = checked_number("softness", softness)
 
-    def forward(self, scores: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """The loss of one batch.
+    def of_rows(self, rows: Rows) -> Tensor:
+        """0-d: the mean over columns, or queries, that have both positives and negatives."""
+        return mean_of_lists(self._list, rows)
 
-        Args:
-            scores: ``(N,)`` or ``(N, C)`` logits, finite.
-            targets: ``(N,)`` or ``(N, C)``, 0 and 1; or ``(N,)`` class numbers for ``(N, C)`` scores.
-            mask: boolean, shaped like the leading axes of ``targets``; False entries are left out.
-
-        Returns:
-            0-d, in the dtype of the scores: the mean over columns that have both positives and negatives; zero with a
-            zero gradient where there are none.
-        """
-        dtype = scores.dtype
-        return mean_of_columns(self._column, *labelled(scores, targets, mask)).to(dtype)
-
-    def _column(self, scores: Tensor, positive: Tensor) -> Tensor:
-        behind = -scores / self.softness
-        among = torch.stack([positive.to(scores), torch.ones_like(scores)])
-        # each positive meets itself in the sums at sigmoid(0) = 1/2, of the 1 it should count
-        of_positives, of_all = pair_sum(behind[positive], behind, among) + 0.5
-        return 1 - (of_positives / of_all).mean()
+    def _list(self, scores: Tensor, positive: Tensor, weight: Tensor | None) -> Tensor:
+        weight = torch.ones_like(scores) if weight is None else weight
+        behind, own = -scores / self.softness, weight[positive]
+        # each positive meets itself in the sums at sigmoid(0) = 1/2, of the 1 it should count; copies meet likewise
+        of_positives, of_all = pair_sum(behind[positive], behind, torch.stack([positive * weight, weight])) + 0.5
+        return 1 - (own * of_positives / of_all).sum() / own.sum()
 
     def extra_repr(self) -> str:
         """Its settings."""

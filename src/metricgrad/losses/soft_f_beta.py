@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from metricgrad.losses.batches import checked_number, labelled
+from metricgrad.losses.batches import Rows, checked_number
+from metricgrad.losses.hand_made import LabelLoss
 
 
-class SoftFBeta(nn.Module):
+class SoftFBeta(LabelLoss):
     r"""One minus F-beta of expected counts, macro over classes or columns.
 
     .. math:: 1 - \frac{(1 + \beta^2) \sum_i p_i y_i}{\beta^2 \sum_i y_i + \sum_i p_i}
 
     Use it where the metric is F-beta or Dice and batches are large. Not for batches of few positives: it is a ratio of
     batch sums, so its mean over batches is not its value on their union; and it does not calibrate.
+
+    Classes and columns without a positive, whose F-beta is 0 whatever the scores, are left out of the mean; where none
+    is left, the value is zero with a zero gradient.
 
     Args:
         beta: above 0; how much more recall weighs than precision.
@@ -38,33 +42,22 @@ class SoftFBeta(nn.Module):
         super().__init__()
         self.beta = checked_number("beta", beta)
 
-    def forward(self, scores: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """The loss of one batch.
-
-        Args:
-            scores: ``(N,)`` or ``(N, C)`` logits.
-            targets: ``(N,)`` or ``(N, C)``, 0 and 1; or ``(N,)`` class numbers for ``(N, C)`` scores.
-            mask: boolean, shaped like the leading axes of ``targets``; False entries are left out.
-
-        Returns:
-            0-d, in the dtype of the scores. Classes and columns without a positive, whose F-beta is 0 whatever the
-            scores, are left out of the mean; where none is left, zero with a zero gradient.
-        """
-        dtype = scores.dtype
-        scores, targets = labelled(scores, targets, mask)
-        if scores.shape == targets.shape:
+    def of_rows(self, rows: Rows) -> Tensor:
+        """0-d."""
+        scores, targets, weights = rows.scores, rows.targets, rows.weights
+        if rows.elementwise:
             probabilities = scores.sigmoid()
         else:
             probabilities = scores.softmax(1)
             targets = nn.functional.one_hot(targets, scores.shape[1]).to(scores)
-        positives = targets.sum(0)
+            weights = weights[:, None]
+        positives = (weights * targets).sum(0)
         present = positives > 0
         if not bool(present.any()):
-            return (scores * 0).sum().to(dtype)
+            return (scores * 0).sum()
         weight = self.beta**2
-        hits, said = (probabilities * targets).sum(0), probabilities.sum(0)
-        each = 1 - (1 + weight) * hits[present] / (weight * positives + said)[present]
-        return each.mean().to(dtype)
+        hits, said = (weights * probabilities * targets).sum(0), (weights * probabilities).sum(0)
+        return (1 - (1 + weight) * hits[present] / (weight * positives + said)[present]).mean()
 
     def extra_repr(self) -> str:
         """Its settings."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.network import Network, NetworkForm
-from metricgrad.metrics.decoding import check_tensor
+from metricgrad.metrics.context_checks import check_tensor, checked_context
 
 _WIDTH = 64
 _READINGS = 5
@@ -71,9 +71,9 @@ class SpanNetwork(NetworkForm):
                 f"scores have shape {tuple(scores.shape)} and targets {tuple(targets.shape)}; expected (N, 2, L) start "
                 "and end scores, as torch.stack([start, end], 1), and (N, 2) positions"
             )
+        who = type(self).__name__
+        mask, _ = checked_context({"mask": mask}, targets.shape[:1], targets.device, takes=(), who=who)
         if mask is not None:
-            if mask.dtype != torch.bool or mask.shape != targets.shape[:1]:
-                raise MetricgradError(f"mask has shape {tuple(mask.shape)}; expected one boolean for each passage")
             scores, targets = scores[mask], targets[mask]
         if targets.numel() and not bool(((targets >= 0) & (targets < scores.shape[2])).all()):
             raise MetricgradError(f"targets are not all positions 0 to {scores.shape[2] - 1}; mask other passages out")

@@ -6,16 +6,19 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from metricgrad.losses.calling import called
 from metricgrad.losses.form import Draw, Form
 
 
 class HandMade(Form):
     """A plain module of (scores, targets), such as cross-entropy, as a loss form.
 
-    It has no parameters an aligner could move and ignores the context.
+    It has no parameters an aligner could move.
 
     Args:
-        module: called as ``module(scores, targets)``; returns a 0-d tensor.
+        module: returns a 0-d tensor of scores and targets, handed over as :mod:`metricgrad.losses.calling` says: in the
+            shapes and dtypes of torch's own losses. A mask over rows is taken care of; other context goes to a module
+            whose ``forward`` names it and is refused otherwise.
     """
 
     kind: ClassVar[str] = "hand_made"
@@ -26,7 +29,7 @@ class HandMade(Form):
 
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d."""
-        return self.module(scores, targets)
+        return called(self.module, scores, targets, context)
 
     def config(self) -> dict[str, Any]:
         """Nothing: a foreign module is handed over again on loading."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.calling import ScoreLoss
 from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.neural import PROBLEMS, Problem
+from metricgrad.losses.regression import SquaredError
+from metricgrad.metrics.context_checks import check_tensor
 from metricgrad.metrics.decoding import canonical, is_binary
 
 
-class TaskLoss(nn.Module):
+class TaskLoss(ScoreLoss):
     """Cross-entropy for classes and labels, the mean squared error for values.
 
     Args:
@@ -30,23 +33,24 @@ class TaskLoss(nn.Module):
         if kind not in PROBLEMS:
             raise MetricgradError(f"kind is {kind!r}; expected one of {', '.join(PROBLEMS)}")
         self.kind: Problem = kind
-        self._labels = CrossEntropy()
+        self._labels, self._values = CrossEntropy(), SquaredError()
 
-    def forward(self, scores: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """0-d, in the dtype of the scores."""
-        if self.kind == "regression" or (self.kind == "auto" and _are_values(scores, targets)):
-            dtype = scores.dtype
-            scores, targets = canonical(scores, targets, mask)
-            if not targets.numel():
-                return (scores * 0).sum().to(dtype)
-            return (scores - targets).square().mean().to(dtype)
-        return self._labels(scores, targets, mask=mask)
+    def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
+        """0-d, in the dtype of the scores; takes ``mask`` and ``sample_weight``, as both losses do."""
+        values = self.kind == "regression" or (
+            self.kind == "auto" and _are_values(scores, targets, context.get("mask"))
+        )
+        return (self._values if values else self._labels)(scores, targets, **context)
 
     def extra_repr(self) -> str:
         """Its setting."""
         return f"kind={self.kind!r}"
 
 
-def _are_values(scores: Tensor, targets: Tensor) -> bool:
+def _are_values(scores: Tensor, targets: Tensor, mask: Tensor | None) -> bool:
+    check_tensor("scores", scores)
+    check_tensor("targets", targets)
     same = scores.shape == targets.shape or scores.shape == (*targets.shape, 1)
-    return same and not is_binary(targets)
+    if not same:
+        return False
+    return not is_binary(targets if mask is None else canonical(scores, targets, mask)[1])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from metricgrad.losses.calling import ScoreLoss
 from metricgrad.losses.cross_entropy import CrossEntropy
+from metricgrad.metrics.context_checks import check_tensor
 from metricgrad.metrics.sequences import prepare_sequences
 
 
-class TokenCrossEntropy(nn.Module):
+class TokenCrossEntropy(ScoreLoss):
     """The mean negative log-likelihood of the target's words, padding left out.
 
     Use it first for translation and other sentences. Every word counts alike, wherever it stands, so a right word one
@@ -34,17 +36,20 @@ class TokenCrossEntropy(nn.Module):
         self._words = CrossEntropy(label_smoothing=label_smoothing)
         self.label_smoothing = self._words.label_smoothing
 
-    def forward(self, scores: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """0-d, in the dtype of the scores.
 
         Args:
             scores: ``(N, T, V)`` logits.
             targets: ``(N, T)`` words from 0; -1 is padding, at the end of a sentence.
-            mask: boolean, shaped like the targets; False words are padding.
+            context: ``mask``, booleans, False words are padding; ``sample_weight``, numbers from 0 up; both ``(N, T)``,
+                or ``(N,)`` for whole sentences.
         """
-        dtype = scores.dtype
-        stack, words, _ = prepare_sequences(scores[None], targets, {"mask": mask}, name="token_cross_entropy")
-        return self._words(stack[0], words.clamp(min=0), mask=words >= 0).to(dtype)
+        check_tensor("scores", scores)
+        stack, words, given = prepare_sequences(
+            scores[None], targets, context, takes=("sample_weight",), name=type(self).__name__
+        )
+        return self._words(stack[0], words.clamp(min=0), mask=words >= 0, **given).to(scores.dtype)
 
     def extra_repr(self) -> str:
         """Its setting."""

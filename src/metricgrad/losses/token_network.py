@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.network import Network, NetworkForm
-from metricgrad.metrics.decoding import check_tensor
+from metricgrad.metrics.context_checks import check_tensor, checked_context
 
 _WIDTH = 16
 _HEADS = 2
@@ -92,9 +92,8 @@ class TokenNetwork(NetworkForm):
             )
         targets = targets.long()
         if mask is not None:
-            if mask.dtype != torch.bool or mask.shape != targets.shape:
-                raise MetricgradError(f"mask has shape {tuple(mask.shape)}; expected a boolean for each token")
-            targets = targets.masked_fill(~mask, -1)
+            mask, _ = checked_context({"mask": mask}, targets.shape, targets.device, takes=(), who=type(self).__name__)
+            targets = targets if mask is None else targets.masked_fill(~mask, -1)
         if scores.ndim == 2:
             scores, targets = scores[:, None], targets[:, None]
         if targets.numel() and not bool(((targets >= -1) & (targets < scores.shape[-1])).all()):

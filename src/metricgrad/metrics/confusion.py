@@ -10,6 +10,7 @@ entries of ``(N, C)`` multilabel targets as one list of yes-or-no decisions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,11 +20,13 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
+from metricgrad.metrics.parts import Parts
 from metricgrad.metrics.registry import register
 
 Average = Literal["binary", "macro", "micro", "samples"]
 
 _WEIGHTED = ("sample_weight",)
+_BY_PART = ("sample_weight", "parts")
 _POOLED = Structure("labels", "all")
 _BY_ROW = Structure("labels", "row")
 _BY_COLUMN = Structure("labels", "column")
@@ -127,8 +130,21 @@ def mean_of_seen(values: Tensor, seen: Tensor) -> Tensor:
     return _mean(values, None, seen)
 
 
-def _averaged(score, labels: Tensor, targets: Tensor, weight: Tensor | None, average: Average) -> Tensor:
+def _averaged(
+    score: Callable[[Counts], Tensor],
+    labels: Tensor,
+    targets: Tensor,
+    weight: Tensor | None,
+    average: Average,
+    parts: Tensor | None,
+) -> Tensor:
     """Apply a function of counts to the counts that an average asks for."""
+    if parts is not None:
+        each = Parts.of(parts, weight)
+        ones = torch.ones_like(targets) if weight is None or average == "samples" else weight
+        hit, actual, predicted = (each.total(x * ones) for x in (labels * targets, targets.expand_as(labels), labels))
+        counts = Counts(hit, actual, predicted, torch.ones_like(hit, dtype=torch.bool))
+        return (each.mean_of_rows if average == "samples" else each.mean)(score(counts))
     single = labels.ndim == 2
     if average == "samples":
         if single:
@@ -151,15 +167,20 @@ def _averaged(score, labels: Tensor, targets: Tensor, weight: Tensor | None, ave
     return score(counts.summed()) if average == "micro" else score(counts).mean(-1)
 
 
-@register("accuracy", reads="labels", structure=_BY_ROW, context=_WEIGHTED)
-def accuracy(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+@register("accuracy", reads="labels", structure=_BY_ROW, context=_BY_PART)
+def accuracy(
+    labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
+) -> Tensor:
     """Share of right labels; of rows with all labels right for multilabel targets."""
     right = labels == targets
+    if parts is not None:
+        each = Parts.of(parts, sample_weight)
+        return each.mean_of_rows(wide((each.total((~right).float()) == 0).float()))
     right = wide(right.all(-1).float() if right.ndim > 2 else right.float())
     return _mean(right, None if sample_weight is None else wide(sample_weight))
 
 
-@register("fbeta", reads="labels", structure=_by_average, context=_WEIGHTED)
+@register("fbeta", reads="labels", structure=_by_average, context=_BY_PART)
 def fbeta(
     labels: Tensor,
     targets: Tensor,
@@ -167,6 +188,7 @@ def fbeta(
     beta: float = 1.0,
     average: Average = "binary",
     sample_weight: Tensor | None = None,
+    parts: Tensor | None = None,
 ) -> Tensor:
     """F score that weighs recall beta times as much as precision.
 
@@ -177,7 +199,7 @@ def fbeta(
     def score(counts: Counts) -> Tensor:
         return ratio((1 + beta**2) * counts.hit, beta**2 * counts.actual + counts.predicted)
 
-    return _averaged(score, labels, targets, sample_weight, average)
+    return _averaged(score, labels, targets, sample_weight, average, parts)
 
 
 @register("f1", reads="labels", structure=_POOLED, context=_WEIGHTED)
@@ -186,10 +208,12 @@ def f1(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) 
     return fbeta(labels, targets, sample_weight=sample_weight)
 
 
-@register("macro_f1", reads="labels", structure=_BY_COLUMN, context=_WEIGHTED)
-def macro_f1(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+@register("macro_f1", reads="labels", structure=_BY_COLUMN, context=_BY_PART)
+def macro_f1(
+    labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
+) -> Tensor:
     """F1 of each class that is a target or a prediction, averaged; of each column for multilabel targets."""
-    return fbeta(labels, targets, average="macro", sample_weight=sample_weight)
+    return fbeta(labels, targets, average="macro", sample_weight=sample_weight, parts=parts)
 
 
 @register("micro_f1", reads="labels", structure=_POOLED, context=_WEIGHTED)
@@ -198,22 +222,29 @@ def micro_f1(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = 
     return fbeta(labels, targets, average="micro", sample_weight=sample_weight)
 
 
-@register("samples_f1", reads="labels", structure=_BY_ROW, context=_WEIGHTED)
-def samples_f1(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+@register("samples_f1", reads="labels", structure=_BY_ROW, context=_BY_PART)
+def samples_f1(
+    labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
+) -> Tensor:
     """F1 of each row of multilabel targets, averaged."""
-    return fbeta(labels, targets, average="samples", sample_weight=sample_weight)
+    return fbeta(labels, targets, average="samples", sample_weight=sample_weight, parts=parts)
 
 
-@register("jaccard", reads="labels", structure=_by_average, context=_WEIGHTED)
+@register("jaccard", reads="labels", structure=_by_average, context=_BY_PART)
 def jaccard(
-    labels: Tensor, targets: Tensor, *, average: Average = "binary", sample_weight: Tensor | None = None
+    labels: Tensor,
+    targets: Tensor,
+    *,
+    average: Average = "binary",
+    sample_weight: Tensor | None = None,
+    parts: Tensor | None = None,
 ) -> Tensor:
     """Intersection over union of class 1; ``average`` is "binary", "macro", "micro" or "samples", as for ``fbeta``."""
 
     def score(counts: Counts) -> Tensor:
         return ratio(counts.hit, counts.either - counts.hit)
 
-    return _averaged(score, labels, targets, sample_weight, average)
+    return _averaged(score, labels, targets, sample_weight, average, parts)
 
 
 def _recalls(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import canonical_stack, check_tensor
+from metricgrad.metrics.context_checks import CONTEXT, PARTS
+from metricgrad.metrics.decoding import kept_items
 
-CONTEXT = ("groups", "mask", "sample_weight", "head_sizes")
+#: What of (N, C) targets a metric takes each by itself before it averages.
+Apart = Literal["row", "column"]
 
 
 def context_of(fn: Callable[..., Any]) -> frozenset[str]:
@@ -30,71 +32,38 @@ def prepare(
     context: Mapping[str, Tensor | None],
     *,
     takes: frozenset[str],
-    keeps_apart: bool,
+    keeps_apart: Apart | None,
     name: str,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Canonical scores and targets, and the context as one value for each row.
+
+    A mask over the single entries of ``(N, C)`` targets leaves one list of entries. A metric that takes rows or columns
+    each by itself then gets the row of each entry as ``groups`` or the row or column as ``parts``.
 
     Args:
         stack: ``(T, ...)`` logits.
         targets: of one batch, in any of the accepted shapes.
         context: what the caller gave; None counts as not given.
         takes: the names the metric takes besides ``mask``.
-        keeps_apart: whether the metric looks at rows or columns of ``(N, C)`` targets, so that entries cannot be
-            masked one by one.
+        keeps_apart: what the metric takes each by itself, as far as that is known.
         name: the metric's, for messages.
     """
-    given = {k: v for k, v in context.items() if v is not None}
-    for key in given:
-        if key not in CONTEXT:
-            raise MetricgradError(f"unknown context {key!r}; expected one of {', '.join(CONTEXT)}")
-    mask = given.pop("mask", None)
-    for key in given:
-        if key not in takes:
-            raise MetricgradError(
-                f"metric {name!r} takes no {key!r}, only {', '.join(sorted(takes | {'mask'}))}; leave it out"
-            )
     lead = targets.shape if isinstance(targets, Tensor) else torch.Size()
-    full = isinstance(mask, Tensor) and isinstance(stack, Tensor) and stack.shape[1:] == lead == mask.shape
-    stack, targets = canonical_stack(stack, targets, mask)
-    if mask is not None and full and mask.ndim > 1 and mask.shape[-1] > 1:
-        if "groups" in takes:
-            given.setdefault("groups", _rows(lead, targets.device)[mask])
-        elif keeps_apart:
-            raise MetricgradError(
-                f"metric {name!r} looks at rows or columns of {tuple(lead)} targets, which a mask over single "
-                "entries takes apart; mask whole rows, or pass scores[mask] and targets[mask] to pool the entries"
-            )
-    if "head_sizes" in given:
-        given["head_sizes"] = for_each_target(given["head_sizes"], lead)
-    for key in given:
-        given[key] = _aligned(key, given[key], lead, mask, len(targets))
-    return stack, targets, given
-
-
-def for_each_target(value: Tensor, lead: torch.Size) -> Tensor:
-    """One head size for each image as one for each of its key points; others as they are."""
-    if isinstance(value, Tensor) and value.shape == lead[: value.ndim] and value.ndim < len(lead):
-        return value.reshape(*value.shape, *(1,) * (len(lead) - value.ndim)).expand(lead)
-    return value
-
-
-def _rows(shape: torch.Size, device: torch.device) -> Tensor:
-    """The number of the row that each entry of the last axis belongs to."""
-    rows = torch.arange(shape[:-1].numel(), device=device)
-    return rows.reshape(*shape[:-1], 1).expand(shape)
-
-
-def _aligned(name: str, value: Tensor, lead: torch.Size, mask: Tensor | None, rows: int) -> Tensor:
-    """Bring a tensor shaped like the leading axes of the targets to ``(rows,)``, as the targets were."""
-    check_tensor(name, value)
-    if mask is not None and value.shape[: mask.ndim] == mask.shape:
-        value = value[mask]
-    if value.ndim > 1 and value.shape == lead[: value.ndim]:
-        value = value.reshape(-1)
-    if value.shape != (rows,):
+    stack, targets, given, place = kept_items(stack, targets, context, takes=takes, who=f"metric {name!r}")
+    if PARTS in given and stack.ndim > 2:
+        raise MetricgradError(f"metric {name!r}: {PARTS} belong to one list of entries, not to (N, C) scores")
+    if place is None:
+        return stack, targets, given
+    row, column = place // lead[-1], place % lead[-1]
+    if "groups" in takes:
+        if "groups" in given:
+            raise MetricgradError("each row of (N, C) scores is a query by itself; leave groups out")
+        given["groups"] = row
+    elif PARTS in takes and keeps_apart is not None:
+        given[PARTS] = row if keeps_apart == "row" else column
+    elif keeps_apart is not None:
         raise MetricgradError(
-            f"{name} has shape {tuple(value.shape)} where the batch has {rows} rows; expected one value for each row, "
-            f"of shape ({rows},) or like the leading axes of the targets"
+            f"metric {name!r} looks at rows or columns of {tuple(lead)} targets, which a mask over single "
+            "entries takes apart; mask whole rows, or pass scores[mask] and targets[mask] to pool the entries"
         )
-    return value
+    return stack, targets, given

@@ -5,17 +5,24 @@ NaN where the scores or the targets are constant, as in SciPy; a constant column
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.functional import correlation
+from metricgrad.functional.by_group import by_group
 from metricgrad.metric import Structure
 from metricgrad.metrics.registry import register
 
+_CONTEXT = ("parts",)
+_Correlation = Callable[[Tensor, Tensor], Tensor]
 _STRUCTURE = Structure("ranking", "all", {"within": "auto", "two_d": "column"})
 
 
-def _by_column(fn, scores: Tensor, targets: Tensor, metric: str) -> Tensor:
+def _by_column(fn: _Correlation, scores: Tensor, targets: Tensor, parts: Tensor | None, metric: str) -> Tensor:
+    if parts is not None:
+        return by_group(lambda s, t: fn(s.movedim(-1, 0), t).mT, parts, scores.mT, targets)[1].mean(0)
     if scores.shape[1:] != targets.shape:
         raise MetricgradError(
             f"{metric} compares scores and targets of one shape, got {tuple(scores.shape[1:])} and "
@@ -26,13 +33,13 @@ def _by_column(fn, scores: Tensor, targets: Tensor, metric: str) -> Tensor:
     return fn(scores.mT, targets.mT).mean(-1)
 
 
-@register("spearman", reads="scores", structure=_STRUCTURE, targets="real")
-def spearman(scores: Tensor, targets: Tensor) -> Tensor:
+@register("spearman", reads="scores", structure=_STRUCTURE, context=_CONTEXT, targets="real")
+def spearman(scores: Tensor, targets: Tensor, *, parts: Tensor | None = None) -> Tensor:
     """Correlation of the ranks of scores and targets."""
-    return _by_column(correlation.spearman, scores, targets, "spearman")
+    return _by_column(correlation.spearman, scores, targets, parts, "spearman")
 
 
-@register("kendall", reads="scores", structure=_STRUCTURE, targets="real")
-def kendall(scores: Tensor, targets: Tensor) -> Tensor:
+@register("kendall", reads="scores", structure=_STRUCTURE, context=_CONTEXT, targets="real")
+def kendall(scores: Tensor, targets: Tensor, *, parts: Tensor | None = None) -> Tensor:
     """Kendall's tau-b: concordant less discordant pairs, corrected for ties; O(N log^2 N)."""
-    return _by_column(correlation.kendall, scores, targets, "kendall")
+    return _by_column(correlation.kendall, scores, targets, parts, "kendall")

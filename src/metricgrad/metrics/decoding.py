@@ -5,12 +5,14 @@ Everything is decided by shapes and by what the metric says it reads, never by l
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
+from metricgrad.metrics.context_checks import check_tensor, checked_context
 
 Reads = Literal["scores", "probabilities", "labels", "embeddings"]
 TargetKind = Literal["labels", "gains", "unit", "real", "classes"]
@@ -31,12 +33,48 @@ def canonical(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tu
         MetricgradError: where the shapes fit none of these.
     """
     check_tensor("scores", scores)
-    stack, targets = canonical_stack(scores[None] if scores.ndim else scores, targets, mask)
+    stack = scores[None] if scores.ndim else scores
+    if mask is None:
+        stack, targets = canonical_stack(stack, targets)
+    else:
+        stack, targets, *_ = kept_items(stack, targets, {"mask": mask}, takes=(), who="this loss")
     return stack[0], targets
 
 
-def canonical_stack(stack: Tensor, targets: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """:func:`canonical` for ``(T, ...)`` score sets of the same targets."""
+def kept_items(
+    stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], *, takes: Collection[str], who: str
+) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor | None]:
+    """Score sets and targets in canonical shapes, of what the mask keeps, and the context as one value for each item.
+
+    Args:
+        stack: ``(T, ...)`` score sets.
+        targets: of one batch, shared by all sets.
+        context: what the caller gave; see :func:`metricgrad.metrics.context_checks.checked_context`.
+        takes: the names that are read besides ``mask``.
+        who: reads them, for messages.
+
+    Returns:
+        Scores, targets, the context as ``(N,)``, and None; or, for a mask over the single entries of ``(N, C)``
+        targets, ``(T, M)`` scores and ``(M,)`` targets of the entries left, and ``(M,)`` their numbers, row by row.
+    """
+    lead = targets.shape if isinstance(targets, Tensor) else torch.Size()
+    stack, targets = canonical_stack(stack, targets)
+    mask = context.get("mask")
+    of_entries = targets.ndim == 2 and isinstance(mask, Tensor) and mask.shape == lead
+    items = lead if of_entries or targets.ndim == 1 else lead[:-1]
+    mask, given = checked_context(context, items, targets.device, takes=takes, who=who)
+    given = {name: value.reshape(-1) for name, value in given.items()}
+    if mask is None:
+        return stack, targets, given, None
+    place = mask.reshape(-1).nonzero().squeeze(-1)
+    if of_entries:
+        stack, targets = stack.flatten(1), targets.reshape(-1)
+    given = {name: value[place] for name, value in given.items()}
+    return stack[:, place], targets[place], given, place if of_entries else None
+
+
+def canonical_stack(stack: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`canonical` for ``(T, ...)`` score sets of the same targets, nothing left out."""
     check_tensor("scores", stack)
     check_tensor("targets", targets)
     item = tuple(stack.shape[1:])
@@ -57,10 +95,6 @@ def canonical_stack(stack: Tensor, targets: Tensor, mask: Tensor | None) -> tupl
         stack, item = stack.squeeze(-1), item[:-1]
     if item != tuple(targets.shape) and item[:-1] != tuple(targets.shape):
         raise MetricgradError(_shape_message(item, tuple(targets.shape)))
-    if mask is not None:
-        _check_mask(mask, targets)
-        stack = stack.reshape(len(stack), mask.numel(), *stack.shape[1 + mask.ndim :])[:, mask.reshape(-1)]
-        targets = targets[mask]
     if stack.ndim == targets.ndim + 2 and targets.ndim > 1:
         stack, targets = stack.reshape(len(stack), targets.numel(), stack.shape[-1]), targets.reshape(-1)
     elif stack.ndim == targets.ndim + 1 and targets.ndim > 2:
@@ -141,12 +175,6 @@ def checked_targets(targets: Tensor, kind: TargetKind, classes: int | None, metr
     return targets
 
 
-def check_tensor(name: str, value: object) -> None:
-    """Refuse what is no tensor, naming the remedy."""
-    if not isinstance(value, Tensor):
-        raise MetricgradError(f"{name} is a {type(value).__name__}; pass a tensor: torch.as_tensor({name})")
-
-
 def is_binary(targets: Tensor) -> bool:
     """Whether all targets are 0 or 1, of any dtype; so are none at all."""
     return bool(((targets == 0) | (targets == 1)).all())
@@ -165,15 +193,6 @@ def _integral(targets: Tensor, metric: str) -> Tensor:
             "round soft labels first, as (targets > 0.5)"
         )
     return labels
-
-
-def _check_mask(mask: Tensor, targets: Tensor) -> None:
-    check_tensor("mask", mask)
-    if mask.dtype != torch.bool or not mask.ndim or tuple(mask.shape) != tuple(targets.shape[: mask.ndim]):
-        raise MetricgradError(
-            f"mask has dtype {mask.dtype} and shape {tuple(mask.shape)}; expected a boolean tensor shaped like the "
-            f"leading axes of targets {tuple(targets.shape)}"
-        )
 
 
 def _shape_message(item: tuple[int, ...], targets: tuple[int, ...]) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from metricgrad.metrics.context import prepare
+from metricgrad.metrics.context import Apart, prepare
 from metricgrad.metrics.maps import prepare_maps
 from metricgrad.metrics.passages import prepare_spans
 from metricgrad.metrics.sequences import prepare_sequences
@@ -24,7 +24,7 @@ def prepare_as(
     context: Mapping[str, Tensor | None],
     *,
     takes: frozenset[str],
-    keeps_apart: bool,
+    keeps_apart: Apart | None,
     name: str,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Score sets and targets in the shapes of their layout, checked, and the context as one value for each row.
@@ -35,7 +35,7 @@ def prepare_as(
         targets: of one batch, shared by all sets.
         context: what the caller gave; None counts as not given.
         takes: the names the metric takes besides ``mask``.
-        keeps_apart: of rows: whether rows or columns of ``(N, C)`` targets count each for itself.
+        keeps_apart: of rows: whether the metric takes rows or columns of ``(N, C)`` targets each by itself.
         name: the metric's, for messages.
 
     Raises:
@@ -44,7 +44,7 @@ def prepare_as(
     if layout == "maps":
         return prepare_maps(stack, targets, context, takes=takes, name=name)
     if layout == "sentences":
-        return prepare_sequences(stack, targets, context, name=name)
+        return prepare_sequences(stack, targets, context, takes=takes, name=name)
     if layout == "spans":
-        return prepare_spans(stack, targets, context, name=name)
+        return prepare_spans(stack, targets, context, takes=takes, name=name)
     return prepare(stack, targets, context, takes=takes, keeps_apart=keeps_apart, name=name)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import check_tensor
+from metricgrad.metrics.context_checks import check_tensor, checked_context
 
 
 def prepare_maps(
@@ -52,39 +52,19 @@ def prepare_maps(
     if not min(stack.shape[-2:]):
         raise MetricgradError(f"scores have shape {tuple(stack.shape[1:])}: heat maps without a pixel")
     stack = stack if stack.dtype in (torch.float32, torch.float64) else stack.float()
-    lead = targets.shape[:-1]
-    given = {k: v for k, v in context.items() if v is not None}
-    mask = _spread("mask", given.pop("mask", None), lead)
-    if mask is not None and mask.dtype != torch.bool:
-        raise MetricgradError(f"mask has dtype {mask.dtype}; expected booleans: mask > 0")
-    if refused := given.keys() - takes:
-        raise MetricgradError(
-            f"metric {name!r} takes no {sorted(refused)[0]!r}, only {', '.join(sorted(takes | {'mask'}))}; leave it out"
-        )
+    mask, given = checked_context(context, targets.shape[:-1], targets.device, takes=takes, who=f"metric {name!r}")
     stack, targets = stack.flatten(1, -3), targets.detach().to(stack.dtype).flatten(0, -2)
-    rows = {key: _spread(key, value, lead) for key, value in given.items()}
+    rows = {key: value.reshape(-1) for key, value in given.items()}
     if mask is not None:
+        mask = mask.reshape(-1)
         stack, targets = stack[:, mask], targets[mask]
-        rows = {key: value[mask] for key, value in rows.items() if value is not None}
+        rows = {key: value[mask] for key, value in rows.items()}
     if not bool(targets.isfinite().all()):
         raise MetricgradError(
             "targets hold points that are NaN or infinite; leave absent joints out with mask=, shaped like the "
             "leading axes of targets"
         )
-    return stack, targets, {key: value for key, value in rows.items() if value is not None}
-
-
-def _spread(name: str, value: Tensor | None, lead: torch.Size) -> Tensor | None:
-    """A tensor shaped like the first of the leading axes, repeated over the others, as rows."""
-    if value is None:
-        return None
-    check_tensor(name, value)
-    if not value.ndim or value.shape != lead[: value.ndim]:
-        raise MetricgradError(
-            f"{name} has shape {tuple(value.shape)}; expected the leading axes of the targets, {tuple(lead)}, or the "
-            f"first of them, {tuple(lead[:1])}"
-        )
-    return value.reshape(*value.shape, *[1] * (len(lead) - value.ndim)).expand(lead).reshape(-1)
+    return stack, targets, rows
 
 
 def at_points(maps: Tensor, points: Tensor) -> Tensor:

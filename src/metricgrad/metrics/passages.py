@@ -7,17 +7,17 @@ passages out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import check_tensor
+from metricgrad.metrics.context_checks import check_tensor, checked_context
 
 
 def prepare_spans(
-    stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], *, name: str
+    stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], *, takes: Collection[str] = (), name: str
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Checked passages, those that the mask keeps.
 
@@ -25,10 +25,11 @@ def prepare_spans(
         stack: ``(T, N, 2, L)`` scores.
         targets: ``(N, 2)`` positions, of any dtype that holds whole numbers.
         context: what the caller gave; None counts as not given.
+        takes: the names that are read besides ``mask``.
         name: of the metric or loss, for messages.
 
     Returns:
-        ``(T, N, 2, L)`` scores in float32 or float64, ``(N, 2)`` int64 positions, and no context.
+        ``(T, N, 2, L)`` scores in float32 or float64, ``(N, 2)`` int64 positions, and the context as ``(N,)``.
 
     Raises:
         MetricgradError: for other shapes, positions outside the passage, an end before its start, or other context.
@@ -44,18 +45,10 @@ def prepare_spans(
         raise MetricgradError(f"scores have dtype {stack.dtype}; raw scores are logits: pass scores.float()")
     if stack.device != targets.device:
         raise MetricgradError(f"scores are on {stack.device} and targets on {targets.device}; move one")
-    given = {key: value for key, value in context.items() if value is not None}
-    mask = given.pop("mask", None)
-    if given:
-        raise MetricgradError(f"{name!r} takes no {sorted(given)[0]!r}, only mask; leave it out")
+    mask, given = checked_context(context, targets.shape[:1], targets.device, takes=takes, who=f"metric {name!r}")
     if mask is not None:
-        check_tensor("mask", mask)
-        if mask.dtype != torch.bool or mask.shape != targets.shape[:1]:
-            raise MetricgradError(
-                f"mask has dtype {mask.dtype} and shape {tuple(mask.shape)}; expected one boolean for each passage, "
-                f"({len(targets)},); padding inside a passage is the model's to score low"
-            )
         stack, targets = stack[:, mask], targets[mask]
+        given = {key: value[mask] for key, value in given.items()}
     positions = targets.detach().long()
     if positions.numel():
         low, high = int(positions.min()), int(positions.max())
@@ -66,4 +59,4 @@ def prepare_spans(
             )
         if bool((positions[:, 1] < positions[:, 0]).any()):
             raise MetricgradError("targets hold an answer that ends before it starts; expected (first, last) tokens")
-    return stack if stack.dtype in (torch.float32, torch.float64) else stack.float(), positions, {}
+    return stack if stack.dtype in (torch.float32, torch.float64) else stack.float(), positions, given

@@ -47,6 +47,26 @@ class Queries:
         return wide((self.gain > 0).float())
 
 
+def weights_of_queries(weight: Tensor, groups: Tensor | None) -> Tensor:
+    """``(Q,)`` of ``(N,)`` weights that are the same within each query.
+
+    Args:
+        weight: of each item, or of each row where rows are queries.
+        groups: ``(N,)`` query of each item; None where all are one query.
+
+    Raises:
+        MetricgradError: where weights differ within a query.
+    """
+    which = torch.zeros_like(weight, dtype=torch.long) if groups is None else groups.unique(return_inverse=True)[1]
+    found = weight.new_zeros(int(which.max()) + 1).index_put((which,), weight)
+    if not bool((found[which] == weight).all()):
+        raise MetricgradError(
+            "sample_weight differs within a query, and queries are what is weighed here; pass one value for each "
+            "query, in ascending order of their numbers in groups, or the same for all items of a query"
+        )
+    return wide(found)
+
+
 def as_gains(read: Tensor, targets: Tensor) -> Tensor:
     """Targets as float64 gains of the shape of one score set: of ``(N,)`` classes, each row's own one is 1."""
     if read.ndim == 3 and targets.ndim == 1:
@@ -70,8 +90,6 @@ def queries(read: Tensor, targets: Tensor, groups: Tensor | None = None) -> Quer
     elif groups is None:
         query = torch.zeros_like(targets, dtype=torch.long)
     else:
-        if groups.is_floating_point():
-            raise MetricgradError(f"groups have dtype {groups.dtype}; pass the integer query of each item")
         query = groups.unique(return_inverse=True)[1].to(read.device)
     by_gain = targets.argsort(stable=True)
     read, targets, query = read[:, by_gain], targets[by_gain], query[by_gain]

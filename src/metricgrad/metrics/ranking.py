@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
+from metricgrad.functional.by_group import by_group
 from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.registry import register
 
+_CONTEXT = ("sample_weight", "parts")
 _STRUCTURE = Structure("positives_over_negatives", "all", {"within": "auto", "two_d": "column"})
 
 
@@ -52,7 +54,7 @@ def thresholds(scores: Tensor, positive: Tensor, weight: Tensor | None = None) -
     Args:
         scores: ``(..., N)``.
         positive: booleans that broadcast to it.
-        weight: ``(N,)``; 1 by default.
+        weight: ``(N,)``, or anything that broadcasts to the scores; 1 by default.
     """
     ordered, order = scores.sort(-1, descending=True)
     weights = wide(torch.ones_like(ordered)) if weight is None else wide(weight).expand(order.shape).gather(-1, order)
@@ -77,9 +79,16 @@ def _at_end(rising: Tensor, last: Tensor) -> Tensor:
 
 
 def _each_column(
-    score: Callable[[Thresholds], Tensor], read: Tensor, targets: Tensor, weight: Tensor | None = None
+    score: Callable[[Thresholds], Tensor], read: Tensor, targets: Tensor, weight: Tensor | None, parts: Tensor | None
 ) -> Tensor:
     """``score`` of the list, or its mean over the columns where it is defined."""
+    if parts is not None:
+
+        def of_lists(read: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+            return score(thresholds(read.movedim(-1, 0), targets.bool(), weight)).mT
+
+        ones = wide(torch.ones_like(targets)) if weight is None else weight
+        return by_group(of_lists, parts, read.mT, targets, ones)[1].nanmean(0)
     if read.ndim == 2:
         return score(thresholds(read, targets.bool(), weight))
     if targets.ndim == 1:
@@ -94,9 +103,9 @@ def _each_column(
     reads="probabilities",
     by_order=True,
     structure=_STRUCTURE,
-    context=("sample_weight",),
+    context=_CONTEXT,
 )
-def auroc(read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+def auroc(read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None) -> Tensor:
     """Chance that a positive outranks a negative, a tie counting half; the mean over columns for (N, C) scores."""
 
     def score(at: Thresholds) -> Tensor:
@@ -104,7 +113,7 @@ def auroc(read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None)
         pairs = at.positive.sum(-1) * at.negative.sum(-1)
         return torch.where(pairs > 0, won / pairs, torch.nan)
 
-    return _each_column(score, read, targets, sample_weight)
+    return _each_column(score, read, targets, sample_weight, parts)
 
 
 @register(
@@ -112,20 +121,29 @@ def auroc(read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None)
     reads="probabilities",
     by_order=True,
     structure=_STRUCTURE,
-    context=("sample_weight",),
+    context=_CONTEXT,
 )
-def average_precision(read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+def average_precision(
+    read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
+) -> Tensor:
     """Precision at each positive, averaged; the mean over columns for (N, C) scores."""
 
     def score(at: Thresholds) -> Tensor:
         total = at.positive.sum(-1)
         return torch.where(total > 0, (at.positive * at.precision).sum(-1) / total, torch.nan)
 
-    return _each_column(score, read, targets, sample_weight)
+    return _each_column(score, read, targets, sample_weight, parts)
 
 
-@register("recall_at_precision", reads="probabilities", by_order=True, structure=_STRUCTURE)
-def recall_at_precision(read: Tensor, targets: Tensor, *, precision: float = 0.9) -> Tensor:
+@register("recall_at_precision", reads="probabilities", by_order=True, structure=_STRUCTURE, context=_CONTEXT)
+def recall_at_precision(
+    read: Tensor,
+    targets: Tensor,
+    *,
+    precision: float = 0.9,
+    sample_weight: Tensor | None = None,
+    parts: Tensor | None = None,
+) -> Tensor:
     """Largest recall of a threshold whose precision is at least ``precision``; 0 where none is.
 
     The mean over columns for (N, C) scores; NaN without positives.
@@ -138,4 +156,4 @@ def recall_at_precision(read: Tensor, targets: Tensor, *, precision: float = 0.9
         reached = torch.where(at.precision >= precision, at.positive_up_to, 0).amax(-1)
         return torch.where(total > 0, reached / total, torch.nan)
 
-    return _each_column(score, read, targets)
+    return _each_column(score, read, targets, sample_weight, parts)

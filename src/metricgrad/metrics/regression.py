@@ -11,10 +11,12 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
+from metricgrad.metrics.parts import Parts
 from metricgrad.metrics.registry import register
 
-_STRUCTURE = Structure("differentiable")
+_STRUCTURE = Structure("differentiable", "column")
 _WEIGHTED = ("sample_weight",)
+_BY_PART = ("sample_weight", "parts")
 
 
 def _pair(scores: Tensor, targets: Tensor, metric: str) -> tuple[Tensor, Tensor]:
@@ -26,36 +28,44 @@ def _pair(scores: Tensor, targets: Tensor, metric: str) -> tuple[Tensor, Tensor]
     return wide(scores), wide(targets if targets.is_floating_point() else targets.float())
 
 
-def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
+def _mean(values: Tensor, weight: Tensor | None, parts: Tensor | None = None) -> Tensor:
     """Mean over the rows ``(T, N, ...)``, weighted, then over the columns."""
+    if parts is not None:
+        each = Parts.of(parts, weight)
+        ones = 1 if weight is None else wide(weight)
+        return each.mean(each.total(values * ones) / torch.where(each.weight > 0, each.weight, 1))
     if weight is None:
         return values.flatten(1).mean(-1)
     share = wide(weight) / wide(weight).sum()
     return (values.flatten(2).mean(-1) if values.ndim > 2 else values) @ share
 
 
-@register("mse", reads="scores", structure=_STRUCTURE, higher_is_better=False, context=_WEIGHTED, targets="real")
-def mse(scores: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+@register("mse", reads="scores", structure=_STRUCTURE, higher_is_better=False, context=_BY_PART, targets="real")
+def mse(scores: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None) -> Tensor:
     """Mean squared error; the mean over columns for (N, C) scores."""
     scores, targets = _pair(scores, targets, "mse")
-    return _mean((scores - targets).square(), sample_weight)
+    return _mean((scores - targets).square(), sample_weight, parts)
 
 
-@register("mae", reads="scores", structure=_STRUCTURE, higher_is_better=False, context=_WEIGHTED, targets="real")
-def mae(scores: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+@register("mae", reads="scores", structure=_STRUCTURE, higher_is_better=False, context=_BY_PART, targets="real")
+def mae(scores: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None) -> Tensor:
     """Mean absolute error; the mean over columns for (N, C) scores."""
     scores, targets = _pair(scores, targets, "mae")
-    return _mean((scores - targets).abs(), sample_weight)
+    return _mean((scores - targets).abs(), sample_weight, parts)
 
 
-@register("r2", reads="scores", structure=_STRUCTURE, context=_WEIGHTED, targets="real")
-def r2(scores: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+@register("r2", reads="scores", structure=_STRUCTURE, context=_BY_PART, targets="real")
+def r2(scores: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None) -> Tensor:
     """Share of the targets' variance that is explained; the mean over columns for (N, C) scores.
 
     As in scikit-learn, constant targets have the value 1 where they are met exactly and 0 otherwise, and a single row
     NaN.
     """
     scores, targets = _pair(scores, targets, "r2")
+    if parts is not None:
+        ones = wide(torch.ones_like(parts) if sample_weight is None else sample_weight)
+        alone = [r2(scores[:, own], targets[own], sample_weight=ones[own]) for own in parts == parts.unique()[:, None]]
+        return torch.stack(alone).mean(0)
     if len(targets) < 2:
         return scores.flatten(1).sum(-1) * torch.nan
     scores, targets = scores.reshape(len(scores), len(targets), -1), targets.reshape(len(targets), -1)

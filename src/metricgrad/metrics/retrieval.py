@@ -2,7 +2,7 @@
 
 A query is a group of items with one number in ``groups``; without groups, each row of ``(N, C)`` scores is one query
 (with ``(N,)`` class targets its one relevant item is the target), and ``(N,)`` scores are one query altogether. Items
-with a target above 0 are relevant.
+with a target above 0 are relevant. ``sample_weight`` weighs queries: the mean over them is a weighted one.
 
 A query without anything relevant counts as 0, as in torchmetrics' retrieval metrics by default and in scikit-learn's
 ``ndcg_score``. Among equal scores the irrelevant come first, so a model that scores everything alike earns nothing
@@ -20,12 +20,12 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
-from metricgrad.metrics.queries import Queries, as_gains, queries
+from metricgrad.metrics.queries import Queries, as_gains, queries, weights_of_queries
 from metricgrad.metrics.registry import register
 
 _LISTS = {"within": "auto", "two_d": "row"}
 _STRUCTURE = Structure("positives_over_negatives", "all", _LISTS)
-_GROUPS = ("groups",)
+_GROUPS = ("groups", "sample_weight")
 
 
 def check_k(name: str, k: object) -> int:
@@ -36,45 +36,62 @@ def check_k(name: str, k: object) -> int:
 
 
 def _mean_over_queries(
-    score: Callable[[Queries], Tensor], read: Tensor, targets: Tensor, groups: Tensor | None
+    score: Callable[[Queries], Tensor], read: Tensor, gains: Tensor, groups: Tensor | None, weight: Tensor | None
 ) -> Tensor:
-    gains = as_gains(read, targets)
-    return score(queries(read, gains, groups)).mean(-1)
+    each = score(queries(read, gains, groups))
+    if weight is None:
+        return each.mean(-1)
+    of_query = wide(weight) if read.ndim == 3 else weights_of_queries(weight, groups)
+    return (each * of_query).sum(-1) / of_query.sum()
 
 
 @register("precision_at_k", reads="scores", structure=_STRUCTURE, context=_GROUPS, targets="gains")
-def precision_at_k(read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None) -> Tensor:
+def precision_at_k(
+    read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None, sample_weight: Tensor | None = None
+) -> Tensor:
     """Relevant items among the first k of each query, over k, also where a query has fewer items than k."""
     check_k("precision_at_k", k)
-    return _mean_over_queries(lambda q: q.total(q.relevant * (q.rank < k)) / k, read, targets, groups)
+    return _mean_over_queries(
+        lambda q: q.total(q.relevant * (q.rank < k)) / k, read, as_gains(read, targets), groups, sample_weight
+    )
 
 
 @register("recall_at_k", reads="scores", structure=_STRUCTURE, context=_GROUPS, targets="gains")
-def recall_at_k(read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None) -> Tensor:
+def recall_at_k(
+    read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None, sample_weight: Tensor | None = None
+) -> Tensor:
     """Share of each query's relevant items that are among its first k."""
     check_k("recall_at_k", k)
 
     def score(q: Queries) -> Tensor:
         return q.total(q.relevant * (q.rank < k)) / q.total(q.relevant).clamp(min=1)
 
-    return _mean_over_queries(score, read, targets, groups)
+    return _mean_over_queries(score, read, as_gains(read, targets), groups, sample_weight)
 
 
 @register("hit_rate", reads="scores", structure=_STRUCTURE, context=_GROUPS, targets="gains")
-def hit_rate(read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None) -> Tensor:
+def hit_rate(
+    read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None, sample_weight: Tensor | None = None
+) -> Tensor:
     """Share of queries with something relevant among their first k items."""
     check_k("hit_rate", k)
-    return _mean_over_queries(lambda q: q.largest(q.relevant * (q.rank < k)), read, targets, groups)
+    return _mean_over_queries(
+        lambda q: q.largest(q.relevant * (q.rank < k)), read, as_gains(read, targets), groups, sample_weight
+    )
 
 
 @register("mrr", reads="scores", structure=_STRUCTURE, context=_GROUPS, targets="gains")
-def mrr(read: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+def mrr(read: Tensor, targets: Tensor, *, groups: Tensor | None = None, sample_weight: Tensor | None = None) -> Tensor:
     """One over the rank of each query's first relevant item, averaged over queries."""
-    return _mean_over_queries(lambda q: q.largest(q.relevant / (q.rank + 1)), read, targets, groups)
+    return _mean_over_queries(
+        lambda q: q.largest(q.relevant / (q.rank + 1)), read, as_gains(read, targets), groups, sample_weight
+    )
 
 
 @register("map", reads="scores", structure=_STRUCTURE, context=_GROUPS, targets="gains")
-def mean_average_precision(read: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+def mean_average_precision(
+    read: Tensor, targets: Tensor, *, groups: Tensor | None = None, sample_weight: Tensor | None = None
+) -> Tensor:
     """Average precision of each query, averaged over queries."""
 
     def score(q: Queries) -> Tensor:
@@ -86,7 +103,7 @@ def mean_average_precision(read: Tensor, targets: Tensor, *, groups: Tensor | No
         precision = (found.gather(1, end) - before) / (q.last + 1)
         return q.total(q.relevant * precision) / relevant.clamp(min=1)
 
-    return _mean_over_queries(score, read, targets, groups)
+    return _mean_over_queries(score, read, as_gains(read, targets), groups, sample_weight)
 
 
 @register(
@@ -103,6 +120,7 @@ def ndcg(
     k: int | None = None,
     exponential: bool = False,
     groups: Tensor | None = None,
+    sample_weight: Tensor | None = None,
 ) -> Tensor:
     """Discounted gain of the first k items of each query (all by default), over the best it could be.
 
@@ -124,4 +142,4 @@ def ndcg(
         best = ideal.total(ideal.gain * discount[ideal.rank])
         return torch.where(best > 0, q.total(q.gain * shared) / torch.where(best > 0, best, 1), 0)
 
-    return score(queries(read, gains, groups)).mean(-1)
+    return _mean_over_queries(score, read, gains, groups, sample_weight)

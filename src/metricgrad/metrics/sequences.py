@@ -7,7 +7,7 @@ until it says the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import check_tensor
+from metricgrad.metrics.context_checks import check_tensor, checked_context
 
 if TYPE_CHECKING:
     from metricgrad.metric import Metric
@@ -48,18 +48,19 @@ def of_sentences(metric: Metric) -> OfSentences | None:
 
 
 def prepare_sequences(
-    stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], *, name: str
+    stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], *, takes: Collection[str] = (), name: str
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Score sets and targets of one batch of sentences, checked.
 
     Args:
         stack: ``(S, N, T, V)`` scores.
         targets: ``(N, T)`` words from 0, and below 0 for padding.
-        context: ``mask``, where the caller gave one.
+        context: what the caller gave; None counts as not given.
+        takes: the names that are read besides ``mask``.
         name: the metric's, for messages.
 
     Returns:
-        The scores in float32 or float64, int64 targets with -1 for padding, and no context.
+        The scores in float32 or float64, int64 targets with -1 for padding, and the context as ``(N, T)``.
 
     Raises:
         MetricgradError: for other shapes, words out of range, a word after padding, or other context.
@@ -75,19 +76,11 @@ def prepare_sequences(
         raise MetricgradError(f"scores have dtype {stack.dtype}; raw scores are logits: pass scores.float()")
     if stack.device != targets.device:
         raise MetricgradError(f"scores are on {stack.device} and targets on {targets.device}; move one")
-    given = {key: value for key, value in context.items() if value is not None}
-    mask = given.pop("mask", None)
-    if given:
-        raise MetricgradError(f"metric {name!r} takes no {min(given)!r}, only mask; leave it out")
+    mask, given = checked_context(context, targets.shape, targets.device, takes=takes, who=f"metric {name!r}")
     words = targets.detach().long()
     if targets.is_floating_point() and not bool((words == targets).all()):
         raise MetricgradError(f"metric {name!r} needs whole numbers of words, got {targets.dtype} with fractions")
     if mask is not None:
-        if mask.dtype != torch.bool or mask.shape != targets.shape:
-            raise MetricgradError(
-                f"mask has dtype {mask.dtype} and shape {tuple(mask.shape)}; expected a boolean for each word, "
-                f"{tuple(targets.shape)}"
-            )
         words = words.masked_fill(~mask, -1)
     words = words.clamp(min=-1)
     if words.numel() and int(words.max()) >= stack.shape[-1]:
@@ -98,7 +91,7 @@ def prepare_sequences(
     kept = words >= 0
     if bool((kept[:, 1:] & ~kept[:, :-1]).any()):
         raise MetricgradError(f"metric {name!r}: a sentence goes on after padding; padding stands at the end")
-    return stack if stack.dtype in (torch.float32, torch.float64) else stack.float(), words, {}
+    return stack if stack.dtype in (torch.float32, torch.float64) else stack.float(), words, given
 
 
 def sentences(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
+from metricgrad.metrics.context_checks import PARTS
 from metricgrad.metrics.decoding import is_binary
 
 
@@ -23,8 +24,8 @@ class Batch:
 
     @property
     def groups(self) -> Tensor | None:
-        """Query number of each item."""
-        return self.context.get("groups")
+        """Query number of each item, or the row or column it came from where those are lists by themselves."""
+        return self.context.get("groups", self.context.get(PARTS))
 
 
 def checked(

@@ -1,0 +1,42 @@
+"""What the hand-made losses of labels share: how they read a batch, what of its context they take, what they return."""
+
+from __future__ import annotations
+
+import abc
+from typing import ClassVar
+
+from torch import Tensor
+
+from metricgrad.losses.batches import Rows, as_labels, rows_of
+from metricgrad.losses.calling import ScoreLoss
+
+
+class LabelLoss(ScoreLoss, abc.ABC):
+    """Abstract: a loss of logits and labels, written by hand."""
+
+    #: What it reads of the context besides ``mask``.
+    takes: ClassVar[frozenset[str]] = frozenset({"sample_weight"})
+
+    def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
+        """The loss of one batch.
+
+        Args:
+            scores: logits, any shape of :mod:`metricgrad.metric`: ``(N,)``, ``(N, C)``, classes on the last axis.
+            targets: classes from 0 for scores with one more axis, otherwise 0 and 1; of any dtype.
+            context: ``mask``, booleans shaped like the leading axes of ``targets``: False rows or entries are left out;
+                ``sample_weight``, ``(N,)`` numbers from 0 up: a row of weight 2 counts as two; and for some losses
+                ``groups``, ``(N,)`` integers: each query is a list by itself, their mean weighted by ``sample_weight``.
+
+        Returns:
+            0-d, in the dtype of the scores; zero with a zero gradient for an empty batch.
+
+        Raises:
+            MetricgradError: for targets that are no labels, and for context that is not taken or not valid.
+        """
+        rows = as_labels(rows_of(scores, targets, context, takes=self.takes, who=type(self).__name__))
+        value = self.of_rows(rows) if rows.targets.numel() else (rows.scores * 0).sum()
+        return value.to(scores.dtype)
+
+    @abc.abstractmethod
+    def of_rows(self, rows: Rows) -> Tensor:
+        """0-d: the loss of a batch that is not empty."""

@@ -38,6 +38,7 @@ from metricgrad.data.motion import PARTS
 from metricgrad.losses.gaussian_mse import GaussianMSE
 from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.models.hourglass import Hourglass
+from pose import judges_by_heads
 
 SEEDS, EPOCHS, BATCH, WIDTH, DEPTH = 5, 20, 16, 16, 2
 SIZE, SHRINK = 48, 3  # pixels of the pictures, and how many make one of the maps
@@ -85,12 +86,13 @@ def train(
     optimizer = torch.optim.Adam(model.parameters(), rate)
     images, joints, heads = shown
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * math.ceil(len(images) / BATCH))
+    of_heads = judges_by_heads(loss)
     watched = recorded_on and mg.record_scores(model, optimizer, [recorded_on[:2]])
     with watched or contextlib.nullcontext():
         for _ in range(epochs):
             for rows in torch.randperm(len(images)).split(BATCH):
                 optimizer.zero_grad()
-                loss(model(images[rows]), joints[rows], head_sizes=heads[rows]).backward()
+                loss(model(images[rows]), joints[rows], head_sizes=heads[rows] if of_heads else None).backward()
                 optimizer.step()
                 falling.step()
     return model.eval(), watched and (watched.scores, watched.targets)

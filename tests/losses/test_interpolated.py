@@ -299,8 +299,8 @@ def _masked(metric, scores, targets, mask):
 @pytest.mark.parametrize("metric", ["mrr", "map", "macro_f1", "accuracy", "auroc", "f1"])
 def test_a_mask_over_entries_means_the_same_to_the_loss_as_to_the_metric(metric):
     g = torch.Generator().manual_seed(0)
-    targets = (torch.rand(5, 8, generator=g) < 0.4).long()
-    mask = torch.rand(5, 8, generator=g) < 0.8
+    targets = (torch.rand(5, 8, generator=g) < 0.4).long().index_fill(0, torch.tensor([0]), 1)
+    mask = (torch.rand(5, 8, generator=g) < 0.8).index_fill(0, torch.tensor([0]), True)  # no column without a positive
     value = _masked(metric, 60.0 * (2 * targets - 1), targets, mask)
     if value is None:
         with pytest.raises(mg.MetricgradError):

@@ -43,7 +43,7 @@ def _named():
 
 
 ALL = {
-    **{name: pair for name, pair in LOSSES.items()},
+    **LOSSES,
     **{name: (make, data) for name, make, data in _named()},
     "cross_entropy balanced": (lambda: make_loss("cross_entropy:weighting=balanced", "accuracy"), registry.multilabel),
     "cross_entropy balanced classes": (
@@ -121,11 +121,11 @@ def test_a_mask_of_nothing_is_an_empty_batch(loss_and_data):
 def test_context_counts_or_is_refused(loss_and_data, name):
     loss, (scores, targets), make = loss_and_data
     context = {name: _context(name, targets)}
-    try:
-        value, _ = _value_and_gradient(loss, scores, targets, **context)
-    except mg.MetricgradError as error:
-        assert name in str(error) or "weigh" in str(error)
+    said = _refusal(loss, scores, targets, **context)
+    if said is not None:
+        assert name in said or "weigh" in said
         return
+    value, _ = _value_and_gradient(make().eval(), scores, targets, **context)
     assert value != _value_and_gradient(make().eval(), scores, targets)[0]
     if name == "sample_weight" and not any(part.__class__.__name__ == "Interpolated" for part in loss.modules()):
         copies = context[name]
@@ -137,6 +137,15 @@ def test_context_counts_or_is_refused(loss_and_data, name):
             everyone[0], _value_and_gradient(make().eval(), scores[kept], targets[kept], sample_weight=copies[kept])[0]
         )
         assert everyone[1][~kept].abs().sum() == 0
+
+
+def _refusal(call, *args, **context):
+    """What the MetricgradError says, or None where there is none; anything else is raised."""
+    try:
+        call(*args, **context)
+    except mg.MetricgradError as error:
+        return str(error)
+    return None
 
 
 _N = _SEEN
@@ -175,9 +184,8 @@ def test_no_loss_takes_wrong_context(wrong):
     for name, (make, data) in ALL.items():
         if name.startswith(("proxy", "multi_similarity", "fast_ap", "reloss")):
             continue
-        with pytest.raises(mg.MetricgradError, match=next(iter(WRONG[wrong]))):
-            make()(*data(_SEEN, torch.float32), **WRONG[wrong])
-            raise AssertionError(name)
+        said = _refusal(make(), *data(_SEEN, torch.float32), **WRONG[wrong])
+        assert next(iter(WRONG[wrong])) in str(said), name
 
 
 @pytest.mark.parametrize(("spec", "kind"), CASES)
@@ -188,9 +196,7 @@ def test_no_metric_takes_wrong_context(spec, kind):
         ((name, value),) = context.items()
         if isinstance(value, torch.Tensor) and value.ndim:
             value = value.repeat(2 + size // _SEEN, *[1] * (value.ndim - 1))[: size - (len(value) < _SEEN)]
-        with pytest.raises(mg.MetricgradError, match=name):
-            metric(scores, targets, **{name: value})
-            raise AssertionError(wrong)
+        assert name in str(_refusal(metric, scores, targets, **{name: value})), wrong
 
 
 def test_groups_of_any_size_are_groups():

@@ -34,7 +34,7 @@ from metricgrad.aligners.watching import Ahead
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Form
 
-Objective = Callable[[Tensor, Tensor], Tensor]
+Objective = Callable[..., Tensor]
 
 _MEASURED_EVERY = 10
 
@@ -197,7 +197,7 @@ class OneStep:
             pushed = pushed + head.push(shift, create_graph=True)
             outputs += again
             shifts.append(shift)
-        value = self._objective(pushed, last.targets)
+        value = self._objective(pushed, last.targets, **last.context)
         flat = [part for shift in shifts for part in shift]
         back = torch.autograd.grad(value, flat, allow_unused=True)
         live = [(o, b) for o, b in zip(outputs, back, strict=True) if b is not None and o.requires_grad]

@@ -26,6 +26,7 @@ from metricgrad.aligners.watching import Ahead, Watch
 from metricgrad.aligners.window import Window
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
+from metricgrad.losses.calling import called
 from metricgrad.losses.form import Draw, Form
 from metricgrad.losses.task_loss import TaskLoss
 
@@ -51,8 +52,10 @@ class LookAhead(Aligner):
 
     Args:
         objective: what a step should lower: ``"task"`` (cross-entropy or squared error by the form's kind, otherwise
-            by shapes and targets), ``"cross_entropy"``, ``"mse"``, or any differentiable loss of scores and targets:
-            ``UniLoss(metric)`` or a fitted ``ReLoss`` meta-learns toward the metric itself.
+            by shapes and targets), ``"cross_entropy"``, ``"mse"``, or any differentiable loss of scores and targets,
+            called as :mod:`metricgrad.losses.calling` says: ``UniLoss(metric)`` or a fitted ``ReLoss`` meta-learns
+            toward the metric itself. Without validation batches it gets the mask and the other context of the
+            training call too, and refuses what it does not take.
         lr: the meta-learning rate of Adam. The paper's 1e-5 is for 10^5 steps; at 1,000 steps it does nothing.
         clip: largest norm of the hypergradient; None does not clip.
         every: move the loss after every so many optimiser steps; with ``steps`` at least as many.
@@ -362,8 +365,13 @@ class LookAhead(Aligner):
         pusher = pusher or self._pushers.setdefault(scene.model, Pusher(self.exact))
         return OneStep(scene, self._judge(), self.clipping, pusher)
 
-    def _judge(self) -> Callable[[Tensor, Tensor], Tensor]:
-        return self._task if isinstance(self.objective, str) else self.objective
+    def _judge(self) -> Callable[..., Tensor]:
+        objective = self._task if isinstance(self.objective, str) else self.objective
+
+        def judge(scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
+            return called(objective, scores, targets, context)
+
+        return judge
 
     def _move(self, form: Form, ahead: Ahead) -> None:
         self.last_hypergradient = ahead.gradients

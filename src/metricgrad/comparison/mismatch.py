@@ -11,6 +11,7 @@ from torch import Tensor
 from metricgrad.aligners.agreement import Agreement, LossFunction, agreement, losses_of
 from metricgrad.aligners.blocks import Block, Store, labelled_by
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.calling import called
 from metricgrad.metric import Metric, as_metric
 
 
@@ -31,8 +32,8 @@ def mismatch(
     Use it to see whether there is a mismatch worth closing. It says nothing of how well the loss trains.
 
     Args:
-        loss: any function of (scores, targets) that returns a scalar and is minimised; called with ``groups=`` too
-            where the blocks have groups.
+        loss: any function of (scores, targets) that returns a scalar and is minimised; one that is not ours is handed
+            what torch's own losses take, see :mod:`metricgrad.losses.calling`. Groups go to a loss that names them.
         metric: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.
         scores: stored logits, any shape of :mod:`metricgrad.metric`; 32 rows or more.
         targets: their targets.
@@ -63,7 +64,11 @@ def mismatch(
     drawn, badness = drawn_blocks(
         metric, scores, targets, groups=groups, block=block, blocks=blocks, per_class=per_class, seed=seed
     )
-    return agreement(losses_of(loss, drawn, in_groups=True), badness, seed=seed)
+
+    def value(scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
+        return called(loss, scores, targets, context)
+
+    return agreement(losses_of(value, drawn, in_groups=True), badness, seed=seed)
 
 
 def drawn_blocks(

@@ -57,6 +57,7 @@ def compare(
         task: a built-in task's name, or a :class:`metricgrad.Task`.
         metric: what decides; by default the task's own.
         losses: names (``"uniloss"``, ``"cross_entropy:label_smoothing=0.1"``), modules, or factories of modules.
+            Modules that are not ours are handed what torch's own losses take: see :mod:`metricgrad.losses.calling`.
             Where none is a standard loss, the task's standard loss joins as the baseline.
         trials: runs spent on tuning each loss.
         seeds: final runs of each loss; below 6 there is no verdict.

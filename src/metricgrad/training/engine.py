@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from metricgrad.aligners.base import Forward, pair
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.calling import called
 from metricgrad.metric import Metric
 from metricgrad.metrics.threshold import judged_at
 from metricgrad.training.batches import Epochs
@@ -90,7 +91,7 @@ class Engine(lightning.LightningModule):
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         scores, targets = self._forward_pass(self.model, batch)
-        loss = self.loss(scores, targets)
+        loss = called(self.loss, scores, targets)
         if not (torch.isfinite(loss) and torch.isfinite(scores).all()):
             what = "the loss" if torch.isfinite(scores).all() else "the model's scores"
             raise DivergedError(

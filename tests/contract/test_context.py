@@ -199,6 +199,19 @@ def test_no_metric_takes_wrong_context(spec, kind):
         assert name in str(_refusal(metric, scores, targets, **{name: value})), wrong
 
 
+def test_fits_and_comparisons_check_groups_and_take_nothing_else():
+    scores, targets = registry.gains(64, torch.float32)
+    calls = (
+        lambda **context: mg.ReLoss.fit("ndcg", scores, targets, **context),
+        lambda **context: mg.mismatch(nn.MSELoss(), "ndcg", scores, targets, **context),
+    )
+    for call in calls:
+        for groups in (targets.float(), targets - 9, targets[:9], targets[:, None, None], ["a"] * 64):
+            assert "groups" in str(_refusal(call, groups=groups))
+        for name in ("mask", "sample_weight", "weights"):
+            assert f"takes no '{name}', only groups" in str(_refusal(call, **{name: targets}))
+
+
 def test_groups_of_any_size_are_groups():
     g = torch.Generator().manual_seed(0)
     scores, gains, groups = torch.randn(24, generator=g), torch.randint(3, (24,), generator=g), torch.arange(24) // 6

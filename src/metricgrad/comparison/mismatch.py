@@ -13,6 +13,7 @@ from metricgrad.aligners.blocks import Block, Store, labelled_by
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.calling import called
 from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.context_checks import refuse_others
 
 
 def mismatch(
@@ -26,6 +27,7 @@ def mismatch(
     blocks: int = 200,
     per_class: int = 8,
     seed: int = 0,
+    **others: Any,
 ) -> Agreement:
     """How well a loss ranks blocks of rows as the metric ranks them.
 
@@ -42,13 +44,15 @@ def mismatch(
         blocks: how many are drawn; those on which the metric is undefined are drawn again.
         per_class: rows of a class in a block of embeddings; else unused.
         seed: of the draws and of the bootstrap.
+        others: nothing else is taken.
 
     Returns:
         Spearman's correlation, 1 where a lower loss always goes with a better metric, with a bootstrap interval over
         blocks.
 
     Raises:
-        MetricgradError: for fewer than 32 rows, or a metric that is undefined on nearly all blocks.
+        MetricgradError: for fewer than 32 rows, a metric that is undefined on nearly all blocks, or anything else that
+            is passed, such as a mask.
 
     Cost: ``blocks`` calls of the loss and of the metric.
 
@@ -61,6 +65,7 @@ def mismatch(
         >>> 0.5 < found.value < 1
         True
     """
+    refuse_others(others, "mismatch", ("groups", "block", "blocks", "per_class", "seed"))
     drawn, badness = drawn_blocks(
         metric, scores, targets, groups=groups, block=block, blocks=blocks, per_class=per_class, seed=seed
     )

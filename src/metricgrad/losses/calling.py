@@ -55,13 +55,16 @@ def called(
         MetricgradError: for context that the loss does not take, or a torch loss of classes where there are none.
     """
     context = context or {}
-    if isinstance(loss, ScoreLoss):
+    inner = getattr(loss, "_orig_mod", loss)  # of torch.compile
+    if isinstance(inner, ScoreLoss):
         return loss(scores, targets, **context)
-    who = type(loss).__name__ if isinstance(loss, nn.Module) else getattr(loss, "__name__", type(loss).__name__)
+    who = type(inner).__name__ if isinstance(inner, nn.Module) else getattr(loss, "__name__", type(loss).__name__)
     check_tensor("scores", scores)
     check_tensor("targets", targets)
     kept = {}
-    if given_names(context, takes := _taken(loss), f"{who}.forward" if isinstance(loss, nn.Module) else who):
+    if any(value is not None for value in context.values()):
+        takes = _taken(inner)
+        given_names(context, takes, f"{who}.forward" if isinstance(inner, nn.Module) else who)
         mask, _ = checked_context(context, targets.shape, targets.device, takes=takes, who=who)
         kept = {name: value for name, value in context.items() if value is not None}
         if mask is not None and "mask" not in takes:
@@ -69,12 +72,12 @@ def called(
             kept = {name: value[rows] if len(value) == len(rows) else value for name, value in kept.items()}
             scores, targets = scores[rows], targets[rows]
     scores, targets = as_torch_takes(scores, targets)
-    if scores.ndim == 1 and isinstance(loss, _OF_CLASSES):
+    if scores.ndim == 1 and isinstance(inner, _OF_CLASSES):
         raise MetricgradError(
             f"{who} reads (N, C) scores of classes, and here is one score for each item; use "
             "torch.nn.BCEWithLogitsLoss, or a model with a score for each class"
         )
-    if isinstance(loss, _OF_SIGNS):
+    if isinstance(inner, _OF_SIGNS):
         targets = torch.where(targets > 0, 1, -1).to(targets)
     return loss(scores, targets, **kept)
 

@@ -43,6 +43,17 @@ def given_names(context: Mapping[str, object], takes: Collection[str], who: str)
     return names
 
 
+def refuse_others(others: Collection[str], who: str, takes: Collection[str]) -> None:
+    """Refuse keywords that a function does not take.
+
+    Raises:
+        MetricgradError: for the first of them, with the list of those it takes.
+    """
+    for name in others:
+        mended = "pass scores[mask] and targets[mask]" if name == "mask" else "leave it out"
+        raise MetricgradError(f"{who} takes no {name!r}, only {', '.join(takes)}; {mended}")
+
+
 def checked_context(
     context: Mapping[str, Tensor | None],
     lead: torch.Size,

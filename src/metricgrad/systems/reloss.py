@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ from metricgrad.losses.set_network import SetNetwork
 from metricgrad.losses.span_network import SpanNetwork
 from metricgrad.losses.token_network import TokenNetwork
 from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.context_checks import refuse_others
 from metricgrad.metrics.decoding import is_binary
 
 _OBJECTIVES: dict[str, type[BlockFitting]] = {"correlation": RankCorrelation, "value": ValueRegression}
@@ -116,6 +118,9 @@ class ReLoss(Loss):
         judged_by = as_metric(metric)
         if objective not in _OBJECTIVES:
             raise MetricgradError(f"objective is {objective!r}; expected one of {', '.join(_OBJECTIVES)}")
+        known = inspect.signature(_OBJECTIVES[objective]).parameters.keys() - {"metric", "seed"}
+        taken = ("groups", "form", "objective", "anchor", "seed", *sorted(known))
+        refuse_others([name for name in options if name not in known], "ReLoss.fit", taken)
         aligner = _OBJECTIVES[objective](judged_by, seed=seed, **options)
         paper = isinstance(aligner, RankCorrelation) and aligner.paper
         usual_anchor = 0.0 if paper else _ANCHOR

@@ -76,6 +76,13 @@ class Structure:
     exchangeable: Literal["all", "column", "row", "none"] = "all"
     params: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def keeps_apart(self) -> Apart | None:
+        """Whether rows or columns of (N, C) targets count each for itself."""
+        within = self.params.get("two_d", self.params.get("within"))
+        both: tuple[Apart, Apart] = ("row", "column")
+        return next((apart for apart in both if apart in (self.exchangeable, within)), None)
+
 
 class Metric:
     """A metric of raw scores: the true, hard value, and its direction.
@@ -150,6 +157,8 @@ class Metric:
         self._targets: TargetKind = targets
         self._twin = twin
         self.layout: Layout = layout
+        # not a property: what a metric averages over stays so when nothing is said of it any more
+        self._keeps_apart = None if structure is None else structure.keeps_apart
 
     def __repr__(self) -> str:
         arrow = "higher" if self.higher_is_better else "lower"
@@ -269,16 +278,6 @@ class Metric:
     def _checked(self, stack: Tensor, targets: Tensor) -> Tensor:
         classes = stack.shape[-1] if stack.ndim - 1 > targets.ndim else None
         return checked_targets(targets, self._targets, classes, self.name)
-
-    @property
-    def _keeps_apart(self) -> Apart | None:
-        """Whether rows or columns of (N, C) targets count each for itself, as far as that is known."""
-        known = self.structure
-        if known is None:
-            return None
-        within = known.params.get("two_d", known.params.get("within"))
-        both: tuple[Apart, Apart] = ("row", "column")
-        return next((apart for apart in both if apart in (known.exchangeable, within)), None)
 
     def prepared(
         self, stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]

@@ -7,6 +7,7 @@ import sklearn.metrics as sk
 import torch
 
 import metricgrad as mg
+from metricgrad.refactoring.rankings import PositivesOverNegatives
 
 
 def _recall_at(y, s, precision):
@@ -95,6 +96,24 @@ def test_a_missing_entry_has_no_gradient_and_changes_nothing(spec):
     other = trained(torch.where(mask, scores, 9.0), torch.where(mask, targets, 1))
     assert torch.equal(value, other[0])
     assert torch.equal(gradient, other[1])
+
+
+@pytest.mark.parametrize("spec", ["macro_f1", "auroc", "samples_f1"])
+def test_a_metric_nobody_describes_keeps_its_columns(spec):
+    (scores, targets, mask), metric = _batch(spec, n=40), mg.as_metric(spec)
+    unknown = metric.undescribed()
+    assert unknown(scores, targets, mask=mask) == metric(scores, targets, mask=mask)
+    scores.requires_grad_()
+    (gradient,) = torch.autograd.grad(mg.UniLoss(unknown)(scores, targets, mask=mask), scores)
+    assert gradient[~mask].abs().max() == 0
+    assert gradient[mask].abs().max() > 0
+
+
+def test_a_refactoring_of_columns_is_not_handed_a_list():
+    scores, targets, mask = _batch("auroc")
+    loss = mg.UniLoss("auroc", refactoring=PositivesOverNegatives(within="column"))
+    with pytest.raises(mg.MetricgradError, match="leave refactoring= out"):
+        loss(scores, targets, mask=mask)
 
 
 def test_a_metric_that_cannot_tell_columns_apart_refuses():

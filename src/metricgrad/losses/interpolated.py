@@ -16,6 +16,7 @@ from metricgrad.losses.form import Draw, Form, Knob
 from metricgrad.losses.interpolation_options import check_options
 from metricgrad.losses.move_values import change_by_rows, change_by_words, of_answers
 from metricgrad.metric import Metric, Structure
+from metricgrad.metrics.context_checks import PARTS
 from metricgrad.metrics.counts import of_counts
 from metricgrad.metrics.sequences import of_sentences
 from metricgrad.refactoring.anchors import bit_anchors, realise, score_anchors
@@ -253,6 +254,11 @@ class Interpolated(Form):
 
     def _refactoring(self, batch: Batch) -> Refactoring:
         if self.refactoring is not None:
+            if PARTS in batch.context:
+                raise MetricgradError(
+                    "mask leaves single entries of (N, C) targets out, which takes apart the columns or rows that a "
+                    "refactoring= of your own reads; mask whole rows, or leave refactoring= out"
+                )
             self.refactoring.check(batch.scores, batch.targets)
             return self.refactoring
         structure = self.metric.structure or self._found

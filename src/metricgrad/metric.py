@@ -158,7 +158,7 @@ class Metric:
         self._twin = twin
         self.layout: Layout = layout
         # not a property: what a metric averages over stays so when nothing is said of it any more
-        self._keeps_apart = None if structure is None else structure.keeps_apart
+        self._keeps_apart: Apart | None = None if structure is None else structure.keeps_apart
 
     def __repr__(self) -> str:
         arrow = "higher" if self.higher_is_better else "lower"

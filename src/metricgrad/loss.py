@@ -75,11 +75,12 @@ class Loss(ScoreLoss):
         self.seed = seed
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self._scene: Scene | None = None
+        self._to_the_end: Callable[[], None] | None = None  # of hooks on the step, where others may change gradients
         aligner.bind(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, by ``copy.deepcopy`` or pickle, is attached to nothing."""
-        return {**self.__dict__, "_scene": None}
+        return {**self.__dict__, "_scene": None, "_to_the_end": None}
 
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The loss of one batch.
@@ -100,6 +101,10 @@ class Loss(ScoreLoss):
     def _outside_graphs(self, scores: Tensor, targets: Tensor, context: dict[str, Tensor | None]) -> Tensor:
         counts = self.training and torch.is_grad_enabled()
         draw = Draw(self.seed, int(self.steps), counts)
+        if counts:
+            if self._to_the_end is not None:
+                self._to_the_end()
+            self.aligner.called(self.form)
         with torch.autocast(scores.device.type, enabled=False):  # a loss is computed in float32, as torch's own are
             value = self.form(scores, targets, draw=draw, **context)
         if counts:
@@ -151,17 +156,23 @@ class Loss(ScoreLoss):
 
             return (*args[:1], then_before), {}
 
-        hooks = [
-            optimizer.register_step_pre_hook(before),
-            optimizer.register_step_post_hook(lambda *_: self.aligner.after_step(scene)),
-        ]
-        self._scene = scene
+        first = optimizer.register_step_post_hook(lambda *_: self.aligner.after_step(scene))
+        after: Any = optimizer._optimizer_step_post_hooks
+        after.move_to_end(first.id, last=False)
+        last = [optimizer.register_step_pre_hook(before)]
+
+        def to_the_end() -> None:
+            if next(reversed(optimizer._optimizer_step_pre_hooks)) != last[0].id:
+                last[0].remove()
+                last[0] = optimizer.register_step_pre_hook(before)
+
+        self._scene, self._to_the_end = scene, to_the_end
 
         def remove() -> None:
-            for hook in hooks:
+            for hook in (first, *last):
                 hook.remove()
             self.aligner.detached(scene)
-            self._scene = None
+            self._scene = self._to_the_end = None
 
         return Handle(remove)
 

@@ -83,6 +83,9 @@ class Aligner(nn.Module, abc.ABC):
     def detached(self, scene: Scene) -> None:
         """Called when that attachment ends."""
 
+    def called(self, form: Form) -> None:
+        """Called right before each call of the loss that counts as a step."""
+
     def saw(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
     ) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from metricgrad.aligners.calls import ModelCall, outputs_of
 from metricgrad.aligners.forward_rules import ForwardRules, ReadElsewhereError
-from metricgrad.aligners.isolation import again, kept_randomness, parameter_places, standing
+from metricgrad.aligners.isolation import again, kept_randomness, parameter_places, plain_checkpoints, standing
 from metricgrad.aligners.outer_products import OuterProducts, whole
-from metricgrad.aligners.recording import ModelCall, outputs_of
 from metricgrad.errors import MetricgradError
 
 Values = Mapping[Tensor, Tensor]
@@ -49,6 +49,11 @@ class Pusher:
     def way(self) -> str:
         """The way in use."""
         return self._ways[0][0]
+
+    @property
+    def takes_differences(self) -> bool:
+        """Whether the way in use is a difference."""
+        return self._ways[0][1] in (_finite_difference, _one_sided)
 
     @property
     def takes_products(self) -> bool:
@@ -95,7 +100,8 @@ class Pusher:
                 )
         raise MetricgradError(
             f"the forward pass of {type(model).__name__} cannot be repeated, so there is no look-ahead ({why}); "
-            "make it depend on its inputs, parameters, buffers and torch's random state alone"
+            "do not change its inputs, parameters or mode between its call and the step, as SAM does, and make it "
+            "depend on its inputs, parameters, buffers and torch's random state alone"
         )
 
 
@@ -123,7 +129,8 @@ def _disagrees(tangents: list[Tensor], differences: list[Tensor]) -> str | None:
 
 def run(model: nn.Module, values: Values, call: ModelCall) -> list[Tensor]:
     """The outputs of a recorded call at other parameters, on copies of the buffers of the moment."""
-    with call.autocast.again(), standing([*parameter_places(model, values), *again(call.buffers)]):
+    places = [*parameter_places(model, values), *again(call.buffers)]
+    with call.autocast.again(), plain_checkpoints(), standing(places):
         output: Any = model(*call.args, **call.kwargs)
     return outputs_of(output)
 

@@ -13,23 +13,27 @@ of the model at the parameters before the step, so nothing is differentiated twi
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from metricgrad.aligners.base import Scene
-from metricgrad.aligners.clipping import Clipping, through
+from metricgrad.aligners.calls import Contribution, LossCall, ModelCall, Pushed, outputs_of
+from metricgrad.aligners.changes import Changes
+from metricgrad.aligners.clipping import Clipping, Gradients
 from metricgrad.aligners.forward_mode import Pusher
-from metricgrad.aligners.isolation import borrowed, kept_randomness
+from metricgrad.aligners.isolation import borrowed, kept_randomness, parameter_places, plain_checkpoints, standing
 from metricgrad.aligners.optimizers import Before, before_step, is_uniform, moved, rule_of, slope
-from metricgrad.aligners.outer_products import Direction, LinearTaps, OuterProducts, joined, times, whole
-from metricgrad.aligners.recording import LossCall, ModelCall, Recorder, outputs_of
-from metricgrad.aligners.replay import gradients_again, is_close
+from metricgrad.aligners.outer_products import Direction, LinearTaps, OuterProducts, joined, times
+from metricgrad.aligners.plain_numbers import Constants
+from metricgrad.aligners.proof import Proofs
+from metricgrad.aligners.recording import Recorder
+from metricgrad.aligners.replay import as_called
+from metricgrad.aligners.untold import UntoldError
+from metricgrad.aligners.uses import power_of
 from metricgrad.aligners.watching import Ahead
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Form
@@ -42,11 +46,17 @@ _MEASURED_EVERY = 10
 class OneStep:
     """Looks ahead through single steps of one attached training.
 
+    A step whose hypergradient cannot be told is passed over.
+
     Args:
         scene: the training.
         objective: of scores and targets; what the step should have lowered.
         clipping: see :func:`metricgrad.aligners.clipping.through`.
         pusher: remembers which way works for the model.
+
+    Attributes:
+        recorder: what was seen since the last step.
+        why: why the last step was passed over, where it was.
 
     Raises:
         MetricgradError: for an optimiser without a rule, or one that moves none of the model's parameters.
@@ -55,12 +65,16 @@ class OneStep:
     def __init__(self, scene: Scene, objective: Objective, clipping: Clipping, pusher: Pusher) -> None:
         rule_of(scene.optimizer)
         self.scene, self._objective = scene, objective
-        self._clipping: Clipping = clipping
         self._watch_anew()
         self._pusher = pusher
         self._before: dict[Tensor, Before] = {}
         self._spare: dict[Tensor, Tensor] = {}
-        self._looks, self._as_left = 0, True
+        self._raw: Gradients | None = None
+        self._contributions: list[Contribution] = []
+        self._powers: list[float] = []
+        self._uses, self._changes, self._proofs = Constants(), Changes(clipping), Proofs()
+        self._looks = 0
+        self.why: UntoldError | None = None
 
     def _watch_anew(self) -> None:
         stepped = {p for group in self.scene.optimizer.param_groups for p in group["params"]}
@@ -71,7 +85,7 @@ class OneStep:
             )
         if (recorder := getattr(self, "recorder", None)) is not None:
             recorder.remove()
-        copies = recorder is not None and recorder.copies
+        copies = recorder is not None and recorder.gradients.copies
         self.recorder = Recorder(self.scene.model, list(self._own), copies=copies)
 
     def close(self) -> None:
@@ -84,12 +98,26 @@ class OneStep:
         return bool(self._before)
 
     def before(self) -> bool:
-        """Keep what the step will overwrite; False where the loss has no part in this step.
+        """Keep what the step will overwrite; False where the loss has no part in this step, or it is passed over.
 
         A step in which a parameter moves for the first time (unfrozen, or added to the optimiser) is passed over.
         """
-        self._before = {}
-        if not self.recorder.done():
+        self._before, self.why, recorder = {}, None, self.recorder
+        try:
+            if not self._has_part():
+                return False
+            self._raw = self._changes.raw(self.scene.loss.form, recorder, self._contributions, self.undisturbed)
+        except UntoldError as why:
+            self.why = UntoldError(why.kind, str(why))  # no traceback, which would hold the graph
+            return False
+        self._before = before_step(self.scene.optimizer, self._spare)
+        return True
+
+    def _has_part(self) -> bool:
+        """Whether the loss has a part in the step, and which."""
+        recorder = self.recorder
+        recorder.claim()
+        if not recorder.done():
             return False
         if getattr(self.scene.optimizer, "grad_scale", None) is not None:
             raise MetricgradError(
@@ -99,66 +127,59 @@ class OneStep:
         if any(p not in self._own and p in set(self.scene.model.parameters()) for p, _ in moved(self.scene.optimizer)):
             self._watch_anew()
             return False
-        self._as_left = all(map(self.recorder.as_left, self.recorder.left))
-        if not self._as_left and not self.recorder.copies:
-            self.recorder.copies = True
-            if not self._take_gradients_again():
-                return False
-        self._before = before_step(self.scene.optimizer, self._spare)
+        recorder.check()
+        self._contributions = recorder.contributions()
+        self._powers = [power_of(part.factor, part.loss.value, self._uses) for part in self._contributions]
         return True
 
-    def _take_gradients_again(self) -> bool:
-        """Find what the backward passes left in gradients that were changed since; False where that cannot be told."""
-        recorder = self.recorder
-        with self.undisturbed():
-            again = gradients_again(self.scene.loss.form, recorder.done(), recorder.left)
-        seen = {p: torch.zeros_like(p) if p.grad is None else p.grad for p in again}
-        changed = {p for p in again if not recorder.as_left(p) and not is_close(again[p], seen[p])}
-        recorder.raw = {p: g if p in changed else seen[p] for p, g in again.items()}
-        try:
-            through(recorder.raw, seen, {p: torch.zeros_like(p) for p in again}, self._clipping)
-        except MetricgradError:
-            warnings.warn(
-                "gradients were changed between backward and step, and what they were cannot be told from this loss "
-                "alone, so LookAhead passes over this step; from the next one on it keeps a copy of them",
-                stacklevel=2,
-            )
-            return False
-        return True
-
-    def after(self, form: Form, batch: Any) -> Ahead:
+    def after(self, form: Form, batch: Any) -> Ahead | None:
         """Look ahead through the step just taken.
 
         Args:
             form: the loss form; one tensor for each of its parameters is returned.
             batch: the validation batch; None for the last training batch.
+
+        Returns:
+            None where the hypergradient cannot be told.
         """
-        losses = self.recorder.done()
+        before, self._before = self._before, {}
+        try:
+            with self.undisturbed():
+                return self._looked(form, batch, before)
+        except UntoldError as why:
+            self.why = UntoldError(why.kind, str(why))  # no traceback, which would hold the graph
+            return None
+
+    def _looked(self, form: Form, batch: Any, before: dict[Tensor, Before]) -> Ahead:
         optimizer, recorder = self.scene.optimizer, self.recorder
-        groups = {p: group for p, group in moved(optimizer) if p in self._own and p in self._before}
+        groups = {p: group for p, group in moved(optimizer) if p in self._own and p in before}
         seen = {p: p.grad for p in groups if p.grad is not None}
-        apart = self._as_left and is_uniform(optimizer) and self._pusher.takes_products
-        with self.undisturbed():
-            value, ahead = self._ahead(losses[-1], list(groups), batch, apart=apart)
-        slopes = {p: slope(optimizer, p, groups[p], self._before[p]) for p in ahead if p in recorder.left}
+        apart = self._raw is None and is_uniform(optimizer) and self._pusher.takes_products
+        value, ahead = self._ahead(recorder.done()[-1], list(groups), batch, apart=apart)
+        slopes = {p: slope(optimizer, p, groups[p], before[p]) for p in ahead if p in recorder.gradients.reached}
+        found = [torch.zeros_like(p) for p in form.parameters()]
         if slopes:
             shared = _shared(list(slopes.values()))
             with torch.no_grad():
                 direction: Direction = {
                     p: ahead[p] if shared is not None else times(ahead[p], of) for p, of in slopes.items()
                 }
-                if not self._as_left:
-                    dense = {p: whole(v) for p, v in direction.items()}
-                    direction = {**through(recorder.raw, seen, dense, self._clipping)}
-            found = self._along(form, losses, direction, 1.0 if shared is None else shared)
-        else:
-            found = [torch.zeros_like(p) for p in form.parameters()]
-        rate = self._implied_rate(ahead)
-        self._before = {}
+                if self._raw is not None:
+                    others = [p.grad for p, _ in moved(optimizer) if p not in direction and p.grad is not None]
+                    direction = self._changes.pulled(self._raw, seen, direction, others, self._contributions)
+            values = {p: kept.value for p, kept in before.items()}
+            pushed = [
+                Pushed(part, self._tangent(direction, values, part), power)
+                for part, power in zip(self._contributions, self._powers, strict=True)
+            ]
+            gradients = {p: (self._raw or seen)[p] for p in direction}
+            self._proofs.check(form, pushed, direction, gradients, values, recorder.doubt(), self._pusher)
+            found = self._along(form, pushed, 1.0 if shared is None else shared)
+        rate = self._implied_rate(ahead, before)
         self._looks += 1
         return Ahead(found, value, _length(list(seen.values())), rate)
 
-    def _implied_rate(self, ahead: Direction) -> float:
+    def _implied_rate(self, ahead: Direction, before: dict[Tensor, Before]) -> float:
         """See :class:`Ahead`; where outer products would have to be multiplied out for it, at every tenth look."""
         if self._looks % _MEASURED_EVERY and any(isinstance(v, OuterProducts) for v in ahead.values()):
             return float("nan")
@@ -167,7 +188,7 @@ class OneStep:
             for p, v in ahead.items():
                 for rows, block in v.blocks() if isinstance(v, OuterProducts) else [(..., v)]:
                     # what was kept of the parameters has done its work: the step is written over it
-                    way = self._before[p].value[rows].sub_(p[rows])
+                    way = before[p].value[rows].sub_(p[rows])
                     progress, squared = progress + _dot(way, block), squared + _dot(block, block)
         return progress / squared if squared > 0 else 0.0
 
@@ -175,13 +196,15 @@ class OneStep:
         """The objective and its gradient at the stepped parameters, by linear weights as outer products if told so."""
         if batch is not None:
             taps = LinearTaps(self.scene.model if apart else None)
-            with taps:
+            # a person's hooks on gradients are no part of the objective's
+            bare = {p: p.detach().requires_grad_() for p in parameters if p._backward_hooks}
+            with taps, standing(parameter_places(self.scene.model, bare)):
                 scores, targets = self.scene.forward(self.scene.model, batch)
                 value = self._objective(scores, targets)
             if not value.requires_grad:
                 return float(value), {}
             with taps.collecting():
-                gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+                gradients = torch.autograd.grad(value, [bare.get(p, p) for p in parameters], allow_unused=True)
             return float(value.detach()), joined(parameters, gradients, taps.found())
         outputs: list[Tensor] = []
         pushed = last.scores
@@ -206,40 +229,50 @@ class OneStep:
         )  # fmt: skip
         return float(value.detach()), joined(parameters, gradients, {})
 
-    def _along(self, form: Form, losses: list[LossCall], direction: Direction, times: float) -> list[Tensor]:
-        """d/dphi of the loss's gradient along so many times the direction."""
-        phi = list(form.parameters())
-        total: Tensor | None = None
-        uncast = torch.autocast(losses[0].scores.device.type, enabled=False)  # as the loss itself
-        with self.paused(), torch.enable_grad(), _differentiable(phi), uncast:
-            for loss in losses:
-                with torch.no_grad():
-                    parts = [(head, self._push(direction, call)) for call, head in loss.heads]
-                tangent = functools.reduce(torch.add, (head.push(tangents).detach() for head, tangents in parts))
-                draw = dataclasses.replace(loss.draw, counts=False)
-                value = form.along(loss.scores, loss.targets, tangent, draw=draw, **loss.context)
-                if value is not None and value.requires_grad:
-                    assert loss.factor is not None
-                    value = value * loss.factor * times
-                    total = value if total is None else total + value
-            if total is None:
-                return [torch.zeros_like(p) for p in phi]
-            found = torch.autograd.grad(total, phi, allow_unused=True)
-        return [torch.zeros_like(p) if g is None else g for p, g in zip(phi, found, strict=True)]
+    def _tangent(self, direction: Direction, values: dict[Tensor, Tensor], part: Contribution) -> Tensor:
+        """Where the direction takes the scores of one call of the loss."""
+        into = {p: along for p, along in direction.items() if part.parameters is None or p in part.parameters}
+        with torch.no_grad():
+            found = [(head, self._push(into, values, call)) for call, head in part.loss.heads]
+        return functools.reduce(torch.add, (head.push(tangents).detach() for head, tangents in found))
 
-    def _push(self, direction: Direction, call: ModelCall) -> list[Tensor]:
+    def _push(self, direction: Direction, values: dict[Tensor, Tensor], call: ModelCall) -> list[Tensor]:
         own = set(call.module.parameters())
-        values = {p: before.value for p, before in self._before.items() if p in own}
+        values = {p: value for p, value in values.items() if p in own}
         along = {p: part for p, part in direction.items() if p in own}
         return self._pusher.push(call.module, values, along, call)
 
+    def _along(self, form: Form, pushed: list[Pushed], times: float) -> list[Tensor]:
+        """d/dphi of the loss's gradient along so many times the direction."""
+        phi = list(form.parameters())
+        total = [torch.zeros_like(p) for p in phi]
+        for one in pushed:
+            loss, factor = one.of.loss, one.of.factor * times
+            leaves = {p: value.clone().requires_grad_() for p, value in loss.form.parameters.items()}
+            with as_called(form, loss, leaves):
+                # a form's own way may leave out what does not depend on its parameters, which a power needs
+                along = form.along if not one.power else functools.partial(Form.along, form)
+                value = along(loss.scores, loss.targets, one.tangent, draw=loss.draw, **loss.context)
+                if value is None:
+                    continue
+                value = value * factor
+                if one.power:
+                    itself = form(loss.scores, loss.targets, draw=loss.draw, **loss.context)
+                    value = value + value.detach() * one.power * itself / loss.value
+                if not value.requires_grad:
+                    continue
+                found = torch.autograd.grad(value, [leaves[p] for p in phi], allow_unused=True)
+            total = [t if g is None else t + g for t, g in zip(total, found, strict=True)]
+        return total
+
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Gradients on, autocast as in the step just taken; random states and buffers are afterwards as before."""
+        """Gradients on, autocast as in the step just taken; random states, buffers, attributes are then as before."""
         last = self.recorder.done()[-1]
         device = next(iter(self._own)).device
         cast = last.heads[0][0].autocast.again()
-        with kept_randomness(device), borrowed(self.scene.model), self.paused(), torch.enable_grad(), cast:
+        still = kept_randomness(device), borrowed(self.scene.model), plain_checkpoints(), self.paused()
+        with still[0], still[1], still[2], still[3], torch.enable_grad(), cast:
             yield
 
     @contextlib.contextmanager
@@ -265,16 +298,3 @@ def _length(tensors: list[Tensor]) -> float:
 
 def _dot(a: Tensor, b: Tensor) -> float:
     return float(torch.dot(a.flatten(), b.flatten()))
-
-
-@contextlib.contextmanager
-def _differentiable(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """The parameters require gradients inside, and as before afterwards."""
-    was = [p.requires_grad for p in parameters]
-    try:
-        for p in parameters:
-            p.requires_grad_(True)
-        yield
-    finally:
-        for p, before in zip(parameters, was, strict=True):
-            p.requires_grad_(before)

@@ -13,37 +13,29 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import checkpoint
 
 
 @dataclass(frozen=True)
 class Randomness:
-    """The states of the CPU's and of one CUDA device's generator, of Python's and of NumPy's.
+    """The states of the CPU's and of one CUDA device's generator.
 
     Attributes:
         cpu: of the CPU.
         cuda: of the device, where the model is on one.
         device: that device.
-        python: of the module ``random``.
-        numpy: of NumPy's global generator, where it was imported.
     """
 
     cpu: Tensor
     cuda: Tensor | None
     device: torch.device | None
-    python: Any
-    numpy: Any
 
     @classmethod
     def now(cls, device: torch.device) -> Randomness:
         """As they are."""
         on_cuda = device.type == "cuda"
-        numpy = sys.modules.get("numpy.random")
         return cls(
-            torch.get_rng_state(),
-            torch.cuda.get_rng_state(device) if on_cuda else None,
-            device if on_cuda else None,
-            random.getstate(),
-            numpy.get_state() if numpy is not None else None,
+            torch.get_rng_state(), torch.cuda.get_rng_state(device) if on_cuda else None, device if on_cuda else None
         )
 
     def restore(self) -> None:
@@ -51,9 +43,6 @@ class Randomness:
         torch.set_rng_state(self.cpu)
         if self.cuda is not None and self.device is not None:
             torch.cuda.set_rng_state(self.cuda, self.device)
-        random.setstate(self.python)
-        if self.numpy is not None:
-            sys.modules["numpy.random"].set_state(self.numpy)
 
 
 def seed(number: int, device: torch.device) -> None:
@@ -73,6 +62,19 @@ def kept_randomness(device: torch.device, start: Randomness | None = None) -> It
         yield
     finally:
         here.restore()
+
+
+@contextlib.contextmanager
+def kept_foreign_randomness() -> Iterator[None]:
+    """The random states of Python's ``random`` and of NumPy are afterwards as before."""
+    numpy: Any = sys.modules.get("numpy.random")
+    here = random.getstate(), None if numpy is None else numpy.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(here[0])
+        if numpy is not None:
+            numpy.set_state(here[1])
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,20 @@ def borrowed(model: nn.Module) -> Iterator[None]:
                     del part.__dict__[name]
 
 
+class _WithoutReentry:
+    """Stands for the function of ``checkpoint(..., use_reentrant=True)``, through which only ``backward()`` goes."""
+
+    @staticmethod
+    def apply(function: Any, preserve: bool, *args: Any) -> Any:
+        """The checkpoint of the other kind."""
+        return checkpoint.checkpoint(function, *args, use_reentrant=False, preserve_rng_state=preserve)
+
+
+def plain_checkpoints() -> contextlib.AbstractContextManager[None]:
+    """Reentrant checkpoints can be differentiated inside in every way."""
+    return standing([Place(checkpoint.__dict__, "CheckpointFunction", _WithoutReentry)])
+
+
 def _plain_copy(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) else value
 
@@ -213,7 +229,11 @@ def untouched(loss: nn.Module, model: nn.Module, optimizer: torch.optim.Optimize
     own = [*loss.parameters(), *loss.buffers()]
     kept = [t.detach().clone() for t in own]
     mode = loss.training
-    with kept_randomness(device_of(parameters)), borrowed(model), torch.enable_grad():
+    counters = torch.autograd.grad_mode._unsafe_preserve_version_counter(
+        tuple(parameters)
+    )  # a graph may be waiting for backward
+    still = kept_randomness(device_of(parameters)), kept_foreign_randomness(), borrowed(model)
+    with counters, still[0], still[1], still[2], torch.enable_grad():
         try:
             optimizer.state = defaultdict(dict, {p: copy.deepcopy(state) for p, state in states.items()})
             for p in parameters:

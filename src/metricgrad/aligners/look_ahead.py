@@ -14,14 +14,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import Aligner, Forward, Scene, pair
-from metricgrad.aligners.clipping import Clipping
+from metricgrad.aligners.clipping import CLIPPINGS, Clipping
 from metricgrad.aligners.feedback import Feedback, checked_batches
 from metricgrad.aligners.forward_mode import Pusher
 from metricgrad.aligners.hypergradient import OneStep
-from metricgrad.aligners.isolation import device_of, kept_randomness, untouched
+from metricgrad.aligners.isolation import device_of, kept_foreign_randomness, kept_randomness, untouched
 from metricgrad.aligners.meta_adam import MetaAdam
 from metricgrad.aligners.optimizers import unwrapped
 from metricgrad.aligners.unrolled import unrolled
+from metricgrad.aligners.untold import UntoldError
 from metricgrad.aligners.watching import Ahead, Watch
 from metricgrad.aligners.window import Window
 from metricgrad.errors import MetricgradError
@@ -61,8 +62,8 @@ class LookAhead(Aligner):
         every: move the loss after every so many optimiser steps; with ``steps`` at least as many.
         steps: look through so many optimiser steps at once, unrolled by double backward. They must be unclipped, and
             validation batches are needed. A run is resumed exactly only where it was saved between two windows.
-        clipping: what a common factor on the gradients between backward and step means: ``"norm"``, ``"scale"`` or
-            ``"auto"``; see :func:`metricgrad.aligners.clipping.through`.
+        clipping: what a common factor on the gradients between backward and step means: ``"scale"``, ``"norm"``,
+            ``"norm_1"``, ``"norm_inf"`` or ``"auto"``; see :func:`metricgrad.aligners.clipping.through`.
         exact: False replaces the forward-mode pass by a one-sided difference: one plain forward pass, and an error of
             about 1e-3 in float32.
         seed: of the order of validation batches.
@@ -108,8 +109,8 @@ class LookAhead(Aligner):
                 f"objective is {objective!r}; expected 'task', 'cross_entropy', 'mse', or a differentiable loss of "
                 "scores and targets"
             )
-        if clipping not in ("auto", "norm", "scale"):
-            raise MetricgradError(f"clipping is {clipping!r}; expected 'auto', 'norm' or 'scale'")
+        if clipping not in CLIPPINGS:
+            raise MetricgradError(f"clipping is {clipping!r}; expected one of {', '.join(map(repr, CLIPPINGS))}")
         for name, count in (("every", every), ("steps", steps)):
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise MetricgradError(f"{name} is {count!r}; expected a number of steps, 1 or more")
@@ -129,6 +130,7 @@ class LookAhead(Aligner):
         self._window = Window(steps) if steps > 1 else None
         self._feedback: Feedback | None = None
         self._simulating = False
+        self._said: set[str] = set()
         self._pushers: WeakKeyDictionary[nn.Module, Pusher] = WeakKeyDictionary()
 
     def unattached(self) -> dict[str, Any]:
@@ -215,6 +217,11 @@ class LookAhead(Aligner):
             self._step.close()
         self._step = self._feedback = None
 
+    def called(self, form: Form) -> None:
+        """Keep the form as it is before the call."""
+        if self._step is not None:
+            self._step.recorder.called(form)
+
     def saw(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
     ) -> None:
@@ -238,16 +245,27 @@ class LookAhead(Aligner):
         if step is None or self._simulating:
             return
         if step.ready or (self._window is not None and self._window.full):
-            batch = self.given
-            if batch is None and self._feedback is not None:
-                batch = self._feedback.draw()
             form = scene.loss.form
-            self._move(form, step.after(form, batch) if self._window is None else self._far(step, self._window, batch))
+            with kept_foreign_randomness():
+                batch = self.given
+                if batch is None and self._feedback is not None:
+                    batch = self._feedback.draw()
+                ahead = step.after(form, batch) if self._window is None else self._far(step, self._window, batch)
+            if ahead is not None:
+                self._move(form, ahead)
+        if step.why is not None:
+            self._passed_over(step.why)
         self.optimizer_steps += 1
         step.recorder.clear()
         step.recorder.paused = int(self.optimizer_steps) % max(self.every, self.steps) >= self.steps
         if self._window is not None and step.recorder.paused:
             self._window.clear()
+
+    def _passed_over(self, why: UntoldError) -> None:
+        self.last_hypergradient = []
+        if why.kind not in self._said:
+            warnings.warn(f"LookAhead passes over this step and leaves the loss as it is: {why}", stacklevel=4)
+        self._said.add(why.kind)
 
     def _far(self, step: OneStep, window: Window, batch: Any) -> Ahead:
         """Through all steps of the window."""
@@ -314,13 +332,17 @@ class LookAhead(Aligner):
                 self._taken(model, optimizer, batches, forward)
             return found
         scene = Scene(loss, model, optimizer, None, forward, None)
+        ahead = None
         with self._rehearsing(scene, fresh) as step:
             scores, targets = scene.forward(model, batches[0])
             loss(scores, targets).backward()
-            if not step.before():
+            if step.before():
+                optimizer.step()
+                ahead = step.after(loss.form, valid_batch)
+            elif step.why is None:
                 return [torch.zeros_like(p) for p in loss.form.parameters()], float("nan")
-            optimizer.step()
-            ahead = step.after(loss.form, valid_batch)
+        if step.why is not None or ahead is None:
+            raise MetricgradError(f"there is no hypergradient of this step: {step.why}")
         return ahead.gradients, ahead.objective
 
     def _taken(

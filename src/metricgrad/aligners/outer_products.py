@@ -46,6 +46,10 @@ class OuterProducts:
             rows = slice(start, start + length)
             yield rows, (self.outer[:, rows].t() @ self.inner).mul_(self.factor)
 
+    def dot(self, matrix: Tensor) -> Tensor:
+        """0-d: the sum of the products of V's entries and a matrix's."""
+        return ((self.outer @ matrix) * self.inner).double().sum() * self.factor
+
     def whole(self) -> Tensor:
         """V."""
         return (self.outer.t() @ self.inner).mul_(self.factor)

@@ -1,158 +1,30 @@
-"""What LookAhead remembers of the person's own training step: each call of the model and each call of the loss.
+"""What happened in the person's own training step: each call of the model and each call of the loss.
 
-Hooks on the model keep its inputs, the random state and the buffers of the moment; the loss keeps scores, targets and
-the factor its gradient was multiplied by. Nothing of the person's computation changes.
+Hooks on the model keep its inputs, the random state and the buffers of the moment; the loss keeps scores, targets, its
+form as it was, and the factor its gradient was multiplied by in each backward pass. Nothing of the person's computation
+changes.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from metricgrad.aligners.clipping import unchanged
-from metricgrad.aligners.isolation import Autocast, Place, Randomness, buffer_places, copied
+from metricgrad.aligners.accumulating import Accumulating
+from metricgrad.aligners.calls import AsCalled, Contribution, LossCall, ModelCall, outputs_of, tensors_of
+from metricgrad.aligners.head import Head
+from metricgrad.aligners.isolation import Autocast, Randomness, buffer_places
+from metricgrad.aligners.untold import UntoldError
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.form import Draw
-
-
-@dataclass
-class ModelCall:
-    """One call of the model, or of one of its children, with gradients on.
-
-    Attributes:
-        module: what was called.
-        computed: whether an input was itself computed from parameters.
-        args: positional arguments.
-        kwargs: keyword arguments.
-        randomness: the random state right before.
-        autocast: its state.
-        buffers: right before.
-        outputs: the floating-point tensors of the output, in order.
-    """
-
-    module: nn.Module
-    computed: bool
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    randomness: Randomness
-    autocast: Autocast
-    buffers: list[Place]
-    outputs: list[Tensor] = field(default_factory=list)
-
-
-@dataclass
-class LossCall:
-    """One call of the loss that counted.
-
-    Attributes:
-        scores: as the loss got them, detached.
-        targets: likewise.
-        context: likewise.
-        draw: what was random in it.
-        heads: for each model call the scores come from, the call and how they come from its outputs.
-        factor: what the loss's gradient was multiplied by on the way back; zero before its backward pass.
-    """
-
-    scores: Tensor
-    targets: Tensor
-    context: Mapping[str, Tensor | None]
-    draw: Draw
-    heads: list[tuple[ModelCall, Head]]
-    factor: Tensor | None = None
-
-
-class Head:
-    """What a person does between the model's outputs and the scores: a slice, a reshape, a cast, or nothing.
-
-    It is read off the autograd graph, before the person's backward pass frees it: the transposed Jacobian is taken at
-    a symbolic vector, and is linear in it.
-    """
-
-    def __init__(self, scores: Tensor, outputs: list[Tensor]) -> None:
-        self._same = next((i for i, output in enumerate(outputs) if output is scores), None)
-        self._vector = self._transposed = None
-        self.reaches = self._same is not None
-        if self._same is None:
-            self._vector = torch.zeros_like(scores, requires_grad=True)
-            needing = [output for output in outputs if output.requires_grad]
-            found = torch.autograd.grad(
-                scores, needing, self._vector, create_graph=True, retain_graph=True, allow_unused=True
-            )
-            by_id = dict(zip(map(id, needing), found, strict=True))
-            self._transposed = [by_id.get(id(output)) for output in outputs]
-            self.reaches = any(part is not None for part in self._transposed)
-
-    def push(self, tangents: list[Tensor], *, create_graph: bool = False) -> Tensor:
-        """The Jacobian times one tangent for each output."""
-        if self._same is not None:
-            return tangents[self._same]
-        assert self._transposed is not None
-        assert self._vector is not None
-        pairs = [(p, t) for p, t in zip(self._transposed, tangents, strict=True) if p is not None and p.requires_grad]
-        if not pairs:
-            return torch.zeros_like(self._vector)
-        parts, along = zip(*pairs, strict=True)
-        (pushed,) = torch.autograd.grad(parts, self._vector, along, retain_graph=True, create_graph=create_graph)
-        return pushed
-
-    def is_affine(self, outputs: list[Tensor]) -> bool:
-        """Whether the Jacobian is the same everywhere."""
-        if self._transposed is None or self._vector is None:
-            return True
-        probe = sum(((p * p.detach().cos()).sum() for p in self._transposed if p is not None), torch.zeros(()))
-        if not isinstance(probe, Tensor) or not probe.requires_grad:
-            return True
-        needing = [output for output in outputs if output.requires_grad]
-        try:
-            return all(g is None for g in torch.autograd.grad(probe, needing, retain_graph=True, allow_unused=True))
-        except RuntimeError:  # the way to the outputs leads through values that the person's backward pass has freed
-            return False
-
-
-@dataclass(frozen=True)
-class Left:
-    """A gradient as a backward pass left it.
-
-    Attributes:
-        gradient: the tensor, no copy of it.
-        version: how often it had been written to.
-        squared: 0-d, its squared norm, which tells of writes through ``.data``; None where it is sparse.
-    """
-
-    gradient: Tensor
-    version: int
-    squared: Tensor | None
-
-    @classmethod
-    def now(cls, gradient: Tensor) -> Left:
-        """As it is."""
-        return cls(gradient, gradient._version, None if gradient.is_sparse else _squared(gradient))
-
-    def is_still(self, gradient: Tensor | None) -> bool:
-        """Whether it is the same tensor, not written to since."""
-        if gradient is None or gradient is not self.gradient or gradient._version != self.version:
-            return False
-        if self.squared is None:
-            return True
-        before, now = float(self.squared), float(_squared(gradient))
-        return before == now or math.isclose(before, now, rel_tol=1e-4) or (math.isnan(before) and math.isnan(now))
-
-
-def _squared(gradient: Tensor) -> Tensor:
-    flat = gradient.detach().reshape(-1)
-    return torch.dot(flat, flat)
+from metricgrad.losses.form import Draw, Form
 
 
 class Recorder:
     """Hooks on one model and its parameters, and what they saw since the last optimiser step.
-
-    Gradients are copied only once they were seen to be changed between backward and step (``copies``): a copy takes as
-    much memory as the model.
 
     A LightningModule is often attached whole while its training step calls ``self.net(x)``, so the calls of direct
     children are kept too, where they are not part of a call of the model.
@@ -160,20 +32,21 @@ class Recorder:
     Args:
         model: whose calls are kept.
         parameters: whose gradients are watched.
-        copies: whether they are copied from the start.
+        copies: whether gradients are copied from the start; otherwise once they were seen to be changed.
+
+    Attributes:
+        by_hand: whether gradients of the present step were assigned.
     """
 
     def __init__(self, model: nn.Module, parameters: list[Tensor], *, copies: bool = False) -> None:
         self.calls: list[ModelCall] = []
         self.losses: list[LossCall] = []
-        self.left: dict[Tensor, Left] = {}
-        self.raw: dict[Tensor, Tensor] = {}
-        self.copies = copies
-        self.paused = False
-        self._spare: dict[Tensor, Tensor] = {}
+        self.gradients = Accumulating(parameters, copies=copies)
+        self._paused = self.by_hand = False
+        self._form: AsCalled | None = None
         self._parameters = parameters
         self._within: list[ModelCall | None] = []
-        self._hooks: list[Any] = [p.register_post_accumulate_grad_hook(self._accumulated) for p in parameters]
+        self._hooks: list[Any] = [*self.gradients.hooks]
         for module in (model, *model.children()):
             self._hooks += [
                 module.register_forward_pre_hook(self._before, with_kwargs=True),
@@ -184,6 +57,15 @@ class Recorder:
         """A copy, which a copied or pickled model carries in its hooks, records nothing."""
         return _idle, ()
 
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is recorded."""
+        return self._paused
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        self._paused = self.gradients.paused = paused
+
     def remove(self) -> None:
         """Take the hooks off."""
         for hook in self._hooks:
@@ -192,17 +74,25 @@ class Recorder:
 
     def clear(self) -> None:
         """Forget everything."""
-        self.calls, self.losses, self.left, self.raw, self._within = [], [], {}, {}, []
+        for loss in self.losses:
+            loss.hooks, loss.hooked = {}, []  # the hooks hold the call, and a ring would hold the graph
+        self.calls, self.losses, self._within, self._form = [], [], [], None
+        self.gradients.clear()
+
+    def called(self, form: Form) -> None:
+        """Keep the form as it is, right before a call of the loss."""
+        self._form = None if self.paused else AsCalled.now(form)
 
     def saw(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
     ) -> None:
-        """Keep one call of the loss; its factor is filled in by the backward pass."""
-        if self.paused or not value.requires_grad:
+        """Keep one call of the loss; its factors are filled in by backward passes."""
+        if self.paused or not value.requires_grad or self._form is None:
             return
         if self.done() and self._thrown_away():
-            self.losses = [loss for loss in self.losses if loss.factor is None]
-            self.left, self.raw = {}, {}
+            passes = self.gradients.passes
+            self.losses = [loss for loss in self.losses if not passes & loss.factors.keys()]
+            self.gradients.clear()
         finished = {id(call) for loss in self.done() for call, _ in loss.heads}
         self.calls = [call for call in self.calls if call.outputs and id(call) not in finished]
         heads = [(call, Head(scores, call.outputs)) for call in self.calls]
@@ -217,17 +107,76 @@ class Recorder:
                 "an input of the attached model was itself computed from parameters, so that part of the gradient "
                 "would be missed; attach the whole model, and call it as one; or detach the input: model(x.detach())"
             )
-        kept = LossCall(scores.detach(), targets, context, draw, heads)
+        kept = LossCall(scores.detach(), targets, context, draw, self._form, value.detach(), heads)
+        read = [scores, targets, *(part for part in context.values() if part is not None)]
+        kept.written = [(tensor, tensor._version) for tensor in read if isinstance(tensor, Tensor)]
         self.losses.append(kept)
+        value.register_hook(functools.partial(self._back, kept))
+        kept.hooks = value._backward_hooks or {}
+        kept.hooked = [scores, *(output for call, _ in heads for output in call.outputs)]
 
-        def back(gradient: Tensor) -> None:
-            kept.factor = gradient if kept.factor is None else kept.factor + gradient
-
-        value.register_hook(back)
+    def _back(self, kept: LossCall, gradient: Tensor) -> None:
+        number = self.gradients.number()
+        before = kept.factors.get(number)
+        kept.factors[number] = gradient if before is None else before + gradient
+        kept.again = kept.again or torch.is_grad_enabled()
 
     def done(self) -> list[LossCall]:
         """The calls of the loss whose gradient is in the parameters' gradients."""
-        return [loss for loss in self.losses if loss.factor is not None]
+        passes = self.gradients.passes
+        return [loss for loss in self.losses if passes & loss.factors.keys()]
+
+    def contributions(self) -> list[Contribution]:
+        """What each of them put there."""
+        found: list[Contribution] = []
+        reached = self.gradients.reached
+        for loss in self.done():
+            parts: dict[frozenset[Tensor], Tensor] = {}
+            for number, factor in loss.factors.items():
+                if into := frozenset(p for p, numbers in reached.items() if number in numbers):
+                    parts[into] = parts[into] + factor if into in parts else factor
+            found += [
+                Contribution(loss, factor, None if len(into) == len(reached) else into)
+                for into, factor in parts.items()
+            ]
+        return found
+
+    def claim(self) -> None:
+        """Find gradients that were assigned by hand where ``autograd.grad`` ran through the loss: they are its."""
+        ours = set().union(*(loss.factors for loss in self.losses)) - self.gradients.passes
+        by_hand = [p for p in self._parameters if p.grad is not None and p not in self.gradients.left]
+        self.by_hand = bool(ours and by_hand)
+        if ours:
+            self.gradients.reached |= {p: set(ours) for p in by_hand}
+
+    def check(self) -> None:
+        """Refuse what cannot be computed again.
+
+        Raises:
+            UntoldError: where parameters or gradients were written to in the middle of the step.
+        """
+        now = [p._version for p in self._parameters]
+        if any(call.versions != now for loss in self.done() for call, _ in loss.heads):
+            raise UntoldError(
+                "moved",
+                "the model's parameters were written to between its forward pass and the step (as SAM does, or another "
+                "optimiser), and the gradients are those of other parameters; LookAhead knows plain steps only",
+            )
+        if self.gradients.touched:
+            raise UntoldError(
+                "touched", "gradients were changed between two backward passes; change them once, right before the step"
+            )
+
+    def doubt(self) -> str | None:
+        """Why the gradients may hold more than what can be computed again, or None."""
+        done = self.done()
+        if any(loss.again for loss in done):
+            return "the loss was differentiated with create_graph=True, whose result may be in the gradients as well"
+        if any(tensor._version != version for loss in done for tensor, version in loss.written):
+            return "scores, targets or context of the loss were written to after it was called; pass copies"
+        if any(len(loss.hooks) > 1 or any(tensor._backward_hooks for tensor in loss.hooked) for loss in done):
+            return "there are hooks on the scores, the model's outputs or the loss's value, which may change gradients"
+        return None
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.paused:
@@ -238,7 +187,8 @@ class Recorder:
         computed = any(tensor.grad_fn is not None for tensor in tensors_of((args, kwargs)))
         device = self._parameters[0].device
         now = Randomness.now(device), Autocast.now(device)
-        self._within.append(ModelCall(module, computed, args, kwargs, *now, buffer_places(module)))
+        versions = [p._version for p in self._parameters]
+        self._within.append(ModelCall(module, computed, args, kwargs, *now, buffer_places(module), versions))
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self.paused or not self._within:
@@ -247,20 +197,6 @@ class Recorder:
         if call is not None:
             call.outputs = outputs_of(output)
             self.calls.append(call)
-
-    def _accumulated(self, parameter: Tensor) -> None:
-        if self.paused or parameter.grad is None:
-            return
-        self.left[parameter] = Left.now(parameter.grad)
-        if self.copies:
-            self.raw[parameter] = copied(self._spare, parameter, parameter.grad)
-
-    def as_left(self, parameter: Tensor) -> bool:
-        """Whether the parameter's gradient is what the backward passes left."""
-        gradient = parameter.grad
-        if parameter in self.raw:
-            return gradient is not None and unchanged(self.raw[parameter], gradient)
-        return self.left[parameter].is_still(gradient)
 
     def _thrown_away(self) -> bool:
         """Whether the gradients of earlier calls were set to zero without a step."""
@@ -271,23 +207,3 @@ def _idle() -> Recorder:
     recorder = Recorder(nn.Module(), [])
     recorder.paused = True
     return recorder
-
-
-def outputs_of(output: Any) -> list[Tensor]:
-    """The floating-point tensors of a model's output, in order."""
-    return [tensor for tensor in tensors_of(output) if tensor.is_floating_point()]
-
-
-def tensors_of(tree: Any) -> Iterator[Tensor]:
-    """The tensors in nested tuples, lists, mappings and dataclasses."""
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, Mapping):
-        for value in tree.values():
-            yield from tensors_of(value)
-    elif isinstance(tree, tuple | list):
-        for value in tree:
-            yield from tensors_of(value)
-    elif hasattr(tree, "__dataclass_fields__"):
-        for name in tree.__dataclass_fields__:
-            yield from tensors_of(getattr(tree, name))

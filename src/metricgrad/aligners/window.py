@@ -16,11 +16,14 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metricgrad.aligners.base import Scene
+from metricgrad.aligners.calls import Contribution
 from metricgrad.aligners.isolation import parameter_places, standing
 from metricgrad.aligners.optimizers import Group, State, check_moved, moved
-from metricgrad.aligners.recording import LossCall, Recorder
+from metricgrad.aligners.plain_numbers import Constants
+from metricgrad.aligners.recording import Recorder
 from metricgrad.aligners.replay import loss_again
 from metricgrad.aligners.unrolled import stepped
+from metricgrad.aligners.uses import power_of
 from metricgrad.aligners.watching import Ahead
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Form
@@ -33,7 +36,7 @@ Theta = dict[Tensor, Tensor]
 class _Step:
     """One optimiser step: the loss calls behind its gradient, and the settings of each parameter it moved."""
 
-    losses: list[LossCall]
+    losses: list[Contribution]
     groups: dict[Tensor, Group]
 
 
@@ -47,7 +50,7 @@ class Window:
     """
 
     def __init__(self, length: int) -> None:
-        self.length = length
+        self.length, self._uses = length, Constants()
         self.clear()
 
     def clear(self) -> None:
@@ -69,19 +72,27 @@ class Window:
                 the model's outputs.
         """
         optimizer = scene.optimizer
-        losses = recorder.done()
+        recorder.claim()
+        losses = recorder.contributions()
         if not losses:
             self.clear()
             return
         check_moved(optimizer)
         groups = {p: dict(group) for p, group in moved(optimizer)}
         scaled = getattr(optimizer, "grad_scale", None) is not None
-        if scaled or not all(recorder.as_left(p) for p in groups if p in recorder.left):
+        gradients = recorder.gradients
+        changed = recorder.by_hand or gradients.hooked or not all(map(gradients.as_left, gradients.reached))
+        if scaled or changed:
             raise MetricgradError(
                 "the gradients were changed between backward and step (clipped or scaled), which LookAhead can go "
                 "through one step at a time only; drop that change, or take steps=1"
             )
-        if any(not head.is_affine(call.outputs) for loss in losses for call, head in loss.heads):
+        recorder.check()
+        powers = [power_of(part.factor, part.loss.value, self._uses) for part in losses]
+        if (why := recorder.doubt()) or any(powers) or any(part.parameters for part in losses):
+            why = why or "the loss's value was used in another way than in a sum with constant weights"
+            raise MetricgradError(f"LookAhead over several steps cannot go through this one: {why}; or take steps=1")
+        if any(not head.is_affine(call.outputs) for part in losses for call, head in part.loss.heads):
             raise MetricgradError(
                 "LookAhead over several steps needs scores that are the model's output up to slices, reshapes and "
                 "scales; move the rest into the model, or take steps=1"
@@ -101,7 +112,7 @@ class Window:
             objective: of scores and targets.
             batch: the validation batch.
         """
-        phi = {n: p.detach().clone().requires_grad_() for n, p in form.named_parameters()}
+        phi: Theta = {p: p.detach().clone().requires_grad_() for p in form.parameters()}
         last = self._steps[-1]
         norm = sum(float(p.grad.double().square().sum()) for p in last.groups if p.grad is not None) ** 0.5
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -122,7 +133,7 @@ class Window:
         return Ahead(gradients, float(value.detach()), norm, progress / squared if squared > 0 else 0.0)
 
     def _taken(
-        self, step: _Step, form: Form, phi: dict[str, Tensor], theta: Theta, states: dict[Tensor, State]
+        self, step: _Step, form: Form, phi: Theta, theta: Theta, states: dict[Tensor, State]
     ) -> tuple[Theta, dict[Tensor, State]]:
         """The parameters and the optimiser's state after one step."""
         total = torch.stack([loss_again(loss, form, phi, theta) for loss in step.losses]).sum()

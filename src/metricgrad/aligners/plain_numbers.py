@@ -1,0 +1,90 @@
+"""Numbers that a person wrote, told from numbers that were computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Hashable, Mapping
+from fractions import Fraction
+from typing import TypeVar
+
+_TOLERANCE = 6.0  # roundings
+_FIRST, _LATER = 2e-3, 2e-4
+_FAR = 30.0
+_KEPT = 16
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def of_bound(number: float, eps: float) -> float:
+    """How likely a number that nobody wrote would be a decimal of as few digits, at a precision of ``eps``."""
+    size, tolerance = abs(number), _TOLERANCE * eps
+    if not 0 < size < math.inf:
+        return 1.0
+    mantissa = size / 10.0 ** math.floor(math.log10(size))
+    for digits in range(16):
+        if abs(round(mantissa, digits) - mantissa) <= tolerance * mantissa:
+            return min(1.0, 20 * 10.0**digits * tolerance)
+    return 1.0
+
+
+def of_factor(number: float, eps: float) -> float:
+    """The same of a decimal, one over a decimal or a ratio of small whole numbers, times a power of two."""
+    size, tolerance = abs(number), _TOLERANCE * eps
+    if not 0 < size < math.inf:
+        return 1.0
+    part = math.frexp(size)[0]
+    if part == 0.5:
+        return 20 * tolerance
+    found = min(of_bound(one, eps) for one in (size, 1 / size, part, 1 / part))
+    for one in (min(size, 1 / size), part):
+        ratio = Fraction(one).limit_denominator(1 << 20)
+        if abs(float(ratio) - one) <= tolerance * one:
+            found = min(found, 20 * tolerance * ratio.denominator * max(1, ratio.numerator))
+    return found
+
+
+class Constants:
+    """Decides which of several readings of one number is meant, each of which says that something is constant.
+
+    A reading is believed where its constant was seen before while what it would depend on was another, or where it is a
+    plain number and no other reading gives one that is nearly as plain.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[Hashable, list[tuple[float, float]]] = {}
+
+    def told(
+        self, readings: Mapping[Key, float], witness: float, eps: float,
+        alike: Callable[[Key, Key], bool], bounds: Collection[Key] = (),
+    ) -> Key | None:  # fmt: skip
+        """The reading that is meant; None where that cannot be told.
+
+        Args:
+            readings: each with its constant.
+            witness: what has to differ from one time to the next, for a constant that stays to mean something.
+            eps: of the dtype of the numbers.
+            alike: whether two readings come to the same.
+            bounds: those whose constant is a bound and not a factor.
+        """
+        steady = [key for key, constant in readings.items() if self._stayed(key, constant, witness, eps)]
+        limit = _LATER if any(key in self._seen for key in readings) and not steady else _FIRST
+        for key, constant in readings.items():
+            self._seen[key] = [*self._seen.get(key, []), (constant, witness)][-_KEPT:]
+        if steady and all(alike(steady[0], key) for key in steady[1:]):
+            return steady[0]
+        chances = {
+            key: (of_bound if key in bounds else of_factor)(constant, eps)
+            for key, constant in readings.items()
+            if not steady or key in steady
+        }
+        best = min(chances, key=lambda key: chances[key])
+        if chances[best] > limit:
+            return None
+        rivals = [key for key in chances if key != best and chances[key] < min(_FAR * chances[best], _FIRST)]
+        return best if all(alike(best, key) for key in rivals) else None
+
+    def _stayed(self, key: Hashable, constant: float, witness: float, eps: float) -> bool:
+        return any(
+            abs(constant - before) <= _TOLERANCE * eps * abs(constant) and abs(witness - then) > 1e-3 * abs(witness)
+            for before, then in self._seen.get(key, ())
+        )

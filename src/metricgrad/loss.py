@@ -91,8 +91,10 @@ class Loss(ScoreLoss):
             context: ``groups``, ``mask``, ``sample_weight``, ``head_sizes`` where the metric takes them.
 
         Returns:
-            0-d, in the dtype of the scores, and computed outside autocast. Calls under ``no_grad`` or in eval mode do
-            not count as steps. Under ``torch.compile`` the loss runs outside the compiled graph.
+            0-d, computed outside autocast; in float32 for scores of half precision, as torch's own losses are under
+            autocast, and in the dtype of the scores otherwise. The gradient is cast to theirs at the end. Calls under
+            ``no_grad`` or in eval mode do not count as steps. Under ``torch.compile`` the loss runs outside the
+            compiled graph.
         """
         return self._outside_graphs(scores, targets, context)  # pyright: ignore[reportCallIssue]
 
@@ -106,7 +108,7 @@ class Loss(ScoreLoss):
                 self._to_the_end()
             self.aligner.called(self.form)
         with torch.autocast(scores.device.type, enabled=False):  # a loss is computed in float32, as torch's own are
-            value = self.form(scores, targets, draw=draw, **context)
+            value = self.form(_single(scores), targets, draw=draw, **context)
         if counts:
             self.aligner.saw(scores, targets, context, draw, value)
             self.steps += 1
@@ -308,6 +310,10 @@ class Loss(ScoreLoss):
         extra = {k: v for k, v in state.items() if not isinstance(v, Tensor)}
         tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
         headed_file.write(path, tensors, {**self.described(), "extra": extra, "note": note})
+
+
+def _single(scores: Tensor) -> Tensor:
+    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
 
 
 def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None = None) -> Loss:

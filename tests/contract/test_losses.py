@@ -29,16 +29,33 @@ def test_every_form_and_aligner_is_registered():
     assert set(loss_module.ALIGNERS.values()) == ALIGNERS
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_value_and_gradient_are_finite_and_in_the_dtype_of_the_scores(entry, dtype):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_value_is_in_float32_at_least_and_the_gradient_in_the_dtype_of_the_scores(entry, dtype):
     make, data = entry
     value, gradient = _value_and_gradient(make(), *data(48, dtype))
     assert value.ndim == 0
-    assert value.dtype == gradient.dtype == dtype
+    assert value.dtype == torch.promote_types(dtype, torch.float32)
+    assert gradient.dtype == dtype
     assert torch.isfinite(value)
     assert value >= 0 or any(entry is LOSSES[name] for name in SIGNED)
     assert torch.isfinite(gradient).all()
     assert gradient.abs().sum() > 0
+
+
+def test_half_precision_gives_the_value_of_its_scores_in_float32(entry):
+    make, data = entry
+    scores, targets = data(48, torch.float16)
+    half, gradient = _value_and_gradient(make(), scores, targets)
+    single, exact = _value_and_gradient(make(), scores.float(), targets)
+    assert torch.equal(half, single)
+    assert torch.equal(gradient, exact.half())
+
+
+def test_the_default_scale_of_a_gradient_scaler_loses_no_first_step(entry):
+    make, data = entry
+    _, scaled = _value_and_gradient(make(), *data(48, torch.float16), grad_output=65536.0)
+    assert torch.isfinite(scaled).all()
+    assert scaled.abs().sum() > 0
 
 
 def test_grad_output_is_honoured(entry):

@@ -104,15 +104,14 @@ class ClassificationFamily(Form):
 
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d and non-negative; zero with a zero gradient for an empty batch. Takes a ``mask``."""
-        dtype = scores.dtype
         scores, targets = labelled(scores, targets, mask_of(context, type(self).__name__))
         if not targets.numel():
-            return (scores * 0).sum().to(dtype)
+            return (scores * 0).sum()
         elementwise = scores.shape == targets.shape
         self._check(scores, elementwise)
         if draw.counts:
             self.count(scores, targets)
-        return self.of_checked(scores, targets).to(dtype)
+        return self.of_checked(scores, targets)
 
     def of_checked(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The value of a batch as :func:`labelled` returns it: no check, no count, so that vmap can stack it."""

@@ -101,7 +101,6 @@ class CorrelationMatrix(Form):
 
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d; zero with a zero gradient for an empty batch. Takes a ``mask``."""
-        dtype = scores.dtype
         scores, targets = labelled(scores, targets, mask_of(context, type(self).__name__))
         if scores.shape == targets.shape or scores.shape[1] != self.num_outputs:
             raise MetricgradError(
@@ -109,14 +108,14 @@ class CorrelationMatrix(Form):
                 f"of num_outputs={self.num_outputs} for each row; ClassificationFamily takes other kinds"
             )
         if not targets.numel():
-            return (scores * 0).sum().to(dtype)
+            return (scores * 0).sum()
         if draw.counts and draw.step < self.warm_up:
-            return nn.functional.cross_entropy(scores, targets).to(dtype)
+            return nn.functional.cross_entropy(scores, targets)
         logs, rows = scores.log_softmax(1), self.matrix().to(scores.dtype)[targets]
         if not self.bounded:
-            return -(rows * logs).sum(1).sigmoid().mean().to(dtype)
+            return -(rows * logs).sum(1).sigmoid().mean()
         inside = rows.clamp(min=0) * logs + (-rows).clamp(min=0) * log_of_the_rest(logs)
-        return (0.5 - inside.sum(1).sigmoid()).mean().to(dtype)
+        return (0.5 - inside.sum(1).sigmoid()).mean()
 
     def knobs(self) -> Mapping[str, Knob]:
         """``phi[i,j]`` for each pair of classes; with a low rank, ``u[i,k]`` and ``v[i,k]``."""

@@ -115,7 +115,7 @@ class DistanceMixture(Form):
         squared = batch.values.square()
         value = value + weight["draw"] * (near * squared).sum() / (4 * near.sum())
         value = value + weight["repel"] * (far * (-squared).exp()).sum() / far.sum()
-        return value.to(scores.dtype)
+        return value
 
     def knobs(self) -> Mapping[str, Knob]:
         """The five weights, from 0 to 2."""

@@ -100,7 +100,7 @@ class FocalWeighting(Form):
         near, far = (getattr(self, name).to(batch.values) for name in SHARPNESS.values())
         inward = _soft_hinge(batch.values[batch.same] - (self.alpha - self.slack), near)
         outward = _soft_hinge(self.alpha + self.slack - batch.values[~batch.same], far)
-        return (inward.mean() + outward.mean()).to(scores.dtype)
+        return inward.mean() + outward.mean()
 
     def knobs(self) -> Mapping[str, Knob]:
         """``near_hardness``, a / (1 + a), and ``far_hardness``, b / (1 + b), from 1/11 to 1."""

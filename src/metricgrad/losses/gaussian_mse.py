@@ -62,7 +62,7 @@ class GaussianMSE(ScoreLoss):
                 the leading axes or the first of them. No ``head_sizes``: the Gaussian has one width.
 
         Returns:
-            0-d, in the dtype of the scores; zero with a zero gradient where no map is left.
+            0-d, in float32 at least; zero with a zero gradient where no map is left.
         """
         check_tensor("scores", scores)
         stack, points, given = prepare_maps(
@@ -73,8 +73,8 @@ class GaussianMSE(ScoreLoss):
             return (scores * 0).sum()
         squared = (maps - gaussian_maps(points, maps.shape[1], maps.shape[2], self.sigma)).square()
         if weight is None:
-            return squared.mean().to(scores.dtype)
-        return (squared.mean((1, 2)) * (weight / weight.sum()).to(squared)).sum().to(scores.dtype)
+            return squared.mean()
+        return (squared.mean((1, 2)) * (weight / weight.sum()).to(squared)).sum()
 
     def extra_repr(self) -> str:
         """Its settings."""

@@ -28,14 +28,13 @@ class LabelLoss(ScoreLoss, abc.ABC):
                 ``groups``, ``(N,)`` integers: each query is a list by itself, their mean weighted by ``sample_weight``.
 
         Returns:
-            0-d, in the dtype of the scores; zero with a zero gradient for an empty batch.
+            0-d, in float32 at least; zero with a zero gradient for an empty batch.
 
         Raises:
             MetricgradError: for targets that are no labels, and for context that is not taken or not valid.
         """
         rows = as_labels(rows_of(scores, targets, context, takes=self.takes, who=type(self).__name__))
-        value = self.of_rows(rows) if rows.targets.numel() else (rows.scores * 0).sum()
-        return value.to(scores.dtype)
+        return self.of_rows(rows) if rows.targets.numel() else (rows.scores * 0).sum()
 
     @abc.abstractmethod
     def of_rows(self, rows: Rows) -> Tensor:

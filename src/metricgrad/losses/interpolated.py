@@ -12,25 +12,28 @@ from torch import Tensor, nn
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.interpolation import inverse_distance_weighting, released_gradient
 from metricgrad.functional.leak import leaky_sigmoid, margins
+from metricgrad.losses.direct import direct_value, poor_scores
 from metricgrad.losses.form import Draw, Form, Knob
 from metricgrad.losses.interpolation_options import check_options
 from metricgrad.losses.move_values import change_by_rows, change_by_words, of_answers
+from metricgrad.losses.silence import CONSTANT, UNDEFINED, Silence, listen
 from metricgrad.metric import Metric, Structure
 from metricgrad.metrics.context_checks import PARTS
 from metricgrad.metrics.counts import of_counts
 from metricgrad.metrics.sequences import of_sentences
-from metricgrad.refactoring.anchors import bit_anchors, realise, score_anchors
+from metricgrad.refactoring.anchors import bit_anchors, corrupted, realise, score_anchors
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch, checked
 from metricgrad.refactoring.differentiable import Differentiable
+from metricgrad.refactoring.direction import ROUNDING, beats, refuse_wrong_direction
 from metricgrad.refactoring.infer import agreed, probe_once
+from metricgrad.refactoring.probes import defined_elsewhere
 from metricgrad.refactoring.registry import from_structure
 from metricgrad.refactoring.tokens import Tokens
 
 Interpolation = Literal["local", "inverse_distance"]
 Paper = Literal["published", "released"]
 
-_SILENT_BATCHES = 20
 _ELEMENTS = 2**21
 
 
@@ -120,47 +123,85 @@ class Interpolated(Form):
         self.log_softness = nn.Parameter(torch.tensor(start), requires_grad=False)
         self.register_buffer("silent", torch.zeros((), dtype=torch.long))
         self._found: Structure | None = None
+        self._believed, self._told, self._reason = False, False, ""
 
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
-        """0-d; zero with a zero gradient where the metric is undefined or nothing can change it."""
+        """0-d; zero with a zero gradient, and a warning, where the metric is undefined or nothing can change it."""
         batch = checked(self.metric, scores, targets, context, check_finite=self.check_finite)
         if batch.targets.numel() == 0:
-            return _nothing(scores)
+            return _nothing(batch.scores)
         refactoring = self._refactoring(batch)
         if isinstance(refactoring, Differentiable):
-            return self._direct(batch, refactoring).to(scores.dtype)
+            return self._direct(batch, refactoring, draw)
         generator = draw.generator()
         current, best, worst = self._bounds(batch, refactoring, generator)
-        if not bool(torch.isfinite(current) & torch.isfinite(best)):
-            return _nothing(scores)  # undefined for these targets, such as AP without a positive
+        if not bool(torch.isfinite(best)):
+            self._listen(UNDEFINED, batch, draw)
+            return self._warmed(_nothing(batch.scores), batch, draw)
+        self._check_ideal(batch, refactoring, current, best, worst)
         softness = self._softness(refactoring, batch, draw)
         value, heard = current, torch.zeros((), dtype=torch.bool)
-        if self.interpolation == "local":
+        if self.interpolation == "local" and bool(torch.isfinite(current)):
             value, heard = self._local(batch, refactoring, softness, current, generator)
         if not heard and (self.interpolation == "inverse_distance" or current != best):
             # where no single move helps, as for a geometric mean with two classes never found, anchors still do
             value, heard = self._inverse_distance(batch, refactoring, softness, generator)
-        if draw.counts and draw.step >= self.warm_up:
-            self._listen(bool(heard) or bool((current == best) & (worst != best)), batch)
-        loss = self._in_range(value, current, best, worst)
-        return self._warmed(loss, batch, draw).to(scores.dtype)
+        alive = bool(heard) or bool((current == best) & (worst != best))
+        self._listen(None if alive else CONSTANT, batch, draw)
+        return self._warmed(self._in_range(value, current, best, worst), batch, draw)
 
     @torch.no_grad()
     def _bounds(self, batch: Batch, refactoring: Refactoring, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """The metric now, of ideal scores, and of those turned round."""
+        """The metric now, of ideal scores, and of those turned round; NaN where it raises on this batch alone."""
         if isinstance(refactoring, Tokens) and of_sentences(self.metric) is not None:
             said = refactoring.answers(batch.scores, batch.targets)  # three sets of a vocabulary's scores are long
             return tuple(of_answers(self.metric, said, batch.targets).to(batch.scores))
-        ideal = refactoring.ideal(batch.scores, batch.targets, 1, generator, groups=batch.groups)
-        return tuple(self._values(batch, torch.cat([batch.scores[None], ideal, -ideal])))
+        # ties suit the best value, where targets are equal, and not the worst
+        best, apart = refactoring.ideal(batch.scores, batch.targets, 2, generator, groups=batch.groups)
+        self._reason = ""
+        try:
+            return tuple(self._values(batch, torch.stack([batch.scores, best, -apart])))
+        except MetricgradError as error:
+            if not defined_elsewhere(self.metric, batch):
+                raise
+            self._reason = str(error)
+            return tuple(batch.scores.new_full((3,), torch.nan))
+
+    def _check_ideal(
+        self, batch: Batch, refactoring: Refactoring, current: Tensor, best: Tensor, worst: Tensor
+    ) -> None:
+        """Refuse a direction that the values contradict; say where the scores are better than the presumed ideal."""
+        now, ideal, reversed_ = torch.stack([current, best, worst]).tolist()
+        self._believed = self._believed or beats(self.metric, ideal, reversed_)
+        if not self._believed:
+            poor = corrupted(refactoring, batch.scores, batch.targets, groups=batch.groups)
+            others = [reversed_, *self._values(batch, poor).tolist()]
+            refuse_wrong_direction(self.metric, ideal, others)
+            self._believed = any(beats(self.metric, ideal, other) for other in others)
+        self._tell_of_better(now, ideal)
+
+    def _tell_of_better(self, now: float, ideal: float) -> None:
+        if beats(self.metric, now, ideal) and not self._told:
+            self._told = True
+            warnings.warn(
+                f"metric {self.metric.name!r} is {now:.4g} for these scores and {ideal:.4g} where every decision is as "
+                "the targets say, presumed to be ideal: the loss is below 0 where scores are better than that",
+                stacklevel=6,
+            )
 
     def _in_range(self, value: Tensor, current: Tensor, best: Tensor, worst: Tensor) -> Tensor:
-        """Distance of the value from the ideal; what a first-order value says beyond the metric's range is mended."""
+        """Distance of the value from the ideal; what a first-order value says beyond the metric's range is mended.
+
+        It is 0 only where the current scores have the ideal's value, and below 0 only where they have a better one.
+        """
         sign = 1.0 if self.metric.higher_is_better else -1.0
         loss, farthest = sign * (best - value), sign * (best - worst)
         shown = loss.detach()
-        shown = torch.where(shown < 0, sign * (best - current), shown).clamp(min=0)
-        shown = torch.where(farthest > 0, torch.minimum(shown, farthest), shown)  # false where the worst is undefined
+        reached = torch.where(current.isfinite(), sign * (best - current), shown)
+        rounding = ROUNDING * torch.maximum(best.abs(), current.abs()) + 1e-12
+        reached = torch.where((reached < 0) & (reached > -rounding), torch.zeros_like(reached), reached)
+        shown = torch.where(shown <= 0, reached, shown)
+        shown = torch.where(farthest > 0, torch.minimum(shown, torch.maximum(farthest, reached)), shown)
         return loss + (shown - loss.detach())
 
     def _local(
@@ -242,15 +283,26 @@ class Interpolated(Form):
             entries = 2 * len(batch.targets)
         return max(self.calls, _ELEMENTS // max(1, entries))
 
-    def _direct(self, batch: Batch, refactoring: Refactoring) -> Tensor:
-        value = self.metric.differentiable(batch.scores, batch.targets, **batch.context)
+    def _direct(self, batch: Batch, refactoring: Differentiable, draw: Draw) -> Tensor:
+        value = direct_value(self.metric, batch)
         if not bool(torch.isfinite(value)):
+            self._listen(UNDEFINED, batch, draw)
             return _nothing(batch.scores)
+        self._listen(None, batch, draw)
         with torch.no_grad():
-            best = self._values(batch, refactoring.ideal(batch.scores, batch.targets, 1, torch.Generator()))[0]
+            ideal = refactoring.ideal(batch.scores, batch.targets, 1, torch.Generator())[0]
+            best, *others = self._values(batch, torch.cat([ideal[None], self._poor(ideal)]))
         if not bool(torch.isfinite(best)):
             best = torch.zeros_like(value)  # no best value is known, as of a log-density
+        else:
+            refuse_wrong_direction(self.metric, float(best), [float(other) for other in others])
+            self._believed = self._believed or any(beats(self.metric, float(best), float(other)) for other in others)
+            self._tell_of_better(float(value.detach()), float(best))
         return best - value if self.metric.higher_is_better else value - best
+
+    def _poor(self, ideal: Tensor) -> Tensor:
+        """Scores that ought to be worse than the ideal ones; none once the direction is believed."""
+        return poor_scores(ideal)[: 0 if self._believed else None]
 
     def _refactoring(self, batch: Batch) -> Refactoring:
         if self.refactoring is not None:
@@ -287,26 +339,9 @@ class Interpolated(Form):
             return torch.ones((), dtype=batch.scores.dtype, device=batch.scores.device)
         return self.log_softness.exp().to(batch.scores)
 
-    def _listen(self, heard: bool, batch: Batch) -> None:
-        """Warn of batches that vary in their targets, yet on which no move changes the metric; stop after 20."""
-        if heard:
-            self.silent.zero_()
-            return
-        if bool((batch.targets == batch.targets.reshape(-1)[0]).all()):
-            return  # one class alone says nothing about the metric
-        self.silent += 1
-        message = (
-            f"metric {self.metric.name!r} has the same value on every score set tried on this batch, "
-            "so its gradient is zero"
-        )
-        if int(self.silent) == 1:
-            warnings.warn(f"{message}; {_SILENT_BATCHES} such batches in a row are an error", stacklevel=5)
-        if int(self.silent) >= _SILENT_BATCHES:
-            raise MetricgradError(
-                f"{message}, for the {_SILENT_BATCHES}th time in a row. Use larger or stratified batches, warm_up= or "
-                "interpolation='inverse_distance', or check that reads=, order= and the targets are what the metric "
-                "expects"
-            )
+    def _listen(self, silence: Silence | None, batch: Batch, draw: Draw) -> None:
+        if draw.counts and draw.step >= self.warm_up:
+            listen(self.silent, self.metric, silence, batch.targets, self._reason)
 
     def _warmed(self, loss: Tensor, batch: Batch, draw: Draw) -> Tensor:
         if draw.step >= self.warm_up:

@@ -57,10 +57,10 @@ class Margin(ScoreLoss):
         rows = rows_of(scores, targets, context, takes=takes, who=f"Margin(between={self.between!r})")
         comparisons, weights = self._comparisons(rows)
         if not comparisons.numel():
-            return (rows.scores.sum() * 0).to(scores.dtype)
+            return rows.scores.sum() * 0
         each = torch.sigmoid(-comparisons / self.softness)
         value = each.mean() if rows.weight is None else (each * (weights / weights.sum())).sum()
-        return value.to(scores.dtype)
+        return value
 
     def _comparisons(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Above 0 where decided the right way, and how often each counts."""

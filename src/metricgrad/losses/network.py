@@ -82,17 +82,16 @@ class NetworkForm(Form):
         given_names(context, ("groups",) if self.takes_groups else (), type(self).__name__)
         groups, mask = context.get("groups"), context.get("mask")
         check_tensor("scores", scores)
-        dtype = scores.dtype
         if groups is not None:
             scores, targets, groups = self._lists(scores, targets, groups, mask)
             mask = None
         scores, targets = self.read(scores, targets, mask)
         if not targets.numel():
-            return (scores * 0).sum().to(dtype)
+            return (scores * 0).sum()
         value = self.scale.to(scores.dtype) * self.unscaled(scores, targets, groups)
         if bool(self.anchor):
             value = value + self.anchor.to(scores.dtype) * self.usual(scores, targets, groups)
-        return value.to(dtype)
+        return value
 
     def unscaled(self, scores: Tensor, targets: Tensor, groups: Tensor | None = None) -> Tensor:
         """0-d: the network's value of one batch of :meth:`read`, the mean over its groups where it has any."""

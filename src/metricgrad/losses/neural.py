@@ -132,8 +132,8 @@ class NeuralLoss(Form):
         """0-d; zero with a zero gradient for an empty batch."""
         target, logits, problem = self._read(scores, targets, mask_of(context, type(self).__name__))
         if not target.numel():
-            return (logits * 0).sum().to(scores.dtype)
-        return self.each(target, _predicted(logits, problem)).mean().to(scores.dtype)
+            return (logits * 0).sum()
+        return self.each(target, _predicted(logits, problem)).mean()
 
     def each(self, target: Tensor, prediction: Tensor) -> Tensor:
         r"""The value :math:`\ell_\phi` of each pair, in the shape of both."""

@@ -68,9 +68,8 @@ class RankingFamily(Form):
 
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d and non-negative; zero with a zero gradient where no column has both classes. Takes a ``mask``."""
-        dtype = scores.dtype
         scores, targets = labelled(scores, targets, mask_of(context, type(self).__name__))
-        return mean_of_lists(self._list, Rows(scores, targets)).to(dtype)
+        return mean_of_lists(self._list, Rows(scores, targets))
 
     def knobs(self) -> Mapping[str, Knob]:
         """The four."""

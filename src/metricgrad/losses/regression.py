@@ -24,7 +24,7 @@ class _ErrorLoss(ScoreLoss, abc.ABC):
                 ``sample_weight``, ``(N,)`` numbers from 0 up: a row of weight 2 counts as two.
 
         Returns:
-            0-d, in the dtype of the scores; zero with a zero gradient for an empty batch.
+            0-d, in float32 at least; zero with a zero gradient for an empty batch.
 
         Raises:
             MetricgradError: for class scores, and for context that is not taken or not valid.

@@ -36,7 +36,7 @@ class TaskLoss(ScoreLoss):
         self._labels, self._values = CrossEntropy(), SquaredError()
 
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
-        """0-d, in the dtype of the scores; takes ``mask`` and ``sample_weight``, as both losses do."""
+        """0-d, in float32 at least; takes ``mask`` and ``sample_weight``, as both losses do."""
         values = self.kind == "regression" or (
             self.kind == "auto" and _are_values(scores, targets, context.get("mask"))
         )

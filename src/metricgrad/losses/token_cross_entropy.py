@@ -37,7 +37,7 @@ class TokenCrossEntropy(ScoreLoss):
         self.label_smoothing = self._words.label_smoothing
 
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
-        """0-d, in the dtype of the scores.
+        """0-d, in float32 at least.
 
         Args:
             scores: ``(N, T, V)`` logits.
@@ -49,7 +49,7 @@ class TokenCrossEntropy(ScoreLoss):
         stack, words, given = prepare_sequences(
             scores[None], targets, context, takes=("sample_weight",), name=type(self).__name__
         )
-        return self._words(stack[0], words.clamp(min=0), mask=words >= 0, **given).to(scores.dtype)
+        return self._words(stack[0], words.clamp(min=0), mask=words >= 0, **given)
 
     def extra_repr(self) -> str:
         """Its setting."""

@@ -38,6 +38,14 @@ def score_anchors(
     return torch.cat([best[:1], good, bad, nearby])
 
 
+def corrupted(refactoring: Refactoring, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+    """``(6, *scores.shape)``: three ideal score sets with a quarter of their decisions moved, and three random ones."""
+    generator, hard = torch.Generator().manual_seed(0), scores.detach()
+    ideal = refactoring.ideal(hard, targets, 3, generator, groups=groups)
+    moved = refactoring.perturbed(ideal, targets, max(1, len(targets) // 4), generator)
+    return torch.cat([moved, refactoring.random(hard, targets, 3, generator)])
+
+
 def bit_anchors(current: Tensor, *, each: int, flips: int, released: bool, generator: torch.Generator) -> Tensor:
     """``(1 + 3 * each, l)`` binaries, by flipping bits.
 

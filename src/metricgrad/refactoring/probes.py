@@ -19,7 +19,7 @@ from torch import Tensor
 
 from metricgrad.metric import Metric, Structure
 from metricgrad.metrics.decoding import wide
-from metricgrad.refactoring.batch import checked
+from metricgrad.refactoring.batch import Batch, checked
 from metricgrad.refactoring.probe_batch import ProbeBatch, given_batch, poverty, synthetic_batch
 from metricgrad.refactoring.probe_caller import Caller, Trial
 from metricgrad.refactoring.probe_search import Search
@@ -105,6 +105,21 @@ def probe(metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | N
     values = (min(finite), max(finite)) if finite else None
     graded = tuple(math.nan if value is None else value for value in caller.values)
     return Finding(metric.name, structure, caller.calls, tuple(search.tried), values, graded, tuple(search.notes))
+
+
+def defined_elsewhere(metric: Metric, batch: Batch) -> bool:
+    """Whether a foreign metric that raised on a batch has a value on made-up targets, so that the batch is at fault.
+
+    Costs eight calls of the metric.
+    """
+    if metric.batched or metric.layout != "rows" or metric.reads == "embeddings":
+        return False
+    generator = torch.Generator().manual_seed(0)
+    made_up = synthetic_batch(given_batch(batch.scores, batch.targets, batch.context), "it raised", generator)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        value = Caller(metric, made_up, generator).values[0]
+    return value is not None and math.isfinite(value)
 
 
 def _caller(metric: Metric, batch: ProbeBatch) -> Caller:

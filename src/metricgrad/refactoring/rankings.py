@@ -85,11 +85,12 @@ class Order(Refactoring, abc.ABC):
     def ideal(
         self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator, *, groups: Tensor | None = None
     ) -> Tensor:
-        """Ranked by relevance, ties in relevance broken at random, anew in each set."""
+        """Ranked by relevance; ties in relevance are ties in the first set, and broken at random in each other one."""
         relevance = as_lists(scores, targets, "all", None).relevance
         level = relevance.unique(return_inverse=True)[1].to(scores)
         scale = 8.0 / max(1, int(level.max()) if level.numel() else 1)
         noise = torch.rand((count, len(level)), generator=generator).to(scores)
+        noise[:1] = 0  # a rank correlation is 1 only where equal targets have equal scores
         return (scale * (level + 0.5 * noise)).reshape(count, *scores.shape)
 
     def perturbed(self, stack: Tensor, targets: Tensor, flips: int, generator: torch.Generator) -> Tensor:

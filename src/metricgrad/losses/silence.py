@@ -1,0 +1,69 @@
+"""Batches that teach nothing: said once, and an error after twenty in a row."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.metric import Metric
+
+_SILENT_BATCHES = 20
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Why a batch has no gradient.
+
+    Attributes:
+        what: said of the metric.
+        remedy: what to do where it stays so.
+    """
+
+    what: str
+    remedy: str
+
+
+CONSTANT = Silence(
+    "has the same value on every score set tried on this batch, so its gradient is zero",
+    "Use larger or stratified batches, warm_up= or interpolation='inverse_distance', or check that reads=, order= and "
+    "the targets are what the metric expects",
+)
+UNDEFINED = Silence(
+    "is undefined on this batch, even for ideal scores, so the loss is 0 without a gradient, which does not mean ideal",
+    "Use larger or stratified batches that hold what the metric needs, as every class, a class twice, or a positive "
+    "and a negative; leave out classes that never come, or judge by a metric that is defined without them",
+)
+
+
+def listen(silent: Tensor, metric: Metric, silence: Silence | None, targets: Tensor, reason: str = "") -> None:
+    """Count silent batches in a row; warn of the first, stop at the twentieth.
+
+    Targets that are all the same say nothing about the metric: such a batch neither counts nor breaks the row, and
+    where the metric is undefined on it that is said.
+
+    Args:
+        silent: 0-d, the count so far; changed in place.
+        metric: named in the message.
+        silence: why there is no gradient; None where there is one.
+        targets: of the batch.
+        reason: what a metric that raises said.
+
+    Raises:
+        MetricgradError: at the twentieth in a row.
+    """
+    if silence is None:
+        silent.zero_()
+        return
+    message = f"metric {metric.name!r} {silence.what}" + (f" ({reason})" if reason else "")
+    if bool((targets == targets.reshape(-1)[0]).all()):
+        if silence is UNDEFINED:
+            warnings.warn(f"{message}; all its targets are the same", stacklevel=6)
+        return
+    silent += 1
+    if int(silent) == 1:
+        warnings.warn(f"{message}; {_SILENT_BATCHES} such batches in a row are an error", stacklevel=6)
+    if int(silent) >= _SILENT_BATCHES:
+        raise MetricgradError(f"{message}, for the {_SILENT_BATCHES}th time in a row. {silence.remedy}")

@@ -1,5 +1,6 @@
 """Loops as people write them: the training is theirs to the last bit, and the hypergradient right or declared."""
 
+import copy
 import functools
 
 import pytest
@@ -8,17 +9,17 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from metricgrad.losses.classification_family import ClassificationFamily
-from tests.aligners.steps import Case, check, mlp
+from tests.aligners.steps import Case, Run, check, mlp
 
 clip_norm, clip_value = nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_
 
 
-def after_backward(change):
+def after_backward(change, value=Run.value):
     """The usual step, with the gradients changed between backward and step."""
 
     def step(run):
         run.optimizer.zero_grad()
-        run.value().backward()
+        value(run).backward()
         change(run)
         run.optimizer.step()
 
@@ -117,10 +118,8 @@ def mixed_up(run):
     run.optimizer.step()
 
 
-def regularised(run):
-    run.optimizer.zero_grad()
-    (run.value() + 0.01 * sum(p.square().sum() for p in run.parameters)).backward()
-    run.optimizer.step()
+def regularised_value(run):
+    return run.value() + 0.01 * sum(p.square().sum() for p in run.parameters)
 
 
 def twice_through_the_model(run):
@@ -295,6 +294,51 @@ def clip_in_hook(run):
         clip_norm(run.parameters, 1e-3)
 
     run.optimizer.register_step_pre_hook(hook)
+
+
+def late_hook(run):
+    run.optimizer.zero_grad()
+    run.value().backward()
+    clip_in_hook(run)
+    run.optimizer.step()
+
+
+def bias_again(run):
+    run.optimizer.zero_grad()
+    x, y = run.batch()
+    run.loss(run.model(x) + run.model[2].bias, y).backward()
+    run.optimizer.step()
+
+
+def another_optimizer_between(run):
+    other = run.memory.setdefault("other", torch.optim.SGD(run.parameters, lr=0.05))
+    run.optimizer.zero_grad()
+    run.value().backward()
+    other.step()
+    run.optimizer.step()
+
+
+def by_the_scaler(run):
+    scaler = run.memory.setdefault("scaler", torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=2))
+    run.optimizer.zero_grad()
+    scaler.scale(run.value() / 3).backward()
+    scaler.unscale_(run.optimizer)
+    clip_norm(run.parameters, 1e-3)
+    scaler.step(run.optimizer)
+    scaler.update()
+
+
+def copied_meanwhile(run):
+    plain(run)
+    copy.deepcopy(run.model)
+    torch.optim.swa_utils.AveragedModel(run.model)
+
+
+def two_calls_in_one(run):
+    run.optimizer.zero_grad()
+    x, y = run.batch()
+    run.loss(run.model(x) + run.model(x.flip(0)), y).backward()
+    run.optimizer.step()
 
 
 class Checkpointed(nn.Module):
@@ -481,7 +525,7 @@ CASES = {
     "micro-batches, counts": Case(micro, form=family),
     "mixed up, counts": Case(mixed_up, form=family),
     "counts": Case(plain, form=family),
-    "regularised": Case(regularised),
+    "regularised": Case(after_backward(lambda run: None, regularised_value)),
     "the model twice": Case(twice_through_the_model),
     "part of the scores": Case(part_of_the_scores),
     "closure": Case(with_closure),
@@ -499,6 +543,14 @@ CASES = {
     "hooked scores": Case(hooked_scores, says="hooks on the scores"),
     "watched scores": Case(watched_scores),
     "hooked value": Case(hooked_value, says="hooks on the scores"),
+    "a hook too late": Case(late_hook, says="registered after the loss was called", steps=1),
+    "a bias again": Case(bias_again, says="outside its call"),
+    "another optimiser between": Case(another_optimizer_between, says="written to"),
+    "by the scaler": Case(by_the_scaler),
+    "copied meanwhile": Case(copied_meanwhile),
+    "two calls in one": Case(two_calls_in_one),
+    "regularised and clipped": Case(
+        after_backward(lambda run: clip_norm(run.parameters, 1e-2), regularised_value), learns="another loss"),
     "straight-through estimator": Case(plain, StraightThrough, says="backward pass is not the derivative"),
 }  # fmt: skip
 

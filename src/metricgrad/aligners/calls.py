@@ -75,6 +75,7 @@ class LossCall:
         hooks: on its value, ours first.
         hooked: scores and outputs, which may have hooks too.
         again: whether a pass was itself to be differentiated.
+        past: whether the scores come from parameters past the model calls as well.
     """
 
     scores: Tensor
@@ -89,6 +90,7 @@ class LossCall:
     hooks: Mapping[int, Any] = field(default_factory=dict)
     hooked: list[Tensor] = field(default_factory=list)
     again: bool = False
+    past: bool = False
 
 
 @dataclass(frozen=True)

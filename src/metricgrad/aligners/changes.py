@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
@@ -76,8 +77,15 @@ class Changes:
         Raises:
             UntoldError: where the way from one to the other cannot be told.
         """
-        factors = [float(part.factor) for part in contributions]
-        scales = [factor * n for factor in factors for n in (1, len(factors))]
+        factors = {abs(float(part.factor)) for part in contributions} - {0.0}
+        scales = [factor * n for factor in factors for n in (1, len(contributions))]
+        # a gradient scaler's scale is a power of two, which the loss may have been divided by a number of batches after
+        scales += [
+            2.0 ** (math.ceil(math.log2(most)) + n)
+            for most in {max(factors, default=0.0)}
+            if most > 16
+            for n in range(6)
+        ]
         dense = {p: whole(along) for p, along in direction.items()}
         try:
             found = through(raw, seen, dense, self._clipping, self._constants, others=others, scales=scales)

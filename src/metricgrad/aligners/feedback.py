@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -34,6 +35,9 @@ class Feedback:
             )
         self._batches, self._place, self._seed, self._device = batches, place, seed, device
         self._open: Iterator[Any] | None = None
+        sampler = getattr(batches, "sampler", None)
+        own = (getattr(part, "generator", None) for part in (batches, sampler))
+        self._generators = [part for part in own if isinstance(part, torch.Generator)]
 
     def draw(self) -> Any:
         """The next batch.
@@ -41,7 +45,7 @@ class Feedback:
         Raises:
             MetricgradError: where there is none.
         """
-        with kept_randomness(self._device):
+        with kept_randomness(self._device), _kept(self._generators):
             if self._open is None:
                 self._begin(skip=int(self._place[1]))
             found = self._next()
@@ -56,6 +60,8 @@ class Feedback:
 
     def _begin(self, skip: int) -> None:
         seed(self._mixed(-1), self._device)
+        for generator in self._generators:
+            generator.manual_seed(self._mixed(-1))
         self._open = iter(self._batches)
         self._place[1] = 0
         for _ in range(skip):
@@ -74,6 +80,17 @@ class Feedback:
 
     def _mixed(self, index: int) -> int:
         return (self._seed * 1_000_003 + int(self._place[0]) * 7_919 + index + 2) % 2**32
+
+
+@contextlib.contextmanager
+def _kept(generators: list[torch.Generator]) -> Iterator[None]:
+    """Generators of a loader's own, which the training's may share, are afterwards as before."""
+    states = [generator.get_state() for generator in generators]
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
 
 def checked_batches(batches: Any, forward: Forward = pair) -> None:

@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import torch
 from torch import Tensor
+
+
+def goes_past(scores: Tensor, outputs: list[Tensor], parameters: Collection[Tensor]) -> bool:
+    """Whether scores were computed from parameters in another way than through the model's outputs as well."""
+    if any(output is scores for output in outputs):
+        return False
+    seen: set[Any] = {output.grad_fn for output in outputs}
+    waiting: list[Any] = [scores.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if getattr(node, "variable", None) in parameters:
+            return True
+        waiting += [following for following, _ in node.next_functions]
+    return False
 
 
 class Head:

@@ -70,6 +70,7 @@ class OneStep:
         self._before: dict[Tensor, Before] = {}
         self._spare: dict[Tensor, Tensor] = {}
         self._raw: Gradients | None = None
+        self._seen: list[tuple[Tensor, int]] = []
         self._contributions: list[Contribution] = []
         self._powers: list[float] = []
         self._uses, self._changes, self._proofs = Constants(), Changes(clipping), Proofs()
@@ -111,6 +112,7 @@ class OneStep:
             self.why = UntoldError(why.kind, str(why))  # no traceback, which would hold the graph
             return False
         self._before = before_step(self.scene.optimizer, self._spare)
+        self._seen = [(p.grad, p.grad._version) for p in self._before if p.grad is not None]
         return True
 
     def _has_part(self) -> bool:
@@ -152,6 +154,17 @@ class OneStep:
 
     def _looked(self, form: Form, batch: Any, before: dict[Tensor, Before]) -> Ahead:
         optimizer, recorder = self.scene.optimizer, self.recorder
+        now = [p.grad for p in before]
+        if any(
+            a is not b or a._version != version
+            for a, (b, version) in zip(now, self._seen, strict=True)
+            if a is not None
+        ):
+            raise UntoldError(
+                "late",
+                "gradients were changed by a hook on the step that was registered after the loss was called; register "
+                "it before",
+            )
         groups = {p: group for p, group in moved(optimizer) if p in self._own and p in before}
         seen = {p: p.grad for p in groups if p.grad is not None}
         apart = self._raw is None and is_uniform(optimizer) and self._pusher.takes_products

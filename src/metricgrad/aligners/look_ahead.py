@@ -70,6 +70,9 @@ class LookAhead(Aligner):
 
     Validation batches go through the model in the mode it is in, on copies of its buffers.
 
+    A step whose hypergradient cannot be told is passed over: the loss stays as it is, ``last_hypergradient`` is empty,
+    and the first time a warning says why. What another loss puts into the gradients is taken not to depend on this one.
+
     Cost: one forward and backward pass on the validation batch and one forward-mode pass on the training batch: a step
     takes about three times as long. Memory: a copy of the parameters, and the objective's gradient (and, once gradients
     were changed between backward and step, by clipping for one, a copy of them from then on); under SGD without

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from metricgrad.aligners.accumulating import Accumulating
 from metricgrad.aligners.calls import AsCalled, Contribution, LossCall, ModelCall, outputs_of, tensors_of
-from metricgrad.aligners.head import Head
+from metricgrad.aligners.head import Head, goes_past
 from metricgrad.aligners.isolation import Autocast, Randomness, buffer_places
 from metricgrad.aligners.untold import UntoldError
 from metricgrad.errors import MetricgradError
@@ -44,7 +44,7 @@ class Recorder:
         self.gradients = Accumulating(parameters, copies=copies)
         self._paused = self.by_hand = False
         self._form: AsCalled | None = None
-        self._parameters = parameters
+        self._parameters, self._watched = parameters, frozenset(parameters)
         self._within: list[ModelCall | None] = []
         self._hooks: list[Any] = [*self.gradients.hooks]
         for module in (model, *model.children()):
@@ -110,6 +110,7 @@ class Recorder:
         kept = LossCall(scores.detach(), targets, context, draw, self._form, value.detach(), heads)
         read = [scores, targets, *(part for part in context.values() if part is not None)]
         kept.written = [(tensor, tensor._version) for tensor in read if isinstance(tensor, Tensor)]
+        kept.past = goes_past(scores, [output for call, _ in heads for output in call.outputs], self._watched)
         self.losses.append(kept)
         value.register_hook(functools.partial(self._back, kept))
         kept.hooks = value._backward_hooks or {}
@@ -161,6 +162,11 @@ class Recorder:
                 "moved",
                 "the model's parameters were written to between its forward pass and the step (as SAM does, or another "
                 "optimiser), and the gradients are those of other parameters; LookAhead knows plain steps only",
+            )
+        if any(loss.past for loss in self.done()):
+            raise UntoldError(
+                "past",
+                "the scores were computed from the model's parameters outside its call as well; do that inside it",
             )
         if self.gradients.touched:
             raise UntoldError(

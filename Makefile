@@ -29,6 +29,10 @@ bench: install
 	for script in $(BENCHMARKS); do $(BIN)/python benchmarks/$$script.py || exit 1; done
 	$(BIN)/python benchmarks/report.py
 
+# an hour or two; tests run a part of it
+fuzz: install
+	for script in $(wildcard benchmarks/fuzz/*.py); do $(BIN)/python $$script || exit 1; done
+
 docs: install
 	$(BIN)/python docs/generate_inference_table.py
 	$(BIN)/python docs/generate_pages.py

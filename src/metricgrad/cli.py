@@ -37,6 +37,9 @@ def compare(
     trials: Annotated[int, typer.Option(help="Runs spent on tuning each loss.")] = 20,
     seeds: Annotated[int, typer.Option(help="Final runs of each loss, each with a fresh split.")] = 10,
     out: Annotated[str, typer.Option(help="Folder for results.jsonl and compare.png.")] = "runs/compare",
+    metric_timeout: Annotated[
+        float, typer.Option(help="Seconds that one call of a metric of your own may take; 0 is no limit.")
+    ] = 60.0,
     controls: Annotated[bool, typer.Option(help="Add the metric-blind control.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")] = False,
 ) -> None:
@@ -47,7 +50,10 @@ def compare(
     from metricgrad.comparison.study import compare as run
 
     names = split_losses(losses) or [chosen.standard, "uniloss"]
-    table = run(chosen, metric=metric, losses=names, trials=trials, seeds=seeds, out=out, controls=controls)
+    table = run(
+        chosen, metric=metric, losses=names, trials=trials, seeds=seeds, out=out, controls=controls,
+        metric_timeout=metric_timeout or None,
+    )  # fmt: skip
     if as_json:
         print(json.dumps(table.to_dict(), allow_nan=False))
         return

@@ -47,6 +47,7 @@ from metricgrad.metrics.context import Apart, context_of
 from metricgrad.metrics.decoding import Reads, TargetKind, canonical, checked_targets, decode, log_odds, wide
 from metricgrad.metrics.foreign import call_each
 from metricgrad.metrics.layouts import Layout, prepare_as
+from metricgrad.metrics.time_limit import within_limit
 
 __all__ = ["Metric", "Reads", "Structure", "as_metric", "canonical", "decode"]
 
@@ -261,7 +262,7 @@ class Metric:
             raise MetricgradError(f"metric {self.name!r} takes NumPy arrays, so it has no autograd graph")
         read = self._read(stack, elementwise)[0]
         pair = (read, targets) if self._order == "scores_first" else (targets, read)
-        return self._fn(*pair, **self.fixed, **kwargs)
+        return within_limit(lambda: self._fn(*pair, **self.fixed, **kwargs))
 
     def _copy(self, **changes: Any) -> Metric:
         other = copy.copy(self)

@@ -6,10 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
 from metricgrad.errors import MetricgradError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @contextmanager
@@ -35,8 +39,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
         finally:
             part.unlink(missing_ok=True)
         _settle(path.parent)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch.save says RuntimeError where a disk is full
         raise MetricgradError(f"cannot write {str(asked)!r}: {_reason(error)}; {_kept(path)}") from error
+
+
+def write_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a matplotlib figure in the format that the path's ending names, whole or not at all; PNG where none.
+
+    Raises:
+        MetricgradError: see :func:`replacing`, and for an ending that matplotlib does not know.
+    """
+    ending = Path(path).suffix[1:] or "png"
+    if ending not in (known := figure.canvas.get_supported_filetypes()):
+        raise MetricgradError(f"cannot write {str(path)!r}: .{ending} is none of {', '.join(sorted(known))}")
+    with replacing(path) as part:
+        figure.savefig(part, dpi=130, format=ending)
+    return Path(path)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -59,7 +77,10 @@ def _settle(folder: Path) -> None:
             os.close(handle)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    below = error.__cause__ or error.__context__
+    if isinstance(below, OSError) and not isinstance(error, OSError):
+        error = below  # what torch met, in place of where in its code it was
     return (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
 
 

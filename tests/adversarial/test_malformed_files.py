@@ -21,7 +21,7 @@ from tests.contract.registry import LOSSES
 
 def header_of(path):
     with safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["metricgrad"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return json.loads(file.metadata()["metricgrad"]), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
 
 
 def rewrite(path, header, tensors):

@@ -40,13 +40,17 @@ def test_a_torn_last_line_is_taken_off_and_the_next_line_is_whole(tmp_path, cut)
     assert [json.loads(line)["trial"] for line in path.read_text().splitlines()] == [0, 1]
 
 
-def test_garbage_in_the_middle_is_named_by_its_line(tmp_path):
-    (tmp_path / "results.jsonl").write_text('{"loss": "ce"}\nnonsense\n{"loss": "ce"}\n')
-    with pytest.raises(mg.MetricgradError, match=r"config\.json"):
+def test_garbage_in_the_middle_is_set_aside_and_named_by_its_line(tmp_path):
+    lines = [json.dumps(trial(0)), "nonsense", json.dumps(trial(2))]
+    (tmp_path / "results.jsonl").write_text("\n".join([*lines, ""]))
+    with pytest.raises(mg.MetricgradError, match=r"config\.json, .* is missing"):
         Records(tmp_path, CONFIG)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    with pytest.raises(mg.MetricgradError, match="line 2"):
-        Records(tmp_path, CONFIG)
+    with pytest.warns(UserWarning, match=r"1 lines are no records \(line 2: .*set aside in results\.jsonl\.rejected"):
+        records = Records(tmp_path, CONFIG)
+    assert [r["trial"] for r in records.trials("ce")] == [0, 2]
+    assert (tmp_path / "results.jsonl").read_text().splitlines() == [lines[0], lines[2]]
+    assert (tmp_path / "results.jsonl.rejected").read_text() == "nonsense\n"
 
 
 def test_another_study_is_refused_and_a_further_loss_is_welcome(tmp_path):

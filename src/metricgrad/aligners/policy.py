@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
@@ -287,8 +288,9 @@ class Policy(KnobTurner):
             saved = file.header["policy"]
             if isinstance(saved, dict):
                 saved["metric"] = stored_metric(saved.get("metric"), metric) if metric is None else as_metric(metric)
-            config = checked_arguments(cls, saved, "policy")
-        policy = cls(**{**config, "frozen": True, "learner": "reinforce", **options})
+            config = {**checked_arguments(cls, saved, "policy"), "frozen": True, "learner": "reinforce"}
+        with file.blamed() if not options else contextlib.nullcontext():  # options are the caller's own
+            policy = cls(**{**config, **options})
         with file.blamed():
             file.fill(policy.network.shelf, {})
             roles = file.header.get("roles")

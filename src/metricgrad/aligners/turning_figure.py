@@ -10,6 +10,7 @@ from typing import Any
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
+from metricgrad.writing import write_figure
 
 BLUE, GREY, RED = "#1f5fa8", "#9a9a9a", "#c03a2b"
 _LINES = 8
@@ -70,8 +71,7 @@ def plot_history(history: Mapping[str, Any], path: str | Path, metric: Metric) -
         ax.spines[["top", "right"]].set_visible(False)
         if ax.get_legend_handles_labels()[0] and ax.get_legend() is None:
             ax.legend(fontsize=8)
-    figure.savefig(path, dpi=130)
-    return Path(path)
+    return write_figure(figure, path)
 
 
 def running(values: Sequence[float], keep: float = 0.9) -> list[float]:

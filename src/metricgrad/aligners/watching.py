@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Form
+from metricgrad.writing import write_figure
 
 _PANELS = {
     "objective": "objective at the stepped weights",
@@ -97,5 +98,4 @@ class Watch:
                 ax.legend(fontsize=8)
         for ax in axes:
             ax.spines[["top", "right"]].set_visible(False)
-        figure.savefig(path, dpi=130)
-        return Path(path)
+        return write_figure(figure, path)

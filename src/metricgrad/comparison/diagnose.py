@@ -19,6 +19,7 @@ from metricgrad.losses.catalogue import find, make_loss, standard_for
 from metricgrad.losses.entry import Kind
 from metricgrad.metric import as_metric
 from metricgrad.metrics.decoding import is_binary
+from metricgrad.writing import write_figure
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,6 @@ def _plot(found: Diagnosis, metric: Tensor, path: Path) -> None:
     panels[0].set_ylabel(found.metric)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise MetricgradError(f"cannot write the plot {path}: {error}") from error
+    write_figure(figure, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from metricgrad.comparison.table import Table
+from metricgrad.writing import write_figure
 
 _CANDIDATE, _BASELINE, _CONTROL = "#1f5fa8", "#b3591c", "#9a9a9a"
 
@@ -47,5 +48,4 @@ def plot(table: Table, path: Path) -> Path:
     axes.set_title(f"{table.task}: one dot a seed, lines join a seed's scores; mean and 95 % interval", fontsize=10)
     axes.grid(axis="x", color="#eeeeee", zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    return path
+    return write_figure(figure, path)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
 from metricgrad.errors import MetricgradError
-from metricgrad.training.files import differences, make_folder, write_atomically
+from metricgrad.json_types import fits, parse
+from metricgrad.losses.entry import Role
+from metricgrad.training.files import differences, make_folder
+from metricgrad.writing import replacing, write_text
 
 Record = dict[str, Any]
 
@@ -28,6 +32,8 @@ def locked(folder: Path) -> Iterator[None]:
         raise MetricgradError(
             f"out={str(folder)!r} is in use by another process; wait until it ends, or choose another out"
         ) from error
+    except OSError as error:
+        raise MetricgradError(f"cannot write in out={str(folder)!r}: {error.strerror}; choose another out") from error
     try:
         yield
     finally:
@@ -38,47 +44,75 @@ class Records:
     """``results.jsonl`` in a locked folder.
 
     A line is written by one call, flushed and synced before the next run begins. A process killed while writing
-    leaves at most one line without its newline; opening takes that line off, and its run is done again.
+    leaves at most one line without its newline; opening takes that line off, and its run is done again. Whole lines
+    that are no records of this study are set aside in ``results.jsonl.rejected``, with a warning, and their runs are
+    done again too: a run follows from its seed, so the table is what it would have been.
 
     Args:
         folder: a folder held by :func:`locked`.
         config: what the study is; another one in the same folder is refused.
 
     Raises:
-        MetricgradError: for a folder that holds another study, or a line that is no JSON.
+        MetricgradError: for a folder that holds another study, or files that can be neither read nor mended.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         self.path = folder / "results.jsonl"
+        self._spaces: dict[str, Any] = config.get("spaces", {})
         _check_config(folder, config)
         self._records = self._open()
 
     def _open(self) -> list[Record]:
-        if not self.path.exists():
+        raw = _bytes_of(self.path)
+        if raw is None:
             return []
-        raw = self.path.read_bytes()
         whole = raw[: raw.rfind(b"\n") + 1]
-        if len(whole) < len(raw):
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
-                os.fsync(file.fileno())
-        records = []
-        for number, line in enumerate(whole.splitlines(), 1):
+        records: list[Record] = []
+        kept: list[bytes] = []
+        rejected: list[tuple[int, bytes, str]] = []
+        for number, line in enumerate(whole.splitlines(keepends=True), 1):
             try:
-                records.append(json.loads(line))
-            except ValueError as error:
-                raise MetricgradError(
-                    f"{str(self.path)!r}, line {number}, is no JSON; remove the line, and its run is done again"
-                ) from error
+                record = _record(line, self._spaces)
+                if any("trial" in record and _same_trial(record, other) for other in records):
+                    raise MetricgradError("its trial is there already")
+                records.append(record)
+                kept.append(line)
+            except MetricgradError as error:
+                rejected.append((number, line, str(error)))
+        if rejected:
+            aside = self.path.with_name(self.path.name + ".rejected")
+            with replacing(aside) as part:
+                part.write_bytes((_bytes_of(aside) or b"") + b"".join(line for _, line, _ in rejected))
+            number, _, reason = rejected[0]
+            warnings.warn(
+                f"{str(self.path)!r}: {len(rejected)} lines are no records (line {number}: {reason}); they are set "
+                f"aside in {aside.name}, and their runs are done again",
+                stacklevel=4,
+            )
+        if rejected or len(whole) < len(raw):
+            with replacing(self.path) as part:
+                part.write_bytes(b"".join(kept))
         return records
 
     def add(self, record: Record) -> Record:
-        """Append one record durably, and return it as a reader of the file would get it."""
+        """Append one record durably, and return it as a reader of the file would get it.
+
+        Raises:
+            MetricgradError: where it cannot be written; the lines before it are then what they were.
+        """
         line = json.dumps(record, allow_nan=False) + "\n"
-        with self.path.open("ab") as file:
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        before = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("ab") as file:
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                os.truncate(self.path, before)
+            raise MetricgradError(
+                f"cannot write {str(self.path)!r}: {error.strerror}; the same call goes on from the last whole line"
+            ) from error
         self._records.append(json.loads(line))
         return self._records[-1]
 
@@ -94,12 +128,18 @@ class Records:
 def _check_config(folder: Path, config: dict[str, Any]) -> None:
     path = folder / "config.json"
     config = json.loads(json.dumps(config))
-    if not path.exists():
-        if (folder / "results.jsonl").exists():
-            raise MetricgradError(f"{str(folder)!r} has results.jsonl without its config.json; choose another out")
-        write_atomically(path, json.dumps(config, indent=1))
+    results = folder / "results.jsonl"
+    raw = _bytes_of(path)
+    reason = "" if raw is None else _torn(raw)
+    if raw is None or reason:
+        if _bytes_of(results):
+            raise MetricgradError(
+                f"{str(results)!r} has runs, and config.json, which says of which study they are, "
+                f"{f'is torn ({reason})' if reason else 'is missing'}; put it back, or choose another out"
+            )
+        write_text(path, json.dumps(config, indent=1))
         return
-    saved = json.loads(path.read_text(encoding="utf-8"))
+    saved = parse(raw)
     # a loss may join a study later; one that is already there must be what it was, with the space it had
     by_loss = ("losses", "spaces")
     joined = {key: {**saved.get(key, {}), **config.get(key, {})} for key in by_loss}
@@ -107,4 +147,75 @@ def _check_config(folder: Path, config: dict[str, Any]) -> None:
     if found := differences({**saved, **kept}, {**config, **joined}):
         raise MetricgradError(f"out={str(folder)!r} holds another study: {found}. Choose another out")
     if any(joined[key] != saved.get(key, {}) for key in by_loss):
-        write_atomically(path, json.dumps({**saved, **joined}, indent=1))
+        write_text(path, json.dumps({**saved, **joined}, indent=1))
+
+
+class _Line(TypedDict):
+    """What every line has; trials have ``trial``, final runs ``seed`` and ``test``, failed ones ``failed``."""
+
+    loss: str
+    role: Role
+    valid: float | None
+    seconds: float | None
+    params: dict[str, float]
+
+
+def _record(line: bytes, spaces: Mapping[str, Any]) -> Record:
+    """One line as a record.
+
+    Raises:
+        MetricgradError: saying why it is none.
+    """
+    record = parse(line)
+    if not isinstance(record, dict):
+        raise MetricgradError(f"it is {line.decode(errors='replace').strip()[:40]!r}")
+    own = {"trial": int} if "trial" in record else {"seed": int, "test": float | None}
+    hints = {**get_type_hints(_Line), **own, **({"failed": str} if "failed" in record else {})}
+    for name in hints:
+        if name not in record:
+            raise MetricgradError(f"it has no {name!r}")
+        if not fits(record[name], hints[name]):
+            raise MetricgradError(f"its {name!r} is {record[name]!r:.40}")
+    if unknown := record.keys() - hints.keys():
+        raise MetricgradError(f"it has {min(unknown)!r:.40}, which no run has")
+    if min(record.get("trial", 0), record.get("seed", 0)) < 0:
+        raise MetricgradError("its number is below 0")
+    space = spaces.get(record["loss"])
+    if space is not None and "trial" in record:
+        params = record["params"]
+        inside = params.keys() == space.keys() and all(
+            not isinstance(bounds, dict) or bounds["low"] <= params[name] <= bounds["high"]
+            for name, bounds in space.items()
+        )
+        if not inside:
+            raise MetricgradError("its params are not of the study's space")
+    return record
+
+
+def _same_trial(a: Record, b: Record) -> bool:
+    return a["loss"] == b["loss"] and a["trial"] == b.get("trial")
+
+
+def _torn(raw: bytes) -> str:
+    """Why a config is none, or nothing."""
+    try:
+        value = parse(raw)
+    except MetricgradError as error:
+        return str(error)
+    return "" if fits(value, dict[str, Any]) and all(
+        fits(value.get(key, {}), dict[str, Any]) for key in ("losses", "spaces")
+    ) else "it holds something else"  # fmt: skip
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    """What a file holds; None where there is none.
+
+    Raises:
+        MetricgradError: where it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise MetricgradError(f"cannot read {str(path)!r}: {error.strerror}; mend it, or choose another out") from error

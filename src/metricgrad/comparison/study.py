@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from metricgrad.comparison.candidates import Candidate, Given, candidates
 from metricgrad.comparison.plot import plot
 from metricgrad.comparison.proposals import propose
 from metricgrad.comparison.records import Record, Records, locked
-from metricgrad.comparison.summary import summarise
+from metricgrad.comparison.summary import DIVERGED, diverged, said_to_fail, summarise
 from metricgrad.comparison.table import Table
-from metricgrad.errors import MetricgradError
+from metricgrad.errors import FailedRunError, MetricgradError
+from metricgrad.losses.batches import checked_number
 from metricgrad.metric import Metric
+from metricgrad.metrics.time_limit import MetricFailedError, time_limit
 from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.task import Task
 from metricgrad.training.batches import is_pair
@@ -41,6 +43,7 @@ def compare(
     seeds: int = 10,
     out: str | Path = "runs/compare",
     controls: bool = True,
+    metric_timeout: float | None = None,
     progress: bool = True,
 ) -> Table:
     """Compare losses on a task by a metric, and say in words what the comparison shows.
@@ -53,6 +56,9 @@ def compare(
     Every run is one line in ``out/results.jsonl``. A comparison that was killed goes on where it stopped, with the
     numbers an undisturbed one would give; more seeds or losses may be asked for later in the same folder.
 
+    A run that diverges, or in which a metric of one's own raises, hangs or has no value, is a failed run: its line says
+    why, the study goes on, and the table says how many there were.
+
     Args:
         task: a built-in task's name, or a :class:`metricgrad.Task`.
         metric: what decides; by default the task's own.
@@ -63,6 +69,9 @@ def compare(
         seeds: final runs of each loss; below 6 there is no verdict.
         out: the folder for results.jsonl and compare.png.
         controls: add the metric-blind control to a comparison with a loss that is not a standard one.
+        metric_timeout: seconds that one call of a metric that is not built in may take; None is no limit. A loop in
+            Python, a sleep and a wait are interrupted; compiled code that neither returns nor lets go of Python's lock
+            cannot be, whatever the limit.
         progress: a progress bar on stderr.
 
     Returns:
@@ -74,6 +83,8 @@ def compare(
     chosen = get_task(task) if isinstance(task, str) else task
     if trials < 1 or seeds < 1:
         raise MetricgradError(f"trials and seeds must be at least 1, got {trials} and {seeds}")
+    if metric_timeout is not None:
+        checked_number("metric_timeout", metric_timeout)
     judged_by = chosen.judged_by(metric)
     rows = candidates(losses, chosen, judged_by, controls=controls)
     folder = Path(out)
@@ -81,16 +92,15 @@ def compare(
     with locked(folder), Progress((trials + seeds) * len(rows), shown=progress) as bar:
         records = Records(folder, _config(chosen, judged_by, rows, trials))
         torch.set_num_threads(1)  # small models run faster on one, and sums keep their order
+        study = _Study(chosen, judged_by, records, bar, metric_timeout)
         try:
-            tuned = {row.name: _tune(chosen, judged_by, row, trials, records, bar) for row in rows}
-            runs = [
-                _final(chosen, judged_by, row, tuned[row.name], seed, records, bar)
-                for row in rows
-                for seed in range(seeds)
-            ]
+            tuned = {row.name: study.tune(row, trials) for row in rows}
+            runs = [study.final(row, tuned[row.name], seed) for row in rows for seed in range(seeds)]
         finally:
             torch.set_num_threads(threads)
         summary, notes = summarise(rows, runs, higher_is_better=judged_by.higher_is_better, ratio=_overlap(chosen))
+        tried = [record for row in rows for record in records.trials(row.name)[:trials]]
+        notes += [note for row in rows if (note := said_to_fail(row.name, "trial", "valid", tried))]
         if not chosen.redraws:
             notes.append(
                 "the test part is the same for every seed: intervals and p-values cover the randomness of training, "
@@ -121,60 +131,79 @@ def _config(task: Task, metric: Metric, rows: Sequence[Candidate], trials: int) 
     }
 
 
-def _tune(task: Task, metric: Metric, row: Candidate, trials: int, records: Records, bar: Progress) -> dict[str, float]:
-    for number in range(trials):
-        done = records.trials(row.name)
-        if number < len(done):
-            bar.advance()
-            continue
-        bar.say(f"{task.name}: {row.name}, trial {number + 1} of {trials}")
-        params = propose(row.space, done, seed=0, maximise=metric.higher_is_better)
-        outcome = _run(task, metric, row, params, TUNING_SEED, test=False)
-        records.add({"loss": row.name, "role": row.role, "trial": number, **outcome, "params": params})
-        bar.advance()
-    done = [record for record in records.trials(row.name)[:trials] if record["valid"] is not None]
-    if not done:
-        raise MetricgradError(
-            f"loss {row.name!r} diverged in all {trials} trials; lower the task's learning rates, or leave it out"
-        )
-    return (max if metric.higher_is_better else min)(done, key=lambda record: record["valid"])["params"]
+@dataclass(frozen=True)
+class _Study:
+    """The runs of one comparison; those that are in its records are not done again."""
 
+    task: Task
+    metric: Metric
+    records: Records
+    bar: Progress
+    metric_timeout: float | None
 
-def _final(
-    task: Task, metric: Metric, row: Candidate, params: dict[str, float], seed: int, records: Records, bar: Progress
-) -> Record:
-    record = records.run(row.name, seed)
-    if record is None:
-        bar.say(f"{task.name}: {row.name}, seed {seed}")
-        outcome = _run(task, metric, row, params, seed, test=True)
-        record = records.add({"loss": row.name, "role": row.role, "seed": seed, **outcome, "params": params})
-    bar.advance()
-    return record
+    def tune(self, row: Candidate, trials: int) -> dict[str, float]:
+        """The parameters of the best trial; the defaults where the metric failed in all of them."""
+        for number in range(trials):
+            done = self.records.trials(row.name)
+            if number not in {record["trial"] for record in done}:
+                self.bar.say(f"{self.task.name}: {row.name}, trial {number + 1} of {trials}")
+                before = [record for record in done if record["trial"] < number]
+                params = propose(row.space, before, seed=0, maximise=self.metric.higher_is_better)
+                outcome = self._run(row, params, TUNING_SEED, test=False)
+                self.records.add({"loss": row.name, "role": row.role, "trial": number, **outcome, "params": params})
+            self.bar.advance()
+        done = self.records.trials(row.name)[:trials]
+        found = [record for record in done if record["valid"] is not None]
+        if found:
+            best = max if self.metric.higher_is_better else min
+            return best(found, key=lambda record: record["valid"])["params"]
+        if all(diverged(record) for record in done):
+            raise MetricgradError(
+                f"loss {row.name!r} diverged in all {trials} trials; lower the task's learning rates, or leave it out"
+            )
+        return done[0]["params"]
 
+    def final(self, row: Candidate, params: dict[str, float], seed: int) -> Record:
+        """The run of a seed, scored on the test part."""
+        record = self.records.run(row.name, seed)
+        if record is None:
+            self.bar.say(f"{self.task.name}: {row.name}, seed {seed}")
+            outcome = self._run(row, params, seed, test=True)
+            record = self.records.add({"loss": row.name, "role": row.role, "seed": seed, **outcome, "params": params})
+        self.bar.advance()
+        return record
 
-def _run(
-    task: Task, metric: Metric, row: Candidate, params: dict[str, float], seed: int, *, test: bool
-) -> dict[str, float | None]:
-    """One training: its validation value, its test value where asked for, its seconds; None where it diverged."""
-    train, valid, held_out = task.load(seed)
-    outcome: dict[str, float | None] = {"valid": None, "test": None, "seconds": None}
-    started = time.perf_counter()
-    with isolate_rng():
-        torch.manual_seed(seed)
-        try:
-            result = fit(
-                task.model(), train, valid, metric=metric, loss=row.of(params, seed, train), lr=params["lr"],
-                weight_decay=params["weight_decay"], epochs=task.epochs, batch_size=task.batch_size, seed=seed,
-                per_class=task.per_class, progress=False, device=task.device,
-            )  # fmt: skip
-            outcome["valid"] = result.valid
-            if test:
-                value = result.evaluate(held_out)
-                outcome["test"] = None if math.isnan(value) else value
-        except DivergedError:
-            pass
-    outcome["seconds"] = time.perf_counter() - started
-    return outcome if test else {key: outcome[key] for key in ("valid", "seconds")}
+    def _run(self, row: Candidate, params: dict[str, float], seed: int, *, test: bool) -> dict[str, Any]:
+        """One training: its validation value, its test value where asked for, its seconds; why it failed, if it did."""
+        task = self.task
+        train, valid, held_out = task.load(seed)
+        outcome: dict[str, Any] = {"valid": None, "test": None, "seconds": None}
+        started = time.perf_counter()
+        with isolate_rng(), time_limit(self.metric_timeout) as limit:
+            torch.manual_seed(seed)
+            try:
+                result = fit(
+                    task.model(), train, valid, metric=self.metric, loss=row.of(params, seed, train), lr=params["lr"],
+                    weight_decay=params["weight_decay"], epochs=task.epochs, batch_size=task.batch_size, seed=seed,
+                    per_class=task.per_class, progress=False, device=task.device,
+                )  # fmt: skip
+                outcome["valid"] = self._number(result.valid, "valid")
+                if test:
+                    outcome["test"] = self._number(result.evaluate(held_out), "the test part")
+            except DivergedError as error:
+                outcome["failed"] = f"{DIVERGED}{error}"
+            except MetricgradError as error:
+                # code that carried on after a call that took too long may have met something else then
+                if not isinstance(error, FailedRunError) and not (limit and limit.expired):
+                    raise
+                outcome["failed"] = str(limit.error()) if limit and limit.expired else str(error)
+        outcome["seconds"] = time.perf_counter() - started
+        return outcome if test else {key: value for key, value in outcome.items() if key != "test"}
+
+    def _number(self, value: float, where: str) -> float:
+        if not math.isfinite(value):
+            raise MetricFailedError(f"metric {self.metric.name!r} was {value} on {where}")
+        return value
 
 
 def _overlap(task: Task) -> float:

@@ -12,6 +12,8 @@ from metricgrad.comparison.statistics import Estimate, corrected, holm, paired
 
 ENOUGH_SEEDS = 6
 ALPHA = 0.05
+DIVERGED = "diverged: "
+"""What a failed run's reason begins with where it was no metric's fault."""
 
 
 def summarise(
@@ -44,11 +46,13 @@ def summarise(
         scores = [v for v in tests[row.name].values() if v is not None]
         own, difference = corrected(scores, ratio), against[row.name]
         p = adjusted.get(row.name, difference.p)
-        failed = sum(v is None for v in tests[row.name].values())
+        failures = [run for run in runs if run["loss"] == row.name and run["test"] is None]
+        failed = len(failures)
         if row.name == baseline:
             verdict, difference, p = "baseline", Estimate(0.0, 0.0, 0.0, math.nan), math.nan
         elif failed:
-            verdict = f"diverged in {failed} of {failed + len(scores)} seeds"
+            how = "diverged" if all(map(diverged, failures)) else "failed"
+            verdict = f"{how} in {failed} of {failed + len(scores)} seeds"
         else:
             verdict = _verdict(sign * difference.mean, p, len(scores))
         table.append(
@@ -68,7 +72,33 @@ def summarise(
                 "seconds": _mean(_by_seed(runs, row.name, "seconds")),
             }
         )
-    return [_plain(row) for row in table], _notes(rows, table, tests, sign, ratio)
+    failed = [note for row in rows if (note := said_to_fail(row.name, "seed", "test", runs))]
+    return [_plain(row) for row in table], [*failed, *_notes(rows, table, tests, sign, ratio)]
+
+
+def diverged(run: Record) -> bool:
+    """Whether a run that failed diverged; one of an earlier version did, where it does not say."""
+    return run.get("failed", DIVERGED).startswith(DIVERGED)
+
+
+def said_to_fail(loss: str, numbered: str, value: str, runs: Sequence[Record]) -> str | None:
+    """In words, how many runs of a loss failed and why the first of them did; None where none did.
+
+    Args:
+        loss: its name.
+        numbered: what numbers the runs: ``"trial"`` or ``"seed"``.
+        value: what a run that failed lacks.
+        runs: records, also of other losses.
+    """
+    own = [run for run in runs if run["loss"] == loss]
+    failures = [run for run in own if run[value] is None]
+    if not failures:
+        return None
+    first = failures[0]
+    return (
+        f"{loss} failed in {len(failures)} of {len(own)} {numbered}s; in {numbered} {first[numbered]}: "
+        f"{first.get('failed', DIVERGED.rstrip(': '))}"
+    )
 
 
 def _verdict(gain: float, p: float, seeds: int) -> str:

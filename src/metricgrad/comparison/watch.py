@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metricgrad.errors import MetricgradError
+from metricgrad.writing import write_figure
 
 _DARK, _LIGHT, _LOSS = "#1f5fa8", "#9a9a9a", "#b3591c"
 _LINES = 10
@@ -68,5 +69,4 @@ def plot_history(history: dict[str, Any], path: str | Path, *, title: str = "") 
     for axes in (top, middle, certain):
         axes.spines[["top"]].set_visible(False)
     figure.suptitle(title, fontsize=10)
-    figure.savefig(Path(path), dpi=130)
-    return Path(path)
+    return write_figure(figure, path)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
+from metricgrad.metrics.time_limit import MetricFailedError, within_limit
 
 
 def call_each(
@@ -32,11 +33,14 @@ def call_each(
     values = []
     for row in convert(read):
         try:
-            values.append(_one_number(fn(*((other, row) if targets_first else (row, other)), **fixed, **named)))
+            pair = (other, row) if targets_first else (row, other)
+            values.append(_one_number(within_limit(lambda pair=pair: fn(*pair, **fixed, **named))))
+        except MetricFailedError as error:  # it took too long
+            raise MetricFailedError(f"{describe()}: {error}") from error
         except Exception as error:
             kind = "" if isinstance(error, MetricgradError) else f"{type(error).__name__}: "
             reason = str(error).rstrip(".")
-            raise MetricgradError(
+            raise MetricFailedError(
                 f"{describe()}: {kind}{reason}. It was called with scores of shape {tuple(row.shape)} and targets of "
                 f"shape {tuple(targets.shape)}; if it expects something else, say so in as_metric(...)"
             ) from error

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import lightning
 import torch
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import Forward, pair
-from metricgrad.errors import MetricgradError
+from metricgrad.errors import FailedRunError, MetricgradError
+from metricgrad.json_types import fits
 from metricgrad.losses.calling import called
 from metricgrad.metric import Metric
 from metricgrad.metrics.threshold import judged_at
@@ -21,8 +22,17 @@ from metricgrad.training.batches import Epochs
 Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
-class DivergedError(MetricgradError):
-    """Training went astray with these settings; others may work. A study counts it as a failed trial."""
+class DivergedError(FailedRunError):
+    """Training went astray with these settings; others may work."""
+
+
+class Best(TypedDict):
+    """The weights that were best by the metric."""
+
+    value: float
+    threshold: float | None
+    epoch: int
+    state: dict[str, Tensor]
 
 
 class Engine(lightning.LightningModule):
@@ -54,6 +64,7 @@ class Engine(lightning.LightningModule):
         self.threshold: Literal["auto"] | float | None = threshold
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None
+        self.begun = False  # whether a step was taken since the training was taken up
         self._make_optimizer, self._custom_forward = optimizer, forward
         self._forward_pass = forward or pair
         self._epochs, self._valid, self._total_steps = epochs, valid, total_steps
@@ -103,6 +114,7 @@ class Engine(lightning.LightningModule):
             optimizer.step()
         self._loss_sum += loss.detach()
         self._steps += 1
+        self.begun = True
 
     def validation_step(self, batch: Any, index: int) -> None:
         """Keep the scores: a metric is of the whole validation part, not a mean over batches."""
@@ -135,3 +147,9 @@ class Engine(lightning.LightningModule):
         """Take up where the interrupted run stopped."""
         saved = checkpoint["metricgrad"]
         self.history, self.best = saved["history"], saved["best"]
+        if self.best is not None:
+            own, kept = self.model.state_dict(), self.best["state"]
+            if not fits(self.best, Best) or {n: v.shape for n, v in own.items()} != {
+                n: v.shape for n, v in kept.items()
+            }:
+                raise MetricgradError("last.ckpt keeps weights of another model; pass resume=False to train anew")

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import os
+import pickle
 import zlib
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
+from metricgrad.json_types import fits, parse
 from metricgrad.loss import Loss
 from metricgrad.training.batches import Data, as_tensor, is_pair
+from metricgrad.writing import replacing
 
+_ROW = {"epoch", "train_loss", "valid", "seconds"}
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 OURS = ("last.ckpt", "model.safetensors", "result.json", "metrics.csv")
 
 
@@ -29,24 +35,28 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is either the old one or the whole new one, also after a power cut."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
 def write_checkpoint(folder: Path, ours: dict[str, Any]) -> None:
     """Write ``last.ckpt``, whole or not at all; :func:`read_checkpoint` gives ``ours`` back."""
-    part = folder / "last.ckpt.part"
-    with part.open("wb") as file:
+    with replacing(folder / "last.ckpt") as part, part.open("wb") as file:
         torch.save({"metricgrad": ours}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(folder / "last.ckpt")
+
+
+@contextmanager
+def blamed(folder: Path | None) -> Iterator[None]:
+    """A disk that is full, or a folder one may not write in, is said in one sentence; other errors are their own.
+
+    Raises:
+        MetricgradError: what was written before is whole, so the same call goes on from there.
+    """
+    try:
+        yield
+    except OSError as error:
+        inside = error.filename is not None and Path(str(error.filename)).resolve()
+        if folder is None or not (error.errno in _FULL or (inside and inside.is_relative_to(folder.resolve()))):
+            raise
+        raise MetricgradError(
+            f"cannot write in out={str(folder)!r}: {error.strerror}; the same call goes on from the last whole epoch"
+        ) from error
 
 
 def describe(thing: Any) -> str:
@@ -96,24 +106,103 @@ def check_same(folder: Path, saved: dict[str, Any], asked: dict[str, Any]) -> No
 
 def clear(folder: Path) -> None:
     """Remove what an earlier run left; nothing that is not ours."""
-    for path in [*(folder / name for name in OURS), *folder.glob("events.out.tfevents.*")]:
+    left = [each for name in OURS for each in folder.glob(f"{name}.*.part")]  # by a process that was killed
+    for path in [*(folder / name for name in OURS), *folder.glob("events.out.tfevents.*"), *left]:
         path.unlink(missing_ok=True)
 
 
+class Finished(TypedDict):
+    """``result.json``: what it always has; later versions may say more."""
+
+    config: dict[str, Any]
+    history: list[dict[str, float | None]]
+    threshold: float | None
+
+
+class FitState(TypedDict):
+    """What ``fit`` keeps in ``last.ckpt`` beside Lightning's part."""
+
+    config: dict[str, Any]
+    history: list[dict[str, Any]]
+    best: Any
+
+
+class PopulationState(TypedDict):
+    """What ``fit_population`` keeps in ``last.ckpt``."""
+
+    config: dict[str, Any]
+    population: dict[str, Any]
+
+
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """``result.json`` of a finished run."""
+    """``result.json`` of a finished run; None also where it is torn and ``last.ckpt`` has what it takes to write it.
+
+    Raises:
+        MetricgradError: where it is torn and there is no ``last.ckpt``.
+    """
     path = folder / "result.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    try:
+        found = parse(path.read_bytes())
+        if isinstance(found, dict) and all(fits(found.get(k), h) for k, h in get_type_hints(Finished).items()):
+            return found
+        reason = "it is no result of a run"
+    except FileNotFoundError:
+        return None
+    except (OSError, MetricgradError) as error:
+        reason = str(error)
+    if (folder / "last.ckpt").exists():
+        return None
+    raise MetricgradError(f"{str(path)!r} cannot be read: {reason}; pass resume=False to train anew")
 
 
-def read_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Our part of ``last.ckpt``; nothing but tensors and plain containers is ever unpickled."""
+def read_checkpoint(folder: Path, kind: type) -> dict[str, Any] | None:
+    """Our part of ``last.ckpt``; nothing but tensors and plain containers is ever unpickled.
+
+    Args:
+        folder: of the run.
+        kind: :class:`FitState` or :class:`PopulationState`.
+
+    Raises:
+        MetricgradError: for a file that is torn, of another kind of run, or none of ours.
+    """
     path = folder / "last.ckpt"
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)["metricgrad"]
+        with path.open("rb") as file:
+            if file.read(4) != b"PK\x03\x04":  # torch's older formats say how much memory they want
+                raise ValueError("it is no zip archive")
+        found = torch.load(path, map_location="cpu", weights_only=True)["metricgrad"]
+        if not fits(found, kind):
+            raise ValueError(f"it is no {kind.__name__}")
+        for row in found.get("history", []):
+            if not row.keys() >= _ROW or not all(type(value) in (int, float) for value in row.values()):
+                raise ValueError("its history is none")
     except Exception as error:
-        raise MetricgradError(
-            f"{str(path)!r} is no checkpoint of ours ({type(error).__name__}); pass resume=False to train anew"
-        ) from error
+        raise _no_checkpoint(path, error) from error
+    return found
+
+
+@contextmanager
+def resumed(path: Path | None, begun: Callable[[], bool]) -> Iterator[None]:
+    """What goes wrong while ``last.ckpt`` is taken up is its fault; a MetricgradError and what comes later are not.
+
+    Args:
+        path: of the checkpoint; None where the run is a new one.
+        begun: whether the run goes on by itself.
+    """
+    try:
+        yield
+    except (MetricgradError, OSError):
+        raise
+    except Exception as error:
+        if path is None or begun():
+            raise
+        raise _no_checkpoint(path, error) from error
+
+
+def _no_checkpoint(path: Path, error: Exception) -> MetricgradError:
+    what = type(error).__name__
+    if not isinstance(error, pickle.UnpicklingError):  # whose text says how to load the file all the same
+        what += f": {(str(error).splitlines() or [''])[0][:200]}"
+    return MetricgradError(f"{str(path)!r} is no checkpoint of ours ({what}); pass resume=False to train anew")

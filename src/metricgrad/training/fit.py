@@ -19,9 +19,10 @@ from metricgrad.aligners.turning import KnobTurner
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.time_limit import MetricFailedError
 from metricgrad.training import files
 from metricgrad.training.batches import Data, epochs_of, loader, reseed
-from metricgrad.training.engine import DivergedError, Engine, Optimizer
+from metricgrad.training.engine import Engine, Optimizer
 from metricgrad.training.options import as_loss, check_counts, check_threshold, unchecked
 from metricgrad.training.population import fit_population
 from metricgrad.training.progress import Bar
@@ -157,7 +158,7 @@ def fit(
             result = load_finished(folder, finished, model, judged_by)
             result.forward = forward
             return result
-        if (saved := files.read_checkpoint(folder)) is not None:
+        if (saved := files.read_checkpoint(folder, files.FitState)) is not None:
             files.check_same(folder, saved["config"], config)
 
     begun = len(saved["history"]) if saved else 0
@@ -177,16 +178,16 @@ def fit(
             mode = "max" if judged_by.higher_is_better else "min"
             callbacks.append(EarlyStopping("valid", patience=patience, mode=mode, min_delta=0.0, check_finite=False))
         trainer = trainer_of(folder, epochs, callbacks, saved, device)
-        checkpoint = str(folder / "last.ckpt") if folder and saved else None
+        checkpoint = folder / "last.ckpt" if folder and saved else None
         try:
-            with interruptible():
+            with interruptible(), files.blamed(folder), files.resumed(checkpoint, lambda: engine.begun):
                 trainer.fit(engine, every_epoch, judged_on, ckpt_path=checkpoint, weights_only=True)
         finally:
             engine.detach_loss()
             if bar:
                 bar.close()
     if engine.best is None:
-        raise DivergedError(
+        raise MetricFailedError(
             f"metric {judged_by.name!r} was NaN on valid in every epoch; it needs a validation part on which it is "
             "defined (for many metrics: items of every class)"
         )

@@ -202,7 +202,8 @@ def fit_population(
         group = children_of(models, here, make_optimizer, inputs[first], targets[first], how)
         run = PopulationRun(group, forms, where, aligner, judged_by, judged_on, scored_on, copy_best, threshold)
         if saved:
-            run.load_state(saved)
+            with files.resumed(Path(out or "") / "last.ckpt", lambda: False):
+                run.load_state(saved)
         aligner.batch, aligner.held = aligner.batch or batch_size, len(scored_on[0])
         bar = Bar(steps * epochs, steps * run.epoch, "population") if progress and 0 in where.own else None
         try:

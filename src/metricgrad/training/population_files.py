@@ -11,6 +11,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.training import files
 from metricgrad.training.population_run import PopulationRun
 from metricgrad.training.result import FitResult
+from metricgrad.writing import write_text
 
 
 class PopulationFolder:
@@ -36,7 +37,7 @@ class PopulationFolder:
         finished = files.read_result(folder)
         if finished is not None:
             files.check_same(folder, finished["config"], config)
-        found = files.read_checkpoint(folder)
+        found = files.read_checkpoint(folder, files.PopulationState)
         if found is None and finished is not None:
             raise MetricgradError(
                 f"out={str(folder)!r} has the result of a population and no last.ckpt, which holds its other children; "
@@ -56,7 +57,7 @@ class PopulationFolder:
             for epoch in zip(*(kept.history for kept in run.kept), strict=True)
             for child, row in enumerate(epoch)
         ]
-        files.write_atomically(self.folder / "metrics.csv", "\n".join(["epoch,child,train_loss,valid", *rows, ""]))
+        write_text(self.folder / "metrics.csv", "\n".join(["epoch,child,train_loss,valid", *rows, ""]))
         last = {child: kept.history[-1] for child, kept in enumerate(run.kept)}
         for name in ("train_loss", "valid"):
             self._events.log_metrics({f"{name}/{child}": row[name] for child, row in last.items()}, run.epoch - 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from torch import Tensor
 
@@ -13,6 +13,8 @@ from metricgrad.aligners.looking import spread_rows
 from metricgrad.aligners.policy_state import Child
 from metricgrad.aligners.seen import look
 from metricgrad.aligners.turning import KnobTurner
+from metricgrad.errors import MetricgradError
+from metricgrad.json_types import fits
 from metricgrad.losses.form import Form
 from metricgrad.metric import Metric
 from metricgrad.metrics.threshold import judged_at
@@ -20,6 +22,29 @@ from metricgrad.training.children import Children, Stacked
 from metricgrad.training.engine import DivergedError
 from metricgrad.training.ranks import Alone, Kept, Ranks
 from metricgrad.training.result import FitResult
+
+
+class RunState(TypedDict):
+    """What :meth:`PopulationRun.state` gives; ``best`` is NaN before any value."""
+
+    epoch: int
+    stale: int
+    best: Any
+    stacked: bool
+    group: dict[str, Any]
+    forms: list[dict[str, Any]]
+    memories: list[dict[str, Any]]
+    kept: list[dict[str, Any]]
+    aligner: dict[str, Any]
+
+
+class KeptState(TypedDict):
+    """What is kept of a child; ``value`` is NaN before any, and so may be numbers of the history."""
+
+    value: Any
+    threshold: float | None
+    state: dict[str, Tensor] | None
+    history: list[dict[str, Any]]
 
 
 class PopulationRun:
@@ -119,6 +144,8 @@ class PopulationRun:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state` was taken."""
+        if not fits(state, RunState) or not all(fits(kept, KeptState) for kept in state["kept"]):
+            raise MetricgradError("last.ckpt holds no state of a population; pass resume=False to train anew")
         self.epoch, self.stale, self.best = state["epoch"], state["stale"], state["best"]
         self.group.load_state(state["group"])
         for parts, name in ((self.forms, "forms"), (self.memories, "memories")):

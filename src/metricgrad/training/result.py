@@ -17,7 +17,7 @@ from metricgrad.aligners.base import Forward, pair
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
 from metricgrad.training.batches import Data, as_tensor, loader
-from metricgrad.training.files import write_atomically
+from metricgrad.writing import replacing, write_text
 
 if TYPE_CHECKING:
     from metricgrad.training.population import PopulationResult
@@ -94,26 +94,30 @@ class FitResult:
     def save(self, folder: Path, config: dict[str, Any]) -> None:
         """Write ``model.safetensors`` and, last, ``result.json``: its presence says that the run is finished."""
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / "model.safetensors.part"
-        save_model(self.model, str(part))
-        part.replace(folder / "model.safetensors")
+        with replacing(folder / "model.safetensors") as part:
+            save_model(self.model, str(part))
         record = {
             "schema": SCHEMA,
             "metric": self.metric.spec or self.metric.name,
             "threshold": self.threshold,
-            "history": [{k: None if math.isnan(v) else v for k, v in row.items()} for row in self.history],
+            "history": [{k: v if math.isfinite(v) else None for k, v in row.items()} for row in self.history],
             "config": config,
         }
-        write_atomically(folder / "result.json", json.dumps(record, indent=1, allow_nan=False))
+        write_text(folder / "result.json", json.dumps(record, indent=1, allow_nan=False))
 
 
 def load_finished(folder: Path, record: dict[str, Any], model: nn.Module, metric: Metric) -> FitResult:
     """The result of a finished run, its weights loaded into ``model``."""
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     try:
         load_model(model, str(folder / "model.safetensors"))
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # whatever a malformed file makes safetensors or torch raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MetricgradError(
-            f"out={str(folder)!r}: its weights do not load ({str(error).splitlines()[0]}); pass resume=False"
+            f"out={str(folder)!r}: the weights in model.safetensors do not load ({reason}); pass resume=False"
         ) from error
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and bool((value.isnan() & ~before[name].isnan()).any()):
+            raise MetricgradError(f"out={str(folder)!r}: model.safetensors has NaN in {name!r}; pass resume=False")
     history = [{k: math.nan if v is None else v for k, v in row.items()} for row in record["history"]]
     return FitResult(model.eval(), metric, record["threshold"], history, folder)

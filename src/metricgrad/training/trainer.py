@@ -7,12 +7,24 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from metricgrad.errors import MetricgradError
 from metricgrad.training.quiet import quiet
+from metricgrad.writing import replacing
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints that are the old one or the whole new one, also where the temporary folder is on another disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write beside the old one, then exchange."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part, part.open("wb") as file:
+            torch.save(checkpoint, file)
 
 
 def trainer_of(
@@ -38,6 +50,7 @@ def trainer_of(
             devices=1,
             logger=loggers or False,
             callbacks=callbacks,
+            plugins=[WholeFiles()],
             enable_checkpointing=folder is not None,
             enable_progress_bar=False,
             enable_model_summary=False,

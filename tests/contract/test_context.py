@@ -212,6 +212,30 @@ def test_fits_and_comparisons_check_groups_and_take_nothing_else():
             assert f"takes no '{name}', only groups" in str(_refusal(call, **{name: targets}))
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "focal", "soft_f_beta", "pairwise_logistic", "smooth_ap", "lovasz"])
+def test_a_missing_label_costs_nothing_in_the_column_it_is_missing_from(name):
+    scores, targets = registry.multilabel(20, torch.float64)
+    loss, mask = make_loss(name, "f1"), torch.rand(20, 4, generator=torch.Generator().manual_seed(5)) < 0.7
+    value, gradient = _value_and_gradient(loss, scores, targets, mask=mask)
+    columns = [loss(scores[m, c], targets[m, c]) for c, m in enumerate(mask.unbind(1))]
+    kept = mask.sum(0) if name in ("cross_entropy", "focal") else torch.ones(4)  # those are means over entries
+    torch.testing.assert_close(value, (torch.stack(columns) * kept).sum() / kept.sum())
+    assert gradient[~mask].abs().max() == 0
+    assert gradient[mask].abs().min() > 0 or name == "lovasz"
+    unknown = torch.where(mask, scores, torch.nan), torch.where(mask, targets.double(), torch.nan)
+    torch.testing.assert_close(loss(*unknown, mask=mask), value)
+
+
+def test_a_loss_that_reads_whole_columns_says_so_of_missing_labels():
+    scores, targets = registry.multilabel(20, torch.float64)
+    for make in (LOSSES["set network macro_f1 multilabel"][0], LOSSES["ala multilabel"][0]):
+        with pytest.raises(mg.MetricgradError, match="mask whole rows"):
+            make()(scores, targets, mask=scores > 0)
+    for name in ("probability network multilabel", "adalfl multilabel"):
+        loss, mask = LOSSES[name][0]().eval(), scores > 0
+        torch.testing.assert_close(loss(scores, targets, mask=mask), loss(scores[mask], targets[mask]))
+
+
 def test_groups_of_any_size_are_groups():
     g = torch.Generator().manual_seed(0)
     scores, gains, groups = torch.randn(24, generator=g), torch.randint(3, (24,), generator=g), torch.arange(24) // 6

@@ -38,20 +38,21 @@ class Lovasz(LabelLoss):
 
     def of_rows(self, rows: Rows) -> Tensor:
         """0-d."""
-        scores, targets, weights = rows.scores, rows.targets, rows.weights
+        scores, targets, weights = rows.scores, rows.targets, rows.weight
         if rows.elementwise:
             truth = targets
             errors = (1 - scores * (2 * truth - 1)).relu()
         else:
             truth = nn.functional.one_hot(targets, scores.shape[1]).to(scores)
             errors = (truth - scores.softmax(1)).abs()
-            weights = weights[:, None].expand(truth.shape)
+            weights = None if weights is None else weights[:, None].expand(truth.shape)
         if truth.ndim == 1:
             return lovasz_jaccard(errors, truth, weights)
-        present = (truth * weights).sum(0) > 0
+        present = (truth if weights is None else truth * weights).sum(0) > 0
         if not bool(present.any()):
             return (scores * 0).sum()
-        return lovasz_jaccard(errors[:, present], truth[:, present], weights[:, present]).mean()
+        weights = None if weights is None else weights[:, present]
+        return lovasz_jaccard(errors[:, present], truth[:, present], weights).mean()
 
 
 def lovasz_jaccard(errors: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -65,12 +66,17 @@ def lovasz_jaccard(errors: Tensor, truth: Tensor, weights: Tensor | None = None)
     Returns:
         0-d or ``(C,)``.
     """
-    weights = torch.ones_like(truth) if weights is None else weights
     ordered, order = errors.sort(0, descending=True)
-    right, wrong = ((weights * side).gather(0, order) for side in (truth, 1 - truth))
+    right = truth.gather(0, order)
+    wrong = 1 - right
+    if weights is not None:
+        weights = weights.gather(0, order)
+        right, wrong = right * weights, wrong * weights
     total = right.sum(0, keepdim=True)
     # with the first i entries wrong, the intersection lacks their positives and the union gains their negatives
-    union = total + wrong.cumsum(0)
-    jaccard = torch.where(union > 0, 1 - (total - right.cumsum(0)) / torch.where(union > 0, union, 1), 0)
+    common, union = total - right.cumsum(0), total + wrong.cumsum(0)
+    if weights is not None:  # what weighs nothing may come first, and is no error
+        common, union = (torch.where(union > 0, count, 1) for count in (common, union))
+    jaccard = 1 - common / union
     steps = torch.diff(jaccard, dim=0, prepend=torch.zeros_like(total))
     return (ordered * steps).sum(0)

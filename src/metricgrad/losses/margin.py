@@ -80,8 +80,12 @@ class Margin(ScoreLoss):
         positive = targets > 0
         if self.between == "items":
             return torch.where(positive, scores, -scores), weights
-        counts = weights / weights.amax() if rows.weight is not None else weights  # a product of two must not overflow
-        return scores[positive][:, None] - scores[~positive], counts[positive][:, None] * counts[~positive]
+        sides = [(scores[side], weights[side]) for side in (positive & (weights > 0), ~positive & (weights > 0))]
+        (high, of_high), (low, of_low) = sides
+        if not len(high) or not len(low):
+            return scores[:0].reshape(-1), weights[:0].reshape(-1)
+        # each side by its own largest: a product of two weights must not leave the floats
+        return high[:, None] - low, (of_high / of_high.amax())[:, None] * (of_low / of_low.amax())
 
     def extra_repr(self) -> str:
         """Its settings."""

@@ -44,20 +44,21 @@ class SoftFBeta(LabelLoss):
 
     def of_rows(self, rows: Rows) -> Tensor:
         """0-d."""
-        scores, targets, weights = rows.scores, rows.targets, rows.weights
+        scores, targets, weights = rows.scores, rows.targets, rows.weight
         if rows.elementwise:
             probabilities = scores.sigmoid()
         else:
             probabilities = scores.softmax(1)
             targets = nn.functional.one_hot(targets, scores.shape[1]).to(scores)
-            weights = weights[:, None]
-        positives = (weights * targets).sum(0)
+            weights = None if weights is None else weights[:, None]
+        truth, said = (x if weights is None else weights * x for x in (targets, probabilities))
+        positives = truth.sum(0)
         present = positives > 0
         if not bool(present.any()):
             return (scores * 0).sum()
         weight = self.beta**2
-        hits, said = (weights * probabilities * targets).sum(0), (weights * probabilities).sum(0)
-        return (1 - (1 + weight) * hits[present] / (weight * positives + said)[present]).mean()
+        hits = (said * targets).sum(0)
+        return (1 - (1 + weight) * hits[present] / (weight * positives + said.sum(0))[present]).mean()
 
     def extra_repr(self) -> str:
         """Its settings."""

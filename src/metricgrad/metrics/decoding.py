@@ -59,6 +59,8 @@ def kept_items(
     """
     lead = targets.shape if isinstance(targets, Tensor) else torch.Size()
     stack, targets = canonical_stack(stack, targets)
+    if all(value is None for value in context.values()):
+        return stack, targets, {}, None
     mask = context.get("mask")
     of_entries = targets.ndim == 2 and isinstance(mask, Tensor) and mask.shape == lead
     items = lead if of_entries or targets.ndim == 1 else lead[:-1]

@@ -99,7 +99,8 @@ def degenerate() -> str:
         rows += [f"| {name} | {metric} | {outcome} |" for metric, outcome in outcomes.items()]
     return (
         f"# Degenerate batches\n\n{NOTE}Where the metric is undefined and training can go on, the loss is zero with a "
-        "zero gradient. Where the input is wrong, `MetricgradError` says what, where and how to mend it.\n\n"
+        "zero gradient, which is no ideal: a warning says so, and 20 such batches in a row are an error, unless their "
+        "targets are all the same. Where the input is wrong, `MetricgradError` says what, where and how to mend it.\n\n"
         + "\n".join(rows)
         + "\n"
     )

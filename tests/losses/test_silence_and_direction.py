@@ -148,6 +148,12 @@ def test_probing_refuses_a_wrong_direction():
         mg.infer_refactoring(metric, *_classes())
 
 
+def test_no_loss_is_fitted_to_a_direction_that_the_values_contradict():
+    metric = mg.as_metric(error_rate, higher_is_better=True, reads="labels")
+    with pytest.raises(mg.MetricgradError, match="higher_is_better=False"):
+        mg.ReLoss.fit(metric, *_classes(400))
+
+
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "auroc", "mse", "spearman", "pck", "span_f1", "bleu", "map_at_r"])
 def test_every_described_direction_is_believed(metric):
     from tests.contract import registry

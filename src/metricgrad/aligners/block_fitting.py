@@ -21,6 +21,7 @@ from metricgrad.losses.batches import checked_number
 from metricgrad.losses.form import Form
 from metricgrad.losses.network import NetworkForm
 from metricgrad.metric import Metric, as_metric
+from metricgrad.refactoring.probes import check_direction
 
 _REAL: tuple[Kind, ...] = ("real",)
 _WIDE: tuple[Kind, ...] = ("tempered", "shifted", "flipped", "shifted", "random")
@@ -149,10 +150,12 @@ class BlockFitting(Aligner, abc.ABC):
                 queries, and embeddings of one model.
 
         Raises:
-            MetricgradError: for a form that cannot read what the metric reads, where the metric is undefined on nearly
-                all blocks, or constant, or all restarts had no quality.
+            MetricgradError: for a form that cannot read what the metric reads, for a direction that its values
+                contradict, where the metric is undefined on nearly all blocks, or constant, or all restarts had no
+                quality.
         """
         assert isinstance(form, NetworkForm)
+        check_direction(self.metric, scores, targets, groups=groups if "groups" in self.metric.context else None)
         generator = torch.Generator().manual_seed(self.seed)
         store = self.store(form, scores, targets, groups=groups)
         train, held_out = store.split([1 - _HELD_OUT, _HELD_OUT], generator)

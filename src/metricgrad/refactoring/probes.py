@@ -20,6 +20,7 @@ from torch import Tensor
 from metricgrad.metric import Metric, Structure
 from metricgrad.metrics.decoding import wide
 from metricgrad.refactoring.batch import Batch, checked
+from metricgrad.refactoring.direction import refuse_wrong_direction
 from metricgrad.refactoring.probe_batch import ProbeBatch, given_batch, poverty, synthetic_batch
 from metricgrad.refactoring.probe_caller import Caller, Trial
 from metricgrad.refactoring.probe_search import Search
@@ -120,6 +121,27 @@ def defined_elsewhere(metric: Metric, batch: Batch) -> bool:
         warnings.simplefilter("ignore")
         value = Caller(metric, made_up, generator).values[0]
     return value is not None and math.isfinite(value)
+
+
+def check_direction(metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> None:
+    """Refuse a direction that the metric's own values contradict: see :mod:`metricgrad.refactoring.direction`.
+
+    For metrics of rows; costs eight calls.
+
+    Raises:
+        MetricgradError: where ideal scores have the worst value of all.
+    """
+    if metric.layout != "rows" or metric.reads == "embeddings":
+        return
+    given = checked(metric, scores, targets, context, check_finite=False)
+    batch = given_batch(given.scores, given.targets, given.context)
+    if poverty(batch):
+        return
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        values = Caller(metric, batch, torch.Generator().manual_seed(0)).values
+    ideal, *others = (math.nan if value is None else value for value in values)
+    refuse_wrong_direction(metric, ideal, others)
 
 
 def _caller(metric: Metric, batch: ProbeBatch) -> Caller:

@@ -41,6 +41,7 @@ class HeatmapNetwork(NetworkForm):
             ``mask``.
 
     Example:
+        >>> from metricgrad.losses.form import Draw
         >>> import torch
         >>> form, point = HeatmapNetwork(size=(8, 8)), torch.tensor([[2.0, 1.0]])
         >>> near, far = (gaussian_maps(torch.tensor([[x, 1.0]]), 8, 8, 1.0) for x in (2.5, 6.0))

@@ -46,6 +46,7 @@ class PeakNetwork(NetworkForm):
             ``mask``.
 
     Example:
+        >>> from metricgrad.losses.form import Draw
         >>> from metricgrad.losses.gaussian_mse import gaussian_maps
         >>> form, point = PeakNetwork(), torch.tensor([[2.0, 1.0]])
         >>> near, far = (gaussian_maps(torch.tensor([[x, 1.0]]), 8, 8, 1.0) for x in (2.5, 6.0))

@@ -9,6 +9,7 @@ from typing import Any
 import report_adalfl
 import report_ala
 import report_claims
+import report_fuzz
 import report_paper
 import report_ranks
 import report_reloss
@@ -40,6 +41,8 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("spans", "Answer spans", report_spans.spans),
     ("retrieval", "Retrieval of classes never seen", report_systems.retrieval),
     ("ala", "ALA: a policy against a random walk", report_ala.section),
+    ("fuzz_files", "Malformed files", report_fuzz.files),
+    ("fuzz_kills", "Killed at random moments", report_fuzz.kills),
 ]
 
 

@@ -33,7 +33,9 @@ def compare(
         str | None,
         typer.Option(help="What decides: a built-in name, name:key=value, or pkg.mod:fn. Default: the task's."),
     ] = None,
-    losses: Annotated[str, typer.Option(help="Names with commas between, such as cross_entropy,uniloss.")] = "",
+    losses: Annotated[
+        str | None, typer.Option(help="Names with commas between. Default: the task's standard loss, and uniloss.")
+    ] = None,
     trials: Annotated[int, typer.Option(help="Runs spent on tuning each loss.")] = 20,
     seeds: Annotated[int, typer.Option(help="Final runs of each loss, each with a fresh split.")] = 10,
     out: Annotated[str, typer.Option(help="Folder for results.jsonl and compare.png.")] = "runs/compare",
@@ -49,7 +51,7 @@ def compare(
     chosen = get_task(task)  # a misspelt name is told before the seconds that the next import takes
     from metricgrad.comparison.study import compare as run
 
-    names = split_losses(losses) or [chosen.standard, "uniloss"]
+    names = [chosen.standard, "uniloss"] if losses is None else named_losses(losses)
     table = run(
         chosen, metric=metric, losses=names, trials=trials, seeds=seeds, out=out, controls=controls,
         metric_timeout=metric_timeout or None,
@@ -68,7 +70,12 @@ def compare(
 def diagnose(
     predictions: Annotated[str, typer.Argument(help="CSV with columns target and score, or score_0, score_1, ...")],
     metric: Annotated[str, typer.Option(help="What decides: a built-in name, name:key=value, or pkg.mod:fn.")],
-    losses: Annotated[str, typer.Option(help="Names with commas between, such as cross_entropy,focal.")] = "",
+    losses: Annotated[
+        str | None, typer.Option(help="Names with commas between. Default: the standard loss of the problem.")
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option(help="The scores are probabilities: their logit (score) or log (score_0, ...) is taken.")
+    ] = False,
     block: Annotated[int, typer.Option(help="Rows of one block; use the batch size of the training.")] = 64,
     blocks: Annotated[int, typer.Option(help="How many blocks are drawn.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the draws and the bootstrap.")] = 0,
@@ -78,7 +85,8 @@ def diagnose(
     """Say how well losses rank stored predictions as a metric does; nothing is trained."""
     from metricgrad.comparison.diagnose import diagnose as run
 
-    found = run(predictions, metric, split_losses(losses), block=block, blocks=blocks, seed=seed, out=out)
+    names = () if losses is None else named_losses(losses)
+    found = run(predictions, metric, names, probabilities=probabilities, block=block, blocks=blocks, seed=seed, out=out)
     if as_json:
         print(json.dumps(found.to_dict(), allow_nan=False))
         return
@@ -135,6 +143,19 @@ def split_losses(text: str) -> list[str]:
         ['focal:gamma=1,alpha=0.5', 'uniloss']
     """
     return [part.strip() for part in re.split(r",(?!\s*\w+=)", text) if part.strip()]
+
+
+def named_losses(text: str) -> list[str]:
+    """The names of an option that was given, one at least.
+
+    Raises:
+        MetricgradError: for none.
+    """
+    if not (names := split_losses(text)):
+        raise MetricgradError(
+            f"--losses is {text!r}; name one at least, such as --losses cross_entropy,uniloss, or leave it out"
+        )
+    return names
 
 
 def main() -> None:

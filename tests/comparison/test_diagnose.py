@@ -49,6 +49,31 @@ def test_one_score_a_row_is_binary_or_regression(tmp_path):
     assert list(diagnose(path, "auroc", out=None).agreements) == ["cross_entropy"]
 
 
+def test_probabilities_are_turned_into_the_logits_they_come_from(tmp_path):
+    path, scores, targets = _classes(tmp_path)
+    expected = diagnose(path, "macro_f1", ["cross_entropy", "focal"], out=None)
+    rows = [[t, *row] for t, row in zip(targets.tolist(), scores.softmax(1).tolist(), strict=True)]
+    path = _write(tmp_path / "p.csv", ["target", "score_0", "score_1", "score_2"], rows)
+    found = diagnose(path, "macro_f1", ["cross_entropy", "focal"], probabilities=True, out=None)
+    for name, values in expected.losses.items():
+        torch.testing.assert_close(found.losses[name], values)
+    one = scores[:, 0] - 1
+    yes = (targets == 0).long().tolist()
+    raw = _write(tmp_path / "raw.csv", ["target", "score"], zip(yes, one.tolist(), strict=True))
+    sure = _write(tmp_path / "sure.csv", ["target", "score"], zip(yes, one.sigmoid().tolist(), strict=True))
+    expected, found = (diagnose(each, "f1", probabilities=each is sure, out=None) for each in (raw, sure))
+    torch.testing.assert_close(found.losses["cross_entropy"], expected.losses["cross_entropy"])
+    assert torch.equal(found.badness, expected.badness)
+    for file, metric, words in (
+        (raw, "f1", "row 0: not all from 0 to 1.*leave out --probabilities|row .*: not all from 0 to 1"),
+        (_classes(tmp_path)[0], "accuracy", "not all from 0 to 1"),
+        (_write(tmp_path / "s.csv", ["target", "score_0", "score_1"], [[0, 0.5, 0.2]] * 40), "accuracy", "sum to 1"),
+        (_write(tmp_path / "v.csv", ["target", "score"], [[0.3, 0.5]] * 40), "mae", "is regression"),
+    ):
+        with pytest.raises(mg.MetricgradError, match=words):
+            diagnose(file, metric, probabilities=True, out=None)
+
+
 def _run(capsys, monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["metricgrad", "diagnose", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:

@@ -7,7 +7,7 @@ import pytest
 import metricgrad as mg
 from metricgrad.comparison.records import Records, locked
 
-CONFIG = {"task": "digits", "trials": 3, "spaces": {"ce": {"lr": 1}}}
+CONFIG = {"task": "digits", "epochs": 3, "spaces": {"ce": {"lr": 1}}}
 
 
 def trial(number, loss="ce"):
@@ -22,8 +22,9 @@ def test_records_come_back_in_order(tmp_path):
     records.add(seed)
     again = Records(tmp_path, CONFIG)
     assert [r["trial"] for r in again.trials("ce")] == [0, 1]
-    assert again.run("ce", 0) == seed
-    assert again.run("ce", 1) is None
+    assert again.run("ce", 0, {}) == seed
+    assert again.run("ce", 0, {"lr": 1.0}) is None
+    assert again.run("ce", 1, {}) is None
     assert again.trials("other") == []
 
 
@@ -55,8 +56,8 @@ def test_garbage_in_the_middle_is_set_aside_and_named_by_its_line(tmp_path):
 
 def test_another_study_is_refused_and_a_further_loss_is_welcome(tmp_path):
     Records(tmp_path, CONFIG)
-    with pytest.raises(mg.MetricgradError, match="trials was 3 and is now 4"):
-        Records(tmp_path, {**CONFIG, "trials": 4})
+    with pytest.raises(mg.MetricgradError, match="epochs was 3 and is now 4"):
+        Records(tmp_path, {**CONFIG, "epochs": 4})
     with pytest.raises(mg.MetricgradError, match="spaces was"):
         Records(tmp_path, {**CONFIG, "spaces": {"ce": {"lr": 2}}})
     Records(tmp_path, {**CONFIG, "spaces": {"new": {"lr": 5}}})

@@ -71,8 +71,23 @@ def test_a_rerun_trains_nothing_and_more_seeds_extend_it(tmp_path):
     longer = run(tmp_path, seeds=3)
     assert (tmp_path / "results.jsonl").read_bytes().startswith(before)
     assert len(longer.runs) == 9
-    with pytest.raises(mg.MetricgradError, match="trials was 2 and is now 3"):
-        run(tmp_path, trials=3)
+
+
+def test_more_trials_reuse_what_is_there_and_end_as_if_asked_for_at_once(tmp_path):
+    at_once = run(tmp_path / "at once", trials=5)
+    for trials in (1, 3, 5):
+        before = (tmp_path / "results.jsonl").read_bytes() if (tmp_path / "results.jsonl").exists() else b""
+        table = run(tmp_path, trials=trials)
+        assert (tmp_path / "results.jsonl").read_bytes().startswith(before)
+    strip = lambda rows: [{k: v for k, v in row.items() if k != "seconds"} for row in rows]  # noqa: E731
+    assert strip(table.runs) == strip(at_once.runs)
+    assert strip(table.summary) == strip(at_once.summary)
+    tried = [(r["loss"], r["trial"]) for r in records(tmp_path) if "trial" in r]
+    assert sorted(tried) == sorted({*tried})  # none was run twice
+    assert len(tried) == 15
+    again = (tmp_path / "results.jsonl").read_bytes()
+    assert run(tmp_path, trials=1).runs[0]["params"] == records(tmp_path)[0]["params"]
+    assert (tmp_path / "results.jsonl").read_bytes() == again
 
 
 @pytest.mark.parametrize("lines", [1, 5, 9])

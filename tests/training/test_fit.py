@@ -174,7 +174,8 @@ def test_threshold_is_chosen_on_validation_and_delivered():
     assert below - 0.05 < result.threshold < above + 0.05
     f1 = mg.as_metric("f1")
     assert float(f1(model(x) - result.threshold, y)) == result.evaluate((x, y)) == 1.0
-    assert torch.equal(result.predict_scores(x.numpy()) > 0, y.bool())
+    assert torch.equal(result.predict_scores(x.numpy()), model(x).detach())
+    assert torch.equal(result.predict(x.numpy()), y)
     assert float(f1(model(x), y)) < 0.5
 
 
@@ -330,6 +331,52 @@ def test_batches_that_are_no_pairs_ask_for_a_forward():
     with_words = settings(forward=lambda model, batch: (model(batch["inputs"]), batch["labels"]), epochs=1)
     judged = [{"inputs": valid[0], "labels": valid[1]}]
     assert fit(network(), batches, judged, **with_words).evaluate(judged) > 0
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_folder_refuses_a_model_that_begins_with_other_weights(tmp_path, finished):
+    train, valid = problem()
+    if finished:
+        model = network()
+        result = fit(model, train, valid, **settings(out=tmp_path))
+        again = fit(model, train, valid, **settings(out=tmp_path))  # the trained one is known again
+        assert torch.equal(weights(again), weights(result))
+    else:
+        with pytest.raises(PowerCutError):
+            fit(network(), train, valid, **settings(out=tmp_path, forward=dies_after(12)))
+    other = network()
+    with torch.no_grad():
+        other[0].weight[0, 0] += 1e-3
+    before = [value.clone() for value in other.state_dict().values()]
+    with pytest.raises(
+        mg.MetricgradError, match=r"initial weights was '\w{8}' and is now '\w{8}'\. Make the model from"
+    ):
+        fit(other, train, valid, **settings(out=tmp_path))
+    assert all(map(torch.equal, before, other.state_dict().values()))
+    assert len(fit(network(), train, valid, **settings(out=tmp_path)).history) == 6
+    assert len(fit(other, train, valid, **settings(out=tmp_path, resume=False)).history) == 6
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_folders_of_a_version_that_did_not_write_the_weights_go_on(tmp_path, finished, monkeypatch):
+    train, valid = problem()
+    with monkeypatch.context() as old:
+        old.setattr("metricgrad.training.files.WEIGHTS", "forgotten")
+        if finished:
+            fit(network(), train, valid, **settings(out=tmp_path))
+            path = tmp_path / "result.json"
+            record = json.loads(path.read_text())
+            del record["config"]["forgotten"], record["delivered"], record["output"]
+            path.write_text(json.dumps(record))
+        else:
+            with pytest.raises(PowerCutError):
+                fit(network(), train, valid, **settings(out=tmp_path, forward=dies_after(12)))
+            checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+            del checkpoint["metricgrad"]["config"]["forgotten"]
+            torch.save(checkpoint, tmp_path / "last.ckpt")
+    result = fit(network(), train, valid, **settings(out=tmp_path))
+    assert len(result.history) == 6
+    assert torch.equal(result.predict(valid[0]), result.model(valid[0]).argmax(1))
 
 
 def test_fit_gives_the_loss_back_as_it_was():

@@ -1,5 +1,6 @@
 """Populations in fit: the best of n children under one policy, in the model that was passed."""
 
+import copy
 import math
 
 import pytest
@@ -71,14 +72,16 @@ def test_a_name_will_do_and_a_run_too_short_for_a_move_says_so():
 
 
 def test_it_resumes_and_comes_back_finished(tmp_path):
-    expected = _fit(_network(), out=tmp_path, seed=3)
     model = _network()
+    expected = _fit(copy.deepcopy(model), out=tmp_path, seed=3)
     again = _fit(model, out=tmp_path, seed=3, epochs=3)
     assert again.path == tmp_path
     assert again.history == expected.history
     assert torch.equal(weights(again), weights(expected))
     assert torch.equal(torch.cat([p.detach().flatten() for p in model.parameters()]), weights(expected))
     assert len(again.population.results) == 3
+    with pytest.raises(mg.MetricgradError, match="holds another run: initial weights was"):
+        _fit(_network(), out=tmp_path, seed=3)
 
 
 def test_patience_is_of_all_children():
@@ -178,7 +181,7 @@ class Explodes(nn.Module):
         ({"weight_decay": -1.0}, "weight_decay is -1.0"),
         ({"model": Explodes()}, "non-finite in epoch 0.*lower lr"),
         ({"data": (DataLoader(TensorDataset(*problem()[0])), problem()[1])}, "train is a DataLoader.*as tensors"),
-        ({"data": (problem()[0], (problem()[1][0], torch.zeros(3)))}, "valid has 120 inputs and 3 targets"),
+        ({"data": (problem()[0], (problem()[1][0], torch.zeros(3)))}, "valid has 120 inputs but 3 targets"),
     ],
 )
 def test_what_does_not_go_together_says_what_to_do(change, words):

@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -15,6 +16,7 @@ from metricgrad.losses.entry import Range, Role, load_home
 from metricgrad.metric import Metric, as_metric
 from metricgrad.tasks.task import Task
 from metricgrad.training.batches import Data
+from metricgrad.training.options import made_by
 
 Given = str | nn.Module | Callable[[], nn.Module]
 BLIND = "margin"
@@ -96,7 +98,8 @@ def _candidate(loss: Given, task: Task, metric: Metric) -> Candidate:
         )
     if callable(loss):
         name = getattr(loss, "__name__", type(loss).__name__)
-        return Candidate(name, "candidate", False, shared, lambda params, seed: loss(), repr(loss()))
+        made = partial(made_by, loss, f"loss {name!r}")
+        return Candidate(name, "candidate", False, shared, lambda params, seed: made(), repr(made()))
     raise MetricgradError(f"losses takes names, modules and factories of modules, not {type(loss).__name__}")
 
 

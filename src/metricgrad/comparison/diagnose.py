@@ -53,6 +53,7 @@ def diagnose(
     metric: str,
     losses: Sequence[str] = (),
     *,
+    probabilities: bool = False,
     block: int = 64,
     blocks: int = 200,
     seed: int = 0,
@@ -68,6 +69,9 @@ def diagnose(
             embeddings). Other columns are not read: a ranking metric sees each block as one list.
         metric: a name that :func:`metricgrad.as_metric` knows.
         losses: names from the catalogue; by default the standard loss of the problem.
+        probabilities: the file holds probabilities in place of logits. ``score`` is then turned into its logit
+            log(p / (1 - p)), ``score_0`` to ``score_{C-1}`` into their logs, whose softmax they are. 0 and 1 count as
+            1e-12 from them.
         block: rows of one block; at most half of all.
         blocks: how many are drawn.
         seed: of the draws and of the bootstrap.
@@ -81,6 +85,8 @@ def diagnose(
     embeddings = judged_by.reads == "embeddings"
     scores, targets = read_predictions(Path(predictions), embeddings=embeddings)
     kind = "retrieval" if embeddings else _kind(scores, targets)
+    if probabilities:
+        scores = logits_of(scores, predictions, kind)
     names = list(losses) or [standard_for(kind)]
     for name in names:
         if kind not in (serves := find(name)[0].kinds):
@@ -123,6 +129,26 @@ def read_predictions(path: Path, *, embeddings: bool = False) -> tuple[Tensor, T
             f"{path}: targets are not all classes 0 to {scores.shape[1] - 1}, one for each score_ column"
         )
     return scores, targets.long() if whole else targets
+
+
+def logits_of(probabilities: Tensor, path: str | Path, kind: Kind) -> Tensor:
+    """``(N,)`` logits of ``(N,)`` probabilities of yes, or ``(N, C)`` logs of those of classes.
+
+    Raises:
+        MetricgradError: for embeddings or a regression, values out of 0 to 1, or rows that do not sum to 1.
+    """
+    if kind not in ("binary", "multiclass"):
+        raise MetricgradError(f"{path} is {kind}, whose scores are no probabilities; leave out --probabilities")
+    outside = ((probabilities < 0) | (probabilities > 1)).reshape(len(probabilities), -1).any(1)
+    off = (probabilities.sum(1) - 1).abs() > 1e-3 if probabilities.ndim == 2 else torch.zeros_like(outside)
+    for rows, what in ((outside, "not all from 0 to 1"), (off, "classes that do not sum to 1")):
+        if bool(rows.any()):
+            raise MetricgradError(
+                f"{path}, row {int(rows.nonzero()[0])}: {what}, so the scores are no probabilities; leave out "
+                "--probabilities"
+            )
+    kept = probabilities.clamp(1e-12, 1 - 1e-12)
+    return kept.logit() if kept.ndim == 1 else kept.log()
 
 
 def _score_columns(path: Path, names: list[str]) -> list[str]:

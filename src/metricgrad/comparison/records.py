@@ -120,9 +120,10 @@ class Records:
         """The trials of a loss, in order."""
         return sorted((r for r in self._records if r["loss"] == loss and "trial" in r), key=lambda r: r["trial"])
 
-    def run(self, loss: str, seed: int) -> Record | None:
-        """The run of a loss with a seed."""
-        return next((r for r in self._records if r["loss"] == loss and r.get("seed") == seed), None)
+    def run(self, loss: str, seed: int, params: dict[str, float]) -> Record | None:
+        """The run of a loss with a seed and these parameters; one with others was chosen by fewer or more trials."""
+        mine = (r for r in self._records if r["loss"] == loss and r.get("seed") == seed)
+        return next((r for r in mine if r["params"] == params), None)
 
 
 def _check_config(folder: Path, config: dict[str, Any]) -> None:
@@ -140,6 +141,8 @@ def _check_config(folder: Path, config: dict[str, Any]) -> None:
         write_text(path, json.dumps(config, indent=1))
         return
     saved = parse(raw)
+    for one in (saved, config):
+        one.pop("trials", None)  # an earlier version wrote it; a study may be given more of them
     # a loss may join a study later; one that is already there must be what it was, with the space it had
     by_loss = ("losses", "spaces")
     joined = {key: {**saved.get(key, {}), **config.get(key, {})} for key in by_loss}

@@ -29,6 +29,7 @@ from metricgrad.training.batches import is_pair
 from metricgrad.training.engine import DivergedError
 from metricgrad.training.files import describe_data, describe_model
 from metricgrad.training.fit import fit
+from metricgrad.training.options import made_by
 
 TUNING_SEED = 1_000_000
 """The draw all trials share; no final seed reaches it."""
@@ -54,7 +55,8 @@ def compare(
     best standard loss (by validation) is tested seed by seed with Nadeau and Bengio's correction for shared items.
 
     Every run is one line in ``out/results.jsonl``. A comparison that was killed goes on where it stopped, with the
-    numbers an undisturbed one would give; more seeds or losses may be asked for later in the same folder.
+    numbers an undisturbed one would give; more trials, seeds or losses may be asked for later in the same folder. What
+    is there is used; where more trials find better hyper-parameters of a loss, its final runs are done again.
 
     A run that diverges, or in which a metric of one's own raises, hangs or has no value, is a failed run: its line says
     why, the study goes on, and the table says how many there were.
@@ -90,7 +92,7 @@ def compare(
     folder = Path(out)
     threads = torch.get_num_threads()
     with locked(folder), Progress((trials + seeds) * len(rows), shown=progress) as bar:
-        records = Records(folder, _config(chosen, judged_by, rows, trials))
+        records = Records(folder, _config(chosen, judged_by, rows))
         torch.set_num_threads(1)  # small models run faster on one, and sums keep their order
         study = _Study(chosen, judged_by, records, bar, metric_timeout)
         try:
@@ -111,16 +113,15 @@ def compare(
     return table
 
 
-def _config(task: Task, metric: Metric, rows: Sequence[Candidate], trials: int) -> dict[str, Any]:
+def _config(task: Task, metric: Metric, rows: Sequence[Candidate]) -> dict[str, Any]:
     from metricgrad import __version__
 
     with isolate_rng():
-        model = describe_model(task.model())
+        model = describe_model(made_by(task.model, f"task {task.name!r}: model"))
     return {
         "version": __version__,
         "task": task.name,
         "metric": metric.spec or metric.name,
-        "trials": trials,
         "epochs": task.epochs,
         "batch_size": task.batch_size,
         **({} if task.per_class is None else {"per_class": task.per_class}),
@@ -165,7 +166,7 @@ class _Study:
 
     def final(self, row: Candidate, params: dict[str, float], seed: int) -> Record:
         """The run of a seed, scored on the test part."""
-        record = self.records.run(row.name, seed)
+        record = self.records.run(row.name, seed, params)
         if record is None:
             self.bar.say(f"{self.task.name}: {row.name}, seed {seed}")
             outcome = self._run(row, params, seed, test=True)

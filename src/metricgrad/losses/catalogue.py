@@ -6,11 +6,11 @@ one more entry.
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from torch import nn
 
+from metricgrad.checks import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.entry import (
     CLASSIFICATION,
@@ -244,6 +244,16 @@ CATALOGUE: dict[str, Entry] = {
 }
 
 
+_ALSO_KNOWN = {
+    "ce": "cross_entropy", "bce": "cross_entropy", "crossentropy": "cross_entropy", "crossentropyloss": "cross_entropy",
+    "bcewithlogitsloss": "cross_entropy", "log_loss": "cross_entropy", "nll": "cross_entropy", "l1": "mae",
+    "l2": "mse", "mseloss": "mse", "l1loss": "mae", "dice": "soft_f_beta", "soft_f1": "soft_f_beta",
+    "f1": "soft_f_beta", "iou": "lovasz", "jaccard": "lovasz", "lovasz_softmax": "lovasz", "lovasz_hinge": "lovasz",
+    "focal_loss": "focal", "ranknet": "pairwise_logistic", "auc": "pairwise_logistic", "ap": "smooth_ap",
+    "triplet_margin": "triplet", "ms": "multi_similarity",
+}  # fmt: skip
+
+
 def list_losses() -> list[str]:
     """The names of all losses, in alphabetical order."""
     return sorted(CATALOGUE)
@@ -257,9 +267,7 @@ def find(spec: str) -> tuple[Entry, dict[str, Any]]:
     """
     name, params = parse_spec(spec)
     if name not in CATALOGUE:
-        close = difflib.get_close_matches(name, list_losses(), n=2)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(list_losses())}"
-        raise MetricgradError(f"unknown loss {name!r}: {hint}")
+        raise MetricgradError(f"unknown loss {name!r}: {did_you_mean(name, list_losses(), _ALSO_KNOWN)}")
     entry = CATALOGUE[name]
     for key in params:
         if not entry.accepts(key):

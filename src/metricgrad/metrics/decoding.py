@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context_checks import check_tensor, checked_context
 

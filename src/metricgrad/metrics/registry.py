@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import inspect
 import typing
@@ -13,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from metricgrad.checks import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits
 from metricgrad.metric import Metric, Reads, Structure
@@ -26,12 +26,39 @@ _FAMILIES = (
     "top_k",
     "correlation",
     "regression",
+    "calibration",
     "neighbours",
     "pose",
     "segmentation",
     "bleu",
     "spans",
 )
+
+
+_ALSO_KNOWN = {
+    "acc": "accuracy", "accuracy_score": "accuracy", "subset_accuracy": "accuracy",
+    "top5": "top_k_accuracy:k=5", "top_5_accuracy": "top_k_accuracy:k=5", "top_k_accuracy_score": "top_k_accuracy",
+    "balanced_acc": "balanced_accuracy", "balanced_accuracy_score": "balanced_accuracy", "uar": "balanced_accuracy",
+    "f1_score": "f1", "binary_f1": "f1", "f1_macro": "macro_f1", "f1_micro": "micro_f1", "f1_samples": "samples_f1",
+    "f2": "fbeta:beta=2", "fbeta_score": "fbeta", "f_beta": "fbeta", "dice_score": "dice", "dice_coefficient": "dice",
+    "iou": "mean_iou", "miou": "mean_iou", "jaccard_score": "jaccard", "jaccard_index": "jaccard",
+    "matthews_corrcoef": "mcc", "matthews": "mcc", "phi": "mcc", "cohen_kappa": "kappa", "cohen_kappa_score": "kappa",
+    "qwk": "quadratic_kappa", "quadratic_weighted_kappa": "quadratic_kappa", "gmean": "g_mean",
+    "geometric_mean_score": "g_mean", "auc": "auroc", "roc_auc": "auroc", "roc_auc_score": "auroc", "rocauc": "auroc",
+    "auc_roc": "auroc", "gini": "auroc", "ap": "average_precision", "pr_auc": "average_precision",
+    "auprc": "average_precision", "aucpr": "average_precision", "average_precision_score": "average_precision",
+    "mean_average_precision": "map", "ndcg_score": "ndcg", "dcg": "ndcg", "hits_at_k": "hit_rate",
+    "hit_rate_at_k": "hit_rate", "precision_at_1": "precision_at_k:k=1", "p_at_1": "precision_at_k:k=1",
+    "p_at_k": "precision_at_k", "r_at_k": "recall_at_k", "recall_at_1": "retrieval_recall:k=1",
+    "r_at_1": "retrieval_recall:k=1", "reciprocal_rank": "mrr", "mean_reciprocal_rank": "mrr",
+    "rmse": "mse", "root_mean_squared_error": "mse", "mean_squared_error": "mse", "l2": "mse",
+    "mean_absolute_error": "mae", "l1": "mae", "r2_score": "r2", "r_squared": "r2", "spearmanr": "spearman",
+    "spearman_r": "spearman", "kendalltau": "kendall", "kendall_tau": "kendall", "nll": "log_loss",
+    "cross_entropy": "log_loss", "logloss": "log_loss", "perplexity": "log_loss", "brier_score": "brier",
+    "brier_score_loss": "brier", "calibration_error": "ece", "expected_calibration_error": "ece", "pckh": "pck",
+    "squad_f1": "span_f1", "em": "exact_match", "bleu_score": "bleu", "sacrebleu": "bleu",
+    "error": "accuracy", "error_rate": "accuracy",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -112,6 +139,11 @@ def list_metrics() -> list[str]:
     return sorted(table())
 
 
+def also_known() -> Mapping[str, str]:
+    """Other names that people use, in lower case, to a spec of ours; suggested, never resolved."""
+    return _ALSO_KNOWN
+
+
 def is_built_in(name: str) -> bool:
     """Whether a built-in metric has exactly this name."""
     return name in table()
@@ -121,8 +153,8 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
     """Build a metric from ``"name"`` or ``"name:key=value,key=value"``."""
     name, params = parse_spec(spec)
     if name not in table():
-        close = difflib.get_close_matches(name, list_metrics(), n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "`metricgrad metrics` lists the built-in ones."
+        hint = did_you_mean(name, list_metrics(), also_known())
+        hint = hint if hint.startswith("did") else "`metricgrad metrics` lists the built-in ones."
         raise MetricgradError(f"unknown metric {name!r}: {hint} A function of your own is written pkg.mod:fn")
     entry = table()[name]
     hints = typing.get_type_hints(entry.fn)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from metricgrad.aligners.look_ahead import LookAhead
+from metricgrad.checks import check_options
+from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.losses.neural import NeuralLoss, Problem
 from metricgrad.losses.residual import NEAR_ZERO, Residual
@@ -69,8 +71,11 @@ class AdaLFL(Loss):
         seed: int = 0,
         **options: Any,
     ) -> None:
+        check_options("AdaLFL", options, LookAhead)
         if meta_lr is not None:
             options["lr"] = meta_lr
+        if kind not in TASKS:
+            raise MetricgradError(f"kind is {kind!r}; expected one of {', '.join(TASKS)}")
         start = NEAR_ZERO if residual else 1.0
         network = NeuralLoss(num_outputs, kind, output=output, start=start, seed=seed)
         super().__init__(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 from metricgrad.aligners.base import Aligner
 from metricgrad.aligners.policy import Policy, paper_schedule
 from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.static import Static
+from metricgrad.checks import check_options
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.losses.batches import checked_whole
@@ -83,7 +84,7 @@ class ALA(Loss):
         **options: Any,
     ) -> None:
         judged_by = as_metric(metric)
-        _check_names(options)
+        check_options("ALA", options, Policy, hidden=("paper", "seed"))
         if not paper:
             options = {"step_size": STEP, **options}
         if num_outputs is not None:
@@ -142,10 +143,3 @@ def _aligner(kind: str, metric: Metric, paper: bool, seed: int, options: dict[st
 
 def _names(aligner: type[Aligner]) -> list[str]:
     return [name for name in inspect.signature(aligner).parameters if name not in ("metric", "paper", "seed")]
-
-
-def _check_names(options: Mapping[str, Any]) -> None:
-    known = _names(Policy)
-    for name in options:
-        if name not in known:
-            raise MetricgradError(f"ALA has no option {name!r}; expected some of {', '.join(known)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from metricgrad.aligners.block_fitting import BlockFitting
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.report import held_out_report, match_scale
 from metricgrad.aligners.value_regression import ValueRegression
+from metricgrad.checks import check_options
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss, load_loss
 from metricgrad.losses.batches import checked_number
@@ -118,9 +118,9 @@ class ReLoss(Loss):
         judged_by = as_metric(metric)
         if objective not in _OBJECTIVES:
             raise MetricgradError(f"objective is {objective!r}; expected one of {', '.join(_OBJECTIVES)}")
-        known = inspect.signature(_OBJECTIVES[objective]).parameters.keys() - {"metric", "seed"}
-        taken = ("groups", "form", "objective", "anchor", "seed", *sorted(known))
-        refuse_others([name for name in options if name not in known], "ReLoss.fit", taken)
+        taken = ("groups", "form", "objective", "anchor", "seed")
+        refuse_others([name for name in options if name in CONTEXT], "ReLoss.fit", taken)
+        check_options("ReLoss.fit", options, _OBJECTIVES[objective], BlockFitting)
         aligner = _OBJECTIVES[objective](judged_by, seed=seed, **options)
         paper = isinstance(aligner, RankCorrelation) and aligner.paper
         usual_anchor = 0.0 if paper else _ANCHOR

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+from metricgrad.checks import check_options
 from metricgrad.loss import Loss
 from metricgrad.losses.interpolated import Interpolated, Interpolation
 from metricgrad.metric import Metric, as_metric
@@ -51,6 +52,7 @@ class UniLoss(Loss):
         seed: int = 0,
         **options: Any,
     ) -> None:
+        check_options("UniLoss", options, Interpolated)
         if paper:
             interpolation = "inverse_distance"
             options.setdefault("softness", 1.0)

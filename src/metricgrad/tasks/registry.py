@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 
+from metricgrad.checks import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.tasks.task import Task
 
@@ -37,8 +37,6 @@ def get_task(name: str) -> Task:
         MetricgradError: for an unknown name, naming what is close.
     """
     if name not in _HOME:
-        close = difflib.get_close_matches(name, _HOME, n=2)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(_HOME)}"
-        raise MetricgradError(f"unknown task {name!r}: {hint}")
+        raise MetricgradError(f"unknown task {name!r}: {did_you_mean(name, _HOME)}")
     module, _, attribute = _HOME[name].partition(":")
     return getattr(importlib.import_module(f"metricgrad.tasks.{module}"), attribute)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from metricgrad.losses.entry import Kind, Range
 from metricgrad.metric import Metric, as_metric
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.tasks.split import Splits
-from metricgrad.training.batches import Data, as_tensor, is_pair
+from metricgrad.training.batches import Data, check_data, is_pair, pair_of
 
 KINDS: tuple[Kind, ...] = (
     *("binary", "multiclass", "multilabel", "regression"),
@@ -89,6 +89,15 @@ class Task:
             )
         if kind is not None and kind not in KINDS:
             raise MetricgradError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+        for part_name, part in zip(("train", "valid", "test"), fixed if given else (), strict=False):
+            check_data(part, f"task {name!r}: {part_name}")
+        given_model = cast("object", model)
+        if isinstance(given_model, nn.Module) or not callable(given_model):
+            made = type(given_model).__name__ if isinstance(given_model, nn.Module) else "Network"
+            raise MetricgradError(
+                f"task {name!r}: model is a {type(given_model).__name__}; give a zero-argument factory that makes a "
+                f"fresh one for each run: model=lambda: {made}(...)"
+            )
         self.name, self.model, self.metric, self.summary = name, model, metric, summary
         self.redraws = load is not None
         self._load: Callable[[int], Any] = load or (lambda seed: fixed)
@@ -137,7 +146,7 @@ def _kind_of(name: str, train: Data) -> Kind:
         raise MetricgradError(
             f"task {name!r}: the kind of problem cannot be seen from a {type(train).__name__}; pass kind=..."
         )
-    targets = as_tensor(train[1])
+    _, targets = pair_of(train, f"task {name!r}: train")
     binary = is_binary(targets)
     if targets.ndim == 1:
         if targets.is_floating_point() and not binary:

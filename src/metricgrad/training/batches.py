@@ -11,24 +11,93 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, TensorDataset
 
+from metricgrad.checks import check_numbers, where_not_finite
 from metricgrad.errors import MetricgradError
 from metricgrad.training.balanced import ClassBalanced
 
 Data = Any
 """``(inputs, targets)`` of tensors or NumPy arrays, a Dataset, or an iterable of batches such as a DataLoader."""
 
+_PARTS = ("inputs", "targets")
 
-def as_tensor(values: Any) -> Tensor:
-    """A tensor of the default float type, or of int64; bool becomes int64."""
-    tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+
+def as_tensor(values: Any, name: str = "values") -> Tensor:
+    """A tensor of the default float type, or of int64; bool becomes int64.
+
+    Raises:
+        MetricgradError: for text, objects and whatever else is made of no numbers, under its name.
+    """
+    check_numbers(name, values)
+    tensor = values if isinstance(values, Tensor) else torch.as_tensor(_plain_array(values))
     if tensor.is_floating_point():
         return tensor.to(torch.get_default_dtype())
     return tensor if tensor.is_complex() else tensor.long()
 
 
+def _plain_array(values: Any) -> np.ndarray:
+    """As torch takes it: writable, without negative strides, no wider than float64."""
+    array = np.asarray(values)
+    if array.dtype == np.longdouble:
+        return array.astype(np.float64)
+    return array if array.flags.writeable and min(array.strides, default=0) >= 0 else array.copy()
+
+
+def is_array(values: Any) -> bool:
+    """Whether it is a tensor, an array or a data frame."""
+    return hasattr(values, "shape")
+
+
 def is_pair(data: Data) -> bool:
     """Whether data is ``(inputs, targets)`` rather than a Dataset or a loader."""
-    return isinstance(data, (tuple, list)) and len(data) == 2 and all(hasattr(part, "shape") for part in data)
+    return isinstance(data, (tuple, list)) and len(data) == 2 and all(map(is_array, data))
+
+
+def pair_of(data: Data, name: str) -> tuple[Tensor, Tensor]:
+    """Inputs and targets as tensors of one length.
+
+    Raises:
+        MetricgradError: for text, NaN among the targets, none at all, or lengths that differ.
+    """
+    inputs, targets = (as_tensor(part, f"{name} {what}") for part, what in zip(data, _PARTS, strict=True))
+    if not inputs.ndim or not targets.ndim or len(inputs) != len(targets):
+        counts = [len(part) if part.ndim else "no" for part in (inputs, targets)]
+        raise MetricgradError(f"{name} has {counts[0]} inputs but {counts[1]} targets; give as many of each")
+    if not len(inputs):
+        raise MetricgradError(f"{name} is empty; give at least one item")
+    if found := where_not_finite(targets):
+        raise MetricgradError(f"{name} targets hold {found}; leave those rows out, or fill them in")
+    return inputs, targets
+
+
+def check_data(data: Data, name: str) -> None:
+    """Refuse what holds text or NaN targets, or looks like items but is no pair of arrays, naming the remedy."""
+    if is_pair(data):
+        pair_of(data, name)
+        return
+    argument = name.split()[-1]
+    if isinstance(data, Dataset | DataLoader):
+        return
+    if is_array(data):
+        raise MetricgradError(
+            f"{name} is a {type(data).__name__} alone; pass inputs and targets: {argument}=(inputs, targets)"
+        )
+    if isinstance(data, str | dict):
+        raise MetricgradError(
+            f"{name} is a {type(data).__name__}; pass {argument}=(inputs, targets) as tensors or arrays"
+        )
+    if isinstance(data, (tuple, list)) and any(map(_plain, data)):
+        raise MetricgradError(
+            f"{name} is made of lists; pass tensors or arrays: {argument}=(np.asarray(inputs), np.asarray(targets))"
+        )
+
+
+def _plain(part: Any) -> bool:
+    """Whether a list is of bare numbers or text at its end, however deep."""
+    if not isinstance(part, (list, tuple)):
+        return part is None or isinstance(part, str | int | float)
+    while isinstance(part, (list, tuple)) and part:
+        part = part[0]
+    return isinstance(part, str | int | float | np.generic)
 
 
 def loader(
@@ -55,11 +124,7 @@ def loader(
             f"{type(data).__name__}; or give a DataLoader with batch_sampler=ClassBalanced(...)"
         )
     if is_pair(data):
-        inputs, targets = (as_tensor(part) for part in data)
-        if len(inputs) != len(targets):
-            raise MetricgradError(f"{name} has {len(inputs)} inputs but {len(targets)} targets; give as many of each")
-        if not len(inputs):
-            raise MetricgradError(f"{name} is empty; give at least one item")
+        inputs, targets = pair_of(data, name)
         whole: Any = TensorDataset(inputs, targets)
         if per_class is not None:
             balanced = ClassBalanced(targets, classes=batch_size // per_class, per_class=per_class, seed=seed)
@@ -69,6 +134,7 @@ def loader(
         return DataLoader(whole, batch_size=None, sampler=BatchSampler(order, batch_size, drop_last=False))
     if isinstance(data, DataLoader):
         return data
+    check_data(data, name)
     if isinstance(data, (list, tuple)):
         return DataLoader(data, batch_size=None)  # type: ignore[arg-type]  # a sequence serves as a Dataset
     if isinstance(data, Dataset) and per_class is not None:
@@ -83,6 +149,31 @@ def loader(
         f"{name} is a {type(data).__name__}; give (inputs, targets), a Dataset, or an iterable of batches that can be "
         "iterated once an epoch (a list or a DataLoader, not a generator)"
     )
+
+
+def check_finite_data(name: str, data: Data, batch: Any = None) -> None:
+    """Once something went wrong: refuse inputs or targets that hold NaN or infinity, saying where.
+
+    Args:
+        name: of the argument.
+        data: looked at where it is ``(inputs, targets)``.
+        batch: the batch at hand, looked at otherwise.
+
+    Raises:
+        MetricgradError: how many rows, which, and which columns.
+    """
+    whole = is_pair(data)
+    given = data if whole else batch
+    if isinstance(given, dict):
+        parts: list[tuple[str, Any]] = [(f"{name} batch's {key!r}", value) for key, value in given.items()]
+    elif isinstance(given, (tuple, list)):
+        names = [f"{name} {part}" if whole else f"{part} of a {name} batch" for part in _PARTS]
+        parts = list(zip(names, given, strict=False))
+    else:
+        parts = []
+    for what, values in parts:
+        if is_array(values) and (found := where_not_finite(as_tensor(values, what))):
+            raise MetricgradError(f"{what} hold {found}; leave those rows out, or fill them in")
 
 
 def reseed(seed: int, epoch: int) -> None:

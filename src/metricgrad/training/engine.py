@@ -17,7 +17,8 @@ from metricgrad.json_types import fits
 from metricgrad.losses.calling import called
 from metricgrad.metric import Metric
 from metricgrad.metrics.threshold import judged_at
-from metricgrad.training.batches import Epochs
+from metricgrad.training.batches import Epochs, check_finite_data
+from metricgrad.training.outputs import Output, output_of
 
 Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
@@ -52,6 +53,7 @@ class Engine(lightning.LightningModule):
         forward: Forward | None,
         threshold: Literal["auto"] | float | None,
         epochs: Epochs,
+        train: Any,
         valid: Iterable[Any],
         total_steps: int | None,
         lr: float,
@@ -65,9 +67,10 @@ class Engine(lightning.LightningModule):
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None
         self.begun = False  # whether a step was taken since the training was taken up
+        self.output: Output | None = None
         self._make_optimizer, self._custom_forward = optimizer, forward
         self._forward_pass = forward or pair
-        self._epochs, self._valid, self._total_steps = epochs, valid, total_steps
+        self._epochs, self._train, self._valid, self._total_steps = epochs, train, valid, total_steps
         self._lr, self._config = lr, config
         self._outputs: list[tuple[Tensor, Tensor]] = []
         self._handle: Any = None
@@ -103,7 +106,13 @@ class Engine(lightning.LightningModule):
         optimizer.zero_grad()
         scores, targets = self._forward_pass(self.model, batch)
         loss = called(self.loss, scores, targets)
+        if loss.ndim:
+            raise MetricgradError(
+                f"the loss returned a tensor of shape {tuple(loss.shape)}; expected one number, 0-d: make it with "
+                "reduction='mean'"
+            )
         if not (torch.isfinite(loss) and torch.isfinite(scores).all()):
+            check_finite_data("train", self._train, batch)
             what = "the loss" if torch.isfinite(scores).all() else "the model's scores"
             raise DivergedError(
                 f"{what} became non-finite in epoch {self.current_epoch}, step {index}, with lr={self._lr:g}; "
@@ -124,6 +133,7 @@ class Engine(lightning.LightningModule):
         """Judge by the metric, and keep the best weights; a NaN is never best."""
         scores, targets = (torch.cat(part) for part in zip(*self._outputs, strict=True))
         self._outputs.clear()
+        self.output = self.output or output_of(self.metric, scores, targets)
         threshold, value = judged_at(self.metric, scores, targets, self.threshold)
         row = {
             "epoch": self.current_epoch,

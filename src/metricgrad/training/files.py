@@ -13,6 +13,7 @@ from typing import Any, TypedDict, get_type_hints
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits, parse
@@ -22,6 +23,9 @@ from metricgrad.writing import replacing
 
 _ROW = {"epoch", "train_loss", "valid", "seconds"}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+WEIGHTS = "initial weights"
+"""What a run began with, in its config; runs of an earlier version did not say it."""
+
 OURS = ("last.ckpt", "model.safetensors", "result.json", "metrics.csv")
 
 
@@ -86,6 +90,15 @@ def describe_model(model: nn.Module) -> str:
     return f"{type(model).__name__}[{sum(p.numel() for p in model.parameters())}]:{zlib.crc32(shapes.encode()):08x}"
 
 
+def describe_weights(model: nn.Module) -> str:
+    """A checksum of the values of all weights and buffers."""
+    found = 0
+    for value in model.state_dict().values():
+        if isinstance(value, Tensor) and not is_lazy(value):
+            found = zlib.crc32(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes(), found)
+    return f"{found:08x}"
+
+
 def _checksum(tensor: Tensor) -> int:
     return zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes())
 
@@ -98,10 +111,20 @@ def differences(saved: dict[str, Any], asked: dict[str, Any]) -> str:
 
 def check_same(folder: Path, saved: dict[str, Any], asked: dict[str, Any]) -> None:
     """Refuse to go on with a run that was another one."""
+    if WEIGHTS not in saved:
+        asked = {key: value for key, value in asked.items() if key != WEIGHTS}
     if found := differences(saved, asked):
         raise MetricgradError(
-            f"out={str(folder)!r} holds another run: {found}. Choose another out, or resume=False to start anew"
+            f"out={str(folder)!r} holds another run: {found}. "
+            + ("Make the model from the seed it had then, choose" if WEIGHTS in found else "Choose")
+            + " another out, or resume=False to start anew"
         )
+
+
+def forget_own_weights(finished: dict[str, Any], config: dict[str, Any]) -> None:
+    """The weights that a finished run delivered may come back as well as those it began with."""
+    if finished.get("delivered") == config.get(WEIGHTS):
+        config[WEIGHTS] = finished["config"].get(WEIGHTS)
 
 
 def clear(folder: Path) -> None:

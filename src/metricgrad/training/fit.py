@@ -21,9 +21,9 @@ from metricgrad.losses.batches import checked_number
 from metricgrad.metric import Metric, as_metric
 from metricgrad.metrics.time_limit import MetricFailedError
 from metricgrad.training import files
-from metricgrad.training.batches import Data, epochs_of, loader, reseed
+from metricgrad.training.batches import Data, check_finite_data, epochs_of, loader, reseed
 from metricgrad.training.engine import Engine, Optimizer
-from metricgrad.training.options import as_loss, check_counts, check_threshold, unchecked
+from metricgrad.training.options import as_loss, check_counts, check_threshold, no_module, unchecked
 from metricgrad.training.population import fit_population
 from metricgrad.training.progress import Bar
 from metricgrad.training.quiet import interruptible, quiet
@@ -82,6 +82,7 @@ def fit(
         out: a folder for ``last.ckpt``, ``model.safetensors``, ``result.json``, ``metrics.csv`` and TensorBoard's
             events. None writes nothing.
         resume: continue an interrupted run in ``out`` and return a finished one without training; False starts anew.
+            ``model`` must begin with the weights that run began with: make it from the same seed.
         lr: the learning rate of the default optimiser, AdamW.
         weight_decay: its weight decay.
         epochs: passes over ``train``; the best one is kept, so too many cost time only.
@@ -132,10 +133,7 @@ def fit(
     if copy_best is not None:
         raise MetricgradError(f"copy_best is {copy_best!r} without children; pass children=10, or leave it out")
     if not isinstance(model, nn.Module):
-        raise MetricgradError(
-            f"model is a {type(model).__name__}; give a module (a factory goes with children alone: call it, or pass "
-            "children=10)"
-        )
+        raise MetricgradError(f"model is {no_module(model)}; a factory goes with children alone, as children=10")
     batches = loader(train, batch_size, shuffle=True, name="train", per_class=per_class, seed=seed)
     judged_on = loader(valid, EVAL_BATCH, shuffle=False, name="valid")
     like_train = getattr(getattr(module, "aligner", None), "valid_like_train", False)
@@ -145,7 +143,7 @@ def fit(
         "metric": judged_by.spec or judged_by.name, "loss": files.describe(loss), "lr": lr,
         "weight_decay": weight_decay, "epochs": epochs, "batch_size": batch_size, "patience": patience, "seed": seed,
         "threshold": threshold, "per_class": per_class, "optimizer": optimizer and files.describe(optimizer),
-        "model": files.describe_model(model),
+        "model": files.describe_model(model), files.WEIGHTS: files.describe_weights(model),
         "train": files.describe_data(train), "valid": files.describe_data(valid),
     }  # fmt: skip
     saved = None
@@ -154,9 +152,12 @@ def fit(
         if not resume:
             files.clear(folder)
         if (finished := files.read_result(folder)) is not None:
+            files.forget_own_weights(finished, config)
             files.check_same(folder, finished["config"], config)
             result = load_finished(folder, finished, model, judged_by)
             result.forward = forward
+            if result.output is None:
+                result.look(valid)
             return result
         if (saved := files.read_checkpoint(folder, files.FitState)) is not None:
             files.check_same(folder, saved["config"], config)
@@ -167,7 +168,7 @@ def fit(
     engine = Engine(
         model, module, judged_by,
         optimizer=optimizer or (lambda params: torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)),
-        forward=forward, threshold=threshold, epochs=every_epoch, valid=feedback,
+        forward=forward, threshold=threshold, epochs=every_epoch, train=train, valid=feedback,
         total_steps=None if steps is None else steps * epochs, lr=lr, config=config,
     )  # fmt: skip
     bar = Bar(None if steps is None else steps * epochs, (steps or 0) * begun) if progress else None
@@ -187,13 +188,18 @@ def fit(
             if bar:
                 bar.close()
     if engine.best is None:
+        check_finite_data("valid", valid)
         raise MetricFailedError(
             f"metric {judged_by.name!r} was NaN on valid in every epoch; it needs a validation part on which it is "
             "defined (for many metrics: items of every class)"
         )
     model.load_state_dict(engine.best["state"])
     model.eval()
-    result = FitResult(model, judged_by, engine.best["threshold"], engine.history, folder, forward)
+    result = FitResult(
+        model, judged_by, engine.best["threshold"], engine.history, folder, forward, output=engine.output
+    )
+    if result.output is None:  # a resumed run that had no epoch left
+        result.look(valid)
     if folder is not None:
         result.save(folder, config)
     return result

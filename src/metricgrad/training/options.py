@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -23,12 +24,48 @@ def as_loss(loss: str | nn.Module | Callable[[], nn.Module], metric: Metric, see
     if isinstance(loss, str):
         made = make_loss(loss, metric, seed=seed)
     elif not isinstance(loss, nn.Module) and callable(loss):
-        made = loss()
+        made = made_by(loss, "loss")
     if not isinstance(made, nn.Module):
         raise MetricgradError(
             f"loss must be a name, an nn.Module or a zero-argument factory of one, not {type(loss).__name__}"
         )
     return made
+
+
+def no_module(model: object) -> str:
+    """What was given where a module is wanted, and what to give."""
+    if isinstance(model, type):
+        return f"the class {model.__name__}; give a module made of it: {model.__name__}(...)"
+    if callable(model):
+        return f"a {type(model).__name__}; give the module that it makes: call it"
+    return f"a {type(model).__name__}; give an nn.Module"
+
+
+def made_by(factory: Callable[[], Any], what: str) -> nn.Module:
+    """The module that a zero-argument factory makes.
+
+    Raises:
+        MetricgradError: where it takes arguments, or makes anything else.
+    """
+    if not takes_nothing(factory):
+        name = getattr(factory, "__name__", type(factory).__name__)
+        raise MetricgradError(
+            f"{what} is {name}, which takes arguments; give a factory that takes none and makes an nn.Module"
+            + (f": lambda: {name}(...)" if isinstance(factory, type) else "")
+        )
+    made: object = factory()
+    if not isinstance(made, nn.Module):
+        raise MetricgradError(f"{what} made a {type(made).__name__}; expected an nn.Module")
+    return made
+
+
+def takes_nothing(factory: Callable[..., Any]) -> bool:
+    """Whether it can be called without arguments, as far as its signature says."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from metricgrad.training import files
 from metricgrad.training.batches import reseed
 from metricgrad.training.children import Optimizer, Stacked
 from metricgrad.training.engine import DivergedError
-from metricgrad.training.options import check_counts, check_threshold, unchecked
+from metricgrad.training.options import check_counts, check_threshold, made_by, unchecked
 from metricgrad.training.orders import Orders
 from metricgrad.training.population_files import PopulationFolder
 from metricgrad.training.population_run import PopulationRun
@@ -183,16 +183,14 @@ def fit_population(
         models: list[nn.Module] = []
         for child in where.own:
             reseed(seed, -1 - child)
-            made: object = make_model()
-            if not isinstance(made, nn.Module):
-                raise MetricgradError(f"the factory made a {type(made).__name__}; expected an nn.Module")
-            models.append(made.to(place))
+            models.append(made_by(make_model, "the factory").to(place))
         folder = None if out is None else PopulationFolder(Path(out), {
             "metric": judged_by.spec or judged_by.name, "loss": files.describe(loss), "lr": lr,
             "weight_decay": weight_decay, "epochs": epochs, "batch_size": batch_size, "patience": patience,
             "seed": seed, "threshold": threshold, "per_class": per_class, "children": where.children,
             "copy_best": copy_best, "stacked": stacked, "starts": starts and [dict(start) for start in starts],
             "optimizer": optimizer and files.describe(optimizer), "model": files.describe_model(models[0]),
+            files.WEIGHTS: files.describe_weights(models[0]),
             "train": files.describe_data(train), "valid": files.describe_data(valid),
             "feedback": feedback and files.describe_data(feedback),
         }, resume)  # fmt: skip
@@ -219,6 +217,9 @@ def fit_population(
         results, histories = run.results()
     for result in results if place else ():
         result.model.cpu()
+    results[0].look(judged_on)
+    for result in results:
+        result.output = results[0].output
     if folder:
         folder.finish(results[0])
     return PopulationResult(results, loss, histories, isinstance(group, Stacked), time.perf_counter() - started)

@@ -36,6 +36,7 @@ class PopulationFolder:
             files.clear(folder)
         finished = files.read_result(folder)
         if finished is not None:
+            files.forget_own_weights(finished, config)
             files.check_same(folder, finished["config"], config)
         found = files.read_checkpoint(folder, files.PopulationState)
         if found is None and finished is not None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw, Form
-from metricgrad.training.batches import as_tensor, is_pair
+from metricgrad.training.batches import is_pair, pair_of
 from metricgrad.training.children import Children, Looped, Optimizer, Stacked
 
 #: Optimisers that treat every number by itself, so that stacked children stay apart.
@@ -35,11 +35,7 @@ def tensors_of(part: Any, name: str, device: torch.device | None) -> tuple[Tenso
             f"{name} is a {type(part).__name__}; a population takes (inputs, targets) as tensors or arrays, because "
             "every child goes through them in an order of its own"
         )
-    inputs, targets = (as_tensor(side) for side in part)
-    if len(inputs) != len(targets) or not len(inputs):
-        raise MetricgradError(
-            f"{name} has {len(inputs)} inputs and {len(targets)} targets; give as many of each, one at least"
-        )
+    inputs, targets = pair_of(part, name)
     return (inputs, targets) if device is None else (inputs.to(device), targets.to(device))
 
 

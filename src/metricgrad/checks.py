@@ -1,0 +1,132 @@
+"""What is asked of anything a person hands over: that it is made of numbers, and where they are none."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+
+_SHOWN = 5
+
+
+def did_you_mean(name: str, known: Iterable[str], also: Mapping[str, str] | None = None, *, most: int = 3) -> str:
+    """A question that names what is close, whatever its case, or says what is known.
+
+    Args:
+        name: what was asked for.
+        known: the names there are.
+        also: other names that people use, in lower case, to the name there is.
+        most: names to suggest.
+
+    Example:
+        >>> did_you_mean("AP", ["average_precision", "auroc"], {"ap": "average_precision"})
+        'did you mean average_precision?'
+        >>> did_you_mean("x", ["one", "two"])
+        'known are one, two'
+    """
+    names = list(known)
+    also = also or {}
+    wanted = str(name).lower().replace("-", "_").replace(" ", "_").replace("@", "_at_")
+    exact = wanted if wanted in names else also.get(wanted)
+    close = [exact] if exact else difflib.get_close_matches(wanted, [*names, *also], n=most)
+    found = list(dict.fromkeys(also.get(one, one) for one in close))
+    return f"did you mean {' or '.join(found)}?" if found else f"known are {', '.join(names)}"
+
+
+def check_options(what: str, given: Mapping[str, Any], *takers: Callable[..., Any], hidden: Iterable[str] = ()) -> None:
+    """Refuse keyword arguments that none of the takers has, naming what is close.
+
+    Raises:
+        MetricgradError: for the first of them.
+    """
+    known = dict.fromkeys(
+        p.name for taker in takers for p in inspect.signature(taker).parameters.values() if p.kind is p.KEYWORD_ONLY
+    )
+    names = [name for name in known if name not in hidden]
+    for name in given:
+        if name == "reduction":
+            raise MetricgradError(
+                f"{what} has no reduction: its value is that of the whole batch, 0-d; leave it out, and multiply the "
+                "loss where a sum over rows is wanted"
+            )
+        if name not in names:
+            raise MetricgradError(f"{what} has no option {name!r}: {did_you_mean(name, names)}")
+
+
+def check_tensor(name: str, value: object) -> None:
+    """Refuse what is no tensor, naming the remedy."""
+    if not isinstance(value, Tensor):
+        check_numbers(name, value)
+        taken = f"{name}.to_numpy()" if hasattr(value, "to_numpy") else name
+        raise MetricgradError(f"{name} is a {type(value).__name__}; pass a tensor: torch.as_tensor({taken})")
+
+
+def check_numbers(name: str, values: Any) -> None:
+    """Refuse text, objects and uneven lists, which no tensor can be made of, naming the remedy."""
+    if isinstance(values, Tensor):
+        return
+    if values is None or isinstance(values, dict):
+        raise MetricgradError(f"{name} is {'None' if values is None else 'a dict'}; pass a tensor or an array")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise MetricgradError(
+            f"{name} is a {type(values).__name__} whose rows differ in length; pad them to one shape, or leave some out"
+        ) from error
+    except (RuntimeError, TypeError):  # tensors in a list, with a graph or on another device
+        raise MetricgradError(
+            f"{name} is a {type(values).__name__} of tensors; make one of them: torch.stack({name})"
+        ) from None
+    if array.dtype.kind in "OUSM" or array.dtype.names is not None:
+        texts = dict.fromkeys(str(one) for one in array.reshape(-1)[:1000] if isinstance(one, str | bytes))
+        if texts:
+            shown = ", ".join(map(repr, list(texts)[:3]))
+            raise MetricgradError(
+                f"{name} hold text ({shown}{', ...' if len(texts) > 3 else ''}); pass numbers: for classes "
+                f"sklearn.preprocessing.LabelEncoder().fit_transform({name.split()[-1]}), for columns an encoding of "
+                "their categories"
+            )
+        raise MetricgradError(
+            f"{name} are an array of dtype {array.dtype}; pass numbers: np.asarray({name.split()[-1]}, dtype='float32')"
+        )
+
+
+def where_not_finite(values: Tensor, rows: int | None = None, *, nan_only: bool = False) -> str | None:
+    """In words, how many rows hold NaN or infinity, which first, and in which columns; None where none does.
+
+    Args:
+        values: rows first; anything that is not floating holds none.
+        rows: of how many rows there are, where these are some of them.
+        nan_only: whether infinity is let through.
+
+    Example:
+        >>> import torch
+        >>> where_not_finite(torch.tensor([[1.0, 2.0], [3.0, float("nan")]]))
+        'NaN in 1 of 2 rows (row 1), in column 1'
+    """
+    if not values.is_floating_point() or not values.numel():
+        return None
+    values = values.detach().reshape(len(values) if values.ndim else 1, -1)
+    wrong = values.isnan() if nan_only else ~values.isfinite()
+    if not bool(wrong.any()):
+        return None
+    what = "NaN" if bool(values[wrong].isnan().all()) else "NaN or infinity"
+    hit = wrong.any(1).nonzero()[:, 0].tolist()
+    found = f"{what} in {len(hit)} of {rows or len(values)} rows (row{_listed(hit)})"
+    if values.shape[1] > 1:
+        columns = wrong.any(0).nonzero()[:, 0].tolist()
+        found += f", in column{_listed(columns)}" if len(columns) < values.shape[1] else ", in every column"
+    return found
+
+
+def _listed(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:_SHOWN]))
+    return (
+        ("s " if len(numbers) > 1 else " ") + shown + (f" and {len(numbers) - _SHOWN} more" * (len(numbers) > _SHOWN))
+    )

@@ -1,0 +1,75 @@
+"""What a model's raw scores say once it is trained: the label of each item, and its probability."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.metric import Metric
+from metricgrad.metrics.decoding import canonical, is_binary
+from metricgrad.metrics.spans import best_spans
+
+#: ``classes``: one score for each class; ``labels``: one for each yes or no; ``values``: the score is the answer;
+#: ``points`` of heat maps; ``words`` of sentences; ``spans`` of answers; ``embeddings``, which answer nothing.
+Output = Literal["classes", "labels", "values", "points", "words", "spans", "embeddings"]
+
+_OF_LAYOUT: dict[str, Output] = {"maps": "points", "sentences": "words", "spans": "spans"}
+
+
+def output_of(metric: Metric, scores: Tensor, targets: Tensor) -> Output:
+    """What scores are of, by what the metric reads and by the shape and the values of all validation targets."""
+    if metric.reads == "embeddings":
+        return "embeddings"
+    if metric.layout != "rows":
+        return _OF_LAYOUT[metric.layout]
+    scores, targets = canonical(scores, targets)
+    if scores.ndim > targets.ndim:
+        return "classes"
+    known = metric.structure
+    of_values = known is not None and known.kind == "differentiable" and not known.params.get("of_classes")
+    return "labels" if metric.reads == "labels" or (is_binary(targets) and not of_values) else "values"
+
+
+def labels_of(output: Output, scores: Tensor, threshold: float | None, metric: Metric) -> Tensor:
+    """The answer for each item, shaped like its target; see :meth:`metricgrad.FitResult.predict`.
+
+    Raises:
+        MetricgradError: for embeddings.
+    """
+    if output in ("classes", "words"):
+        return scores.argmax(-1)
+    if output == "points":
+        peak, width = scores.flatten(-2).argmax(-1), scores.shape[-1]
+        return torch.stack([peak % width, torch.div(peak, width, rounding_mode="floor")], -1)
+    if output == "spans":
+        return best_spans(scores, metric.fixed.get("max_length"))
+    if output == "embeddings":
+        raise MetricgradError(
+            "this model makes embeddings, which are no labels; take result.predict_scores(inputs) and compare them by "
+            "cosine"
+        )
+    scores = _without_last(scores)
+    return scores if output == "values" else (scores > (threshold or 0.0)).long()
+
+
+def probabilities_of(output: Output, scores: Tensor) -> Tensor:
+    """The probability of each class or of yes; see :meth:`metricgrad.FitResult.predict_proba`.
+
+    Raises:
+        MetricgradError: where scores are of neither.
+    """
+    if output in ("classes", "words", "spans"):
+        return scores.softmax(-1)
+    if output == "labels":
+        return _without_last(scores).sigmoid()
+    raise MetricgradError(
+        f"this model's scores are of {output}, which have no probabilities; take result.predict_scores(inputs)"
+    )
+
+
+def _without_last(scores: Tensor) -> Tensor:
+    """``(N,)`` for ``(N, 1)`` scores, as the metric reads them."""
+    return scores.squeeze(-1) if scores.ndim == 2 and scores.shape[-1] == 1 else scores

@@ -37,6 +37,7 @@ CIRCULAR = {
     "metric -> metrics.lookup",
     "metric -> metrics.registry",
     "metrics.registry -> metrics.bleu",
+    "metrics.registry -> metrics.calibration",
     "metrics.registry -> metrics.confusion",
     "metrics.registry -> metrics.correlation",
     "metrics.registry -> metrics.neighbours",

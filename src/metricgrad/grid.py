@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from metricgrad.aligners.base import Aligner
+from metricgrad.aligners.block_fitting import BlockFitting
 from metricgrad.aligners.look_ahead import LookAhead
 from metricgrad.aligners.policy import Policy
 from metricgrad.aligners.random_walk import RandomWalk
@@ -94,7 +95,12 @@ def part(known: Mapping[str, type[T]], described: Any, file: Headed, loss: Calla
         raise file.wrong(f"{kind!r:.60} is unknown to this version; it knows {', '.join(known)}")
     if not isinstance(config, dict):
         raise file.wrong(f"the options of {kind} are {config!r:.60}; expected them by name")
-    options = {name: _option(name, value, file, loss) for name, value in config.items()}
+    fits = issubclass(known[kind], BlockFitting)
+    options = {
+        # a fitted network calls its metric no more
+        name: None if fits and name == "metric" and value is file.metric is None else _option(name, value, file, loss)
+        for name, value in config.items()
+    }
     return file.made(known[kind], options, kind, outlined=issubclass(known[kind], Form))
 
 

@@ -19,10 +19,13 @@ from torch import Tensor, nn
 
 from metricgrad import headed_file
 from metricgrad.aligners.base import Aligner, Forward, Scene, pair
+from metricgrad.aligners.first_calls import FirstCalls
+from metricgrad.aligners.isolation import device_of
 from metricgrad.aligners.look_ahead import LookAhead
 from metricgrad.aligners.offline import offline_start
 from metricgrad.aligners.optimizers import unwrapped
 from metricgrad.aligners.static import Static
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.grid import ALIGNERS, FORMS, kinds, part
 from metricgrad.handle import Handle
@@ -76,6 +79,9 @@ class Loss(ScoreLoss):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self._scene: Scene | None = None
         self._to_the_end: Callable[[], None] | None = None  # of hooks on the step, where others may change gradients
+        self._first = FirstCalls()
+        #: Whether NaN among scores or targets of the first calls is an error.
+        self.check_finite = True
         aligner.bind(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -94,16 +100,20 @@ class Loss(ScoreLoss):
             0-d, computed outside autocast; in float32 for scores of half precision, as torch's own losses are under
             autocast, and in the dtype of the scores otherwise. The gradient is cast to theirs at the end. Calls under
             ``no_grad`` or in eval mode do not count as steps. Under ``torch.compile`` the loss runs outside the
-            compiled graph.
+            compiled graph. A loss on another device than the scores moves to theirs.
         """
         return self._outside_graphs(scores, targets, context)  # pyright: ignore[reportCallIssue]
 
     # torch types what this decorator returns as taking no arguments, hence the ignore above
     @torch.compiler.disable
     def _outside_graphs(self, scores: Tensor, targets: Tensor, context: dict[str, Tensor | None]) -> Tensor:
+        check_tensor("scores", scores)
+        check_tensor("targets", targets)
+        self._follow(scores.device)
         counts = self.training and torch.is_grad_enabled()
         draw = Draw(self.seed, int(self.steps), counts)
         if counts:
+            self._first.look(self.form, self.aligner, scores, targets, check_finite=self.check_finite)
             if self._to_the_end is not None:
                 self._to_the_end()
             self.aligner.called(self.form)
@@ -113,6 +123,14 @@ class Loss(ScoreLoss):
             self.aligner.saw(scores, targets, context, draw, value)
             self.steps += 1
         return value
+
+    def _follow(self, device: torch.device) -> None:
+        """Go where the scores are, with all that was learned; nothing happens on a loss that is there already."""
+        if device.type == "meta":
+            raise MetricgradError("scores are on the meta device, which holds no values; pass scores of a real one")
+        if self.steps.device != device:
+            with torch.inference_mode(False):
+                self.to(device)
 
     def attach(
         self,
@@ -141,6 +159,8 @@ class Loss(ScoreLoss):
         if total_steps is not None:
             checked_whole("total_steps", total_steps, least=1)
         optimizer = unwrapped(optimizer)
+        self._first.attended = True
+        self._follow(device_of(list(model.parameters())))
         scene = Scene(self, model, optimizer, valid, forward or pair, total_steps)
         self.aligner.attached(scene)
 
@@ -221,6 +241,7 @@ class Loss(ScoreLoss):
 
     def observe(self, valid_scores: Tensor, valid_targets: Tensor, progress: float | None = None) -> None:
         """Give the aligner validation feedback by hand; ``progress`` is the share of training done, 0 to 1."""
+        self._first.attended = True
         self.aligner.observe(self.form, valid_scores, valid_targets, progress)
 
     def prepare(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> None:
@@ -231,6 +252,10 @@ class Loss(ScoreLoss):
             targets: their true targets.
             groups: ``(N,)`` integers, which rows belong together: see :meth:`metricgrad.ReLoss.fit`.
         """
+        check_tensor("scores", scores)
+        check_tensor("targets", targets)
+        self._follow(scores.device)
+        self._first.attended = True
         self.aligner.prepare(self.form, scores, targets, groups=groups)
 
     def offline_start(
@@ -275,10 +300,21 @@ class Loss(ScoreLoss):
                 f"{type(self.aligner).__name__} has no offline start; make the loss with LookAhead: "
                 "Loss(form, LookAhead())"
             )
+        self._first.attended = True
         return offline_start(
             self.aligner, self, make_model, make_optimizer, batches,
             steps=steps, inner=inner, keep=keep, lr=lr, valid=valid, forward=forward or pair,
         )  # fmt: skip
+
+    def report(self) -> dict[str, Any]:
+        """What was measured when the loss was fitted, saved with it: see :meth:`metricgrad.ReLoss.report`.
+
+        Raises:
+            MetricgradError: where nothing was.
+        """
+        if not (report := getattr(self.aligner, "report", None)):
+            raise MetricgradError("nothing was measured of this loss; ReLoss.fit(metric, scores, targets) measures it")
+        return report
 
     def described(self) -> dict[str, Any]:
         """What builds this loss again, JSON-able.
@@ -321,7 +357,8 @@ def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None
 
     Args:
         path: written by :meth:`Loss.save`.
-        metric: must be passed again where it was a foreign callable; ignored otherwise.
+        metric: must be passed again where it was a foreign callable that the loss still calls; ignored otherwise. A
+            fitted ReLoss calls its metric no more, and works without it.
 
     Raises:
         MetricgradError: for a file that is none of ours, or a foreign metric that was not passed.

@@ -47,6 +47,7 @@ from metricgrad.metrics.context import Apart, context_of
 from metricgrad.metrics.decoding import Reads, TargetKind, canonical, checked_targets, decode, log_odds, wide
 from metricgrad.metrics.foreign import call_each
 from metricgrad.metrics.layouts import Layout, prepare_as
+from metricgrad.metrics.probabilities import ROWS, rows_of, transformed, warn_of_probabilities, within_unit
 from metricgrad.metrics.time_limit import within_limit
 
 __all__ = ["Metric", "Reads", "Structure", "as_metric", "canonical", "decode"]
@@ -160,6 +161,7 @@ class Metric:
         self.layout: Layout = layout
         # not a property: what a metric averages over stays so when nothing is said of it any more
         self._keeps_apart: Apart | None = None if structure is None else structure.keeps_apart
+        self._warned = False
 
     def __repr__(self) -> str:
         arrow = "higher" if self.higher_is_better else "lower"
@@ -190,7 +192,9 @@ class Metric:
         """The hard value on one batch of logits, as a 0-d float tensor (NaN where it is undefined)."""
         if not isinstance(scores, Tensor) or scores.ndim == 0:
             canonical(scores, targets)  # raises, naming the remedy
-        return self.over(scores[None], targets, **context)[0]
+        value = self.over(scores[None], targets, **context)[0]
+        self.look_at(scores, targets)
+        return value
 
     def over(self, stack: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The hard value of each of T score sets for the same targets.
@@ -229,6 +233,25 @@ class Metric:
                 )
             values[alive] = found.to(stack.dtype)
             return values
+
+    @property
+    def takes_logits(self) -> bool:
+        """Whether it reads labels, probabilities or the order of class scores, so that scores are logits.
+
+        Not where scores are embeddings, values, key points' maps, or anything whose order alone is ranked, such as
+        similarities.
+        """
+        known = self.structure
+        of_classes = known is not None and (known.kind == "top_k" or bool(known.params.get("of_classes")))
+        return self.layout == "rows" and (self.reads in ("labels", "probabilities") or of_classes)
+
+    def look_at(self, scores: Tensor, targets: Tensor, *, stacklevel: int = 2) -> None:
+        """Warn, once for each metric, of 50 rows or more that look like probabilities where it takes logits."""
+        if self._warned or not self.takes_logits or rows_of(scores, targets) < ROWS:
+            return
+        if not transformed(scores) and within_unit(scores.detach()):
+            self._warned = True
+            warn_of_probabilities(f"metric {self.name!r}", stacklevel=stacklevel + 1)
 
     @property
     def counts_rows(self) -> bool:

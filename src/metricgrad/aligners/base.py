@@ -86,6 +86,10 @@ class Aligner(nn.Module, abc.ABC):
     def called(self, form: Form) -> None:
         """Called right before each call of the loss that counts as a step."""
 
+    def unattended(self) -> str | None:
+        """What to say of a training in which nothing moves the loss, or None where that is as it should be."""
+        return None
+
     def saw(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
     ) -> None:

@@ -40,7 +40,7 @@ class BlockFitting(Aligner, abc.ABC):
     blocks of rows kept apart are kept; where the best is not positive, the fit starts anew.
 
     Args:
-        metric: what the loss is fitted to.
+        metric: what the loss is fitted to; None only for a fitted one that a file makes again.
         block: rows that make one loss and one metric value; use the batch size of the training to come.
         values: blocks in a step.
         steps: of Adam.
@@ -56,7 +56,7 @@ class BlockFitting(Aligner, abc.ABC):
 
     def __init__(
         self,
-        metric: str | Metric | Callable[..., Any],
+        metric: str | Metric | Callable[..., Any] | None,
         *,
         block: int = 64,
         values: int = 32,
@@ -73,11 +73,35 @@ class BlockFitting(Aligner, abc.ABC):
                 f"block, values, steps, per_class, patience, restarts are "
                 f"{(block, values, steps, per_class, patience, restarts)}; expected at least 2, 2, 2, 2, 1 and 0"
             )
-        self.metric = as_metric(metric)
+        self._metric = None if metric is None else as_metric(metric)
         self.block, self.values, self.steps = block, values, steps
         self.lr = checked_number("lr", lr)
         self.patience, self.restarts, self.per_class, self.seed = patience, restarts, per_class, seed
+        #: None before a fit; empty where nothing was measured of it.
         self.report: dict[str, Any] | None = None
+
+    @property
+    def metric(self) -> Metric:
+        """What the loss is fitted to.
+
+        Raises:
+            MetricgradError: where a fitted loss was loaded without it.
+        """
+        if self._metric is None:
+            raise MetricgradError(
+                "this loss was fitted to a metric of your own and loaded without it; it trains as it is, and to fit it "
+                "anew pass the metric: load_loss(path, metric=...)"
+            )
+        return self._metric
+
+    def unattended(self) -> str | None:
+        """A network that was never fitted is random."""
+        if self.report is not None:
+            return None
+        return (
+            "this loss is a network that was never fitted, so the model trains on a random one; make it with "
+            "ReLoss.fit(metric, scores, targets), or call loss.prepare(scores, targets) first"
+        )
 
     @abc.abstractmethod
     def _objective(self, form: NetworkForm, drawn: Drawn) -> Tensor:
@@ -101,7 +125,7 @@ class BlockFitting(Aligner, abc.ABC):
     def config(self) -> dict[str, Any]:
         """The keyword arguments, the metric by its spec where it has one."""
         names = ("block", "values", "steps", "lr", "patience", "restarts", "per_class", "seed")
-        return {"metric": self.metric.spec, **{name: getattr(self, name) for name in names}}
+        return {"metric": self._metric and self._metric.spec, **{name: getattr(self, name) for name in names}}
 
     def refusal(self, form: Form) -> str | None:
         """Only a network has something to fit before training."""
@@ -173,6 +197,7 @@ class BlockFitting(Aligner, abc.ABC):
                     form.reset(form.seed + 7919 * attempt)
                 best = self._fit(form, train, checks, generator, bar)
                 if self._kept(best):
+                    self.report = {}
                     return
         raise MetricgradError(
             f"no loss that ranks as {self.metric.name!r} does was found in {self.restarts + 1} attempts (best quality "

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metricgrad.aligners.block_kinds import Kind, changed, changed_embeddings
 from metricgrad.aligners.block_rows import few_of_each, rows_by, whole
+from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
 from metricgrad.metrics.context import prepare
@@ -77,6 +78,8 @@ class Store:
         Raises:
             MetricgradError: for shapes that do not fit, scores that are not finite, or fewer than 32 rows.
         """
+        check_tensor("scores", scores)
+        check_tensor("targets", targets)
         scores = scores.detach()
         if groups is not None:
             stack, targets, context = prepare(
@@ -97,8 +100,9 @@ class Store:
             scores = stack[0]
         if len(targets) < 32:
             raise MetricgradError(f"{len(targets)} stored pairs are too few to draw blocks from; store 32 or more")
-        if not bool(torch.isfinite(scores).all()):
-            raise MetricgradError("stored scores are not all finite; leave those rows out")
+        for what, values in (("scores", scores), ("targets", targets)):
+            if found := where_not_finite(values):
+                raise MetricgradError(f"stored {what} hold {found}; leave those rows out")
         return cls(scores, targets, layout, groups, per_class)
 
     def __len__(self) -> int:

@@ -194,6 +194,16 @@ class LookAhead(Aligner):
         """The history and the learned loss's shape as one PNG."""
         return self.watch.plot(path, self._loss().form)
 
+    def unattended(self) -> str | None:
+        """A loss that was never moved is the random or plain one it was made as."""
+        if self._step is not None or self._simulating or int(self.updates):
+            return None
+        return (
+            "this loss is moved by LookAhead, and nothing moves it: it was never attached, so the model trains on the "
+            "loss as it was made, a random network for AdaLFL; call loss.attach(model, optimizer, valid=batches) "
+            "before the first step"
+        )
+
     def attached(self, scene: Scene) -> None:
         """Begin to record the training.
 
@@ -210,6 +220,13 @@ class LookAhead(Aligner):
             )
         if scene.valid is not None:
             checked_batches(scene.valid, scene.forward)
+        elif "no valid" not in self._said:
+            self._said.add("no valid")
+            warnings.warn(
+                "LookAhead has no validation batches (valid=): it judges each step on the training batch that the step "
+                "was taken on, which rewards a loss that overfits; pass valid=batches to attach",
+                stacklevel=3,
+            )
         self._step = self._begin(scene)
         device = device_of(list(scene.model.parameters()))
         self._feedback = None if scene.valid is None else Feedback(scene.valid, self.place, self.seed, device)

@@ -83,7 +83,7 @@ class RankCorrelation(BlockFitting):
 
     def __init__(
         self,
-        metric: str | Metric | Callable[..., Any],
+        metric: str | Metric | Callable[..., Any] | None,
         *,
         block: int | None = None,
         values: int | None = None,

@@ -130,6 +130,16 @@ class KnobTurner(Aligner, abc.ABC):
 
     # ---- during training
 
+    def unattended(self) -> str | None:
+        """Knobs that were never turned stay where they began."""
+        if self.ticks or self.periods:
+            return None
+        return (
+            f"{type(self).__name__} turns the knobs of this loss, and nothing tells it how training goes: call "
+            "loss.attach(model, optimizer, valid=batches) before the first step, or loss.observe(scores, targets) with "
+            "validation scores as it goes"
+        )
+
     def attached(self, scene: Scene) -> None:
         """Begin anew, unless it goes on: with the optimiser of before, or from a state that was loaded."""
         ended = scene.total_steps is not None and self.ticks >= scene.total_steps

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.context_checks import check_tensor
 from metricgrad.metrics.decoding import canonical, kept_items, log_odds
 from metricgrad.metrics.queries import weights_of_queries
 
@@ -91,6 +91,8 @@ def as_labels(rows: Rows) -> Rows:
     if targets.numel():
         classes = 2 if rows.elementwise else rows.scores.shape[-1]
         if not bool(((labels == targets) & (labels >= 0) & (labels < classes)).all()):
+            if found := where_not_finite(targets):
+                raise MetricgradError(f"targets hold {found}; leave those rows out with a mask")
             raise MetricgradError(
                 f"targets of dtype {targets.dtype} have values other than the whole numbers 0 to {classes - 1}; "
                 "leave ignored entries out with a mask, and round soft labels: (targets > 0.5)"

@@ -25,8 +25,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.context_checks import CONTEXT, check_tensor, checked_context, given_names
+from metricgrad.metrics.context_checks import CONTEXT, checked_context, given_names
 
 _OF_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
 _OF_SIGNS = (nn.SoftMarginLoss, nn.HingeEmbeddingLoss)

@@ -121,6 +121,11 @@ class DistanceMixture(Form):
         """The five weights, from 0 to 2."""
         return {name: Knob(getattr(self, f"{name}_weight"), 0.0, MOST) for name in WEIGHTS}
 
+    @property
+    def of_logits(self) -> bool:
+        """Scores are embeddings."""
+        return False
+
     def config(self) -> dict[str, Any]:
         """The keyword arguments."""
         return {**self.start, "margin": self.margin, "boundary": self.boundary, "slack": self.slack}

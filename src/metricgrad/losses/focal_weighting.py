@@ -106,6 +106,11 @@ class FocalWeighting(Form):
         """``near_hardness``, a / (1 + a), and ``far_hardness``, b / (1 + b), from 1/11 to 1."""
         return {name: Knob(getattr(self, name), _hardness("a", SOFTEST), 1.0) for name in SHARPNESS.values()}
 
+    @property
+    def of_logits(self) -> bool:
+        """Scores are embeddings."""
+        return False
+
     def config(self) -> dict[str, Any]:
         """The keyword arguments."""
         return {**self.start, "alpha": self.alpha, "slack": self.slack}

@@ -72,6 +72,11 @@ class Form(ScoreLoss, abc.ABC):
     def config(self) -> dict[str, Any]:
         """JSON-able keyword arguments that build this form again; a foreign metric is left out."""
 
+    @property
+    def of_logits(self) -> bool:
+        """Whether scores of labels are read as logits, so that probabilities in their place are a mistake."""
+        return True
+
     def along(
         self, scores: Tensor, targets: Tensor, tangent: Tensor, *, draw: Draw, **context: Tensor | None
     ) -> Tensor | None:

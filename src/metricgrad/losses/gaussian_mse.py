@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metricgrad.checks import check_tensor
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.calling import ScoreLoss
-from metricgrad.metrics.context_checks import check_tensor
 from metricgrad.metrics.maps import prepare_maps
 
 

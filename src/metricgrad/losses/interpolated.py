@@ -355,6 +355,11 @@ class Interpolated(Form):
         weights = {name: value for name, value in batch.context.items() if name == "sample_weight"}
         return weight * loss + (1 - weight) * standard(batch.scores, batch.targets, **weights)
 
+    @property
+    def of_logits(self) -> bool:
+        """As the metric."""
+        return self.metric.takes_logits
+
     def config(self) -> dict[str, Any]:
         """The keyword arguments, the metric by its spec where it has one.
 

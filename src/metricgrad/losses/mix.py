@@ -62,6 +62,11 @@ class Mix(Form):
         values = torch.stack([form(scores, targets, draw=draw, **context) for form in self.forms])
         return (self.mixture().to(values.dtype) * values).sum()
 
+    @property
+    def of_logits(self) -> bool:
+        """Where all its forms do."""
+        return all(form.of_logits for form in self.forms if isinstance(form, Form))
+
     def knobs(self) -> Mapping[str, Knob]:
         """``mix_<k>`` for each form."""
         return {f"mix_{k}": Knob(weight, 0.0, 1.0) for k, weight in enumerate(self.weights.detach())}

@@ -11,13 +11,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.by_group import by_group
 from metricgrad.losses.batches import labelled
 from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.form import Draw, Form
 from metricgrad.metrics.context import prepare
-from metricgrad.metrics.context_checks import check_tensor, given_names
+from metricgrad.metrics.context_checks import given_names
 from metricgrad.metrics.decoding import is_binary
 
 
@@ -44,6 +45,11 @@ class NetworkForm(Form):
         self.seed = seed
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("anchor", torch.zeros(()))
+
+    @property
+    def of_logits(self) -> bool:
+        """Where targets are labels."""
+        return self.of_labels
 
     @abc.abstractmethod
     def networks(self) -> Sequence[Network]:

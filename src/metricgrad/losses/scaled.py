@@ -56,6 +56,11 @@ class Scaled(Form):
         value = self.form(self.sharpness.exp().to(scores.dtype) * scores, targets, draw=draw, **context)
         return self.scale.exp().to(value.dtype) * value
 
+    @property
+    def of_logits(self) -> bool:
+        """As the form."""
+        return self.form.of_logits
+
     def knobs(self) -> Mapping[str, Knob]:
         """``scale`` and ``sharpness``, both logarithms."""
         return {name: Knob(getattr(self, name), -_FACTOR, _FACTOR) for name in ("scale", "sharpness")}

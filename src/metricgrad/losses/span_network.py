@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.network import Network, NetworkForm
-from metricgrad.metrics.context_checks import check_tensor, checked_context
+from metricgrad.metrics.context_checks import checked_context
 
 _WIDTH = 64
 _READINGS = 5

@@ -31,6 +31,11 @@ class HandMade(Form):
         """0-d."""
         return called(self.module, scores, targets, context)
 
+    @property
+    def of_logits(self) -> bool:
+        """Not known of a foreign module: torch's BCELoss takes probabilities."""
+        return False
+
     def config(self) -> dict[str, Any]:
         """Nothing: a foreign module is handed over again on loading."""
         return {}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.calling import ScoreLoss
 from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.neural import PROBLEMS, Problem
 from metricgrad.losses.regression import SquaredError
-from metricgrad.metrics.context_checks import check_tensor
 from metricgrad.metrics.decoding import canonical, is_binary
 
 

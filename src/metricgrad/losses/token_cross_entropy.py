@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from metricgrad.checks import check_tensor
 from metricgrad.losses.calling import ScoreLoss
 from metricgrad.losses.cross_entropy import CrossEntropy
-from metricgrad.metrics.context_checks import check_tensor
 from metricgrad.metrics.sequences import prepare_sequences
 
 
@@ -25,7 +25,7 @@ class TokenCrossEntropy(ScoreLoss):
         MetricgradError: for other shapes, or an option out of range.
 
     Example:
-        >>> import torch
+        >>> from metricgrad.checks import check_tensor
         >>> scores, targets = torch.zeros(1, 3, 2), torch.tensor([[1, 0, -1]])
         >>> round(float(TokenCrossEntropy()(scores, targets)), 4)
         0.6931

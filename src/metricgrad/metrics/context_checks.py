@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 import torch
 from torch import Tensor
 
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 
 CONTEXT = ("groups", "mask", "sample_weight", "head_sizes")
@@ -14,12 +15,6 @@ CONTEXT = ("groups", "mask", "sample_weight", "head_sizes")
 PARTS = "parts"
 
 _LEAST, _MOST = 1e-30, 1e30  # beyond these, products of a few weights leave float64
-
-
-def check_tensor(name: str, value: object) -> None:
-    """Refuse what is no tensor, naming the remedy."""
-    if not isinstance(value, Tensor):
-        raise MetricgradError(f"{name} is a {type(value).__name__}; pass a tensor: torch.as_tensor({name})")
 
 
 def given_names(context: Mapping[str, object], takes: Collection[str], who: str) -> list[str]:

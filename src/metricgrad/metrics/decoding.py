@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metricgrad.checks import check_tensor
+from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.context_checks import check_tensor, checked_context
+from metricgrad.metrics.context_checks import checked_context
 
 Reads = Literal["scores", "probabilities", "labels", "embeddings"]
 TargetKind = Literal["labels", "gains", "unit", "real", "classes"]
@@ -173,6 +173,7 @@ def checked_targets(targets: Tensor, kind: TargetKind, classes: int | None, metr
             )
         return labels
     if not low >= 0 or (kind == "unit" and not high <= 1):
+        _check_finite(targets, metric)
         span = "0 to 1" if kind == "unit" else "0 upwards"
         raise MetricgradError(f"metric {metric!r}: targets run from {low:g} to {high:g}; expected {span}")
     return targets
@@ -191,11 +192,17 @@ def wide(x: Tensor) -> Tensor:
 def _integral(targets: Tensor, metric: str) -> Tensor:
     labels = targets.long()
     if targets.is_floating_point() and not bool((labels == targets).all()):
+        _check_finite(targets, metric)
         raise MetricgradError(
-            f"metric {metric!r} needs whole labels, got {targets.dtype} targets with fractions or NaN; "
+            f"metric {metric!r} needs whole labels, got {targets.dtype} targets with fractions; "
             "round soft labels first, as (targets > 0.5)"
         )
     return labels
+
+
+def _check_finite(targets: Tensor, metric: str) -> None:
+    if found := where_not_finite(targets):
+        raise MetricgradError(f"metric {metric!r}: targets hold {found}; leave those rows out with mask=")
 
 
 def _shape_message(item: tuple[int, ...], targets: tuple[int, ...]) -> str:

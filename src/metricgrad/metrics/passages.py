@@ -12,8 +12,9 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.context_checks import check_tensor, checked_context
+from metricgrad.metrics.context_checks import checked_context
 
 
 def prepare_spans(

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.context_checks import check_tensor, checked_context
+from metricgrad.metrics.context_checks import checked_context
 
 if TYPE_CHECKING:
     from metricgrad.metric import Metric

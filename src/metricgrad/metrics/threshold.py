@@ -41,6 +41,7 @@ def judged_at(
         targets: as the metric takes them.
         threshold: a number or None as it is; ``"auto"`` for the best one, where one means anything.
     """
+    metric.look_at(scores, targets, stacklevel=3)
     if threshold == "auto" and needs_threshold(metric, scores, targets):
         return choose_threshold(metric, scores, targets)
     fixed = None if isinstance(threshold, str) else threshold

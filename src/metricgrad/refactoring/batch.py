@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
 from metricgrad.metrics.context_checks import PARTS
@@ -39,14 +39,13 @@ def checked(
         MetricgradError: for scores that are no floating tensor or not finite, labels out of range, or shapes that do
             not fit; the message names the argument and the remedy.
     """
-    if not isinstance(scores, Tensor) or not scores.is_floating_point():
-        kind = scores.dtype if isinstance(scores, Tensor) else type(scores).__name__
-        raise MetricgradError(f"scores must be a floating tensor of logits, got {kind}")
-    if not isinstance(targets, Tensor):
-        raise MetricgradError(f"targets must be a tensor, got {type(targets).__name__}")
+    check_tensor("scores", scores)
+    check_tensor("targets", targets)
+    if not scores.is_floating_point():
+        raise MetricgradError(f"scores must be a floating tensor of logits, got {scores.dtype}")
     stack, targets, kept = metric.prepared(scores[None] if scores.ndim else scores, targets, context)
-    if targets.is_floating_point() and not bool(torch.isfinite(targets).all()):
-        raise MetricgradError("targets hold NaN or infinity; leave such rows out with mask=")
+    if found := where_not_finite(targets):
+        raise MetricgradError(f"targets hold {found}; leave such rows out with mask=")
     if metric.layout != "rows":
         return Batch(_finite(stack[0], check_finite), targets, kept)
     scores = stack[0]
@@ -77,10 +76,10 @@ def _check_embeddings(metric: Metric, scores: Tensor, targets: Tensor) -> None:
 
 
 def _finite(scores: Tensor, check: bool) -> Tensor:
-    if check and not bool(torch.isfinite(scores).all()):
+    if check and (found := where_not_finite(scores)):
         raise MetricgradError(
-            "scores hold NaN or infinity; lower the learning rate or look at the model's last layers "
-            "(check_finite=False lets them through, for loss scaling in float16)"
+            f"scores hold {found}; look at the inputs of those rows first; where they are finite, lower the learning "
+            "rate (check_finite=False lets such scores through, for loss scaling in float16)"
         )
     return scores
 

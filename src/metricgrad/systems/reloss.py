@@ -14,7 +14,7 @@ from metricgrad.aligners.block_fitting import BlockFitting
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.report import held_out_report, match_scale
 from metricgrad.aligners.value_regression import ValueRegression
-from metricgrad.checks import check_options
+from metricgrad.checks import check_options, check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss, load_loss
 from metricgrad.losses.batches import checked_number
@@ -30,7 +30,7 @@ from metricgrad.losses.set_network import SetNetwork
 from metricgrad.losses.span_network import SpanNetwork
 from metricgrad.losses.token_network import TokenNetwork
 from metricgrad.metric import Metric, as_metric
-from metricgrad.metrics.context_checks import refuse_others
+from metricgrad.metrics.context_checks import CONTEXT, refuse_others
 from metricgrad.metrics.decoding import is_binary
 
 _OBJECTIVES: dict[str, type[BlockFitting]] = {"correlation": RankCorrelation, "value": ValueRegression}
@@ -116,6 +116,8 @@ class ReLoss(Loss):
             UserWarning: where it does not rank kept-apart blocks clearly better than cross-entropy.
         """
         judged_by = as_metric(metric)
+        check_tensor("scores", scores)
+        check_tensor("targets", targets)
         if objective not in _OBJECTIVES:
             raise MetricgradError(f"objective is {objective!r}; expected one of {', '.join(_OBJECTIVES)}")
         taken = ("groups", "form", "objective", "anchor", "seed")
@@ -198,7 +200,7 @@ class ReLoss(Loss):
             MetricgradError: before a fit.
         """
         assert isinstance(self.aligner, BlockFitting)
-        if self.aligner.report is None:
+        if not self.aligner.report:
             raise MetricgradError("this loss was not fitted; make it with ReLoss.fit(metric, scores, targets)")
         return self.aligner.report
 

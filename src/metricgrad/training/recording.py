@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import Forward, pair
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
+from metricgrad.training.options import no_module
 
 
 class record_scores:  # noqa: N801  (a context manager, read as a verb)
@@ -58,6 +60,14 @@ class record_scores:  # noqa: N801  (a context manager, read as a verb)
     ) -> None:
         if every is not None and every < 1:
             raise MetricgradError(f"every is {every!r}; expected 1 or more steps, or None")
+        if not isinstance(cast("object", model), nn.Module):
+            raise MetricgradError(f"model is {no_module(model)}")
+        if not hasattr(optimizer, "register_step_post_hook"):
+            raise MetricgradError(
+                f"optimizer is a {type(optimizer).__name__}; give the torch.optim.Optimizer that steps the model"
+            )
+        if isinstance(batches, Iterator):
+            raise MetricgradError("batches is a generator, used up after one pass; give a list or a DataLoader")
         self._model, self._optimizer, self._batches, self._every = model, optimizer, batches, every
         self._forward = forward or pair
         self._step = 0
@@ -113,6 +123,8 @@ class record_scores:  # noqa: N801  (a context manager, read as a verb)
             with torch.no_grad():
                 for batch in self._batches:
                     scores, targets = self._forward(self._model, batch)
+                    check_tensor("scores", scores)
+                    check_tensor("targets", targets)
                     self._scores.append(scores.detach().cpu().clone())
                     self._targets.append(targets.detach().cpu().clone())
                     self._moments.append(torch.full((len(targets),), self._step))

@@ -1,0 +1,64 @@
+"""What a loss says once, at its first calls in training, and never looks at again."""
+
+from __future__ import annotations
+
+import warnings
+
+from torch import Tensor
+
+from metricgrad.aligners.base import Aligner
+from metricgrad.checks import where_not_finite
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.form import Form
+from metricgrad.metrics.decoding import is_binary
+from metricgrad.metrics.probabilities import ROWS, rows_of, transformed, warn_of_probabilities, within_unit
+
+_LEVEL = 7  # the caller of the loss, behind nn.Module's call and torch.compile's wrapper
+
+
+class FirstCalls:
+    """Looks at the rows of the first calls, 50 at least, and at whether anything ever moves the loss.
+
+    Attributes:
+        attended: whether the loss was attached, fitted or given feedback.
+    """
+
+    def __init__(self) -> None:
+        self.attended = False
+        self._calls = self._rows = 0
+        self._seen = False
+
+    def look(self, form: Form, aligner: Aligner, scores: Tensor, targets: Tensor, *, check_finite: bool) -> None:
+        """One call that counts as a step.
+
+        Raises:
+            MetricgradError: for NaN among the scores or the targets.
+        """
+        self._calls += 1
+        if not self._seen:
+            self._look_at(form, scores, targets, check_finite)
+        if self._calls == 2 and not self.attended and (missing := aligner.unattended()) is not None:
+            warnings.warn(missing, stacklevel=_LEVEL)
+
+    def _look_at(self, form: Form, scores: Tensor, targets: Tensor, check_finite: bool) -> None:
+        if transformed(scores):
+            return
+        for name, values in (("scores", scores), ("targets", targets)) if check_finite else ():
+            if found := where_not_finite(values, nan_only=True):
+                raise MetricgradError(
+                    f"{name} hold {found}"
+                    + ("; look at the inputs of those rows first, then at the model" if name == "scores" else "")
+                    + "; leave those rows out, as with mask="
+                )
+        self._rows += rows_of(scores, targets)
+        self._seen = not (form.of_logits and _of_labels(scores, targets) and within_unit(scores.detach()))
+        if not self._seen and self._rows >= ROWS:
+            self._seen = True
+            warn_of_probabilities(f"this loss ({form.kind})", stacklevel=_LEVEL + 1)
+
+
+def _of_labels(scores: Tensor, targets: Tensor) -> bool:
+    """Whether targets are class numbers, or 0 and 1."""
+    if not targets.ndim or not targets.numel():
+        return False
+    return scores.ndim == targets.ndim + 1 or is_binary(targets)

@@ -1,0 +1,40 @@
+"""Probabilities where logits are meant: seen by their range, said once, never converted."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ROWS = 50
+"""Fewer rows of logits may all happen to lie from 0 to 1."""
+
+
+def rows_of(scores: Tensor, targets: Tensor) -> int:
+    """How many rows there are: scores of classes, or single scores shaped like their targets."""
+    return targets.numel() if scores.ndim > targets.ndim else len(scores)
+
+
+def transformed(scores: Tensor) -> bool:
+    """Whether values cannot be looked at, inside vmap and other transforms."""
+    functorch: Any = getattr(torch._C, "_functorch")  # noqa: B009  (not in torch's stubs)
+    return functorch.is_functorch_wrapped_tensor(scores)
+
+
+def within_unit(scores: Tensor) -> bool:
+    """Whether all lie from 0 to 1, and not all are 0 or 1, as labels would be."""
+    inside = (scores >= 0) & (scores <= 1)
+    between = (scores > 0) & (scores < 1)
+    return bool(inside.all() & between.any())
+
+
+def warn_of_probabilities(reader: str, *, stacklevel: int = 2) -> None:
+    """Say that scores look like probabilities, and what to pass."""
+    warnings.warn(
+        f"all scores lie from 0 to 1, as probabilities do, and {reader} takes them as logits: 0.5 is then a yes, and a "
+        "softmax of a softmax is flat. Pass what the model gives before its sigmoid or softmax, or turn them round: "
+        "torch.logit(p), or p.log() for classes; nothing was converted",
+        stacklevel=stacklevel + 1,
+    )

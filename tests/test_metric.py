@@ -72,7 +72,7 @@ def test_bad_shapes_and_types_name_the_remedy(scores, targets, message):
         ("accuracy", torch.tensor([0, 1, -100]), "mask="),
         ("auroc", torch.tensor([0, 1, 7]), "classes 0 to 2"),
         ("top_k_accuracy", torch.tensor([0.0, 0.5, 1.0]), "whole labels"),
-        ("macro_f1", torch.tensor([0.0, torch.nan, 1.0]), "whole labels"),
+        ("macro_f1", torch.tensor([0.0, torch.nan, 1.0]), r"NaN in 1 of 3 rows \(row 1\)"),
     ],
 )
 def test_class_targets_out_of_range(spec, targets, message):

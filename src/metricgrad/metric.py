@@ -13,8 +13,11 @@ same shape           sigmoid, element by element                ``scores > 0``
 With ``reads="embeddings"`` the columns of ``(N, D)`` scores are no classes: each row is an embedding, and ``(N,)``
 targets are class numbers of any size; see :mod:`metricgrad.metrics.neighbours`.
 
-``(N, 1)`` scores lose the last axis, with ``(N,)`` or ``(N, 1)`` targets; ``(B, T, C)`` scores with ``(B, T)`` targets
-become ``(B * T, C)`` and ``(B * T,)``. Metrics of heat maps, of sentences and of answer spans read batches of another
+``(N, 1)`` scores lose the last axis, with ``(N,)`` or ``(N, 1)`` targets. What has more axes, a callable of your own
+gets as you passed it, decoded by the same table: ``(N, H, W)`` scores and targets of images, ``(N, T, C)`` scores and
+``(N, T)`` targets of sentences; see :mod:`metricgrad.metrics.given`, also for masks. Built-in metrics, and those of
+scikit-learn and torchmetrics that are known, pool the entries: ``(B, T, C)`` scores with ``(B, T)`` targets become
+``(B * T, C)`` and ``(B * T,)``. Metrics of heat maps, of sentences and of answer spans read batches of another
 layout: see :mod:`metricgrad.metrics.layouts`. An empty batch has the value NaN, and so has a batch with a NaN among the
 scores.
 
@@ -45,7 +48,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metrics.chunks import in_chunks
 from metricgrad.metrics.context import Apart, context_of
 from metricgrad.metrics.decoding import Reads, TargetKind, canonical, checked_targets, decode, log_odds, wide
-from metricgrad.metrics.foreign import call_each
+from metricgrad.metrics.foreign import Generators, call_each
 from metricgrad.metrics.layouts import Layout, prepare_as
 from metricgrad.metrics.probabilities import ROWS, rows_of, transformed, warn_of_probabilities, within_unit
 from metricgrad.metrics.time_limit import within_limit
@@ -66,16 +69,18 @@ class Structure:
             ``"span_ends"`` (of answer spans), ``"ranking"``, ``"positives_over_negatives"``, ``"differentiable"``,
             ``"neighbours"`` (of embeddings, by cosine) or ``"clusters"`` (of embeddings; nothing trains on it).
         exchangeable: which entries of equal target and prediction stand for each other, so that a change of the one
-            or of the other is worth the same: ``"all"``, ``"column"`` (those in one column of ``(N, C)`` targets),
-            ``"row"`` or ``"none"``. With one target a row there are no columns to keep apart: ``"column"`` and
-            ``"row"`` then mean ``"all"``.
-        params: parameters of the refactoring: ``{"k": 5}``; ``{"within": "all" | "row" | "column" | "group"}``; or
+            or of the other is worth the same: ``"all"``, ``"sample"`` (those of one image or sentence: one index of the
+            targets' first axis), ``"column"`` (those in one column of ``(N, C)`` targets, one index of the last axis),
+            ``"row"`` (those that differ in the last axis alone) or ``"none"``. With one target a row there are no
+            columns to keep apart: ``"column"`` and ``"row"`` then mean ``"all"``.
+        params: parameters of the refactoring: ``{"k": 5}``; ``{"within": "all"}``, or ``"sample"``, ``"row"``,
+            ``"column"`` or ``"group"``; or
             ``{"within": "auto", "two_d": "row" | "column"}``, which is ``"group"`` where groups are given, else
             ``"all"`` for ``(N,)`` scores and ``two_d`` for ``(N, C)`` scores.
     """
 
     kind: str
-    exchangeable: Literal["all", "column", "row", "none"] = "all"
+    exchangeable: Literal["all", "column", "row", "sample", "none"] = "all"
     params: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -97,7 +102,8 @@ class Metric:
         reads: what the callable sees of the scores.
         batched: whether one call takes all T score sets of :meth:`over`.
         structure: what is known of it without probing, or None for a callable nobody described.
-        context: the context it takes besides ``mask``: ``groups``, ``sample_weight``, ``head_sizes``.
+        context: the context it takes: ``groups``, ``sample_weight``, ``head_sizes``; ``mask`` where it wants the mask
+            itself, rather than a batch without what is left out.
         fixed: keyword arguments of every call.
         spec: the string that builds it again, or None for a foreign callable.
         layout: how scores and targets are laid out; see :mod:`metricgrad.metrics.layouts`.
@@ -212,7 +218,7 @@ class Metric:
             stack, targets, kwargs = self.prepared(stack, targets, context)
             values = stack.new_full((len(stack),), torch.nan)
             alive = ~stack.isnan().flatten(1).any(1)
-            if not targets.numel() or not alive.any():
+            if not targets.numel() or not alive.any() or _masked_out(kwargs):
                 return values
             elementwise = stack.shape[1:] == targets.shape
             whole = bool(alive.all())
@@ -274,7 +280,7 @@ class Metric:
         if not isinstance(scores, Tensor) or scores.ndim == 0:
             canonical(scores, targets)  # raises, naming the remedy
         stack, targets, kwargs = self.prepared(scores[None], targets, context)
-        if not targets.numel():
+        if not targets.numel() or _masked_out(kwargs):
             return stack.sum() * torch.nan
         elementwise = stack.shape[1:] == targets.shape
         if self._twin is not None:
@@ -283,9 +289,13 @@ class Metric:
             return self._batch(stack, self._checked(stack, targets), kwargs)[0].to(stack.dtype)
         if self._inputs == "numpy":
             raise MetricgradError(f"metric {self.name!r} takes NumPy arrays, so it has no autograd graph")
-        read = self._read(stack, elementwise)[0]
+        read, targets = self._read(stack, elementwise)[0].clone(), targets.clone()  # it may write into both
         pair = (read, targets) if self._order == "scores_first" else (targets, read)
-        return within_limit(lambda: self._fn(*pair, **self.fixed, **kwargs))
+        generators = Generators(read.device)
+        try:
+            return within_limit(lambda: self._fn(*pair, **self.fixed, **kwargs))
+        finally:
+            generators.restore()
 
     def _copy(self, **changes: Any) -> Metric:
         other = copy.copy(self)
@@ -306,7 +316,7 @@ class Metric:
     def prepared(
         self, stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Score sets and targets in canonical shapes, and the context as one value for each row."""
+        """Score sets, targets and context in the shapes of the metric's layout."""
         return prepare_as(
             self.layout, stack, targets, context, takes=self.context, keeps_apart=self._keeps_apart, name=self.name
         )
@@ -326,7 +336,9 @@ def as_metric(
 
     Args:
         metric: a built-in name (``"f1"``, ``"recall_at_k:k=5"``), ``"pkg.mod:fn"`` or, with any of the arguments
-            below, ``"pkg.mod:fn:higher_is_better=False,beta=2"``, or a callable.
+            below, ``"pkg.mod:fn:higher_is_better=False,beta=2"``, or a callable. A callable of your own gets copies of
+            what it reads and of the targets, in the shapes you pass them: images and sentences are not flattened. It
+            also gets those of ``groups``, ``sample_weight`` and ``mask`` that its signature names.
         higher_is_better: the direction; known for built-in, torchmetrics and scikit-learn metrics, required otherwise.
         reads: what the callable sees of the raw scores: ``"scores"``, ``"probabilities"``, ``"labels"`` or, where rows
             are embeddings rather than scores of classes, ``"embeddings"``. For a
@@ -376,7 +388,13 @@ def as_metric(
     options.setdefault("name", getattr(metric, "__name__", type(metric).__name__))
     options.setdefault("context", context_of(metric))
     options["context"] = options["context"] - fixed.keys()
+    options.setdefault("layout", "given")
     return Metric(fn, fixed=fixed, **options)
+
+
+def _masked_out(context: Mapping[str, Tensor]) -> bool:
+    """Whether a mask that the metric takes leaves nothing."""
+    return "mask" in context and not bool(context["mask"].any())
 
 
 _CHOICES = {

@@ -307,8 +307,14 @@ def test_a_metric_that_takes_only_float32():
 def test_token_scores_and_masks():
     scores, targets = torch.zeros(8, 10, 4), torch.randint(4, (8, 10), generator=_rng())
     mask = torch.rand(8, 10, generator=_rng()) < 0.8
-    refactoring = infer_refactoring(MACRO_F1, scores, targets, mask=mask)
-    assert refactoring.name == "argmax"
+
+    def macro_f1(targets, labels, mask):
+        return sk.f1_score(targets[mask], labels[mask], average="macro")
+
+    metric = mg.as_metric(macro_f1, higher_is_better=True, reads="labels", inputs="numpy", order="targets_first")
+    assert infer_refactoring(metric, scores, torch.where(mask, targets, -100), mask=mask).name == "argmax"
+    with pytest.raises(mg.MetricgradError, match="has no argument 'mask'"):
+        infer_refactoring(MACRO_F1, scores, targets, mask=mask)
 
 
 def test_a_described_metric_is_not_probed():

@@ -41,7 +41,8 @@ class BlockFitting(Aligner, abc.ABC):
 
     Args:
         metric: what the loss is fitted to; None only for a fitted one that a file makes again.
-        block: rows that make one loss and one metric value; use the batch size of the training to come.
+        block: rows that make one loss and one metric value; use the batch size of the training to come. Of a callable
+            that takes images or sentences, these are the rows.
         values: blocks in a step.
         steps: of Adam.
         lr: its learning rate.
@@ -247,7 +248,7 @@ class BlockFitting(Aligner, abc.ABC):
             turn += 1
             return store.draw(size, kinds[turn % len(kinds)], generator)
 
-        blocks, badness = labelled_by(self.metric, block, count, keep=form.condensed)
+        blocks, badness = labelled_by(self.metric, block, count, keep=store.kept(form))
         if len(blocks) < 2:
             raise MetricgradError(
                 f"metric {self.metric.name!r} is undefined on nearly all blocks of {size} stored rows; "

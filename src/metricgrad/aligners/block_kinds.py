@@ -21,13 +21,20 @@ def changed(
     if kind not in ("real", "mislabelled"):
         scores = scores * 4 ** (2 * torch.rand((), generator=generator).item() - 1)
     if kind == "shifted":
-        offset = torch.randn(scores.shape[1:], generator=generator).to(scores)
+        offset = torch.randn(_columns(scores, targets, layout), generator=generator).to(scores)
         scores = scores + 1.5 * spread * offset
     if kind == "random":
         scores = scores[_order(targets, generator)]
     if kind in ("mislabelled", "flipped"):
         targets = _flipped(scores, targets, layout, torch.rand((), generator=generator).item(), generator)
     return scores, targets
+
+
+def _columns(scores: Tensor, targets: Tensor, layout: Layout) -> torch.Size:
+    """What a model predicts too much of: a class or a label; of images with a score a pixel, all of it."""
+    if layout == "given" and scores.ndim > targets.ndim:
+        return scores.shape[-1:]
+    return torch.Size() if layout == "given" and scores.ndim > 2 else scores.shape[1:]
 
 
 def changed_embeddings(

@@ -14,8 +14,8 @@ from metricgrad.aligners.block_kinds import Kind, changed, changed_embeddings
 from metricgrad.aligners.block_rows import few_of_each, rows_by, whole
 from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.network import NetworkForm
 from metricgrad.metric import Metric
-from metricgrad.metrics.context import prepare
 from metricgrad.metrics.decoding import canonical
 from metricgrad.metrics.layouts import Layout, prepare_as
 
@@ -49,8 +49,9 @@ class Store:
     """Stored pairs, in the package's shapes.
 
     Attributes:
-        scores: ``(N,)`` or ``(N, C)`` logits, ``(N, D)`` embeddings, or what a form reads, rows first.
-        targets: ``(N,)`` or ``(N, C)``, or what a form reads; below 0 is padding where they are classes.
+        scores: ``(N,)`` or ``(N, C)`` logits, ``(N, D)`` embeddings, what a form reads, or what a callable takes: rows,
+            images or sentences first.
+        targets: ``(N,)`` or ``(N, C)``, or likewise; below 0 is padding where they are classes.
         layout: of both; see :mod:`metricgrad.metrics.layouts`.
         groups: ``(N,)`` which rows belong together, or None.
         per_class: None, or for embeddings the rows of a class in a block.
@@ -82,8 +83,14 @@ class Store:
         check_tensor("targets", targets)
         scores = scores.detach()
         if groups is not None:
-            stack, targets, context = prepare(
-                scores[None], targets, {"groups": groups}, takes=frozenset({"groups"}), keeps_apart=None, name="stored"
+            stack, targets, context = prepare_as(
+                layout if layout == "given" else "rows",
+                scores[None],
+                targets,
+                {"groups": groups},
+                takes=frozenset({"groups"}),
+                keeps_apart=None,
+                name="stored",
             )
             scores, groups = stack[0], context["groups"]
             if per_class is None and len(groups.unique()) < _QUERIES:
@@ -94,6 +101,8 @@ class Store:
         if layout == "rows":
             scores, targets = read(scores, targets)
         else:
+            if layout == "given":
+                read(scores, targets)  # raises for what the form will not read of a block
             stack, targets, _ = prepare_as(
                 layout, scores[None], targets, {}, takes=frozenset(), keeps_apart=None, name="stored"
             )
@@ -127,6 +136,12 @@ class Store:
                 "there are stored embeddings of which no two have one class and one group; pass more of each class"
             )
         return found
+
+    def kept(self, form: NetworkForm) -> Read:
+        """What is kept of a block once the metric has seen it: what the form reads of it, as small as can be."""
+        if self.layout == "given":
+            return lambda scores, targets: form.condensed(*form.read(scores, targets))
+        return form.condensed
 
     def fits(self, size: int) -> int:
         """Rows of a block: ``size``, or half of what there is to choose from."""

@@ -42,7 +42,7 @@ def held_out_report(loss: Loss, metric: Metric, store: Store, *, size: int, seed
     size = store.fits(size)
     form = loss.form
     assert isinstance(form, NetworkForm)
-    blocks, badness = labelled_by(metric, lambda: store.draw(size, "real", generator), _BLOCKS, keep=form.condensed)
+    blocks, badness = labelled_by(metric, lambda: store.draw(size, "real", generator), _BLOCKS, keep=store.kept(form))
     if len(blocks) < 2:
         raise MetricgradError(f"metric {metric.name!r} is undefined on nearly all blocks of {size} kept-apart rows")
     ours, standard = losses_of(loss, blocks, in_groups=True), losses_of(form.usual, blocks, in_groups=True)
@@ -94,9 +94,10 @@ def _slopes(loss: Loss, form: NetworkForm, blocks: list[Block]) -> dict[str, flo
 
 def match_scale(form: NetworkForm, store: Store, generator: torch.Generator, *, size: int) -> None:
     """Scale the form so that its gradient at an untrained model's small random scores is as long as the standard's."""
-    block = store.draw(store.fits(size) if form.of_embeddings else _ROWS, "real", generator)
-    targets = block.targets
-    scores = (torch.randn(block.scores.shape, generator=generator) * _UNTRAINED).to(block.scores)
+    whole = form.of_embeddings or (store.layout == "given" and store.targets.ndim > 1)
+    block = store.draw(store.fits(size) if whole else _ROWS, "real", generator)
+    scores, targets = form.read(block.scores, block.targets) if store.layout == "given" else block[:2]
+    scores = (torch.randn(scores.shape, generator=generator) * _UNTRAINED).to(scores)
     scores.requires_grad_()
     with torch.enable_grad():
         (standard,) = torch.autograd.grad(form.usual(scores, targets, block.groups), scores)

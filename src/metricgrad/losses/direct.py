@@ -20,12 +20,17 @@ def direct_value(metric: Metric, batch: Batch) -> Tensor:
     beyond scores of :data:`metricgrad.functional.leak.START` the gradient is that of :math:`g(s) + \mathrm{LEAK} \, T
     \, g(s / T)`, with T such that the largest score over T is 4. The value is the metric's.
     """
-    value = metric.differentiable(batch.scores, batch.targets, **batch.context)
+
+    def at(scores: Tensor) -> Tensor:
+        stack, targets = batch.as_called(scores[None])
+        return metric.differentiable(stack[0], targets, **batch.context)
+
+    value = at(batch.scores)
     largest = batch.scores.detach().abs().amax()
     if not _may_saturate(metric, batch) or not bool(largest > START):
         return value
     temperature = largest / _MILD
-    mild = metric.differentiable(batch.scores / temperature, batch.targets, **batch.context)
+    mild = at(batch.scores / temperature)
     pull = LEAK * temperature * (mild - mild.detach())
     return value + torch.nan_to_num(pull)
 

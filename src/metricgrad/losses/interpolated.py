@@ -18,7 +18,6 @@ from metricgrad.losses.interpolation_options import check_options
 from metricgrad.losses.move_values import change_by_rows, change_by_words, of_answers
 from metricgrad.losses.silence import CONSTANT, UNDEFINED, Silence, listen
 from metricgrad.metric import Metric, Structure
-from metricgrad.metrics.context_checks import PARTS
 from metricgrad.metrics.counts import of_counts
 from metricgrad.metrics.sequences import of_sentences
 from metricgrad.refactoring.anchors import bit_anchors, corrupted, realise, score_anchors
@@ -39,14 +38,14 @@ _ELEMENTS = 2**21
 
 class _Params(TypedDict, total=False):
     k: int
-    within: Literal["all", "row", "column", "group"]
+    within: Literal["all", "sample", "row", "column", "group"]
 
 
 class Found(TypedDict):
     """A structure that probing found, as a file has it."""
 
     kind: Literal["labels", "top_k", "positives_over_negatives", "ranking", "differentiable"]
-    exchangeable: Literal["all", "column", "row", "none"]
+    exchangeable: Literal["all", "column", "row", "sample", "none"]
     params: _Params
 
 
@@ -270,7 +269,7 @@ class Interpolated(Form):
     def _values(self, batch: Batch, stack: Tensor) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a foreign metric complains of score sets that are odd on purpose
-            return self.metric.over(stack, batch.targets, **batch.context)
+            return self.metric.over(*batch.as_called(stack), **batch.context)
 
     def _budget(self, batch: Batch) -> int:
         if not self.metric.batched:
@@ -309,18 +308,13 @@ class Interpolated(Form):
 
     def _refactoring(self, batch: Batch) -> Refactoring:
         if self.refactoring is not None:
-            if PARTS in batch.context:
-                raise MetricgradError(
-                    "mask leaves single entries of (N, C) targets out, which takes apart the columns or rows that a "
-                    "refactoring= of your own reads; mask whole rows, or leave refactoring= out"
-                )
-            self.refactoring.check(batch.scores, batch.targets)
+            batch.check(self.refactoring)
             return self.refactoring
         structure = self.metric.structure or self._found
         if structure is None:
-            structure = self._found = agreed(
-                lambda: probe_once(self.metric, batch.scores, batch.targets, **batch.context)
-            )
+            stack, targets = batch.as_called(batch.scores.detach()[None])
+            structure = self._found = agreed(lambda: probe_once(self.metric, stack[0], targets, **batch.context))
+        structure = batch.structure(structure)
         if structure.exchangeable != "none" and batch.context.keys() - {"groups"} - (
             {"head_sizes"} if structure.kind == "peak" else set()
         ):
@@ -355,7 +349,8 @@ class Interpolated(Form):
 
         standard = {"maps": GaussianMSE, "sentences": TokenCrossEntropy}.get(self.metric.layout, TaskLoss)()
         weight = draw.step / self.warm_up
-        weights = {name: value for name, value in batch.context.items() if name == "sample_weight"}
+        weights = batch.of_items("sample_weight")
+        weights = {} if weights is None else {"sample_weight": weights}
         return weight * loss + (1 - weight) * standard(batch.scores, batch.targets, **weights)
 
     @property

@@ -25,7 +25,7 @@ def describe(metric: Callable[..., Any], fixed: dict[str, Any], reads: Reads | N
 
     Returns:
         Some of ``higher_is_better``, ``reads``, ``inputs``, ``order``, ``name``, ``structure``, ``by_order``,
-        ``context``, ``twin``, ``targets``, and a replacement for ``fn`` and ``fixed``.
+        ``context``, ``twin``, ``targets``, ``layout``, and a replacement for ``fn`` and ``fixed``.
 
     Raises:
         MetricgradError: for something that is no metric of scores and targets, such as a scikit-learn scorer.
@@ -33,7 +33,7 @@ def describe(metric: Callable[..., Any], fixed: dict[str, Any], reads: Reads | N
     known = _known(metric, fixed)
     if reads is None or reads == known.get("reads"):
         return known
-    kept = ("higher_is_better", "inputs", "order", "name", "context", "fixed")
+    kept = ("higher_is_better", "inputs", "order", "name", "context", "fixed", "layout")
     return {key: known[key] for key in kept if key in known} | ({"fn": known["raw"]} if "raw" in known else {})
 
 

@@ -125,7 +125,7 @@ def describe_sklearn(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict[
     """Options of :func:`metricgrad.as_metric` for a function of ``sklearn.metrics``; only the order of arguments
     and the kind of input for one that is no metric of scores, such as a curve.
     """
-    options: dict[str, Any] = {"inputs": "numpy", "order": "targets_first"}
+    options: dict[str, Any] = {"inputs": "numpy", "order": "targets_first", "layout": "rows"}
     known = _KNOWN.get(getattr(metric, "__name__", ""))
     if known is None:
         return options

@@ -57,6 +57,11 @@ class Described:
         """Whether a curve is taken at given probabilities, so that more than the order matters."""
         return self.entry.feed == "order" and self.options.get("thresholds") is not None
 
+    @property
+    def whole_samples(self) -> bool:
+        """Whether all labels of a sentence or an image count together, so that there must be such samples."""
+        return self.entry.whole_rows and self.task == "multiclass"
+
     def structure(self) -> Structure | None:
         """What is known without probing; None where options reach beyond what a structure can say."""
         entry = self.entry
@@ -66,7 +71,7 @@ class Described:
             return Structure("top_k", "all", {"k": self.top_k})
         if entry.kind == "labels":
             if self.task != "multilabel":
-                return Structure("labels", "all")
+                return Structure("labels", "sample" if self.whole_samples else "all")
             if entry.whole_rows:
                 return Structure("labels", "row")
             return Structure("labels", "column" if self.options.get("average") in ("macro", "weighted") else "all")
@@ -95,6 +100,7 @@ class Described:
             "structure": self.structure(),
             "inputs": "torch",
             "order": "scores_first",
+            "layout": "given" if self.whole_samples else "rows",
         }
 
     def prepared(self, read: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

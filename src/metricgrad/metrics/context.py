@@ -18,12 +18,12 @@ Apart = Literal["row", "column"]
 
 
 def context_of(fn: Callable[..., Any]) -> frozenset[str]:
-    """The context that a callable's signature names; the mask is never its business."""
+    """The context that a callable's signature names."""
     try:
         names = signature(fn).parameters
     except (TypeError, ValueError):
         return frozenset()
-    return frozenset(name for name in CONTEXT if name in names and name != "mask")
+    return frozenset(name for name in CONTEXT if name in names)
 
 
 def prepare(

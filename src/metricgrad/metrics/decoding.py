@@ -78,6 +78,22 @@ def kept_items(
 
 def canonical_stack(stack: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """:func:`canonical` for ``(T, ...)`` score sets of the same targets, nothing left out."""
+    stack, targets = fitting(stack, targets)
+    if stack.ndim == targets.ndim + 2 and targets.ndim > 1:
+        stack, targets = stack.reshape(len(stack), targets.numel(), stack.shape[-1]), targets.reshape(-1)
+    elif stack.ndim == targets.ndim + 1 and targets.ndim > 2:
+        stack, targets = stack.flatten(1, -2), targets.flatten(0, -2)
+    if tuple(stack.shape[1:]) == tuple(targets.shape) and targets.ndim == 2 and targets.shape[1] == 1:
+        stack, targets = stack.squeeze(-1), targets.squeeze(-1)
+    return stack, targets
+
+
+def fitting(stack: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Float score sets in the shape of the targets, or with one more axis for the classes, and detached targets.
+
+    Raises:
+        MetricgradError: where they are no such tensors; the message names the remedy.
+    """
     check_tensor("scores", stack)
     check_tensor("targets", targets)
     item = tuple(stack.shape[1:])
@@ -98,12 +114,6 @@ def canonical_stack(stack: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         stack, item = stack.squeeze(-1), item[:-1]
     if item != tuple(targets.shape) and item[:-1] != tuple(targets.shape):
         raise MetricgradError(_shape_message(item, tuple(targets.shape)))
-    if stack.ndim == targets.ndim + 2 and targets.ndim > 1:
-        stack, targets = stack.reshape(len(stack), targets.numel(), stack.shape[-1]), targets.reshape(-1)
-    elif stack.ndim == targets.ndim + 1 and targets.ndim > 2:
-        stack, targets = stack.flatten(1, -2), targets.flatten(0, -2)
-    if tuple(stack.shape[1:]) == tuple(targets.shape) and targets.ndim == 2 and targets.shape[1] == 1:
-        stack, targets = stack.squeeze(-1), targets.squeeze(-1)
     return stack, targets.detach()
 
 

@@ -2,7 +2,8 @@
 
 A refactoring knows nothing of the metric's values. It says which comparisons of scores the metric can depend on
 (UniLoss, Eq. 5 to 9), and makes score sets on which the unmodified metric is then called, so that nobody has to write
-g by hand. Scores and targets come in the shapes of :func:`metricgrad.metric.canonical`.
+g by hand. Scores and targets come as the metric gets them: :func:`metricgrad.metric.canonical` rows for built-in
+metrics, the person's own shapes for a callable.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from metricgrad.errors import MetricgradError
 from metricgrad.functional.interpolation import power_loss
 from metricgrad.functional.leak import LIMIT, leak, leaky_sigmoid, margins
 
-#: Entries that stand for each other: all, those of one column, those of one row, or none.
-Exchangeable = Literal["all", "column", "row", "none"]
+#: Entries that stand for each other: all, those of one sample (one index of the first axis), of one column (one index
+#: of the last axis), of one row (they differ in the last axis alone), or none.
+Exchangeable = Literal["all", "column", "row", "sample", "none"]
 _Choice = TypeVar("_Choice", bound=str)
 EXCHANGEABLE: tuple[Exchangeable, ...] = get_args(Exchangeable)
 
@@ -131,6 +133,9 @@ class Refactoring(abc.ABC):
     name: ClassVar[str]
     #: Axes of the scores and of the targets that it reads; empty where that is checked elsewhere.
     axes: ClassVar[tuple[tuple[int, int], ...]] = ()
+    #: Instead, of any number of axes: whether scores and targets share their ``"same"`` shape, or scores have one more,
+    #: last axis for the ``"classes"``.
+    shapes: ClassVar[Literal["same", "classes"] | None] = None
     #: The sharpest softness that is set by itself: an untrained network's small scores say little of what will come.
     sharpest: ClassVar[float] = 0.5
     #: Softness that is set by itself, in units of the mean absolute comparison.
@@ -142,12 +147,22 @@ class Refactoring(abc.ABC):
         return self.findings
 
     def check(self, scores: Tensor, targets: Tensor) -> None:
-        """Raise a MetricgradError where scores and targets have not the axes it reads."""
-        if self.axes and (scores.ndim, targets.ndim) not in self.axes:
-            expected = " or ".join(f"{a} and {b}" for a, b in self.axes)
+        """Raise a MetricgradError where scores and targets have not the shapes it reads."""
+        fits, expected = True, ""
+        if self.shapes == "same":
+            fits, expected = scores.shape == targets.shape, "scores and targets of one shape"
+        elif self.shapes == "classes":
+            fits, expected = (
+                scores.shape[:-1] == targets.shape,
+                "scores and targets of which scores have one more, last axis for the classes",
+            )
+        elif self.axes:
+            fits = (scores.ndim, targets.ndim) in self.axes
+            expected = "scores and targets of " + " or ".join(f"{a} and {b} axes" for a, b in self.axes)
+        if not fits:
             raise MetricgradError(
-                f"refactoring {self.name!r} reads scores and targets of {expected} axes, got shapes "
-                f"{tuple(scores.shape)} and {tuple(targets.shape)}; leave refactoring= out, or choose one for these"
+                f"refactoring {self.name!r} reads {expected}, got shapes {tuple(scores.shape)} and "
+                f"{tuple(targets.shape)}; leave refactoring= out, or choose one for these"
             )
 
     @abc.abstractmethod
@@ -192,7 +207,7 @@ class Refactoring(abc.ABC):
         """The elementary moves from the current scores.
 
         Args:
-            scores: ``(N,)`` or ``(N, C)``, with graph.
+            scores: in a shape of :meth:`check`, with graph.
             targets: as the metric takes them.
             softness: 0-d, the temperature that divides comparisons.
             q: tail exponent in (0, 1]; see :func:`metricgrad.functional.interpolation.power_loss`.
@@ -216,6 +231,11 @@ class Refactoring(abc.ABC):
     def spread(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """0-d: mean absolute comparison, the scale that softness is measured against."""
         return self.comparisons(scores.detach(), targets, groups=groups).abs().mean()
+
+
+def samples_of(shape: torch.Size, device: torch.device) -> Tensor:
+    """The index on the first axis of each entry, flat."""
+    return torch.arange(shape.numel(), device=device) // max(1, shape[1:].numel())
 
 
 def choose(mass: Tensor, budget: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""One batch, checked and in canonical shapes: the only place where a loss looks at raw input."""
+"""One batch, checked and in the shapes a refactoring reads: the only place where a loss looks at raw input."""
 
 from __future__ import annotations
 
@@ -9,29 +9,108 @@ from torch import Tensor
 
 from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Metric
+from metricgrad.metric import Metric, Structure
 from metricgrad.metrics.context_checks import PARTS
 from metricgrad.metrics.decoding import is_binary
+from metricgrad.refactoring.base import Refactoring, samples_of
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where entries that are seen as one list lie in the batch that the metric is called on.
+
+    Attributes:
+        mask: ``(N, ...)`` booleans in the shape of the targets: the entries of the list, in this order.
+        targets: ``(N, ...)`` of the whole batch.
+    """
+
+    mask: Tensor
+    targets: Tensor
+
+    def whole(self, stack: Tensor) -> Tensor:
+        """``(T, N, ...)`` or ``(T, N, ..., C)`` from ``(T, K)`` or ``(T, K, C)``, differentiably; zeros elsewhere."""
+        if stack.shape[1] == self.mask.numel():
+            return stack.reshape(len(stack), *self.mask.shape, *stack.shape[2:])
+        flat = stack.new_zeros(len(stack), self.mask.numel(), *stack.shape[2:])
+        flat = flat.index_copy(1, self.mask.reshape(-1).nonzero()[:, 0], stack)
+        return flat.reshape(len(stack), *self.mask.shape, *stack.shape[2:])
+
+    def samples(self) -> Tensor:
+        """``(K,)``: the index on the first axis of each entry."""
+        return samples_of(self.mask.shape, self.mask.device)[self.mask.reshape(-1)]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Scores (float32 or float64, with graph), targets, and the context that survived the mask."""
+    """Scores (float32 or float64, with graph) and targets that a refactoring reads, and the context of the metric.
+
+    Attributes:
+        scores: in the metric's layout; under a mask that the metric takes, the list of what is kept.
+        targets: likewise.
+        context: what the metric takes.
+        frame: where the entries of such a list lie; None where there is no such mask.
+    """
 
     scores: Tensor
     targets: Tensor
     context: dict[str, Tensor]
+    frame: Frame | None = None
 
     @property
     def groups(self) -> Tensor | None:
-        """Query number of each item, or the row or column it came from where those are lists by themselves."""
-        return self.context.get("groups", self.context.get(PARTS))
+        """The query of each item, or the row, column or sample it came from where those are lists by themselves."""
+        found = self.of_items("groups")
+        if found is None and self.frame is not None:
+            return self.frame.samples()
+        return self.context.get(PARTS) if found is None else found
+
+    def of_items(self, name: str) -> Tensor | None:
+        """What the context has of a name for each item of the scores."""
+        found = self.context.get(name)
+        if found is None or self.frame is None:
+            return found
+        mask = self.frame.mask
+        return found.reshape(*found.shape, *(1,) * (mask.ndim - found.ndim)).expand(mask.shape)[mask]
+
+    def as_called(self, stack: Tensor) -> tuple[Tensor, Tensor]:
+        """``(T, ...)`` score sets as the metric takes them, with its targets."""
+        return (stack, self.targets) if self.frame is None else (self.frame.whole(stack), self.frame.targets)
+
+    def check(self, refactoring: Refactoring) -> None:
+        """Refuse a refactoring chosen by hand that does not read batches like this."""
+        if PARTS in self.context:
+            raise MetricgradError(
+                "mask leaves single entries of (N, C) targets out, which takes apart the columns or rows that a "
+                "refactoring= of your own reads; mask whole rows, or leave refactoring= out"
+            )
+        refactoring.check(self.scores, self.targets)
+        said = {getattr(refactoring, name, "all") for name in ("exchangeable", "within")}
+        if self.frame is not None and self.scores.ndim == 1 and said & {"row", "column"}:
+            parts = " and ".join(f"{part}s" for part in sorted(said & {"row", "column"}))
+            raise MetricgradError(
+                f"refactoring {refactoring.name!r} is of {parts}, which a mask over "
+                "single entries takes apart; pass exchangeable='none' and within='sample' or 'all', or no mask"
+            )
+
+    def structure(self, known: Structure) -> Structure:
+        """What is known of a metric, said of this batch: a mask tells entries apart, and of (N, T) rows are samples."""
+        if self.frame is None:
+            return known
+        within, params = known.params.get("within"), known.params
+        if self.scores.ndim == 1 and within in ("row", "column"):
+            if within == "column" or self.frame.mask.ndim > 2:
+                raise MetricgradError(
+                    f"the metric ranks within each {within}, which a mask over single entries takes apart; mask whole "
+                    f"rows with a mask of shape ({len(self.frame.mask)},)"
+                )
+            params = {"within": "sample"}
+        return Structure(known.kind, "none", params)
 
 
 def checked(
     metric: Metric, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], *, check_finite: bool
 ) -> Batch:
-    """Check one batch and bring it to canonical shapes.
+    """Check one batch and bring it to the shapes of the metric's layout.
 
     Half precision is computed in float32.
 
@@ -44,12 +123,17 @@ def checked(
     if not scores.is_floating_point():
         raise MetricgradError(f"scores must be a floating tensor of logits, got {scores.dtype}")
     stack, targets, kept = metric.prepared(scores[None] if scores.ndim else scores, targets, context)
+    scores, frame = stack[0], None
+    if metric.layout == "given" and "mask" in kept:
+        mask = kept["mask"]
+        mask = mask.reshape(*mask.shape, *(1,) * (targets.ndim - mask.ndim)).expand(targets.shape)
+        frame = Frame(mask, targets)
+        scores, targets = scores[mask], targets[mask]
     if found := where_not_finite(targets):
         raise MetricgradError(f"targets hold {found}; leave such rows out with mask=")
-    if metric.layout != "rows":
-        return Batch(_finite(stack[0], check_finite), targets, kept)
-    scores = stack[0]
     scores = _finite(scores, check_finite)
+    if metric.layout not in ("rows", "given"):
+        return Batch(scores, targets, kept)
     if metric.reads == "embeddings":
         _check_embeddings(metric, scores, targets)
     elif scores.ndim > targets.ndim and targets.numel():
@@ -64,7 +148,7 @@ def checked(
             f"metric {metric.name!r} expects targets of 0 and 1 shaped like the scores, got values from "
             f"{float(targets.min()):g} to {float(targets.max()):g}"
         )
-    return Batch(scores, targets, kept)
+    return Batch(scores, targets, kept, frame)
 
 
 def _check_embeddings(metric: Metric, scores: Tensor, targets: Tensor) -> None:

@@ -28,8 +28,8 @@ def infer_refactoring(
 
     Args:
         metric: a Metric, or what :func:`metricgrad.as_metric` makes one of.
-        scores: one batch of raw scores, ``(N,)``, ``(N, C)`` or ``(B, T, C)``; of an unknown metric only shape, dtype
-            and device are looked at.
+        scores: one batch of raw scores, ``(N,)``, ``(N, C)`` or, of images and sentences, more axes; of an unknown
+            metric only shape, dtype and device are looked at.
         targets: as the metric takes them.
         context: ``groups``, ``mask``, ``sample_weight`` or ``head_sizes``, where the metric takes them.
 
@@ -58,7 +58,8 @@ def infer_refactoring(
         _check_probeable(metric)
         finding = probe(metric, scores, targets, **context)
         structure = _found(metric, finding)
-        refactoring = from_structure(structure, batch.scores, batch.targets, metric, groups=batch.groups)
+        stack, whole = batch.as_called(batch.scores.detach()[None])
+        refactoring = from_structure(structure, stack[0], whole, metric, groups=batch.context.get("groups"))
         report = finding.report()
     refactoring.findings = report
     return refactoring

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from metricgrad.refactoring.base import (
     log_shares,
     most_likely,
     quality_odds,
+    samples_of,
     worths,
 )
 
@@ -33,23 +34,25 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 class Threshold(Refactoring):
     """Only the side of 0 matters, entry by entry: binary and multilabel F1, MCC, exact match.
 
-    Scores and targets are ``(N,)`` or ``(N, C)``, targets 0 or 1. The comparisons are ``(2 y - 1) s``, with the
-    threshold as the second score of each difference. The moves change an entry's side, from the one that a draw from
-    its sigmoid has put it on.
+    Scores and targets share their shape, ``(N,)``, ``(N, C)`` or any other; targets are 0 or 1. The comparisons are
+    ``(2 y - 1) s``, with the threshold as the second score of each difference. The moves change an entry's side, from
+    the one that a draw from its sigmoid has put it on.
 
     Args:
         exchangeable: which entries of equal target and prediction share one move, because swapping them leaves the
-            metric as it is: ``"all"``, ``"column"``, ``"row"`` or ``"none"``.
+            metric as it is: ``"all"``, ``"sample"`` (of one image or sentence, one index of the first axis),
+            ``"column"`` (one index of the last axis), ``"row"`` (they differ in the last axis alone) or ``"none"``.
     """
 
     name: ClassVar[str] = "threshold"
-    axes: ClassVar[tuple[tuple[int, int], ...]] = ((1, 1), (2, 2))
+    shapes: ClassVar[Literal["same", "classes"] | None] = "same"
 
     def __init__(self, *, exchangeable: Exchangeable = "all") -> None:
         self.exchangeable: Exchangeable = checked_choice("exchangeable", exchangeable, EXCHANGEABLE)
 
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
-        """``(N,)`` or ``(N * C,)`` signed scores."""
+        """Signed scores, one for each entry."""
+        self.check(scores, targets)
         return (scores * (2 * targets.to(scores) - 1)).reshape(-1)
 
     def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
@@ -113,10 +116,12 @@ class Threshold(Refactoring):
         return Moves(stack, change, base=hard.reshape(scores.shape))
 
     def _key(self, shape: torch.Size, cell: Tensor, device: torch.device) -> Tensor:
-        entry = torch.arange(shape.numel(), device=device)
-        columns = shape[1] if len(shape) > 1 else 1
         if self.exchangeable == "all":
             return cell
+        if self.exchangeable == "sample":
+            return samples_of(shape, device) * 4 + cell
+        entry = torch.arange(shape.numel(), device=device)
+        columns = shape[-1] if len(shape) > 1 else 1
         if self.exchangeable == "column":
             return entry % columns * 4 + cell
         return entry // columns * 4 + cell if self.exchangeable == "row" else entry
@@ -125,23 +130,26 @@ class Threshold(Refactoring):
 class Argmax(Refactoring):
     """Only each row's largest score matters: accuracy, macro-F1, kappa.
 
-    Scores are ``(N, C)``, targets ``(N,)``. The comparisons are ``s_y - s_j`` for every other class j (Eq. 7). The
+    Scores are ``(N, C)`` with ``(N,)`` targets, or ``(N, ..., C)`` with ``(N, ...)``, such as the words of sentences or
+    the pixels of images: each of these is a row. The comparisons are ``s_y - s_j`` for every other class j (Eq. 7). The
     moves send a row to another class, softly with the probabilities of a softmax, from where a draw from them has put
     it: see :func:`drawn`.
 
     Args:
-        exchangeable: ``"all"`` where rows of equal target and prediction may be swapped; anything else gives each row
-            moves of its own.
+        exchangeable: ``"all"`` where rows of equal target and prediction may be swapped, ``"sample"`` where those of
+            one sentence or image may; anything else gives each row moves of its own.
     """
 
     name: ClassVar[str] = "argmax"
-    axes: ClassVar[tuple[tuple[int, int], ...]] = ((2, 1),)
+    shapes: ClassVar[Literal["same", "classes"] | None] = "classes"
 
     def __init__(self, *, exchangeable: Exchangeable = "all") -> None:
         self.exchangeable: Exchangeable = checked_choice("exchangeable", exchangeable, EXCHANGEABLE)
 
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
-        """``(N * (C - 1),)``: the target's score minus each other class's."""
+        """``(rows * (C - 1),)``: the target's score minus each other class's."""
+        self.check(scores, targets)
+        scores, targets = scores.flatten(0, -2), targets.flatten()
         right = scores.gather(1, targets.long()[:, None])
         return (right - scores)[self._others(scores, targets)]
 
@@ -151,28 +159,31 @@ class Argmax(Refactoring):
 
     def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """The target at 0, each other class below or above it; their order among themselves is that of ``scores``."""
-        c = scores.shape[1]
+        self.check(scores, targets)
+        shape, c = scores.shape, scores.shape[-1]
+        scores, targets = scores.flatten(0, -2), targets.flatten()
         order = scores.detach().argsort(1).argsort(1).to(scores) / (2 * c)
         bits = torch.zeros_like(order).masked_scatter(self._others(scores, targets), binaries.to(scores))
         out = order + torch.where(bits > 0, -1.0, 0.5).to(scores)
-        return out.scatter(1, targets.long()[:, None], 0.0)
+        return out.scatter(1, targets.long()[:, None], 0.0).reshape(shape)
 
     def ideal(
         self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator, *, groups: Tensor | None = None
     ) -> Tensor:
         """Each target class on top by a margin of at least one; the order below it is drawn anew in each set."""
         noise = torch.rand((count, *scores.shape), generator=generator).to(scores)
-        return noise.scatter(2, targets.long()[None, :, None].expand(count, -1, 1), 2.0)
+        return noise.scatter(-1, targets.long().expand(noise.shape[:-1])[..., None], 2.0)
 
     def perturbed(self, stack: Tensor, targets: Tensor, flips: int, generator: torch.Generator) -> Tensor:
         """Put a random class on top in ``flips`` rows of each set."""
-        count, n, c = stack.shape
+        count, c = len(stack), stack.shape[-1]
+        out = stack.flatten(1, -2).clone()
+        n = out.shape[1]
         rows = torch.rand((count, n), generator=generator).to(stack.device).topk(min(flips, n)).indices
         classes = torch.randint(c, rows.shape, generator=generator).to(stack.device)
-        out = stack.clone()
         which = torch.arange(count, device=stack.device)[:, None]
-        out[which, rows, classes] = higher(bounded(stack[which, rows].amax(-1)))
-        return out
+        out[which, rows, classes] = higher(bounded(out[which, rows].amax(-1)))
+        return out.reshape(stack.shape)
 
     def moves(
         self,
@@ -187,8 +198,9 @@ class Argmax(Refactoring):
         groups: Tensor | None = None,
     ) -> Moves:
         """Rows move to another class; rows of equal target and prediction share moves where they may."""
+        shape, sample = scores.shape, samples_of(targets.shape, scores.device)
+        scores, targets = scores.flatten(0, -2), targets.long().flatten()
         n, c = scores.shape
-        targets = targets.long()
         log_share = log_shares(scores, softness)
         if share < 1:
             kept = torch.zeros_like(scores, dtype=torch.bool)
@@ -199,9 +211,9 @@ class Argmax(Refactoring):
         predicted = drawn(probability, targets, generator)
         hard = bounded(scores)
         hard = hard.scatter(1, predicted[:, None], higher(hard.amax(1, keepdim=True)))
-        rows = torch.arange(n, device=scores.device)
-        key = targets * c + predicted if self.exchangeable == "all" else rows
-        stratum, first = first_of_each(key)
+        cell = targets * c + predicted
+        keys = {"all": cell, "sample": sample * c * c + cell}
+        stratum, first = first_of_each(keys.get(self.exchangeable, torch.arange(n, device=scores.device)))
         # what is surely wrong is tried as well, however unlikely it is to change
         behind = log_share.detach().gather(1, torch.stack([targets, predicted], 1))
         wrong = (predicted != targets) * leak_rate(behind[:, 0] - behind[:, 1])
@@ -217,7 +229,7 @@ class Argmax(Refactoring):
             row = first[kept[where]]
             out = hard.expand(len(where), n, c).clone()
             out[torch.arange(len(where), device=out.device), row, to] = higher(hard[row].amax(1))
-            return out
+            return out.reshape(-1, *shape)
 
         def change(values: Tensor) -> Tensor:
             delta = self._filled(values.to(scores), where, to, mass, own, right)
@@ -238,7 +250,7 @@ class Argmax(Refactoring):
             out[torch.arange(len(where), device=out.device) + 1, int(more.sum()) + kept[where]] = to
             return Labels(out, targets[of], torch.cat([size[more] - 1, torch.ones_like(size)]).to(scores))
 
-        return Moves(stack, change, base=hard, labels=labels if self.exchangeable == "all" else None)
+        return Moves(stack, change, base=hard.reshape(shape), labels=labels if self.exchangeable == "all" else None)
 
     @staticmethod
     def _chosen(mass: Tensor, own: Tensor, right: Tensor, budget: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Scores seen as lists to be ranked: one list, one for each row, each column, or each query group."""
+"""Scores seen as lists to be ranked: one list, one for each sample, row, column or query group."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import log_odds
+from metricgrad.refactoring.base import samples_of
 
-Within = Literal["all", "row", "column", "group"]
+#: What makes a list: everything, one index of the first axis (an image), of all axes but the last, of the last axis, or
+#: one query. Of scores with one axis for the classes more than the targets, a sample has all classes of its items.
+Within = Literal["all", "sample", "row", "column", "group"]
 WITHIN: tuple[Within, ...] = get_args(Within)
 
 
@@ -49,26 +52,29 @@ def as_lists(scores: Tensor, targets: Tensor, within: Within, groups: Tensor | N
     """See scores and targets as lists.
 
     Args:
-        scores: ``(N,)`` or ``(N, C)``.
-        targets: relevance shaped like the scores, or ``(N,)`` class numbers, of which the class itself is relevant.
-        within: what makes a list.
-        groups: ``(N,)`` integers, for ``within="group"``.
+        scores: ``(N,)``, ``(N, C)`` or any other shape.
+        targets: relevance shaped like the scores, or class numbers for the last axis of the scores, of which the class
+            itself is relevant.
+        within: what makes a list. Of ``(N,)`` scores a sample is a query.
+        groups: integers, shaped like leading axes of the targets, for ``within="group"``.
         odds: rank by the log-odds of each class under a softmax over the row, as a metric of probabilities does.
     """
-    if scores.ndim == 2 and targets.ndim == 1:
-        relevance = torch.nn.functional.one_hot(targets.long(), scores.shape[1])
-    else:
-        relevance = targets
+    relevance = targets
+    if scores.ndim == targets.ndim + 1:
+        relevance = torch.nn.functional.one_hot(targets.long(), scores.shape[-1])
     values = log_odds(scores, elementwise=False) if odds else scores
     entry = torch.arange(scores.numel(), device=scores.device)
-    columns = scores.shape[1] if scores.ndim == 2 else 1
-    if within == "group":
+    columns = scores.shape[-1] if scores.ndim > 1 else 1
+    if within == "group" or (within == "sample" and scores.ndim == 1):
         if groups is None:
             raise MetricgradError("this metric ranks within query groups: pass groups=, an integer for each item")
         _, group = groups.unique(return_inverse=True)
         count = int(group.max()) + 1 if group.numel() else 0
+        group = group.reshape(*group.shape, *(1,) * (scores.ndim - group.ndim)).expand(scores.shape)
+    elif within == "sample":
+        group, count = samples_of(scores.shape, scores.device), scores.shape[0]
     elif within == "row":
-        group, count = entry // columns, scores.shape[0]
+        group, count = entry // columns, scores.numel() // columns
     elif within == "column":
         group, count = entry % columns, columns
     else:

@@ -70,7 +70,7 @@ class Caller:
         """The metric's value, or None where it raises."""
         self.count()
         try:
-            return float(self.metric(scores.to(self.batch.like), self.batch.targets, **self.batch.context))
+            return float(self.metric(*self.batch.as_called(scores), **self.batch.context))
         except Exception as error:  # whatever a foreign callable raises is a fact about this one probe
             self.error = self.error or f"{type(error).__name__}: {error}"
             return None

@@ -39,13 +39,14 @@ def _along(caller: Caller, start: int, end: int) -> tuple[torch.Tensor, torch.Te
     batch = caller.batch
     first = caller.bases[start].to(batch.like)
     way = caller.bases[end].to(batch.like) - first
-    targets = batch.targets.to(batch.like) if batch.targets.is_floating_point() else batch.targets
     values, slopes = [], []
     for step in range(_STEPS + 1):
         caller.count()
         scores = (first + step / _STEPS * way).requires_grad_()
         with torch.enable_grad():
-            value = caller.metric.differentiable(scores, targets, **batch.context)
+            whole, targets = batch.as_called(scores)
+            targets = targets.to(batch.like) if targets.is_floating_point() else targets
+            value = caller.metric.differentiable(whole, targets, **batch.context)
             if not value.requires_grad:
                 raise MetricgradError("nothing in it is differentiable in the scores")
             (gradient,) = torch.autograd.grad(value, scores)

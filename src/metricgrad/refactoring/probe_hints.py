@@ -53,7 +53,7 @@ def _twin(caller: Caller) -> str:
     batch = caller.batch
     for name in _TWINS:
         try:
-            values = [float(as_metric(name)(base.to(batch.like), batch.targets)) for base in caller.bases]
+            values = [float(as_metric(name)(*batch.as_called(base))) for base in caller.bases]
         except ValueError:  # not for targets of this kind
             continue
         pairs = list(zip(values, caller.values, strict=True))

@@ -25,6 +25,7 @@ Redraw = Callable[[Tensor, torch.Generator], Tensor]
 
 _WHERE: dict[Within, str] = {
     "all": "of all entries",
+    "sample": "within each sample",
     "row": "within each row",
     "column": "within each column",
     "group": "within each group",

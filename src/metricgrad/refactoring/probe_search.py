@@ -100,18 +100,21 @@ class Search:
         return self.caller.value(scores)
 
     def _exchangeable_labels(self) -> Exchangeable:
+        if self.batch.is_masked:
+            return "none"  # what is left out tells entries apart
         targets = self.batch.targets.cpu().long()
-        if self.batch.kind == "classes":
-            rows = self._swaps("rows of one class", lambda scores, generator: shuffled(scores, targets, generator))
-            return "all" if rows else "none"
-        flat = targets.reshape(-1)
-        if self._swaps("entries of one target", _entries(flat)):
+        classes = self.batch.kind == "classes"
+        what, key = "rows of one class" if classes else "entries of one target", targets
+        if self._swaps(what, _rows(key) if classes else _entries(key)):
             return "all"
-        if len(self.batch.shape) > 1:
-            if self._swaps("entries of one target within a column", _entries(2 * self.batch.lists("column") + flat)):
-                return "column"
-            if self._swaps("entries of one target within a row", _entries(2 * self.batch.lists("row") + flat)):
-                return "row"
+        if self.batch.of_samples:
+            key = self.batch.lists("sample") * (int(targets.max()) + 1) + targets
+            if self._swaps(f"{what} within a sample", _rows(key) if classes else _entries(key)):
+                return "sample"
+        if not classes and self.batch.axes > 1:
+            for within in ("column", "row"):
+                if self._swaps(f"{what} within a {within}", _entries(2 * self.batch.lists(within) + targets)):
+                    return within
         return "none"
 
     def _with_exchange(self, structure: Structure) -> Structure:
@@ -135,6 +138,10 @@ class Search:
 
     def _swaps(self, what: str, redraw: Redraw) -> bool:
         return self._tries(self.caller.trial(f"swapping {what}", redraw, _EXCHANGES))
+
+
+def _rows(key: Tensor) -> Redraw:
+    return lambda scores, generator: shuffled(scores, key, generator)
 
 
 def _entries(key: Tensor) -> Redraw:

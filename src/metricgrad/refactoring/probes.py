@@ -76,8 +76,8 @@ def probe(metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | N
 
     Args:
         metric: any.
-        scores: ``(N,)``, ``(N, C)`` or ``(B, T, C)``; only their shape and device are looked at, and their dtype
-            for a metric that takes no float64.
+        scores: ``(N,)``, ``(N, C)``, or any other shape that a callable of one's own takes; only their shape and device
+            are looked at, and their dtype for a metric that takes no float64.
         targets: as the metric takes them.
         context: ``groups``, ``mask``, ``sample_weight`` or ``head_sizes``, where the metric takes them.
 
@@ -96,7 +96,7 @@ def probe(metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | N
         ('labels', 'all')
     """
     given = checked(metric, scores, targets, context, check_finite=False)
-    batch = given_batch(given.scores, given.targets, given.context)
+    batch = given_batch(given)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         caller = _caller(metric, batch)

@@ -49,7 +49,8 @@ def from_structure(
     rows_of_classes = scores.ndim == targets.ndim + 1
     if structure.kind == "labels" and rows_of_classes:
         # with one target a row, entries of a row or a column are rows
-        return Argmax(exchangeable="none" if structure.exchangeable == "none" else "all")
+        known = structure.exchangeable
+        return Argmax(exchangeable=known if known in ("none", "sample") else "all")
     if structure.kind == "labels":
         return Threshold(exchangeable=structure.exchangeable)
     if structure.kind == "top_k":

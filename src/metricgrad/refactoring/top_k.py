@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,15 +15,15 @@ from metricgrad.refactoring.base import Moves, Refactoring, choose, expected_cha
 class TopK(Refactoring):
     """Only whether each row's target is among its k largest scores matters: top-k accuracy, hit rate.
 
-    Scores are ``(N, C)`` with C > k, targets ``(N,)``. There is one comparison a row: the target's score minus the k-th
-    largest of the others.
+    Scores are ``(N, C)`` with C > k and ``(N,)`` targets, or ``(N, ..., C)`` with ``(N, ...)``. There is one comparison
+    a row: the target's score minus the k-th largest of the others.
 
     Args:
         k: at least 1.
     """
 
     name: ClassVar[str] = "top_k"
-    axes: ClassVar[tuple[tuple[int, int], ...]] = ((2, 1),)
+    shapes: ClassVar[Literal["same", "classes"] | None] = "classes"
 
     def __init__(self, *, k: int) -> None:
         if k < 1:
@@ -31,18 +31,20 @@ class TopK(Refactoring):
         self.k = k
 
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
-        """``(N,)``: the target's score minus the k-th largest other."""
-        if scores.shape[1] <= self.k:
+        """One for each row: the target's score minus the k-th largest other."""
+        self.check(scores, targets)
+        if scores.shape[-1] <= self.k:
             raise MetricgradError(
-                f"top-{self.k} of {scores.shape[1]} classes is always right; choose k below the number of classes"
+                f"top-{self.k} of {scores.shape[-1]} classes is always right; choose k below the number of classes"
             )
-        index = targets.long()[:, None]
-        others = scores.scatter(1, index, -torch.inf)
-        return (scores.gather(1, index) - others.topk(self.k, 1).values[:, -1:]).squeeze(1)
+        index = targets.long()[..., None]
+        others = scores.scatter(-1, index, -torch.inf)
+        return (scores.gather(-1, index) - others.topk(self.k, -1).values[..., -1:]).flatten()
 
     def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """The target above, or below, all other classes of its row."""
-        return self._placed(scores.detach(), targets, binaries)
+        self.check(scores, targets)
+        return self._placed(scores.detach(), targets, binaries.reshape(targets.shape))
 
     @staticmethod
     def _placed(scores: Tensor, targets: Tensor, hit: Tensor) -> Tensor:
@@ -55,22 +57,23 @@ class TopK(Refactoring):
     ) -> Tensor:
         """The target at a random place among the first k of its row, so that no single order is favoured."""
         noise = torch.rand((count, *scores.shape), generator=generator).to(scores)
-        place = torch.randint(min(self.k, scores.shape[1]), noise.shape[:2], generator=generator).to(scores.device)
-        index = targets.long()[None, :, None].expand(count, -1, 1)
-        others = noise.scatter(2, index, -1.0).sort(2, descending=True).values
+        place = torch.randint(min(self.k, scores.shape[-1]), noise.shape[:-1], generator=generator).to(scores.device)
+        index = targets.long().expand(place.shape)[..., None]
+        others = noise.scatter(-1, index, -1.0).sort(-1, descending=True).values
         high = torch.where(
-            place > 0, others.gather(2, (place - 1).clamp(min=0)[..., None])[..., 0], torch.ones_like(place) * 2.0
+            place > 0, others.gather(-1, (place - 1).clamp(min=0)[..., None])[..., 0], torch.ones_like(place) * 2.0
         )
-        low = others.gather(2, place[..., None])[..., 0]
-        return noise.scatter(2, index, ((high + low) / 2)[..., None])
+        low = others.gather(-1, place[..., None])[..., 0]
+        return noise.scatter(-1, index, ((high + low) / 2)[..., None])
 
     def perturbed(self, stack: Tensor, targets: Tensor, flips: int, generator: torch.Generator) -> Tensor:
         """Turn hit into miss, and miss into hit, in ``flips`` rows of each set."""
-        count, n, _ = stack.shape
+        count, n = len(stack), targets.numel()
         chosen = torch.rand((count, n), generator=generator).topk(min(flips, n)).indices
         flip = torch.zeros(count, n, dtype=torch.bool).scatter(1, chosen, True).to(stack.device)
         hit = torch.stack([self.binaries(row, targets) for row in stack])
-        return torch.where(flip[..., None], self._placed(stack, targets, ~hit), stack)
+        rows = stack.flatten(1, -2)
+        return torch.where(flip[..., None], self._placed(rows, targets.flatten(), ~hit), rows).reshape(stack.shape)
 
     def moves(
         self,
@@ -85,6 +88,8 @@ class TopK(Refactoring):
         groups: Tensor | None = None,
     ) -> Moves:
         """Rows turn from hit to miss or back; rows of equal class and outcome share one move."""
+        shape = scores.shape
+        scores, targets = scores.flatten(0, -2), targets.flatten()
         margin = margins(self.comparisons(scores, targets), softness)
         hit = self.binaries(scores.detach(), targets)
         flipping = torch.where(hit, -margin, margin)
@@ -98,7 +103,8 @@ class TopK(Refactoring):
             row = first[index]
             flip = torch.zeros(len(index), len(hit), dtype=torch.bool, device=hit.device).scatter(1, row[:, None], True)
             many = scores.detach().expand(len(index), *scores.shape)
-            return torch.where(flip[..., None], self._placed(many, targets, ~hit.expand(len(index), -1)), many)
+            moved = torch.where(flip[..., None], self._placed(many, targets, ~hit.expand(len(index), -1)), many)
+            return moved.reshape(-1, *shape)
 
         def change(values: Tensor) -> Tensor:
             delta = margin.new_zeros(len(first)).index_put((index,), values.to(margin) * weight)[stratum]

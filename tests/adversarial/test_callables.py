@@ -353,8 +353,8 @@ def test_mismatch_hands_every_loss_whole_sentences(stored):
 
     assert mg.mismatch(cross_entropy, metric, scores, targets, block=8, blocks=40).value > 0.4
     assert set(seen) == {((8, 3, 5), (8, 5))}  # torch wants the class axis second
-    own = mg.UniLoss(metric, Argmax(exchangeable="sample"), calls=4).eval()
-    assert mg.mismatch(own, metric, scores, targets, block=8, blocks=10).value == pytest.approx(1, abs=0.3)
+    own = mg.UniLoss(metric, Argmax(exchangeable="sample"), calls=12).eval()
+    assert mg.mismatch(own, metric, scores, targets, block=8, blocks=20).value > 0  # by_sentence takes sentences alone
 
 
 def test_fit_judges_whole_images_and_sentences():

@@ -42,7 +42,7 @@ def corrupted(refactoring: Refactoring, scores: Tensor, targets: Tensor, *, grou
     """``(6, *scores.shape)``: three ideal score sets with a quarter of their decisions moved, and three random ones."""
     generator, hard = torch.Generator().manual_seed(0), scores.detach()
     ideal = refactoring.ideal(hard, targets, 3, generator, groups=groups)
-    moved = refactoring.perturbed(ideal, targets, max(1, len(targets) // 4), generator)
+    moved = refactoring.perturbed(ideal, targets, max(1, targets.numel() // 4), generator)
     return torch.cat([moved, refactoring.random(hard, targets, 3, generator)])
 
 

@@ -113,10 +113,10 @@ def defined_elsewhere(metric: Metric, batch: Batch) -> bool:
 
     Costs eight calls of the metric.
     """
-    if metric.batched or metric.layout != "rows" or metric.reads == "embeddings":
+    if metric.batched or metric.layout not in ("rows", "given") or metric.reads == "embeddings":
         return False
     generator = torch.Generator().manual_seed(0)
-    made_up = synthetic_batch(given_batch(batch.scores, batch.targets, batch.context), "it raised", generator)
+    made_up = synthetic_batch(given_batch(batch), "it raised", generator)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         value = Caller(metric, made_up, generator).values[0]
@@ -131,10 +131,10 @@ def check_direction(metric: Metric, scores: Tensor, targets: Tensor, **context: 
     Raises:
         MetricgradError: where ideal scores have the worst value of all.
     """
-    if metric.layout != "rows" or metric.reads == "embeddings":
+    if metric.layout not in ("rows", "given") or metric.reads == "embeddings":
         return
     given = checked(metric, scores, targets, context, check_finite=False)
-    batch = given_batch(given.scores, given.targets, given.context)
+    batch = given_batch(given)
     if poverty(batch):
         return
     with warnings.catch_warnings(), torch.no_grad():

@@ -23,7 +23,7 @@ def output_of(metric: Metric, scores: Tensor, targets: Tensor) -> Output:
     """What scores are of, by what the metric reads and by the shape and the values of all validation targets."""
     if metric.reads == "embeddings":
         return "embeddings"
-    if metric.layout != "rows":
+    if metric.layout in _OF_LAYOUT:
         return _OF_LAYOUT[metric.layout]
     scores, targets = canonical(scores, targets)
     if scores.ndim > targets.ndim:

@@ -249,7 +249,7 @@ class Metric:
         """
         known = self.structure
         of_classes = known is not None and (known.kind == "top_k" or bool(known.params.get("of_classes")))
-        return self.layout == "rows" and (self.reads in ("labels", "probabilities") or of_classes)
+        return self.layout in ("rows", "given") and (self.reads in ("labels", "probabilities") or of_classes)
 
     def look_at(self, scores: Tensor, targets: Tensor, *, stacklevel: int = 2) -> None:
         """Warn, once for each metric, of 50 rows or more that look like probabilities where it takes logits."""

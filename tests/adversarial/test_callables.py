@@ -372,3 +372,9 @@ def test_one_that_draws_sees_the_same_draw_for_every_score_set():
     scores, targets = torch.randn(30, generator=rng()), torch.arange(30) % 2
     found = of(bootstrap).over(torch.stack([scores, scores, -scores, scores]), targets)
     assert found[0] == found[1] == found[3] != found[2]
+
+
+def test_probabilities_where_logits_are_meant_are_noticed_for_a_callable_too():
+    scores, targets = images(60)
+    with pytest.warns(UserWarning, match="probabilit"):
+        of(image_dice)(scores.sigmoid(), targets)

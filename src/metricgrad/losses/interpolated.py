@@ -155,14 +155,12 @@ class Interpolated(Form):
         if isinstance(refactoring, Tokens) and of_sentences(self.metric) is not None:
             said = refactoring.answers(batch.scores, batch.targets)  # three sets of a vocabulary's scores are long
             return tuple(of_answers(self.metric, said, batch.targets).to(batch.scores))
-        # ties suit the best value, where targets are equal, and not the worst
-        best = refactoring.ideal(batch.scores, batch.targets, 1, generator, groups=batch.groups)[0]
-        # from a generator of its own: what the other draws of this call are does not depend on it
-        own = torch.Generator().manual_seed(0)
-        apart = refactoring.ideal(batch.scores, batch.targets, 2, own, groups=batch.groups)[1]
+        (ideal,) = refactoring.ideal(batch.scores, batch.targets, 1, generator, groups=batch.groups)
         self._reason = ""
         try:
-            return tuple(self._values(batch, torch.stack([batch.scores, best, -apart])))
+            return tuple(
+                self._values(batch, torch.stack([batch.scores, refactoring.best(ideal, batch.targets), -ideal]))
+            )
         except MetricgradError as error:
             if not defined_elsewhere(self.metric, batch):
                 raise

@@ -183,6 +183,10 @@ class Refactoring(abc.ABC):
     ) -> Tensor:
         """``(count, *scores.shape)`` score sets with every comparison right, as different as possible."""
 
+    def best(self, ideal: Tensor, targets: Tensor) -> Tensor:
+        """The score set whose value none exceeds, shaped like ``ideal``, which it is where ties cannot be better."""
+        return ideal
+
     def random(self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """``(count, *scores.shape)`` score sets drawn at random, blind to the targets."""
         return torch.randn((count, *scores.shape), generator=generator).to(scores)

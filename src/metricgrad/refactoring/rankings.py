@@ -85,13 +85,17 @@ class Order(Refactoring, abc.ABC):
     def ideal(
         self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator, *, groups: Tensor | None = None
     ) -> Tensor:
-        """Ranked by relevance; ties in relevance are ties in the first set, and broken at random in each other one."""
+        """Ranked by relevance, ties in relevance broken at random, anew in each set."""
+        level, scale = self._levels(scores, targets)
+        noise = torch.rand((count, len(level)), generator=generator).to(scores)
+        return (scale * (level + 0.5 * noise)).reshape(count, *scores.shape)
+
+    @staticmethod
+    def _levels(scores: Tensor, targets: Tensor) -> tuple[Tensor, float]:
+        """``(M,)`` number of each item's relevance among those there are, and how far apart to put two of them."""
         relevance = as_lists(scores, targets, "all", None).relevance
         level = relevance.unique(return_inverse=True)[1].to(scores)
-        scale = 8.0 / max(1, int(level.max()) if level.numel() else 1)
-        noise = torch.rand((count, len(level)), generator=generator).to(scores)
-        noise[:1] = 0  # a rank correlation is 1 only where equal targets have equal scores
-        return (scale * (level + 0.5 * noise)).reshape(count, *scores.shape)
+        return level, 8.0 / max(1, int(level.max()) if level.numel() else 1)
 
     def perturbed(self, stack: Tensor, targets: Tensor, flips: int, generator: torch.Generator) -> Tensor:
         """Move ``flips`` items of each set to where other randomly chosen items stand."""
@@ -244,6 +248,11 @@ class Ranking(Order):
 
     name: ClassVar[str] = "ranking"
     halves: ClassVar[float] = 0.5
+
+    def best(self, ideal: Tensor, targets: Tensor) -> Tensor:
+        """Equal scores where targets are equal: only then is a rank correlation 1."""
+        level, scale = self._levels(ideal, targets)
+        return (scale * level).reshape(ideal.shape)
 
     def _sides(self, relevance: Tensor) -> tuple[Tensor, Tensor]:
         items = torch.arange(len(relevance), device=relevance.device)

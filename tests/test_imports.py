@@ -10,11 +10,6 @@ CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 
 #: arrows against the order. Take out what you mend; nothing joins.
 UPWARD = {
-    "aligners.base -> loss",
-    "aligners.look_ahead -> loss",
-    "aligners.offline -> loss",
-    "aligners.policy -> loss",
-    "aligners.report -> loss",
     "comparison.study -> __init__",
     "losses.catalogue -> aligners",
     "losses.catalogue -> aligners.look_ahead",

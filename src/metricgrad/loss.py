@@ -18,11 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad import headed_file
-from metricgrad.aligners.base import Aligner, Forward, Scene, pair
+from metricgrad.aligners.base import Aligner, Forward, OfflineStart, Scene, pair
 from metricgrad.aligners.first_calls import FirstCalls
 from metricgrad.aligners.isolation import device_of
-from metricgrad.aligners.look_ahead import LookAhead
-from metricgrad.aligners.offline import offline_start
 from metricgrad.aligners.optimizers import unwrapped
 from metricgrad.aligners.static import Static
 from metricgrad.checks import check_tensor
@@ -60,6 +58,9 @@ class Loss(ScoreLoss):
         True
     """
 
+    form: Form
+    aligner: Aligner
+    seed: int
     steps: Tensor
 
     def __init__(self, form: Form, aligner: Aligner | None = None, *, seed: int = 0) -> None:
@@ -227,11 +228,8 @@ class Loss(ScoreLoss):
             finally:
                 self.aligner.given = None
             return
-        if isinstance(self.aligner, LookAhead) and self.aligner.steps > 1:
-            raise MetricgradError(
-                f"LookAhead(steps={self.aligner.steps}) needs a training that stays attached: call attach() once, then "
-                "step()"
-            )
+        if (reason := self.aligner.needs_attachment()) is not None:
+            raise MetricgradError(reason)
         valid = None if valid_batch is None else [valid_batch]
         handle = self.attach(model, optimizer, valid=valid, forward=forward)
         try:
@@ -293,18 +291,11 @@ class Loss(ScoreLoss):
             The objective after each round.
 
         Raises:
-            MetricgradError: where the aligner is not LookAhead.
+            MetricgradError: where the aligner has none, as all but LookAhead.
         """
-        if not isinstance(self.aligner, LookAhead):
-            raise MetricgradError(
-                f"{type(self.aligner).__name__} has no offline start; make the loss with LookAhead: "
-                "Loss(form, LookAhead())"
-            )
+        start = OfflineStart(make_model, make_optimizer, batches, steps, inner, keep, lr, valid, forward or pair)
         self._first.attended = True
-        return offline_start(
-            self.aligner, self, make_model, make_optimizer, batches,
-            steps=steps, inner=inner, keep=keep, lr=lr, valid=valid, forward=forward or pair,
-        )  # fmt: skip
+        return self.aligner.offline_start(self, start)
 
     def report(self) -> dict[str, Any]:
         """What was measured when the loss was fitted, saved with it: see :meth:`metricgrad.ReLoss.report`.

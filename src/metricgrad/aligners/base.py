@@ -1,6 +1,6 @@
 """What an aligner is: the right half of the grid, which moves a loss form so that it agrees with the metric.
 
-The moments there are: when the loss is made (``bind``), before training (``prepare``), when training begins and ends
+The moments there are: when the loss is made (``bind``), before training (``prepare``, ``offline_start``), when training begins and ends
 (``attached``, ``detached``), when the loss is called in training (``saw``), around an optimiser step (``before_step``
 and ``after_step``, called from hooks that :meth:`metricgrad.Loss.attach` sets), and when validation scores come by
 hand (``observe``). An aligner overrides the moments it lives in.
@@ -9,9 +9,9 @@ hand (``observe``). An aligner overrides the moments it lives in.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,32 @@ from torch import Tensor, nn
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw, Form
 
-if TYPE_CHECKING:
-    from metricgrad.loss import Loss
-
 Forward = Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
+
+
+class AlignedLoss(Protocol):
+    """What an aligner needs of the loss that it moves; :class:`metricgrad.Loss` is one."""
+
+    form: Form
+    seed: int
+    steps: Tensor
+    training: bool
+
+    def train(self, mode: bool = True) -> Any:
+        """Calls count as steps from here on, or do not."""
+        ...
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """Of the form and the aligner."""
+        ...
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """Of the form and the aligner, and the step counter."""
+        ...
+
+    def __call__(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
+        """The 0-d loss of one batch."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,12 +60,27 @@ class Scene:
         total_steps: how many optimiser steps there will be, where known.
     """
 
-    loss: Loss
+    loss: AlignedLoss
     model: nn.Module
     optimizer: torch.optim.Optimizer
     valid: Iterable[Any] | None
     forward: Forward
     total_steps: int | None
+
+
+@dataclass(frozen=True)
+class OfflineStart:
+    """What :meth:`metricgrad.Loss.offline_start` was called with, where each argument is described."""
+
+    make_model: Callable[[], nn.Module]
+    make_optimizer: Callable[[Any], torch.optim.Optimizer]
+    batches: Iterable[Any]
+    steps: int
+    inner: int
+    keep: int
+    lr: float
+    valid: Iterable[Any] | None
+    forward: Forward
 
 
 class Aligner(nn.Module, abc.ABC):
@@ -74,8 +111,12 @@ class Aligner(nn.Module, abc.ABC):
     def config(self) -> dict[str, Any]:
         """JSON-able keyword arguments that build this aligner again."""
 
-    def bind(self, loss: Loss) -> None:
+    def bind(self, loss: AlignedLoss) -> None:
         """Called once, when the loss is made of its form and this aligner."""
+
+    def needs_attachment(self) -> str | None:
+        """Why it cannot act around a single step of :meth:`metricgrad.Loss.step`, or None where it can."""
+        return None
 
     def attached(self, scene: Scene) -> None:
         """Called when the loss is attached to a training."""
@@ -97,6 +138,16 @@ class Aligner(nn.Module, abc.ABC):
 
     def prepare(self, form: Form, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> None:
         """Fit the form before training, from stored scores and targets, and what belongs together among them."""
+
+    def offline_start(self, loss: AlignedLoss, start: OfflineStart) -> list[float]:
+        """Learn the loss on other models before training; returns the objective after each round.
+
+        Raises:
+            MetricgradError: unless the aligner overrides it.
+        """
+        raise MetricgradError(
+            f"{type(self).__name__} has no offline start; make the loss with LookAhead: Loss(form, LookAhead())"
+        )
 
     def before_step(self, scene: Scene) -> None:
         """Called right before each optimiser step."""

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import checkpoint
 
+from metricgrad.aligners.base import AlignedLoss
+
 
 @dataclass(frozen=True)
 class Randomness:
@@ -219,7 +221,7 @@ def device_of(tensors: Sequence[Tensor]) -> torch.device:
 
 
 @contextlib.contextmanager
-def untouched(loss: nn.Module, model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+def untouched(loss: AlignedLoss, model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Whatever a training step inside changes is afterwards as before."""
     stepped = [p for group in optimizer.param_groups for p in group["params"]]
     parameters = list(dict.fromkeys([*model.parameters(), *stepped]))

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from metricgrad.aligners.base import Aligner, Forward, Scene, pair
+from metricgrad.aligners.base import AlignedLoss, Aligner, Forward, OfflineStart, Scene, pair
 from metricgrad.aligners.clipping import CLIPPINGS, Clipping
 from metricgrad.aligners.feedback import Feedback, checked_batches
 from metricgrad.aligners.forward_mode import Pusher
 from metricgrad.aligners.hypergradient import OneStep
 from metricgrad.aligners.isolation import device_of, kept_foreign_randomness, kept_randomness, untouched
 from metricgrad.aligners.meta_adam import MetaAdam
+from metricgrad.aligners.offline import offline_start
 from metricgrad.aligners.optimizers import unwrapped
 from metricgrad.aligners.unrolled import unrolled
 from metricgrad.aligners.untold import UntoldError
@@ -30,9 +32,6 @@ from metricgrad.losses.batches import checked_number
 from metricgrad.losses.calling import called
 from metricgrad.losses.form import Draw, Form
 from metricgrad.losses.task_loss import TaskLoss
-
-if TYPE_CHECKING:
-    from metricgrad.loss import Loss
 
 
 class LookAhead(Aligner):
@@ -128,7 +127,7 @@ class LookAhead(Aligner):
         self.watch = Watch()
         self.last_hypergradient: list[Tensor] = []
         self._task = TaskLoss()
-        self._of: tuple[Loss, ...] = ()
+        self._of: tuple[AlignedLoss, ...] = ()
         self._step: OneStep | None = None
         self._window = Window(steps) if steps > 1 else None
         self._feedback: Feedback | None = None
@@ -150,7 +149,7 @@ class LookAhead(Aligner):
         """Only what has parameters can be moved by their gradient."""
         return None if next(form.parameters(), None) is not None else "the form has no parameters to move"
 
-    def bind(self, loss: Loss) -> None:
+    def bind(self, loss: AlignedLoss) -> None:
         """Make room for the moments of the form's parameters, so that a saved state fits before the first step."""
         if self._of:
             raise MetricgradError("this LookAhead belongs to another loss already; make one for each loss")
@@ -204,6 +203,12 @@ class LookAhead(Aligner):
             "before the first step"
         )
 
+    def needs_attachment(self) -> str | None:
+        """A window of several steps lies across calls of ``step``."""
+        if self._window is None:
+            return None
+        return f"LookAhead(steps={self.steps}) needs a training that stays attached: call attach() once, then step()"
+
     def attached(self, scene: Scene) -> None:
         """Begin to record the training.
 
@@ -248,6 +253,11 @@ class LookAhead(Aligner):
         """Record a call of the loss."""
         if self._step is not None:
             self._step.recorder.saw(scores, targets, context, draw, value)
+
+    def offline_start(self, loss: AlignedLoss, start: OfflineStart) -> list[float]:
+        """AdaLFL's Algorithm 1: see :meth:`metricgrad.Loss.offline_start`."""
+        ahead = functools.partial(self.looked_ahead, fresh=Pusher(self.exact))
+        return offline_start(loss, start, ahead, seed=self.seed)
 
     def before_step(self, scene: Scene) -> None:
         """Keep what the step will overwrite."""
@@ -398,7 +408,7 @@ class LookAhead(Aligner):
         with kept_randomness(device_of(list(model.parameters()))):
             return unrolled(loss.form, model, optimizer, batches, valid, self._judge(), forward, draw)
 
-    def _loss(self) -> Loss:
+    def _loss(self) -> AlignedLoss:
         if not self._of:
             raise MetricgradError("this LookAhead has no loss yet; make one: Loss(form, LookAhead())")
         return self._of[0]

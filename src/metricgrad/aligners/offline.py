@@ -3,66 +3,65 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from metricgrad.aligners.bar import FitBar
-from metricgrad.aligners.base import Forward
+from metricgrad.aligners.base import AlignedLoss, OfflineStart
 from metricgrad.aligners.feedback import Feedback
-from metricgrad.aligners.forward_mode import Pusher
-from metricgrad.aligners.isolation import device_of, kept_randomness, seed
+from metricgrad.aligners.isolation import device_of, kept_randomness
+from metricgrad.aligners.isolation import seed as seeded
 from metricgrad.errors import MetricgradError
-
-if TYPE_CHECKING:
-    from metricgrad.aligners.look_ahead import LookAhead
-    from metricgrad.loss import Loss
 
 MakeOptimizer = Callable[[Any], torch.optim.Optimizer]
 
 
 def offline_start(
-    aligner: LookAhead,
-    loss: Loss,
-    make_model: Callable[[], nn.Module],
-    make_optimizer: MakeOptimizer,
-    batches: Iterable[Any],
-    *,
-    steps: int,
-    inner: int,
-    keep: int,
-    lr: float,
-    valid: Iterable[Any] | None,
-    forward: Forward,
+    loss: AlignedLoss, start: OfflineStart, looked_ahead: Callable[..., tuple[list[Tensor], float]], *, seed: int
 ) -> list[float]:
-    """Run it; see :meth:`metricgrad.Loss.offline_start`. Returns the objective's value after each round."""
+    """Run it.
+
+    Args:
+        loss: that learns.
+        start: what it learns on.
+        looked_ahead: takes steps of a model and returns the hypergradient and the objective's value; called as
+            :meth:`metricgrad.aligners.look_ahead.LookAhead.looked_ahead`.
+        seed: of models and the order of batches.
+
+    Returns:
+        The objective's value after each round.
+    """
+    make_model, make_optimizer, steps, inner, keep = (
+        start.make_model, start.make_optimizer, start.steps, start.inner, start.keep,
+    )  # fmt: skip
     if min(steps, inner, keep) < 1:
         raise MetricgradError(f"steps, inner and keep are {steps}, {inner} and {keep}; expected 1 or more")
     parameters = list(loss.form.parameters())
     twin = [p.detach().clone() for p in parameters]
-    optimizer = torch.optim.Adam(twin, lr=lr)
+    optimizer = torch.optim.Adam(twin, lr=start.lr)
     values: list[float] = []
     with kept_randomness(torch.device("cpu")):
-        device = device_of(list(make_model_at(make_model, aligner.seed, 0).parameters()))
-    train = Feedback(batches, torch.zeros(2, dtype=torch.long), aligner.seed, device)
-    judged = train if valid is None else Feedback(valid, torch.zeros(2, dtype=torch.long), aligner.seed + 1, device)
-    pusher, counted, training, lost = Pusher(aligner.exact), loss.steps.clone(), loss.training, 0
+        device = device_of(list(make_model_at(make_model, seed, 0).parameters()))
+    train = Feedback(start.batches, torch.zeros(2, dtype=torch.long), seed, device)
+    judged = train if start.valid is None else Feedback(start.valid, torch.zeros(2, dtype=torch.long), seed + 1, device)
+    counted, training, lost = loss.steps.clone(), loss.training, 0
     loss.train()
     with FitBar(steps, "offline start") as bar, kept_randomness(device):
-        model, base = _made_at(make_model, make_optimizer, aligner.seed, 0)
+        model, base = _made_at(make_model, make_optimizer, seed, 0)
         for number in range(steps):
             if number and number % keep == 0:
-                model, base = _made_at(make_model, make_optimizer, aligner.seed, number)
+                model, base = _made_at(make_model, make_optimizer, seed, number)
             rounds = [train.draw() for _ in range(inner)]
             base.zero_grad()
-            found, value = aligner.looked_ahead(model, base, rounds, judged.draw(), forward, pusher)
+            found, value = looked_ahead(model, base, rounds, judged.draw(), start.forward)
             values.append(value)
             bar.update(number + 1)
             if not all(bool(gradient.isfinite().all()) for gradient in found):
                 lost += 1
-                model, base = _made_at(make_model, make_optimizer, aligner.seed, number + 1)
+                model, base = _made_at(make_model, make_optimizer, seed, number + 1)
                 continue
             for own, gradient in zip(twin, found, strict=True):
                 own.grad = gradient.to(own)
@@ -76,14 +75,14 @@ def offline_start(
         warnings.warn(
             f"{lost} of {steps} rounds of the offline start taught nothing, because the model diverged; lower its "
             "learning rate, or keep",
-            stacklevel=3,
+            stacklevel=4,
         )
     return values
 
 
 def make_model_at(make_model: Callable[[], nn.Module], start: int, number: int) -> nn.Module:
     """A fresh model whose weights follow from the seed and the round alone; the global state moves on from there."""
-    seed((start * 1_000_003 + number) % 2**32, torch.device("cpu"))
+    seeded((start * 1_000_003 + number) % 2**32, torch.device("cpu"))
     return make_model()
 
 

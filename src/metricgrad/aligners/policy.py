@@ -8,12 +8,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
 from metricgrad import headed_file
 from metricgrad.aligners.bandit import MOST_KNOBS, Bandit
+from metricgrad.aligners.base import AlignedLoss
 from metricgrad.aligners.policy_network import LEARNED, Choice, Learning, PolicyNetwork
 from metricgrad.aligners.policy_state import roles_of
 from metricgrad.aligners.reward import Kind, Means, Reward
@@ -24,9 +25,6 @@ from metricgrad.json_types import checked_arguments, fits
 from metricgrad.losses.batches import checked_number, checked_whole
 from metricgrad.metric import Metric, as_metric
 from metricgrad.metrics.lookup import stored_metric
-
-if TYPE_CHECKING:
-    from metricgrad.loss import Loss
 
 Learner = Literal["auto", "bandit", "reinforce"]
 LEARNERS: tuple[Learner, ...] = ("auto", "bandit", "reinforce")
@@ -183,7 +181,7 @@ class Policy(KnobTurner):
         self.network, self.bandit = PolicyNetwork(seed), Bandit()
         self.roles: list[str] | None = None
 
-    def bind(self, loss: Loss) -> None:
+    def bind(self, loss: AlignedLoss) -> None:
         """Refuse a form with other knobs than those the network has learned to turn; say which options do nothing.
 
         Raises:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from metricgrad.aligners.agreement import LossFunction, agreement, as_json, difference, losses_of
+from metricgrad.aligners.base import AlignedLoss
 from metricgrad.aligners.blocks import Block, Store, labelled_by
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.cross_entropy import CrossEntropy
@@ -16,16 +17,13 @@ from metricgrad.losses.network import NetworkForm
 from metricgrad.metric import Metric
 from metricgrad.metrics.layouts import Layout
 
-if TYPE_CHECKING:
-    from metricgrad.loss import Loss
-
 _BLOCKS = 200
 _SLOPED = 20
 _UNTRAINED = 0.3
 _ROWS = 512
 
 
-def held_out_report(loss: Loss, metric: Metric, store: Store, *, size: int, seed: int) -> dict[str, Any]:
+def held_out_report(loss: AlignedLoss, metric: Metric, store: Store, *, size: int, seed: int) -> dict[str, Any]:
     """Rank correlations with the metric over blocks of these rows, of the loss and of what it must beat; its slopes.
 
     Args:
@@ -76,7 +74,7 @@ def _rivals(form: NetworkForm, blocks: list[Block], standard: Tensor, layout: La
     }
 
 
-def _slopes(loss: Loss, form: NetworkForm, blocks: list[Block]) -> dict[str, float]:
+def _slopes(loss: AlignedLoss, form: NetworkForm, blocks: list[Block]) -> dict[str, float]:
     """How often a step towards the target lowers the loss, and how long its gradient is beside the standard loss's."""
     lowers: list[Tensor] = []
     norms: list[Tensor] = []

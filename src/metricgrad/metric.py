@@ -47,7 +47,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.chunks import in_chunks
 from metricgrad.metrics.context import Apart, context_of
-from metricgrad.metrics.decoding import Reads, TargetKind, canonical, checked_targets, decode, log_odds, wide
+from metricgrad.metrics.decoding import Reads, TargetKind, canonical, checked_targets, decode, log_odds, narrowed, wide
 from metricgrad.metrics.foreign import Generators, call_each
 from metricgrad.metrics.layouts import Layout, prepare_as
 from metricgrad.metrics.probabilities import ROWS, rows_of, transformed, warn_of_probabilities, within_unit
@@ -106,6 +106,7 @@ class Metric:
             itself, rather than a batch without what is left out.
         fixed: keyword arguments of every call.
         spec: the string that builds it again, or None for a foreign callable.
+        by_order: whether it is handed log-odds in place of probabilities.
         layout: how scores and targets are laid out; see :mod:`metricgrad.metrics.layouts`.
     """
 
@@ -161,7 +162,7 @@ class Metric:
         self.context = context
         self.fixed = dict(fixed or {})
         self.spec = spec
-        self._by_order = by_order
+        self.by_order = by_order
         self._targets: TargetKind = targets
         self._twin = twin
         self.layout: Layout = layout
@@ -211,8 +212,9 @@ class Metric:
             context: ``groups``, ``mask``, ``sample_weight`` or ``head_sizes``, where the metric takes them.
 
         Returns:
-            ``(T,)`` values, float64 for float64 scores and float32 otherwise; NaN for an empty batch, and for score
-            sets with a NaN among them. One call for a built-in metric, T calls for a foreign one.
+            ``(T,)`` values, float64 for float64 scores and where float32 is too narrow, float32 otherwise; NaN for an
+            empty batch, and for score sets with a NaN among them. One call for a built-in metric, T calls for a
+            foreign one.
         """
         with torch.no_grad():
             stack, targets, kwargs = self.prepared(stack, targets, context)
@@ -237,7 +239,9 @@ class Metric:
                     fixed=self.fixed,
                     describe=lambda: f"metric {self.name!r} ({self.reads}, {self._order}, {self._inputs} inputs)",
                 )
-            values[alive] = found.to(stack.dtype)
+            found = narrowed(self._within_range(found, stack), stack.dtype)
+            values = values.to(found.dtype)
+            values[alive] = found
             return values
 
     @property
@@ -284,9 +288,10 @@ class Metric:
             return stack.sum() * torch.nan
         elementwise = stack.shape[1:] == targets.shape
         if self._twin is not None:
-            return self._twin(stack, self._checked(stack, targets), **kwargs)[0].to(stack.dtype)
+            return narrowed(self._twin(stack, self._checked(stack, targets), **kwargs)[0], stack.dtype)
         if self.batched:
-            return self._batch(stack, self._checked(stack, targets), kwargs)[0].to(stack.dtype)
+            found = self._batch(stack, self._checked(stack, targets), kwargs)[0]
+            return narrowed(self._within_range(found, stack), stack.dtype)
         if self._inputs == "numpy":
             raise MetricgradError(f"metric {self.name!r} takes NumPy arrays, so it has no autograd graph")
         read, targets = self._read(stack, elementwise)[0].clone(), targets.clone()  # it may write into both
@@ -297,13 +302,25 @@ class Metric:
         finally:
             generators.restore()
 
+    def _within_range(self, found: Tensor, stack: Tensor) -> Tensor:
+        if self.batched and bool(found.isinf().any()) and bool(stack.isfinite().all()):
+            raise MetricgradError(
+                f"metric {self.name!r} of these scores is beyond the range of float64: scores reach "
+                f"{float(stack.abs().max()):g}; divide scores and targets by a common size"
+            )
+        return found
+
+    def decoded(self) -> Metric:
+        """The same metric of what it reads of the scores, in place of the scores; where :attr:`by_order`."""
+        return self._copy(reads="scores", by_order=False, spec=None)
+
     def _copy(self, **changes: Any) -> Metric:
         other = copy.copy(self)
         vars(other).update(changes)
         return other
 
     def _read(self, stack: Tensor, elementwise: bool) -> Tensor:
-        return log_odds(wide(stack), elementwise) if self._by_order else decode(stack, elementwise, self.reads)
+        return wide(log_odds(stack, elementwise)) if self.by_order else decode(stack, elementwise, self.reads)
 
     def _batch(self, stack: Tensor, targets: Tensor, kwargs: Mapping[str, Tensor]) -> Tensor:
         read = self._read(stack, stack.shape[1:] == targets.shape)

@@ -86,6 +86,8 @@ def kendall(a: Tensor, b: Tensor, soft: float | None = None) -> Tensor:
     checked_scores(a)
     varies = free_a * free_b > 0
     rows = a.to(compute_dtype(a))
+    size = rows.detach().abs().amax(-1, keepdim=True) if rows.shape[-1] else rows
+    rows = rows / torch.where(size > 0, size, 1)
     centred = rows - rows.mean(-1, keepdim=True)
     variance = torch.where(varies, centred.square().mean(-1), 1).unsqueeze(-1)
     scaled = torch.where(varies.unsqueeze(-1), centred * variance.rsqrt() / soft, 0).reshape(-1, shape[-1])

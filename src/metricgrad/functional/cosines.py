@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,9 +19,15 @@ def unit_rows(embeddings: Tensor) -> Tensor:
         tensor([[0.6000, 0.8000],
                 [0.0000, 0.0000]])
     """
-    squared = embeddings.square().sum(-1, keepdim=True)
+    if not embeddings.shape[-1]:
+        return embeddings
+    # by a power of two near the largest entry, so that no square overflows or vanishes
+    exponent = torch.frexp(embeddings.detach().abs().amax(-1, keepdim=True)).exponent.to(embeddings)
+    most = math.log2(torch.finfo(embeddings.dtype).max) - 2
+    scaled = embeddings * torch.exp2(-exponent.clamp(-most, most))
+    squared = scaled.square().sum(-1, keepdim=True)
     there = squared > 0
-    return embeddings * torch.where(there, torch.where(there, squared, 1).rsqrt(), 0)
+    return scaled * torch.where(there, torch.where(there, squared, 1).rsqrt(), 0)
 
 
 def off_diagonal(matrix: Tensor) -> Tensor:

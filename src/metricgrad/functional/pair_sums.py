@@ -124,10 +124,10 @@ def _exact(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
 
 
 def _grid(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
-    span = float(torch.maximum(x.amax(), y.amax()) - torch.minimum(x.amin(), y.amin()))
-    if span <= _WINDOW:
+    low, high = torch.minimum(x.amin(), y.amin()), torch.maximum(x.amax(), y.amax())
+    if float(high - low) <= _WINDOW:
         return _convolve(x, y, weights, kernel)
-    if not span < float("inf"):
+    if not bool(torch.isfinite(low) & torch.isfinite(high)):
         return _exact(x, y, weights, kernel)
     (x, moved_x), (y, moved_y) = close_gaps(x, y)
     x_order, y_order = x.argsort(), y.argsort()
@@ -144,9 +144,13 @@ def _grid(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
 def close_gaps(x: Tensor, y: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Shrink every empty stretch wider than REACH to REACH: each side's new points, and how far they moved."""
     points, order = torch.cat([x, y]).sort()
-    excess = (points.diff(prepend=points[:1]) - REACH).clamp(min=0).cumsum(0)
-    moved_x, moved_y = torch.empty_like(excess).index_copy_(0, order, excess).split([len(x), len(y)])
-    return (x - moved_x, moved_x), (y - moved_y, moved_y)
+    # halves, so that no gap between finite points overflows
+    gaps = (points / 2).diff(prepend=points[:1] / 2)
+    kept = (2 * gaps.clamp(max=REACH / 2)).cumsum(0)
+    closed = torch.empty_like(kept).index_copy_(0, order, kept)
+    excess = torch.empty_like(kept).index_copy_(0, order, (2 * (gaps - REACH / 2).clamp(min=0)).cumsum(0))
+    (new_x, new_y), (moved_x, moved_y) = (side.split([len(x), len(y)]) for side in (closed, excess))
+    return (new_x, moved_x), (new_y, moved_y)
 
 
 def _windows(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:

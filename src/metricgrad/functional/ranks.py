@@ -54,8 +54,8 @@ def soft_rank(x: Tensor, strength: float = 1.0, regularisation: Regularisation =
         number of times, except where two blocks touch.
 
         Cost: O(n log n) time for the sort and O(n) for the rest, O(n) memory. Ranks and first gradients are computed on
-        the CPU, from a copy of x where it lies elsewhere; gradients of gradients where x lies. A spread below 1e-154
-        counts as none.
+        the CPU, from a copy of x where it lies elsewhere; gradients of gradients where x lies. A spread
+        below 1e-154 of the largest score counts as none.
 
     Raises:
         MetricgradError: for scores that are not finite floats, or settings out of range.
@@ -210,6 +210,10 @@ def _project(x: Floats, strength: float, quadratic: bool) -> _Faces:
     order = order.ravel()
     z = x.ravel()[order].reshape(rows, n)
     varies = z[:, :1] < z[:, -1:]  # before rounding makes a spread of the mean's error
+    # of the size 1, so that no square of a large or small spread is lost
+    size = np.abs(z).max(1, keepdims=True)
+    size = np.where(np.isfinite(size) & (size > 0), np.exp2(np.floor(np.log2(np.where(size > 0, size, 1.0)))), 1.0)
+    z /= size
     z -= z.sum(1, keepdims=True) / n
     variance = (z * z).sum(1, keepdims=True) / n
     if not math.isfinite(variance.sum()):
@@ -218,8 +222,8 @@ def _project(x: Floats, strength: float, quadratic: bool) -> _Faces:
     kappa = math.sqrt((n * n - 1) / 12) if quadratic else float(np.log(places).std())
     varies &= variance > 0
     factor = np.where(varies, kappa / strength, 0.0)
-    slope = factor / np.sqrt(np.where(varies, variance, 1.0))
-    z *= slope
+    z *= factor / np.sqrt(np.where(varies, variance, 1.0))
+    slope = factor / np.sqrt(np.where(varies, variance, 1.0)) / size
     # no block spans a gap wider than n; wide ones would only take precision from the rest
     near = z if kappa * n < _FAR * strength else np.minimum(np.diff(z, prepend=z[:, :1]), n).cumsum(1)
     if quadratic:
@@ -256,6 +260,8 @@ def _expression(x: Tensor, faces: _Faces, quadratic: bool) -> Tensor:
         return size.new_zeros(size.shape).scatter_add(0, label, values.flatten())
 
     rows = x.to(wide).reshape(-1, x.shape[-1])
+    largest = rows.detach().abs().amax(1, keepdim=True)
+    rows = rows / torch.where(largest > 0, largest, 1)
     centred = rows - rows.mean(1, keepdim=True)
     # a row that does not vary has the factor 0; its variance must not be divided by
     variance = torch.where(factor > 0, centred.square().mean(1, keepdim=True), 1)

@@ -87,6 +87,8 @@ def _layers(x: Tensor, steepness: float) -> list[Tensor]:
     if not (isinstance(steepness, (int, float)) and 0 < steepness < math.inf):
         raise MetricgradError(f"steepness is {steepness!r}; expected a positive number")
     centred = x.to(compute_dtype(x))
+    size = centred.detach().abs().amax(-1, keepdim=True) if x.shape[-1] else centred
+    centred = centred / torch.where(size > 0, size, 1)
     centred = centred - centred.mean(-1, keepdim=True)
     variance = centred.square().mean(-1, keepdim=True)
     varies = (x != x[..., :1]).any(-1, keepdim=True)

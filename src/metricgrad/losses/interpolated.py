@@ -19,15 +19,17 @@ from metricgrad.losses.move_values import change_by_rows, change_by_words, of_an
 from metricgrad.losses.silence import CONSTANT, UNDEFINED, Silence, listen
 from metricgrad.metric import Metric, Structure
 from metricgrad.metrics.counts import of_counts
+from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.sequences import of_sentences
 from metricgrad.refactoring.anchors import bit_anchors, corrupted, realise, score_anchors
 from metricgrad.refactoring.base import Refactoring
-from metricgrad.refactoring.batch import Batch, checked
+from metricgrad.refactoring.batch import Batch, checked, with_room
 from metricgrad.refactoring.differentiable import Differentiable
 from metricgrad.refactoring.direction import ROUNDING, beats, refuse_wrong_direction
 from metricgrad.refactoring.infer import agreed, probe_once
 from metricgrad.refactoring.probes import defined_elsewhere
 from metricgrad.refactoring.registry import from_structure
+from metricgrad.refactoring.row_order import RowOrder, by_content
 from metricgrad.refactoring.tokens import Tokens
 
 Interpolation = Literal["local", "inverse_distance"]
@@ -133,34 +135,47 @@ class Interpolated(Form):
         if isinstance(refactoring, Differentiable):
             return self._direct(batch, refactoring, draw)
         generator = draw.generator()
-        current, best, worst = self._bounds(batch, refactoring, generator)
+        rows, budget = None, self._budget(batch)
+        drawn = refactoring.draws_rows(batch.scores, budget) or self.interpolation == "inverse_distance"
+        if self._has_rows(batch) and (drawn or batch.context.keys() - {"groups"}):
+            rows = by_content(batch)
+            refactoring = self._refactoring(rows.batch)  # what it holds of each row has the order of the rows
+        current, best, worst = self._bounds(batch, refactoring, generator, rows)
         if not bool(torch.isfinite(best)):
             self._listen(UNDEFINED, batch, draw)
             return self._warmed(_nothing(batch.scores), batch, draw)
         self._check_ideal(batch, refactoring, current, best, worst)
         softness = self._softness(refactoring, batch, draw)
-        value, heard = current, torch.zeros((), dtype=torch.bool)
-        if self.interpolation == "local" and bool(torch.isfinite(current)):
-            value, heard = self._local(batch, refactoring, softness, current, generator)
+        dtype, batch = batch.scores.dtype, with_room(batch, softness)
+        rows = None if rows is None else RowOrder(with_room(rows.batch, softness), rows.inverse)
+        value, now, heard = current, current, torch.zeros((), dtype=torch.bool)
+        if self.interpolation == "local":
+            value, now, heard = self._local(batch, rows, refactoring, softness, current, generator)
+            heard = bool(heard) and bool(
+                now.isfinite().all()
+            )  # equal scores have no correlation; the orders that break ties do
         if not heard and (self.interpolation == "inverse_distance" or current != best):
             # where no single move helps, as for a geometric mean with two classes never found, anchors still do
-            value, heard = self._inverse_distance(batch, refactoring, softness, generator)
+            value, heard = self._inverse_distance(batch, rows, refactoring, softness, generator)
+            now = current
         alive = bool(heard) or bool((current == best) & (worst != best))
         self._listen(None if alive else CONSTANT, batch, draw)
-        return self._warmed(self._in_range(value, current, best, worst), batch, draw)
+        return self._warmed(self._in_range(value, now, current, best, worst).mean(), batch, draw).to(dtype)
 
     @torch.no_grad()
-    def _bounds(self, batch: Batch, refactoring: Refactoring, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def _bounds(
+        self, batch: Batch, refactoring: Refactoring, generator: torch.Generator, rows: RowOrder | None
+    ) -> tuple[Tensor, ...]:
         """The metric now, of ideal scores, and of those turned round; NaN where it raises on this batch alone."""
         if isinstance(refactoring, Tokens) and of_sentences(self.metric) is not None:
             said = refactoring.answers(batch.scores, batch.targets)  # three sets of a vocabulary's scores are long
             return tuple(of_answers(self.metric, said, batch.targets).to(batch.scores))
-        (ideal,) = refactoring.ideal(batch.scores, batch.targets, 1, generator, groups=batch.groups)
+        given = batch if rows is None else rows.batch
+        (ideal,) = refactoring.ideal(given.scores, given.targets, 1, generator, groups=given.groups)
         self._reason = ""
         try:
-            return tuple(
-                self._values(batch, torch.stack([batch.scores, refactoring.best(ideal, batch.targets), -ideal]))
-            )
+            sets = torch.stack([given.scores, refactoring.best(ideal, given.targets), -ideal])
+            return tuple(self._values(batch, sets, rows))
         except MetricgradError as error:
             if not defined_elsewhere(self.metric, batch):
                 raise
@@ -189,60 +204,82 @@ class Interpolated(Form):
                 stacklevel=6,
             )
 
-    def _in_range(self, value: Tensor, current: Tensor, best: Tensor, worst: Tensor) -> Tensor:
+    def _in_range(self, value: Tensor, start: Tensor, current: Tensor, best: Tensor, worst: Tensor) -> Tensor:
         """Distance of the value from the ideal; what a first-order value says beyond the metric's range is mended.
 
+        The value starts from ``start``, one order of scores that tie, which ``current`` may have better than any order.
         It is 0 only where the current scores have the ideal's value, and below 0 only where they have a better one.
         """
         sign = 1.0 if self.metric.higher_is_better else -1.0
         loss, farthest = sign * (best - value), sign * (best - worst)
         shown = loss.detach()
+        tied = (start - current).abs() > ROUNDING
+        suits = tied & current.isfinite() & (sign * (best - current) <= 0)
+        current = torch.where(suits, current, start)
         reached = torch.where(current.isfinite(), sign * (best - current), shown)
+        shown = torch.where(suits, torch.zeros_like(shown), shown)
         rounding = ROUNDING * torch.maximum(best.abs(), current.abs()) + 1e-12
         reached = torch.where((reached < 0) & (reached > -rounding), torch.zeros_like(reached), reached)
         shown = torch.where(shown <= 0, reached, shown)
         shown = torch.where(farthest > 0, torch.minimum(shown, torch.maximum(farthest, reached)), shown)
-        return loss + (shown - loss.detach())
+        return shown + (loss - loss.detach())
 
     def _local(
-        self, batch: Batch, refactoring: Refactoring, softness: Tensor, current: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        batch: Batch,
+        rows: RowOrder | None,
+        refactoring: Refactoring,
+        softness: Tensor,
+        current: Tensor,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The value for each set that moves start from, the metric before them, and whether any changes it."""
+        given = batch if rows is None else rows.batch
         moves = refactoring.moves(
-            batch.scores, batch.targets, softness=softness, q=self.q, budget=self._budget(batch), share=self.share,
-            generator=generator, groups=batch.groups,
+            given.scores, given.targets, softness=softness, q=self.q, budget=self._budget(batch), share=self.share,
+            generator=generator, groups=given.groups,
         )  # fmt: skip
         if moves.rows is not None:
-            change = change_by_rows(self.metric, moves.rows())
-            return current + moves.change(change), torch.ones(())  # a batch with every query answered is no silence
+            start, change = change_by_rows(self.metric, moves.rows())
+            # a batch with every query answered is no silence
+            return start + moves.change(change), start, torch.ones(())
         if moves.words is not None and of_sentences(self.metric) is not None:
             start, change = change_by_words(self.metric, moves.words())
-            return start.to(current) + moves.change(change), (change != 0).any()
+            return start.to(current) + moves.change(change), current, (change != 0).any()
         by_counts = of_counts(self.metric) if moves.counts is not None and batch.scores.ndim == 1 else None
         if by_counts is not None and "sample_weight" not in batch.context:
-            current, *_ = counted = by_counts(moves.counts, moves.negatives, **self.metric.fixed).to(current)
-            values = counted[1:]
+            values = by_counts(moves.counts, moves.negatives, **self.metric.fixed)
         elif moves.labels is not None and self.metric.counts_rows and not batch.context:
             labels = moves.labels()
-            current, *_ = counted = self.metric.of_labels(labels.predicted, labels.targets, labels.weight).to(current)
-            values = counted[1:]
+            values = self.metric.of_labels(labels.predicted, labels.targets, labels.weight)
         elif moves.base is not None:
-            current, *_ = counted = self._values(batch, torch.cat([moves.base[None], moves.stack()]))
-            values = counted[1:]
+            values = self._values(batch, torch.cat([moves.base, moves.stack()]), rows, decoded=moves.ranks)
         else:
-            values = self._values(batch, moves.stack())
-        change = torch.nan_to_num(values - current)
+            values = torch.cat([current[None], self._values(batch, moves.stack(), rows)])
+        starts = 1 if moves.base is None else len(moves.base)
+        before, after = values[:starts], values[starts:]
+        change = torch.nan_to_num(after - (before if moves.origin is None else before[moves.origin]))
         nothing_tried = len(change) == 0
-        return current + moves.change(change), (change != 0).any() | nothing_tried
+        reference = current if moves.origin is None else before  # one strict order for each set where scores tie
+        return before + moves.change(change), reference, (change != 0).any() | nothing_tried
 
     def _inverse_distance(
-        self, batch: Batch, refactoring: Refactoring, softness: Tensor, generator: torch.Generator
+        self,
+        batch: Batch,
+        rows: RowOrder | None,
+        refactoring: Refactoring,
+        softness: Tensor,
+        generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
-        scores, targets, groups = batch.scores, batch.targets, batch.groups
+        if rows is None and self._has_rows(batch):
+            rows = by_content(batch)
+        given = batch if rows is None else rows.batch
+        scores, targets, groups = given.scores, given.targets, given.groups
         if self.paper is None:
             stack = score_anchors(
                 refactoring, scores, targets, each=self.anchors, flips=self.flips, generator=generator, groups=groups
             )
-            values = self._values(batch, stack)
+            values = self._values(batch, stack, rows)
             squared = refactoring.squared_distances(scores, targets, stack, softness=softness, groups=groups)
         else:
             comparisons = refactoring.comparisons(scores, targets, groups=groups)
@@ -251,7 +288,7 @@ class Interpolated(Form):
                 comparisons.detach() > 0, each=self.anchors, flips=self.flips, released=released, generator=generator
             )
             stack, exact = realise(refactoring, bits, scores, targets, groups=groups)
-            values = self._values(batch, stack)
+            values = self._values(batch, stack, rows)
             if released:
                 values = torch.where(exact, values, torch.zeros_like(values))
             soft = leaky_sigmoid(margins(comparisons, softness))
@@ -264,10 +301,18 @@ class Interpolated(Form):
         interpolate = released_gradient if self.gradient == "released" else inverse_distance_weighting
         return interpolate(squared, values.to(squared), self.power), values.max() != values.min()
 
-    def _values(self, batch: Batch, stack: Tensor) -> Tensor:
+    def _values(self, batch: Batch, stack: Tensor, rows: RowOrder | None = None, *, decoded: bool = False) -> Tensor:
+        """Of score sets in the order of ``rows``, or of the batch."""
+        stack = stack if rows is None else rows.restored(stack)
+        metric = self.metric.decoded() if decoded else self.metric
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a foreign metric complains of score sets that are odd on purpose
-            return self.metric.over(*batch.as_called(stack), **batch.context)
+            scores, targets = batch.as_called(stack)
+            return metric.over(scores, targets, **batch.context)
+
+    def _has_rows(self, batch: Batch) -> bool:
+        """Whether what is drawn for its rows can follow their content."""
+        return self.metric.layout in ("rows", "given") and batch.frame is None
 
     def _budget(self, batch: Batch) -> int:
         if not self.metric.batched:
@@ -319,8 +364,9 @@ class Interpolated(Form):
             structure = Structure(structure.kind, "none", structure.params)  # weights tell entries apart
         sizes = batch.context.get("head_sizes")
         return from_structure(
-            structure, batch.scores, batch.targets, self.metric, groups=batch.groups, head_sizes=sizes
-        )
+            structure, batch.scores, batch.targets, self.metric, groups=batch.groups, head_sizes=sizes,
+            apart=batch.of_items("sample_weight"),
+        )  # fmt: skip
 
     def _softness(self, refactoring: Refactoring, batch: Batch, draw: Draw) -> Tensor:
         unset = bool(self.log_softness.isnan())
@@ -331,8 +377,8 @@ class Interpolated(Form):
                 target = spread.log().to(self.log_softness)
                 self.log_softness.copy_(target if unset else self.log_softness.lerp(target, 0.01))
         if bool(self.log_softness.isnan()):
-            return torch.ones((), dtype=batch.scores.dtype, device=batch.scores.device)
-        return self.log_softness.exp().to(batch.scores)
+            return wide(torch.ones((), device=batch.scores.device))
+        return wide(self.log_softness.to(batch.scores.device)).exp()
 
     def _listen(self, silence: Silence | None, batch: Batch, draw: Draw) -> None:
         if draw.counts and draw.step >= self.warm_up:

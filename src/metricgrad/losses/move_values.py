@@ -12,8 +12,8 @@ from metricgrad.metrics.sequences import of_sentences
 from metricgrad.refactoring.base import Rows, Words
 
 
-def change_by_rows(metric: Metric, rows: Rows) -> Tensor:
-    """``(M,)`` changes of a mean over queries, of which each move touches one.
+def change_by_rows(metric: Metric, rows: Rows) -> tuple[Tensor, Tensor]:
+    """``(S,)`` values before any move, and ``(M,)`` changes of a mean over queries, of which each move touches one.
 
     Raises:
         MetricgradError: for a metric that is not known as such a mean.
@@ -24,9 +24,12 @@ def change_by_rows(metric: Metric, rows: Rows) -> Tensor:
             f"metric {metric.name!r} is not known as a mean over queries, so it cannot be called on single "
             "similarities; pass interpolation='inverse_distance', which calls it on whole sets of embeddings"
         )
-    before = of_row(rows.similar, rows.relevant, **metric.fixed)[rows.row]
+    asks = rows.relevant.any(1)
+    asking = asks.sum() / rows.sets
+    before = of_row(rows.similar, rows.relevant, **metric.fixed)
     after = of_row(rows.after(), rows.relevant[rows.row], **metric.fixed)
-    return (after - before) / rows.relevant.any(1).sum()
+    each_set = torch.where(asks, before, 0).reshape(rows.sets, -1).sum(1)
+    return each_set / asking, (after - before[rows.row]) / asking
 
 
 def change_by_words(metric: Metric, words: Words) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,9 @@ from metricgrad.metrics.context_checks import checked_context
 Reads = Literal["scores", "probabilities", "labels", "embeddings"]
 TargetKind = Literal["labels", "gains", "unit", "real", "classes"]
 
+_SINGLE_BITS = 24
+_KEPT_BITS = 41
+
 
 def canonical(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Bring one batch to the shapes in the table of :mod:`metricgrad.metric`, and keep only what the mask keeps.
@@ -130,20 +133,33 @@ def log_odds(scores: Tensor, elementwise: bool) -> Tensor:
     """The logit of each probability: the same order as the probabilities, without the ties of a saturated float.
 
     A float32 sigmoid is 1 from 17 up, and a softmax as soon as one class leads by 17: items that a ranking metric
-    tells apart would become ties. The logit of ``softmax(s)_c`` is ``s_c - log sum_{j != c} exp s_j``.
+    tells apart would become ties. The logit of ``softmax(s)_c`` is ``s_c - log sum_{j != c} exp s_j``. It is rounded to
+    the precision of the scores, in value and not in gradient, so that rows whose odds are equal stay ties: the sum over
+    j comes out differently in its last digits where its terms stand in another order.
 
     Args:
         scores: ``(..., C)``, or any shape where ``elementwise``.
         elementwise: whether scores and targets share their shape; the logit of a sigmoid is the score itself.
+
+    Returns:
+        The shape of ``scores``, in float64 where there is one.
     """
     if elementwise or scores.shape[-1] < 2:
         return scores
+    kept = _KEPT_BITS if scores.dtype == torch.float64 else _SINGLE_BITS
+    scores = wide(scores)
     top = scores.argmax(-1, keepdim=True)
     rest = scores.scatter(-1, top, -torch.inf).logsumexp(-1, keepdim=True)
     behind = scores - scores.logsumexp(-1, keepdim=True)
-    # below the top, a probability is at most one half, so log1p is far from its pole
-    odds = behind - torch.log1p(-behind.exp().clamp(max=0.5))
-    return odds.scatter(-1, top, scores.gather(-1, top) - rest)
+    # below the top, a probability is at most one half but for rounding, so log1p is far from its pole
+    odds = behind - torch.log1p(-behind.exp().clamp(max=0.75))
+    odds = odds.scatter(-1, top, scores.gather(-1, top) - rest)
+    if odds.dtype != torch.float64:
+        return odds
+    hard = odds.detach()
+    carry = hard * (2.0 ** (53 - kept) + 1)  # Veltkamp's splitting
+    high = carry - (carry - hard)
+    return torch.where(high.isfinite(), high, hard) + (odds - hard) if odds.requires_grad else high
 
 
 def checked_targets(targets: Tensor, kind: TargetKind, classes: int | None, metric: str) -> Tensor:
@@ -163,9 +179,7 @@ def checked_targets(targets: Tensor, kind: TargetKind, classes: int | None, metr
         return targets
     if kind == "classes":
         return _integral(targets, metric)
-    low, high = (
-        float(x) for x in torch.aminmax(targets.detach().float() if targets.is_floating_point() else targets.long())
-    )
+    low, high = (float(x) for x in torch.aminmax(targets.detach() if targets.is_floating_point() else targets.long()))
     if classes is not None:
         labels = _integral(targets, metric)
         if low < 0 or high >= classes:
@@ -197,6 +211,12 @@ def is_binary(targets: Tensor) -> bool:
 def wide(x: Tensor) -> Tensor:
     """The tensor in float64, or as it is where the device has none."""
     return x if x.device.type == "mps" else x.double()
+
+
+def narrowed(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """The values in a dtype, or as they are where one of them is beyond its range."""
+    narrow = values.to(dtype)
+    return values if bool((narrow.isinf() & values.isfinite()).any()) else narrow
 
 
 def _integral(targets: Tensor, metric: str) -> Tensor:

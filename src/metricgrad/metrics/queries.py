@@ -71,7 +71,7 @@ def as_gains(read: Tensor, targets: Tensor) -> Tensor:
     """Targets as float64 gains of the shape of one score set: of ``(N,)`` classes, each row's own one is 1."""
     if read.ndim == 3 and targets.ndim == 1:
         targets = torch.nn.functional.one_hot(targets, read.shape[-1])
-    return wide(targets if targets.is_floating_point() else targets.float())
+    return wide(targets).to(wide(read).dtype)
 
 
 def queries(read: Tensor, targets: Tensor, groups: Tensor | None = None) -> Queries:

@@ -25,7 +25,7 @@ def _pair(scores: Tensor, targets: Tensor, metric: str) -> tuple[Tensor, Tensor]
             f"{metric} compares scores and targets of one shape, got {tuple(scores.shape[1:])} and "
             f"{tuple(targets.shape)}"
         )
-    return wide(scores), wide(targets if targets.is_floating_point() else targets.float())
+    return wide(scores), wide(targets).to(wide(scores).dtype)
 
 
 def _mean(values: Tensor, weight: Tensor | None, parts: Tensor | None = None) -> Tensor:
@@ -70,6 +70,9 @@ def r2(scores: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, 
         return scores.flatten(1).sum(-1) * torch.nan
     scores, targets = scores.reshape(len(scores), len(targets), -1), targets.reshape(len(targets), -1)
     weight = torch.ones_like(targets[:, 0]) if sample_weight is None else wide(sample_weight)
+    size = targets.abs().amax()  # of both alike, so that the squares of large targets do not overflow
+    size = torch.where(size > 0, size, 1)
+    scores, targets = scores / size, targets / size
     centre = (weight @ targets) / weight.sum()
     residual = torch.einsum("n,tnc->tc", weight, (scores - targets).square())
     total = weight @ (targets - centre).square()

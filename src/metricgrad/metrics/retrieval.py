@@ -106,6 +106,22 @@ def mean_average_precision(
     return _mean_over_queries(score, read, as_gains(read, targets), groups, sample_weight)
 
 
+def _sized(gains: Tensor, groups: Tensor | None, exponential: bool) -> Tensor:
+    """Gains as shares of the largest of their query, of which the ratio is the same and nothing overflows."""
+    if not gains.numel():
+        return gains
+    if gains.ndim == 2:
+        most = gains.amax(1, keepdim=True)
+    elif groups is None:
+        most = gains.amax()
+    else:
+        query = groups.unique(return_inverse=True)[1].to(gains.device)
+        most = gains.new_zeros(int(query.max()) + 1).scatter_reduce(0, query, gains, "amax")[query]
+    if exponential:
+        return torch.exp2(gains - most) - torch.exp2(-most)
+    return gains / torch.where(most > 0, most, 1)
+
+
 @register(
     "ndcg",
     reads="scores",
@@ -129,9 +145,7 @@ def ndcg(
     """
     if k is not None:
         check_k("ndcg", k)
-    gains = as_gains(read, targets)
-    if exponential:
-        gains = torch.exp2(gains) - 1
+    gains = _sized(as_gains(read, targets), groups, exponential)
     ideal = queries(gains[None], gains, groups)
 
     def score(q: Queries) -> Tensor:

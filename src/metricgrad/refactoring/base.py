@@ -19,6 +19,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.interpolation import power_loss
 from metricgrad.functional.leak import LIMIT, leak, leaky_sigmoid, margins
+from metricgrad.metrics.decoding import wide
 
 #: Entries that stand for each other: all, those of one sample (one index of the first axis), of one column (one index
 #: of the last axis), of one row (they differ in the last axis alone), or none.
@@ -47,11 +48,12 @@ class Rows:
     """Moves of which each changes one query's similarities alone, for metrics that are means over queries.
 
     Attributes:
-        similar: ``(N, n)`` similarities of every query.
-        relevant: ``(N, n)`` booleans.
+        similar: ``(S N, n)`` similarities of every query, or what orders them, in each of S sets.
+        relevant: ``(S N, n)`` booleans.
         row: ``(M,)`` the query that each move changes.
         column: ``(M,)`` the item that moves.
         value: ``(M,)`` its similarity after the move.
+        sets: S.
     """
 
     similar: Tensor
@@ -59,6 +61,7 @@ class Rows:
     row: Tensor
     column: Tensor
     value: Tensor
+    sets: int = 1
 
     def after(self) -> Tensor:
         """``(M, n)``: the query that each move changes, after the move."""
@@ -94,13 +97,16 @@ class Moves:
 
     Attributes:
         stack: makes the ``(M, *scores.shape)`` score sets, one after each move.
-        change: maps the M changes of the metric's value to the 0-d expected change, differentiable in the scores.
-        counts: for a binary ranking, what the moves are in the space of counts (see
+        change: maps the M changes of the metric's value to the expected change, differentiable in the scores: 0-d, or
+            ``(S,)`` from each set that the moves start from.
+        counts: ``(S + M, P)`` for a binary ranking, where the moves start and what they are in the space of counts (see
             :class:`metricgrad.metrics.counts.Counts`), so that a metric that is a function of counts needs no sorting.
         negatives: how many negatives those counts are of.
-        base: the score set that the moves start from; the current scores where it is None.
+        base: ``(S, *scores.shape)`` score sets that the moves start from; the current scores where it is None.
+        origin: ``(M,)`` which of the S each move starts from; the first where it is None.
+        ranks: whether score sets are what the metric reads of the scores, decoded already.
         labels: the same moves as labels, for a metric that can be called on them.
-        entries: for moves of single entries, the flat index of the entry and its new value, ``(M,)`` each.
+        entries: for moves of single entries, the flat index in ``base`` and the new value, ``(M,)`` each.
         rows: for moves of single similarities, the rows they change; ``stack`` is then not to be called.
         words: for moves of single words, what they change.
     """
@@ -110,6 +116,8 @@ class Moves:
     counts: Tensor | None = None
     negatives: int = 0
     base: Tensor | None = None
+    origin: Tensor | None = None
+    ranks: bool = False
     labels: Callable[[], Labels] | None = None
     entries: Callable[[], tuple[Tensor, Tensor]] | None = None
     rows: Callable[[], Rows] | None = None
@@ -145,6 +153,10 @@ class Refactoring(abc.ABC):
     def report(self) -> str:
         """How this refactoring was found: what was described, or what was probed and what held."""
         return self.findings
+
+    def draws_rows(self, scores: Tensor, budget: int) -> bool:
+        """Whether its moves are drawn row by row, so that rows must come in an order that their content decides."""
+        return True
 
     def check(self, scores: Tensor, targets: Tensor) -> None:
         """Raise a MetricgradError where scores and targets have not the shapes it reads."""
@@ -234,7 +246,7 @@ class Refactoring(abc.ABC):
 
     def spread(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """0-d: mean absolute comparison, the scale that softness is measured against."""
-        return self.comparisons(scores.detach(), targets, groups=groups).abs().mean()
+        return self.comparisons(wide(scores.detach()), targets, groups=groups).abs().mean()
 
 
 def samples_of(shape: torch.Size, device: torch.device) -> Tensor:

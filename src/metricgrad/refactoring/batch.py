@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from metricgrad.checks import check_tensor, where_not_finite
@@ -38,6 +40,9 @@ class Frame:
     def samples(self) -> Tensor:
         """``(K,)``: the index on the first axis of each entry."""
         return samples_of(self.mask.shape, self.mask.device)[self.mask.reshape(-1)]
+
+
+_ROOM = 2.0**16
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,34 @@ def checked(
             f"{float(targets.min()):g} to {float(targets.max()):g}"
         )
     return Batch(scores, targets, kept, frame)
+
+
+def with_room(batch: Batch, softness: Tensor) -> Batch:
+    """The batch, in float64 where float32 is too narrow for its scores in units of the softness.
+
+    Gradients come back in float32, those beyond its range as its largest number.
+    """
+    scores = batch.scores
+    if scores.dtype != torch.float32 or scores.device.type == "mps":
+        return batch
+    if bool(scores.detach().abs().amax() < _ROOM * softness.detach()):
+        return batch
+    return replace(batch, scores=cast(Tensor, _Widened.apply(scores)))
+
+
+class _Widened(torch.autograd.Function):
+    @staticmethod
+    def forward(scores: Tensor) -> Tensor:
+        return scores.double()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.dtype = inputs[0].dtype
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        most = torch.finfo(ctx.dtype).max
+        return grads[0].clamp(-most, most).to(ctx.dtype)
 
 
 def _check_embeddings(metric: Metric, scores: Tensor, targets: Tensor) -> None:

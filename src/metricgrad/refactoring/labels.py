@@ -113,7 +113,7 @@ class Threshold(Refactoring):
             delta = torch.where(mass > 0, delta, torch.zeros_like(delta))
             return expected_change(torch.where(delta > 0, flipping, -flipping), delta.clamp(min=0), delta.abs(), q)
 
-        return Moves(stack, change, base=hard.reshape(scores.shape))
+        return Moves(stack, change, base=hard.reshape(1, *scores.shape))
 
     def _key(self, shape: torch.Size, cell: Tensor, device: torch.device) -> Tensor:
         if self.exchangeable == "all":
@@ -250,7 +250,8 @@ class Argmax(Refactoring):
             out[torch.arange(len(where), device=out.device) + 1, int(more.sum()) + kept[where]] = to
             return Labels(out, targets[of], torch.cat([size[more] - 1, torch.ones_like(size)]).to(scores))
 
-        return Moves(stack, change, base=hard.reshape(shape), labels=labels if self.exchangeable == "all" else None)
+        base = hard.reshape(1, *shape)
+        return Moves(stack, change, base=base, labels=labels if self.exchangeable == "all" else None)
 
     @staticmethod
     def _chosen(mass: Tensor, own: Tensor, right: Tensor, budget: int) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import log_odds
+from metricgrad.metrics.decoding import log_odds, wide
 from metricgrad.refactoring.base import samples_of
 
 #: What makes a list: everything, one index of the first axis (an image), of all axes but the last, of the last axis, or
@@ -23,7 +23,7 @@ class Lists:
     """The items of all lists, flat.
 
     Attributes:
-        values: ``(M,)`` what the items are ranked by, with graph.
+        values: ``(M,)`` float64, what the items are ranked by, with graph.
         relevance: ``(M,)`` float; higher belongs nearer the top.
         group: ``(M,)`` list number of each item, 0 to ``count - 1``.
         count: the number of lists.
@@ -37,15 +37,6 @@ class Lists:
     count: int
     shape: torch.Size
     odds: bool
-
-    def replaced(self, scores: Tensor, items: Tensor, values: Tensor) -> Tensor:
-        """``(T, *shape)``: the scores with, in set t, item ``items[t]`` moved to ``values[t]``."""
-        flat = scores.detach().reshape(-1)
-        if self.odds:
-            rest = flat[items] - self.values.detach()[items]  # logsumexp over the row's other classes
-            values = values + rest
-        out = flat.expand(len(items), -1).scatter(1, items[:, None], values[:, None].to(flat))
-        return out.reshape(len(items), *self.shape)
 
 
 def as_lists(scores: Tensor, targets: Tensor, within: Within, groups: Tensor | None, odds: bool = False) -> Lists:
@@ -62,7 +53,7 @@ def as_lists(scores: Tensor, targets: Tensor, within: Within, groups: Tensor | N
     relevance = targets
     if scores.ndim == targets.ndim + 1:
         relevance = torch.nn.functional.one_hot(targets.long(), scores.shape[-1])
-    values = log_odds(scores, elementwise=False) if odds else scores
+    values = wide(log_odds(scores, elementwise=False) if odds else scores)
     entry = torch.arange(scores.numel(), device=scores.device)
     columns = scores.shape[-1] if scores.ndim > 1 else 1
     if within == "group" or (within == "sample" and scores.ndim == 1):

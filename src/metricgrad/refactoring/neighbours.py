@@ -44,6 +44,10 @@ class Neighbours(Refactoring):
     def __init__(self) -> None:
         self._by_row = PositivesOverNegatives(within="row")
 
+    def draws_rows(self, scores: Tensor, budget: int) -> bool:
+        """Only where there are more pairs than the budget allows moves."""
+        return budget < 4 * (len(scores) ** 2 + 1)
+
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """``(l,)``: in each row, the similarity to each of its class minus that to each of the others."""
         return self._by_row.comparisons(similarities(scores), same_class(targets))
@@ -127,9 +131,12 @@ class Neighbours(Refactoring):
             return Moves(lambda: scores.detach()[None][:0], moves.change)
 
         def rows() -> Rows:
+            assert moves.base is not None
             entry, value = entries()
             width = similar.shape[1]
-            return Rows(similar.detach(), relevant, entry // width, entry % width, value)
+            ranked = moves.base.reshape(-1, width)
+            many = relevant.repeat(len(moves.base), 1)
+            return Rows(ranked, many, entry // width, entry % width, value, len(moves.base))
 
         return Moves(_unrealised, moves.change, rows=rows)
 

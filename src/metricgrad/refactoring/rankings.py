@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -15,7 +17,21 @@ from metricgrad.functional.leak import LEAK, START
 from metricgrad.functional.pair_sums import pair_sum
 from metricgrad.refactoring.base import EXCHANGEABLE, Exchangeable, Moves, Refactoring, checked_choice, first_of_each
 from metricgrad.refactoring.lists import WITHIN, Lists, Within, as_lists
-from metricgrad.refactoring.standings import blur, sample, soft_counts, stand, surely_above, value_at
+from metricgrad.refactoring.score_sets import Logits, Ranks, moved
+from metricgrad.refactoring.standings import blur, place_at, sample, soft_counts, stand, surely_above
+from metricgrad.refactoring.tie_orders import strict_orders
+
+_LARGEST = 1e150
+
+
+@dataclass(frozen=True)
+class _Way:
+    """Moves from one strict order: which items, to which places, what comes of them, and as counts of who is above."""
+
+    item: Tensor
+    place: Tensor
+    change: Callable[[Tensor], Tensor]
+    above: Callable[[], Tensor]
 
 
 class Order(Refactoring, abc.ABC):
@@ -33,15 +49,29 @@ class Order(Refactoring, abc.ABC):
         odds: rank by softmax probabilities rather than by raw scores.
         exchangeable: ``"all"`` where lists of equal length may be swapped (macro averages over rows or columns).
         reach: the width of the secant, in units of the softness' own blur; 0 moves past one neighbour only.
+        decoded: whether the metric is called on the log-odds themselves rather than on logits.
+        apart: ``(N,)`` numbers that tell rows of equal score and target apart, such as weights.
+
+    Scores that tie are put in every order that breaks the tie, and the loss is the mean over these orders: see
+    :mod:`metricgrad.refactoring.tie_orders`.
     """
 
     def __init__(
-        self, *, within: Within = "all", odds: bool = False, exchangeable: Exchangeable = "all", reach: float = 1.0
+        self,
+        *,
+        within: Within = "all",
+        odds: bool = False,
+        exchangeable: Exchangeable = "all",
+        reach: float = 1.0,
+        decoded: bool = False,
+        apart: Tensor | None = None,
     ) -> None:
         self.within: Within = checked_choice("within", within, WITHIN)
         self.odds = odds
         self.exchangeable = checked_choice("exchangeable", exchangeable, EXCHANGEABLE)
         self.reach = reach
+        self.decoded = decoded
+        self.apart = apart
 
     @abc.abstractmethod
     def _sides(self, relevance: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,6 +80,10 @@ class Order(Refactoring, abc.ABC):
     @abc.abstractmethod
     def _pairs(self, lists: Lists) -> tuple[Tensor, Tensor]:
         """Indices of all pairs (upper, lower) that the right order decides. O(l) memory."""
+
+    def draws_rows(self, scores: Tensor, budget: int) -> bool:
+        """Only of many lists, where there are more moves than the budget allows, in two orders where scores tie."""
+        return self.within != "all" and budget < 4 * (scores.numel() + 1)
 
     halves: ClassVar[float]
     sharpest: ClassVar[float] = 0.05
@@ -102,8 +136,9 @@ class Order(Refactoring, abc.ABC):
         flat = stack.reshape(len(stack), -1)
         chosen = torch.rand(flat.shape, generator=generator).to(flat.device).topk(min(flips, flat.shape[1])).indices
         place = torch.randint(flat.shape[1], chosen.shape, generator=generator).to(flat.device)
-        jitter = 1e-3 * torch.randn(chosen.shape, generator=generator).to(flat)
-        return flat.scatter(1, chosen, flat.gather(1, place) + jitter).reshape(stack.shape)
+        found = flat.gather(1, place)
+        jitter = (1e-6 * found.abs()).clamp(min=1e-3) * torch.randn(chosen.shape, generator=generator).to(flat)
+        return flat.scatter(1, chosen, found + jitter).reshape(stack.shape)
 
     def moves(
         self,
@@ -121,55 +156,113 @@ class Order(Refactoring, abc.ABC):
         lists = self.lists(scores, targets, groups)
         movers, against = self._sides(lists.relevance)
         if share < 1 and len(against):
-            against = against[lists.values.detach()[against].topk(max(1, round(share * len(against)))).indices]
+            hard = lists.values.detach()[against]
+            lowest = hard.topk(max(1, round(share * len(against)))).values[-1]
+            against = against[hard >= lowest]
         if len(movers) == 0 or len(against) == 0:
             return Moves(lambda: scores.detach()[None][:0], lambda changes: lists.values.sum() * 0.0)
-        values = lists.values / softness
-        below, ladder, start, size = stand(lists, movers, against)
-        kernel = Kernel((0.0, q), slope=1 - q)
         itself = movers is against
+        orders = strict_orders(lists, self._apart(lists), max(2, budget // (1 + 2 * len(movers))), generator)
+        values = self._in_softness(orders.shared(lists.values), softness)
+        if lists.count > 1 and scores.dtype == torch.float32:
+            values = values.float()  # short lists are summed pair by pair, and twice as fast
+        kernel = Kernel((0.0, q), slope=1 - q)
         wrong = soft_counts(-values, lists, movers, against, kernel)
         if kernel.slope < LEAK:  # without a slope of its own on pairs that are surely wrong
             wrong = wrong + surely_above(values, lists, movers, against)
-        soft = size - (wrong - kernel(wrong.new_zeros(())) if itself else wrong)
-        blurred = blur(values.detach(), lists, movers, against)
-        width = (self.reach * blurred).round().clamp(min=1).long()
-        up, down = (below + width).clamp(max=size), (below - width).clamp(min=0)
-        key, first, order = self._strata(lists, movers, below, size)
-        left, right, fraction, weight, sampled = sample(
-            key, first, order, (soft.detach() - below).abs(), max(1, budget // 2), generator
+        wrong = wrong - kernel(wrong.new_zeros(())) if itself else wrong
+        width = (self.reach * blur(values.detach(), lists, movers, against)).round().clamp(min=1).long()
+        on_logits = lists.odds and not self.decoded
+        sets = (
+            Logits(lists, scores, orders.places, orders.kind is not None) if on_logits else Ranks(lists, orders.places)
         )
-        item, up, down = movers[sampled], up[sampled], down[sampled]
+        each = max(1, (budget + 1) // len(sets.places) - 1)
+        ways = [
+            self._past_neighbours(places, lists, movers, against, wrong, width, each, generator)
+            for places in sets.places
+        ]
+        taken = [len(way.item) for way in ways]
+        origin = torch.arange(len(ways)).repeat_interleave(torch.tensor(taken)).to(scores.device)
+
+        item, place = torch.cat([way.item for way in ways]), torch.cat([way.place for way in ways])
 
         def entries() -> tuple[Tensor, Tensor]:
-            place = torch.cat([up, down])
-            twice = torch.cat([sampled, sampled])
-            if itself:  # the ladder holds the mover as well
-                place = place + (place > below[twice]).long()
-            return torch.cat([item, item]), value_at(ladder, start[twice], size[twice] + int(itself), place)
+            return origin * len(lists.group) + item, sets.value_at(origin, item, place)
 
         def change(changes: Tensor) -> Tensor:
-            rise, fall = changes.to(values).chunk(2)
-            slope = (rise - fall) / (up - down).clamp(min=1)
-            gain = slope[left] * (1 - fraction) + slope[right] * fraction
-            return self.halves * (gain * weight * (soft - below)).sum()
+            parts = changes.to(values).split(taken)
+            expected = torch.stack([way.change(part) for way, part in zip(ways, parts, strict=True)])
+            return self.halves * expected
 
         counts = None
         if lists.count == 1 and self.halves == 1.0 and share == 1:
-            above = (size - below).expand(2 * len(sampled), -1).clone()
-            above[torch.arange(len(above), device=above.device), torch.cat([sampled, sampled])] = torch.cat(
-                [size[sampled] - up, size[sampled] - down]
-            )
-            counts = torch.cat([(size - below)[None], above]).sort(1).values
-        return Moves(lambda: lists.replaced(scores, *entries()), change, counts, len(against), entries=entries)
+            above = [way.above() for way in ways]
+            counts = torch.cat([of[:1] for of in above] + [of[1:] for of in above]).sort(1).values
+        return Moves(
+            lambda: moved(sets, origin, item, place), change, counts, len(against), base=sets.base, origin=origin,
+            ranks=lists.odds and self.decoded, entries=entries,
+        )  # fmt: skip
+
+    @staticmethod
+    def _in_softness(values: Tensor, softness: Tensor) -> Tensor:
+        """Divided by the softness; what is too large to be summed then counts as 1e150, with its gradient."""
+        limit = _LARGEST * softness.detach()
+        if bool(values.detach().abs().amax() > limit):
+            clipped = values.detach().clamp(-limit, limit)
+            values = torch.where(clipped == values, values, clipped + (values - values.detach()))
+        return values / softness
+
+    def _apart(self, lists: Lists) -> Tensor | None:
+        """``(M,)`` from one number for each row."""
+        if self.apart is None or self.apart.shape != lists.shape[: self.apart.ndim]:
+            return None
+        return self.apart.flatten().repeat_interleave(len(lists.group) // self.apart.numel())
+
+    def _past_neighbours(
+        self,
+        places: Tensor,
+        lists: Lists,
+        movers: Tensor,
+        against: Tensor,
+        wrong: Tensor,
+        width: Tensor,
+        budget: int,
+        generator: torch.Generator,
+    ) -> _Way:
+        """The moves from one strict order."""
+        itself = movers is against
+        below, ladder, start, size = stand(places, lists, movers, against)
+        soft = size - wrong
+        up, down = (below + width).clamp(max=size), (below - width).clamp(min=0)
+        key, first, order = self._strata(lists, movers, places, below, size)
+        left, right, fraction, weight, sampled = sample(
+            key, first, order, (soft.detach() - below).abs(), max(1, budget // 2), generator
+        )
+        to = torch.cat([up[sampled], down[sampled]])
+        twice = torch.cat([sampled, sampled])
+        # the ladder of a mover among its own kind holds the mover as well
+        place = place_at(ladder, start[twice], to + (to > below[twice]).long() if itself else to)
+
+        def change(changes: Tensor) -> Tensor:
+            rise, fall = changes.chunk(2)
+            slope = (rise - fall) / (up - down).clamp(min=1)[sampled]
+            gain = slope[left] * (1 - fraction) + slope[right] * fraction
+            return (gain * weight * (soft - below)).sum()
+
+        def above() -> Tensor:
+            none, counts = twice[:1], size - below
+            which, value = torch.cat([none, twice]), torch.cat([counts[none], size[twice] - to])
+            return counts.expand(1 + len(twice), -1).scatter(1, which[:, None], value[:, None])
+
+        return _Way(movers[twice], place, change, above)
 
     def _strata(
-        self, lists: Lists, movers: Tensor, below: Tensor, size: Tensor
+        self, lists: Lists, movers: Tensor, places: Tensor, below: Tensor, size: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Key of each mover, one representative of each key, and the order of movers where there is one list."""
         own = torch.arange(len(movers), device=movers.device)
         if lists.count == 1:
-            return own, own, lists.values.detach()[movers].argsort()
+            return own, own, places[movers].argsort()
         alone = torch.bincount(lists.group[movers], minlength=lists.count).max() <= 1 if len(movers) else False
         if self.exchangeable == "all" and alone and self.halves == 1.0 and len(movers):
             stride = int(size.max()) + 1
@@ -180,7 +273,10 @@ class Order(Refactoring, abc.ABC):
     def spread(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """Mean absolute comparison in O(M log M): from the standard deviation over all items of all lists."""
         lists = self.lists(scores.detach(), targets, groups)
-        return lists.values.std(correction=0) * 1.13 if lists.values.numel() > 1 else lists.values.new_zeros(())
+        if lists.values.numel() < 2:
+            return lists.values.new_zeros(())
+        size = lists.values.abs().amax().clamp(min=1)
+        return (lists.values / size).std(correction=0) * size * 1.13
 
 
 class PositivesOverNegatives(Order):

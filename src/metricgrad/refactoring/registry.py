@@ -44,8 +44,12 @@ def from_structure(
     *,
     groups: Tensor | None = None,
     head_sizes: Tensor | None = None,
+    apart: Tensor | None = None,
 ) -> Refactoring:
-    """Build the refactoring for one structure; only shapes are looked at."""
+    """Build the refactoring for one structure; only shapes are looked at.
+
+    ``apart`` are ``(N,)`` numbers that tell rows of equal scores and targets apart, such as weights.
+    """
     rows_of_classes = scores.ndim == targets.ndim + 1
     if structure.kind == "labels" and rows_of_classes:
         # with one target a row, entries of a row or a column are rows
@@ -80,7 +84,9 @@ def from_structure(
     kinds = {"positives_over_negatives": PositivesOverNegatives, "ranking": Ranking}
     if structure.kind not in kinds:
         raise MetricgradError(f"unknown structure {structure.kind!r} of metric {metric.name!r}")
-    return kinds[structure.kind](within=within, odds=odds, exchangeable=structure.exchangeable)
+    return kinds[structure.kind](
+        within=within, odds=odds, exchangeable=structure.exchangeable, decoded=metric.by_order, apart=apart
+    )
 
 
 def _within(structure: Structure, scores: Tensor, groups: Tensor | None) -> Within:

@@ -74,7 +74,7 @@ class SpanEnds(Refactoring):
             generator=generator,
         )  # fmt: skip
         assert moves.base is not None
-        drawn = moves.base.reshape(scores.shape)
+        drawn = moves.base[0].reshape(scores.shape)
         first = nn.functional.one_hot(drawn[:, 0].argmax(-1), scores.shape[2]).to(drawn)
         # where the draws break the order the start has its way, and a moved end is as far above as any other start can
         # be below: no two sums are then equal but for rounding
@@ -85,4 +85,4 @@ class SpanEnds(Refactoring):
             moved = moves.stack().reshape(-1, *scores.shape)
             return torch.add(base, moved - drawn, alpha=above)  # a moved end stands at least 1 above where it was
 
-        return Moves(stack, moves.change, base=base)
+        return Moves(stack, moves.change, base=base[None])

@@ -18,33 +18,37 @@ _DENSE_TERMS = 2**22
 _BUMP = SIGMOID.derivative()
 
 
-def stand(lists: Lists, movers: Tensor, against: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where each mover stands among the items of its list that it is compared with, ties broken by position.
+def stand(places: Tensor, lists: Lists, movers: Tensor, against: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where each mover stands among the items of its list that it is compared with, in one strict order.
+
+    Args:
+        places: ``(M,)`` how many items of its list each item stands above.
+        lists: the items.
+        movers: ``(K,)`` items.
+        against: ``(A,)`` the items they are compared with.
 
     Returns:
-        ``below`` (K,) how many stand below it; ``ladder`` (A,) values of the others, ascending within each list;
-        ``start`` (K,) where the mover's list begins in the ladder; ``size`` (K,) the number of others in its list.
+        ``below`` (K,) how many of the others stand below it; ``ladder`` (A,) places of the others, ascending within
+        each list; ``start`` (K,) where the mover's list begins in the ladder; ``size`` (K,) the others in its list.
     """
-    hard = lists.values.detach()
     own = movers is against
-    order = hard.argsort(stable=True)
-    order = order[lists.group[order].argsort(stable=True)]
-    is_other = torch.zeros_like(lists.group).index_fill(0, against, 1)
-    ladder = hard[order][is_other[order].bool()]
-    per_list = torch.bincount(lists.group[against], minlength=lists.count)
-    offset = per_list.cumsum(0) - per_list
-    passed = is_other[order].cumsum(0)
-    before = torch.empty_like(passed).scatter(0, order, passed) - is_other
-    start = offset[lists.group[movers]]
-    return before[movers] - start, ladder, start, per_list[lists.group[movers]] - int(own)
+    rank = places
+    if lists.count > 1:
+        per_list = torch.bincount(lists.group, minlength=lists.count)
+        rank = places + (per_list.cumsum(0) - per_list)[lists.group]
+    order = torch.empty_like(rank).scatter_(0, rank, torch.arange(len(rank), device=rank.device))
+    is_other = torch.zeros_like(lists.group).index_fill(0, against, 1)[order]
+    ladder = places[order][is_other.bool()]
+    others = torch.bincount(lists.group[against], minlength=lists.count)
+    before = (is_other.cumsum(0) - is_other)[rank[movers]]
+    start = (others.cumsum(0) - others)[lists.group[movers]]
+    return before - start, ladder, start, others[lists.group[movers]] - int(own)
 
 
-def value_at(ladder: Tensor, start: Tensor, size: Tensor, place: Tensor) -> Tensor:
-    """A value that stands above exactly ``place`` of the ``size`` ladder entries from ``start`` on."""
-    low = ladder[(start + place - 1).clamp(min=0, max=len(ladder) - 1)]
-    high = ladder[(start + place).clamp(max=len(ladder) - 1)]
-    middle = torch.where(place == 0, high - 1, torch.where(place >= size, low + 1, (low + high) / 2))
-    return middle
+def place_at(ladder: Tensor, start: Tensor, count: Tensor) -> Tensor:
+    """A place, between two items, that stands above exactly ``count`` of the ladder entries from ``start`` on."""
+    low = ladder[(start + count - 1).clamp(min=0)]
+    return torch.where(count == 0, ladder[start.clamp(max=len(ladder) - 1)] - 0.5, low + 0.5)
 
 
 def soft_counts(values: Tensor, lists: Lists, movers: Tensor, against: Tensor, kernel: Kernel = SIGMOID) -> Tensor:

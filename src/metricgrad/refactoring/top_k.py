@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.leak import leak_rate, margins
-from metricgrad.refactoring.base import Moves, Refactoring, choose, expected_change, first_of_each, most_likely
+from metricgrad.refactoring.base import Moves, Refactoring, choose, expected_change, first_of_each, higher, most_likely
 
 
 class TopK(Refactoring):
@@ -39,7 +39,15 @@ class TopK(Refactoring):
             )
         index = targets.long()[..., None]
         others = scores.scatter(-1, index, -torch.inf)
-        return (scores.gather(-1, index) - others.topk(self.k, -1).values[..., -1:]).flatten()
+        kth = others.detach().topk(self.k, -1).values[..., -1:]
+        # of others that tie for the place, each is the one in equally many orders
+        share = (others == kth).to(scores)
+        kth = kth + ((scores - scores.detach()) * share).sum(-1, keepdim=True) / share.sum(-1, keepdim=True)
+        return (scores.gather(-1, index) - kth).flatten()
+
+    def draws_rows(self, scores: Tensor, budget: int) -> bool:
+        """Only of more classes and outcomes than the budget allows."""
+        return budget < 2 * scores.shape[-1]
 
     def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """The target above, or below, all other classes of its row."""
@@ -48,7 +56,7 @@ class TopK(Refactoring):
 
     @staticmethod
     def _placed(scores: Tensor, targets: Tensor, hit: Tensor) -> Tensor:
-        value = torch.where(hit, scores.amax(-1) + 1, scores.amin(-1) - 1)
+        value = torch.where(hit, higher(scores.amax(-1)), -higher(-scores.amin(-1)))
         index = targets.long().expand(scores.shape[:-1])[..., None]
         return scores.scatter(-1, index, value[..., None])
 
@@ -99,16 +107,18 @@ class TopK(Refactoring):
         total = mass.new_zeros(len(first)).index_add(0, stratum, mass)
         index, weight = choose(total, budget, generator)
 
+        # evenly spaced: no step is lost beside large scores
+        spaced = scores.detach().argsort(1).argsort(1).to(scores) / scores.shape[1]
+        base, turned = self._placed(spaced, targets, hit), self._placed(spaced, targets, ~hit)
+
         def stack() -> Tensor:
             row = first[index]
             flip = torch.zeros(len(index), len(hit), dtype=torch.bool, device=hit.device).scatter(1, row[:, None], True)
-            many = scores.detach().expand(len(index), *scores.shape)
-            moved = torch.where(flip[..., None], self._placed(many, targets, ~hit.expand(len(index), -1)), many)
-            return moved.reshape(-1, *shape)
+            return torch.where(flip[..., None], turned, base).reshape(-1, *shape)
 
         def change(values: Tensor) -> Tensor:
             delta = margin.new_zeros(len(first)).index_put((index,), values.to(margin) * weight)[stratum]
             delta = torch.where(mass > 0, delta, torch.zeros_like(delta))
             return expected_change(torch.where(delta > 0, flipping, -flipping), delta.clamp(min=0), delta.abs(), q)
 
-        return Moves(stack, change)
+        return Moves(stack, change, base=base.reshape(1, *shape))

@@ -111,11 +111,12 @@ def checked_batches(batches: Any, forward: Forward = pair) -> None:
 
 
 def moved_to(batch: Any, device: torch.device) -> Any:
-    """The batch with its tensors on the device."""
+    """The batch with its tensors on the device, whatever tuples, named tuples, lists and dicts they are in."""
     if isinstance(batch, Tensor):
         return batch.to(device)
     if isinstance(batch, Mapping):
         return {name: moved_to(part, device) for name, part in batch.items()}
-    if isinstance(batch, tuple | list) and not hasattr(batch, "_fields"):
-        return type(batch)(moved_to(part, device) for part in batch)
+    if isinstance(batch, tuple | list):
+        parts = [moved_to(part, device) for part in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return batch

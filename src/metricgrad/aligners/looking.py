@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
 
 from metricgrad.aligners.base import Forward, pair
+from metricgrad.aligners.feedback import moved_to
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
 from metricgrad.metrics.threshold import choose_threshold, needs_threshold
@@ -28,7 +29,7 @@ def scored(model: nn.Module, forward: Forward, batches: Sequence[Any], rows: int
         raise MetricgradError("valid is empty; give at least one validation batch")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with standing_still(model), torch.no_grad():
-        pairs = [forward(model, moved(batch, device)) for batch in batches]
+        pairs = [forward(model, moved_to(batch, device)) for batch in batches]
     scores, targets = (torch.cat(part)[:rows] for part in zip(*pairs, strict=True))
     return scores, targets
 
@@ -43,17 +44,6 @@ def standing_still(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def moved(batch: Any, device: torch.device) -> Any:
-    """A batch of tensors, tuples, lists and dicts on another device."""
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, Mapping):
-        return {key: moved(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple | list):
-        return [moved(value, device) for value in batch]
-    return batch
 
 
 def first_rows(batches: Iterable[Any], rows: int | None) -> list[Any]:

@@ -28,7 +28,8 @@ from common import RESULTS, Store, arguments, interval
 from metricgrad.aligners.policy import Policy
 from metricgrad.comparison.statistics import corrected
 from metricgrad.losses.correlation_matrix import CorrelationMatrix
-from metricgrad.training.population import PopulationResult, fit_population
+from metricgrad.training.population import fit_population
+from metricgrad.training.result import PopulationResult
 
 CHILDREN, BATCH, DECAY, EVERY = 10, 64, 1e-4, 5
 NEVER = 10**9

@@ -10,7 +10,6 @@ CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 
 #: arrows against the order. Take out what you mend; nothing joins.
 UPWARD = {
-    "comparison.study -> __init__",
     "losses.catalogue -> aligners",
     "losses.catalogue -> aligners.look_ahead",
     "losses.catalogue -> aligners.policy",
@@ -26,7 +25,6 @@ UPWARD = {
 
 #: arrows within one room that close a circle, without which there is none. Take out what you mend; nothing joins.
 CIRCULAR = {
-    "aligners.seen -> aligners.turning",
     "metric -> metrics.adapters",
     "metric -> metrics.layouts",
     "metric -> metrics.lookup",
@@ -43,7 +41,6 @@ CIRCULAR = {
     "metrics.registry -> metrics.segmentation",
     "metrics.registry -> metrics.spans",
     "metrics.registry -> metrics.top_k",
-    "training.result -> training.population",
 }
 
 

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from metricgrad.errors import MetricgradError
+from metricgrad.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from metricgrad import functional
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from metricgrad.training.recording import record_scores
     from metricgrad.training.result import FitResult
 
-__version__ = "0.1.0"
 __all__ = [
     "ALA",
     "AdaLFL",

@@ -1,9 +1,9 @@
 """What an aligner is: the right half of the grid, which moves a loss form so that it agrees with the metric.
 
-The moments there are: when the loss is made (``bind``), before training (``prepare``, ``offline_start``), when training begins and ends
-(``attached``, ``detached``), when the loss is called in training (``saw``), around an optimiser step (``before_step``
-and ``after_step``, called from hooks that :meth:`metricgrad.Loss.attach` sets), and when validation scores come by
-hand (``observe``). An aligner overrides the moments it lives in.
+The moments there are: when the loss is made (``bind``), before training (``prepare``, ``offline_start``), when training
+begins and ends (``attached``, ``detached``), when the loss is called in training (``saw``), around an optimiser step
+(``before_step`` and ``after_step``, called from hooks that :meth:`metricgrad.Loss.attach` sets), and when validation
+scores come by hand (``observe``). An aligner overrides the moments it lives in.
 """
 
 from __future__ import annotations

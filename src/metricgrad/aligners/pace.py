@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from metricgrad.aligners.seen import PERIODS
+PERIODS = 100
+"""Periods in a training whose length is known, where it is long enough for so many."""
 
 SHORTEST, LONGEST, UNKNOWN = 20, 200, 50
 """Steps in a period: the fewest and the most, and where the length of training is not known."""

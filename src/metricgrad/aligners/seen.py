@@ -5,20 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from metricgrad.aligners.looking import judged
+from metricgrad.aligners.pace import PERIODS
 from metricgrad.aligners.policy_state import Child, coded
 from metricgrad.losses.form import Form, Knob
-
-if TYPE_CHECKING:
-    from metricgrad.aligners.turning import KnobTurner
-
-PERIODS = 100
-"""Periods in a training whose length is known, where it is long enough for so many."""
+from metricgrad.metric import Metric
 
 WRITTEN = ("metric", "loss", "confusion", "largest_metric", "largest_loss", "looks", "looked", "train")
 """What a look writes into a child's memory."""
@@ -35,40 +30,68 @@ class Seen:
     progress: float
 
 
+@dataclass(frozen=True)
+class LookSettings:
+    """How looks are measured, and put together at the end of a period.
+
+    Attributes:
+        metric: what scores are judged by.
+        best: whether at the threshold that is best on them, where the metric reads labels.
+        looks: in a period.
+        discount: of a look against the next.
+    """
+
+    metric: Metric
+    best: bool
+    looks: int
+    discount: float
+
+
 def look(
-    turner: KnobTurner,
+    how: LookSettings,
     child: Child,
     form: Form,
     scores: Tensor,
     targets: Tensor,
     progress: float | None,
+    *,
     periods: int,
-) -> Seen | None:
-    """Measure once; at the end of a period, what was seen in it. A metric that is undefined says nothing."""
-    best = turner.threshold == "best"
-    value = judged(turner.metric, scores, targets, best=best)
-    turner.heard(value)
+    batch: int,
+) -> tuple[float, Seen | None]:
+    """Measure once: the value, and at the end of a period what was seen in it.
+
+    Args:
+        how: it is measured.
+        child: whose memory the look goes into. A metric that is undefined says nothing: the last value goes in.
+        form: of the child.
+        scores: on validation data.
+        targets: theirs.
+        progress: the share of training done, where known.
+        periods: that have ended.
+        batch: rows of a training batch.
+    """
+    value = measured = judged(how.metric, scores, targets, best=how.best)
     memory = child.memory
     if math.isnan(value):
         if "metric" not in memory:
-            return None
+            return measured, None
         value = float(memory["metric"][-1])
-    memory.push("looks", torch.tensor([value], dtype=torch.float64), turner.looks)
+    memory.push("looks", torch.tensor([value], dtype=torch.float64), how.looks)
     memory["looked"] = (memory["looked"] if "looked" in memory else torch.zeros((), dtype=torch.long)) + 1
-    if int(memory["looked"]) % turner.looks:
-        return None
+    if int(memory["looked"]) % how.looks:
+        return measured, None
     values = memory["looks"]
-    weights = turner.discount ** torch.arange(len(values) - 1, -1, -1, dtype=torch.float64)
+    weights = how.discount ** torch.arange(len(values) - 1, -1, -1, dtype=torch.float64)
     mean = float((weights * values).sum() / weights.sum())
-    sign = 1.0 if turner.metric.higher_is_better else -1.0
+    sign = 1.0 if how.metric.higher_is_better else -1.0
     improvement = sign * (mean - float(memory["metric"][-1])) if "metric" in memory else None
     knobs = form.knobs()
-    child.remember(form, list(knobs.values()), scores, targets, mean, batch=turner.batch)
-    train = child.recent.measure(turner.metric, len(scores), best=best)
+    child.remember(form, list(knobs.values()), scores, targets, mean, batch=batch)
+    train = child.recent.measure(how.metric, len(scores), best=how.best)
     memory["train"] = torch.tensor(train, dtype=torch.float64)
     # without a known end, a share that grows more and more slowly
     share = periods / (periods + PERIODS) if progress is None else float(progress)
-    return Seen(form, knobs, child, improvement, share)
+    return measured, Seen(form, knobs, child, improvement, share)
 
 
 def encoded(seen: Seen, *, scaled: bool) -> Tensor:

@@ -19,7 +19,7 @@ from metricgrad.aligners.looking import rows_held, scored, spread_rows
 from metricgrad.aligners.pace import FEWEST, pace
 from metricgrad.aligners.policy_network import Choice
 from metricgrad.aligners.policy_state import ROLES, Child, roles_of
-from metricgrad.aligners.seen import Seen, look
+from metricgrad.aligners.seen import LookSettings, Seen, look
 from metricgrad.aligners.stopwatch import Stopwatch
 from metricgrad.aligners.turning_figure import plot_history
 from metricgrad.errors import MetricgradError
@@ -201,7 +201,14 @@ class KnobTurner(Aligner, abc.ABC):
         self.observe(scene.loss.form, *self._score(scene), progress)
         self.watch.passed(started, looked=True)
 
-    def heard(self, value: float) -> None:
+    def look(self, child: Child, form: Form, scores: Tensor, targets: Tensor, progress: float | None) -> Seen | None:
+        """Measure a child once; at the end of a period, what was seen in it."""
+        how = LookSettings(self.metric, self.threshold == "best", self.looks, self.discount)
+        value, seen = look(how, child, form, scores, targets, progress, periods=self.periods, batch=self.batch)
+        self._heard(value)
+        return seen
+
+    def _heard(self, value: float) -> None:
         """Say so when the metric is undefined time after time."""
         self._undefined = self._undefined + 1 if math.isnan(value) else 0
         if self._undefined == _PATIENCE:
@@ -215,7 +222,7 @@ class KnobTurner(Aligner, abc.ABC):
         """One look at validation scores; every ``looks``-th ends a period."""
         if progress is not None:
             progress = checked_number("progress", progress, zero=True, most=1)
-        seen = look(self, self.child, form, scores, targets, progress, self.periods)
+        seen = self.look(self.child, form, scores, targets, progress)
         self.decide([] if seen is None else [seen])
 
     def decide(self, seen: Sequence[Seen]) -> None:

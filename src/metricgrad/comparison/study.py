@@ -30,6 +30,7 @@ from metricgrad.training.engine import DivergedError
 from metricgrad.training.files import describe_data, describe_model
 from metricgrad.training.fit import fit
 from metricgrad.training.options import made_by
+from metricgrad.version import __version__
 
 TUNING_SEED = 1_000_000
 """The draw all trials share; no final seed reaches it."""
@@ -114,8 +115,6 @@ def compare(
 
 
 def _config(task: Task, metric: Metric, rows: Sequence[Candidate]) -> dict[str, Any]:
-    from metricgrad import __version__
-
     with isolate_rng():
         model = describe_model(made_by(task.model, f"task {task.name!r}: model"))
     return {

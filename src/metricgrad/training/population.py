@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +13,6 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from metricgrad.aligners.turning import KnobTurner
-from metricgrad.aligners.turning_figure import plot_history
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.losses.batches import checked_number
@@ -32,42 +30,8 @@ from metricgrad.training.population_start import children_of, forms_of, tensors_
 from metricgrad.training.progress import Bar
 from metricgrad.training.quiet import quiet
 from metricgrad.training.ranks import Alone, Ranks
-from metricgrad.training.result import FitResult
+from metricgrad.training.result import PopulationResult
 from metricgrad.training.trainer import device_of
-
-
-@dataclass(repr=False)
-class PopulationResult:
-    """What a population leaves behind.
-
-    Attributes:
-        results: one :class:`FitResult` for each child, the best by validation first.
-        loss: the loss that was passed, its aligner with what it learned from all children.
-        histories: the aligner's history of each child, in the same order as ``results``.
-        stacked: whether the children were trained as one model.
-        seconds: of training, the timed first steps included.
-    """
-
-    results: list[FitResult]
-    loss: Loss
-    histories: list[dict[str, Any]]
-    stacked: bool
-    seconds: float
-
-    def __repr__(self) -> str:
-        values = ", ".join(f"{result.valid:.4f}" for result in self.results)
-        return f"PopulationResult({len(self.results)} children, valid {values}, {self.seconds:.0f} s)"
-
-    @property
-    def best(self) -> FitResult:
-        """The child that is best by validation."""
-        return self.results[0]
-
-    def plot(self, path: str | Path) -> Path:
-        """The best child's knobs, rewards and metric over time as one PNG, as :meth:`KnobTurner.plot` draws them."""
-        aligner = self.loss.aligner
-        assert isinstance(aligner, KnobTurner)
-        return plot_history(self.histories[0], path, aligner.metric)
 
 
 def fit_population(

@@ -11,7 +11,6 @@ from torch import Tensor
 from metricgrad.aligners.base import pair
 from metricgrad.aligners.looking import spread_rows
 from metricgrad.aligners.policy_state import Child
-from metricgrad.aligners.seen import look
 from metricgrad.aligners.turning import KnobTurner
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits
@@ -102,7 +101,7 @@ class PopulationRun:
         before = aligner.periods
         progress = min(1.0, aligner.ticks / total_steps)
         looks = [
-            look(aligner, self.memories[child], self.forms[child], scores, targets, progress, before)
+            aligner.look(self.memories[child], self.forms[child], scores, targets, progress)
             for child, scores in zip(self.where.own, self.group.scores(inputs), strict=True)
         ]
         aligner.decide(self.where.shared(looks, self.memories, self.forms))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
@@ -16,15 +16,15 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import Forward, pair
+from metricgrad.aligners.turning import KnobTurner
+from metricgrad.aligners.turning_figure import plot_history
 from metricgrad.errors import MetricgradError
+from metricgrad.loss import Loss
 from metricgrad.metric import Metric
 from metricgrad.training.batches import Data, as_tensor, is_array, loader
 from metricgrad.training.files import describe_weights
 from metricgrad.training.outputs import Output, labels_of, output_of, probabilities_of
 from metricgrad.writing import replacing, write_text
-
-if TYPE_CHECKING:
-    from metricgrad.training.population import PopulationResult
 
 SCHEMA = 1
 
@@ -169,6 +169,40 @@ class FitResult:
             "config": config,
         }
         write_text(folder / "result.json", json.dumps(record, indent=1, allow_nan=False))
+
+
+@dataclass(repr=False)
+class PopulationResult:
+    """What a population leaves behind.
+
+    Attributes:
+        results: one :class:`FitResult` for each child, the best by validation first.
+        loss: the loss that was passed, its aligner with what it learned from all children.
+        histories: the aligner's history of each child, in the same order as ``results``.
+        stacked: whether the children were trained as one model.
+        seconds: of training, the timed first steps included.
+    """
+
+    results: list[FitResult]
+    loss: Loss
+    histories: list[dict[str, Any]]
+    stacked: bool
+    seconds: float
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{result.valid:.4f}" for result in self.results)
+        return f"PopulationResult({len(self.results)} children, valid {values}, {self.seconds:.0f} s)"
+
+    @property
+    def best(self) -> FitResult:
+        """The child that is best by validation."""
+        return self.results[0]
+
+    def plot(self, path: str | Path) -> Path:
+        """The best child's knobs, rewards and metric over time as one PNG, as :meth:`KnobTurner.plot` draws them."""
+        aligner = self.loss.aligner
+        assert isinstance(aligner, KnobTurner)
+        return plot_history(self.histories[0], path, aligner.metric)
 
 
 def load_finished(folder: Path, record: dict[str, Any], model: nn.Module, metric: Metric) -> FitResult:

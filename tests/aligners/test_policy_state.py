@@ -7,7 +7,7 @@ import torch
 
 from metricgrad.aligners.policy_state import FEATURES, PAST, ROLES, Child, coded, confusion
 from metricgrad.aligners.reward import Reward
-from metricgrad.aligners.shelf import Shelf
+from metricgrad.aligners.shelf import Shelf, Slot
 from tests.aligners.toys import OneKnob
 
 
@@ -104,7 +104,7 @@ def test_a_reward_goes_on_from_its_state():
 
 
 def test_a_shelf_keeps_the_last_rows_and_travels_whatever_its_shapes():
-    shelf, other = Shelf(), Shelf()
+    shelf, other = (Shelf({"rows": Slot(torch.float32, ("rows", 2))}) for _ in range(2))
     for n in range(5):
         shelf.push("rows", torch.full((1, 2), float(n)), 3)
     assert shelf["rows"][:, 0].tolist() == [2, 3, 4]

@@ -209,7 +209,7 @@ def test_fits_and_comparisons_check_groups_and_take_nothing_else():
         for groups in (targets.float(), targets - 9, targets[:9], targets[:, None, None], ["a"] * 64):
             assert "groups" in str(_refusal(call, groups=groups))
         for name in ("mask", "sample_weight", "weights"):
-            assert f"takes no '{name}', only groups" in str(_refusal(call, **{name: targets}))
+            assert f"'{name}'" in str(_refusal(call, **{name: targets}))
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal", "soft_f_beta", "pairwise_logistic", "smooth_ap", "lovasz"])

@@ -124,7 +124,9 @@ class Interpolated(Form):
         self.log_softness = nn.Parameter(torch.tensor(start), requires_grad=False)
         self.register_buffer("silent", torch.zeros((), dtype=torch.long))
         self._found: Structure | None = None
-        self._believed, self._told, self._reason = False, False, ""
+        # a built-in metric has its direction from its definition; a batch may well have no better scores than others
+        self._believed = metric.spec is not None and metric.batched
+        self._told, self._reason = False, ""
 
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d; zero with a zero gradient, and a warning, where the metric is undefined or nothing can change it."""

@@ -25,7 +25,7 @@ class TokenCrossEntropy(ScoreLoss):
         MetricgradError: for other shapes, or an option out of range.
 
     Example:
-        >>> from metricgrad.checks import check_tensor
+        >>> import torch
         >>> scores, targets = torch.zeros(1, 3, 2), torch.tensor([[1, 0, -1]])
         >>> round(float(TokenCrossEntropy()(scores, targets)), 4)
         0.6931

@@ -149,6 +149,14 @@ def is_built_in(name: str) -> bool:
     return name in table()
 
 
+def _expected(hint: Any) -> str:
+    """A type hint in words."""
+    choices = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return f"one of {', '.join(map(repr, choices))}"
+    return getattr(hint, "__name__", str(hint))
+
+
 def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
     """Build a metric from ``"name"`` or ``"name:key=value,key=value"``."""
     name, params = parse_spec(spec)
@@ -160,7 +168,7 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
     hints = typing.get_type_hints(entry.fn)
     for key, value in params.items():
         if not fits(value, hints.get(key, Any)):
-            raise MetricgradError(f"metric {spec!r:.60}: {key} is {value!r:.60}; expected {hints[key]}")
+            raise MetricgradError(f"metric {spec!r:.60}: {key}={value!r:.60}; expected {_expected(hints[key])}")
     params.update(fixed)
     unknown = params.keys() - entry.parameters.keys()
     if unknown:

@@ -55,7 +55,7 @@ def as_lists(scores: Tensor, targets: Tensor, within: Within, groups: Tensor | N
         relevance = torch.nn.functional.one_hot(targets.long(), scores.shape[-1])
     values = wide(log_odds(scores, elementwise=False) if odds else scores)
     entry = torch.arange(scores.numel(), device=scores.device)
-    columns = scores.shape[-1] if scores.ndim > 1 else 1
+    columns = max(1, scores.shape[-1]) if scores.ndim > 1 else 1
     if within == "group" or (within == "sample" and scores.ndim == 1):
         if groups is None:
             raise MetricgradError("this metric ranks within query groups: pass groups=, an integer for each item")

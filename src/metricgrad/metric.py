@@ -49,8 +49,8 @@ from metricgrad.metrics.chunks import in_chunks
 from metricgrad.metrics.context import Apart, context_of
 from metricgrad.metrics.decoding import Reads, TargetKind, canonical, checked_targets, decode, log_odds, narrowed, wide
 from metricgrad.metrics.foreign import Generators, call_each
-from metricgrad.metrics.layouts import Layout, prepare_as
-from metricgrad.metrics.probabilities import ROWS, rows_of, transformed, warn_of_probabilities, within_unit
+from metricgrad.metrics.layouts import GIVEN, ROWS, Embeddings, Layout
+from metricgrad.metrics.probabilities import FEWEST_ROWS, rows_of, transformed, warn_of_probabilities, within_unit
 from metricgrad.metrics.time_limit import within_limit
 
 __all__ = ["Metric", "Reads", "Structure", "as_metric", "canonical", "decode"]
@@ -127,7 +127,7 @@ class Metric:
         by_order: bool = False,
         targets: TargetKind = "real",
         twin: Callable[..., Tensor] | None = None,
-        layout: Layout = "rows",
+        layout: Layout = ROWS,
     ) -> None:
         """Store what :func:`as_metric` found out.
 
@@ -165,7 +165,7 @@ class Metric:
         self.by_order = by_order
         self._targets: TargetKind = targets
         self._twin = twin
-        self.layout: Layout = layout
+        self.layout: Layout = Embeddings(layout) if reads == "embeddings" else layout
         # not a property: what a metric averages over stays so when nothing is said of it any more
         self._keeps_apart: Apart | None = None if structure is None else structure.keeps_apart
         self._warned = False
@@ -253,11 +253,11 @@ class Metric:
         """
         known = self.structure
         of_classes = known is not None and (known.kind == "top_k" or bool(known.params.get("of_classes")))
-        return self.layout in ("rows", "given") and (self.reads in ("labels", "probabilities") or of_classes)
+        return self.layout.of_decisions and (self.reads in ("labels", "probabilities") or of_classes)
 
     def look_at(self, scores: Tensor, targets: Tensor, *, stacklevel: int = 2) -> None:
         """Warn, once for each metric, of 50 rows or more that look like probabilities where it takes logits."""
-        if self._warned or not self.takes_logits or rows_of(scores, targets) < ROWS:
+        if self._warned or not self.takes_logits or rows_of(scores, targets) < FEWEST_ROWS:
             return
         if not transformed(scores) and within_unit(scores.detach()):
             self._warned = True
@@ -334,8 +334,8 @@ class Metric:
         self, stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Score sets, targets and context in the shapes of the metric's layout."""
-        return prepare_as(
-            self.layout, stack, targets, context, takes=self.context, keeps_apart=self._keeps_apart, name=self.name
+        return self.layout.prepare(
+            stack, targets, context, takes=self.context, keeps_apart=self._keeps_apart, name=self.name
         )
 
 
@@ -405,7 +405,7 @@ def as_metric(
     options.setdefault("name", getattr(metric, "__name__", type(metric).__name__))
     options.setdefault("context", context_of(metric))
     options["context"] = options["context"] - fixed.keys()
-    options.setdefault("layout", "given")
+    options.setdefault("layout", GIVEN)
     return Metric(fn, fixed=fixed, **options)
 
 

@@ -9,6 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, coverage_error
 from torch import nn
 
 import metricgrad as mg
+from metricgrad.metrics.layouts import SENTENCES, SPANS
 from metricgrad.refactoring.labels import Argmax, Threshold
 from metricgrad.refactoring.peak import Peak
 from metricgrad.refactoring.rankings import Ranking
@@ -255,10 +256,10 @@ def test_every_built_in_metric_costs_nothing_at_its_ideal_scores(metric):
     if built.structure.kind == "peak":
         points = torch.arange(20)[:, None] % torch.tensor([5, 4])
         cases = [(60.0 * torch.eye(20)[points[:, 1] * 5 + points[:, 0]].reshape(20, 4, 5), points)]
-    if built.layout == "sentences":
+    if built.layout is SENTENCES:
         sentences = classes.reshape(8, 5)
         cases = [(_ideal(classes, 4).reshape(8, 5, 4), sentences)]
-    if built.layout == "spans":
+    if built.layout is SPANS:
         answers = torch.tensor([[0, 2], [1, 1], [3, 4], [2, 5]])
         cases = [(60.0 * torch.eye(6)[answers], answers)]
     served = 0

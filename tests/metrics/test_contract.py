@@ -44,7 +44,8 @@ def draw(kind: str, seed: int = 0, n: int = 24) -> tuple[torch.Tensor, torch.Ten
 CASES = []
 for spec in SPECS:
     layout = mg.as_metric(spec).layout
-    for kind in (layout,) if layout != "rows" else ("flat", "classes", "columns"):
+    of_rows = layout.of_decisions or layout.of_embeddings
+    for kind in ("flat", "classes", "columns") if of_rows else (layout.name,):
         try:
             mg.as_metric(spec)(*draw(kind))
         except mg.MetricgradError:

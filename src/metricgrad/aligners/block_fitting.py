@@ -153,7 +153,7 @@ class BlockFitting(Aligner, abc.ABC):
             MetricgradError: where one of form and metric reads embeddings and the other does not, or for groups that
                 the form cannot read.
         """
-        of_embeddings = self.metric.reads == "embeddings"
+        of_embeddings = self.metric.layout.of_embeddings
         if form.of_embeddings != of_embeddings:
             reader, other = (self.metric.name, form.kind) if of_embeddings else (form.kind, self.metric.name)
             raise MetricgradError(

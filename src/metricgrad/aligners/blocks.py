@@ -17,9 +17,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.losses.network import NetworkForm
 from metricgrad.metric import Metric
 from metricgrad.metrics.decoding import canonical
-from metricgrad.metrics.layouts import Layout, prepare_as
-
-Read = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+from metricgrad.metrics.layouts import ROWS, Embeddings, Layout, Read
 
 _TRIES = 4
 _QUERIES = 8
@@ -59,7 +57,7 @@ class Store:
 
     scores: Tensor
     targets: Tensor
-    layout: Layout = "rows"
+    layout: Layout = ROWS
     groups: Tensor | None = None
     per_class: int | None = None
 
@@ -70,7 +68,7 @@ class Store:
         targets: Tensor,
         read: Read = canonical,
         *,
-        layout: Layout = "rows",
+        layout: Layout = ROWS,
         groups: Tensor | None = None,
         per_class: int | None = None,
     ) -> Store:
@@ -83,35 +81,20 @@ class Store:
         check_tensor("targets", targets)
         scores = scores.detach()
         if groups is not None:
-            stack, targets, context = prepare_as(
-                layout if layout == "given" else "rows",
-                scores[None],
-                targets,
-                {"groups": groups},
-                takes=frozenset({"groups"}),
-                keeps_apart=None,
-                name="stored",
-            )
-            scores, groups = stack[0], context["groups"]
+            scores, targets, groups = layout.stored_groups(scores, targets, groups)
             if per_class is None and len(groups.unique()) < _QUERIES:
                 raise MetricgradError(
                     f"the stored rows are of {len(groups.unique())} groups, of which blocks are made whole; store "
                     f"{_QUERIES} or more"
                 )
-        if layout == "rows":
-            scores, targets = read(scores, targets)
-        else:
-            if layout == "given":
-                read(scores, targets)  # raises for what the form will not read of a block
-            stack, targets, _ = prepare_as(
-                layout, scores[None], targets, {}, takes=frozenset(), keeps_apart=None, name="stored"
-            )
-            scores = stack[0]
+        scores, targets = layout.stored(scores, targets, read)
         if len(targets) < 32:
             raise MetricgradError(f"{len(targets)} stored pairs are too few to draw blocks from; store 32 or more")
         for what, values in (("scores", scores), ("targets", targets)):
             if found := where_not_finite(values):
                 raise MetricgradError(f"stored {what} hold {found}; leave those rows out")
+        if per_class is not None and not layout.of_embeddings:
+            layout = Embeddings(layout)
         return cls(scores, targets, layout, groups, per_class)
 
     def __len__(self) -> int:
@@ -139,9 +122,8 @@ class Store:
 
     def kept(self, form: NetworkForm) -> Read:
         """What is kept of a block once the metric has seen it: what the form reads of it, as small as can be."""
-        if self.layout == "given":
-            return lambda scores, targets: form.condensed(*form.read(scores, targets))
-        return form.condensed
+        read = self.layout.from_stored(form.read)
+        return lambda scores, targets: form.condensed(*read(scores, targets))
 
     def fits(self, size: int) -> int:
         """Rows of a block: ``size``, or half of what there is to choose from."""
@@ -176,7 +158,8 @@ class Store:
         if self.per_class is not None:
             part = self.classes[int(torch.randint(len(self.classes), (), generator=generator))]
             rows = few_of_each(part, size, min(self.per_class, max(2, size // 2)), generator).to(self.targets.device)
-            return Block(*changed_embeddings(self.scores[rows], self.targets[rows], kind, generator))
+            pair = self.scores[rows], self.targets[rows]
+            return Block(*changed_embeddings(*pair, kind, layout=self.layout, generator=generator))
         if self.groups is None:
             rows = torch.randperm(len(self), generator=generator)[:size]
         else:
@@ -205,16 +188,11 @@ def labelled_by(
     values: list[float] = []
     for _ in range(_TRIES * count):
         block = blocks()
-        value = float(metric(block.scores, block.targets, **block.context, **_padding(metric, block)))
+        kept = metric.layout.padding(block.scores, block.targets)
+        value = float(metric(block.scores, block.targets, **block.context, mask=kept))
         if value == value:
             found.append(Block(*keep(block.scores, block.targets), block.groups))
             values.append(-value if metric.higher_is_better else value)
         if len(found) == count:
             break
     return found, torch.tensor(values, dtype=torch.float64)
-
-
-def _padding(metric: Metric, block: Block) -> dict[str, Tensor]:
-    """The mask that leaves padding out, where there is any."""
-    classes = block.scores.ndim == block.targets.ndim + 1 and metric.reads != "embeddings"
-    return {"mask": block.targets >= 0} if classes and bool((block.targets < 0).any()) else {}

@@ -11,7 +11,7 @@ from metricgrad.checks import where_not_finite
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Form
 from metricgrad.metrics.decoding import is_binary
-from metricgrad.metrics.probabilities import ROWS, rows_of, transformed, warn_of_probabilities, within_unit
+from metricgrad.metrics.probabilities import FEWEST_ROWS, rows_of, transformed, warn_of_probabilities, within_unit
 
 _LEVEL = 7  # the caller of the loss, behind nn.Module's call and torch.compile's wrapper
 
@@ -52,7 +52,7 @@ class FirstCalls:
                 )
         self._rows += rows_of(scores, targets)
         self._seen = not (form.of_logits and _of_labels(scores, targets) and within_unit(scores.detach()))
-        if not self._seen and self._rows >= ROWS:
+        if not self._seen and self._rows >= FEWEST_ROWS:
             self._seen = True
             warn_of_probabilities(f"this loss ({form.kind})", stacklevel=_LEVEL + 1)
 

@@ -18,7 +18,6 @@ from metricgrad.functional.published_spearman import published_spearman
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.network import NetworkForm
 from metricgrad.metric import Metric
-from metricgrad.metrics.spans import best_spans
 
 _PUBLISHED: tuple[Kind, ...] = ("mislabelled",)
 _SOFTNESS = 0.3
@@ -172,14 +171,4 @@ class RankCorrelation(BlockFitting):
 
 def _pseudo_labelled(store: Store) -> Store:
     """The released code's data: what the model predicts stands for the truth before a share of it is flipped."""
-    if store.layout == "maps":
-        peak, width = store.scores.flatten(1).argmax(1), store.scores.shape[2]
-        points = torch.stack([peak % width, torch.div(peak, width, rounding_mode="floor")], 1)
-        return dataclasses.replace(store, targets=points.to(store.targets))
-    if store.layout == "spans":
-        return dataclasses.replace(store, targets=best_spans(store.scores))
-    elementwise = store.scores.shape == store.targets.shape
-    predicted = (store.scores > 0).to(store.targets.dtype) if elementwise else store.scores.argmax(-1)
-    if not elementwise:
-        predicted = torch.where(store.targets < 0, store.targets.to(predicted), predicted)  # padding stays padding
-    return dataclasses.replace(store, targets=predicted)
+    return dataclasses.replace(store, targets=store.layout.predicted(store.scores, store.targets))

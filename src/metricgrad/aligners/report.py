@@ -15,7 +15,7 @@ from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.form import Draw
 from metricgrad.losses.network import NetworkForm
 from metricgrad.metric import Metric
-from metricgrad.metrics.layouts import Layout
+from metricgrad.metrics.layouts import HEAT_MAPS, Layout
 
 _BLOCKS = 200
 _SLOPED = 20
@@ -62,7 +62,7 @@ def held_out_report(loss: AlignedLoss, metric: Metric, store: Store, *, size: in
 
 def _rivals(form: NetworkForm, blocks: list[Block], standard: Tensor, layout: Layout) -> dict[str, Tensor]:
     """What the report shows beside the loss: the standard one, and for labels and maps what tells why it is better."""
-    if layout == "maps":
+    if layout is HEAT_MAPS:
         standardised = losses_of(of_standardised_maps(form.standard), blocks)
         return {"standard": standard, "standardised_standard": standardised}
     if not form.of_labels:
@@ -92,9 +92,9 @@ def _slopes(loss: AlignedLoss, form: NetworkForm, blocks: list[Block]) -> dict[s
 
 def match_scale(form: NetworkForm, store: Store, generator: torch.Generator, *, size: int) -> None:
     """Scale the form so that its gradient at an untrained model's small random scores is as long as the standard's."""
-    whole = form.of_embeddings or (store.layout == "given" and store.targets.ndim > 1)
-    block = store.draw(store.fits(size) if whole else _ROWS, "real", generator)
-    scores, targets = form.read(block.scores, block.targets) if store.layout == "given" else block[:2]
+    few = store.layout.rows_are_batches(store.targets)
+    block = store.draw(store.fits(size) if few else _ROWS, "real", generator)
+    scores, targets = store.layout.from_stored(form.read)(block.scores, block.targets)
     scores = (torch.randn(scores.shape, generator=generator) * _UNTRAINED).to(scores)
     scores.requires_grad_()
     with torch.enable_grad():

@@ -334,7 +334,7 @@ class KnobTurner(Aligner, abc.ABC):
         if self.every is not None:
             return self.every, self.rows
         rows = self.rows if self.rows is None or self.held is None else max(1, min(self.rows, self.held))
-        if rows is not None and self.metric.reads == "embeddings":  # it compares all rows with all
+        if rows is not None and self.metric.layout.of_embeddings:  # it compares all rows with all
             rows = min(rows, FEWEST)
         return pace(total_steps, self.batch, rows, self.looks)
 

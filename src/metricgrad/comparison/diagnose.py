@@ -82,7 +82,7 @@ def diagnose(
             undefined on nearly all blocks.
     """
     judged_by = as_metric(metric)
-    embeddings = judged_by.reads == "embeddings"
+    embeddings = judged_by.layout.of_embeddings
     scores, targets = read_predictions(Path(predictions), embeddings=embeddings)
     kind = "retrieval" if embeddings else _kind(scores, targets)
     if probabilities:

@@ -95,7 +95,7 @@ def drawn_blocks(
     if min(block, blocks, per_class) < 2:
         raise MetricgradError(f"block, blocks, per_class are {(block, blocks, per_class)}; expected 2 or more of each")
     judged_by = as_metric(metric)
-    balanced = per_class if judged_by.reads == "embeddings" else None
+    balanced = per_class if judged_by.layout.of_embeddings else None
     store = Store.of(scores, targets, layout=judged_by.layout, groups=groups, per_class=balanced)
     size = store.fits(block)
     generator = torch.Generator().manual_seed(seed)

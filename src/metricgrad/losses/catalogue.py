@@ -314,7 +314,7 @@ def role_of(spec: str, metric: Metric) -> Role:
 def space_of(spec: str, metric: Metric | None = None) -> dict[str, Range]:
     """What is left to tune once the spec has fixed what it names; for embeddings where the metric reads them."""
     entry, fixed = find(spec)
-    of_embeddings = metric is not None and metric.reads == "embeddings"
+    of_embeddings = metric is not None and metric.layout.of_embeddings
     space = {**entry.space, **(entry.of_embeddings if of_embeddings else {})}
     return {name: bounds for name, bounds in space.items() if name not in fixed}
 

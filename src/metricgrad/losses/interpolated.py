@@ -319,13 +319,9 @@ class Interpolated(Form):
     def _budget(self, batch: Batch) -> int:
         if not self.metric.batched:
             return self.calls - 2  # two more for where the moves start and the worst value
-        entries = batch.scores.numel()
+        entries = self.metric.layout.elements(batch.scores, batch.targets)
         if batch.scores.ndim == 1 and of_counts(self.metric):
             entries = int(batch.targets.sum()) or entries
-        elif self.metric.reads == "embeddings":
-            entries = len(batch.scores)
-        elif self.metric.layout == "sentences":
-            entries = batch.targets.shape[1] ** 2
         elif batch.scores.ndim > batch.targets.ndim and self.metric.counts_rows:
             entries = 2 * len(batch.targets)
         return max(self.calls, _ELEMENTS // max(1, entries))
@@ -389,11 +385,9 @@ class Interpolated(Form):
     def _warmed(self, loss: Tensor, batch: Batch, draw: Draw) -> Tensor:
         if draw.step >= self.warm_up:
             return loss
-        from metricgrad.losses.gaussian_mse import GaussianMSE
-        from metricgrad.losses.task_loss import TaskLoss
-        from metricgrad.losses.token_cross_entropy import TokenCrossEntropy
+        from metricgrad.losses.standard_loss import standard_loss
 
-        standard = {"maps": GaussianMSE, "sentences": TokenCrossEntropy}.get(self.metric.layout, TaskLoss)()
+        standard = standard_loss(self.metric.layout)
         weight = draw.step / self.warm_up
         weights = batch.of_items("sample_weight")
         weights = {} if weights is None else {"sample_weight": weights}

@@ -47,7 +47,7 @@ def check_options(metric: Metric, refactoring: object, **options: Any) -> None:
         options["share"],
         "1 with interpolation='inverse_distance', which takes whole score sets (paper=True takes a share)",
     )
-    _require(options["warm_up"] == 0 or metric.reads != "embeddings", "warm_up", options["warm_up"],
+    _require(options["warm_up"] == 0 or not metric.layout.of_embeddings, "warm_up", options["warm_up"],
              "0: a metric of embeddings has no cross-entropy to start from")  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from metricgrad.metric import Reads, Structure
+from metricgrad.metrics.layouts import ROWS
 from metricgrad.metrics.registry import table
 
 Delivery = Literal["labels", "order", "probabilities", "top_k", "indicator", "decision", "regression"]
@@ -125,7 +126,7 @@ def describe_sklearn(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict[
     """Options of :func:`metricgrad.as_metric` for a function of ``sklearn.metrics``; only the order of arguments
     and the kind of input for one that is no metric of scores, such as a curve.
     """
-    options: dict[str, Any] = {"inputs": "numpy", "order": "targets_first", "layout": "rows"}
+    options: dict[str, Any] = {"inputs": "numpy", "order": "targets_first", "layout": ROWS}
     known = _KNOWN.get(getattr(metric, "__name__", ""))
     if known is None:
         return options

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Structure
+from metricgrad.metrics.layouts import GIVEN, ROWS
 from metricgrad.metrics.torchmetrics_table import KNOWN, OBJECTS, Entry
 
 _TASKS = ("binary", "multiclass", "multilabel")
@@ -100,7 +101,7 @@ class Described:
             "structure": self.structure(),
             "inputs": "torch",
             "order": "scores_first",
-            "layout": "given" if self.whole_samples else "rows",
+            "layout": GIVEN if self.whole_samples else ROWS,
         }
 
     def prepared(self, read: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

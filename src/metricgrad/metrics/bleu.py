@@ -10,6 +10,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
+from metricgrad.metrics.layouts import SENTENCES
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.sequences import lasting, sums_over_sentences
 
@@ -105,7 +106,7 @@ def value(
     return torch.where(length > 0, torch.where(whole, brevity * precision, 0.0), torch.nan)
 
 
-@register("bleu", reads="labels", structure=_structure, targets="classes", layout="sentences")
+@register("bleu", reads="labels", structure=_structure, targets="classes", layout=SENTENCES)
 def bleu(
     said: Tensor,
     targets: Tensor,

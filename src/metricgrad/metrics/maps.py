@@ -68,6 +68,12 @@ def prepare_maps(
     return stack, targets, rows
 
 
+def peaks(maps: Tensor) -> Tensor:
+    """``(..., 2)`` int64: the highest pixel (x, y) of each of ``(..., H, W)`` maps, the first of equals row by row."""
+    peak, width = maps.flatten(-2).argmax(-1), maps.shape[-1]
+    return torch.stack([peak % width, torch.div(peak, width, rounding_mode="floor")], -1)
+
+
 def at_points(maps: Tensor, points: Tensor) -> Tensor:
     """``(R,)``: of ``(R, H, W)`` maps, the value of the pixel nearest to each of ``(R, 2)`` points, within the map."""
     x, y = (points[:, k].round().long().clamp(0, maps.shape[2 - k] - 1) for k in (0, 1))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
@@ -61,3 +61,40 @@ def prepare_spans(
         if bool((positions[:, 1] < positions[:, 0]).any()):
             raise MetricgradError("targets hold an answer that ends before it starts; expected (first, last) tokens")
     return stack if stack.dtype in (torch.float32, torch.float64) else stack.float(), positions, given
+
+
+def best_spans(scores: Tensor, max_length: int | None = None) -> Tensor:
+    """The first and last token of the span with the largest sum of start and end score, among those start <= end.
+
+    Of equal sums the earliest start wins, then the earliest end.
+
+    Args:
+        scores: ``(..., 2, L)`` start and end scores.
+        max_length: the most tokens a span may have; None for any.
+
+    Returns:
+        ``(..., 2)`` int64.
+
+    Raises:
+        MetricgradError: for a ``max_length`` below 1.
+
+    Cost: O(L) for each row, O(L max_length) where that is given.
+
+    Example:
+        >>> best_spans(torch.tensor([[0.0, 3.0, 1.0], [4.0, 0.0, 2.0]]))
+        tensor([1, 2])
+    """
+    if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
+        raise MetricgradError(f"max_length is {max_length!r}; expected a whole number of tokens, 1 or more, or None")
+    start, end = scores.unbind(-2)
+    length = scores.shape[-1]
+    if max_length is None or max_length >= length:
+        value, place = end.flip(-1).cummax(-1)
+        first = (start + value.flip(-1)).argmax(-1, keepdim=True)
+        last = length - 1 - place.gather(-1, length - 1 - first)
+    else:
+        windows = nn.functional.pad(end, (0, max_length - 1), value=-torch.inf).unfold(-1, max_length, 1)
+        value, offset = windows.max(-1)
+        first = (start + value).argmax(-1, keepdim=True)
+        last = first + offset.gather(-1, first)
+    return torch.cat([first, last], -1)

@@ -13,6 +13,8 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
+from metricgrad.metrics.layouts import HEAT_MAPS
+from metricgrad.metrics.maps import peaks
 from metricgrad.metrics.registry import register
 
 OF_HEADS, PIXELS = 0.5, 2.0
@@ -45,7 +47,7 @@ def inside(points: Tensor, within: Tensor, height: int, width: int) -> Tensor:
     return y.square()[:, :, None] + x.square()[:, None, :] <= within.square()[:, None, None]
 
 
-@register("pck", reads="scores", structure=_structure, context=("head_sizes",), targets="real", layout="maps")
+@register("pck", reads="scores", structure=_structure, context=("head_sizes",), targets="real", layout=HEAT_MAPS)
 def pck(read: Tensor, targets: Tensor, *, radius: float | None = None, head_sizes: Tensor | None = None) -> Tensor:
     """Share of heat maps that peak within ``radius`` head sizes (0.5) of their point, without head sizes pixels (2).
 
@@ -59,8 +61,6 @@ def pck(read: Tensor, targets: Tensor, *, radius: float | None = None, head_size
         head_sizes: ``(R,)`` in pixels of the map.
     """
     check_radius(radius)
-    peak = read.flatten(2).argmax(2)
-    width = read.shape[3]
-    found = torch.stack([peak % width, torch.div(peak, width, rounding_mode="floor")], -1).to(targets)
+    found = peaks(read).to(targets)
     right = (found - targets).square().sum(-1) <= reach(radius, head_sizes, targets).square()
     return wide(right.float()).mean(-1)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ROWS = 50
+FEWEST_ROWS = 50
 """Fewer rows of logits may all happen to lie from 0 to 1."""
 
 

@@ -17,7 +17,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits
 from metricgrad.metric import Metric, Reads, Structure
 from metricgrad.metrics.decoding import TargetKind
-from metricgrad.metrics.layouts import Layout
+from metricgrad.metrics.layouts import ROWS, Layout
 
 _FAMILIES = (
     "confusion",
@@ -98,7 +98,7 @@ def register(
     context: tuple[str, ...] = (),
     by_order: bool = False,
     targets: TargetKind = "labels",
-    layout: Layout = "rows",
+    layout: Layout = ROWS,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register a batched metric under a name.
 

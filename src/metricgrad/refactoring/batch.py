@@ -129,7 +129,7 @@ def checked(
         raise MetricgradError(f"scores must be a floating tensor of logits, got {scores.dtype}")
     stack, targets, kept = metric.prepared(scores[None] if scores.ndim else scores, targets, context)
     scores, frame = stack[0], None
-    if metric.layout == "given" and "mask" in kept:
+    if "mask" in kept:
         mask = kept["mask"]
         mask = mask.reshape(*mask.shape, *(1,) * (targets.ndim - mask.ndim)).expand(targets.shape)
         frame = Frame(mask, targets)
@@ -137,10 +137,8 @@ def checked(
     if found := where_not_finite(targets):
         raise MetricgradError(f"targets hold {found}; leave such rows out with mask=")
     scores = _finite(scores, check_finite)
-    if metric.layout not in ("rows", "given"):
-        return Batch(scores, targets, kept)
-    if metric.reads == "embeddings":
-        _check_embeddings(metric, scores, targets)
+    if not metric.layout.of_decisions:
+        metric.layout.check(scores, targets, metric.name)
     elif scores.ndim > targets.ndim and targets.numel():
         low, high = int(targets.min()), int(targets.max())
         if low < 0 or high >= scores.shape[-1]:
@@ -182,14 +180,6 @@ class _Widened(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         most = torch.finfo(ctx.dtype).max
         return grads[0].clamp(-most, most).to(ctx.dtype)
-
-
-def _check_embeddings(metric: Metric, scores: Tensor, targets: Tensor) -> None:
-    if scores.ndim != 2 or targets.ndim != 1 or targets.is_floating_point():
-        raise MetricgradError(
-            f"metric {metric.name!r} reads embeddings: expected scores (N, D), D of 2 or more, and integer class "
-            f"numbers (N,), got {tuple(scores.shape)} and {targets.dtype} {tuple(targets.shape)}"
-        )
 
 
 def _finite(scores: Tensor, check: bool) -> Tensor:

@@ -78,7 +78,7 @@ def probe_once(metric: Metric, scores: Tensor, targets: Tensor, **context: Tenso
 
 
 def _check_probeable(metric: Metric) -> None:
-    if metric.reads == "embeddings":
+    if metric.layout.of_embeddings:
         raise MetricgradError(
             f"metric {metric.name!r} reads embeddings, and what it reads of them is not probed; where it reads nearest "
             "neighbours by cosine, pass refactoring=Neighbours() and interpolation='inverse_distance'"

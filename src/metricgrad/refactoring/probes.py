@@ -113,7 +113,7 @@ def defined_elsewhere(metric: Metric, batch: Batch) -> bool:
 
     Costs eight calls of the metric.
     """
-    if metric.batched or metric.layout not in ("rows", "given") or metric.reads == "embeddings":
+    if metric.batched or not metric.layout.of_decisions:
         return False
     generator = torch.Generator().manual_seed(0)
     made_up = synthetic_batch(given_batch(batch), "it raised", generator)
@@ -131,7 +131,7 @@ def check_direction(metric: Metric, scores: Tensor, targets: Tensor, **context: 
     Raises:
         MetricgradError: where ideal scores have the worst value of all.
     """
-    if metric.layout not in ("rows", "given") or metric.reads == "embeddings":
+    if not metric.layout.of_decisions:
         return
     given = checked(metric, scores, targets, context, check_finite=False)
     batch = given_batch(given)

@@ -32,6 +32,7 @@ from metricgrad.losses.token_network import TokenNetwork
 from metricgrad.metric import Metric, as_metric
 from metricgrad.metrics.context_checks import CONTEXT, refuse_others
 from metricgrad.metrics.decoding import is_binary
+from metricgrad.metrics.layouts import HEAT_MAPS, SENTENCES, SPANS
 
 _OBJECTIVES: dict[str, type[BlockFitting]] = {"correlation": RankCorrelation, "value": ValueRegression}
 _ANCHOR = 0.1
@@ -209,17 +210,17 @@ def _form_for(
     metric: Metric, scores: Tensor, targets: Tensor, groups: Tensor | None, *, paper: bool, seed: int
 ) -> NetworkForm:
     """The network that can express a metric of this layout, or the paper's."""
-    if metric.reads == "embeddings":
+    if metric.layout.of_embeddings:
         if paper:
             raise MetricgradError("the released code has no network of embeddings; leave paper out")
         return EmbeddingNetwork(seed=seed)
     if groups is not None and not paper:
         return ListNetwork(seed=seed)
-    if metric.layout == "maps":
+    if metric.layout is HEAT_MAPS:
         return HeatmapNetwork(size=scores.shape[-2:], seed=seed) if paper else PeakNetwork(seed=seed)
-    if metric.layout == "sentences":
+    if metric.layout is SENTENCES:
         return TokenNetwork(positions=scores.shape[1], seed=seed)
-    if metric.layout == "spans":
+    if metric.layout is SPANS:
         return SpanNetwork(seed=seed)
     if (targets.is_floating_point() or scores.shape == targets.shape) and not is_binary(targets):
         return RegressionNetwork(seed=seed)

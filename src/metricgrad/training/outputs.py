@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metric import Metric
 from metricgrad.metrics.decoding import canonical, is_binary
-from metricgrad.metrics.spans import best_spans
+from metricgrad.metrics.layouts import HEAT_MAPS, ROWS, SENTENCES, SPANS, Embeddings, Layout
+from metricgrad.metrics.maps import peaks
+from metricgrad.metrics.passages import best_spans
 
 #: ``classes``: one score for each class; ``labels``: one for each yes or no; ``values``: the score is the answer;
 #: ``points`` of heat maps; ``words`` of sentences; ``spans`` of answers; ``embeddings``, which answer nothing.
 Output = Literal["classes", "labels", "values", "points", "words", "spans", "embeddings"]
 
-_OF_LAYOUT: dict[str, Output] = {"maps": "points", "sentences": "words", "spans": "spans"}
+_OF_LAYOUT: dict[Layout, Output] = {
+    HEAT_MAPS: "points",
+    SENTENCES: "words",
+    SPANS: "spans",
+    Embeddings(ROWS): "embeddings",
+}
 
 
 def output_of(metric: Metric, scores: Tensor, targets: Tensor) -> Output:
     """What scores are of, by what the metric reads and by the shape and the values of all validation targets."""
-    if metric.reads == "embeddings":
-        return "embeddings"
     if metric.layout in _OF_LAYOUT:
         return _OF_LAYOUT[metric.layout]
     scores, targets = canonical(scores, targets)
@@ -42,8 +46,7 @@ def labels_of(output: Output, scores: Tensor, threshold: float | None, metric: M
     if output in ("classes", "words"):
         return scores.argmax(-1)
     if output == "points":
-        peak, width = scores.flatten(-2).argmax(-1), scores.shape[-1]
-        return torch.stack([peak % width, torch.div(peak, width, rounding_mode="floor")], -1)
+        return peaks(scores)
     if output == "spans":
         return best_spans(scores, metric.fixed.get("max_length"))
     if output == "embeddings":

@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.network import NetworkForm
-from metricgrad.losses.token_cross_entropy import TokenCrossEntropy
+from metricgrad.losses.standard_loss import standard_loss
 from metricgrad.metric import Metric
 from metricgrad.systems.embedding import triplet
 from metricgrad.systems.reloss import ReLoss
@@ -81,12 +80,12 @@ def fitted_on_training(
     order = torch.randperm(len(targets), generator=generator)
     apart, rest = order.split([round(_APART * len(order)), len(order) - round(_APART * len(order))])
     torch.manual_seed(seed)
-    network, standard = model(), _standard(metric)
+    embeddings = metric.layout.of_embeddings
+    network, standard = model(), triplet() if embeddings else standard_loss(metric.layout)
     with torch.no_grad():
         size = network(inputs[:1]).numel()
     apart = apart[: max(64, _STORED // (size * _RECORDINGS))]
     optimizer = torch.optim.AdamW(network.parameters(), lr=_LR)
-    embeddings = metric.reads == "embeddings"
     if embeddings:
         options["per_class"] = per_class = per_class or 8
         classes = max(2, batch_size // per_class)
@@ -101,10 +100,3 @@ def fitted_on_training(
             optimizer.step()
     groups = recorded.moments if embeddings else None
     return ReLoss.fit(metric, recorded.scores, recorded.targets, groups=groups, seed=seed, block=batch_size, **options)
-
-
-def _standard(metric: Metric) -> nn.Module:
-    """What the short run is trained on."""
-    if metric.reads == "embeddings":
-        return triplet()
-    return TokenCrossEntropy() if metric.layout == "sentences" else CrossEntropy()

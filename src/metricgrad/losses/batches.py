@@ -161,7 +161,7 @@ def mean_of_lists(loss: OfList, rows: Rows) -> Tensor:
         return _mean_of_queries(loss, rows, rows.groups)
     scores, targets, weight = rows.scores, rows.targets, rows.weight
     if not rows.elementwise:
-        scores, targets = log_odds(scores, False), nn.functional.one_hot(targets, scores.shape[1])
+        scores, targets = log_odds(scores, False).to(scores.dtype), nn.functional.one_hot(targets, scores.shape[1])
         weight = None if weight is None else weight[:, None].expand(targets.shape)
     positive = (targets > 0).reshape(len(scores), -1)
     columns = scores.reshape(positive.shape)

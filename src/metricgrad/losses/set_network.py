@@ -95,7 +95,7 @@ def _columns(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         odds, positive = margin, targets.reshape(margin.shape).to(scores.dtype)
     else:
         positive = nn.functional.one_hot(targets.long(), scores.shape[-1]).to(scores.dtype)
-        odds, margin = log_odds(scores, False), _margin(scores)
+        odds, margin = log_odds(scores, False).to(scores.dtype), _margin(scores)
     centred = odds - odds.mean(1, keepdim=True)
     standing = centred / (centred.square().mean(1, keepdim=True) + 1e-3).sqrt()
     return torch.stack([margin.sigmoid() - 0.5, margin.asinh(), standing], -1), positive

@@ -107,9 +107,9 @@ class TopK(Refactoring):
         total = mass.new_zeros(len(first)).index_add(0, stratum, mass)
         index, weight = choose(total, budget, generator)
 
-        # evenly spaced: no step is lost beside large scores
-        spaced = scores.detach().argsort(1).argsort(1).to(scores) / scores.shape[1]
-        base, turned = self._placed(spaced, targets, hit), self._placed(spaced, targets, ~hit)
+        # the others' order decides nothing, and beside large scores a step would be lost
+        level = torch.zeros_like(scores.detach())
+        base, turned = self._placed(level, targets, hit), self._placed(level, targets, ~hit)
 
         def stack() -> Tensor:
             row = first[index]

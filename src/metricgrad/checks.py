@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
@@ -60,11 +61,18 @@ def check_options(what: str, given: Mapping[str, Any], *takers: Callable[..., An
 
 
 def check_tensor(name: str, value: object) -> None:
-    """Refuse what is no tensor, naming the remedy."""
+    """Refuse what is no tensor of real numbers one can look at, naming the remedy."""
     if not isinstance(value, Tensor):
         check_numbers(name, value)
         taken = f"{name}.to_numpy()" if hasattr(value, "to_numpy") else name
         raise MetricgradError(f"{name} is a {type(value).__name__}; pass a tensor: torch.as_tensor({taken})")
+    if value.layout != torch.strided:
+        kind = str(value.layout).removeprefix("torch.")
+        raise MetricgradError(f"{name} is a {kind} tensor; pass a dense one: {name}.to_dense()")
+    if value.is_complex():
+        raise MetricgradError(f"{name} has dtype {value.dtype}; expected real numbers, as {name}.abs()")
+    if value.is_meta:
+        raise MetricgradError(f"{name} is on the meta device, which holds no values; pass a tensor of a real one")
 
 
 def check_numbers(name: str, values: Any) -> None:

@@ -127,8 +127,6 @@ class Loss(ScoreLoss):
 
     def _follow(self, device: torch.device) -> None:
         """Go where the scores are, with all that was learned; nothing happens on a loss that is there already."""
-        if device.type == "meta":
-            raise MetricgradError("scores are on the meta device, which holds no values; pass scores of a real one")
         if self.steps.device != device:
             with torch.inference_mode(False):
                 self.to(device)

@@ -41,6 +41,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("spans", "Answer spans", report_spans.spans),
     ("retrieval", "Retrieval of classes never seen", report_systems.retrieval),
     ("ala", "ALA: a policy against a random walk", report_ala.section),
+    ("fuzz_calls", "Calls of every entry point", report_fuzz.calls),
     ("fuzz_files", "Malformed files", report_fuzz.files),
     ("fuzz_kills", "Killed at random moments", report_fuzz.kills),
 ]

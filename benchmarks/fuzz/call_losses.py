@@ -20,7 +20,7 @@ from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.aligners.value_regression import ValueRegression
-from metricgrad.losses.catalogue import list_losses, make_loss
+from metricgrad.losses.catalogue import find, list_losses, make_loss
 from metricgrad.losses.classification_family import ClassificationFamily
 from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.heatmap_network import HeatmapNetwork
@@ -33,9 +33,10 @@ SPECS = [
     *mg.list_metrics(), "fbeta:beta=2.0,average=macro", "fbeta:average=micro", "fbeta:average=samples", "ndcg:k=3",
     "jaccard:average=macro", "recall_at_k:k=2", "top_k_accuracy:k=2", "quadratic_kappa:num_classes=4",
 ]  # fmt: skip
+ROWS = ["one score", "one column", "classes", "two classes", "labels", "gains", "values", "steps", "images"]
 NATURAL = {
     "maps": ["heat maps"], "sentences": ["steps"], "spans": ["answer spans"], "embeddings": ["embeddings"],
-    "rows": ["one score", "one column", "classes", "two classes", "labels", "gains", "values", "steps", "images"],
+    "rows": ROWS, "given": ROWS,
 }  # fmt: skip
 OPTIONS: dict[str, list[Any]] = {
     "interpolation": ["local", "inverse_distance", "cubic", None],
@@ -106,11 +107,13 @@ def of_catalogue(draws: Draws) -> str:
     """Every loss by name."""
     metric = mg.as_metric(draws.pick("metric", SPECS))
     name = draws.pick("loss", list_losses())
+    made = find(name)[0]
     spaces: dict[str, list[Any]] = {
         "softness": [0.1, 1.0, 1e-40, 1e40, 0.0, -1.0], "gamma": [0.0, 2.0, -1.0, 1e3], "margin": [0.2, -1.0, 1e9],
         "label_smoothing": [0.1, 1.0, 2.0], "sigma": [1.0, 0.0, -1.0, 1e-30], "weighting": ["balanced", "none"],
     }  # fmt: skip
-    options = draws.some(spaces, 0.03)
+    spaces = {option: values for option, values in spaces.items() if made.accepts(option) or draws.chance(0.1)}
+    options = draws.some(spaces, 0.15)
     return called(draws, make_loss(name, metric, **options), for_metric(draws, metric))
 
 
@@ -154,6 +157,9 @@ def called(draws: Draws, loss: nn.Module, batch: Batch, metric: mg.Metric | None
                 value = loss(scores, batch.targets, **batch.context)
     for one in heard:
         warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    hopeless = any("NaN" in trait or "infin" in trait for trait in batch.traits)
+    if hopeless and not value.isfinite():
+        return "undefined"  # NaN goes through where check_finite lets it, and is seen by everybody
     if not scores.is_floating_point():
         truths.require(value.isfinite(), "the value is not finite")
         return "value"
@@ -161,7 +167,6 @@ def called(draws: Draws, loss: nn.Module, batch: Batch, metric: mg.Metric | None
     if value.requires_grad:
         (slope,) = torch.autograd.grad(value, scores)
     truths.finite(value, slope, scores)
-    hopeless = [trait for trait in batch.traits if "NaN" in trait or "infin" in trait]
     if mode != "training" or slope is None or hopeless:
         return "value"
     silent = any("undefined" in str(one.message) or "same value" in str(one.message) for one in heard)

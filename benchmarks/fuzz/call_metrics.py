@@ -163,7 +163,7 @@ def as_metric(draws: Draws) -> str:
         *SPECS, "AP", "roc_auc", "f1_score", "", " ", "f1:", "f1:beta", "f1:beta=x", "recall_at_k:k=-1", "a:b:c", "a.b:c",
         "math:fsum", "recall_at_k:k=10**9", "ndcg:k=0", "fbeta:beta=-1", "fbeta:beta=nan", "top_k_accuracy:k=None",
         sk.f1_score, sk.roc_auc_score, sk.confusion_matrix, sk.make_scorer(sk.f1_score), torchmetrics.Accuracy,
-        torchmetrics.AUROC(task="binary"), torchmetrics.functional.f1_score, torch.nn.MSELoss(), torch.nn.Linear(2, 2),
+        torchmetrics.AUROC(task="binary"), torchmetrics.functional.f1_score, torch.nn.MSELoss(), torch.nn.Sigmoid(),
         _dice, print, len, None, 3, 1j, [], {}, b"f1", object(), mg.as_metric("f1"), float, "mse:higher_is_better=True",
     ]  # fmt: skip
     thing = draws.random.choice(things)
@@ -228,7 +228,6 @@ def functions(draws: Draws) -> str:
     if name in ("spearman", "kendall"):
         other = draws.batch(kinds, context=False) if draws.chance(0.2) else x
         b = other.scores if other is not x else x.targets if isinstance(x.targets, Tensor) else x.scores
-        b = b.expand(x.scores.shape) if other is x and x.kind == "classes" and False else b
         soft = draws.pick("soft", {None: 3, 1.0: 3, 1e-40: 1, 1e30: 1, 0.0: 1, -1.0: 1, "x": 0.5})
         if isinstance(x.scores, Tensor) and isinstance(b, Tensor) and x.scores.shape != b.shape and draws.chance(0.8):
             b = draws.handed(x.scores.detach().clone())

@@ -52,13 +52,18 @@ class _Squeezed(nn.Linear):
         return super().forward(input).squeeze(-1)
 
 
+def _linear(outputs: int) -> nn.Module:
+    return (_Squeezed if outputs == 1 else nn.Linear)(5, outputs)
+
+
 def _model(draws: Draws, outputs: int) -> nn.Module:
-    kind = draws.pick("model", {"linear": 3, "mlp": 3, "normalised": 1, "dropped": 1})
+    kind = draws.pick("model", {"linear": 3, "mlp": 3, "normalised": 1})
     first: dict[str, list[nn.Module]] = {
-        "linear": [], "mlp": [nn.Linear(5, 5), nn.Tanh()], "normalised": [nn.BatchNorm1d(5)], "dropped": [nn.Dropout()],
+        "linear": [], "mlp": [nn.Linear(5, 5), nn.Tanh()], "normalised": [nn.BatchNorm1d(5)],
     }  # fmt: skip
-    with torch.random.fork_rng():
-        return nn.Sequential(*first[kind], (_Squeezed if outputs == 1 else nn.Linear)(5, outputs))
+    model = nn.Sequential(*first[kind], _linear(outputs))
+    torch.manual_seed(draws.settled)
+    return model
 
 
 def _optimizer(draws: Draws, model: nn.Module) -> torch.optim.Optimizer:
@@ -139,7 +144,7 @@ def prepare(draws: Draws) -> str:
         metric = mg.as_metric(draws.pick("metric", SPECS))
         loss = mg.Loss(_form(draws), RankCorrelation(metric, steps=3, restarts=1, block=draws.pick("block", [None, 4, 16])))
     batch = draws.batch()
-    loss.prepare(batch.scores, batch.targets, **batch.context)
+    loss.prepare(batch.scores, batch.targets, groups=batch.context.get("groups"))
     return "value"
 
 
@@ -184,13 +189,10 @@ def offline(draws: Draws) -> str:
     """``loss.offline_start``: two rounds."""
     inputs, targets, outputs = _rows(draws)
     loss = _with_aligner(draws, outputs, looks=draws.chance(0.9))
-    makers: dict[str, Callable[[], Any]] = {
-        "a factory": lambda: nn.Linear(5, max(outputs, 1)) if outputs > 1 else _Squeezed(5, 1),
-        "no module": lambda: "model",
-    }  # fmt: skip
+    kinds = {"a factory": lambda: _linear(outputs), "no module": lambda: "model"}
     options = draws.some({"inner": [2, 0], "keep": [1, 0], "lr": [-1.0, 0.0], "valid": [[(inputs, targets)], []]}, 0.15)
     values = loss.offline_start(
-        makers[draws.pick("make", {"a factory": 8, "no module": 1})], lambda p: torch.optim.SGD(p, lr=0.1),
+        kinds[draws.pick("make", {"a factory": 8, "no module": 1})], lambda p: torch.optim.SGD(p, lr=0.1),
         [(inputs, targets)], steps=draws.pick("steps", {2: 5, 0: 1, -1: 0.5}), **options,
     )  # fmt: skip
     truths.require(all(value == value for value in values), "an objective is NaN")
@@ -319,7 +321,7 @@ def population(draws: Draws) -> str:
     options = draws.some({"children": [1, 0, 2], "copy_best": [1, 0], "epochs": [0, 1], "batch_size": [4, 0]}, 0.15)
     loss = draws.pick("loss", {"ala": 5, "uniloss": 1, "cross_entropy": 1})
     found = mg.fit_population(
-        lambda: _Squeezed(5, 1) if outputs == 1 else nn.Linear(5, outputs), (inputs, targets), (inputs, targets),
+        lambda: _linear(outputs), (inputs, targets), (inputs, targets),
         **{"metric": "accuracy", "loss": loss, "children": 2, "epochs": 2, "progress": False, "stacked": False, **options},
     )  # fmt: skip
     truths.require(len(found.results) == options.get("children", 2), "another number of results than children")
@@ -336,7 +338,7 @@ def compare(draws: Draws) -> str:
     options = draws.some({"trials": [0, 2], "seeds": [1, 0], "losses": [[], ["no such"], [nn.CrossEntropyLoss], "ala"],
                           "metric_timeout": [5.0, 0.0, -1.0]}, 0.1)  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        task = mg.Task("fuzz", model=lambda: _Squeezed(5, 1) if outputs == 1 else nn.Linear(5, outputs), load=load,
+        task = mg.Task("fuzz", model=lambda: _linear(outputs), load=load,
                        metric=draws.pick("metric", ["accuracy", "f1", "no such", "auroc"]), epochs=1)  # fmt: skip
         losses = ["cross_entropy", draws.pick("loss", ["uniloss", "focal", "ala", "adalfl", "mse"])]
         table = mg.compare(task, **{"losses": losses, "trials": 1, "seeds": 2, "out": folder, "controls": False,

@@ -96,6 +96,12 @@ def together(parts: list[dict[str, Any]]) -> dict[str, Any]:
     return {"calls": sum(part["calls"] for part in parts), "outcomes": dict(outcomes), "faults": faults}
 
 
+def _tell(entry: str, found: dict[str, Any], *, said: bool) -> None:
+    tqdm.write(f"{entry}: {found['calls']} calls, {found['outcomes']}")
+    for fault, one in sorted(found["faults"].items(), key=lambda item: -item[1]["calls"]):
+        tqdm.write(f"  {one['calls']} x {fault}; first {one['first']}" + (f": {one['said']}" if said else ""))
+
+
 def main() -> None:
     """Attack every entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -106,30 +112,29 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     wanted = shares(options.calls, options.only)
-    blocks = [
-        (entry, start, min(BLOCK, options.first + calls - start))
-        for entry, calls in wanted.items()
-        for start in range(options.first, options.first + calls, BLOCK)
-    ]
     store = None if options.show else Store("fuzz_calls", 1)
-    done: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
-    for entry, start, calls in (bar := tqdm(blocks, unit="block")):
+    entries: dict[str, dict[str, Any]] = {}
+    bar = tqdm(total=sum(wanted.values()), unit="call")
+    for entry, calls in wanted.items():
         bar.set_description(entry)
-        key = f"{entry} {start} {calls}"
-        found = (store.get(key) if store else None) or attack(entry, start, calls)
-        if store and store.get(key) is None:
-            store.add(key, json.loads(json.dumps(found, default=str)))
-        done[entry].append(found)
-    entries = {entry: together(parts) for entry, parts in done.items()}
-    for entry, found in entries.items():
-        print(f"{entry}: {found['calls']} calls, {found['outcomes']}")
-        for fault, one in sorted(found["faults"].items(), key=lambda item: -item[1]["calls"]):
-            print(f"  {one['calls']} x {fault}\n      first: {one['first']}: {one['said'] if options.show else ''}")
+        parts = []
+        for start in range(options.first, options.first + calls, BLOCK):
+            size = min(BLOCK, options.first + calls - start)
+            key = f"{entry} {start} {size}"
+            found = store.get(key) if store else None
+            if found is None:
+                found = json.loads(json.dumps(attack(entry, start, size), default=str))
+                if store:
+                    store.add(key, found)
+            parts.append(found)
+            bar.update(size)
+        entries[entry] = together(parts)
+        _tell(entry, entries[entry], said=options.show)
     if store:
         record = {
             "command": "python benchmarks/fuzz/calls.py", "cpu": cpu(), "threads": 1, "seeds": 1,
             "versions": {"metricgrad": mg.__version__, "torch": torch.__version__}, "first": options.first,
-            "entries": json.loads(json.dumps(entries, default=str)),
+            "entries": entries,
         }  # fmt: skip
         (RESULTS / "fuzz_calls.json").write_text(json.dumps(record, indent=1) + "\n")
     if any(found["faults"] for found in entries.values()):

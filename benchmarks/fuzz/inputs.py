@@ -37,6 +37,8 @@ class Draws:
     def __init__(self, entry: str, number: int) -> None:
         self.random = random.Random(f"{entry} {number}")
         self.generator = torch.Generator().manual_seed(self.random.getrandbits(40))
+        #: The seed that the global random state had when the call began.
+        self.settled = number
         self.said: dict[str, Any] = {}
         self._handed: list[tuple[Any, Any]] = []
 
@@ -59,7 +61,8 @@ class Draws:
 
     def handed(self, value: Any) -> Any:
         """Remember a tensor or array that no call may change."""
-        if hasattr(value, "shape") and not (isinstance(value, Tensor) and value.is_meta):
+        looked_at = not value.is_meta and not value.is_sparse if isinstance(value, Tensor) else hasattr(value, "shape")
+        if looked_at:
             self._handed.append((value, value.detach().clone() if isinstance(value, Tensor) else copy.copy(value)))
         return value
 

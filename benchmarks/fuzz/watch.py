@@ -25,7 +25,7 @@ OFTEN = 3
 """How many times one call may say the same."""
 WORDS = (
     "scores", "targets", "mask", "groups", "sample_weight", "head_sizes", "metric", "loss", "model", "batch", "block",
-    "refactoring", "form", "valid", "optimizer", "a ", "b ", "x ", "rows",
+    "refactoring", "form", "valid", "optim", "a ", "b ", "x ", "rows", "expected",
 )  # fmt: skip
 """What a refusal may name, beside the options that were given."""
 

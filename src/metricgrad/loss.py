@@ -237,6 +237,8 @@ class Loss(ScoreLoss):
 
     def observe(self, valid_scores: Tensor, valid_targets: Tensor, progress: float | None = None) -> None:
         """Give the aligner validation feedback by hand; ``progress`` is the share of training done, 0 to 1."""
+        check_tensor("valid_scores", valid_scores)
+        check_tensor("valid_targets", valid_targets)
         self._first.attended = True
         self.aligner.observe(self.form, valid_scores, valid_targets, progress)
 
@@ -247,6 +249,9 @@ class Loss(ScoreLoss):
             scores: stored scores of a trained model.
             targets: their true targets.
             groups: ``(N,)`` integers, which rows belong together: see :meth:`metricgrad.ReLoss.fit`.
+
+        Warns:
+            UserWarning: where the aligner fits nothing before training.
         """
         check_tensor("scores", scores)
         check_tensor("targets", targets)

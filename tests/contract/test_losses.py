@@ -207,3 +207,12 @@ def test_a_copy_is_the_loss_as_it_is_attached_to_nothing(entry, attached, copied
     assert all(torch.equal(a, b) for a, b in zip(_value_and_gradient(loss.eval(), scores, targets),
                                                  _value_and_gradient(twin.eval(), scores, targets), strict=True)
                ) or isinstance(loss.aligner, LookAhead)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_making_and_calling_a_loss_leaves_the_global_random_state_alone(name):
+    make, data = LOSSES[name]
+    scores, targets = data(16, torch.float32)
+    before = torch.get_rng_state()
+    make()(scores.requires_grad_(), targets).backward()
+    assert torch.equal(torch.get_rng_state(), before)

@@ -9,6 +9,7 @@ scores come by hand (``observe``). An aligner overrides the moments it lives in.
 from __future__ import annotations
 
 import abc
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, cast
@@ -137,7 +138,16 @@ class Aligner(nn.Module, abc.ABC):
         """Called after each call of the loss that counts as a step; all tensors are the person's own."""
 
     def prepare(self, form: Form, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> None:
-        """Fit the form before training, from stored scores and targets, and what belongs together among them."""
+        """Fit the form before training, from stored scores and targets, and what belongs together among them.
+
+        Warns:
+            UserWarning: where the aligner fits nothing before training.
+        """
+        warnings.warn(
+            f"{type(self).__name__} fits nothing before training: prepare() leaves the loss as it is, and its scores "
+            "and targets are not used; a loss that is fitted to them is Loss(form, RankCorrelation(metric))",
+            stacklevel=3,
+        )
 
     def offline_start(self, loss: AlignedLoss, start: OfflineStart) -> list[float]:
         """Learn the loss on other models before training; returns the objective after each round.

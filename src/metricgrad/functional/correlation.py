@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.dominance_sums import dominance_sum
 from metricgrad.functional.pair_sums import compute_dtype
@@ -100,8 +101,13 @@ def kendall(a: Tensor, b: Tensor, soft: float | None = None) -> Tensor:
 
 
 def _check_sides(a: Tensor, b: Tensor) -> None:
+    check_tensor("a", a)
+    check_tensor("b", b)
     if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-1]:
         raise MetricgradError(f"a and b must have one last axis in common, got {tuple(a.shape)} and {tuple(b.shape)}")
+    pairs = zip(reversed(a.shape), reversed(b.shape), strict=False)
+    if any(i != j and 1 not in (i, j) for i, j in pairs):
+        raise MetricgradError(f"a and b have leading axes that do not broadcast: {tuple(a.shape)} and {tuple(b.shape)}")
 
 
 def _untied_pairs(values: Tensor) -> Tensor:

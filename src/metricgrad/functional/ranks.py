@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.isotonic import Floats, log_ratio_starts, mean_starts
 from metricgrad.functional.pair_sums import compute_dtype
@@ -96,6 +97,9 @@ def hard_rank(x: Tensor) -> Tensor:
         >>> hard_rank(torch.tensor([10.0, 30.0, 10.0])).tolist()
         [1.5, 3.0, 1.5]
     """
+    check_tensor("x", x)
+    if x.ndim == 0:
+        raise MetricgradError("x is a single number; expected at least one axis to rank along")
     if x.numel() == 0:
         return torch.zeros_like(x, dtype=compute_dtype(x))
     ordered, order = x.detach().sort(-1)
@@ -119,10 +123,11 @@ def checked_scores(x: Tensor) -> Tensor:
     Raises:
         MetricgradError: otherwise.
     """
+    check_tensor("x", x)
     if not x.is_floating_point():
-        raise MetricgradError(f"the scores have dtype {x.dtype}; expected floating point: convert them with .float()")
+        raise MetricgradError(f"x has dtype {x.dtype}; expected floating point: convert them with .float()")
     if x.ndim == 0:
-        raise MetricgradError("the scores are a single number; expected at least one axis")
+        raise MetricgradError("x is a single number; expected at least one axis to rank along")
     return x
 
 

@@ -6,6 +6,7 @@ one more entry.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -269,10 +270,14 @@ def find(spec: str) -> tuple[Entry, dict[str, Any]]:
     if name not in CATALOGUE:
         raise MetricgradError(f"unknown loss {name!r}: {did_you_mean(name, list_losses(), _ALSO_KNOWN)}")
     entry = CATALOGUE[name]
+    _check(name, entry, params)
+    return entry, params
+
+
+def _check(name: str, entry: Entry, params: Mapping[str, Any]) -> None:
     for key in params:
         if not entry.accepts(key):
             raise MetricgradError(f"loss {name!r} takes {', '.join(entry.parameters) or 'no parameters'}, not {key!r}")
-    return entry, params
 
 
 def make_loss(spec: str, metric: str | Metric, *, seed: int = 0, **params: Any) -> nn.Module:
@@ -293,6 +298,7 @@ def make_loss(spec: str, metric: str | Metric, *, seed: int = 0, **params: Any) 
         Margin(softness=0.5, between='items')
     """
     entry, fixed = find(spec)
+    _check(spec, entry, params)
     judged_by = as_metric(metric)
     trained_on = as_metric(fixed.pop("metric")) if "metric" in fixed and entry.takes_metric else judged_by
     values = {**params, **fixed}

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import labelled
@@ -90,7 +91,10 @@ class NeuralLoss(Form):
             raise MetricgradError(f"num_outputs is {num_outputs!r}; expected the number of score columns, 1 or more")
         self.num_outputs, self.problem, self.output, self.start, self.seed = num_outputs, kind, output, start, seed
         widths = [2, *[_WIDTH] * _LAYERS, 1]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
+        # torch would draw weights from the global generator, which is the training's own
+        self.layers = nn.ModuleList(
+            skip_init(nn.Linear, a, b, device=torch.get_default_device()) for a, b in itertools.pairwise(widths)
+        )
         self.beta = nn.Parameter(torch.full((_LAYERS,), 10.0))
         self.gamma = nn.Parameter(torch.full((_LAYERS,), 0.01))
         self.register_buffer("settled", torch.tensor(PROBLEMS.index(kind)))

@@ -129,10 +129,10 @@ class ReLoss(Loss):
         usual_anchor = 0.0 if paper else _ANCHOR
         anchored = usual_anchor if anchor is None else checked_number("anchor", anchor, zero=True)
         form = _form_for(judged_by, scores, targets, groups, paper=paper, seed=seed) if form is None else form
+        loss = cls(form, aligner, seed=seed)
         generator = torch.Generator().manual_seed(seed + 1)
         store = aligner.store(form, scores, targets, groups=groups)
         fitted_on, apart = store.split([0.7, 0.3], generator)
-        loss = cls(form, aligner, seed=seed)
         loss.prepare(fitted_on.scores, fitted_on.targets, groups=fitted_on.groups)
         if not paper:
             match_scale(form, fitted_on, generator, size=aligner.block)

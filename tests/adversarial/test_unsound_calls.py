@@ -1,0 +1,71 @@
+"""Calls that once ended in a raw error of torch, or in silence: each is answered by one sentence."""
+
+import pytest
+import torch
+from torch import nn
+
+import metricgrad as mg
+from metricgrad.aligners.rank_correlation import RankCorrelation
+from metricgrad.losses.catalogue import make_loss
+from tests.contract.registry import multiclass
+
+SCORES, TARGETS = multiclass(40, torch.float32)
+READERS = {
+    "UniLoss": lambda s, t: mg.UniLoss("accuracy")(s, t),
+    "AdaLFL": lambda s, t: mg.AdaLFL(num_outputs=5)(s, t),
+    "cross_entropy": lambda s, t: make_loss("cross_entropy", "accuracy")(s, t),
+    "metric": lambda s, t: mg.as_metric("accuracy")(s, t),
+    "metric.over": lambda s, t: mg.as_metric("accuracy").over(s[None], t),
+    "infer_refactoring": lambda s, t: mg.infer_refactoring("accuracy", s, t),
+    "mismatch": lambda s, t: mg.mismatch(nn.functional.cross_entropy, "accuracy", s, t),
+    "prepare": lambda s, t: mg.Loss(mg.ReLoss.pretrained("accuracy").form, RankCorrelation("accuracy")).prepare(s, t),
+    "observe": lambda s, t: mg.ALA("accuracy", num_outputs=5).observe(s, t),
+    "ReLoss.fit": lambda s, t: mg.ReLoss.fit("accuracy", s, t),
+}
+UNSOUND = {
+    "to_dense": lambda x: x.to_sparse(),
+    "real numbers": lambda x: x.to(torch.complex64),
+    "meta": lambda x: x.to("meta"),
+}
+
+
+@pytest.mark.parametrize("remedy", UNSOUND)
+@pytest.mark.parametrize("reader", READERS)
+def test_tensors_nobody_can_read_are_refused_by_name(reader, remedy):
+    for pair, name in (
+        ((UNSOUND[remedy](SCORES), TARGETS), "scores"),
+        ((SCORES, UNSOUND[remedy](TARGETS)), "targets"),
+    ):
+        with pytest.raises(mg.MetricgradError, match=f"{name} .*{remedy}"):
+            READERS[reader](*pair)
+
+
+@pytest.mark.parametrize("form", [mg.UniLoss("f1").form, nn.Linear(2, 2), "set_network"])
+def test_reloss_is_fitted_with_a_network_form_alone(form):
+    with pytest.raises(mg.MetricgradError, match="form|network"):
+        mg.ReLoss.fit("accuracy", SCORES, TARGETS, form=form)
+
+
+@pytest.mark.parametrize("make", [lambda: mg.UniLoss("accuracy"), mg.AdaLFL, lambda: mg.ALA("accuracy", num_outputs=5)])
+def test_prepare_says_where_nothing_is_fitted(make):
+    with pytest.warns(UserWarning, match=r"fits nothing before training.*not used"):
+        make().prepare(SCORES, TARGETS)
+
+
+@pytest.mark.parametrize("name", mg.functional.__all__)
+@pytest.mark.parametrize("x", [[3.0, 1.0], torch.tensor(1.0), SCORES.to(torch.complex64), SCORES.to_sparse(), "x", None])
+def test_pure_functions_name_the_argument_they_cannot_read(name, x):
+    function = getattr(mg.functional, name)
+    with pytest.raises(mg.MetricgradError, match=r"\b[xab]\b"):
+        function(x, x) if name in ("spearman", "kendall") else function(x)
+
+
+@pytest.mark.parametrize("name", ["spearman", "kendall"])
+def test_correlations_refuse_leading_axes_that_do_not_broadcast(name):
+    with pytest.raises(mg.MetricgradError, match=r"do not broadcast: \(2, 5\) and \(3, 5\)"):
+        getattr(mg.functional, name)(torch.randn(2, 5), torch.randn(3, 5))
+
+
+def test_a_loss_by_name_refuses_what_it_does_not_take():
+    with pytest.raises(mg.MetricgradError, match="loss 'margin' takes .*not 'sigma'"):
+        make_loss("margin", "accuracy", sigma=1.0)

@@ -11,19 +11,19 @@ def calls(result: dict[str, Any]) -> str:
     """What came of calls of every entry point."""
     rows = [
         [
-            name, f"{one['calls']:,}", *(f"{one['outcomes'].get(what, 0):,}" for what in ("value", "undefined", "refused")),
-            str(one["outcomes"].get("fault", 0)),
+            name, f"{one['calls']:,}",
+            *(f"{one['outcomes'].get(what, 0):,}" for what in ("value", "undefined", "refused", "fault")),
         ]
         for name, one in result["entries"].items()
     ]  # fmt: skip
     whole = sum(one["calls"] for one in result["entries"].values())
     return (
-        f"{whole:,} calls with inputs sound and unsound: every shape, dtype, container, size of scores, targets in and out "
-        "of range, context of any content, options in and out of range. A call ends in a finite value with finite "
+        f"{whole:,} calls with inputs sound and unsound: every shape, dtype, container, size of scores, targets in and "
+        "out of range, context of any content, options in and out of range. A call ends in a finite value with finite "
         "gradients that passes what can be told of it cheaply (rows in another order, masks against rows left out, "
         "weights against rows twice, float32 against float64, the metric's own ideal and range, scikit-learn's value), "
-        "in one that is documented as undefined, or in one `MetricgradError` that names an argument. Anything else is a "
-        "fault.\n\n" + table(["entry point", "calls", "value", "undefined", "refused", "faults"], rows)
+        "in one that is documented as undefined, or in one `MetricgradError` that names an argument. Anything else is "
+        "a fault.\n\n" + table(["entry point", "calls", "value", "undefined", "refused", "faults"], rows)
     )
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from fuzz import truths
-from fuzz.inputs import KINDS_OF, Batch, Draws
 from tests.contract.registry import LOSSES
 from torch import Tensor, nn
 
 import metricgrad as mg
+from fuzz import truths
+from fuzz.inputs import KINDS_OF, Batch, Draws
 from metricgrad.aligners.look_ahead import LookAhead
 from metricgrad.aligners.policy import Policy
 from metricgrad.aligners.random_walk import RandomWalk
@@ -24,6 +24,7 @@ from metricgrad.losses.catalogue import find, list_losses, make_loss
 from metricgrad.losses.classification_family import ClassificationFamily
 from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.heatmap_network import HeatmapNetwork
+from metricgrad.losses.interpolated import Interpolated
 from metricgrad.losses.mix import Mix
 from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.standard import HandMade
@@ -83,7 +84,8 @@ def for_metric(draws: Draws, metric: mg.Metric) -> Batch:
 def uniloss(draws: Draws) -> str:
     """``mg.UniLoss`` of every built-in metric, known or probed."""
     metric = mg.as_metric(draws.pick("metric", SPECS))
-    options = draws.some(OPTIONS, 0.04) if draws.chance(0.5) else draws.some({"interpolation": OPTIONS["interpolation"][:2]}, 0.4)  # noqa: E501
+    usual = {"interpolation": ["local", "inverse_distance"]}
+    options = draws.some(OPTIONS, 0.04) if draws.chance(0.5) else draws.some(usual, 0.4)
     if draws.chance(0.04):
         metric = metric.undescribed()
         draws.said["undescribed"] = True
@@ -166,27 +168,28 @@ def called(draws: Draws, loss: nn.Module, batch: Batch, metric: mg.Metric | None
     slope = None
     if value.requires_grad:
         (slope,) = torch.autograd.grad(value, scores)
+    if hopeless and slope is not None and not slope.isfinite().all():
+        return "undefined"
     truths.finite(value, slope, scores)
     if mode != "training" or slope is None or hopeless:
         return "value"
     silent = any("undefined" in str(one.message) or "same value" in str(one.message) for one in heard)
     plain = all(trait.startswith(("few", "targets: all", "dtype: torch.float64")) for trait in batch.traits)
+    drawn = _drawn(loss)
     shaped = all(isinstance(part, Tensor) and part.shape[:1] == scores.shape[:1] for part in batch.context.values())
-    drawn = metric is not None and ("calls" in draws.said or draws.said.get("interpolation") == "inverse_distance")
-    if plain and shaped and len(scores) > 1 and not drawn and _row_by_row(loss, batch):
+    few = not hasattr(loss, "form") or scores.numel() <= 48
+    if plain and shaped and len(scores) > 1 and few and not drawn:
         truths.of_rows(copy.deepcopy(before), batch, value, slope, draws.generator)
         truths.of_masks(copy.deepcopy(before), batch, draws.generator)
-    if plain and scores.dtype == torch.float32 and not drawn and not draws.said.get("paper"):
+    if plain and scores.dtype == torch.float32 and not drawn:
         truths.of_dtypes(copy.deepcopy(before), batch, value, slope)
-    if metric is not None and not silent and not hopeless and len(scores) and not draws.said.get("warm_up"):
-        if not draws.said.get("paper") and draws.said.get("softness") in (None, 1.0, "once", "auto"):
-            truths.of_ideal(before, metric, batch, value, slope)
+    usual = not draws.said.get("paper") and draws.said.get("softness") in (None, 1.0, "once", "auto")
+    if metric is not None and usual and not (silent or hopeless or draws.said.get("warm_up")) and len(scores):
+        truths.of_ideal(metric, batch, value, slope)
     return "undefined" if silent else "value"
 
 
-def _row_by_row(loss: nn.Module, batch: Batch) -> bool:
-    """Whether nothing of this loss is drawn at random among the rows, as moves beyond the budget of calls are."""
-    form = getattr(loss, "form", None)
-    texts = repr(loss)
-    drawn = "inverse_distance" in texts or "paper=" in texts.replace("paper=None", "")
-    return form is None or (not drawn and batch.scores.numel() <= 48)
+def _drawn(loss: nn.Module) -> bool:
+    """Whether a loss draws at random among rows or decisions, so that a rounding may lead it elsewhere."""
+    forms = [part for part in loss.modules() if isinstance(part, Interpolated)]
+    return any(form.interpolation != "local" or form.paper or form.calls < 48 or form.share < 1 for form in forms)

@@ -10,12 +10,12 @@ import numpy as np
 import sklearn.metrics as sk
 import torch
 import torchmetrics
-from fuzz import truths
-from fuzz.call_losses import SPECS, for_metric, natural
-from fuzz.inputs import Batch, Draws
 from torch import Tensor
 
 import metricgrad as mg
+from fuzz import truths
+from fuzz.call_losses import SPECS, for_metric, natural
+from fuzz.inputs import Batch, Draws
 from metricgrad import functional
 
 BOUNDED = {
@@ -160,8 +160,9 @@ ORACLES: dict[str, Callable[[Any, Any, bool], float]] = {
 def as_metric(draws: Draws) -> str:
     """``mg.as_metric`` of names, specs, callables and what is none of them, with options in and out of range."""
     things: list[Any] = [
-        *SPECS, "AP", "roc_auc", "f1_score", "", " ", "f1:", "f1:beta", "f1:beta=x", "recall_at_k:k=-1", "a:b:c", "a.b:c",
-        "math:fsum", "recall_at_k:k=10**9", "ndcg:k=0", "fbeta:beta=-1", "fbeta:beta=nan", "top_k_accuracy:k=None",
+        *SPECS, "AP", "roc_auc", "f1_score", "", " ", "f1:", "f1:beta", "f1:beta=x", "recall_at_k:k=-1", "a:b:c",
+        "a.b:c", "math:fsum", "recall_at_k:k=10**9", "ndcg:k=0", "fbeta:beta=-1", "fbeta:beta=nan",
+        "top_k_accuracy:k=None",
         sk.f1_score, sk.roc_auc_score, sk.confusion_matrix, sk.make_scorer(sk.f1_score), torchmetrics.Accuracy,
         torchmetrics.AUROC(task="binary"), torchmetrics.functional.f1_score, torch.nn.MSELoss(), torch.nn.Sigmoid(),
         _dice, print, len, None, 3, 1j, [], {}, b"f1", object(), mg.as_metric("f1"), float, "mse:higher_is_better=True",
@@ -239,7 +240,8 @@ def functions(draws: Draws) -> str:
     options: dict[str, Any] = {}
     if name == "soft_rank":
         options = draws.some(
-            {"strength": [1.0, 1e-3, 1e3, 1e-40, 1e30, 0.0, -1.0, float("nan"), "x"], "regularisation": ["entropic", "l2"]},
+            {"strength": [1.0, 1e-3, 1e3, 1e-40, 1e30, 0.0, -1.0, float("nan"), "x"],
+             "regularisation": ["entropic", "l2"]},
             0.4,
         )  # fmt: skip
     else:
@@ -262,5 +264,7 @@ def _differentiable(draws: Draws, function: Callable[[Tensor], Tensor], batch: B
         weights = torch.rand(found.shape, generator=draws.generator).to(found)
         (slope,) = torch.autograd.grad((found * weights).sum(), leaf)
         truths.require(slope.isfinite().all(), "the gradient is not finite")
-        truths.require(slope.dtype == leaf.dtype and slope.shape == leaf.shape, "the gradient has another dtype or shape")
+        truths.require(
+            slope.dtype == leaf.dtype and slope.shape == leaf.shape, "the gradient has another dtype or shape"
+        )
     return "value"

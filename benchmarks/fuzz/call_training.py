@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fuzz import truths
-from fuzz.call_losses import SPECS, for_metric
-from fuzz.inputs import Batch, Draws
 from tests.contract.registry import LOSSES
 from torch import Tensor, nn
 
 import metricgrad as mg
+from fuzz import truths
+from fuzz.call_losses import SPECS, for_metric
+from fuzz.inputs import Batch, Draws
 from metricgrad.comparison import study
 from metricgrad.comparison.diagnose import diagnose
 from metricgrad.losses.catalogue import list_losses
@@ -84,7 +84,8 @@ def _with_aligner(draws: Draws, outputs: int, *, looks: bool) -> mg.Loss:
         kind = draws.pick("problem", {"classification": 1, "binary": 1, "multilabel": 1, "auto": 0.3, "ranking": 0.1})
         return mg.AdaLFL(outputs if draws.chance(0.5) else None, kind=kind, **options)
     options = draws.some(
-        {"every": [1, 2, 0, -1], "warm_up": [0, 1, -1], "learner": ["reinforce", "bandit", "q"], "step_size": [0.0, 1.0, -1.0],
+        {"every": [1, 2, 0, -1], "warm_up": [0, 1, -1], "learner": ["reinforce", "bandit", "q"],
+         "step_size": [0.0, 1.0, -1.0],
          "aligner": ["policy", "random_walk", "static", "none"], "paper": [True], "discount": [0.0, 2.0]},
         0.1,
     )  # fmt: skip
@@ -122,7 +123,11 @@ def observe(draws: Draws) -> str:
     """``loss.observe`` by hand, of aligners with and without a use for it."""
     make, data = LOSSES[draws.pick("loss", list(LOSSES))]
     loss = make()
-    batch = draws.batch() if draws.chance(0.6) else Batch("its own", *data(draws.pick("rows", [0, 1, 16]), torch.float32), {})
+    batch = (
+        draws.batch()
+        if draws.chance(0.6)
+        else Batch("its own", *data(draws.pick("rows", [0, 1, 16]), torch.float32), {})
+    )
     progress = draws.pick("progress", [None, 0.0, 0.5, 1.0, -1.0, 2.0, float("nan"), "half"])
     for _ in range(3):
         loss.observe(batch.scores, batch.targets, progress)
@@ -142,7 +147,9 @@ def prepare(draws: Draws) -> str:
             loss = mg.Loss(loss.form, type(loss.aligner)(loss.aligner.metric, steps=3, restarts=1))
     else:
         metric = mg.as_metric(draws.pick("metric", SPECS))
-        loss = mg.Loss(_form(draws), RankCorrelation(metric, steps=3, restarts=1, block=draws.pick("block", [None, 4, 16])))
+        loss = mg.Loss(
+            _form(draws), RankCorrelation(metric, steps=3, restarts=1, block=draws.pick("block", [None, 4, 16]))
+        )
     batch = draws.batch()
     loss.prepare(batch.scores, batch.targets, groups=batch.context.get("groups"))
     return "value"
@@ -172,7 +179,12 @@ def reloss(draws: Draws) -> str:
         form = draws.pick("own form", {**dict.fromkeys(FORMS, 1.0), "matrix": 0.5, "module": 0.5, "name": 0.5})
         others: dict[str, Any] = {"matrix": mg.UniLoss("f1").form, "module": nn.Linear(2, 2), "name": "sets"}
         options["form"] = others[form] if form in others else FORMS[form]()
-    if draws.chance(0.7) and isinstance(batch.scores, Tensor) and isinstance(batch.targets, Tensor) and batch.scores.ndim:
+    if (
+        draws.chance(0.7)
+        and isinstance(batch.scores, Tensor)
+        and isinstance(batch.targets, Tensor)
+        and batch.scores.ndim
+    ):
         batch.scores = torch.cat([batch.scores] * 4)
         batch.targets = torch.cat([batch.targets] * 4)
         batch.context = {}
@@ -229,10 +241,13 @@ def mismatch(draws: Draws) -> str:
     losses: dict[str, Callable[[], Any]] = {
         "cross-entropy": lambda: nn.functional.cross_entropy, "bce": nn.BCEWithLogitsLoss, "mse": nn.MSELoss,
         "the metric": lambda: mg.UniLoss(metric), "a constant": lambda: lambda s, t: torch.zeros(()),
-        "NaN": lambda: lambda s, t: torch.tensor(float("nan")), "not reduced": lambda: lambda s, t: s, "text": lambda: "f1",
+        "NaN": lambda: lambda s, t: torch.tensor(float("nan")), "not reduced": lambda: lambda s, t: s,
+        "text": lambda: "f1",
     }  # fmt: skip
     options: dict[str, Any] = {"block": 8, "blocks": 6}
-    options |= draws.some({"block": [2, 1, 10**6, 3.5], "blocks": [2, 0, -1], "seed": [3, -1], "per_class": [2, 0]}, 0.1)
+    options |= draws.some(
+        {"block": [2, 1, 10**6, 3.5], "blocks": [2, 0, -1], "seed": [3, -1], "per_class": [2, 0]}, 0.1
+    )
     found = mg.mismatch(losses[draws.pick("loss", list(losses))](), metric, batch.scores, batch.targets,
                         **batch.context, **options)  # fmt: skip
     if found.value is None or found.value != found.value:
@@ -244,12 +259,13 @@ def mismatch(draws: Draws) -> str:
 def diagnosis(draws: Draws) -> str:
     """``diagnose`` of CSV files, sound and not."""
     batch = draws.batch({"one score": 2, "classes": 2, "values": 1}, context=False, trouble=0.3)
-    scores, targets = (part.reshape(len(part), -1).tolist() if isinstance(part, Tensor) and part.ndim and not part.is_sparse
-                       and not part.is_meta else [[part]] for part in (batch.scores, batch.targets))  # fmt: skip
+    scores, targets = _table(batch.scores), _table(batch.targets)
     columns = ["score"] if len(scores[0] if scores else [0]) == 1 else [f"score_{i}" for i in range(len(scores[0]))]
     head = ["target", *columns]
     lines = [[*t, *s] for t, s in zip(targets, scores, strict=False)] * draws.pick("times", [1, 4])
-    trouble = draws.pick("file", {"sound": 10, "no header": 1, "text": 1, "missing": 1, "short": 1, "bytes": 1, "empty": 1})
+    trouble = draws.pick(
+        "file", {"sound": 10, "no header": 1, "text": 1, "missing": 1, "short": 1, "bytes": 1, "empty": 1}
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "predictions.csv"
         with path.open("w", newline="") as file:
@@ -262,11 +278,18 @@ def diagnosis(draws: Draws) -> str:
             path.write_bytes(changed[trouble])
         losses = draws.pick("losses", {(): 3, ("cross_entropy",): 2, ("mse",): 1, ("no such",): 0.5, ("uniloss",): 1})
         found = diagnose(
-            path, draws.pick("metric", [*SPECS, "no such"]), losses, out=None, block=draws.pick("block", {8: 6, 2: 1, 0: 1}),
+            path, draws.pick("metric", [*SPECS, "no such"]), losses, out=None,
+            block=draws.pick("block", {8: 6, 2: 1, 0: 1}),
             blocks=6, probabilities=draws.chance(0.2),
         )  # fmt: skip
     found.to_dict()
     return "value"
+
+
+def _table(part: Any) -> list[list[Any]]:
+    if not isinstance(part, Tensor) or not part.ndim or part.is_sparse or part.is_meta:
+        return [[part]]
+    return part.reshape(len(part), -1).tolist()
 
 
 def recording(draws: Draws) -> str:
@@ -275,7 +298,8 @@ def recording(draws: Draws) -> str:
     model = _model(draws, outputs)
     optimizer = _optimizer(draws, model)
     batches: Any = {
-        "a list": [(inputs, targets)], "empty": [], "None": None, "a generator": iter([(inputs, targets)]), "inputs": [inputs],
+        "a list": [(inputs, targets)], "empty": [], "None": None, "a generator": iter([(inputs, targets)]),
+        "inputs": [inputs],
     }[draws.pick("batches", {"a list": 8, "empty": 1, "None": 0.5, "a generator": 0.5, "inputs": 0.5})]  # fmt: skip
     before = copy.deepcopy(model.state_dict())
     every = draws.pick("every", {None: 3, 1: 2, 2: 1, 0: 0.5, 1.5: 0.3, "x": 0.2})
@@ -296,7 +320,9 @@ def _alike(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 def fit(draws: Draws) -> str:
     """``mg.fit`` for two epochs, and what its result says."""
     inputs, targets, outputs = _rows(draws)
-    metric = draws.pick("metric", {"accuracy": 4, "f1": 2, "macro_f1": 2, "auroc": 1, "mse": 1, "map_at_r": 0.5, "no such": 0.3})
+    metric = draws.pick(
+        "metric", {"accuracy": 4, "f1": 2, "macro_f1": 2, "auroc": 1, "mse": 1, "map_at_r": 0.5, "no such": 0.3}
+    )
     loss = draws.pick("loss", [*list_losses(), "no such"])
     options = draws.some(
         {"lr": [0.1, 0.0, -1.0, 1e30, float("nan")], "epochs": [1, 0, -1, 2.5], "batch_size": [1, 4, 0, 10**6],
@@ -304,9 +330,12 @@ def fit(draws: Draws) -> str:
          "weight_decay": [0.1, -1.0], "copy_best": [1], "children": [1, 0], "device": ["tpu"]},
         0.05,
     )  # fmt: skip
-    data = {"pairs": (inputs, targets), "inputs": inputs, "None": None}[draws.pick("data", {"pairs": 12, "inputs": 1, "None": 1})]
+    data = {"pairs": (inputs, targets), "inputs": inputs, "None": None}[
+        draws.pick("data", {"pairs": 12, "inputs": 1, "None": 1})
+    ]
     result = mg.fit(_model(draws, outputs), data, (inputs, targets),
-                    **{"metric": metric, "loss": loss, "epochs": 2, "progress": False, "device": "cpu", **options})  # fmt: skip
+                    **{"metric": metric, "loss": loss, "epochs": 2, "progress": False, "device": "cpu",
+                       **options})  # fmt: skip
     scores = result.predict_scores(inputs)
     truths.require(scores.isfinite().all(), "scores of a fitted model are not finite")
     truths.require(len(result.predict(inputs)) == len(inputs), "another number of labels than rows")
@@ -322,7 +351,8 @@ def population(draws: Draws) -> str:
     loss = draws.pick("loss", {"ala": 5, "uniloss": 1, "cross_entropy": 1})
     found = mg.fit_population(
         lambda: _linear(outputs), (inputs, targets), (inputs, targets),
-        **{"metric": "accuracy", "loss": loss, "children": 2, "epochs": 2, "progress": False, "stacked": False, **options},
+        **{"metric": "accuracy", "loss": loss, "children": 2, "epochs": 2, "progress": False, "stacked": False,
+           **options},
     )  # fmt: skip
     truths.require(len(found.results) == options.get("children", 2), "another number of results than children")
     return "value"

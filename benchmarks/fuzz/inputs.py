@@ -237,7 +237,9 @@ def _come_along(draws: Draws, batch: Batch, trouble: float) -> None:
         "groups": [lambda: _whole(g, 3, *rows), lambda: torch.arange(rows[0]) // 4],
         "head_sizes": [lambda: torch.rand(rows, generator=g) * 3 + 1],
     }
-    for name in draws.random.sample([*sound, *(["speed"] if draws.chance(0.1) else [])], draws.random.choice([1, 1, 2])):
+    for name in draws.random.sample(
+        [*sound, *(["speed"] if draws.chance(0.1) else [])], draws.random.choice([1, 1, 2])
+    ):
         if name in sound and not draws.chance(trouble):
             batch.context[name] = draws.random.choice(sound[name])()
             continue

@@ -1,4 +1,4 @@
-"""What must hold of a value whatever the loss or metric: finiteness, order of rows, masks, weights, dtypes, the ideal."""
+"""What must hold of a value whatever the loss or metric: finite, blind to the order of rows, 0 where it is ideal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from fuzz.inputs import Batch
-from fuzz.watch import Untrue
 from torch import Tensor, nn
 
 import metricgrad as mg
+from fuzz.inputs import Batch
+from fuzz.watch import Untrue
 
 Context = Mapping[str, Any]
 
@@ -93,7 +93,7 @@ def of_dtypes(loss: nn.Module, batch: Batch, value: Tensor, slope: Tensor) -> No
     require(close(slope, turned, 1e-2), "float32 and float64 have other gradients")
 
 
-def of_ideal(loss: nn.Module, metric: mg.Metric, batch: Batch, value: Tensor, slope: Tensor) -> None:
+def of_ideal(metric: mg.Metric, batch: Batch, value: Tensor, slope: Tensor) -> None:
     """An interpolated metric is 0 where the metric is ideal alone, within its range, and teaches everywhere else."""
     scores, targets, context = batch.scores.detach(), batch.targets, batch.context
     refactoring = mg.infer_refactoring(metric, scores, targets, **context)

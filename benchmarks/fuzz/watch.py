@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from fuzz.inputs import Draws
 
 import metricgrad as mg
+from fuzz.inputs import Draws
 
 LIMIT = 10.0
 """Seconds of the processor's time that a call may take."""
@@ -25,7 +25,7 @@ OFTEN = 3
 """How many times one call may say the same."""
 WORDS = (
     "scores", "targets", "mask", "groups", "sample_weight", "head_sizes", "metric", "loss", "model", "batch", "block",
-    "refactoring", "form", "valid", "optim", "a ", "b ", "x ", "rows", "expected",
+    "refactoring", "form", "valid", "optim", "a ", "b ", "x ", "rows", "expected", "classes", "missing",
 )  # fmt: skip
 """What a refusal may name, beside the options that were given."""
 
@@ -34,7 +34,7 @@ class Untrue(Exception):  # noqa: N818  (it is no error of the library's own)
     """Something that must hold of a call does not."""
 
 
-class Hangs(BaseException):  # noqa: N818
+class Hangs(BaseException):
     """A call took longer than the limit; nothing that catches exceptions may catch it."""
 
 
@@ -90,7 +90,9 @@ def watched(entry: str, call: Callable[[Draws], str], number: int) -> Found:
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.signal(signal.SIGPROF, old)
-    said = collections.Counter(str(one.message)[:150] for one in heard if "metricgrad" in str(one.message) or _ours(one))
+    said = collections.Counter(
+        str(one.message)[:150] for one in heard if "metricgrad" in str(one.message) or _ours(one)
+    )
     if not fault and said and (often := said.most_common(1)[0])[1] > OFTEN:
         fault = f"said {often[1]} times: {often[0]}"
     if not fault and draws.changed():

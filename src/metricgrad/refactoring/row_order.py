@@ -68,6 +68,7 @@ def _hash(parts: list[Tensor]) -> Tensor:
     for number, part in enumerate(parts):
         rows = part.reshape(len(part), -1)
         if rows.is_floating_point():  # -0 is 0
+            rows = rows.float() if rows.dtype.itemsize < 4 else rows
             rows = (rows + 0.0).view(torch.int64 if rows.dtype == torch.float64 else torch.int32)
         bits = rows.long()
         place = torch.arange(bits.shape[1], device=bits.device) + (number << 40)

@@ -7,7 +7,7 @@ from torch import nn
 import metricgrad as mg
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.losses.catalogue import make_loss
-from tests.contract.registry import multiclass
+from tests.contract.registry import binary, multiclass
 
 SCORES, TARGETS = multiclass(40, torch.float32)
 READERS = {
@@ -71,3 +71,12 @@ def test_correlations_refuse_leading_axes_that_do_not_broadcast(name):
 def test_a_loss_by_name_refuses_what_it_does_not_take():
     with pytest.raises(mg.MetricgradError, match=r"loss .margin. takes .*not .sigma."):
         make_loss("margin", "accuracy", sigma=1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int32, torch.int64])
+@pytest.mark.parametrize("metric", ["f1", "accuracy", "average_precision"])
+def test_weights_of_any_dtype_weigh_as_those_of_float32(metric, dtype):
+    scores, targets = binary(24, torch.float32)
+    weight = (torch.arange(24) % 3 + 1).to(dtype)
+    expected = mg.UniLoss(metric)(scores, targets, sample_weight=weight.float())
+    assert torch.allclose(mg.UniLoss(metric)(scores, targets, sample_weight=weight), expected, atol=1e-6)

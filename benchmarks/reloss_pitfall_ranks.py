@@ -13,7 +13,7 @@ from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.functional import relaxed_permutation, soft_rank
 from metricgrad.functional.published_spearman import bitonic_sort
 from metricgrad.losses.cross_entropy import CrossEntropy
-from metricgrad.metric import as_metric
+from metricgrad.metrics.as_metric import as_metric
 from surrogates import Pair
 
 ALIGNERS = {"on": RankCorrelation("accuracy", paper=True), "off": RankCorrelation("accuracy")}

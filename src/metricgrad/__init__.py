@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from metricgrad.comparison.mismatch import mismatch
     from metricgrad.comparison.study import compare
     from metricgrad.loss import Loss, load_loss
-    from metricgrad.metric import Metric, as_metric
-    from metricgrad.metrics.registry import list_metrics
+    from metricgrad.metrics.as_metric import as_metric
+    from metricgrad.metrics.built_in import list_metrics
+    from metricgrad.metrics.metric import Metric
     from metricgrad.refactoring.infer import infer_refactoring
     from metricgrad.systems.adalfl import AdaLFL
     from metricgrad.systems.ala import ALA
@@ -53,16 +54,16 @@ _HOME = {
     "AdaLFL": "metricgrad.systems.adalfl",
     "FitResult": "metricgrad.training.result",
     "Loss": "metricgrad.loss",
-    "Metric": "metricgrad.metric",
+    "Metric": "metricgrad.metrics.metric",
     "ReLoss": "metricgrad.systems.reloss",
     "Task": "metricgrad.tasks.task",
     "UniLoss": "metricgrad.systems.uniloss",
-    "as_metric": "metricgrad.metric",
+    "as_metric": "metricgrad.metrics.as_metric",
     "compare": "metricgrad.comparison.study",
     "fit": "metricgrad.training.fit",
     "fit_population": "metricgrad.training.population",
     "infer_refactoring": "metricgrad.refactoring.infer",
-    "list_metrics": "metricgrad.metrics.registry",
+    "list_metrics": "metricgrad.metrics.built_in",
     "load_loss": "metricgrad.loss",
     "mismatch": "metricgrad.comparison.mismatch",
     "record_scores": "metricgrad.training.recording",

@@ -114,7 +114,7 @@ def tasks() -> None:
 @app.command()
 def metrics() -> None:
     """List the built-in metrics."""
-    from metricgrad.metrics.registry import table
+    from metricgrad.metrics.built_in import table
 
     shown = Table("metric", "parameters", "better", "what it is")
     for name, entry in sorted(table().items()):

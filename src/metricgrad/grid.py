@@ -34,7 +34,7 @@ from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.losses.span_network import SpanNetwork
 from metricgrad.losses.token_network import TokenNetwork
-from metricgrad.metrics.lookup import stored_metric
+from metricgrad.metrics.as_metric import stored_metric
 
 T = TypeVar("T")
 

@@ -31,7 +31,7 @@ from metricgrad.headed_file import Headed
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.calling import ScoreLoss
 from metricgrad.losses.form import Draw, Form
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 
 
 class Loss(ScoreLoss):
@@ -93,7 +93,7 @@ class Loss(ScoreLoss):
         """The loss of one batch.
 
         Args:
-            scores: logits, shaped as :mod:`metricgrad.metric` says.
+            scores: logits, shaped as :mod:`metricgrad.metrics.metric` says.
             targets: class numbers, 0/1 targets or values.
             context: ``groups``, ``mask``, ``sample_weight``, ``head_sizes`` where the metric takes them.
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import metricgrad as mg
-from metricgrad.metrics.registry import table
+from metricgrad.metrics.built_in import table
 
 REQUIRED = {
     *("accuracy", "top_k_accuracy", "f1", "macro_f1", "balanced_accuracy", "mcc", "kappa", "quadratic_kappa", "g_mean"),

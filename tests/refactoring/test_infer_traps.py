@@ -8,7 +8,7 @@ import sklearn.metrics as sk
 import torch
 
 import metricgrad as mg
-from metricgrad.metric import Structure
+from metricgrad.metrics.types import Structure
 from metricgrad.refactoring.infer import infer_refactoring, probe_once
 from metricgrad.refactoring.probe_caller import BUDGET
 from metricgrad.refactoring.probes import probe

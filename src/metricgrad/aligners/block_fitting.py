@@ -20,7 +20,8 @@ from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.form import Form
 from metricgrad.losses.network import NetworkForm
-from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.probes import check_direction
 
 _REAL: tuple[Kind, ...] = ("real",)
@@ -169,7 +170,7 @@ class BlockFitting(Aligner, abc.ABC):
 
         Args:
             form: a network form; its weights are replaced, and left without ``requires_grad``.
-            scores: stored logits, any shape of :mod:`metricgrad.metric`.
+            scores: stored logits, any shape of :mod:`metricgrad.metrics.metric`.
             targets: their true targets.
             groups: ``(N,)`` integers, the query of each row; of embeddings, which model made them: a block holds whole
                 queries, and embeddings of one model.

@@ -15,9 +15,9 @@ from metricgrad.aligners.block_rows import few_of_each, rows_by, whole
 from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.network import NetworkForm
-from metricgrad.metric import Metric
 from metricgrad.metrics.decoding import canonical
 from metricgrad.metrics.layouts import ROWS, Embeddings, Layout, Read
+from metricgrad.metrics.metric import Metric
 
 _TRIES = 4
 _QUERIES = 8

@@ -13,7 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from metricgrad.aligners.base import Forward, pair
 from metricgrad.aligners.feedback import moved_to
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.threshold import choose_threshold, needs_threshold
 
 _CANDIDATES = 32

@@ -23,8 +23,8 @@ from metricgrad.aligners.turning import Counters, KnobTurner, Where
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import checked_arguments, fits
 from metricgrad.losses.batches import checked_number, checked_whole
-from metricgrad.metric import Metric, as_metric
-from metricgrad.metrics.lookup import stored_metric
+from metricgrad.metrics.as_metric import as_metric, stored_metric
+from metricgrad.metrics.metric import Metric
 
 Learner = Literal["auto", "bandit", "reinforce"]
 LEARNERS: tuple[Learner, ...] = ("auto", "bandit", "reinforce")

@@ -17,7 +17,7 @@ from metricgrad.functional import kendall, spearman
 from metricgrad.functional.published_spearman import published_spearman
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.network import NetworkForm
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 
 _PUBLISHED: tuple[Kind, ...] = ("mislabelled",)
 _SOFTNESS = 0.3

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.aligners.looking import judged
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 
 _NUMBERS = 2**20
 _ROWS = 1024

@@ -14,8 +14,8 @@ from metricgrad.errors import MetricgradError
 from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.form import Draw
 from metricgrad.losses.network import NetworkForm
-from metricgrad.metric import Metric
 from metricgrad.metrics.layouts import HEAT_MAPS, Layout
+from metricgrad.metrics.metric import Metric
 
 _BLOCKS = 200
 _SLOPED = 20

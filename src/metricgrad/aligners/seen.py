@@ -13,7 +13,7 @@ from metricgrad.aligners.looking import judged
 from metricgrad.aligners.pace import PERIODS
 from metricgrad.aligners.policy_state import Child, coded
 from metricgrad.losses.form import Form, Knob
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 
 WRITTEN = ("metric", "loss", "confusion", "largest_metric", "largest_loss", "looks", "looked", "train")
 """What a look writes into a child's memory."""

@@ -25,7 +25,8 @@ from metricgrad.aligners.turning_figure import plot_history
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number, checked_whole
 from metricgrad.losses.form import Draw, Form
-from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.metric import Metric
 
 NOTED = ("step", "progress", "metric", "loss", "improvement", "reward", "advantage", "entropy", "largest",
          "train_metric", "train_loss")  # fmt: skip

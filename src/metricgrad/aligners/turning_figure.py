@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.writing import write_figure
 
 BLUE, GREY, RED = "#1f5fa8", "#9a9a9a", "#c03a2b"

@@ -13,7 +13,8 @@ from torch import nn
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.catalogue import find, make_loss, role_of, space_of
 from metricgrad.losses.entry import Range, Role, load_home
-from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.tasks.task import Task
 from metricgrad.training.batches import Data
 from metricgrad.training.options import made_by

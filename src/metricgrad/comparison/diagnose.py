@@ -17,7 +17,7 @@ from metricgrad.comparison.mismatch import drawn_blocks
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.catalogue import find, make_loss, standard_for
 from metricgrad.losses.entry import Kind
-from metricgrad.metric import as_metric
+from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.writing import write_figure
 

@@ -12,8 +12,9 @@ from metricgrad.aligners.agreement import Agreement, LossFunction, agreement, lo
 from metricgrad.aligners.blocks import Block, Store, labelled_by
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.calling import called
-from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.context_checks import refuse_others
+from metricgrad.metrics.metric import Metric
 
 
 def mismatch(
@@ -37,7 +38,7 @@ def mismatch(
         loss: any function of (scores, targets) that returns a scalar and is minimised; one that is not ours is handed
             what torch's own losses take, see :mod:`metricgrad.losses.calling`. Groups go to a loss that names them.
         metric: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.
-        scores: stored logits, any shape of :mod:`metricgrad.metric`; 32 rows or more.
+        scores: stored logits, any shape of :mod:`metricgrad.metrics.metric`; 32 rows or more.
         targets: their targets.
         groups: as in :meth:`metricgrad.ReLoss.fit`.
         block: rows of one block; at most half of all.

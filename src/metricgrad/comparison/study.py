@@ -21,7 +21,7 @@ from metricgrad.comparison.summary import DIVERGED, diverged, said_to_fail, summ
 from metricgrad.comparison.table import Table
 from metricgrad.errors import FailedRunError, MetricgradError
 from metricgrad.losses.batches import checked_number
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.time_limit import MetricFailedError, time_limit
 from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.task import Task

@@ -54,7 +54,7 @@ def rows_of(
     """One batch in the package's shapes, of what the mask keeps.
 
     Args:
-        scores: logits, any shape of :mod:`metricgrad.metric`.
+        scores: logits, any shape of :mod:`metricgrad.metrics.metric`.
         targets: of any dtype.
         context: what the caller gave.
         takes: what of it is read besides ``mask``.
@@ -106,7 +106,7 @@ def labelled(
     """One batch in the package's shapes, with whole targets.
 
     Args:
-        scores: logits, any shape of :mod:`metricgrad.metric`.
+        scores: logits, any shape of :mod:`metricgrad.metrics.metric`.
         targets: class numbers from 0 for scores with one more axis, otherwise 0 and 1; integer, boolean or float.
         mask: boolean, shaped like the leading axes of ``targets``; False entries are left out.
         pooled: whether the entries that a mask leaves of ``(N, C)`` targets may be read as one list.

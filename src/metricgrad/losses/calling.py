@@ -34,7 +34,7 @@ _OF_SIGNS = (nn.SoftMarginLoss, nn.HingeEmbeddingLoss)
 
 
 class ScoreLoss(nn.Module):
-    """Abstract: a loss that takes raw scores, targets and context as :mod:`metricgrad.metric` lays them out.
+    """Abstract: a loss that takes raw scores, targets and context as :mod:`metricgrad.metrics.metric` lays them out.
 
     It checks its context itself and refuses what it does not read. A module of your own that derives from it is
     handed exactly what the model and the data give.

@@ -26,8 +26,9 @@ from metricgrad.losses.entry import (
     Range,
     Role,
 )  # fmt: skip
-from metricgrad.metric import Metric, as_metric
-from metricgrad.metrics.registry import parse_spec
+from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.metric import Metric
+from metricgrad.metrics.spec import parse_spec
 
 
 def _comparisons_of(metric: Metric) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from metricgrad.functional.leak import LEAK, START
-from metricgrad.metric import Metric
 from metricgrad.metrics.decoding import is_binary
+from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.batch import Batch
 
 _MILD = 4.0

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 
 Kind = Literal["binary", "multiclass", "multilabel", "regression", "retrieval", "keypoints", "tokens", "spans"]
 Role = Literal["candidate", "control"]

@@ -21,7 +21,7 @@ class LabelLoss(ScoreLoss, abc.ABC):
         """The loss of one batch.
 
         Args:
-            scores: logits, any shape of :mod:`metricgrad.metric`: ``(N,)``, ``(N, C)``, classes on the last axis.
+            scores: logits, any shape of :mod:`metricgrad.metrics.metric`: ``(N,)``, or ``(N, C)``, classes last.
             targets: classes from 0 for scores with one more axis, otherwise 0 and 1; of any dtype.
             context: ``mask``, booleans shaped like the leading axes of ``targets``: False rows or entries are left out;
                 ``sample_weight``, ``(N,)`` numbers from 0 up: a row of weight 2 counts as two; and for some losses

@@ -17,10 +17,11 @@ from metricgrad.losses.form import Draw, Form, Knob
 from metricgrad.losses.interpolation_options import check_options
 from metricgrad.losses.move_values import change_by_rows, change_by_words, of_answers
 from metricgrad.losses.silence import CONSTANT, UNDEFINED, Silence, listen
-from metricgrad.metric import Metric, Structure
 from metricgrad.metrics.counts import of_counts
 from metricgrad.metrics.decoding import wide
+from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.sequences import of_sentences
+from metricgrad.metrics.types import Structure
 from metricgrad.refactoring.anchors import bit_anchors, corrupted, realise, score_anchors
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch, checked, with_room

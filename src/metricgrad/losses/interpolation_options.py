@@ -7,7 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.base import Refactoring
 
 _CHOICES: dict[str, tuple[Any, ...]] = {

@@ -48,7 +48,7 @@ class Margin(ScoreLoss):
         """0-d; 0 where a batch has no comparison to make.
 
         Args:
-            scores: logits, any shape of :mod:`metricgrad.metric`.
+            scores: logits, any shape of :mod:`metricgrad.metrics.metric`.
             targets: classes, or above 0 for positives.
             context: ``mask``; ``sample_weight``, except between neighbours: a comparison counts as often as the rows it
                 is of.

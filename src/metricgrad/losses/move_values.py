@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.neighbours import of_rows
 from metricgrad.metrics.sequences import of_sentences
 from metricgrad.refactoring.base import Rows, Words

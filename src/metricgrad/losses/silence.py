@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 
 _SILENT_BATCHES = 20
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import Reads
+from metricgrad.metrics.types import Reads
 
 
 def describe(metric: Callable[..., Any], fixed: dict[str, Any], reads: Reads | None = None) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from metricgrad.metric import Reads, Structure
+from metricgrad.metrics.built_in import table
 from metricgrad.metrics.layouts import ROWS
-from metricgrad.metrics.registry import table
+from metricgrad.metrics.types import Reads, Structure
 
 Delivery = Literal["labels", "order", "probabilities", "top_k", "indicator", "decision", "regression"]
 

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Structure
 from metricgrad.metrics.layouts import GIVEN, ROWS
 from metricgrad.metrics.torchmetrics_table import KNOWN, OBJECTS, Entry
+from metricgrad.metrics.types import Structure
 
 _TASKS = ("binary", "multiclass", "multilabel")
 

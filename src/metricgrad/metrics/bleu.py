@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.layouts import SENTENCES
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.sequences import lasting, sums_over_sentences
+from metricgrad.metrics.types import Structure
 
 Smoothing = Literal["exp", "add_k", "none"]
 _SMOOTHINGS = ("exp", "add_k", "none")

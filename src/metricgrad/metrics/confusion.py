@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.parts import Parts
 from metricgrad.metrics.registry import register
+from metricgrad.metrics.types import Structure
 
 Average = Literal["binary", "macro", "micro", "samples"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +12,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context_checks import CONTEXT, PARTS
 from metricgrad.metrics.decoding import kept_items
-
-#: What of (N, C) targets a metric takes each by itself before it averages.
-Apart = Literal["row", "column"]
+from metricgrad.metrics.types import Apart
 
 
 def context_of(fn: Callable[..., Any]) -> frozenset[str]:

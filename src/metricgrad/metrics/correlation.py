@@ -12,8 +12,8 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional import correlation
 from metricgrad.functional.by_group import by_group
-from metricgrad.metric import Structure
 from metricgrad.metrics.registry import register
+from metricgrad.metrics.types import Structure
 
 _CONTEXT = ("parts",)
 _Correlation = Callable[[Tensor, Tensor], Tensor]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from metricgrad.metric import Metric
+    from metricgrad.metrics.metric import Metric
 
 Counts = Callable[..., Tensor]
 

@@ -6,7 +6,6 @@ Everything is decided by shapes and by what the metric says it reads, never by l
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,16 +13,14 @@ from torch import Tensor
 from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context_checks import checked_context
-
-Reads = Literal["scores", "probabilities", "labels", "embeddings"]
-TargetKind = Literal["labels", "gains", "unit", "real", "classes"]
+from metricgrad.metrics.types import Reads, TargetKind
 
 _SINGLE_BITS = 24
 _KEPT_BITS = 41
 
 
 def canonical(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Bring one batch to the shapes in the table of :mod:`metricgrad.metric`, and keep only what the mask keeps.
+    """Bring one batch to the shapes in the table of :mod:`metricgrad.metrics.metric`, of what the mask keeps.
 
     Args:
         scores: ``(N,)``, ``(N, 1)``, ``(N, C)`` or ``(B, T, C)`` logits.

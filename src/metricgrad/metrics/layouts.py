@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.context import Apart, prepare
+from metricgrad.metrics.context import prepare
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.given import prepare_given
 from metricgrad.metrics.maps import peaks, prepare_maps
 from metricgrad.metrics.passages import best_spans, prepare_spans
 from metricgrad.metrics.sequences import prepare_sequences
+from metricgrad.metrics.types import Apart
 
 Read = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -136,7 +137,7 @@ class Layout:
 
 
 class Rows(Layout):
-    """Rows, as in :mod:`metricgrad.metric`: ``(N,)`` or ``(N, C)`` scores, pooled from what has more axes."""
+    """Rows, as in :mod:`metricgrad.metrics.metric`: ``(N,)`` or ``(N, C)`` scores, pooled from what has more axes."""
 
     name: ClassVar[str] = "rows"
     of_decisions: ClassVar[bool] = True

@@ -7,12 +7,10 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metricgrad.errors import MetricgradError
-
-if TYPE_CHECKING:
-    from metricgrad.metric import Metric
+from metricgrad.metrics.spec import parse_spec
 
 
 def find_callable(spec: str) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -24,8 +22,6 @@ def find_callable(spec: str) -> tuple[Callable[..., Any], dict[str, Any]]:
         MetricgradError: where it cannot be imported; any failure of the import is reported, since a torchvision that
             does not match torch makes ``import torchmetrics`` raise a RuntimeError.
     """
-    from metricgrad.metrics.registry import parse_spec
-
     module, _, rest = spec.partition(":")
     attribute, params = parse_spec(rest)
     try:
@@ -38,24 +34,6 @@ def find_callable(spec: str) -> tuple[Callable[..., Any], dict[str, Any]]:
             hint = "Install torchmetrics; if it is there, a torchvision that does not match torch breaks its import"
         raise MetricgradError(f"metric {spec!r}: {type(error).__name__}: {error}. {hint}") from error
     return found, params
-
-
-def stored_metric(spec: object, passed: Any) -> Metric:
-    """The built-in metric that a file names, or else the one that the person who loads the file passed.
-
-    Raises:
-        MetricgradError: where it names no built-in metric and none was passed. A file names no code to import, be it of
-            scikit-learn or torchmetrics: those too are passed again.
-    """
-    from metricgrad.metric import as_metric
-    from metricgrad.metrics.registry import is_built_in
-
-    if isinstance(spec, str) and is_built_in(spec.partition(":")[0]):
-        return as_metric(spec)
-    if passed is not None:
-        return as_metric(passed)
-    named = "a foreign metric" if spec is None else f"the metric {spec!r:.60}, which is not built in"
-    raise MetricgradError(f"was saved with {named}; pass it again: metric=...")
 
 
 def unwrap(metric: Callable[..., Any], fixed: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.cosines import unit_rows
-from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.retrieval import check_k
+from metricgrad.metrics.types import Structure
 
 if TYPE_CHECKING:
-    from metricgrad.metric import Metric
+    from metricgrad.metrics.metric import Metric
 
 OfRows = Callable[..., Tensor]
 _PAIRS = 2**22

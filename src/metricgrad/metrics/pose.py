@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.layouts import HEAT_MAPS
 from metricgrad.metrics.maps import peaks
 from metricgrad.metrics.registry import register
+from metricgrad.metrics.types import Structure
 
 OF_HEADS, PIXELS = 0.5, 2.0
 

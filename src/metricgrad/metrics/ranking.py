@@ -20,9 +20,9 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.by_group import by_group
-from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.registry import register
+from metricgrad.metrics.types import Structure
 
 _CONTEXT = ("sample_weight", "parts")
 _STRUCTURE = Structure("positives_over_negatives", "all", {"within": "auto", "two_d": "column"})

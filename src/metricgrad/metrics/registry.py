@@ -1,64 +1,16 @@
-"""The table of built-in metrics: name -> function, what it reads, its direction and its structure."""
+"""The table that built-in metrics register in: name -> function, what it reads, its direction and its structure."""
 
 from __future__ import annotations
 
-import ast
-import importlib
 import inspect
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from metricgrad.checks import did_you_mean
-from metricgrad.errors import MetricgradError
-from metricgrad.json_types import fits
-from metricgrad.metric import Metric, Reads, Structure
-from metricgrad.metrics.decoding import TargetKind
 from metricgrad.metrics.layouts import ROWS, Layout
-
-_FAMILIES = (
-    "confusion",
-    "ranking",
-    "retrieval",
-    "top_k",
-    "correlation",
-    "regression",
-    "calibration",
-    "neighbours",
-    "pose",
-    "segmentation",
-    "bleu",
-    "spans",
-)
-
-
-_ALSO_KNOWN = {
-    "acc": "accuracy", "accuracy_score": "accuracy", "subset_accuracy": "accuracy",
-    "top5": "top_k_accuracy:k=5", "top_5_accuracy": "top_k_accuracy:k=5", "top_k_accuracy_score": "top_k_accuracy",
-    "balanced_acc": "balanced_accuracy", "balanced_accuracy_score": "balanced_accuracy", "uar": "balanced_accuracy",
-    "f1_score": "f1", "binary_f1": "f1", "f1_macro": "macro_f1", "f1_micro": "micro_f1", "f1_samples": "samples_f1",
-    "f2": "fbeta:beta=2", "fbeta_score": "fbeta", "f_beta": "fbeta", "dice_score": "dice", "dice_coefficient": "dice",
-    "iou": "mean_iou", "miou": "mean_iou", "jaccard_score": "jaccard", "jaccard_index": "jaccard",
-    "matthews_corrcoef": "mcc", "matthews": "mcc", "phi": "mcc", "cohen_kappa": "kappa", "cohen_kappa_score": "kappa",
-    "qwk": "quadratic_kappa", "quadratic_weighted_kappa": "quadratic_kappa", "gmean": "g_mean",
-    "geometric_mean_score": "g_mean", "auc": "auroc", "roc_auc": "auroc", "roc_auc_score": "auroc", "rocauc": "auroc",
-    "auc_roc": "auroc", "gini": "auroc", "ap": "average_precision", "pr_auc": "average_precision",
-    "auprc": "average_precision", "aucpr": "average_precision", "average_precision_score": "average_precision",
-    "mean_average_precision": "map", "ndcg_score": "ndcg", "dcg": "ndcg", "hits_at_k": "hit_rate",
-    "hit_rate_at_k": "hit_rate", "precision_at_1": "precision_at_k:k=1", "p_at_1": "precision_at_k:k=1",
-    "p_at_k": "precision_at_k", "r_at_k": "recall_at_k", "recall_at_1": "retrieval_recall:k=1",
-    "r_at_1": "retrieval_recall:k=1", "reciprocal_rank": "mrr", "mean_reciprocal_rank": "mrr",
-    "rmse": "mse", "root_mean_squared_error": "mse", "mean_squared_error": "mse", "l2": "mse",
-    "mean_absolute_error": "mae", "l1": "mae", "r2_score": "r2", "r_squared": "r2", "spearmanr": "spearman",
-    "spearman_r": "spearman", "kendalltau": "kendall", "kendall_tau": "kendall", "nll": "log_loss",
-    "cross_entropy": "log_loss", "logloss": "log_loss", "perplexity": "log_loss", "brier_score": "brier",
-    "brier_score_loss": "brier", "calibration_error": "ece", "expected_calibration_error": "ece", "pckh": "pck",
-    "squad_f1": "span_f1", "em": "exact_match", "bleu_score": "bleu", "sacrebleu": "bleu",
-    "error": "accuracy", "error_rate": "accuracy",
-}  # fmt: skip
+from metricgrad.metrics.types import Reads, Structure, TargetKind
 
 
 @dataclass(frozen=True)
@@ -86,7 +38,7 @@ class BuiltIn:
         return (inspect.getdoc(self.fn) or "").partition("\n")[0]
 
 
-_TABLE: dict[str, BuiltIn] = {}
+TABLE: dict[str, BuiltIn] = {}
 
 
 def register(
@@ -115,93 +67,7 @@ def register(
     """
 
     def add(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        _TABLE[name] = BuiltIn(fn, reads, higher_is_better, structure, frozenset(context), by_order, targets, layout)
+        TABLE[name] = BuiltIn(fn, reads, higher_is_better, structure, frozenset(context), by_order, targets, layout)
         return fn
 
     return add
-
-
-def table() -> Mapping[str, BuiltIn]:
-    """All built-in metrics, by name."""
-    for family in _FAMILIES:
-        importlib.import_module(f"metricgrad.metrics.{family}")
-    return _TABLE
-
-
-def list_metrics() -> list[str]:
-    """Exact names of the built-in metrics, in alphabetical order.
-
-    Example:
-        >>> import metricgrad as mg
-        >>> "macro_f1" in mg.list_metrics()
-        True
-    """
-    return sorted(table())
-
-
-def also_known() -> Mapping[str, str]:
-    """Other names that people use, in lower case, to a spec of ours; suggested, never resolved."""
-    return _ALSO_KNOWN
-
-
-def is_built_in(name: str) -> bool:
-    """Whether a built-in metric has exactly this name."""
-    return name in table()
-
-
-def _expected(hint: Any) -> str:
-    """A type hint in words."""
-    choices = typing.get_args(hint)
-    if typing.get_origin(hint) is typing.Literal:
-        return f"one of {', '.join(map(repr, choices))}"
-    return getattr(hint, "__name__", str(hint))
-
-
-def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
-    """Build a metric from ``"name"`` or ``"name:key=value,key=value"``."""
-    name, params = parse_spec(spec)
-    if name not in table():
-        hint = did_you_mean(name, list_metrics(), also_known())
-        hint = hint if hint.startswith("did") else "`metricgrad metrics` lists the built-in ones."
-        raise MetricgradError(f"unknown metric {name!r}: {hint} A function of your own is written pkg.mod:fn")
-    entry = table()[name]
-    hints = typing.get_type_hints(entry.fn)
-    for key, value in params.items():
-        if not fits(value, hints.get(key, Any)):
-            raise MetricgradError(f"metric {spec!r:.60}: {key}={value!r:.60}; expected {_expected(hints[key])}")
-    params.update(fixed)
-    unknown = params.keys() - entry.parameters.keys()
-    if unknown:
-        takes = ", ".join(entry.parameters) or "no parameters"
-        raise MetricgradError(f"metric {name!r} takes {takes}, not {', '.join(sorted(unknown))}")
-    structure = entry.structure(**{**entry.parameters, **params}) if callable(entry.structure) else entry.structure
-    label = name + (":" + ",".join(f"{k}={v}" for k, v in params.items()) if params else "")
-    return Metric(
-        entry.fn,
-        name=label,
-        higher_is_better=entry.higher_is_better,
-        reads=entry.reads,
-        batched=True,
-        structure=structure,
-        context=entry.context,
-        fixed=params,
-        spec=label,
-        by_order=entry.by_order,
-        targets=entry.targets,
-        layout=entry.layout,
-    )
-
-
-def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
-    """Split ``"name:key=value,..."``; values are Python literals where they parse as such, strings otherwise."""
-    name, _, tail = spec.partition(":")
-    params: dict[str, Any] = {}
-    for part in filter(None, tail.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise MetricgradError(f"{spec!r}: expected name:key=value,key=value; {part!r} has no '='")
-        try:
-            params[key.strip()] = ast.literal_eval(value)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            params[key.strip()] = value.strip()
-    return name, params

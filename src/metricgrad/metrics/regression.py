@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.parts import Parts
 from metricgrad.metrics.registry import register
+from metricgrad.metrics.types import Structure
 
 _STRUCTURE = Structure("differentiable", "column")
 _WEIGHTED = ("sample_weight",)

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.queries import Queries, as_gains, queries, weights_of_queries
 from metricgrad.metrics.registry import register
+from metricgrad.metrics.types import Structure
 
 _LISTS = {"within": "auto", "two_d": "row"}
 _STRUCTURE = Structure("positives_over_negatives", "all", _LISTS)

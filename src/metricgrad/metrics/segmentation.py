@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from metricgrad.metric import Structure
 from metricgrad.metrics.confusion import Counts, class_counts, mean_of_seen, pooled, ratio
 from metricgrad.metrics.registry import register
+from metricgrad.metrics.types import Structure
 
 _STRUCTURE = Structure("labels", "all")
 _WEIGHTED = ("sample_weight",)

@@ -19,7 +19,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context_checks import checked_context
 
 if TYPE_CHECKING:
-    from metricgrad.metric import Metric
+    from metricgrad.metrics.metric import Metric
 
 
 @dataclass(frozen=True)

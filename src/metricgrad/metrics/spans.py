@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.layouts import SPANS
 from metricgrad.metrics.passages import best_spans
 from metricgrad.metrics.registry import register
+from metricgrad.metrics.types import Structure
 
 
 def _structure(*, max_length: int | None) -> Structure:

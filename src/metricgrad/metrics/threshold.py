@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metricgrad.metric import Metric, canonical
+from metricgrad.metrics.decoding import canonical
+from metricgrad.metrics.metric import Metric
 
 CANDIDATES = 256
 CANDIDATES_FOREIGN = 64

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Structure
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.retrieval import check_k
+from metricgrad.metrics.types import Structure
 
 
 def _structure(k: int) -> Structure:

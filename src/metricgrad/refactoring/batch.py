@@ -11,9 +11,10 @@ from torch import Tensor
 
 from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Metric, Structure
 from metricgrad.metrics.context_checks import PARTS
 from metricgrad.metrics.decoding import is_binary
+from metricgrad.metrics.metric import Metric
+from metricgrad.metrics.types import Structure
 from metricgrad.refactoring.base import Refactoring, samples_of
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 
 ROUNDING = 1e-5
 

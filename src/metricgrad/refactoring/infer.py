@@ -9,7 +9,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Metric, Structure, as_metric
+from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.metric import Metric
+from metricgrad.metrics.types import Structure
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import checked
 from metricgrad.refactoring.direction import refuse_wrong_direction

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.probe_batch import ProbeBatch
 from metricgrad.refactoring.probe_scores import graded_scores
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metricgrad.metric import as_metric
+from metricgrad.metrics.as_metric import as_metric
 from metricgrad.refactoring.probe_caller import Caller
 
 _TWINS = ("log_loss", "mse", "mae", "r2")

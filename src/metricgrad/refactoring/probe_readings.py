@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metricgrad.metric import Reads, Structure
+from metricgrad.metrics.types import Reads, Structure
 from metricgrad.refactoring.lists import Within
 from metricgrad.refactoring.probe_batch import ProbeBatch
 from metricgrad.refactoring.probe_redraws import (

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from metricgrad.metric import Structure
+from metricgrad.metrics.types import Structure
 from metricgrad.refactoring.base import Exchangeable
 from metricgrad.refactoring.probe_caller import BudgetSpentError, Caller, Trial
 from metricgrad.refactoring.probe_exchange import exchange_entries, exchange_lists, shuffled

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metricgrad.metric import Metric, Structure
 from metricgrad.metrics.decoding import wide
+from metricgrad.metrics.metric import Metric
+from metricgrad.metrics.types import Structure
 from metricgrad.refactoring.batch import Batch, checked
 from metricgrad.refactoring.direction import refuse_wrong_direction
 from metricgrad.refactoring.probe_batch import ProbeBatch, given_batch, poverty, synthetic_batch

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Metric, Structure
+from metricgrad.metrics.metric import Metric
+from metricgrad.metrics.types import Structure
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.differentiable import Differentiable
 from metricgrad.refactoring.labels import Argmax, Threshold

@@ -17,7 +17,8 @@ from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.classification_family import ClassificationFamily
 from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.form import Form
-from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.metric import Metric
 
 Aligning = Literal["policy", "random_walk", "static"]
 

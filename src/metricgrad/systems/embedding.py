@@ -8,7 +8,7 @@ from typing import Any
 from metricgrad.loss import Loss
 from metricgrad.losses.distance_mixture import DistanceMixture
 from metricgrad.losses.focal_weighting import FocalWeighting
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.systems.ala import ALA, Aligning
 
 

@@ -29,10 +29,11 @@ from metricgrad.losses.regression_network import RegressionNetwork
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.losses.span_network import SpanNetwork
 from metricgrad.losses.token_network import TokenNetwork
-from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.context_checks import CONTEXT, refuse_others
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.layouts import HEAT_MAPS, SENTENCES, SPANS
+from metricgrad.metrics.metric import Metric
 
 _OBJECTIVES: dict[str, type[BlockFitting]] = {"correlation": RankCorrelation, "value": ValueRegression}
 _ANCHOR = 0.1

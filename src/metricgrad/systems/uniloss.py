@@ -8,7 +8,8 @@ from typing import Any, Literal
 from metricgrad.checks import check_options
 from metricgrad.loss import Loss
 from metricgrad.losses.interpolated import Interpolated, Interpolation
-from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.base import Refactoring
 
 

@@ -11,8 +11,9 @@ from torch import nn
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.catalogue import find, standard_for
 from metricgrad.losses.entry import Kind, Range
-from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.decoding import is_binary
+from metricgrad.metrics.metric import Metric
 from metricgrad.tasks.split import Splits
 from metricgrad.training.batches import Data, check_data, is_pair, pair_of
 

@@ -15,7 +15,7 @@ from metricgrad.aligners.base import Forward, pair
 from metricgrad.errors import FailedRunError, MetricgradError
 from metricgrad.json_types import fits
 from metricgrad.losses.calling import called
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.threshold import judged_at
 from metricgrad.training.batches import Epochs, check_finite_data
 from metricgrad.training.outputs import Output, output_of

@@ -18,7 +18,8 @@ from metricgrad.aligners.base import Forward
 from metricgrad.aligners.turning import KnobTurner
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
-from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.time_limit import MetricFailedError
 from metricgrad.training import files
 from metricgrad.training.batches import Data, check_finite_data, epochs_of, loader, reseed

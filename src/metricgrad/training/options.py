@@ -11,7 +11,7 @@ from torch import nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.catalogue import make_loss
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 
 
 def as_loss(loss: str | nn.Module | Callable[[], nn.Module], metric: Metric, seed: int) -> nn.Module:

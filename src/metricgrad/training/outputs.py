@@ -7,10 +7,10 @@ from typing import Literal
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metric import Metric
 from metricgrad.metrics.decoding import canonical, is_binary
 from metricgrad.metrics.layouts import HEAT_MAPS, ROWS, SENTENCES, SPANS, Embeddings, Layout
 from metricgrad.metrics.maps import peaks
+from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.passages import best_spans
 
 #: ``classes``: one score for each class; ``labels``: one for each yes or no; ``values``: the score is the answer;

@@ -17,7 +17,8 @@ from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.form import Draw
-from metricgrad.metric import Metric, as_metric
+from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.training import files
 from metricgrad.training.batches import reseed
 from metricgrad.training.children import Optimizer, Stacked

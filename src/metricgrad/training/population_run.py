@@ -15,7 +15,7 @@ from metricgrad.aligners.turning import KnobTurner
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits
 from metricgrad.losses.form import Form
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.threshold import judged_at
 from metricgrad.training.children import Children, Stacked
 from metricgrad.training.engine import DivergedError

@@ -11,7 +11,7 @@ from torch import nn
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.network import NetworkForm
 from metricgrad.losses.standard_loss import standard_loss
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.systems.embedding import triplet
 from metricgrad.systems.reloss import ReLoss
 from metricgrad.training.balanced import ClassBalanced

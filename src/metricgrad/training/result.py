@@ -20,7 +20,7 @@ from metricgrad.aligners.turning import KnobTurner
 from metricgrad.aligners.turning_figure import plot_history
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
-from metricgrad.metric import Metric
+from metricgrad.metrics.metric import Metric
 from metricgrad.training.batches import Data, as_tensor, is_array, loader
 from metricgrad.training.files import describe_weights
 from metricgrad.training.outputs import Output, labels_of, output_of, probabilities_of

@@ -38,57 +38,19 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.chunks import in_chunks
-from metricgrad.metrics.context import Apart, context_of
-from metricgrad.metrics.decoding import Reads, TargetKind, canonical, checked_targets, decode, log_odds, narrowed, wide
+from metricgrad.metrics.decoding import canonical, checked_targets, decode, log_odds, narrowed, wide
 from metricgrad.metrics.foreign import Generators, call_each
-from metricgrad.metrics.layouts import GIVEN, ROWS, Embeddings, Layout
+from metricgrad.metrics.layouts import ROWS, Embeddings, Layout
 from metricgrad.metrics.probabilities import FEWEST_ROWS, rows_of, transformed, warn_of_probabilities, within_unit
 from metricgrad.metrics.time_limit import within_limit
-
-__all__ = ["Metric", "Reads", "Structure", "as_metric", "canonical", "decode"]
-
-Inputs = Literal["torch", "numpy"]
-Order = Literal["scores_first", "targets_first"]
-
-
-@dataclass(frozen=True)
-class Structure:
-    """What is known about a metric without probing it; ``metricgrad.refactoring`` turns it into a refactoring.
-
-    Args:
-        kind: ``"labels"`` (only predicted labels matter: a threshold at 0 where scores and targets share their shape,
-            an argmax otherwise), ``"top_k"``, ``"peak"`` (of heat maps), ``"tokens"`` (words of sentences),
-            ``"span_ends"`` (of answer spans), ``"ranking"``, ``"positives_over_negatives"``, ``"differentiable"``,
-            ``"neighbours"`` (of embeddings, by cosine) or ``"clusters"`` (of embeddings; nothing trains on it).
-        exchangeable: which entries of equal target and prediction stand for each other, so that a change of the one
-            or of the other is worth the same: ``"all"``, ``"sample"`` (those of one image or sentence: one index of the
-            targets' first axis), ``"column"`` (those in one column of ``(N, C)`` targets, one index of the last axis),
-            ``"row"`` (those that differ in the last axis alone) or ``"none"``. With one target a row there are no
-            columns to keep apart: ``"column"`` and ``"row"`` then mean ``"all"``.
-        params: parameters of the refactoring: ``{"k": 5}``; ``{"within": "all"}``, or ``"sample"``, ``"row"``,
-            ``"column"`` or ``"group"``; or
-            ``{"within": "auto", "two_d": "row" | "column"}``, which is ``"group"`` where groups are given, else
-            ``"all"`` for ``(N,)`` scores and ``two_d`` for ``(N, C)`` scores.
-    """
-
-    kind: str
-    exchangeable: Literal["all", "column", "row", "sample", "none"] = "all"
-    params: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def keeps_apart(self) -> Apart | None:
-        """Whether rows or columns of (N, C) targets count each for itself."""
-        within = self.params.get("two_d", self.params.get("within"))
-        both: tuple[Apart, Apart] = ("row", "column")
-        return next((apart for apart in both if apart in (self.exchangeable, within)), None)
+from metricgrad.metrics.types import Apart, Inputs, Order, Reads, Structure, TargetKind
 
 
 class Metric:
@@ -339,105 +301,6 @@ class Metric:
         )
 
 
-def as_metric(
-    metric: str | Metric | Callable[..., Any],
-    *,
-    higher_is_better: bool | None = None,
-    reads: Reads | None = None,
-    inputs: Inputs | None = None,
-    order: Order | None = None,
-    name: str | None = None,
-    **fixed: Any,
-) -> Metric:
-    """Make a :class:`Metric` of a name, a torchmetrics or scikit-learn function, or any callable.
-
-    Args:
-        metric: a built-in name (``"f1"``, ``"recall_at_k:k=5"``), ``"pkg.mod:fn"`` or, with any of the arguments
-            below, ``"pkg.mod:fn:higher_is_better=False,beta=2"``, or a callable. A callable of your own gets copies of
-            what it reads and of the targets, in the shapes you pass them: images and sentences are not flattened. It
-            also gets those of ``groups``, ``sample_weight`` and ``mask`` that its signature names.
-        higher_is_better: the direction; known for built-in, torchmetrics and scikit-learn metrics, required otherwise.
-        reads: what the callable sees of the raw scores: ``"scores"``, ``"probabilities"``, ``"labels"`` or, where rows
-            are embeddings rather than scores of classes, ``"embeddings"``. For a
-            known torchmetrics or scikit-learn metric, another ``reads`` than the known one hands the callable exactly
-            that, and drops what else is known of it.
-        inputs: ``"torch"`` (default) or ``"numpy"``.
-        order: ``"scores_first"`` (default) or ``"targets_first"``.
-        name: a name for tables; by default the callable's own.
-        fixed: keyword arguments passed to the callable at every call.
-
-    Raises:
-        MetricgradError: for an unknown name, or where something that cannot be known is not said.
-
-    Example:
-        >>> import torch, metricgrad as mg
-        >>> metric = mg.as_metric("accuracy")
-        >>> float(metric(torch.tensor([[2.0, 0.0], [1.0, 3.0]]), torch.tensor([0, 0])))
-        0.5
-    """
-    from metricgrad.metrics.adapters import describe
-    from metricgrad.metrics.lookup import find_callable, unwrap
-    from metricgrad.metrics.registry import built_in, is_built_in
-
-    said = {"higher_is_better": higher_is_better, "reads": reads, "inputs": inputs, "order": order, "name": name}
-    said = {k: v for k, v in said.items() if v is not None}
-    _check_said(said)
-    if isinstance(metric, str) and (is_built_in(metric.partition(":")[0]) or ":" not in metric):
-        metric, fixed = built_in(metric, fixed), {}
-    if isinstance(metric, Metric):
-        return _adjusted(metric, said, fixed)
-    if isinstance(metric, str):
-        metric, params = find_callable(metric)
-        return as_metric(metric, **{**params, **said, **fixed})
-    if not callable(metric):
-        raise MetricgradError(f"metric must be a name or a callable, got {type(metric).__name__}")
-    metric, fixed = unwrap(metric, fixed)
-    options = {**describe(metric, fixed, reads), **said}
-    options.pop("raw", None)
-    if options.get("higher_is_better") is None:
-        raise MetricgradError(
-            f"higher_is_better is not known for {getattr(metric, '__name__', metric)!r}; "
-            "pass as_metric(fn, higher_is_better=True) or False, or write pkg.mod:fn:higher_is_better=True: "
-            "a direction is asked for, never guessed"
-        )
-    fn = options.pop("fn", metric)
-    fixed = options.pop("fixed", fixed)
-    options.setdefault("name", getattr(metric, "__name__", type(metric).__name__))
-    options.setdefault("context", context_of(metric))
-    options["context"] = options["context"] - fixed.keys()
-    options.setdefault("layout", GIVEN)
-    return Metric(fn, fixed=fixed, **options)
-
-
 def _masked_out(context: Mapping[str, Tensor]) -> bool:
     """Whether a mask that the metric takes leaves nothing."""
     return "mask" in context and not bool(context["mask"].any())
-
-
-_CHOICES = {
-    "reads": ("scores", "probabilities", "labels", "embeddings"),
-    "inputs": ("torch", "numpy"),
-    "order": ("scores_first", "targets_first"),
-}
-
-
-def _check_said(said: Mapping[str, Any]) -> None:
-    if not isinstance(said.get("higher_is_better", True), bool):
-        raise MetricgradError(f"higher_is_better={said['higher_is_better']!r}; expected True or False")
-    for key, choices in _CHOICES.items():
-        if key in said and said[key] not in choices:
-            raise MetricgradError(f"{key}={said[key]!r}; expected one of {', '.join(map(repr, choices))}")
-
-
-def _adjusted(metric: Metric, said: Mapping[str, Any], fixed: Mapping[str, Any]) -> Metric:
-    """A finished metric under another name or with the direction turned round; nothing else can change any more."""
-    refused = [key for key in said if key not in ("name", "higher_is_better") and said[key] != vars(metric).get(key)]
-    if refused or fixed:
-        raise MetricgradError(
-            f"metric {metric.name!r} is finished: {', '.join([*refused, *fixed])} cannot be set; "
-            "pass them where it is made from a name or a callable"
-        )
-    changes = {k: v for k, v in said.items() if v != vars(metric).get(k)}
-    if "higher_is_better" in changes:
-        changes["spec"] = None
-    return metric._copy(**changes) if changes else metric

@@ -12,7 +12,7 @@ import torch
 from sklearn.metrics import accuracy_score
 
 import metricgrad as mg
-from metricgrad.metric import canonical, decode
+from metricgrad.metrics.decoding import canonical, decode
 
 
 def mean_gap(scores, targets):
@@ -232,10 +232,10 @@ def test_other_libraries_are_imported_only_when_their_metrics_are_asked_for():
 
 
 def test_options_in_the_spec():
-    metric = mg.as_metric("tests.test_metric:mean_gap:higher_is_better=False,reads=probabilities,name=gap")
+    metric = mg.as_metric("tests.metrics.test_metric:mean_gap:higher_is_better=False,reads=probabilities,name=gap")
     assert (metric.higher_is_better, metric.reads, metric.name) == (False, "probabilities", "gap")
     with pytest.raises(mg.MetricgradError, match="fn:higher_is_better=True"):
-        mg.as_metric("tests.test_metric:mean_gap")
+        mg.as_metric("tests.metrics.test_metric:mean_gap")
 
 
 def test_errors_inside_a_callable_say_how_it_was_called():

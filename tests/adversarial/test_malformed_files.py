@@ -99,6 +99,7 @@ def test_nor_does_a_policy(tmp_path, trap):
         (lambda h, t: h["form"][1].update(q="much"), "q is 'much'; expected float"),
         (lambda h, t: h["form"][1].update(anchors=True), "anchors is True; expected int"),
         (lambda h, t: h["form"][1].update(anchors=-3), "anchors is -3"),
+        (lambda h, t: h["form"][1].update(anchors=16 * 10**9), "anchors is 16000000000; expected at most 10,000"),
         (lambda h, t: h["form"][1].update(nonsense=1), "no option 'nonsense'"),
         (lambda h, t: h.update(form=["unheard_of", {}]), "'unheard_of' is unknown"),
         (lambda h, t: h.update(form={"a": 1}), "describes no part"),

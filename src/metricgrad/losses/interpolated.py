@@ -77,7 +77,7 @@ class Interpolated(Form):
             towards 0 the gradient no longer vanishes on entries that are badly wrong.
         share: share in (0, 1] of the comparisons looked at in each step.
         warm_up: steps over which a standard loss is blended out: cross-entropy, or the squared error of graded targets.
-        anchors: of each type, for inverse distances.
+        anchors: of each type, for inverse distances; up to 10,000.
         flips: decisions moved in a good or nearby anchor.
         power: of the inverse distance.
         calls: how many times a foreign metric may be called in one step; anchors come on top where no move changes it.

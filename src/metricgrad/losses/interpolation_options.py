@@ -10,6 +10,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.base import Refactoring
 
+_MOST_ANCHORS = 10_000
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "interpolation": ("local", "inverse_distance"),
     "paper": (None, "published", "released"),
@@ -38,6 +39,8 @@ def check_options(metric: Metric, refactoring: object, **options: Any) -> None:
     for name, least in (("warm_up", 0), ("anchors", 1), ("flips", 1), ("calls", 4)):
         whole = isinstance(options[name], Integral) and options[name] >= least
         _require(whole, name, options[name], f"a whole number, {least} or more")
+    # each anchor is a whole score set, held at once
+    _require(options["anchors"] <= _MOST_ANCHORS, "anchors", options["anchors"], f"at most {_MOST_ANCHORS:,}")
     far = options["interpolation"] == "inverse_distance"
     _require(options["gradient"] == "true" or far, "gradient", options["gradient"],
              "'true', unless interpolation='inverse_distance'")  # fmt: skip

@@ -80,3 +80,30 @@ def test_weights_of_any_dtype_weigh_as_those_of_float32(metric, dtype):
     weight = (torch.arange(24) % 3 + 1).to(dtype)
     expected = mg.UniLoss(metric)(scores, targets, sample_weight=weight.float())
     assert torch.allclose(mg.UniLoss(metric)(scores, targets, sample_weight=weight), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "top_k_accuracy:k=2", "ndcg", "map"])
+def test_a_refactoring_compares_words_of_sentences_as_it_compares_them_in_rows(metric):
+    scores, targets = torch.randn(4, 3, 5), torch.randint(5, (4, 3))
+    found = mg.infer_refactoring(metric, scores, targets)
+    flat = found.comparisons(scores.flatten(0, 1), targets.flatten())
+    assert torch.equal(found.comparisons(scores, targets), flat)
+    again = found.scores_from(flat > 0, scores, targets)
+    assert again.shape == scores.shape
+    assert torch.equal(found.binaries(again, targets), flat > 0)
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 3)])
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "auroc", "average_precision", "kendall", "ndcg", "brier"])
+def test_a_refactoring_takes_no_column_of_one_for_classes(metric, shape):
+    scores, targets = torch.randn(*shape, 1), torch.arange(6 if shape == (6,) else 12).reshape(shape) % 2
+    found = mg.infer_refactoring(metric, scores, targets)
+    generator = torch.Generator()
+    for call in (
+        lambda s: found.comparisons(s, targets),
+        lambda s: found.ideal(s, targets, 2, generator),
+        lambda s: found.spread(s, targets),
+    ):
+        with pytest.raises(mg.MetricgradError, match=r"scores\.squeeze\(-1\)"):
+            call(scores)
+    assert found.ideal(scores.squeeze(-1), targets, 2, generator).shape == (2, *shape)

@@ -9,9 +9,11 @@ built-in metrics, the person's own shapes for a callable.
 from __future__ import annotations
 
 import abc
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -24,6 +26,7 @@ from metricgrad.metrics.decoding import wide
 #: Entries that stand for each other: all, those of one sample (one index of the first axis), of one column (one index
 #: of the last axis), of one row (they differ in the last axis alone), or none.
 Exchangeable = Literal["all", "column", "row", "sample", "none"]
+Shapes = Literal["same", "classes", "either"]
 _Choice = TypeVar("_Choice", bound=str)
 EXCHANGEABLE: tuple[Exchangeable, ...] = get_args(Exchangeable)
 
@@ -135,6 +138,22 @@ def checked_choice(name: str, value: _Choice, choices: Sequence[_Choice]) -> _Ch
     return value
 
 
+_CALLED = {"comparisons", "scores_from", "ideal", "spread"}
+
+
+def _checked(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The method of a refactoring, of shapes that it reads."""
+    place = list(inspect.signature(method).parameters).index("scores")
+
+    @functools.wraps(method)
+    def call(self: Refactoring, *args: Any, **kwargs: Any) -> Tensor:
+        given = dict(zip(("scores", "targets"), args[place - 1 :], strict=False)) | kwargs
+        self.check(given["scores"], given["targets"])
+        return method(self, *args, **kwargs)
+
+    return call
+
+
 class Refactoring(abc.ABC):
     """Abstract: what a metric reads from the scores."""
 
@@ -142,13 +161,19 @@ class Refactoring(abc.ABC):
     #: Axes of the scores and of the targets that it reads; empty where that is checked elsewhere.
     axes: ClassVar[tuple[tuple[int, int], ...]] = ()
     #: Instead, of any number of axes: whether scores and targets share their ``"same"`` shape, or scores have one more,
-    #: last axis for the ``"classes"``.
-    shapes: ClassVar[Literal["same", "classes"] | None] = None
+    #: last axis for the ``"classes"``, or ``"either"``.
+    shapes: ClassVar[Shapes | None] = None
     #: The sharpest softness that is set by itself: an untrained network's small scores say little of what will come.
     sharpest: ClassVar[float] = 0.5
     #: Softness that is set by itself, in units of the mean absolute comparison.
     relative: ClassVar[float] = 1.0
     findings: str = "chosen by hand: nothing was probed"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """What people call themselves checks shapes first, in every refactoring."""
+        super().__init_subclass__(**options)
+        for name in _CALLED & vars(cls).keys():
+            setattr(cls, name, _checked(vars(cls)[name]))
 
     def report(self) -> str:
         """How this refactoring was found: what was described, or what was probed and what held."""
@@ -168,13 +193,18 @@ class Refactoring(abc.ABC):
                 scores.shape[:-1] == targets.shape,
                 "scores and targets of which scores have one more, last axis for the classes",
             )
+        elif self.shapes == "either":
+            of_classes = scores.shape[:-1] == targets.shape and scores.shape[-1:] != (1,)
+            fits = scores.shape == targets.shape or of_classes
+            expected = "scores and targets of one shape, or scores with one more, last axis for several classes"
         elif self.axes:
             fits = (scores.ndim, targets.ndim) in self.axes
             expected = "scores and targets of " + " or ".join(f"{a} and {b} axes" for a, b in self.axes)
         if not fits:
             raise MetricgradError(
                 f"refactoring {self.name!r} reads {expected}, got shapes {tuple(scores.shape)} and "
-                f"{tuple(targets.shape)}; leave refactoring= out, or choose one for these"
+                f"{tuple(targets.shape)}; give it one score for each item as scores.squeeze(-1), leave refactoring= "
+                "out, or choose one for these"
             )
 
     @abc.abstractmethod

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.refactoring.base import Moves, Refactoring
+from metricgrad.refactoring.base import Moves, Refactoring, Shapes
 
 
 class Differentiable(Refactoring):
@@ -19,6 +19,7 @@ class Differentiable(Refactoring):
     """
 
     name: ClassVar[str] = "differentiable"
+    shapes: ClassVar[Shapes | None] = "either"
 
     def __init__(self, *, of_classes: bool = False) -> None:
         self.of_classes = of_classes

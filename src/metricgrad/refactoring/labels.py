@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from metricgrad.refactoring.base import (
     Labels,
     Moves,
     Refactoring,
+    Shapes,
     bounded,
     checked_choice,
     choose,
@@ -45,14 +46,13 @@ class Threshold(Refactoring):
     """
 
     name: ClassVar[str] = "threshold"
-    shapes: ClassVar[Literal["same", "classes"] | None] = "same"
+    shapes: ClassVar[Shapes | None] = "same"
 
     def __init__(self, *, exchangeable: Exchangeable = "all") -> None:
         self.exchangeable: Exchangeable = checked_choice("exchangeable", exchangeable, EXCHANGEABLE)
 
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """Signed scores, one for each entry."""
-        self.check(scores, targets)
         return (scores * (2 * targets.to(scores) - 1)).reshape(-1)
 
     def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
@@ -141,14 +141,13 @@ class Argmax(Refactoring):
     """
 
     name: ClassVar[str] = "argmax"
-    shapes: ClassVar[Literal["same", "classes"] | None] = "classes"
+    shapes: ClassVar[Shapes | None] = "classes"
 
     def __init__(self, *, exchangeable: Exchangeable = "all") -> None:
         self.exchangeable: Exchangeable = checked_choice("exchangeable", exchangeable, EXCHANGEABLE)
 
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """``(rows * (C - 1),)``: the target's score minus each other class's."""
-        self.check(scores, targets)
         scores, targets = scores.flatten(0, -2), targets.flatten()
         right = scores.gather(1, targets.long()[:, None])
         return (right - scores)[self._others(scores, targets)]
@@ -159,7 +158,6 @@ class Argmax(Refactoring):
 
     def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """The target at 0, each other class below or above it; their order among themselves is that of ``scores``."""
-        self.check(scores, targets)
         shape, c = scores.shape, scores.shape[-1]
         scores, targets = scores.flatten(0, -2), targets.flatten()
         order = scores.detach().argsort(1).argsort(1).to(scores) / (2 * c)

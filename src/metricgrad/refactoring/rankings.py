@@ -15,7 +15,15 @@ from metricgrad.functional.dominance_sums import dominance_sum
 from metricgrad.functional.kernels import SIGMOID, SIGMOID_SQUARED, SOFTPLUS, Kernel
 from metricgrad.functional.leak import LEAK, START
 from metricgrad.functional.pair_sums import pair_sum
-from metricgrad.refactoring.base import EXCHANGEABLE, Exchangeable, Moves, Refactoring, checked_choice, first_of_each
+from metricgrad.refactoring.base import (
+    EXCHANGEABLE,
+    Exchangeable,
+    Moves,
+    Refactoring,
+    Shapes,
+    checked_choice,
+    first_of_each,
+)
 from metricgrad.refactoring.lists import WITHIN, Lists, Within, as_lists
 from metricgrad.refactoring.score_sets import Logits, Ranks, moved
 from metricgrad.refactoring.standings import blur, place_at, sample, soft_counts, stand, surely_above
@@ -86,6 +94,7 @@ class Order(Refactoring, abc.ABC):
         return self.within != "all" and budget < 4 * (scores.numel() + 1)
 
     halves: ClassVar[float]
+    shapes: ClassVar[Shapes | None] = "either"
     sharpest: ClassVar[float] = 0.05
 
     def lists(self, scores: Tensor, targets: Tensor, groups: Tensor | None) -> Lists:

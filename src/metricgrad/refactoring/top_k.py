@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.leak import leak_rate, margins
-from metricgrad.refactoring.base import Moves, Refactoring, choose, expected_change, first_of_each, higher, most_likely
+from metricgrad.refactoring.base import (
+    Moves,
+    Refactoring,
+    Shapes,
+    choose,
+    expected_change,
+    first_of_each,
+    higher,
+    most_likely,
+)
 
 
 class TopK(Refactoring):
@@ -23,7 +32,7 @@ class TopK(Refactoring):
     """
 
     name: ClassVar[str] = "top_k"
-    shapes: ClassVar[Literal["same", "classes"] | None] = "classes"
+    shapes: ClassVar[Shapes | None] = "classes"
 
     def __init__(self, *, k: int) -> None:
         if k < 1:
@@ -32,7 +41,6 @@ class TopK(Refactoring):
 
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """One for each row: the target's score minus the k-th largest other."""
-        self.check(scores, targets)
         if scores.shape[-1] <= self.k:
             raise MetricgradError(
                 f"top-{self.k} of {scores.shape[-1]} classes is always right; choose k below the number of classes"
@@ -51,7 +59,6 @@ class TopK(Refactoring):
 
     def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """The target above, or below, all other classes of its row."""
-        self.check(scores, targets)
         return self._placed(scores.detach(), targets, binaries.reshape(targets.shape))
 
     @staticmethod

@@ -21,9 +21,9 @@ from torch import nn
 from common import HERE, Store, arguments, interval, paired
 from metricgrad import Metric, ReLoss, Task, compare
 from metricgrad.comparison.candidates import candidates
-from metricgrad.losses.catalogue import CATALOGUE
-from metricgrad.losses.entry import Entry
+from metricgrad.comparison.catalogue import FITTED_ON_TRAINING
 from metricgrad.losses.network import NetworkForm
+from metricgrad.systems.by_name import REGISTRY
 from metricgrad.tasks.registry import get_task
 from metricgrad.training.reloss_of_task import fitted_on_training
 from training import Recipe, train
@@ -64,13 +64,14 @@ def from_digits(metric: Metric, model: Any, data: Any, *, batch_size: int, seed:
     return _moved("digits", metric, anchor=anchor)
 
 
-def _variant(fit: str, summary: str) -> Entry:
-    return dataclasses.replace(CATALOGUE[RELOSS], summary=summary, from_training=f"reloss_training:{fit}")
+def _variant(name: str, fit: Callable[..., ReLoss], summary: str) -> None:
+    REGISTRY[name] = dataclasses.replace(REGISTRY[RELOSS], summary=summary)
+    FITTED_ON_TRAINING[name] = fit
 
 
-CATALOGUE[VALUE] = _variant("by_value", "a network fitted to the metric's value")
-CATALOGUE["reloss_from_fashion"] = _variant("from_fashion", "fitted on Fashion-MNIST")
-CATALOGUE["reloss_from_digits"] = _variant("from_digits", "fitted on the digits")
+_variant(VALUE, by_value, "a network fitted to the metric's value")
+_variant("reloss_from_fashion", from_fashion, "fitted on Fashion-MNIST")
+_variant("reloss_from_digits", from_digits, "fitted on the digits")
 CASES: dict[str, tuple[Task, str, list[str], str]] = {
     "digits-accuracy": (
         get_task("digits"), "accuracy", [CE, SMOOTHED, RELOSS, PURE, VALUE, "reloss_from_fashion"],

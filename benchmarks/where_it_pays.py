@@ -12,19 +12,19 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
-from common import HERE, Store, arguments
+from common import HERE, BalancedCrossEntropy, BinaryCrossEntropy, Store, arguments
 from linear import fashion_pixels, load, scorer
 from metricgrad import Task, compare
-from metricgrad.losses.catalogue import CATALOGUE
-from metricgrad.losses.entry import ONE_SCORE, Entry, Range
+from metricgrad.losses.registry import ONE_SCORE, Entry, Range, register
 from metricgrad.models.mlp import mlp
 from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.split import Splits, split, standardise
 
 TRIALS, SEEDS = 6, 10
-CATALOGUE["binary_ce"] = Entry("common:BinaryCrossEntropy", ONE_SCORE, "cross-entropy of one logit", standard=True)
-CATALOGUE["balanced_ce"] = Entry(
-    "common:BalancedCrossEntropy", frozenset(("multiclass",)), "every class of a batch weighs the same", standard=True
+register("binary_ce", Entry(BinaryCrossEntropy, ONE_SCORE, "cross-entropy of one logit", standard=True))
+register(
+    "balanced_ce",
+    Entry(BalancedCrossEntropy, frozenset(("multiclass",)), "every class of a batch weighs the same", standard=True),
 )
 
 

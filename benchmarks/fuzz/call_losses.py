@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from metricgrad.losses.catalogue import find, list_losses, make_loss
 from tests.contract.registry import LOSSES
 from torch import Tensor, nn
 
@@ -20,7 +21,6 @@ from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.aligners.static import Static
 from metricgrad.aligners.value_regression import ValueRegression
-from metricgrad.losses.catalogue import find, list_losses, make_loss
 from metricgrad.losses.classification_family import ClassificationFamily
 from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.heatmap_network import HeatmapNetwork

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from metricgrad.losses.catalogue import list_losses
 from tests.contract.registry import LOSSES
 from torch import Tensor, nn
 
@@ -19,7 +20,6 @@ from fuzz.call_losses import SPECS, for_metric
 from fuzz.inputs import Batch, Draws
 from metricgrad.comparison import study
 from metricgrad.comparison.diagnose import diagnose
-from metricgrad.losses.catalogue import list_losses
 from metricgrad.losses.heatmap_network import HeatmapNetwork
 from metricgrad.losses.list_network import ListNetwork
 from metricgrad.losses.network import NetworkForm

@@ -126,10 +126,10 @@ def metrics() -> None:
 @app.command()
 def losses() -> None:
     """List the losses a comparison knows by name."""
-    from metricgrad.losses.catalogue import CATALOGUE
+    from metricgrad.systems.by_name import REGISTRY
 
     shown = Table("loss", "serves", "tuned", "role", "what it is")
-    for name, entry in sorted(CATALOGUE.items()):
+    for name, entry in sorted(REGISTRY.items()):
         role = "control" if entry.role == "control" else "standard" if entry.standard else "candidate"
         shown.add_row(name, ", ".join(sorted(entry.kinds)), ", ".join(entry.space), role, entry.summary)
     _console().print(shown)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import metricgrad as mg
-from metricgrad.losses.catalogue import make_loss
 from metricgrad.metrics.built_in import also_known
+from metricgrad.systems.by_name import make_loss
 
 PEOPLE = {
     "f1_score": "f1", "F1": "f1", "AP": "average_precision", "roc_auc": "auroc", "auc": "auroc", "AUC": "auroc",

@@ -9,7 +9,7 @@ from torch import nn
 import metricgrad as mg
 from metricgrad.aligners.pace import FEWEST, pace
 from metricgrad.aligners.policy import Policy
-from metricgrad.losses.catalogue import make_loss
+from metricgrad.systems.by_name import make_loss
 from tests.aligners.toys import OneKnob
 
 A_THIRD = 1 / 3  # of what a row costs in training is what it costs to be scored

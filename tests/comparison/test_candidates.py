@@ -9,8 +9,9 @@ from metricgrad.aligners.policy import Policy
 from metricgrad.aligners.random_walk import RandomWalk
 from metricgrad.aligners.static import Static
 from metricgrad.comparison.candidates import candidates
-from metricgrad.losses.catalogue import CATALOGUE, find, make_loss, role_of, space_of
+from metricgrad.comparison.catalogue import role_of, space_of
 from metricgrad.losses.margin import Margin
+from metricgrad.systems.by_name import REGISTRY, find, make_loss
 from metricgrad.tasks.registry import get_task
 
 ACCURACY = mg.as_metric("accuracy")
@@ -84,7 +85,7 @@ def test_what_a_spec_fixes_is_not_tuned():
 
 
 def test_every_entry_says_what_it_is_and_tunes_what_it_takes():
-    for name, entry in CATALOGUE.items():
+    for name, entry in REGISTRY.items():
         assert entry.summary, name
         assert entry.kinds, name
         for bounds in entry.space.values():

@@ -14,7 +14,7 @@ from torch import nn
 
 import metricgrad as mg
 from metricgrad.comparison.study import compare
-from metricgrad.losses.entry import Range
+from metricgrad.losses.registry import Range
 from metricgrad.tasks.split import split
 from metricgrad.tasks.task import Task
 

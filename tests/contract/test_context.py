@@ -7,7 +7,6 @@ from torch import nn
 
 import metricgrad as mg
 from metricgrad import Loss
-from metricgrad.losses.catalogue import CATALOGUE, make_loss
 from metricgrad.losses.classification_family import ClassificationFamily
 from metricgrad.losses.mix import Mix
 from metricgrad.losses.residual import LearnedRate, Residual
@@ -15,6 +14,7 @@ from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.standard import HandMade
 from metricgrad.losses.task_loss import TaskLoss
 from metricgrad.metrics.context_checks import CONTEXT
+from metricgrad.systems.by_name import REGISTRY, make_loss
 from tests.contract import registry
 from tests.contract.registry import LOSSES
 from tests.metrics.test_contract import CASES, draw
@@ -35,7 +35,7 @@ _NEEDS_MORE = ("proxy_anchor", "retrieval_smooth_ap")  # numbers of classes, cla
 def _named():
     """Every loss of the catalogue on every kind of problem it serves."""
     metric = {"retrieval": "map_at_r", "keypoints": "pck", "tokens": "bleu", "spans": "span_f1", "regression": "mae"}
-    for name, entry in CATALOGUE.items():
+    for name, entry in REGISTRY.items():
         for kind in sorted(entry.kinds):
             if name not in _NEEDS_MORE and not (name == "reloss" and kind in ("tokens", "retrieval", "spans")):
                 judged = metric.get(kind, "accuracy")

@@ -24,7 +24,7 @@ else:
     from torch import nn
 
     import metricgrad as mg
-    from metricgrad.losses.catalogue import CATALOGUE, make_loss
+    from metricgrad.systems.by_name import REGISTRY, make_loss
     from tests.contract.registry import LOSSES
     from tests.devices import pretend_device
 
@@ -182,7 +182,7 @@ else:
     def test_hand_made_losses_metrics_and_tools():
         g = torch.Generator().manual_seed(0)
         x, y = torch.randn(80, 3, generator=g), torch.randint(3, (80,), generator=g)
-        names = [name for name, entry in CATALOGUE.items() if "multiclass" in entry.kinds]
+        names = [name for name, entry in REGISTRY.items() if "multiclass" in entry.kinds]
         for name in names:
             same_on_both(lambda device, name=name: stepped(make_loss(name, "macro_f1"), x.to(device), y.to(device)))
         for spec in ("macro_f1", "auroc", "log_loss", "ece", "brier", "quadratic_kappa", "top_k_accuracy:k=2"):

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import metricgrad as mg
-from metricgrad.losses.catalogue import make_loss, space_of
+from metricgrad.comparison.catalogue import space_of
 from metricgrad.losses.distance_mixture import WEIGHTS, DistanceMixture
 from metricgrad.losses.distances import distances
 from metricgrad.losses.focal_weighting import FocalWeighting
 from metricgrad.losses.form import Draw
 from metricgrad.refactoring.neighbours import Neighbours
+from metricgrad.systems.by_name import make_loss
 
 FORMS = {
     "triplet": DistanceMixture,

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import metricgrad as mg
-from metricgrad.losses.catalogue import make_loss
 from metricgrad.losses.metric_learning import MetricLearning, ProxyAnchor
+from metricgrad.systems.by_name import make_loss
 
 losses = pytest.importorskip("pytorch_metric_learning.losses")
 NAMES = ["multi_similarity", "fast_ap", "retrieval_smooth_ap", "proxy_anchor:num_classes=4,embedding_size=6"]

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 import metricgrad as mg
-from metricgrad.losses.catalogue import CATALOGUE, make_loss
 from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.focal import Focal
 from metricgrad.losses.pairwise_logistic import PairwiseLogistic
 from metricgrad.losses.smooth_ap import SmoothAP
 from metricgrad.losses.soft_f_beta import SoftFBeta
+from metricgrad.systems.by_name import REGISTRY, make_loss
 
 LOSSES = [
     CrossEntropy(),
@@ -282,7 +282,7 @@ def test_bad_arguments_are_named(make, name):
         make()
 
 
-BUILT = [(name, kind) for name, entry in CATALOGUE.items() for kind in sorted(entry.kinds)]
+BUILT = [(name, kind) for name, entry in REGISTRY.items() for kind in sorted(entry.kinds)]
 METRICS = {
     "binary": "f1",
     "multiclass": "accuracy",
@@ -298,7 +298,7 @@ NEEDED = {"proxy_anchor": "proxy_anchor:num_classes=4,embedding_size=6"}
 
 @pytest.mark.parametrize(("name", "kind"), BUILT)
 def test_every_entry_builds_and_runs(name, kind):
-    entry = CATALOGUE[name]
+    entry = REGISTRY[name]
     tuned = {key: bounds.default for key, bounds in entry.space.items()}
     if entry.home.startswith("metricgrad.losses.metric_learning"):
         pytest.importorskip("pytorch_metric_learning")
@@ -329,9 +329,9 @@ def test_every_entry_builds_and_runs(name, kind):
     assert bool(scores.grad.any())
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("name", REGISTRY)
 def test_what_is_tuned_is_a_parameter(name):
-    entry = CATALOGUE[name]
+    entry = REGISTRY[name]
     for key, bounds in entry.space.items():
         assert entry.accepts(key)
         assert bounds.low <= bounds.default <= bounds.high

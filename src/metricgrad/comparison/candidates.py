@@ -10,11 +10,12 @@ from functools import partial
 
 from torch import nn
 
+from metricgrad.comparison.catalogue import fitting_of, role_of, space_of
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.catalogue import find, make_loss, role_of, space_of
-from metricgrad.losses.entry import Range, Role, load_home
+from metricgrad.losses.registry import Range, Role
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
+from metricgrad.systems.by_name import find, make_loss
 from metricgrad.tasks.task import Task
 from metricgrad.training.batches import Data
 from metricgrad.training.options import made_by
@@ -81,7 +82,7 @@ def _candidate(loss: Given, task: Task, metric: Metric) -> Candidate:
     if isinstance(loss, str):
         task.check_loss(loss)
         own = space_of(loss, metric)
-        learner = find(loss)[0].from_training
+        fit = fitting_of(loss)
         return Candidate(
             name=loss,
             role=role_of(loss, metric),
@@ -90,7 +91,7 @@ def _candidate(loss: Given, task: Task, metric: Metric) -> Candidate:
             make=lambda params, seed: make_loss(loss, metric, seed=seed, **{k: params[k] for k in own}),
             controls=find(loss)[0].controls,
             shows=find(loss)[0].shows,
-            learn=_learner(loss, learner, task, metric, tuple(own)) if learner else None,
+            learn=None if fit is None else _learner(loss, fit, task, metric, tuple(own)),
         )
     if isinstance(loss, nn.Module):
         copied = copy.deepcopy(loss)
@@ -105,11 +106,10 @@ def _candidate(loss: Given, task: Task, metric: Metric) -> Candidate:
 
 
 def _learner(
-    loss: str, home: str, task: Task, metric: Metric, own: tuple[str, ...]
+    loss: str, fit: Callable[..., nn.Module], task: Task, metric: Metric, own: tuple[str, ...]
 ) -> Callable[[dict[str, float], int, Data], nn.Module]:
     fixed = find(loss)[1]
     trained_on = as_metric(fixed.pop("metric")) if "metric" in fixed else metric
-    fit = load_home(home)
     balanced = {} if task.per_class is None else {"per_class": task.per_class}
 
     def learn(params: dict[str, float], seed: int, train: Data) -> nn.Module:

@@ -15,10 +15,10 @@ from torch import Tensor
 from metricgrad.aligners.agreement import Agreement, agreement, as_json, losses_of
 from metricgrad.comparison.mismatch import drawn_blocks
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.catalogue import find, make_loss, standard_for
-from metricgrad.losses.entry import Kind
+from metricgrad.losses.registry import ProblemKind, standard_for
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.decoding import is_binary
+from metricgrad.systems.by_name import find, make_loss
 from metricgrad.writing import write_figure
 
 
@@ -131,7 +131,7 @@ def read_predictions(path: Path, *, embeddings: bool = False) -> tuple[Tensor, T
     return scores, targets.long() if whole else targets
 
 
-def logits_of(probabilities: Tensor, path: str | Path, kind: Kind) -> Tensor:
+def logits_of(probabilities: Tensor, path: str | Path, kind: ProblemKind) -> Tensor:
     """``(N,)`` logits of ``(N,)`` probabilities of yes, or ``(N, C)`` logs of those of classes.
 
     Raises:
@@ -173,7 +173,7 @@ def _numbers(path: Path, line: int, row: dict[str, Any], columns: list[str]) -> 
     return found
 
 
-def _kind(scores: Tensor, targets: Tensor) -> Kind:
+def _kind(scores: Tensor, targets: Tensor) -> ProblemKind:
     if scores.ndim == 2:
         return "multiclass"
     return "binary" if is_binary(targets) else "regression"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metricgrad.losses.entry import Range
+from metricgrad.losses.registry import Range
 
 
 def propose(

@@ -12,7 +12,7 @@ from typing import Any, TypedDict, get_type_hints
 
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits, parse
-from metricgrad.losses.entry import Role
+from metricgrad.losses.registry import Role
 from metricgrad.training.files import differences, make_folder
 from metricgrad.writing import replacing, write_text
 

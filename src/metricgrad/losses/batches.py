@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
+from metricgrad.metrics.context_checks import given_names
 from metricgrad.metrics.decoding import canonical, kept_items, log_odds
 from metricgrad.metrics.queries import weights_of_queries
 
@@ -217,3 +218,13 @@ def checked_whole(name: str, value: object, *, least: int | None = None) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least):
         return value
     raise MetricgradError(f"{name} is {value!r}; expected a whole number{'' if least is None else f' from {least}'}")
+
+
+def mask_of(context: Mapping[str, Tensor | None], form: str) -> Tensor | None:
+    """The mask of a context, the only thing that a form of this sort takes of it.
+
+    Raises:
+        MetricgradError: where the context has something else.
+    """
+    given_names(context, (), form)
+    return context.get("mask")

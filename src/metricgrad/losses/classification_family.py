@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.batches import labelled
+from metricgrad.losses.batches import labelled, mask_of
 from metricgrad.losses.form import Draw, Form, Knob
-from metricgrad.losses.network import mask_of
 
 RANGES: dict[str, tuple[float, float]] = {
     "balance": (0.0, 1.0),

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.batches import labelled
+from metricgrad.losses.batches import labelled, mask_of
 from metricgrad.losses.form import Draw, Form, Knob
-from metricgrad.losses.network import mask_of
 
 DOMINANCE = 0.9
 """What the off-diagonal of a row may weigh, as a share of its diagonal."""

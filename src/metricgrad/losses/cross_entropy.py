@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import Rows, checked_number
 from metricgrad.losses.hand_made import LabelLoss
+from metricgrad.losses.registry import ANSWER_SPANS, CLASSIFICATION, Entry, register
 
 Weighting = Literal["balanced"]
 
@@ -84,3 +85,14 @@ def _balanced(rows: Rows) -> Tensor:
         of_class = weights.new_zeros(rows.scores.shape[1]).index_add(0, targets, weights)
         counts, total, present = of_class[targets], of_class.sum(), (of_class > 0).sum()
     return torch.where(counts > 0, total / (present * torch.where(counts > 0, counts, 1)), 0)
+
+
+register(
+    "cross_entropy",
+    Entry(
+        CrossEntropy,
+        CLASSIFICATION | ANSWER_SPANS,
+        "log-likelihood of the targets; weighting=balanced, label_smoothing=0.1",
+        standard=True,
+    ),
+)

@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from metricgrad.losses.batches import checked_number
+from metricgrad.losses.batches import checked_number, mask_of
 from metricgrad.losses.distances import distances
 from metricgrad.losses.form import Draw, Form, Knob
-from metricgrad.losses.network import mask_of
 
 WEIGHTS = ("triplet", "pull", "push", "draw", "repel")
 MOST = 2.0

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import Rows, checked_number
 from metricgrad.losses.hand_made import LabelLoss
+from metricgrad.losses.registry import CLASSIFICATION, Entry, Range, register
 
 
 class Focal(LabelLoss):
@@ -78,3 +79,15 @@ def _margins(scores: Tensor, targets: Tensor) -> Tensor:
     right = targets[:, None]
     others = scores.scatter(1, right, -torch.inf).logsumexp(1)
     return scores.gather(1, right)[:, 0] - others
+
+
+register(
+    "focal",
+    Entry(
+        Focal,
+        CLASSIFICATION,
+        "cross-entropy with easy items weighing less",
+        standard=True,
+        space={"gamma": Range(0.5, 5.0, default=2.0, log=False)},
+    ),
+)

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.batches import checked_number
+from metricgrad.losses.batches import checked_number, mask_of
 from metricgrad.losses.distances import distances
 from metricgrad.losses.form import Draw, Form, Knob
-from metricgrad.losses.network import mask_of
 
 SOFTEST = 0.1
 SHARPNESS = {"a": "near_hardness", "b": "far_hardness"}

@@ -8,6 +8,7 @@ from torch import Tensor
 from metricgrad.checks import check_tensor
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.calling import ScoreLoss
+from metricgrad.losses.registry import KEYPOINTS, Entry, Range, register
 from metricgrad.metrics.maps import prepare_maps
 
 
@@ -79,3 +80,15 @@ class GaussianMSE(ScoreLoss):
     def extra_repr(self) -> str:
         """Its settings."""
         return f"sigma={self.sigma:g}"
+
+
+register(
+    "gaussian_mse",
+    Entry(
+        GaussianMSE,
+        KEYPOINTS,
+        "squared error of heat maps against a Gaussian around each key point",
+        standard=True,
+        space={"sigma": Range(0.5, 4.0, default=1.0)},
+    ),
+)

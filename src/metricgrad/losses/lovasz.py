@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from metricgrad.losses.batches import Rows
 from metricgrad.losses.hand_made import LabelLoss
+from metricgrad.losses.registry import CLASSIFICATION, Entry, register
 
 
 class Lovasz(LabelLoss):
@@ -80,3 +81,14 @@ def lovasz_jaccard(errors: Tensor, truth: Tensor, weights: Tensor | None = None)
     jaccard = 1 - common / union
     steps = torch.diff(jaccard, dim=0, prepend=torch.zeros_like(total))
     return (ordered * steps).sum(0)
+
+
+register(
+    "lovasz",
+    Entry(
+        Lovasz,
+        CLASSIFICATION,
+        "Lovász hinge or softmax: the convex extension of the Jaccard loss",
+        standard=True,
+    ),
+)

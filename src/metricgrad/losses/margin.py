@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +10,8 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import Rows, rows_of
 from metricgrad.losses.calling import ScoreLoss
+from metricgrad.losses.registry import CLASSIFICATION, RETRIEVAL, SOFTNESS, SOFTNESS_OF_COSINES, Entry, register
+from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.neighbours import Neighbours
 
 Between = Literal["items", "pairs", "neighbours"]
@@ -90,3 +92,21 @@ class Margin(ScoreLoss):
     def extra_repr(self) -> str:
         """Its settings."""
         return f"softness={self.softness:g}, between={self.between!r}"
+
+
+def _comparisons_of(metric: Metric) -> dict[str, Any]:
+    return {"between": {"labels": "items", "embeddings": "neighbours"}.get(metric.reads, "pairs")}
+
+
+register(
+    "margin",
+    Entry(
+        Margin,
+        CLASSIFICATION | RETRIEVAL,
+        "uniloss that never calls the metric: the mean sigmoid margin",
+        role="control",
+        space={"softness": SOFTNESS},
+        of_embeddings={"softness": SOFTNESS_OF_COSINES},
+        from_metric=_comparisons_of,
+    ),
+)

@@ -13,6 +13,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.handle import Handle
 from metricgrad.losses.batches import rows_of
 from metricgrad.losses.calling import ScoreLoss
+from metricgrad.losses.registry import RETRIEVAL, Entry, Range, register
 
 
 class MetricLearning(ScoreLoss):
@@ -173,3 +174,44 @@ def fast_ap(*, num_bins: int = 10) -> MetricLearning:
 def smooth_ap(*, temperature: float = 0.01) -> MetricLearning:
     """SmoothAP (Brown et al., ECCV 2020) over the rows of a batch; classes of one size alone."""
     return MetricLearning("SmoothAPLoss", temperature=temperature)
+
+
+register(
+    "multi_similarity",
+    Entry(
+        multi_similarity,
+        RETRIEVAL,
+        "soft maxima over the pairs of each row; from pytorch-metric-learning",
+        standard=True,
+        space={"base": Range(0.1, 0.9, default=0.5, log=False)},
+    ),
+)
+register(
+    "proxy_anchor",
+    Entry(
+        ProxyAnchor,
+        RETRIEVAL,
+        "a learned vector for each class; say num_classes and embedding_size; from pytorch-metric-learning",
+        standard=True,
+        space={"rate": Range(1.0, 300.0, default=100.0)},
+    ),
+)
+register(
+    "fast_ap",
+    Entry(
+        fast_ap,
+        RETRIEVAL,
+        "average precision of each row from histograms; from pytorch-metric-learning",
+        standard=True,
+    ),
+)
+register(
+    "retrieval_smooth_ap",
+    Entry(
+        smooth_ap,
+        RETRIEVAL,
+        "average precision of each row with sigmoids for ranks; from pytorch-metric-learning",
+        standard=True,
+        space={"temperature": Range(0.003, 0.3, default=0.01)},
+    ),
+)

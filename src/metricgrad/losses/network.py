@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -200,13 +200,3 @@ class Network(nn.Module):
 def _both_bends(x: Tensor) -> Tensor:
     up, down = x.chunk(2, -1)
     return torch.cat([nn.functional.elu(up), -nn.functional.elu(-down)], -1)
-
-
-def mask_of(context: Mapping[str, Tensor | None], form: str) -> Tensor | None:
-    """The mask of a context, the only thing that a form of this sort takes of it.
-
-    Raises:
-        MetricgradError: where the context has something else.
-    """
-    given_names(context, (), form)
-    return context.get("mask")

@@ -12,14 +12,11 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.batches import labelled
+from metricgrad.losses.batches import labelled, mask_of
 from metricgrad.losses.form import Draw, Form
-from metricgrad.losses.network import mask_of
 from metricgrad.losses.neural_tangent import Along
+from metricgrad.losses.registry import PROBLEMS, Problem
 from metricgrad.metrics.decoding import canonical, is_binary
-
-Problem = Literal["classification", "binary", "multilabel", "regression", "auto"]
-PROBLEMS: tuple[Problem, ...] = ("classification", "binary", "multilabel", "regression", "auto")
 
 _WIDTH = 40
 _LAYERS = 2

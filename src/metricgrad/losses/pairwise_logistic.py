@@ -10,6 +10,7 @@ from metricgrad.functional.kernels import SOFTPLUS
 from metricgrad.functional.pair_sums import pair_sum
 from metricgrad.losses.batches import Rows, checked_number, mean_of_lists
 from metricgrad.losses.hand_made import LabelLoss
+from metricgrad.losses.registry import ONE_SCORE, SOFTNESS, Entry, register
 
 
 class PairwiseLogistic(LabelLoss):
@@ -61,3 +62,15 @@ class PairwiseLogistic(LabelLoss):
     def extra_repr(self) -> str:
         """Its settings."""
         return f"softness={self.softness:g}"
+
+
+register(
+    "pairwise_logistic",
+    Entry(
+        PairwiseLogistic,
+        ONE_SCORE,
+        "logistic loss of every positive against every negative",
+        standard=True,
+        space={"softness": SOFTNESS},
+    ),
+)

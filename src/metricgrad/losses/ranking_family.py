@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from metricgrad.functional.kernels import SOFTPLUS
 from metricgrad.functional.pair_sums import pair_sum
-from metricgrad.losses.batches import Rows, labelled, mean_of_lists
+from metricgrad.losses.batches import Rows, labelled, mask_of, mean_of_lists
 from metricgrad.losses.form import Draw, Form, Knob
-from metricgrad.losses.network import mask_of
 
 RANGES: dict[str, tuple[float, float, float]] = {
     "weight": (0.0, 1.0, 0.5),

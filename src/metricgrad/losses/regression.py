@@ -9,6 +9,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import rows_of
 from metricgrad.losses.calling import ScoreLoss
+from metricgrad.losses.registry import REGRESSION, Entry, register
 
 
 class _ErrorLoss(ScoreLoss, abc.ABC):
@@ -74,3 +75,7 @@ class AbsoluteError(_ErrorLoss):
     def of_errors(self, errors: Tensor) -> Tensor:
         """Their sizes."""
         return errors.abs()
+
+
+register("mse", Entry(SquaredError, REGRESSION, "mean squared error", standard=True))
+register("mae", Entry(AbsoluteError, REGRESSION, "mean absolute error", standard=True))

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw, Form, Knob
-from metricgrad.losses.neural import NeuralLoss, Problem
+from metricgrad.losses.neural import NeuralLoss
+from metricgrad.losses.registry import Problem
 from metricgrad.losses.standard import HandMade
 from metricgrad.losses.task_loss import TaskLoss
 

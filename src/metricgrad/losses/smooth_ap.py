@@ -10,6 +10,7 @@ from torch import Tensor
 from metricgrad.functional.pair_sums import pair_sum
 from metricgrad.losses.batches import Rows, checked_number, mean_of_lists
 from metricgrad.losses.hand_made import LabelLoss
+from metricgrad.losses.registry import ONE_SCORE, SOFTNESS, Entry, register
 
 
 class SmoothAP(LabelLoss):
@@ -62,3 +63,15 @@ class SmoothAP(LabelLoss):
     def extra_repr(self) -> str:
         """Its settings."""
         return f"softness={self.softness:g}"
+
+
+register(
+    "smooth_ap",
+    Entry(
+        SmoothAP,
+        ONE_SCORE,
+        "average precision with sigmoids in place of ranks",
+        standard=True,
+        space={"softness": SOFTNESS},
+    ),
+)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from metricgrad.losses.batches import Rows, checked_number
 from metricgrad.losses.hand_made import LabelLoss
+from metricgrad.losses.registry import CLASSIFICATION, Entry, register
 
 
 class SoftFBeta(LabelLoss):
@@ -63,3 +64,14 @@ class SoftFBeta(LabelLoss):
     def extra_repr(self) -> str:
         """Its settings."""
         return f"beta={self.beta:g}"
+
+
+register(
+    "soft_f_beta",
+    Entry(
+        SoftFBeta,
+        CLASSIFICATION,
+        "F-beta of a batch with probabilities in place of decisions",
+        standard=True,
+    ),
+)

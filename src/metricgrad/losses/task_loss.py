@@ -8,7 +8,7 @@ from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.calling import ScoreLoss
 from metricgrad.losses.cross_entropy import CrossEntropy
-from metricgrad.losses.neural import PROBLEMS, Problem
+from metricgrad.losses.registry import PROBLEMS, Problem
 from metricgrad.losses.regression import SquaredError
 from metricgrad.metrics.decoding import canonical, is_binary
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from metricgrad.checks import check_tensor
 from metricgrad.losses.calling import ScoreLoss
 from metricgrad.losses.cross_entropy import CrossEntropy
+from metricgrad.losses.registry import TOKENS, Entry, register
 from metricgrad.metrics.sequences import prepare_sequences
 
 
@@ -54,3 +55,14 @@ class TokenCrossEntropy(ScoreLoss):
     def extra_repr(self) -> str:
         """Its setting."""
         return f"label_smoothing={self.label_smoothing:g}"
+
+
+register(
+    "token_cross_entropy",
+    Entry(
+        TokenCrossEntropy,
+        TOKENS,
+        "log-likelihood of every word of a sentence; label_smoothing=0.1",
+        standard=True,
+    ),
+)

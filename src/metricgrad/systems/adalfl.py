@@ -8,7 +8,8 @@ from metricgrad.aligners.look_ahead import LookAhead
 from metricgrad.checks import check_options
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
-from metricgrad.losses.neural import NeuralLoss, Problem
+from metricgrad.losses.neural import NeuralLoss
+from metricgrad.losses.registry import CLASSIFICATION, REGRESSION, Entry, Problem, Range, register
 from metricgrad.losses.residual import NEAR_ZERO, Residual
 
 TASKS: dict[Problem, str] = {
@@ -81,3 +82,16 @@ class AdaLFL(Loss):
         super().__init__(
             Residual(TASKS[kind], network) if residual else network, LookAhead(seed=seed, **options), seed=seed
         )
+
+
+register(
+    "adalfl",
+    Entry(
+        AdaLFL,
+        CLASSIFICATION | REGRESSION,
+        "the standard loss plus a small network, learned while training by looking one step ahead on validation data",
+        space={"meta_lr": Range(1e-4, 1e-2, default=1e-3)},
+        passes_on_to=LookAhead,
+        from_metric=lambda metric: {"kind": "auto", "residual": True},
+    ),
+)

@@ -17,6 +17,7 @@ from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.classification_family import ClassificationFamily
 from metricgrad.losses.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.form import Form
+from metricgrad.losses.registry import CLASSIFICATION, Entry, Range, register
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 
@@ -144,3 +145,59 @@ def _aligner(kind: str, metric: Metric, paper: bool, seed: int, options: dict[st
 
 def _names(aligner: type[Aligner]) -> list[str]:
     return [name for name in inspect.signature(aligner).parameters if name not in ("metric", "paper", "seed")]
+
+
+register(
+    "ala",
+    Entry(
+        ALA,
+        CLASSIFICATION,
+        "cross-entropy with knobs that a policy turns by the metric on validation data",
+        takes_metric=True,
+        passes_on_to=Policy,
+        from_metric=lambda metric: {"num_outputs": None},
+        controls=("ala_random_walk", "ala_static"),
+    ),
+)
+register(
+    "ala_random_walk",
+    Entry(
+        ALA,
+        CLASSIFICATION,
+        "ala with the same moves at random",
+        role="control",
+        takes_metric=True,
+        passes_on_to=RandomWalk,
+        from_metric=lambda metric: {"num_outputs": None, "aligner": "random_walk"},
+        shows="that the policy is better than random moves",
+    ),
+)
+register(
+    "ala_static",
+    Entry(
+        ALA,
+        CLASSIFICATION,
+        "ala with nothing moved: cross-entropy",
+        role="control",
+        takes_metric=True,
+        from_metric=lambda metric: {"num_outputs": None, "aligner": "static"},
+        shows="that moving the knobs is better than leaving them",
+    ),
+)
+register(
+    "ala_grid",
+    Entry(
+        tuned_family,
+        CLASSIFICATION,
+        "ala's form with its knobs tuned before training and left there",
+        role="control",
+        space={
+            "balance": Range(0.02, 1.0, default=0.1, log=False),
+            "exponent": Range(0.02, 0.95, default=0.3, log=False),
+            "focus": Range(0.02, 2.0, default=0.1, log=False),
+            "smoothing": Range(0.01, 0.4, default=0.05, log=False),
+            "adjustment": Range(0.02, 1.5, default=0.1, log=False),
+        },
+        shows="that moving the knobs is better than tuning them once",
+    ),
+)

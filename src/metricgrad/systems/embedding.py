@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from metricgrad.aligners.policy import Policy
 from metricgrad.loss import Loss
 from metricgrad.losses.distance_mixture import DistanceMixture
 from metricgrad.losses.focal_weighting import FocalWeighting
+from metricgrad.losses.registry import RETRIEVAL, Entry, Range, register
 from metricgrad.metrics.metric import Metric
 from metricgrad.systems.ala import ALA, Aligning
 
@@ -66,3 +68,63 @@ def ala_distance_margin(
 def focal_weighting(*, a: float | None = 4.0, b: float | None = 4.0, seed: int = 0) -> Loss:
     """ALA's focal weighting at fixed sharpness; None for the plain hinge."""
     return Loss(FocalWeighting(a=a, b=b), seed=seed)
+
+
+_MARGIN = {"margin": Range(0.05, 0.8, default=0.2)}
+_BOUNDARY = {"boundary": Range(0.6, 1.6, default=1.2, log=False)}
+
+register(
+    "triplet",
+    Entry(
+        triplet,
+        RETRIEVAL,
+        "hinge of every triplet's distances, averaged over those above 0",
+        standard=True,
+        space=_MARGIN,
+    ),
+)
+register(
+    "distance_margin",
+    Entry(
+        distance_margin,
+        RETRIEVAL,
+        "hinges of the distances to the own class and to others, at one boundary",
+        standard=True,
+        space=_BOUNDARY,
+    ),
+)
+register(
+    "distance_mixture",
+    Entry(
+        distance_mixture,
+        RETRIEVAL,
+        "five functions of distances with weights of their own, triplet and margin loss among them",
+        space={name: Range(0.02, 2.0, default=0.5) for name in ("pull", "push", "draw", "repel")},
+    ),
+)
+for _name, _factory, _space in (
+    ("triplet", ala_triplet, _MARGIN),
+    ("distance_margin", ala_distance_margin, _BOUNDARY),
+):
+    register(
+        f"ala_{_name}",
+        Entry(
+            _factory,
+            RETRIEVAL,
+            f"{_name} as the start of the distance mixture, its weights turned by the metric on validation data",
+            space=_space,
+            takes_metric=True,
+            passes_on_to=Policy,
+            controls=(f"ala_{_name}:aligner=random_walk",),
+            shows="that the policy is better than random moves",
+        ),
+    )
+register(
+    "focal_weighting",
+    Entry(
+        focal_weighting,
+        RETRIEVAL,
+        "two soft hinges of distances, at the sharpness a and b",
+        space={"a": Range(0.2, 20.0, default=4.0), "b": Range(0.2, 20.0, default=4.0)},
+    ),
+)

@@ -25,6 +25,7 @@ from metricgrad.losses.list_network import ListNetwork
 from metricgrad.losses.network import NetworkForm
 from metricgrad.losses.peak_network import PeakNetwork
 from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.registry import ANSWER_SPANS, CLASSIFICATION, RETRIEVAL, TOKENS, Entry, Range, register
 from metricgrad.losses.regression_network import RegressionNetwork
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.losses.span_network import SpanNetwork
@@ -227,3 +228,31 @@ def _form_for(
         return RegressionNetwork(seed=seed)
     of_rows = paper or metric.name == "accuracy"
     return ProbabilityNetwork(monotone=not paper, seed=seed) if of_rows else SetNetwork(seed=seed)
+
+
+def shipped(metric: Metric, *, anchor: float = 0.1) -> ReLoss:
+    """The loss that comes with the package for a metric.
+
+    Args:
+        metric: one that :meth:`ReLoss.pretrained` knows.
+        anchor: weight of cross-entropy beside it; see :meth:`ReLoss.fit`.
+
+    Raises:
+        MetricgradError: where none is shipped for the metric.
+    """
+    loss = ReLoss.pretrained(metric.name.replace("top_k_accuracy:k=5", "top_k_accuracy"))
+    assert isinstance(loss.form, NetworkForm)
+    loss.form.anchor.fill_(anchor)
+    return loss
+
+
+register(
+    "reloss",
+    Entry(
+        shipped,
+        CLASSIFICATION | TOKENS | ANSWER_SPANS | RETRIEVAL,
+        "a network that ranks batches as the metric does: fitted on a short run where there is a task, else shipped",
+        space={"anchor": Range(0.01, 1.0, default=0.1)},
+        takes_metric=True,
+    ),
+)

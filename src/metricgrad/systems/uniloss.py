@@ -8,6 +8,18 @@ from typing import Any, Literal
 from metricgrad.checks import check_options
 from metricgrad.loss import Loss
 from metricgrad.losses.interpolated import Interpolated, Interpolation
+from metricgrad.losses.registry import (
+    ANSWER_SPANS,
+    CLASSIFICATION,
+    KEYPOINTS,
+    REGRESSION,
+    RETRIEVAL,
+    SOFTNESS,
+    SOFTNESS_OF_COSINES,
+    TOKENS,
+    Entry,
+    register,
+)
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.base import Refactoring
@@ -60,3 +72,18 @@ class UniLoss(Loss):
             options["paper"] = "published" if paper is True else paper
         form = Interpolated(as_metric(metric), refactoring=refactoring, interpolation=interpolation, **options)
         super().__init__(form, seed=seed)
+
+
+register(
+    "uniloss",
+    Entry(
+        UniLoss,
+        CLASSIFICATION | REGRESSION | RETRIEVAL | KEYPOINTS | TOKENS | ANSWER_SPANS,
+        "the metric itself, interpolated; uniloss:metric=accuracy is a wrong-metric control",
+        space={"softness": SOFTNESS},
+        of_embeddings={"softness": SOFTNESS_OF_COSINES},
+        takes_metric=True,
+        passes_on_to=Interpolated,
+        controls=("margin",),
+    ),
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from metricgrad.data.figures import JOINTS, draw_figures
-from metricgrad.losses.entry import Range
+from metricgrad.losses.registry import Range
 from metricgrad.models.hourglass import Hourglass
 from metricgrad.tasks.split import Splits, split
 from metricgrad.tasks.task import Task

@@ -8,7 +8,7 @@ from torch import nn
 
 from metricgrad.data.humanoid import JOINTS, draw_humanoids
 from metricgrad.data.motion import PARTS
-from metricgrad.losses.entry import Range
+from metricgrad.losses.registry import Range
 from metricgrad.models.hourglass import Hourglass
 from metricgrad.tasks.split import Splits
 from metricgrad.tasks.task import Task

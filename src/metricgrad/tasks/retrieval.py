@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from metricgrad.data.glyphs import read_glyphs
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.entry import Range
+from metricgrad.losses.registry import Range
 from metricgrad.models.mlp import mlp
 from metricgrad.tasks.digits import read_digits
 from metricgrad.tasks.split import Part, Splits, standardise

@@ -10,7 +10,7 @@ from torch import nn
 
 from metricgrad.data.docstrings import WORDS, docstring_questions
 from metricgrad.data.squad import SpanQuestions, parse_squad
-from metricgrad.losses.entry import Range
+from metricgrad.losses.registry import Range
 from metricgrad.models.span_reader import SpanReader
 from metricgrad.tasks.split import Splits
 from metricgrad.tasks.task import Task

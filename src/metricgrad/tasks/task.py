@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.catalogue import find, standard_for
-from metricgrad.losses.entry import Kind, Range
+from metricgrad.losses.registry import ProblemKind, Range, standard_for
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.metric import Metric
+from metricgrad.systems.by_name import find
 from metricgrad.tasks.split import Splits
 from metricgrad.training.batches import Data, check_data, is_pair, pair_of
 
-KINDS: tuple[Kind, ...] = (
+KINDS: tuple[ProblemKind, ...] = (
     *("binary", "multiclass", "multilabel", "regression"),
     *("retrieval", "keypoints", "tokens", "spans"),
 )
@@ -72,7 +72,7 @@ class Task:
         metric: str | Metric | Callable[..., Any] | None = None,
         load: Callable[[int], Splits | tuple[Data, Data, Data]] | None = None,
         standard: str | None = None,
-        kind: Kind | None = None,
+        kind: ProblemKind | None = None,
         epochs: int = 20,
         batch_size: int = 64,
         per_class: int | None = None,
@@ -102,7 +102,7 @@ class Task:
         self.name, self.model, self.metric, self.summary = name, model, metric, summary
         self.redraws = load is not None
         self._load: Callable[[int], Any] = load or (lambda seed: fixed)
-        self._kind: Kind | None = kind
+        self._kind: ProblemKind | None = kind
         self._standard = standard
         self.epochs, self.batch_size, self.per_class, self.device = epochs, batch_size, per_class, device
         self.lr = lr or Range(3e-4, 1e-1, default=5e-3)
@@ -117,7 +117,7 @@ class Task:
         return train, valid, test
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ProblemKind:
         """The kind of problem, which decides which losses serve it."""
         return self._kind or _kind_of(self.name, self.load(0)[0])
 
@@ -142,7 +142,7 @@ class Task:
             )
 
 
-def _kind_of(name: str, train: Data) -> Kind:
+def _kind_of(name: str, train: Data) -> ProblemKind:
     if not is_pair(train):
         raise MetricgradError(
             f"task {name!r}: the kind of problem cannot be seen from a {type(train).__name__}; pass kind=..."

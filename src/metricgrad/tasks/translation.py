@@ -11,7 +11,7 @@ from torch import nn
 from metricgrad.data.catalogues import Pair, read_catalogues
 from metricgrad.data.text import END, UNKNOWN, Vocabulary, detokenise
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.entry import Range
+from metricgrad.losses.registry import Range
 from metricgrad.models.non_autoregressive import NonAutoregressive
 from metricgrad.tasks.split import Splits, split
 from metricgrad.tasks.task import Task

@@ -77,7 +77,7 @@ def fit(
         train: ``(inputs, targets)`` tensors or arrays, a Dataset, or an iterable of batches such as a DataLoader.
         valid: the same; it chooses the epoch and the threshold, so it must not be the test part.
         metric: anything :func:`metricgrad.as_metric` takes with no further words.
-        loss: a name from ``metricgrad.losses.catalogue``, a module of scores and targets, or a zero-argument
+        loss: a name from ``metricgrad.systems.by_name``, a module of scores and targets, or a zero-argument
             factory of one. A module that is not ours, such as ``torch.nn.BCEWithLogitsLoss()``, is handed what torch's
             own losses take: see :mod:`metricgrad.losses.calling`.
         out: a folder for ``last.ckpt``, ``model.safetensors``, ``result.json``, ``metrics.csv`` and TensorBoard's

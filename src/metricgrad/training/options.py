@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.catalogue import make_loss
 from metricgrad.metrics.metric import Metric
+from metricgrad.systems.by_name import make_loss
 
 
 def as_loss(loss: str | nn.Module | Callable[[], nn.Module], metric: Metric, seed: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""ReLoss for a task that has no stored scores yet: shipped, or fitted on scores of a short run of the standard loss."""
+"""ReLoss for a task that has no stored scores yet: fitted on scores of a short run of the standard loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.network import NetworkForm
 from metricgrad.losses.standard_loss import standard_loss
 from metricgrad.metrics.metric import Metric
 from metricgrad.systems.embedding import triplet
@@ -24,22 +23,6 @@ _LR = 3e-3
 #: scores of all recordings together, of which a vocabulary's are long: half a GiB
 _STORED = 2**27
 _RECORDINGS = 2 + _STEPS.bit_length()
-
-
-def shipped(metric: Metric, *, anchor: float = 0.1) -> ReLoss:
-    """The loss that comes with the package for a metric.
-
-    Args:
-        metric: one that :meth:`ReLoss.pretrained` knows.
-        anchor: weight of cross-entropy beside it; see :meth:`ReLoss.fit`.
-
-    Raises:
-        MetricgradError: where none is shipped for the metric.
-    """
-    loss = ReLoss.pretrained(metric.name.replace("top_k_accuracy:k=5", "top_k_accuracy"))
-    assert isinstance(loss.form, NetworkForm)
-    loss.form.anchor.fill_(anchor)
-    return loss
 
 
 def fitted_on_training(

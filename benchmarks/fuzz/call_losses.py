@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from metricgrad.losses.catalogue import find, list_losses, make_loss
 from tests.contract.registry import LOSSES
 from torch import Tensor, nn
 
@@ -29,6 +28,7 @@ from metricgrad.losses.mix import Mix
 from metricgrad.losses.scaled import Scaled
 from metricgrad.losses.standard import HandMade
 from metricgrad.losses.token_network import TokenNetwork
+from metricgrad.systems.by_name import find, list_losses, make_loss
 
 SPECS = [
     *mg.list_metrics(), "fbeta:beta=2.0,average=macro", "fbeta:average=micro", "fbeta:average=samples", "ndcg:k=3",

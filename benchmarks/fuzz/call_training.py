@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from metricgrad.losses.catalogue import list_losses
 from tests.contract.registry import LOSSES
 from torch import Tensor, nn
 
@@ -28,6 +27,7 @@ from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.regression_network import RegressionNetwork
 from metricgrad.losses.set_network import SetNetwork
 from metricgrad.losses.token_network import TokenNetwork
+from metricgrad.systems.by_name import list_losses
 from metricgrad.tasks.split import Splits
 
 study.plot = lambda table, path: path

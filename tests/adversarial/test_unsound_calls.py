@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from metricgrad.losses.catalogue import make_loss
 from torch import nn
 
 import metricgrad as mg
 from metricgrad.aligners.rank_correlation import RankCorrelation
+from metricgrad.systems.by_name import make_loss
 from tests.contract.registry import binary, multiclass
 
 SCORES, TARGETS = multiclass(40, torch.float32)

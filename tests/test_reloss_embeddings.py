@@ -107,5 +107,5 @@ def test_the_penalty_on_gradients_reaches_the_weights(recorded):
     for penalty in (0.0, 0.1):
         loss = mg.Loss(EmbeddingNetwork(), RankCorrelation("map_at_r", penalty=penalty, **OPTIONS))
         loss.prepare(recorded.scores, recorded.targets, groups=recorded.moments)
-        weights.append(loss.form.network.weights[0])
+        weights.append(loss.form.network.mlp.weights[0])
     assert not torch.equal(*weights)

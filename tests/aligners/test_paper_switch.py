@@ -29,7 +29,7 @@ def _penalty_of_the_equation(form, scores, targets, reduce):
             p = torch.where(labels == 1, leaf.sigmoid(), 1 - leaf.sigmoid())
         else:
             p = leaf.softmax(-1)[torch.arange(len(labels)), labels]
-        (slopes,) = torch.autograd.grad(reduce(form.network(p[:, None]).abs()), leaf, create_graph=True)
+        (slopes,) = torch.autograd.grad(reduce(form.network.mlp(p[:, None]).abs()), leaf, create_graph=True)
         terms += [(torch.sqrt((row**2).sum()) - 1) ** 2 for row in slopes]
     return torch.stack(terms).mean()
 
@@ -43,7 +43,7 @@ def test_the_penalty_is_that_of_the_equation_on_the_sum_and_with_paper_on_the_me
     found = aligner.gradient_penalty(form.over(leaf, targets), leaf)
     expected = _penalty_of_the_equation(form, scores, targets, reduce)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
-    weights = form.network.weights[1]
+    weights = form.network.mlp.weights[1]
     torch.testing.assert_close(*(torch.autograd.grad(value, weights)[0] for value in (found, expected)))
 
 
@@ -159,7 +159,7 @@ def test_fit_takes_the_papers_form_of_rows_unscaled_and_alone_only_with_paper():
     binary = (scores[:, 0] - scores[:, 1], (targets == 0).long())
     paper, ours = (mg.ReLoss.fit("f1", *binary, steps=4, block=32, values=8, paper=p) for p in (True, False))
     assert isinstance(paper.form, ProbabilityNetwork)
-    assert not paper.form.monotone
+    assert not paper.form.reader.monotone
     assert (float(paper.form.scale), float(paper.form.anchor)) == (1, 0)
     assert isinstance(ours.form, SetNetwork)
     assert float(ours.form.scale) != 1

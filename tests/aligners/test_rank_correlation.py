@@ -49,7 +49,7 @@ def test_the_fit_improves_the_hard_correlation_and_freezes():
 def _weights(**options):
     form = ProbabilityNetwork()
     mg.Loss(form, RankCorrelation("accuracy", steps=10, values=4, **options)).prepare(*_pairs())
-    return form.network.weights[0]
+    return form.network.mlp.weights[0]
 
 
 def test_the_gradient_penalty_reaches_the_weights():

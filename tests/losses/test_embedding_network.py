@@ -6,7 +6,7 @@ import torch
 import metricgrad as mg
 from metricgrad.functional.cosines import same_class
 from metricgrad.losses.distances import to_others
-from metricgrad.losses.embedding_network import EmbeddingNetwork, readings
+from metricgrad.losses.embedding_network import EmbeddingNetwork, of_distances
 
 
 def _batch(rows=14, classes=4, size=5, seed=0):
@@ -33,7 +33,7 @@ def test_no_reading_falls_where_the_own_class_moves_away_or_another_comes_nearer
     distances = (2 * torch.rand(6, 9, generator=generator, dtype=torch.float64)).requires_grad_()
     same = torch.rand(6, 9, generator=generator) < 0.4
     same[:, 0], same[:, 1] = True, False
-    for reading in readings(distances, same).unbind(-1):
+    for reading in of_distances(distances, same).unbind(-1):
         (slope,) = torch.autograd.grad(reading.sum(), distances, retain_graph=True)
         assert float(torch.where(same, slope, -slope).min()) > -1e-12
         assert float(slope.abs().sum()) > 0.1
@@ -47,7 +47,7 @@ def test_rows_alone_in_their_class_ask_nothing_but_stand_in_the_way():
         float(form.over(torch.cat([embeddings[:4], row])[None], targets[None])[0])
         for row in (embeddings[4:], torch.tensor([[1.0, 0.0]]))
     )
-    asking = form.network(readings(to_others(embeddings), same_class(targets))[:4])
+    asking = form.network.mlp(of_distances(to_others(embeddings), same_class(targets))[:4])
     assert far == pytest.approx(float(torch.nn.functional.softplus(asking).mean()))
     assert near > far
     alone = torch.arange(5)
@@ -76,7 +76,7 @@ def test_nearer_to_the_mean_of_its_class_is_towards_its_target():
     units = torch.nn.functional.normalize(embeddings, dim=1)
     others = (targets == targets[3]) & (torch.arange(len(targets)) != 3)
     expected = slope[3] @ (units[others].mean(0) - units[3])
-    torch.testing.assert_close(form.towards(slope, embeddings, targets)[3], expected)
+    torch.testing.assert_close(form.reader.target_direction(slope, embeddings, targets)[3], expected)
 
 
 def test_other_input_is_refused():

@@ -8,7 +8,7 @@ import torch
 
 import metricgrad as mg
 from metricgrad.aligners.rank_correlation import RankCorrelation
-from metricgrad.aligners.report import of_standardised_maps
+from metricgrad.losses.map_reader import of_standardised_maps
 from metricgrad.loss import Loss
 from metricgrad.losses.gaussian_mse import GaussianMSE, gaussian_maps
 from metricgrad.losses.heatmap_network import HeatmapNetwork
@@ -40,9 +40,9 @@ def test_the_network_is_the_papers_formula():
     form = HeatmapNetwork(size=(10, 10), sigma=1.5, seed=3)
     maps, points = (x.double() for x in stored(6))
     error = (maps - gaussian_maps(points, 10, 10, 1.5)).square().flatten(1)
-    first, second = (w.double() for w in form.network.weights)
-    hidden = torch.nn.functional.elu(error @ first.T + form.network.biases[0].double())
-    weight = (hidden @ second.T + form.network.biases[1].double()).sigmoid()[:, 0]
+    first, second = (w.double() for w in form.network.mlp.weights)
+    hidden = torch.nn.functional.elu(error @ first.T + form.network.mlp.biases[0].double())
+    weight = (hidden @ second.T + form.network.mlp.biases[1].double()).sigmoid()[:, 0]
     torch.testing.assert_close(form.over(maps[None], points[None])[0], (weight * error.mean(1)).mean())
     assert sum(p.numel() for p in form.parameters()) == 100 * 8 + 8 + 8 + 1
 
@@ -61,8 +61,8 @@ def test_the_readings_are_shares_of_the_softmax_near_the_point():
         )
         expected.append(torch.cat([1 - p, -(p + 1e-12).log() / 4]))
     readings = torch.stack(expected)
-    zero = form.network(torch.zeros_like(readings[0]))
-    torch.testing.assert_close(form.over(maps[None], points[None])[0], (form.network(readings) - zero).mean())
+    zero = form.network.mlp(torch.zeros_like(readings[0]))
+    torch.testing.assert_close(form.over(maps[None], points[None])[0], (form.network.mlp(readings) - zero).mean())
 
 
 def test_mass_nearer_to_the_point_never_costs_more_and_any_size_of_map_is_read():

@@ -57,7 +57,7 @@ def test_items_of_larger_gain_are_pushed_up():
 def test_its_standard_loss_is_the_mean_of_pairs_of_unequal_gain():
     scores, gains = torch.tensor([1.0, -1.0, 0.5]), torch.tensor([1.0, 2.0, 1.0])
     expected = torch.nn.functional.softplus(torch.tensor([2.0, 1.5])).mean()
-    torch.testing.assert_close(ListNetwork().standard(scores, gains), expected)
+    torch.testing.assert_close(ListNetwork().standard_loss(scores, gains), expected)
 
 
 def test_it_can_be_differentiated_twice():

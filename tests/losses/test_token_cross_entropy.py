@@ -41,10 +41,10 @@ def test_condensed_sentences_have_the_same_value():
     scores, targets = sentences()
     scores[0, 0] = 80.0 * nn.functional.one_hot(targets[0, 0], 9)
     form = TokenNetwork(positions=5, seed=1)
-    small, marks = form.condensed(scores, targets)
+    small, marks = form.reader.condensed(scores, targets)
     assert small.shape == (*targets.shape, 2)
     assert torch.allclose(form.over(small[None], marks[None]), form.over(scores[None], targets[None]))
-    assert torch.allclose(form.standard(small, marks), form.standard(scores, targets))
+    assert torch.allclose(form.standard_loss(small, marks), form.standard_loss(scores, targets))
     assert bool(small.float().isfinite().all())
 
 

@@ -155,12 +155,12 @@ class BlockFitting(Aligner, abc.ABC):
                 the form cannot read.
         """
         of_embeddings = self.metric.layout.of_embeddings
-        if form.of_embeddings != of_embeddings:
+        if form.reader.of_embeddings != of_embeddings:
             reader, other = (self.metric.name, form.kind) if of_embeddings else (form.kind, self.metric.name)
             raise MetricgradError(
                 f"{reader} reads embeddings and {other} does not; an EmbeddingNetwork goes with metrics of embeddings"
             )
-        if groups is not None and not (form.takes_groups or of_embeddings):
+        if groups is not None and not (form.reader.takes_groups or of_embeddings):
             raise MetricgradError(f"{form.kind} takes no groups: it does not read lists; leave them out")
         per_class = self.per_class if of_embeddings else None
         return Store.of(scores, targets, form.read, layout=self.metric.layout, groups=groups, per_class=per_class)

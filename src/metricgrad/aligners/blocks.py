@@ -123,7 +123,7 @@ class Store:
     def kept(self, form: NetworkForm) -> Read:
         """What is kept of a block once the metric has seen it: what the form reads of it, as small as can be."""
         read = self.layout.from_stored(form.read)
-        return lambda scores, targets: form.condensed(*read(scores, targets))
+        return lambda scores, targets: form.reader.condensed(*read(scores, targets))
 
     def fits(self, size: int) -> int:
         """Rows of a block: ``size``, or half of what there is to choose from."""

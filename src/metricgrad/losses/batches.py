@@ -125,6 +125,16 @@ def labelled(
     return rows.scores, rows.targets
 
 
+def mask_of(context: Mapping[str, Tensor | None], who: str) -> Tensor | None:
+    """The mask of a context, where nothing else is taken of it.
+
+    Raises:
+        MetricgradError: where the context has something else.
+    """
+    given_names(context, (), who)
+    return context.get("mask")
+
+
 def refuse_entries(scores: Tensor, targets: Tensor, mask: Tensor | None) -> None:
     """Refuse a mask over the single entries of several columns.
 
@@ -218,13 +228,3 @@ def checked_whole(name: str, value: object, *, least: int | None = None) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least):
         return value
     raise MetricgradError(f"{name} is {value!r}; expected a whole number{'' if least is None else f' from {least}'}")
-
-
-def mask_of(context: Mapping[str, Tensor | None], form: str) -> Tensor | None:
-    """The mask of a context, the only thing that a form of this sort takes of it.
-
-    Raises:
-        MetricgradError: where the context has something else.
-    """
-    given_names(context, (), form)
-    return context.get("mask")

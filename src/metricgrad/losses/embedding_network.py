@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +11,13 @@ from metricgrad.functional.cosines import same_class, unit_rows
 from metricgrad.losses.distance_mixture import DistanceMixture
 from metricgrad.losses.distances import embedded, to_others
 from metricgrad.losses.form import Draw
-from metricgrad.losses.network import Network, NetworkForm
+from metricgrad.losses.mlp import MLP
+from metricgrad.losses.network import NetworkForm
+from metricgrad.losses.reader import Reader
 
 _WIDTH = 32
 _SHARPNESS = (4.0, 16.0, 64.0)
+_READINGS = 3 * len(_SHARPNESS) + 3
 _AWAY = 10.0  # farther than anything on the sphere
 
 
@@ -66,49 +68,55 @@ class EmbeddingNetwork(NetworkForm):
     """
 
     kind: ClassVar[str] = "embedding_network"
-    of_labels: ClassVar[bool] = False
-    of_embeddings: ClassVar[bool] = True
 
     def __init__(self, *, seed: int = 0) -> None:
-        super().__init__(seed=seed)
-        self.network = Network([3 * len(_SHARPNESS) + 3, _WIDTH, _WIDTH, 1], monotone=True)
-        self.reset(seed)
+        super().__init__(EmbeddingReader(), MeanOfAsked(), seed=seed)
 
-    def networks(self) -> Sequence[Network]:
-        """The one network."""
-        return [self.network]
 
-    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+class EmbeddingReader(Reader):
+    """Reads each row's distances to its own class and to the others."""
+
+    of_embeddings: ClassVar[bool] = True
+
+    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None, who: str) -> tuple[Tensor, Tensor]:
         """``(N, D)`` embeddings and ``(N,)`` class numbers."""
         return embedded(scores, targets, mask)
+
+    def readings(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """``(B, N, 12)``, and ``(B, N)`` 1 for rows that have others of their class and of another, else 0."""
+        if scores.shape[1] < 2:  # no distances
+            none = (scores * 0).sum(-1)
+            return none[..., None].expand(*none.shape, _READINGS), none
+        distances, same = to_others(scores), same_class(targets)
+        return of_distances(distances, same), (same.any(-1) & ~same.all(-1)).to(distances)
 
     def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The triplet loss at a margin of 0.2."""
         return DistanceMixture()(scores, targets, draw=Draw(0, 0, False))
 
-    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """``(B,)``, from 0, of ``(B, N, D)`` embeddings and ``(B, N)`` classes; 0 where no two rows can be compared."""
-        if scores.shape[1] < 2:
-            return (scores * 0).sum((1, 2))
-        distances, same = to_others(scores), same_class(targets)
-        asked = (same.any(-1) & ~same.all(-1)).to(distances)
-        each = nn.functional.softplus(self.network(readings(distances, same)))[..., 0]
-        return (each * asked).sum(-1) / asked.sum(-1).clamp(min=1)
-
-    def towards(self, slope: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
-        """The slope of each row that has another of its class, in the direction of the mean of those others."""
+    def target_direction(self, gradient: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
+        """The derivative of each row that has another of its class, in the direction of the mean of those others."""
         units = unit_rows(scores)
         others = (targets[:, None] == targets).to(units).fill_diagonal_(0)
         count = others.sum(1, keepdim=True)
         aim = others @ units / count.clamp(min=1) - units
-        return (slope * aim).sum(1)[count[:, 0] > 0]
-
-    def config(self) -> dict[str, Any]:
-        """The keyword arguments."""
-        return {"seed": self.seed}
+        return (gradient * aim).sum(1)[count[:, 0] > 0]
 
 
-def readings(distances: Tensor, same: Tensor) -> Tensor:
+class MeanOfAsked(nn.Module):
+    """The mean of a monotone function, above 0, over the rows that can be compared; 0 where there are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlp = MLP([_READINGS, _WIDTH, _WIDTH, 1], monotone=True)
+
+    def forward(self, readings: Tensor, asked: Tensor) -> Tensor:
+        """``(B, N, K)`` readings and ``(B, N)`` ones and zeros to ``(B,)``."""
+        each = nn.functional.softplus(self.mlp(readings))[..., 0]
+        return (each * asked).sum(-1) / asked.sum(-1).clamp(min=1)
+
+
+def of_distances(distances: Tensor, same: Tensor) -> Tensor:
     """What the network reads of each row: none falls where one of its class is farther, or another is nearer.
 
     Args:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.batches import checked_number
-from metricgrad.losses.gaussian_mse import GaussianMSE, gaussian_maps
-from metricgrad.losses.network import Network, NetworkForm
-from metricgrad.metrics.maps import at_points, prepare_maps
+from metricgrad.losses.gaussian_mse import gaussian_maps
+from metricgrad.losses.map_reader import MapReader
+from metricgrad.losses.mlp import MLP
+from metricgrad.losses.network import NetworkForm
 
 _WIDTH = 8
 
@@ -53,47 +53,48 @@ class HeatmapNetwork(NetworkForm):
     """
 
     kind: ClassVar[str] = "heatmap_network"
-    of_labels: ClassVar[bool] = False
 
     def __init__(self, *, size: Sequence[int] = (64, 64), sigma: float = 1.0, seed: int = 0) -> None:
-        super().__init__(seed=seed)
+        reader = MapErrors(size, sigma)
+        network = WeighedErrors([reader.size[0] * reader.size[1], _WIDTH, 1])
+        super().__init__(reader, network, seed=seed, size=list(reader.size), sigma=reader.sigma)
+
+
+class MapErrors(MapReader):
+    """Reads the squared error of each pixel.
+
+    Args:
+        size: ``(H, W)`` of the maps.
+        sigma: of the Gaussian targets.
+    """
+
+    def __init__(self, size: Sequence[int], sigma: float) -> None:
         self.size = tuple(int(length) for length in size)
         if len(self.size) != 2 or min(self.size) < 1:
             raise MetricgradError(f"size is {size!r}; expected the height and the width of the heat maps")
-        self.sigma = checked_number("sigma", sigma)
-        self.network = Network([self.size[0] * self.size[1], _WIDTH, 1], monotone=False)
-        self.reset(seed)
+        super().__init__(sigma)
 
-    def networks(self) -> Sequence[Network]:
-        """The one network."""
-        return [self.network]
-
-    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """``(B,)``, non-negative, of ``(B, R, H, W)`` maps and ``(B, R, 2)`` points."""
+    def readings(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """``(B, R, H W)``, of ``(B, R, H, W)`` maps and ``(B, R, 2)`` points."""
         if tuple(scores.shape[-2:]) != self.size:
             raise MetricgradError(
                 f"scores are maps of {tuple(scores.shape[-2:])} pixels, and this network was made for {self.size}"
             )
-        error = (
-            (scores - gaussian_maps(targets.to(scores), self.size[0], self.size[1], self.sigma)).square().flatten(-2)
-        )
-        return (self.network(error)[..., 0].sigmoid() * error.mean(-1)).mean(-1)
+        aims = gaussian_maps(targets.to(scores), self.size[0], self.size[1], self.sigma)
+        return ((scores - aims).square().flatten(-2),)
 
-    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """``(R, H, W)`` maps and ``(R, 2)`` points."""
-        stack, points, _ = prepare_maps(
-            scores[None], targets, {"mask": mask}, takes=frozenset(), name=type(self).__name__
-        )
-        return stack[0], points
 
-    def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The mean squared error against Gaussian maps."""
-        return GaussianMSE(sigma=self.sigma)(scores, targets)
+class WeighedErrors(nn.Module):
+    """The mean of the maps' mean errors, each weighed by a function of its errors.
 
-    def towards(self, slope: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
-        """The slope of the pixel nearest to each point."""
-        return at_points(slope, targets)
+    Args:
+        widths: of its layers, the pixels first.
+    """
 
-    def config(self) -> dict[str, Any]:
-        """The keyword arguments."""
-        return {"size": list(self.size), "sigma": self.sigma, "seed": self.seed}
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.mlp = MLP(widths, monotone=False)
+
+    def forward(self, error: Tensor) -> Tensor:
+        """``(B, R, K)`` errors to ``(B,)`` values from 0."""
+        return (self.mlp(error)[..., 0].sigmoid() * error.mean(-1)).mean(-1)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.network import Network, NetworkForm
+from metricgrad.losses.mlp import MLP
+from metricgrad.losses.network import NetworkForm
+from metricgrad.losses.reader import Reader
 from metricgrad.metrics.decoding import canonical
 
 _WIDTH = 32
@@ -62,19 +63,17 @@ class ListNetwork(NetworkForm):
     """
 
     kind: ClassVar[str] = "list_network"
-    of_labels: ClassVar[bool] = False
-    takes_groups: ClassVar[bool] = True
 
     def __init__(self, *, seed: int = 0) -> None:
-        super().__init__(seed=seed)
-        self.network = Network([_READINGS * (1 + len(_SHARPNESS)), _WIDTH, _WIDTH, 1], monotone=True)
-        self.reset(seed)
+        super().__init__(ListReader(), PositiveOfList(), seed=seed)
 
-    def networks(self) -> Sequence[Network]:
-        """The one network."""
-        return [self.network]
 
-    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+class ListReader(Reader):
+    """Reads how far down each relevant item of a list stands."""
+
+    takes_groups = True
+
+    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None, who: str) -> tuple[Tensor, Tensor]:
         """``(N,)`` scores and gains from 0, of the scores' dtype."""
         scores, targets = canonical(scores, targets, mask)
         if scores.ndim != 1 or not bool((targets >= 0).all()):
@@ -84,28 +83,36 @@ class ListNetwork(NetworkForm):
             )
         return scores, targets.to(scores.dtype)
 
+    def readings(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """``(B, K)``, of ``(B, L)`` lists."""
+        centred = scores - scores.mean(1, keepdim=True)
+        standing = centred / (centred.square().mean(1, keepdim=True) + 1e-3).sqrt()
+        found = [_readings(values, targets) for values in (scores, *(sharp * standing for sharp in _SHARPNESS))]
+        return (torch.cat(found, -1),)
+
     def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The logistic loss of every item against every one of smaller gain (RankNet), averaged over the pairs."""
-        scores, gains = self.read(scores, targets)
+        scores, gains = self.read(scores, targets, None, "RankNet")
         above = gains[:, None] > gains
         cost = nn.functional.softplus(scores - scores[:, None])
         return (cost * above).sum() / above.sum().clamp(min=1)
 
-    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """``(B,)``, positive, of ``(B, L)`` lists."""
-        centred = scores - scores.mean(1, keepdim=True)
-        standing = centred / (centred.square().mean(1, keepdim=True) + 1e-3).sqrt()
-        readings = [_readings(values, targets) for values in (scores, *(sharp * standing for sharp in _SHARPNESS))]
-        return nn.functional.softplus(self.network(torch.cat(readings, -1)))[..., 0]
-
-    def towards(self, slope: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
-        """The slope of each item whose gain is not the batch's mean, upwards where it is above it."""
+    def target_direction(self, gradient: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
+        """The derivative of each item whose gain is not the batch's mean, upwards where it is above it."""
         direction = (targets - targets.mean()).sign()
-        return (slope * direction)[direction != 0]
+        return (gradient * direction)[direction != 0]
 
-    def config(self) -> dict[str, Any]:
-        """The keyword arguments."""
-        return {"seed": self.seed}
+
+class PositiveOfList(nn.Module):
+    """A monotone function of a list's readings, above 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlp = MLP([_READINGS * (1 + len(_SHARPNESS)), _WIDTH, _WIDTH, 1], monotone=True)
+
+    def forward(self, readings: Tensor) -> Tensor:
+        """``(B, K)`` to ``(B,)``."""
+        return nn.functional.softplus(self.mlp(readings))[..., 0]
 
 
 def _readings(scores: Tensor, gains: Tensor) -> Tensor:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from metricgrad.losses.batches import checked_number
-from metricgrad.losses.gaussian_mse import GaussianMSE
-from metricgrad.losses.network import Network, NetworkForm
-from metricgrad.metrics.maps import at_points, prepare_maps
+from metricgrad.losses.map_reader import MapReader
+from metricgrad.losses.mlp import MeanAboveZero
+from metricgrad.losses.network import NetworkForm
 
 _WIDTH = 32
 _RADII = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -59,60 +57,32 @@ class PeakNetwork(NetworkForm):
     """
 
     kind: ClassVar[str] = "peak_network"
-    of_labels: ClassVar[bool] = False
 
     def __init__(self, *, sigma: float = 1.0, seed: int = 0) -> None:
-        super().__init__(seed=seed)
-        self.sigma = checked_number("sigma", sigma)
+        reader = MapShares(sigma)
         readings = 2 * len(_RADII) * len(_SHARPNESS)
-        self.network = Network([readings, _WIDTH, _WIDTH, 1], monotone=True)
-        self.reset(seed)
-
-    def networks(self) -> Sequence[Network]:
-        """The one network."""
-        return [self.network]
-
-    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """``(B,)``, non-negative, of ``(B, R, H, W)`` maps and ``(B, R, 2)`` points."""
-        readings = _readings(scores, targets)
-        each = self.network(readings)[..., 0] - self.network(torch.zeros_like(readings[0, 0]))
-        return each.mean(-1)
-
-    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """``(R, H, W)`` maps and ``(R, 2)`` points."""
-        stack, points, _ = prepare_maps(
-            scores[None], targets, {"mask": mask}, takes=frozenset(), name=type(self).__name__
-        )
-        return stack[0], points
-
-    def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The mean squared error against Gaussian maps."""
-        return GaussianMSE(sigma=self.sigma)(scores, targets)
-
-    def towards(self, slope: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
-        """The slope of the pixel nearest to each point."""
-        return at_points(slope, targets)
-
-    def config(self) -> dict[str, Any]:
-        """The keyword arguments."""
-        return {"sigma": self.sigma, "seed": self.seed}
+        super().__init__(reader, MeanAboveZero([readings, _WIDTH, _WIDTH, 1]), seed=seed, sigma=reader.sigma)
 
 
-def _readings(scores: Tensor, targets: Tensor) -> Tensor:
-    """``(B, R, K)``: for every sharpness and distance, the share outside and the surprise of the share inside."""
-    height, width = scores.shape[-2:]
-    x = torch.arange(width, device=scores.device) - targets[..., 0, None]
-    y = torch.arange(height, device=scores.device) - targets[..., 1, None]
-    square = (y.square()[..., :, None] + x.square()[..., None, :]).flatten(-2)
-    # which distance a pixel lies within first; the one nearest to the point lies within the smallest, whatever its own
-    ring = torch.bucketize(square, square.new_tensor(_RADII).square())
-    ring = ring.masked_fill(square <= square.amin(-1, keepdim=True), 0)
-    flat = scores.flatten(-2)
-    variance = (flat - flat.mean(-1, keepdim=True)).square().mean((-1, -2), keepdim=True)
-    rings = flat.new_zeros(*flat.shape[:-1], len(_RADII) + 1)
-    shares = [
-        rings.scatter_add(-1, ring, (sharpness * flat * (variance + _LEAST).rsqrt()).softmax(-1)).cumsum(-1)[..., :-1]
-        for sharpness in _SHARPNESS
-    ]
-    inside = torch.cat(shares, -1).clamp(max=1)
-    return torch.cat([1 - inside, -(inside + _LEAST).log() / 4], -1)
+class MapShares(MapReader):
+    """Reads how much of each map's softmax stands near its point."""
+
+    def readings(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """``(B, R, K)``: for every sharpness and distance, the share outside and the surprise of the share inside."""
+        height, width = scores.shape[-2:]
+        x = torch.arange(width, device=scores.device) - targets[..., 0, None]
+        y = torch.arange(height, device=scores.device) - targets[..., 1, None]
+        square = (y.square()[..., :, None] + x.square()[..., None, :]).flatten(-2)
+        # which distance a pixel lies within first; the one nearest to the point lies within the smallest, whatever
+        # its own
+        ring = torch.bucketize(square, square.new_tensor(_RADII).square())
+        ring = ring.masked_fill(square <= square.amin(-1, keepdim=True), 0)
+        flat = scores.flatten(-2)
+        variance = (flat - flat.mean(-1, keepdim=True)).square().mean((-1, -2), keepdim=True)
+        rings = flat.new_zeros(*flat.shape[:-1], len(_RADII) + 1)
+        shares = [
+            rings.scatter_add(-1, ring, (sharp * flat * (variance + _LEAST).rsqrt()).softmax(-1)).cumsum(-1)[..., :-1]
+            for sharp in _SHARPNESS
+        ]
+        inside = torch.cat(shares, -1).clamp(max=1)
+        return (torch.cat([1 - inside, -(inside + _LEAST).log() / 4], -1),)

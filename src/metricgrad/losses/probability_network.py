@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from metricgrad.losses.batches import labelled
-from metricgrad.losses.network import Network, NetworkForm
+from metricgrad.losses.label_reader import LabelReader
+from metricgrad.losses.mlp import MLP, MeanAboveZero
+from metricgrad.losses.network import NetworkForm
 
 _WIDTH = 128
 
@@ -52,36 +53,45 @@ class ProbabilityNetwork(NetworkForm):
     kind: ClassVar[str] = "probability_network"
 
     def __init__(self, *, monotone: bool = True, seed: int = 0) -> None:
-        super().__init__(seed=seed)
+        hidden = [_WIDTH, _WIDTH, _WIDTH, 1]
+        network = MeanAboveZero([2, *hidden]) if monotone else MeanSize([1, *hidden])
+        super().__init__(ProbabilityReader(monotone), network, seed=seed, monotone=monotone)
+
+
+class ProbabilityReader(LabelReader):
+    """Reads the probability p of the right answer, entry by entry.
+
+    Args:
+        monotone: it gives 1 - p and -log p, which fall where p rises; else p.
+    """
+
+    pooled: ClassVar[bool] = True  # a mean over entries
+
+    def __init__(self, monotone: bool) -> None:
         self.monotone = monotone
-        self.network = Network([2 if monotone else 1, _WIDTH, _WIDTH, _WIDTH, 1], monotone=monotone)
-        self.reset(seed)
 
-    def networks(self) -> Sequence[Network]:
-        """The one network."""
-        return [self.network]
-
-    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Rows or, since it is a mean over entries, the entries that a mask leaves."""
-        return labelled(scores, targets, mask, pooled=True)
-
-    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """``(B,)``, non-negative."""
-        log_p = _log_probability(scores, targets)
-        if self.monotone:
-            wrong = torch.stack([-torch.expm1(log_p), -log_p], -1)
-            each = self.network(wrong)[..., 0] - self.network(torch.zeros_like(wrong[0, 0]))
+    def readings(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """``(B, entries, 2)``, or ``(B, entries, 1)``."""
+        if scores.shape == targets.shape:
+            log_p = nn.functional.logsigmoid(torch.where(targets > 0, scores, -scores)).flatten(1)
         else:
-            each = self.network(log_p.exp()[..., None])[..., 0].abs()
-        return each.mean(-1)
-
-    def config(self) -> dict[str, Any]:
-        """The keyword arguments."""
-        return {"monotone": self.monotone, "seed": self.seed}
+            log_p = scores.log_softmax(-1).gather(-1, targets.long()[..., None])[..., 0]
+        if not self.monotone:
+            return (log_p.exp()[..., None],)
+        return (torch.stack([-torch.expm1(log_p), -log_p], -1),)
 
 
-def _log_probability(scores: Tensor, targets: Tensor) -> Tensor:
-    """Of the right answer, ``(B, entries)``."""
-    if scores.shape == targets.shape:
-        return torch.nn.functional.logsigmoid(torch.where(targets > 0, scores, -scores)).flatten(1)
-    return scores.log_softmax(-1).gather(-1, targets.long()[..., None])[..., 0]
+class MeanSize(nn.Module):
+    """The paper's network: the mean over the entries of the absolute value of a function.
+
+    Args:
+        widths: of its layers, the readings first.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.mlp = MLP(widths, monotone=False)
+
+    def forward(self, readings: Tensor) -> Tensor:
+        """``(B, N, K)`` readings to ``(B,)`` values from 0."""
+        return self.mlp(readings)[..., 0].abs().mean(-1)

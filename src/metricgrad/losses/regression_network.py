@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from metricgrad.losses.batches import refuse_entries
-from metricgrad.losses.network import Network, NetworkForm
+from metricgrad.losses.mlp import MLP
+from metricgrad.losses.network import NetworkForm
+from metricgrad.losses.reader import Reader
 from metricgrad.metrics.decoding import canonical
 
 _READINGS = 4
@@ -51,20 +52,17 @@ class RegressionNetwork(NetworkForm):
     """
 
     kind: ClassVar[str] = "regression_network"
-    of_labels: ClassVar[bool] = False
-    takes_groups: ClassVar[bool] = True
 
     def __init__(self, *, seed: int = 0) -> None:
-        super().__init__(seed=seed)
-        self.of_errors = Network([_READINGS, _FEATURES, _FEATURES], monotone=True)
-        self.head = Network([_FEATURES, _FEATURES, 1], monotone=True)
-        self.reset(seed)
+        super().__init__(ErrorReader(), PooledErrors(), seed=seed)
 
-    def networks(self) -> Sequence[Network]:
-        """Of the errors, and the head."""
-        return [self.of_errors, self.head]
 
-    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+class ErrorReader(Reader):
+    """Reads the errors of real values."""
+
+    takes_groups = True
+
+    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None, who: str) -> tuple[Tensor, Tensor]:
         """``(N,)`` or ``(N, K)`` scores and targets of one dtype."""
         refuse_entries(scores, targets, mask)
         scores, targets = canonical(scores, targets, mask)
@@ -72,24 +70,32 @@ class RegressionNetwork(NetworkForm):
             canonical(scores[..., None, None], targets)  # raises: class scores have no errors
         return scores, targets.to(scores.dtype)
 
-    def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """Mean squared error."""
-        return nn.functional.mse_loss(*self.read(scores, targets))
-
-    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """``(B,)``, positive."""
+    def readings(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """``(B, N, K, 4)``, none of which falls where an error grows."""
         s, t = (x.reshape(*x.shape[:2], -1).to(scores.dtype) for x in (scores, targets))
         error = (s - t).abs()
         spread = t.std(1, correction=0, keepdim=True)
         relative = error / (spread + 1e-3)
         apart = (_standard(s) - _standard(t)).abs()
         small = 0.5 * error.clamp(max=1).square()
-        pooled = self.of_errors(torch.stack([error.asinh(), relative.asinh(), small, apart], -1)).mean(1)
-        return nn.functional.softplus(self.head(pooled)).mean((-1, -2))
+        return (torch.stack([error.asinh(), relative.asinh(), small, apart], -1),)
 
-    def config(self) -> dict[str, Any]:
-        """The keyword arguments."""
-        return {"seed": self.seed}
+    def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared error."""
+        return nn.functional.mse_loss(*self.read(scores, targets, None, "mean squared error"))
+
+
+class PooledErrors(nn.Module):
+    """Errors pooled over the rows, and a head for each column."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_errors = MLP([_READINGS, _FEATURES, _FEATURES], monotone=True)
+        self.head = MLP([_FEATURES, _FEATURES, 1], monotone=True)
+
+    def forward(self, readings: Tensor) -> Tensor:
+        """``(B,)``, positive."""
+        return nn.functional.softplus(self.head(self.of_errors(readings).mean(1))).mean((-1, -2))
 
 
 def _standard(x: Tensor) -> Tensor:

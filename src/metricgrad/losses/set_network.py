@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from metricgrad.losses.network import Network, NetworkForm
+from metricgrad.losses.label_reader import LabelReader
+from metricgrad.losses.mlp import MLP
+from metricgrad.losses.network import NetworkForm
 from metricgrad.metrics.decoding import log_odds
 
 _READINGS = 3
@@ -60,45 +61,46 @@ class SetNetwork(NetworkForm):
     """
 
     kind: ClassVar[str] = "set_network"
-    takes_groups: ClassVar[bool] = True
 
     def __init__(self, *, seed: int = 0) -> None:
-        super().__init__(seed=seed)
-        self.of_positives = Network([_READINGS, _FEATURES, _FEATURES], monotone=True)
-        self.of_negatives = Network([_READINGS, _FEATURES, _FEATURES], monotone=True)
-        self.head = Network([4 * _FEATURES, 2 * _FEATURES, _FEATURES, 1], monotone=True)
-        self.of_share = Network([1, _FEATURES, 4 * _FEATURES], monotone=False)
-        self.reset(seed)
+        super().__init__(ColumnReader(), ColumnNetwork(), seed=seed)
 
-    def networks(self) -> Sequence[Network]:
-        """Of positives, of negatives, the head, and what the share of positives adds to its input."""
-        return [self.of_positives, self.of_negatives, self.head, self.of_share]
 
-    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
+class ColumnReader(LabelReader):
+    """Reads each class, or each label, against the rest."""
+
+    takes_groups = True
+
+    def readings(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """``(B, N, K, 3)`` readings, each rising with the score, and ``(B, N, K)`` targets, 1 for positives."""
+        if scores.shape == targets.shape:
+            margin = scores.reshape(*scores.shape[:2], -1)
+            odds, positive = margin, targets.reshape(margin.shape).to(scores.dtype)
+        else:
+            positive = nn.functional.one_hot(targets.long(), scores.shape[-1]).to(scores.dtype)
+            odds, margin = log_odds(scores, False).to(scores.dtype), _margin(scores)
+        centred = odds - odds.mean(1, keepdim=True)
+        standing = centred / (centred.square().mean(1, keepdim=True) + 1e-3).sqrt()
+        return torch.stack([margin.sigmoid() - 0.5, margin.asinh(), standing], -1), positive
+
+
+class ColumnNetwork(nn.Module):
+    """Positives and negatives pooled column by column, and a head that knows the share of positives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_positives = MLP([_READINGS, _FEATURES, _FEATURES], monotone=True)
+        self.of_negatives = MLP([_READINGS, _FEATURES, _FEATURES], monotone=True)
+        self.head = MLP([4 * _FEATURES, 2 * _FEATURES, _FEATURES, 1], monotone=True)
+        self.of_share = MLP([1, _FEATURES, 4 * _FEATURES], monotone=False)
+
+    def forward(self, readings: Tensor, positive: Tensor) -> Tensor:
         """``(B,)``, positive."""
-        readings, positive = _columns(scores, targets)
         share = positive.mean(1)[..., None]
         high = _mean(self.of_positives(-readings), positive)
         low = _mean(self.of_negatives(readings), 1 - positive)
         pooled = torch.cat([high, low, share * high, (1 - share) * low], -1)
         return nn.functional.softplus(self.head(pooled + self.of_share(share))).mean((-1, -2))
-
-    def config(self) -> dict[str, Any]:
-        """The keyword arguments."""
-        return {"seed": self.seed}
-
-
-def _columns(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """``(B, N, K, 3)`` readings, each rising with the score, and ``(B, N, K)`` targets, 1 for positives."""
-    if scores.shape == targets.shape:
-        margin = scores.reshape(*scores.shape[:2], -1)
-        odds, positive = margin, targets.reshape(margin.shape).to(scores.dtype)
-    else:
-        positive = nn.functional.one_hot(targets.long(), scores.shape[-1]).to(scores.dtype)
-        odds, margin = log_odds(scores, False).to(scores.dtype), _margin(scores)
-    centred = odds - odds.mean(1, keepdim=True)
-    standing = centred / (centred.square().mean(1, keepdim=True) + 1e-3).sqrt()
-    return torch.stack([margin.sigmoid() - 0.5, margin.asinh(), standing], -1), positive
 
 
 def _margin(scores: Tensor) -> Tensor:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.network import Network, NetworkForm
+from metricgrad.losses.mlp import MeanAboveZero
+from metricgrad.losses.network import NetworkForm
+from metricgrad.losses.reader import Reader
 from metricgrad.metrics.context_checks import checked_context
 
 _WIDTH = 64
@@ -52,18 +53,15 @@ class SpanNetwork(NetworkForm):
     """
 
     kind: ClassVar[str] = "span_network"
-    of_labels: ClassVar[bool] = False
 
     def __init__(self, *, seed: int = 0) -> None:
-        super().__init__(seed=seed)
-        self.network = Network([_READINGS, _WIDTH, _WIDTH, 1], monotone=True)
-        self.reset(seed)
+        super().__init__(SpanReader(), MeanAboveZero([_READINGS, _WIDTH, _WIDTH, 1]), seed=seed)
 
-    def networks(self) -> Sequence[Network]:
-        """The one network."""
-        return [self.network]
 
-    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+class SpanReader(Reader):
+    """Reads the probabilities of the true ends, and the tokens covered."""
+
+    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None, who: str) -> tuple[Tensor, Tensor]:
         """``(N, 2, L)`` start and end scores, and ``(N, 2)`` positions; a mask ``(N,)`` leaves passages out."""
         check_tensor("scores", scores)
         check_tensor("targets", targets)
@@ -72,7 +70,6 @@ class SpanNetwork(NetworkForm):
                 f"scores have shape {tuple(scores.shape)} and targets {tuple(targets.shape)}; expected (N, 2, L) start "
                 "and end scores, as torch.stack([start, end], 1), and (N, 2) positions"
             )
-        who = type(self).__name__
         mask, _ = checked_context({"mask": mask}, targets.shape[:1], targets.device, takes=(), who=who)
         if mask is not None:
             scores, targets = scores[mask], targets[mask]
@@ -81,22 +78,16 @@ class SpanNetwork(NetworkForm):
         wide = scores.dtype if scores.dtype in (torch.float32, torch.float64) else torch.float32
         return scores.to(wide), targets.long()
 
-    def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy of starts and ends."""
-        scores, targets = self.read(scores, targets)
-        return nn.functional.cross_entropy(scores.flatten(0, 1), targets.flatten())
-
-    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """``(B,)``, non-negative."""
+    def readings(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """``(B, N, 5)``, all 0 where the true span is certain."""
         log_p = scores.log_softmax(-1)
         right = log_p.gather(-1, targets[..., None])[..., 0]
-        readings = torch.cat([-torch.expm1(right), -right, 1 - _overlap(log_p.exp(), targets)[..., None]], -1)
-        each = self.network(readings)[..., 0] - self.network(torch.zeros_like(readings[0, 0]))
-        return each.mean(-1)
+        return (torch.cat([-torch.expm1(right), -right, 1 - _overlap(log_p.exp(), targets)[..., None]], -1),)
 
-    def config(self) -> dict[str, Any]:
-        """The keyword arguments."""
-        return {"seed": self.seed}
+    def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy of starts and ends."""
+        scores, targets = self.read(scores, targets, None, "cross-entropy")
+        return nn.functional.cross_entropy(scores.flatten(0, 1), targets.flatten())
 
 
 def _overlap(p: Tensor, targets: Tensor) -> Tensor:

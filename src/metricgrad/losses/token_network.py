@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.network import Network, NetworkForm
+from metricgrad.losses.mlp import MLP
+from metricgrad.losses.network import NetworkForm
+from metricgrad.losses.reader import Reader
 from metricgrad.metrics.context_checks import checked_context
 
 _WIDTH = 16
@@ -57,32 +58,24 @@ class TokenNetwork(NetworkForm):
     """
 
     kind: ClassVar[str] = "token_network"
-    of_labels: ClassVar[bool] = False
 
     def __init__(self, *, positions: int = 128, seed: int = 0) -> None:
-        super().__init__(seed=seed)
         if positions < 1:
             raise MetricgradError(f"positions is {positions}; expected 1 or more")
-        self.count = positions
-        self.embed = Network([2, _WIDTH], monotone=False)
-        self.positions = Network([positions, _WIDTH], monotone=False)
-        self.mixing = nn.ModuleList(Network([_WIDTH, 3 * _WIDTH], monotone=False) for _ in range(_LAYERS))
-        self.hidden = nn.ModuleList(Network([_WIDTH, 2 * _WIDTH, _WIDTH], monotone=False) for _ in range(_LAYERS))
-        self.head = Network([_WIDTH, 1], monotone=False)
-        self.reset(seed)
+        super().__init__(TokenReader(), TokenEncoder(positions), seed=seed, positions=positions)
 
-    def networks(self) -> Sequence[Network]:
-        """Of the readings, of the positions, the encoder layers, and the head."""
-        layers = [part for part in (*self.mixing, *self.hidden) if isinstance(part, Network)]
-        return [self.embed, self.positions, *layers, self.head]
 
-    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+class TokenReader(Reader):
+    """Reads the probability of each target token."""
+
+    def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None, who: str) -> tuple[Tensor, Tensor]:
         """``(N, T, V)`` scores and ``(N, T)`` tokens, -1 for padding.
 
         Args:
             scores: ``(N, T, V)`` logits; ``(N, V)`` are sentences of one token.
             targets: ``(N, T)`` tokens from 0; -1 is padding.
             mask: boolean, shaped like the targets; False tokens are padding.
+            who: reads them.
         """
         check_tensor("scores", scores)
         check_tensor("targets", targets)
@@ -93,7 +86,7 @@ class TokenNetwork(NetworkForm):
             )
         targets = targets.long()
         if mask is not None:
-            mask, _ = checked_context({"mask": mask}, targets.shape, targets.device, takes=(), who=type(self).__name__)
+            mask, _ = checked_context({"mask": mask}, targets.shape, targets.device, takes=(), who=who)
             targets = targets if mask is None else targets.masked_fill(~mask, -1)
         if scores.ndim == 2:
             scores, targets = scores[:, None], targets[:, None]
@@ -109,28 +102,43 @@ class TokenNetwork(NetworkForm):
         log_p = log_p.clamp(max=-torch.finfo(log_p.dtype).eps)
         return torch.stack([log_p, torch.log(-torch.expm1(log_p))], -1), targets.clamp(max=0)
 
+    def readings(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """``(B, N, T, 2)`` how unlikely each token is, and ``(B, N, T)`` booleans, False for padding."""
+        log_p = scores.log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None])[..., 0]
+        return torch.stack([-torch.expm1(log_p), -log_p / 4], -1), targets >= 0
+
     def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy of the tokens that are no padding."""
-        scores, targets = self.read(scores, targets)
+        scores, targets = self.read(scores, targets, None, "cross-entropy")
         total = nn.functional.cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum")
         return total / (targets >= 0).sum().clamp(min=1)
 
-    def over(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """``(B,)``, non-negative."""
-        kept = targets >= 0
-        log_p = scores.log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None])[..., 0]
-        wrong = torch.stack([-torch.expm1(log_p), -log_p / 4], -1)
-        place = torch.arange(targets.shape[-1], device=targets.device).clamp(max=self.count - 1)
+
+class TokenEncoder(nn.Module):
+    """Transformer layers that weigh how unlikely each token is by how unlikely its neighbours are.
+
+    Args:
+        positions: how many learned positions there are.
+    """
+
+    def __init__(self, positions: int) -> None:
+        super().__init__()
+        self.count = positions
+        self.embed = MLP([2, _WIDTH], monotone=False)
+        self.positions = MLP([positions, _WIDTH], monotone=False)
+        self.mixing = nn.ModuleList(MLP([_WIDTH, 3 * _WIDTH], monotone=False) for _ in range(_LAYERS))
+        self.hidden = nn.ModuleList(MLP([_WIDTH, 2 * _WIDTH, _WIDTH], monotone=False) for _ in range(_LAYERS))
+        self.head = MLP([_WIDTH, 1], monotone=False)
+
+    def forward(self, wrong: Tensor, kept: Tensor) -> Tensor:
+        """``(B,)``, non-negative: the mean over the tokens kept."""
+        place = torch.arange(kept.shape[-1], device=kept.device).clamp(max=self.count - 1)
         x = self.embed(wrong) + self.positions(nn.functional.one_hot(place, self.count).to(wrong))
         for mixing, hidden in zip(self.mixing, self.hidden, strict=True):
             x = x + _attended(mixing(_normal(x)), kept)
             x = x + hidden(_normal(x))
         each = nn.functional.softplus(self.head(_normal(x))[..., 0]) * wrong.sum(-1) * kept
         return each.sum((-1, -2)) / kept.sum((-1, -2)).clamp(min=1)
-
-    def config(self) -> dict[str, Any]:
-        """The keyword arguments."""
-        return {"positions": self.count, "seed": self.seed}
 
 
 def _normal(x: Tensor) -> Tensor:

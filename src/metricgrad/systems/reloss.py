@@ -18,22 +18,12 @@ from metricgrad.checks import check_options, check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss, load_loss
 from metricgrad.losses.batches import checked_number
-from metricgrad.losses.embedding_network import EmbeddingNetwork
 from metricgrad.losses.form import Form
-from metricgrad.losses.heatmap_network import HeatmapNetwork
-from metricgrad.losses.list_network import ListNetwork
 from metricgrad.losses.network import NetworkForm
-from metricgrad.losses.peak_network import PeakNetwork
-from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.losses.network_for import network_for
 from metricgrad.losses.registry import ANSWER_SPANS, CLASSIFICATION, RETRIEVAL, TOKENS, Entry, Range, register
-from metricgrad.losses.regression_network import RegressionNetwork
-from metricgrad.losses.set_network import SetNetwork
-from metricgrad.losses.span_network import SpanNetwork
-from metricgrad.losses.token_network import TokenNetwork
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.context_checks import CONTEXT, refuse_others
-from metricgrad.metrics.decoding import is_binary
-from metricgrad.metrics.layouts import HEAT_MAPS, SENTENCES, SPANS
 from metricgrad.metrics.metric import Metric
 
 _OBJECTIVES: dict[str, type[BlockFitting]] = {"correlation": RankCorrelation, "value": ValueRegression}
@@ -130,7 +120,9 @@ class ReLoss(Loss):
         paper = isinstance(aligner, RankCorrelation) and aligner.paper
         usual_anchor = 0.0 if paper else _ANCHOR
         anchored = usual_anchor if anchor is None else checked_number("anchor", anchor, zero=True)
-        form = _form_for(judged_by, scores, targets, groups, paper=paper, seed=seed) if form is None else form
+        if form is None:
+            in_groups = groups is not None
+            form = network_for(judged_by, scores, targets, in_groups=in_groups, paper=paper, seed=seed)
         loss = cls(form, aligner, seed=seed)
         generator = torch.Generator().manual_seed(seed + 1)
         store = aligner.store(form, scores, targets, groups=groups)
@@ -141,12 +133,12 @@ class ReLoss(Loss):
         form.anchor.fill_(anchored)
         aligner.report = held_out_report(loss, judged_by, apart, size=aligner.block, seed=seed)
         if not aligner.report["beats_standard"]:
-            rival = "cross_entropy" if form.of_labels else "standard"
-            ours, standard = (aligner.report[name]["value"] for name in ("correlation", rival))
-            usual = "cross-entropy" if form.of_labels else "the standard loss"
+            names = ("correlation", form.reader.standard_name)
+            ours, standard = (aligner.report[name]["value"] for name in names)
+            other = "cross-entropy" if form.reader.of_labels else "the standard loss"
             warnings.warn(
-                f"this surrogate does not rank blocks as {judged_by.name} does clearly better than {usual}: "
-                f"correlation {ours or 0:.3f} against {standard or 0:.3f} on rows kept apart; {usual} will "
+                f"this surrogate does not rank blocks as {judged_by.name} does clearly better than {other}: "
+                f"correlation {ours or 0:.3f} against {standard or 0:.3f} on held-out rows; {other} will "
                 "probably serve as well",
                 stacklevel=2,
             )
@@ -206,28 +198,6 @@ class ReLoss(Loss):
         if not self.aligner.report:
             raise MetricgradError("this loss was not fitted; make it with ReLoss.fit(metric, scores, targets)")
         return self.aligner.report
-
-
-def _form_for(
-    metric: Metric, scores: Tensor, targets: Tensor, groups: Tensor | None, *, paper: bool, seed: int
-) -> NetworkForm:
-    """The network that can express a metric of this layout, or the paper's."""
-    if metric.layout.of_embeddings:
-        if paper:
-            raise MetricgradError("the released code has no network of embeddings; leave paper out")
-        return EmbeddingNetwork(seed=seed)
-    if groups is not None and not paper:
-        return ListNetwork(seed=seed)
-    if metric.layout is HEAT_MAPS:
-        return HeatmapNetwork(size=scores.shape[-2:], seed=seed) if paper else PeakNetwork(seed=seed)
-    if metric.layout is SENTENCES:
-        return TokenNetwork(positions=scores.shape[1], seed=seed)
-    if metric.layout is SPANS:
-        return SpanNetwork(seed=seed)
-    if (targets.is_floating_point() or scores.shape == targets.shape) and not is_binary(targets):
-        return RegressionNetwork(seed=seed)
-    of_rows = paper or metric.name == "accuracy"
-    return ProbabilityNetwork(monotone=not paper, seed=seed) if of_rows else SetNetwork(seed=seed)
 
 
 def shipped(metric: Metric, *, anchor: float = 0.1) -> ReLoss:

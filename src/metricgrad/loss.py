@@ -76,7 +76,7 @@ class Loss(ScoreLoss):
             raise MetricgradError(f"{type(form).__name__} x {type(aligner).__name__} means nothing: {reason}")
         self.form = form
         self.aligner = aligner
-        self.seed = seed
+        self.seed = checked_whole("seed", seed)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self._scene: Scene | None = None
         self._to_the_end: Callable[[], None] | None = None  # of hooks on the step, where others may change gradients

@@ -1,5 +1,9 @@
 """Calls that once ended in a raw error of torch, or in silence: each is answered by one sentence."""
 
+import random
+import re
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -107,3 +111,46 @@ def test_a_refactoring_takes_no_column_of_one_for_classes(metric, shape):
         with pytest.raises(mg.MetricgradError, match=r"scores\.squeeze\(-1\)"):
             call(scores)
     assert found.ideal(scores.squeeze(-1), targets, 2, generator).shape == (2, *shape)
+
+
+X, Y = torch.randn(40, 5), torch.arange(40) % 2
+SETTINGS = {"epochs": 1, "progress": False, "device": "cpu", "metric": "accuracy", "loss": "cross_entropy"}
+REFUSED = {
+    "make_model made a str": lambda: mg.AdaLFL(num_outputs=2).offline_start(lambda: "m", torch.optim.SGD, [(X, Y)]),
+    "lr is -1": lambda: mg.AdaLFL(num_outputs=2).offline_start(
+        lambda: nn.Linear(5, 2), lambda p: torch.optim.SGD(p, lr=0.1), [(X, Y)], steps=1, lr=-1.0
+    ),
+    "inner is 2.5": lambda: mg.AdaLFL(num_outputs=2).offline_start(
+        lambda: nn.Linear(5, 2), lambda p: torch.optim.SGD(p, lr=0.1), [(X, Y)], steps=1, inner=2.5
+    ),
+    "seed is 'x'": lambda: mg.UniLoss("f1", seed="x"),
+    "seed is 'y'": lambda: mg.AdaLFL(seed="y"),
+    "seed is 'z'": lambda: mg.ReLoss.fit("accuracy", SCORES, TARGETS, seed="z"),
+    "block is 3.5": lambda: mg.mismatch(nn.functional.cross_entropy, "accuracy", SCORES, TARGETS, block=3.5),
+    "blocks is 1": lambda: mg.mismatch(nn.functional.cross_entropy, "accuracy", SCORES, TARGETS, blocks=1),
+    "every is 'x'": lambda: mg.record_scores(nn.Linear(5, 2), _sgd(), [(X, Y)], every="x"),
+    "batches is a NoneType": lambda: mg.record_scores(nn.Linear(5, 2), _sgd(), None),
+    "per_class is 0": lambda: mg.fit(nn.Linear(5, 2), (X, Y), (X, Y), **{**SETTINGS, "per_class": 0}),
+    "device='tpu'": lambda: mg.fit(nn.Linear(5, 2), (X, Y), (X, Y), **{**SETTINGS, "device": "tpu"}),
+    "no batch axis": lambda: mg.AdaLFL(kind="binary")(torch.tensor(1.0), torch.tensor(1)),
+}
+
+
+def _sgd():
+    return torch.optim.SGD(nn.Linear(5, 2).parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_options_out_of_range_are_named(message):
+    with pytest.raises(mg.MetricgradError, match=re.escape(message)):
+        REFUSED[message]()
+
+
+def test_a_fit_that_fails_leaves_the_random_states_as_they_were():
+    model = nn.Linear(5, 2)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    with pytest.raises(mg.MetricgradError, match="one shape"):
+        mg.fit(model, (X, Y), (X, Y), **{**SETTINGS, "loss": "mae"})
+    after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]

@@ -67,6 +67,13 @@ def kept_randomness(device: torch.device, start: Randomness | None = None) -> It
 
 
 @contextlib.contextmanager
+def kept_all_randomness() -> Iterator[None]:
+    """Every global random state is afterwards as before, also where an error ends what is done inside."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), kept_foreign_randomness():
+        yield
+
+
+@contextlib.contextmanager
 def kept_foreign_randomness() -> Iterator[None]:
     """The random states of Python's ``random`` and of NumPy are afterwards as before."""
     numpy: Any = sys.modules.get("numpy.random")

@@ -15,6 +15,7 @@ from metricgrad.aligners.feedback import Feedback
 from metricgrad.aligners.isolation import device_of, kept_randomness
 from metricgrad.aligners.isolation import seed as seeded
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.batches import checked_number, checked_whole
 
 MakeOptimizer = Callable[[Any], torch.optim.Optimizer]
 
@@ -37,8 +38,9 @@ def offline_start(
     make_model, make_optimizer, steps, inner, keep = (
         start.make_model, start.make_optimizer, start.steps, start.inner, start.keep,
     )  # fmt: skip
-    if min(steps, inner, keep) < 1:
-        raise MetricgradError(f"steps, inner and keep are {steps}, {inner} and {keep}; expected 1 or more")
+    for name, count in (("steps", steps), ("inner", inner), ("keep", keep)):
+        checked_whole(name, count, least=1)
+    checked_number("lr", start.lr)
     parameters = list(loss.form.parameters())
     twin = [p.detach().clone() for p in parameters]
     optimizer = torch.optim.Adam(twin, lr=start.lr)
@@ -83,7 +85,10 @@ def offline_start(
 def make_model_at(make_model: Callable[[], nn.Module], start: int, number: int) -> nn.Module:
     """A fresh model whose weights follow from the seed and the round alone; the global state moves on from there."""
     seeded((start * 1_000_003 + number) % 2**32, torch.device("cpu"))
-    return make_model()
+    model: object = make_model()
+    if not isinstance(model, nn.Module):
+        raise MetricgradError(f"make_model made a {type(model).__name__}; expected an nn.Module")
+    return model
 
 
 def _made_at(

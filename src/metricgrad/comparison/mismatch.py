@@ -11,6 +11,7 @@ from torch import Tensor
 from metricgrad.aligners.agreement import Agreement, LossFunction, agreement, losses_of
 from metricgrad.aligners.blocks import Block, Store, labelled_by
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.calling import called
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.context_checks import refuse_others
@@ -93,8 +94,9 @@ def drawn_blocks(
     Raises:
         MetricgradError: for fewer than 32 rows, or a metric that is undefined on nearly all blocks.
     """
-    if min(block, blocks, per_class) < 2:
-        raise MetricgradError(f"block, blocks, per_class are {(block, blocks, per_class)}; expected 2 or more of each")
+    for name, count in (("block", block), ("blocks", blocks), ("per_class", per_class)):
+        checked_whole(name, count, least=2)
+    checked_whole("seed", seed)
     judged_by = as_metric(metric)
     balanced = per_class if judged_by.layout.of_embeddings else None
     store = Store.of(scores, targets, layout=judged_by.layout, groups=groups, per_class=balanced)

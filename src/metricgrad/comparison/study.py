@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 
+from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.comparison.bar import Progress
 from metricgrad.comparison.candidates import Candidate, Given, candidates
 from metricgrad.comparison.plot import plot
@@ -115,7 +115,7 @@ def compare(
 
 
 def _config(task: Task, metric: Metric, rows: Sequence[Candidate]) -> dict[str, Any]:
-    with isolate_rng():
+    with kept_all_randomness():
         model = describe_model(made_by(task.model, f"task {task.name!r}: model"))
     return {
         "version": __version__,
@@ -179,7 +179,7 @@ class _Study:
         train, valid, held_out = task.load(seed)
         outcome: dict[str, Any] = {"valid": None, "test": None, "seconds": None}
         started = time.perf_counter()
-        with isolate_rng(), time_limit(self.metric_timeout) as limit:
+        with kept_all_randomness(), time_limit(self.metric_timeout) as limit:
             torch.manual_seed(seed)
             try:
                 result = fit(

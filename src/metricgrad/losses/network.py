@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.by_group import by_group
+from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.form import Draw, Form
 from metricgrad.losses.mlp import MLP
 from metricgrad.losses.reader import Reader
@@ -109,7 +110,7 @@ class NetworkForm(Form):
 
     def reset(self, seed: int) -> None:
         """Draw the weights anew; nothing but the seed decides them."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(checked_whole("seed", seed))
         for part in self.network.modules():
             if isinstance(part, MLP):
                 part.reset(generator)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.batches import labelled, mask_of
+from metricgrad.losses.batches import checked_whole, labelled, mask_of
 from metricgrad.losses.form import Draw, Form
 from metricgrad.losses.neural_tangent import Along
 from metricgrad.losses.registry import PROBLEMS, Problem
@@ -116,7 +116,7 @@ class NeuralLoss(Form):
 
     def reset(self, seed: int) -> None:
         """Draw the weights anew; nothing but the seed decides them."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(checked_whole("seed", seed))
         with torch.no_grad():
             for layer in self.layers:
                 assert isinstance(layer, nn.Linear)
@@ -233,7 +233,7 @@ class NeuralLoss(Form):
         return found
 
     def _check_outputs(self, scores: Tensor) -> None:
-        columns = 1 if scores.ndim == 1 else scores.shape[-1]
+        columns = scores.shape[-1] if scores.ndim > 1 else 1
         if self.num_outputs is not None and columns != self.num_outputs and scores.numel():
             raise MetricgradError(
                 f"the scores have {columns} columns, the loss was built with num_outputs={self.num_outputs}; pass the "

@@ -14,7 +14,7 @@ FEWEST_ROWS = 50
 
 def rows_of(scores: Tensor, targets: Tensor) -> int:
     """How many rows there are: scores of classes, or single scores shaped like their targets."""
-    return targets.numel() if scores.ndim > targets.ndim else len(scores)
+    return targets.numel() if scores.ndim > targets.ndim else scores.shape[:1].numel()
 
 
 def transformed(scores: Tensor) -> bool:

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 from metricgrad.aligners.base import Forward
+from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.aligners.turning import KnobTurner
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
@@ -121,7 +121,7 @@ def fit(
     judged_by = as_metric(metric)
     checked_number("lr", lr)
     checked_number("weight_decay", weight_decay, zero=True)
-    check_counts(epochs=epochs, batch_size=batch_size, patience=patience)
+    check_counts(epochs=epochs, batch_size=batch_size, patience=patience, per_class=per_class)
     check_threshold(threshold)
     module = as_loss(loss, judged_by, seed)
     if children is not None:
@@ -173,7 +173,7 @@ def fit(
         total_steps=None if steps is None else steps * epochs, lr=lr, config=config,
     )  # fmt: skip
     bar = Bar(None if steps is None else steps * epochs, (steps or 0) * begun) if progress else None
-    with quiet(), isolate_rng(), unchecked(module):
+    with quiet(), kept_all_randomness(), unchecked(module):
         reseed(seed, -1)
         callbacks: list[Any] = [bar] if bar else []
         if patience is not None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
+from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.aligners.turning import KnobTurner
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
@@ -123,7 +123,10 @@ def fit_population(
     """
     judged_by = as_metric(metric)
     aligner = _turner_of(loss)
-    check_counts(children=children, epochs=epochs, batch_size=batch_size, copy_best=copy_best, patience=patience)
+    check_counts(
+        children=children, epochs=epochs, batch_size=batch_size, copy_best=copy_best, patience=patience,
+        per_class=per_class,
+    )  # fmt: skip
     checked_number("lr", lr)
     checked_number("weight_decay", weight_decay, zero=True)
     check_threshold(threshold)
@@ -144,7 +147,7 @@ def fit_population(
     where.agree(aligner, forms, [seed, settings, batch_size, copy_best or 0, len(inputs), len(scored_on[0])])
     make_optimizer = optimizer or (lambda p: torch.optim.AdamW(p, lr=lr, weight_decay=weight_decay))
     started, steps = time.perf_counter(), len(orders)
-    with quiet(), isolate_rng(), unchecked(*forms):
+    with quiet(), kept_all_randomness(), unchecked(*forms):
         models: list[nn.Module] = []
         for child in where.own:
             reseed(seed, -1 - child)

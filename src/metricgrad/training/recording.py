@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metricgrad.aligners.base import Forward, pair
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
-from metricgrad.training.options import no_module
+from metricgrad.training.options import check_counts, no_module
 
 
 class record_scores:  # noqa: N801  (a context manager, read as a verb)
@@ -58,14 +58,15 @@ class record_scores:  # noqa: N801  (a context manager, read as a verb)
         forward: Forward | None = None,
         every: int | None = None,
     ) -> None:
-        if every is not None and every < 1:
-            raise MetricgradError(f"every is {every!r}; expected 1 or more steps, or None")
+        check_counts(every=every)
         if not isinstance(cast("object", model), nn.Module):
             raise MetricgradError(f"model is {no_module(model)}")
         if not hasattr(optimizer, "register_step_post_hook"):
             raise MetricgradError(
                 f"optimizer is a {type(optimizer).__name__}; give the torch.optim.Optimizer that steps the model"
             )
+        if not isinstance(cast("object", batches), Iterable):
+            raise MetricgradError(f"batches is a {type(batches).__name__}; give a list of batches or a DataLoader")
         if isinstance(batches, Iterator):
             raise MetricgradError("batches is a generator, used up after one pass; give a list or a DataLoader")
         self._model, self._optimizer, self._batches, self._every = model, optimizer, batches, every

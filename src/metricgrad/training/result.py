@@ -11,11 +11,11 @@ from typing import Any, get_args
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from lightning.pytorch.utilities.seed import isolate_rng
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import Forward, pair
+from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.aligners.turning import KnobTurner
 from metricgrad.aligners.turning_figure import plot_history
 from metricgrad.errors import MetricgradError
@@ -149,7 +149,7 @@ class FitResult:
         """Raw scores and targets, on the CPU."""
         step, model, device = self.forward or pair, self._scorer(), self._device
         batches: Iterable[Any] = loader(data, batch_size, shuffle=False, name="data")
-        with torch.no_grad(), isolate_rng():  # a loader draws a seed, shuffled or not
+        with torch.no_grad(), kept_all_randomness():  # a loader draws a seed, shuffled or not
             outputs = [step(model, move_data_to_device(batch, device)) for batch in batches]
         scores, targets = (torch.cat([each.cpu() for each in part]) for part in zip(*outputs, strict=True))
         return scores, targets

@@ -57,7 +57,7 @@ def trainer_of(
             num_sanity_val_steps=0,
             log_every_n_steps=1,
         )
-    except (ValueError, MisconfigurationException) as error:
+    except (ValueError, ImportError, MisconfigurationException) as error:
         raise MetricgradError(f"device={device!r} cannot be used here: {error}; pass device='cpu' or 'auto'") from error
 
 

@@ -41,8 +41,8 @@ def measure(source: str, metric: str, seed: int) -> dict[str, dict[str, float]]:
     losses |= {name: fitted(metric, found.fit, seed=seed, **options) for name, options in OBJECTIVES.items()}
     values = {}
     for kind, moments in (("wide", found.judge), ("narrow", found.judge[-1:])):
-        blocks, badness = blocks_of(metric, moments, seed)
-        values[kind] = {name: correlation(loss, blocks, badness) for name, loss in losses.items()}
+        blocks, target_loss = blocks_of(metric, moments, seed)
+        values[kind] = {name: correlation(loss, blocks, target_loss) for name, loss in losses.items()}
     return values
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.agreement import losses_of
-from metricgrad.aligners.blocks import Store, labelled_by
+from metricgrad.aligners.blocks import ScoreStore, labelled_by
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.functional import relaxed_permutation, soft_rank
 from metricgrad.functional.published_spearman import bitonic_sort
@@ -29,11 +29,11 @@ def scales(count: int = 64, draws: int = 10) -> dict[str, dict[str, dict[str, fl
     """
     g = torch.Generator().manual_seed(0)
     drawn = torch.randn(draws, count, generator=g, dtype=torch.float64)
-    badness = torch.randperm(count, generator=g)
-    ordered = drawn.sort(-1).values[:, badness]  # in the metric's order, blocks in any
-    half = drawn / drawn.std(-1, keepdim=True) + badness / badness.double().std()
+    target_loss = torch.randperm(count, generator=g)
+    ordered = drawn.sort(-1).values[:, target_loss]  # in the metric's order, blocks in any
+    half = drawn / drawn.std(-1, keepdim=True) + target_loss / target_loss.double().std()
     half = half / half.std(-1, keepdim=True)
-    places = badness.argsort()
+    places = target_loss.argsort()
     swaps = torch.arange(count).repeat(count - 1, 1)
     rows = torch.arange(count - 1)
     swaps[rows, places[:-1]], swaps[rows, places[1:]] = places[1:], places[:-1]
@@ -41,10 +41,10 @@ def scales(count: int = 64, draws: int = 10) -> dict[str, dict[str, dict[str, fl
     for switch, aligner in ALIGNERS.items():
         for spread in SPREADS:
             leaf = (half * spread).requires_grad_()
-            (slopes,) = torch.autograd.grad(aligner.correlation(leaf, badness, soft=True).sum(), leaf)
+            (slopes,) = torch.autograd.grad(aligner.correlation(leaf, target_loss, soft=True).sum(), leaf)
             values = ordered * spread
-            here = aligner.correlation(values, badness, soft=True)
-            there = aligner.correlation(values[:, swaps], badness, soft=True)
+            here = aligner.correlation(values, target_loss, soft=True)
+            there = aligner.correlation(values[:, swaps], target_loss, soft=True)
             out[switch][f"{spread:g}"] = {
                 "gradient": float(((slopes * spread).abs() > 1e-9).double().mean()),
                 "swapped": float((there > here[:, None] + 1e-12).double().mean()),
@@ -83,16 +83,16 @@ def ties(moment: Pair, rows: int, seed: int) -> dict[str, Any]:
     For each switch, over random orders: the hard correlation of a constant loss (None where it has none), and the
     lowest and the highest of cross-entropy.
     """
-    store, g = Store.of(*moment), torch.Generator().manual_seed(seed)
-    blocks, badness = labelled_by(as_metric("accuracy"), lambda: store.draw(rows, "real", g), 200)
+    store, g = ScoreStore.of(*moment), torch.Generator().manual_seed(seed)
+    blocks, target_loss = labelled_by(as_metric("accuracy"), lambda: store.draw(rows, "real", g), 200)
     losses = losses_of(CrossEntropy(), blocks)
     orders = torch.stack([torch.randperm(len(losses), generator=g) for _ in range(ORDERS)])
-    pairs = len(badness) * (len(badness) - 1) / 2
-    tied = sum(float(run * (run - 1) / 2) for run in badness.unique(return_counts=True)[1]) / pairs
+    pairs = len(target_loss) * (len(target_loss) - 1) / 2
+    tied = sum(float(run * (run - 1) / 2) for run in target_loss.unique(return_counts=True)[1]) / pairs
     out: dict[str, Any] = {"tied": tied}
     for switch, aligner in ALIGNERS.items():
-        constant = float(aligner.correlation(torch.zeros(orders.shape), badness[orders], soft=False).mean())
-        hard = aligner.correlation(losses[orders], badness[orders], soft=False)
+        constant = float(aligner.correlation(torch.zeros(orders.shape), target_loss[orders], soft=False).mean())
+        hard = aligner.correlation(losses[orders], target_loss[orders], soft=False)
         out[switch] = {
             "constant": constant if constant == constant else None,
             "low": float(hard.min()), "high": float(hard.max()),

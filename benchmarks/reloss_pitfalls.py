@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import common
 import metricgrad as mg
-from metricgrad.aligners.blocks import Block, Store, labelled_by
+from metricgrad.aligners.blocks import Block, ScoreStore, labelled_by
 from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.network import NetworkForm
 from metricgrad.losses.probability_network import ProbabilityNetwork
@@ -105,8 +105,8 @@ def fits(seed: int) -> dict[str, dict[str, float]]:
 
 def _of_own_labels(scores: Tensor, seed: int) -> tuple[list[Block], Tensor]:
     """Blocks as ``paper=True`` draws them: labels are the model's own predictions, a random share of them wrong."""
-    store, g = Store(scores, scores.argmax(-1)), torch.Generator().manual_seed(seed)
-    return labelled_by(mg.as_metric("accuracy"), lambda: store.draw(64, "mislabelled", g), 200)
+    store, g = ScoreStore(scores, scores.argmax(-1)), torch.Generator().manual_seed(seed)
+    return labelled_by(mg.as_metric("accuracy"), lambda: store.draw(64, "label_noise", g), 200)
 
 
 def signs(seed: int) -> dict[str, dict[str, dict[str, float]]]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import metricgrad as mg
 from metricgrad.aligners.agreement import losses_of
-from metricgrad.aligners.blocks import Block, Store, labelled_by
+from metricgrad.aligners.blocks import Block, ScoreStore, labelled_by
 from metricgrad.functional import spearman
 from metricgrad.losses.cross_entropy import CrossEntropy
 from metricgrad.losses.gaussian_mse import GaussianMSE
@@ -125,7 +125,7 @@ def fitted(metric: str, pair: Pair, *, seed: int, anchor: float = 0.0, **options
 def blocks_of(metric: str, moments: list[Pair], seed: int) -> tuple[list[Block], Tensor]:
     """Blocks of 64 rows, each of one moment of the training, and how bad the metric says they are."""
     judged_by = mg.as_metric(metric)
-    stores = [Store.of(*moment, layout=judged_by.layout) for moment in moments]
+    stores = [ScoreStore.of(*moment, layout=judged_by.layout) for moment in moments]
     generator = torch.Generator().manual_seed(seed)
 
     def block() -> Block:
@@ -135,6 +135,6 @@ def blocks_of(metric: str, moments: list[Pair], seed: int) -> tuple[list[Block],
     return labelled_by(judged_by, block, BLOCKS)
 
 
-def correlation(loss: Callable[[Tensor, Tensor], Tensor], blocks: list[Block], badness: Tensor) -> float:
+def correlation(loss: Callable[[Tensor, Tensor], Tensor], blocks: list[Block], target_loss: Tensor) -> float:
     """Spearman's correlation of a loss with the metric over blocks; 0 for a loss that never varies."""
-    return float(spearman(losses_of(loss, blocks), badness).nan_to_num(0.0))
+    return float(spearman(losses_of(loss, blocks), target_loss).nan_to_num(0.0))

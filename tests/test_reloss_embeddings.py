@@ -34,7 +34,7 @@ def _train(loss, inputs, targets, steps, width=4):
 
 @pytest.fixture(scope="module", name="recorded")
 def _recorded(parts):
-    """Embeddings of kept-apart rows while the triplet loss trains a model on the others."""
+    """Embeddings of held-out rows while the triplet loss trains a model on the others."""
     inputs, targets = parts[0]
     steps = _train(mg.Loss(DistanceMixture()), inputs[:400], targets[:400], 64)
     model, optimizer = next(steps)
@@ -72,7 +72,7 @@ def test_mismatch_draws_blocks_of_one_model_too(fitted, recorded):
 
 @pytest.mark.parametrize("width", [4, 16])
 def test_a_model_trained_on_it_finds_neighbours_better_than_an_untrained_one(fitted, parts, width):
-    """At another embedding size too; rows kept apart, of the classes it was trained on."""
+    """At another embedding size too; held-out rows, of the classes it was trained on."""
     inputs, targets = parts[0]
     recall, found = mg.as_metric("retrieval_recall:k=1"), []
     for model, _ in _train(fitted, inputs[:400], targets[:400], 60, width):

@@ -95,7 +95,7 @@ def diagnose(
         shown.add_row(name, f"{agreed.value:.3f}", f"[{agreed.low:.3f}, {agreed.high:.3f}]")
     console = _console()
     console.print(shown)
-    console.print(f"{found.rows} rows, {len(found.badness)} blocks of {found.block}", highlight=False)
+    console.print(f"{found.rows} rows, {len(found.target_loss)} blocks of {found.block}", highlight=False)
     console.print(f"plot: {out}", highlight=False, soft_wrap=True)
 
 

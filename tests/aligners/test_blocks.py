@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import metricgrad as mg
-from metricgrad.aligners.blocks import Block, Store
-from metricgrad.aligners.drawn import Drawn
+from metricgrad.aligners.blocks import Block, ScoreStore
+from metricgrad.aligners.drawn import LabeledBlocks
 from metricgrad.losses.list_network import ListNetwork
 
 
@@ -21,7 +21,7 @@ def _embeddings(rows=400, classes=50):
 
 
 def test_a_block_of_embeddings_has_several_rows_of_a_few_classes():
-    store = Store.of(*_embeddings(), per_class=4)
+    store = ScoreStore.of(*_embeddings(), per_class=4)
     for seed in range(5):
         block = store.draw(32, "real", _g(seed))
         counts = block.targets.unique(return_counts=True)[1]
@@ -33,7 +33,7 @@ def test_a_block_of_embeddings_has_several_rows_of_a_few_classes():
 
 def test_rows_of_more_classes_than_there_are_come_from_the_same_ones():
     embeddings, targets = _embeddings(classes=3)
-    block = Store.of(embeddings, targets, per_class=4).draw(60, "real", _g())
+    block = ScoreStore.of(embeddings, targets, per_class=4).draw(60, "real", _g())
     assert len(block.scores.unique(dim=0)) == 60
     assert int(block.targets.unique(return_counts=True)[1].min()) >= 4
 
@@ -42,7 +42,7 @@ def test_a_block_holds_embeddings_of_one_model():
     embeddings, targets = _embeddings()
     moments = torch.arange(400) % 3
     embeddings[:, 0] = 100.0 * moments
-    store = Store.of(embeddings, targets, groups=moments, per_class=4)
+    store = ScoreStore.of(embeddings, targets, groups=moments, per_class=4)
     parts = store.split([0.5, 0.5], _g())
     assert sum(len(part) for part in parts) == 400
     seen = [part.draw(part.fits(32), "real", _g(seed)).scores[:, 0].unique() for part in parts for seed in range(8)]
@@ -53,7 +53,7 @@ def test_a_block_holds_embeddings_of_one_model():
 
 @pytest.mark.parametrize("kind", ["real", "tempered", "shifted", "flipped", "random"])
 def test_kinds_of_embeddings_spoil_them_or_leave_them(kind):
-    store, recall = Store.of(*_embeddings(), per_class=8), mg.as_metric("retrieval_recall")
+    store, recall = ScoreStore.of(*_embeddings(), per_class=8), mg.as_metric("retrieval_recall")
     blocks = [store.draw(64, kind, _g(seed)) for seed in range(12)]
     values = torch.stack([recall(block.scores, block.targets) for block in blocks])
     chance = 7 / 63
@@ -77,7 +77,7 @@ def _queries(count=20):
 
 def test_blocks_and_splits_of_queries_are_whole():
     scores, targets, groups = _queries()
-    store = Store.of(scores, targets, groups=groups)
+    store = ScoreStore.of(scores, targets, groups=groups)
     parts = store.split([0.7, 0.3], _g())
     whole = {int(g): set(scores[groups == g].tolist()) for g in groups.unique()}
     assert set(parts[0].groups.tolist()).isdisjoint(parts[1].groups.tolist())
@@ -92,11 +92,11 @@ def test_blocks_and_splits_of_queries_are_whole():
 
 
 def test_stacked_blocks_of_queries_are_valued_as_each_is():
-    store = Store.of(*_queries()[:2], groups=_queries()[2])
+    store = ScoreStore.of(*_queries()[:2], groups=_queries()[2])
     blocks = [store.draw(25, "shifted", _g(seed)) for seed in range(4)]
     assert len({len(block.targets) for block in blocks}) > 1
     form = ListNetwork()
-    drawn = Drawn.of([Block(b.scores, b.targets.double(), b.groups) for b in blocks], torch.arange(4.0))
+    drawn = LabeledBlocks.of([Block(b.scores, b.targets.double(), b.groups) for b in blocks], torch.arange(4.0))
     expected = torch.stack([form.unscaled(b.scores, b.targets.double(), b.groups) for b in blocks])
     torch.testing.assert_close(drawn.values(form), expected)
     torch.testing.assert_close(drawn.some(torch.tensor([2, 0])).values(form), expected[[2, 0]])
@@ -105,6 +105,6 @@ def test_stacked_blocks_of_queries_are_valued_as_each_is():
 def test_too_little_to_draw_from_is_refused():
     scores, targets, groups = _queries()
     with pytest.raises(mg.MetricgradError, match="of 2 groups"):
-        Store.of(scores, targets, groups=groups % 2)
+        ScoreStore.of(scores, targets, groups=groups % 2)
     with pytest.raises(mg.MetricgradError, match="no two have one class"):
-        Store.of(torch.randn(40, 3), torch.arange(40), per_class=4).draw(8, "real", _g())
+        ScoreStore.of(torch.randn(40, 3), torch.arange(40), per_class=4).draw(8, "real", _g())

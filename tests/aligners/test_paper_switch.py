@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import metricgrad as mg
-from metricgrad.aligners.blocks import Store
-from metricgrad.aligners.drawn import Drawn
+from metricgrad.aligners.blocks import ScoreStore
+from metricgrad.aligners.drawn import LabeledBlocks
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.losses.probability_network import ProbabilityNetwork
 from metricgrad.losses.set_network import SetNetwork
@@ -64,27 +64,27 @@ def test_only_the_mean_asks_for_a_slope_that_grows_with_the_block(rows):
 def test_the_objective_is_the_soft_correlation_and_the_weighted_penalty(aligner, weight):
     form = ProbabilityNetwork(monotone=False, seed=2).double()
     scores, targets = _blocks(6, 8, 4)
-    badness = torch.tensor([0.5, 0.25, 0.5, 0.0, 0.75, 0.625]).double()
+    target_loss = torch.tensor([0.5, 0.25, 0.5, 0.0, 0.75, 0.625]).double()
     leaf = scores.clone().requires_grad_()
     values = form.over(leaf, targets)
-    expected = weight * aligner.gradient_penalty(values, leaf) - aligner.correlation(values, badness, soft=True)
-    torch.testing.assert_close(aligner._objective(form, Drawn(scores, targets, badness)), expected)
+    expected = weight * aligner.gradient_penalty(values, leaf) - aligner.correlation(values, target_loss, soft=True)
+    torch.testing.assert_close(aligner._objective(form, LabeledBlocks(scores, targets, target_loss)), expected)
 
 
 def test_losses_are_standardised_only_without_paper():
-    losses, badness = torch.randn(16, generator=torch.Generator().manual_seed(0)), torch.arange(16)
-    far, near = (PAPER.correlation(losses * spread, badness, soft=True) for spread in (10, 0.1))
+    losses, target_loss = torch.randn(16, generator=torch.Generator().manual_seed(0)), torch.arange(16)
+    far, near = (PAPER.correlation(losses * spread, target_loss, soft=True) for spread in (10, 0.1))
     assert abs(float(far - near)) > 0.05
-    far, near = (OURS.correlation(losses * spread, badness, soft=True) for spread in (10, 0.1))
+    far, near = (OURS.correlation(losses * spread, target_loss, soft=True) for spread in (10, 0.1))
     torch.testing.assert_close(far, near)
 
 
 @pytest.mark.parametrize("soft", [False, True])
 def test_the_order_in_which_tied_blocks_are_listed_matters_only_with_paper(soft):
-    losses, badness = torch.arange(8.0), torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    losses, target_loss = torch.arange(8.0), torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
     turned = torch.arange(7, -1, -1)
     paper, ours = (
-        [float(aligner.correlation(losses[o], badness[o], soft=soft)) for o in (torch.arange(8), turned)]
+        [float(aligner.correlation(losses[o], target_loss[o], soft=soft)) for o in (torch.arange(8), turned)]
         for aligner in (PAPER, OURS)
     )
     assert abs(paper[0] - paper[1]) > 0.1
@@ -92,9 +92,9 @@ def test_the_order_in_which_tied_blocks_are_listed_matters_only_with_paper(soft)
 
 
 def test_a_loss_that_never_varies_has_a_hard_correlation_only_with_paper():
-    badness = torch.tensor([0, 0, 0, 1])
-    assert float(PAPER.correlation(torch.ones(4), badness, soft=False)) == pytest.approx(1)
-    assert torch.isnan(OURS.correlation(torch.ones(4), badness, soft=False))
+    target_loss = torch.tensor([0, 0, 0, 1])
+    assert float(PAPER.correlation(torch.ones(4), target_loss, soft=False)) == pytest.approx(1)
+    assert torch.isnan(OURS.correlation(torch.ones(4), target_loss, soft=False))
 
 
 def _pairs(n=400, classes=4):
@@ -181,7 +181,7 @@ def test_the_papers_settings_are_defaults_that_may_be_changed():
 def test_mislabelled_blocks_keep_their_scores_and_lose_a_share_of_their_labels():
     scores = _pairs()[0]
     g = torch.Generator().manual_seed(3)
-    drawn = [Store(scores, scores.argmax(-1)).draw(64, "mislabelled", g) for _ in range(100)]
+    drawn = [ScoreStore(scores, scores.argmax(-1)).draw(64, "label_noise", g) for _ in range(100)]
     stored = {tuple(row) for row in scores.tolist()}
     assert all(tuple(row) in stored for row in drawn[0][0].tolist())
     shares = torch.tensor([float((block.argmax(-1) == labels).double().mean()) for block, labels, _ in drawn])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import metricgrad as mg
-from metricgrad.aligners.blocks import Store
+from metricgrad.aligners.blocks import ScoreStore
 from metricgrad.aligners.rank_correlation import RankCorrelation
 from metricgrad.losses.network import NetworkForm
 from metricgrad.losses.probability_network import ProbabilityNetwork
@@ -76,7 +76,7 @@ def test_what_has_no_network_is_refused():
 @pytest.mark.parametrize("kind", ["real", "tempered", "shifted", "flipped", "random"])
 def test_blocks_hold_what_their_kind_says(kind):
     scores, targets = _pairs()
-    drawn, labels, _ = Store.of(scores, targets).draw(64, kind, torch.Generator().manual_seed(3))
+    drawn, labels, _ = ScoreStore.of(scores, targets).draw(64, kind, torch.Generator().manual_seed(3))
     assert drawn.shape == (64, 4)
     accuracy, stored = (float(mg.as_metric("accuracy")(*pair)) for pair in ((drawn, labels), (scores, targets)))
     assert abs(accuracy - stored) < 0.15 if kind in ("real", "tempered") else accuracy < stored
@@ -86,9 +86,9 @@ def test_blocks_hold_what_their_kind_says(kind):
 def test_too_few_or_broken_pairs_are_refused():
     scores, targets = _pairs()
     with pytest.raises(mg.MetricgradError, match="too few"):
-        Store.of(scores[:10], targets[:10])
+        ScoreStore.of(scores[:10], targets[:10])
     with pytest.raises(mg.MetricgradError, match="NaN or infinity"):
-        Store.of(scores * torch.inf, targets)
+        ScoreStore.of(scores * torch.inf, targets)
 
 
 def test_every_network_form_draws_the_same_weights_from_the_same_seed():

@@ -63,7 +63,7 @@ def test_probabilities_are_turned_into_the_logits_they_come_from(tmp_path):
     sure = _write(tmp_path / "sure.csv", ["target", "score"], zip(yes, one.sigmoid().tolist(), strict=True))
     expected, found = (diagnose(each, "f1", probabilities=each is sure, out=None) for each in (raw, sure))
     torch.testing.assert_close(found.losses["cross_entropy"], expected.losses["cross_entropy"])
-    assert torch.equal(found.badness, expected.badness)
+    assert torch.equal(found.target_loss, expected.target_loss)
     for file, metric, words in (
         (raw, "f1", "row 0: not all from 0 to 1.*leave out --probabilities|row .*: not all from 0 to 1"),
         (_classes(tmp_path)[0], "accuracy", "not all from 0 to 1"),

@@ -75,11 +75,11 @@ def test_ranks_of_scores_close_together_leave_their_order_and_those_by_projectio
 
 def test_hard_ranks_break_ties_by_position():
     assert place_rank(torch.tensor([[2.0, 1.0, 2.0, 1.0]])).tolist() == [[3.0, 1.0, 4.0, 2.0]]
-    losses, badness = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([0, 0, 1, 1])
+    losses, target_loss = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([0, 0, 1, 1])
     order = torch.tensor([1, 0, 3, 2])
-    here, there = (published_spearman(losses[o], badness[o], soft=False) for o in (torch.arange(4), order))
+    here, there = (published_spearman(losses[o], target_loss[o], soft=False) for o in (torch.arange(4), order))
     torch.testing.assert_close(torch.stack([here, there]), torch.tensor([1.0, 0.6]).double())
-    torch.testing.assert_close(spearman(losses[order], badness[order]), spearman(losses, badness))
+    torch.testing.assert_close(spearman(losses[order], target_loss[order]), spearman(losses, target_loss))
 
 
 def test_without_ties_hard_is_spearmans_and_wide_soft_is_hard():

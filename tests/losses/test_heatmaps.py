@@ -8,10 +8,10 @@ import torch
 
 import metricgrad as mg
 from metricgrad.aligners.rank_correlation import RankCorrelation
-from metricgrad.losses.map_reader import of_standardised_maps
 from metricgrad.loss import Loss
 from metricgrad.losses.gaussian_mse import GaussianMSE, gaussian_maps
 from metricgrad.losses.heatmap_network import HeatmapNetwork
+from metricgrad.losses.map_reader import of_standardised_maps
 from metricgrad.losses.peak_network import PeakNetwork
 
 

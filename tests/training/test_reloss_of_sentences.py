@@ -31,7 +31,7 @@ def test_it_is_fitted_on_the_training_part_within_its_memory(monkeypatch):
         seed=0,
         steps=30,
     )
-    # 70 of the 200 sentences kept apart, at steps 0, 1, 2, 4, 8, 16, 32 and 64
+    # 70 of the 200 sentences held out, at steps 0, 1, 2, 4, 8, 16, 32 and 64
     assert stored == [(70 * 8, 5, 12)]
     assert isinstance(loss.form, TokenNetwork)
     assert loss.report()["correlation"]["value"] > 0.3

@@ -43,17 +43,17 @@ def losses_of(loss: LossFunction, blocks: list[Block], *, in_groups: bool = Fals
         return torch.stack([torch.as_tensor(value).double().reshape(()).cpu() for value in found])
 
 
-def agreement(values: Tensor, badness: Tensor, *, seed: int = 0) -> Agreement:
-    """The correlation of loss values with how bad the metric says each block is."""
+def agreement(values: Tensor, target_loss: Tensor, *, seed: int = 0) -> Agreement:
+    """The correlation of loss values with the target loss of each block: the metric, turned so that lower is better."""
     rows = _resamples(len(values), seed)
-    return _interval(float(spearman(values, badness)), spearman(values[rows], badness[rows]))
+    return _interval(float(spearman(values, target_loss)), spearman(values[rows], target_loss[rows]))
 
 
-def difference(values: Tensor, others: Tensor, badness: Tensor, *, seed: int = 0) -> Agreement:
+def difference(values: Tensor, others: Tensor, target_loss: Tensor, *, seed: int = 0) -> Agreement:
     """How much better the first loss correlates than the second, over the same resampled blocks."""
     rows = _resamples(len(values), seed)
-    here = float(spearman(values, badness) - spearman(others, badness))
-    return _interval(here, spearman(values[rows], badness[rows]) - spearman(others[rows], badness[rows]))
+    here = float(spearman(values, target_loss) - spearman(others, target_loss))
+    return _interval(here, spearman(values[rows], target_loss[rows]) - spearman(others[rows], target_loss[rows]))
 
 
 def as_json(found: Agreement) -> dict[str, Any]:

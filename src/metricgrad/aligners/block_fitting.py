@@ -1,4 +1,4 @@
-"""What aligners share that fit a network before training: blocks of stored rows, kept-apart checks, restarts."""
+"""What aligners share that fit a network before training: blocks of stored rows, held-out checks, restarts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from metricgrad.aligners.bar import FitBar
 from metricgrad.aligners.base import Aligner
-from metricgrad.aligners.block_kinds import Kind
-from metricgrad.aligners.blocks import Block, Store, labelled_by
-from metricgrad.aligners.drawn import Drawn
+from metricgrad.aligners.block_kinds import Augmentation
+from metricgrad.aligners.blocks import Block, ScoreStore, labelled_by
+from metricgrad.aligners.drawn import LabeledBlocks
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.form import Form
@@ -24,8 +24,8 @@ from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.probes import check_direction
 
-_REAL: tuple[Kind, ...] = ("real",)
-_WIDE: tuple[Kind, ...] = ("tempered", "shifted", "flipped", "shifted", "random")
+_REAL: tuple[Augmentation, ...] = ("real",)
+_WIDE: tuple[Augmentation, ...] = ("tempered", "shifted", "flipped", "shifted", "random")
 
 _POOL = 512
 _CHECKS = 128
@@ -38,7 +38,7 @@ class BlockFitting(Aligner, abc.ABC):
 
     Steps take turns: blocks of rows as they are, and a wide mixture of random temperatures, offsets of columns, target
     flips at a rate from U(0, 1) and scores that know nothing of the targets. The weights of the best quality on real
-    blocks of rows kept apart are kept; where the best is not positive, the fit starts anew.
+    blocks of held-out rows are kept; where the best is not positive, the fit starts anew.
 
     Args:
         metric: what the loss is fitted to; None only for a fitted one that a file makes again.
@@ -53,7 +53,7 @@ class BlockFitting(Aligner, abc.ABC):
         seed: of the blocks and of restarts.
     """
 
-    turns: tuple[tuple[Kind, ...], ...] = (_REAL, _WIDE)
+    turns: tuple[tuple[Augmentation, ...], ...] = (_REAL, _WIDE)
     decay = 0.0
 
     def __init__(
@@ -106,21 +106,21 @@ class BlockFitting(Aligner, abc.ABC):
         )
 
     @abc.abstractmethod
-    def _objective(self, form: NetworkForm, drawn: Drawn) -> Tensor:
-        """0-d, minimised: of the form on some blocks, with how bad the metric says each is."""
+    def _objective(self, form: NetworkForm, drawn: LabeledBlocks) -> Tensor:
+        """0-d, minimised: of the form on some blocks, with the target loss of each."""
 
     @abc.abstractmethod
-    def _quality(self, form: NetworkForm, checks: Drawn) -> float:
-        """How well the form does on blocks kept apart: 1 is perfect, 0 or less is no use."""
+    def _quality(self, form: NetworkForm, checks: LabeledBlocks) -> float:
+        """How well the form does on held-out blocks: 1 is perfect, 0 or less is no use."""
 
     def _kept(self, quality: float) -> bool:
         """Whether the result of an attempt is kept; else the fit starts anew."""
         return quality > 0
 
-    def _begin(self, checks: Drawn) -> None:
-        """Called once before the attempts, with the blocks kept apart."""
+    def _begin(self, checks: LabeledBlocks) -> None:
+        """Called once before the attempts, with the held-out blocks."""
 
-    def _source(self, store: Store) -> Store:
+    def _source(self, store: ScoreStore) -> ScoreStore:
         """Where blocks to fit on are drawn from."""
         return store
 
@@ -141,7 +141,7 @@ class BlockFitting(Aligner, abc.ABC):
         """Restore the report."""
         self.report = state
 
-    def store(self, form: NetworkForm, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Store:
+    def store(self, form: NetworkForm, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> ScoreStore:
         """Checked pairs to draw blocks from, as the form and the metric read them.
 
         Args:
@@ -163,7 +163,7 @@ class BlockFitting(Aligner, abc.ABC):
         if groups is not None and not (form.reader.takes_groups or of_embeddings):
             raise MetricgradError(f"{form.kind} takes no groups: it does not read lists; leave them out")
         per_class = self.per_class if of_embeddings else None
-        return Store.of(scores, targets, form.read, layout=self.metric.layout, groups=groups, per_class=per_class)
+        return ScoreStore.of(scores, targets, form.read, layout=self.metric.layout, groups=groups, per_class=per_class)
 
     def prepare(self, form: Form, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> None:
         """Fit the form.
@@ -186,10 +186,10 @@ class BlockFitting(Aligner, abc.ABC):
         store = self.store(form, scores, targets, groups=groups)
         train, held_out = store.split([1 - _HELD_OUT, _HELD_OUT], generator)
         checks = self._draw(form, held_out, _REAL, _CHECKS, generator)
-        if bool((checks.badness == checks.badness[0]).all()):
+        if bool((checks.target_loss == checks.target_loss[0]).all()):
             raise MetricgradError(
-                f"metric {self.metric.name!r} is {abs(float(checks.badness[0])):g} on every block of stored rows, so "
-                "there is no order to learn; store scores of a model that is further (or less far) in its training"
+                f"metric {self.metric.name!r} is {abs(float(checks.target_loss[0])):g} on every block of stored rows, "
+                "so there is no order to learn; store scores of a model that is further (or less far) in its training"
             )
         self._begin(checks)
         best = -math.inf
@@ -209,8 +209,8 @@ class BlockFitting(Aligner, abc.ABC):
     def _fit(
         self,
         form: NetworkForm,
-        train: Store,
-        checks: Drawn,
+        train: ScoreStore,
+        checks: LabeledBlocks,
         generator: torch.Generator,
         bar: FitBar,
     ) -> float:
@@ -223,7 +223,7 @@ class BlockFitting(Aligner, abc.ABC):
         with torch.enable_grad():
             for step in range(self.steps):
                 pool_of_turn = drawn[step % len(drawn)]
-                some = torch.randperm(len(pool_of_turn.badness), generator=generator)[: self.values]
+                some = torch.randperm(len(pool_of_turn.target_loss), generator=generator)[: self.values]
                 optimizer.zero_grad()
                 self._objective(form, pool_of_turn.some(some)).backward()
                 optimizer.step()
@@ -239,8 +239,13 @@ class BlockFitting(Aligner, abc.ABC):
         return best
 
     def _draw(
-        self, form: NetworkForm, store: Store, kinds: Sequence[Kind], count: int, generator: torch.Generator
-    ) -> Drawn:
+        self,
+        form: NetworkForm,
+        store: ScoreStore,
+        kinds: Sequence[Augmentation],
+        count: int,
+        generator: torch.Generator,
+    ) -> LabeledBlocks:
         size = store.fits(self.block)
         turn = 0
 
@@ -249,10 +254,10 @@ class BlockFitting(Aligner, abc.ABC):
             turn += 1
             return store.draw(size, kinds[turn % len(kinds)], generator)
 
-        blocks, badness = labelled_by(self.metric, block, count, keep=store.kept(form))
+        blocks, target_loss = labelled_by(self.metric, block, count, keep=store.kept(form))
         if len(blocks) < 2:
             raise MetricgradError(
                 f"metric {self.metric.name!r} is undefined on nearly all blocks of {size} stored rows; "
                 "pass a larger block, or rows of more than one class"
             )
-        return Drawn.of(blocks, badness)
+        return LabeledBlocks.of(blocks, target_loss)

@@ -21,7 +21,7 @@ def rows_by(numbers: Tensor) -> list[Tensor]:
     return list(which.argsort(stable=True).split(counts.tolist()))
 
 
-def whole(groups: Sequence[Tensor], size: int, generator: torch.Generator) -> Tensor:
+def whole_groups(groups: Sequence[Tensor], size: int, generator: torch.Generator) -> Tensor:
     """Rows of whole groups in random order, as many as fit into ``size`` rows, and one at least."""
     picked: list[Tensor] = []
     taken = 0
@@ -33,7 +33,7 @@ def whole(groups: Sequence[Tensor], size: int, generator: torch.Generator) -> Te
     return torch.cat(picked)
 
 
-def few_of_each(classes: Sequence[Tensor], size: int, per_class: int, generator: torch.Generator) -> Tensor:
+def sample_per_class(classes: Sequence[Tensor], size: int, per_class: int, generator: torch.Generator) -> Tensor:
     """``size`` rows: ``per_class`` of each of a few classes; more of them where there are no more classes.
 
     Args:

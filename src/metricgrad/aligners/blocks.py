@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.block_kinds import Kind, changed, changed_embeddings
-from metricgrad.aligners.block_rows import few_of_each, rows_by, whole
+from metricgrad.aligners.block_kinds import Augmentation, augmented, augmented_embeddings
+from metricgrad.aligners.block_rows import rows_by, sample_per_class, whole_groups
 from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.network import NetworkForm
@@ -43,7 +43,7 @@ class Block(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Store:
+class ScoreStore:
     """Stored pairs, in the package's shapes.
 
     Attributes:
@@ -71,7 +71,7 @@ class Store:
         layout: Layout = ROWS,
         groups: Tensor | None = None,
         per_class: int | None = None,
-    ) -> Store:
+    ) -> ScoreStore:
         """Checked pairs: rows in the shapes that ``read`` gives them, anything else in those of its layout.
 
         Raises:
@@ -131,7 +131,7 @@ class Store:
             return min(size, max(2, len(self) // 2))
         return min(size, max(2, min(sum(len(rows) for rows in part) for part in self.classes) // 2))
 
-    def split(self, shares: Sequence[float], generator: torch.Generator) -> list[Store]:
+    def split(self, shares: Sequence[float], generator: torch.Generator) -> list[ScoreStore]:
         """Disjoint parts of these shares, at random; whole queries, where rows are of queries."""
         whole_groups = self.groups is not None and self.per_class is None
         count = len(self.parts) if whole_groups else len(self)
@@ -142,13 +142,13 @@ class Store:
             dealt = [torch.cat([self.parts[i] for i in some.tolist()]) for some in dealt]
         return [self._of(rows) for rows in dealt]
 
-    def draw(self, size: int, kind: Kind, generator: torch.Generator) -> Block:
+    def draw(self, size: int, kind: Augmentation, generator: torch.Generator) -> Block:
         """One block of different rows (all rows where there are fewer): whole queries, where rows are of queries.
 
-        ``"real"`` rows are as stored; ``"mislabelled"`` ones have a share of their targets, drawn from U(0, 1),
+        ``"real"`` rows are as stored; ``"label_noise"`` ones have a share of their targets, drawn from U(0, 1),
         replaced. The scores of the others are multiplied by a factor from 1/4 to 4: that is all for ``"tempered"``
         ones; ``"shifted"`` ones also have each column moved by a random offset, as models do that predict too much or
-        too little of a class; ``"flipped"`` ones are mislabelled; ``"random"`` scores know nothing of the targets.
+        too little of a class; ``"flipped"`` ones have label noise too; ``"random"`` scores know nothing of the targets.
 
         Of embeddings, a block has several rows of each of a few classes, all of one group. A common factor would say
         nothing, so ``"tempered"`` ones lie somewhere on the way to random directions of their own, and ``"shifted"``
@@ -157,29 +157,31 @@ class Store:
         """
         if self.per_class is not None:
             part = self.classes[int(torch.randint(len(self.classes), (), generator=generator))]
-            rows = few_of_each(part, size, min(self.per_class, max(2, size // 2)), generator).to(self.targets.device)
+            rows = sample_per_class(part, size, min(self.per_class, max(2, size // 2)), generator).to(
+                self.targets.device
+            )
             pair = self.scores[rows], self.targets[rows]
-            return Block(*changed_embeddings(*pair, kind, layout=self.layout, generator=generator))
+            return Block(*augmented_embeddings(*pair, kind, layout=self.layout, generator=generator))
         if self.groups is None:
             rows = torch.randperm(len(self), generator=generator)[:size]
         else:
-            rows = whole(self.parts, size, generator)
+            rows = whole_groups(self.parts, size, generator)
         rows = rows.to(self.targets.device)
-        pair = changed(
+        pair = augmented(
             self.scores[rows], self.targets[rows], kind, layout=self.layout, spread=self.spread, generator=generator
         )
         return Block(*pair, None if self.groups is None else self.groups[rows])
 
-    def _of(self, rows: Tensor) -> Store:
+    def _of(self, rows: Tensor) -> ScoreStore:
         rows = rows.to(self.targets.device)
         groups = None if self.groups is None else self.groups[rows]
-        return Store(self.scores[rows], self.targets[rows], self.layout, groups, self.per_class)
+        return ScoreStore(self.scores[rows], self.targets[rows], self.layout, groups, self.per_class)
 
 
 def labelled_by(
     metric: Metric, blocks: Callable[[], Block], count: int, *, keep: Read = lambda *pair: pair
 ) -> tuple[list[Block], Tensor]:
-    """Blocks on which the metric is defined, and how bad each is: the metric, turned so that lower is better.
+    """Blocks on which the metric is defined, and the target loss of each: the metric, turned so that lower is better.
 
     ``keep`` is what is kept of a block once the metric has seen it. Returns fewer than ``count`` blocks where the
     metric is undefined on most draws.

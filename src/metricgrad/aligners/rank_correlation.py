@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.block_fitting import BlockFitting
-from metricgrad.aligners.block_kinds import Kind
-from metricgrad.aligners.blocks import Store
-from metricgrad.aligners.drawn import Drawn
+from metricgrad.aligners.block_kinds import Augmentation
+from metricgrad.aligners.blocks import ScoreStore
+from metricgrad.aligners.drawn import LabeledBlocks
 from metricgrad.functional import kendall, spearman
 from metricgrad.functional.published_spearman import published_spearman
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.network import NetworkForm
 from metricgrad.metrics.metric import Metric
 
-_PUBLISHED: tuple[Kind, ...] = ("mislabelled",)
+_PUBLISHED: tuple[Augmentation, ...] = ("label_noise",)
 _SOFTNESS = 0.3
 _OURS: dict[str, Any] = {"block": 64, "values": 32, "lr": 1e-3, "penalty": 0.0}
 _RELEASED: dict[str, Any] = {"block": 128, "values": 256, "lr": 0.01, "penalty": 10.0}
@@ -33,7 +33,7 @@ class RankCorrelation(BlockFitting):
     with the metric turned so that a better value is a lower loss. The gradient is that of a soft Kendall tau, to which
     every two blocks add; Spearman's hard correlation judges the result. Steps take turns: blocks of rows as they are,
     and a wide mixture of random temperatures, offsets of columns, target flips at a rate from U(0, 1) and scores that
-    know nothing of the targets. The weights with the best hard correlation on real blocks of rows kept apart are kept.
+    know nothing of the targets. The weights with the best hard correlation on real blocks of held-out rows are kept.
     Where the best is not positive, the fit starts anew.
 
     Use it before training, through :meth:`metricgrad.Loss.prepare` or :meth:`metricgrad.ReLoss.fit`. It needs stored
@@ -72,7 +72,7 @@ class RankCorrelation(BlockFitting):
 
     References:
         T. Huang et al., "Relational Surrogate Loss Learning", ICLR 2022. Deviations: the gradient of a soft Kendall's
-        tau in place of Spearman's rho, which on digits ranked blocks kept apart better for accuracy and average
+        tau in place of Spearman's rho, which on digits ranked held-out blocks better for accuracy and average
         precision, the same for macro F1 and a little worse for F1; real labels beside flipped ones; the penalty acts
         on rows, because on a batch's mean it forces a slope that grows with the batch; mean ranks for ties; restarts.
         With ``paper`` there are two: how many steps, and that a block's flipped labels are never the predicted one.
@@ -110,12 +110,12 @@ class RankCorrelation(BlockFitting):
         """The keyword arguments, the metric by its spec where it has one."""
         return {**super().config(), "penalty": self.penalty, "paper": self.paper}
 
-    def correlation(self, values: Tensor, badness: Tensor, *, soft: bool) -> Tensor:
+    def correlation(self, values: Tensor, target_loss: Tensor, *, soft: bool) -> Tensor:
         """What a step maximises, or what chooses the weights that are kept.
 
         Args:
             values: ``(B,)`` losses of blocks.
-            badness: ``(B,)`` how bad the metric says they are.
+            target_loss: ``(B,)``, the metric turned so that lower is better.
             soft: what a step maximises, differentiable in ``values``; else the hard correlation.
 
         Returns:
@@ -123,8 +123,8 @@ class RankCorrelation(BlockFitting):
         """
         values = values.double()
         if self.paper:
-            return published_spearman(values, badness, soft=soft)
-        return kendall(values, badness, soft=_SOFTNESS) if soft else spearman(values, badness)
+            return published_spearman(values, target_loss, soft=soft)
+        return kendall(values, target_loss, soft=_SOFTNESS) if soft else spearman(values, target_loss)
 
     def gradient_penalty(self, values: Tensor, scores: Tensor) -> Tensor:
         r"""The mean over rows of :math:`(\|\partial L / \partial s_n\| - 1)^2`.
@@ -144,31 +144,31 @@ class RankCorrelation(BlockFitting):
         norms = slopes.reshape(scores.shape[0] * scores.shape[1], -1).norm(dim=-1)
         return (norms - 1).square().mean()
 
-    def _source(self, store: Store) -> Store:
+    def _source(self, store: ScoreStore) -> ScoreStore:
         return _pseudo_labelled(store) if self.paper else store
 
     def _kept(self, quality: float) -> bool:
         return self.paper or super()._kept(quality)
 
-    def _quality(self, form: NetworkForm, checks: Drawn) -> float:
+    def _quality(self, form: NetworkForm, checks: LabeledBlocks) -> float:
         """The hard correlation; -1 where the loss does not vary."""
         with torch.no_grad():
-            found = self.correlation(checks.values(form).cpu(), checks.badness, soft=False)
+            found = self.correlation(checks.values(form).cpu(), checks.target_loss, soft=False)
         return float(found.nan_to_num(-1.0))
 
-    def _objective(self, form: NetworkForm, drawn: Drawn) -> Tensor:
+    def _objective(self, form: NetworkForm, drawn: LabeledBlocks) -> Tensor:
         """Minus the soft correlation, and the penalty."""
         scores = drawn.scores
         if self.penalty:
             scores = scores.clone().requires_grad_()
             drawn = dataclasses.replace(drawn, scores=scores)
         values = drawn.values(form)
-        objective = -self.correlation(values, drawn.badness.to(values.device), soft=True)
+        objective = -self.correlation(values, drawn.target_loss.to(values.device), soft=True)
         if self.penalty:
             objective = objective + self.penalty * self.gradient_penalty(values, scores)
         return objective
 
 
-def _pseudo_labelled(store: Store) -> Store:
+def _pseudo_labelled(store: ScoreStore) -> ScoreStore:
     """The released code's data: what the model predicts stands for the truth before a share of it is flipped."""
     return dataclasses.replace(store, targets=store.layout.predicted(store.scores, store.targets))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metricgrad.aligners.agreement import agreement, as_json, difference, losses_of
 from metricgrad.aligners.base import AlignedLoss
-from metricgrad.aligners.blocks import Block, Store, labelled_by
+from metricgrad.aligners.blocks import Block, ScoreStore, labelled_by
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.form import Draw
 from metricgrad.losses.network import NetworkForm
@@ -21,13 +21,13 @@ _UNTRAINED = 0.3
 _ROWS = 512
 
 
-def held_out_report(loss: AlignedLoss, metric: Metric, store: Store, *, size: int, seed: int) -> dict[str, Any]:
+def held_out_report(loss: AlignedLoss, metric: Metric, store: ScoreStore, *, size: int, seed: int) -> dict[str, Any]:
     """Rank correlations with the metric over blocks of these rows, of the loss and of what it must beat; its slopes.
 
     Args:
         loss: whose form is a :class:`NetworkForm`.
         metric: what it was fitted to.
-        store: rows kept apart from the fit.
+        store: rows held out from the fit.
         size: rows of a block; at most half of what there is to choose from.
         seed: of blocks and bootstrap.
 
@@ -38,19 +38,21 @@ def held_out_report(loss: AlignedLoss, metric: Metric, store: Store, *, size: in
     size = store.fits(size)
     form = loss.form
     assert isinstance(form, NetworkForm)
-    blocks, badness = labelled_by(metric, lambda: store.draw(size, "real", generator), _BLOCKS, keep=store.kept(form))
+    blocks, target_loss = labelled_by(
+        metric, lambda: store.draw(size, "real", generator), _BLOCKS, keep=store.kept(form)
+    )
     if len(blocks) < 2:
-        raise MetricgradError(f"metric {metric.name!r} is undefined on nearly all blocks of {size} kept-apart rows")
+        raise MetricgradError(f"metric {metric.name!r} is undefined on nearly all blocks of {size} held-out rows")
     ours, standard = losses_of(loss, blocks, in_groups=True), losses_of(form.standard_loss, blocks, in_groups=True)
-    better = difference(ours, standard, badness, seed=seed)
+    better = difference(ours, standard, target_loss, seed=seed)
     return {
         "metric": metric.name,
         "rows": len(store),
         "blocks": len(blocks),
-        "correlation": as_json(agreement(ours, badness, seed=seed)),
-        form.reader.standard_name: as_json(agreement(standard, badness, seed=seed)),
+        "correlation": as_json(agreement(ours, target_loss, seed=seed)),
+        form.reader.standard_name: as_json(agreement(standard, target_loss, seed=seed)),
         **{
-            name: as_json(agreement(losses_of(rival, blocks), badness, seed=seed))
+            name: as_json(agreement(losses_of(rival, blocks), target_loss, seed=seed))
             for name, rival in form.reader.rivals().items()
         },
         "difference": as_json(better),
@@ -75,7 +77,7 @@ def _slopes(loss: AlignedLoss, form: NetworkForm, blocks: list[Block]) -> dict[s
     return {"monotone": float(torch.cat(lowers).double().mean()), "gradient_scale": length / max(of_standard, 1e-30)}
 
 
-def match_scale(form: NetworkForm, store: Store, generator: torch.Generator, *, size: int) -> None:
+def match_scale(form: NetworkForm, store: ScoreStore, generator: torch.Generator, *, size: int) -> None:
     """Scale the form so that its gradient at an untrained model's small random scores is as long as the standard's."""
     few = store.layout.rows_are_batches(store.targets)
     block = store.draw(store.fits(size) if few else _ROWS, "real", generator)

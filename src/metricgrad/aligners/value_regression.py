@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.block_fitting import BlockFitting
-from metricgrad.aligners.drawn import Drawn
+from metricgrad.aligners.drawn import LabeledBlocks
 from metricgrad.losses.network import NetworkForm
 
 
@@ -17,7 +17,7 @@ class ValueRegression(BlockFitting):
 
     .. math:: \min_\theta \frac1m \sum_b \Bigl(L_\theta(B_b) - \frac{v_b - v_{\min}}{\mathrm{std}(v)}\Bigr)^2
 
-    v is the metric turned so that lower is better; its minimum and spread are those of the blocks kept apart. The
+    v is the metric turned so that lower is better; its minimum and spread are those of the held-out blocks. The
     weights with the largest linear correlation on those blocks are kept.
 
     Use it as the objective that :class:`metricgrad.aligners.rank_correlation.RankCorrelation` must beat, or where the
@@ -46,16 +46,16 @@ class ValueRegression(BlockFitting):
 
     kind: ClassVar[str] = "value_regression"
 
-    def _begin(self, checks: Drawn) -> None:
-        self._floor, self._spread = checks.badness.min(), checks.badness.std()
+    def _begin(self, checks: LabeledBlocks) -> None:
+        self._floor, self._spread = checks.target_loss.min(), checks.target_loss.std()
 
-    def _quality(self, form: NetworkForm, checks: Drawn) -> float:
+    def _quality(self, form: NetworkForm, checks: LabeledBlocks) -> float:
         """Pearson's correlation: what the loss explains up to a linear map, which a learning rate undoes anyway."""
         with torch.no_grad():
             values = checks.values(form).double().cpu()
-        return float(torch.corrcoef(torch.stack([values, checks.badness]))[0, 1].nan_to_num(-1.0))
+        return float(torch.corrcoef(torch.stack([values, checks.target_loss]))[0, 1].nan_to_num(-1.0))
 
-    def _objective(self, form: NetworkForm, drawn: Drawn) -> Tensor:
+    def _objective(self, form: NetworkForm, drawn: LabeledBlocks) -> Tensor:
         values = drawn.values(form)
-        aim = ((drawn.badness - self._floor) / self._spread).to(values.device)
+        aim = ((drawn.target_loss - self._floor) / self._spread).to(values.device)
         return (values.double() - aim).square().mean()

@@ -31,7 +31,7 @@ class Diagnosis:
         rows: of the file.
         block: rows of a block.
         agreements: loss name to its rank correlation with the metric.
-        badness: ``(blocks,)`` the metric of each block, turned so that lower is better.
+        target_loss: ``(blocks,)`` the metric of each block, turned so that lower is better.
         losses: loss name to its ``(blocks,)`` values.
     """
 
@@ -39,8 +39,13 @@ class Diagnosis:
     rows: int
     block: int
     agreements: dict[str, Agreement]
-    badness: Tensor
+    target_loss: Tensor
     losses: dict[str, Tensor]
+
+    @property
+    def badness(self) -> Tensor:
+        """The name of ``target_loss`` in version 0.1."""
+        return self.target_loss
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers; None for NaN."""
@@ -92,12 +97,12 @@ def diagnose(
         if kind not in (serves := find(name)[0].kinds):
             raise MetricgradError(f"loss {name!r} serves {' and '.join(sorted(serves))}, and {predictions} is {kind}")
     modules = {name: make_loss(name, judged_by, seed=seed).eval() for name in names}
-    drawn, badness = drawn_blocks(judged_by, scores, targets, block=block, blocks=blocks, seed=seed)
+    drawn, target_loss = drawn_blocks(judged_by, scores, targets, block=block, blocks=blocks, seed=seed)
     values = {name: losses_of(module, drawn) for name, module in modules.items()}
-    agreements = {name: agreement(value, badness, seed=seed) for name, value in values.items()}
-    found = Diagnosis(judged_by.name, len(targets), len(drawn[0][1]), agreements, badness, values)
+    agreements = {name: agreement(value, target_loss, seed=seed) for name, value in values.items()}
+    found = Diagnosis(judged_by.name, len(targets), len(drawn[0][1]), agreements, target_loss, values)
     if out is not None:
-        _plot(found, -badness if judged_by.higher_is_better else badness, Path(out))
+        _plot(found, -target_loss if judged_by.higher_is_better else target_loss, Path(out))
     return found
 
 

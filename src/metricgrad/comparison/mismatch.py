@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.agreement import Agreement, LossFunction, agreement, losses_of
-from metricgrad.aligners.blocks import Block, Store, labelled_by
+from metricgrad.aligners.blocks import Block, ScoreStore, labelled_by
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.calling import called
@@ -68,14 +68,14 @@ def mismatch(
         True
     """
     refuse_others(others, "mismatch", ("groups", "block", "blocks", "per_class", "seed"))
-    drawn, badness = drawn_blocks(
+    drawn, target_loss = drawn_blocks(
         metric, scores, targets, groups=groups, block=block, blocks=blocks, per_class=per_class, seed=seed
     )
 
     def value(scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         return called(loss, scores, targets, context)
 
-    return agreement(losses_of(value, drawn, in_groups=True), badness, seed=seed)
+    return agreement(losses_of(value, drawn, in_groups=True), target_loss, seed=seed)
 
 
 def drawn_blocks(
@@ -89,7 +89,7 @@ def drawn_blocks(
     per_class: int = 8,
     seed: int,
 ) -> tuple[list[Block], Tensor]:
-    """The blocks of :func:`mismatch`, and how bad the metric says each is (lower is better).
+    """The blocks of :func:`mismatch`, and the target loss of each: the metric, turned so that lower is better.
 
     Raises:
         MetricgradError: for fewer than 32 rows, or a metric that is undefined on nearly all blocks.
@@ -99,10 +99,10 @@ def drawn_blocks(
     checked_whole("seed", seed)
     judged_by = as_metric(metric)
     balanced = per_class if judged_by.layout.of_embeddings else None
-    store = Store.of(scores, targets, layout=judged_by.layout, groups=groups, per_class=balanced)
+    store = ScoreStore.of(scores, targets, layout=judged_by.layout, groups=groups, per_class=balanced)
     size = store.fits(block)
     generator = torch.Generator().manual_seed(seed)
-    drawn, badness = labelled_by(judged_by, lambda: store.draw(size, "real", generator), blocks)
+    drawn, target_loss = labelled_by(judged_by, lambda: store.draw(size, "real", generator), blocks)
     if len(drawn) < 2:
         raise MetricgradError(f"the metric is undefined on nearly all blocks of {size} rows; pass a larger block")
-    return drawn, badness
+    return drawn, target_loss

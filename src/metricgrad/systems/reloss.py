@@ -34,7 +34,7 @@ class ReLoss(Loss):
     """A small network that ranks batches as the metric does, learned from stored scores before training, then frozen.
 
     Use it where one model's scores are at hand and others are to be trained on the metric; made by :meth:`fit`. The
-    report says on rows kept apart whether it ranks blocks better than the loss people use today; where it does not,
+    report says on held-out rows whether it ranks blocks better than the loss people use today; where it does not,
     use that. Not where the metric is one that its network cannot express (see the form's docstring).
 
     Args:
@@ -86,7 +86,7 @@ class ReLoss(Loss):
                 :class:`RegressionNetwork` for targets that are real values, a :class:`PeakNetwork` for metrics of heat
                 maps, a :class:`TokenNetwork` for those of sentences, a :class:`SpanNetwork` for those of answer spans,
                 an :class:`EmbeddingNetwork` for those of embeddings and a :class:`ListNetwork` where there are groups.
-            objective: ``"value"`` regresses the metric's value, the paper's opponent of its own objective.
+            objective: ``"value"`` regresses the metric's value, the paper's baseline for its own objective.
             anchor: weight of the standard loss (cross-entropy, for labels) that is added once the network's gradient
                 has its size. A network that only ranks blocks may send all scores one way: trained from scratch on
                 F1 with 10 % positives it called every row positive (F1 0.18; 0.78 with 0.1 and 0.82 with 0.3, where
@@ -106,7 +106,7 @@ class ReLoss(Loss):
                 is undefined on nearly all blocks, or where nothing that ranks like it is found.
 
         Warns:
-            UserWarning: where it does not rank kept-apart blocks clearly better than cross-entropy.
+            UserWarning: where it does not rank held-out blocks clearly better than cross-entropy.
         """
         judged_by = as_metric(metric)
         check_tensor("scores", scores)
@@ -118,20 +118,20 @@ class ReLoss(Loss):
         check_options("ReLoss.fit", options, _OBJECTIVES[objective], BlockFitting)
         aligner = _OBJECTIVES[objective](judged_by, seed=seed, **options)
         paper = isinstance(aligner, RankCorrelation) and aligner.paper
-        usual_anchor = 0.0 if paper else _ANCHOR
-        anchored = usual_anchor if anchor is None else checked_number("anchor", anchor, zero=True)
+        default_anchor = 0.0 if paper else _ANCHOR
+        anchored = default_anchor if anchor is None else checked_number("anchor", anchor, zero=True)
         if form is None:
             in_groups = groups is not None
             form = network_for(judged_by, scores, targets, in_groups=in_groups, paper=paper, seed=seed)
         loss = cls(form, aligner, seed=seed)
         generator = torch.Generator().manual_seed(seed + 1)
         store = aligner.store(form, scores, targets, groups=groups)
-        fitted_on, apart = store.split([0.7, 0.3], generator)
+        fitted_on, held_out = store.split([0.7, 0.3], generator)
         loss.prepare(fitted_on.scores, fitted_on.targets, groups=fitted_on.groups)
         if not paper:
             match_scale(form, fitted_on, generator, size=aligner.block)
         form.anchor.fill_(anchored)
-        aligner.report = held_out_report(loss, judged_by, apart, size=aligner.block, seed=seed)
+        aligner.report = held_out_report(loss, judged_by, held_out, size=aligner.block, seed=seed)
         if not aligner.report["beats_standard"]:
             names = ("correlation", form.reader.standard_name)
             ours, standard = (aligner.report[name]["value"] for name in names)
@@ -179,7 +179,7 @@ class ReLoss(Loss):
         return loss.requires_grad_(False)
 
     def report(self) -> dict[str, Any]:
-        """What :meth:`fit` measured on rows kept apart, as plain numbers.
+        """What :meth:`fit` measured on held-out rows, as plain numbers.
 
         Returns:
             ``correlation``, ``cross_entropy``, ``standardised_cross_entropy`` and ``error_rate``: each the rank

@@ -20,7 +20,7 @@ class record_scores:  # noqa: N801  (a context manager, read as a verb)
 
     Use it round a training loop of your own, then hand what it holds to :meth:`metricgrad.ReLoss.fit`: a loss that has
     to teach an untrained model must have seen an untrained model's scores. Rows repeat, once for each recording, so
-    rows kept apart by a later fit are apart as pairs, not as items.
+    rows held out by a later fit are held out as pairs, not as items.
 
     Args:
         model: what is trained.

@@ -17,7 +17,7 @@ from metricgrad.training.balanced import ClassBalanced
 from metricgrad.training.batches import as_tensor, is_pair
 from metricgrad.training.recording import record_scores
 
-_APART = 0.4
+_HELD_OUT = 0.4
 _STEPS = 256
 _LR = 3e-3
 #: scores of all recordings together, of which a vocabulary's are long: half a GiB
@@ -61,13 +61,13 @@ def fitted_on_training(
     inputs, targets = (as_tensor(part) for part in train)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(targets), generator=generator)
-    apart, rest = order.split([round(_APART * len(order)), len(order) - round(_APART * len(order))])
+    held_out, rest = order.split([round(_HELD_OUT * len(order)), len(order) - round(_HELD_OUT * len(order))])
     torch.manual_seed(seed)
     embeddings = metric.layout.of_embeddings
     network, standard = model(), triplet() if embeddings else standard_loss(metric.layout)
     with torch.no_grad():
         size = network(inputs[:1]).numel()
-    apart = apart[: max(64, _STORED // (size * _RECORDINGS))]
+    held_out = held_out[: max(64, _STORED // (size * _RECORDINGS))]
     optimizer = torch.optim.AdamW(network.parameters(), lr=_LR)
     if embeddings:
         options["per_class"] = per_class = per_class or 8
@@ -75,7 +75,7 @@ def fitted_on_training(
         batches = ClassBalanced(targets[rest], classes=classes, per_class=per_class, batches=_STEPS, seed=seed)
     else:
         batches = (torch.randint(len(rest), (batch_size,), generator=generator) for _ in range(_STEPS))
-    with record_scores(network, optimizer, [(inputs[apart], targets[apart])]) as recorded:
+    with record_scores(network, optimizer, [(inputs[held_out], targets[held_out])]) as recorded:
         for batch in batches:
             rows = rest[batch]
             optimizer.zero_grad()

@@ -28,10 +28,10 @@ from torch import Tensor, nn
 import metricgrad as mg
 from adalfl_settings import BATCH, PARTS, STANDARD, Parts, Setting, batches, settings
 from common import Store, arguments, interval, paired
-from metricgrad.aligners.look_ahead import LookAhead
-from metricgrad.losses.neural import NeuralLoss
-from metricgrad.losses.residual import LearnedRate
-from metricgrad.losses.task_loss import TaskLoss
+from metricgrad.aligners.lookahead.look_ahead import LookAhead
+from metricgrad.losses.baselines.task_loss import TaskLoss
+from metricgrad.losses.composite.residual import LearnedRate
+from metricgrad.losses.networks.neural import NeuralLoss
 
 SEEDS = 10
 STEPS = 1000

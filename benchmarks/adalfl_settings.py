@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from common import read
-from metricgrad.data.communities import read_communities
-from metricgrad.data.fashion import read_fashion
-from metricgrad.models.mlp import mlp
+from metricgrad.tasks.fashion_data import read_fashion
+from metricgrad.tasks.mlp import mlp
 from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.split import Part, split, standardise
+from tasks.communities.data import read_communities
 
 BATCH = 64
 TRAIN, VALID = 4000, 1000  # images of one draw; the test part is the official one

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 import metricgrad as mg
 from ala_tasks import SEEDS, STUDIES, Study, few_classes
 from common import RESULTS, Store, arguments, interval
-from metricgrad.aligners.policy import Policy
+from metricgrad.aligners.knobs.policy import Policy
 from metricgrad.comparison.statistics import corrected
-from metricgrad.losses.correlation_matrix import CorrelationMatrix
-from metricgrad.training.population import fit_population
+from metricgrad.losses.families.correlation_matrix import CorrelationMatrix
+from metricgrad.training.population.fit_population import fit_population
 from metricgrad.training.result import PopulationResult
 
 CHILDREN, BATCH, DECAY, EVERY = 10, 64, 1e-4, 5

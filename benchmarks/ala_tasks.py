@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from linear import fashion_pixels, principal_components
-from metricgrad.models.mlp import mlp
 from metricgrad.tasks.digits import digits, read_digits
+from metricgrad.tasks.mlp import mlp
 from metricgrad.tasks.split import Splits, split, standardise, thin
 
 #: Seeds that nothing was tried on. Fashion-MNIST is cut into 20 pieces: settings were tried on 0 to 9.

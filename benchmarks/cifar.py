@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 import metricgrad as mg
 from common import Store, interval
-from metricgrad.aligners.look_ahead import LookAhead
-from metricgrad.data.cifar import read_cifar
-from metricgrad.data.fashion import read_fashion
-from metricgrad.losses.residual import LearnedRate
-from metricgrad.losses.task_loss import TaskLoss
-from metricgrad.models.resnet import resnet18, resnet20, wide_resnet
+from metricgrad.aligners.lookahead.look_ahead import LookAhead
+from metricgrad.losses.baselines.task_loss import TaskLoss
+from metricgrad.losses.composite.residual import LearnedRate
+from metricgrad.tasks.fashion_data import read_fashion
+from tasks.cifar.data import read_cifar
+from tasks.cifar.model import resnet18, resnet20, wide_resnet
 
 MODELS: dict[str, Callable[[int], nn.Module]] = {
     "resnet18": resnet18,
@@ -46,7 +46,7 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--source", required=True, help="a folder in a layout of metricgrad.data.cifar, 'fashion', or 'hub'")
+    add("--source", required=True, help="a folder in a layout of tasks.cifar.data, 'fashion', or 'hub'")
     add("--classes", type=int, default=10, help="10 or 100")
     add("--model", choices=MODELS, default="resnet18")
     add("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 import metricgrad as mg
 from common import BinaryCrossEntropy, Store, arguments, interval, paired
 from linear import load, scorer
-from metricgrad.losses import interpolated
-from metricgrad.losses.margin import Margin
+from metricgrad.losses.baselines.margin import Margin
+from metricgrad.losses.interpolated.interpolated import interpolated
 from training import Recipe, selected, train
 
 SEEDS, TUNING_SEED = 6, 1_000_000

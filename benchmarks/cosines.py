@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import metricgrad as mg
 from common import Store, arguments, interval
-from metricgrad.losses.margin import Margin
+from metricgrad.losses.baselines.margin import Margin
 
 SEEDS = 20
 SIZES = (128, 1024)

@@ -89,7 +89,7 @@ def measure(name: str, n: int) -> dict[str, float]:
 
 def resnet_steps(name: str) -> dict[str, Any]:
     """Paired steps at batch 128 on random 32 x 32 images: CE and one of ours, each with its own network."""
-    from metricgrad.models.resnet import resnet20
+    from tasks.cifar.model import resnet20
 
     torch.manual_seed(0)
     inputs, targets = torch.randn(128, 3, 32, 32), torch.randint(10, (128,))

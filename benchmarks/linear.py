@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from metricgrad.data.fashion import read_fashion
+from metricgrad.tasks.fashion_data import read_fashion
 
 COMPONENTS = {"binary": 16, "multiclass": 4}
 SIZES = {"binary": (10_000, 6_000, 20_000), "multiclass": (6_000, 4_000, 8_000)}

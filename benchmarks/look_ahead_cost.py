@@ -27,10 +27,10 @@ from torch.profiler import ProfilerActivity, profile
 import metricgrad as mg
 from common import Store, arguments
 from look_ahead_peers import MOMENTUM, PEERS, RATE, installed, peer_step
-from metricgrad.aligners.unrolled import unrolled
-from metricgrad.losses.cross_entropy import CrossEntropy
-from metricgrad.losses.form import Draw
-from metricgrad.losses.neural import NeuralLoss
+from metricgrad.aligners.lookahead.unrolled import unrolled
+from metricgrad.losses.base import Draw
+from metricgrad.losses.baselines.cross_entropy import CrossEntropy
+from metricgrad.losses.networks.neural import NeuralLoss
 
 MODELS = ("mlp", "cnn")
 OPTIONS: dict[str, dict[str, Any]] = {  # of AdaLFL; and the validation batch's size, where it is not the training one's

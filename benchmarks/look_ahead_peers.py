@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from metricgrad.losses.form import Draw, Form
+from metricgrad.losses.base import Draw, Form
 
 PEERS = ("higher", "torchopt")
 RATE, MOMENTUM = 0.01, 0.9

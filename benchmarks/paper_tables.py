@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 import metricgrad as mg
 from common import BinaryCrossEntropy, Store, arguments, interval, paired, pixels, read
-from metricgrad.losses.margin import Margin
-from metricgrad.models.mlp import mlp
+from metricgrad.losses.baselines.margin import Margin
+from metricgrad.tasks.mlp import mlp
 from training import Part, Recipe, selected, train
 from where_it_pays import digit_pixels, fashion_pixels
 

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 import metricgrad as mg
 from common import RESULTS, Store, arguments, interval
-from metricgrad.aligners.look_ahead import LookAhead
-from metricgrad.losses.residual import LearnedRate
-from metricgrad.models.mlp import mlp
+from metricgrad.aligners.lookahead.look_ahead import LookAhead
+from metricgrad.losses.composite.residual import LearnedRate
+from metricgrad.tasks.mlp import mlp
 from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.split import Part
 

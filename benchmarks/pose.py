@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 import common
 import metricgrad as mg
-from metricgrad.data.figures import JOINTS, draw_figures
-from metricgrad.losses.gaussian_mse import GaussianMSE
-from metricgrad.losses.interpolated import Interpolated
-from metricgrad.models.hourglass import Hourglass
+from metricgrad.losses.baselines.gaussian_mse import GaussianMSE
+from metricgrad.losses.interpolated.interpolated import Interpolated
+from tasks.stick_figures.data import JOINTS, draw_figures
+from tasks.stick_figures.model import Hourglass
 
 SEEDS, EPOCHS, BATCH, TRAIN, TEST, SIZE = 3, 15, 32, 384, 256, 24
 SIGMAS = (0.5, 1.0, 2.0, 4.0)

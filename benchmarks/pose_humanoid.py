@@ -33,12 +33,12 @@ from torch import Tensor, nn
 
 import common
 import metricgrad as mg
-from metricgrad.data.humanoid import JOINTS, draw_humanoids
-from metricgrad.data.motion import PARTS
-from metricgrad.losses.gaussian_mse import GaussianMSE
-from metricgrad.losses.heatmap_network import HeatmapNetwork
-from metricgrad.models.hourglass import Hourglass
+from metricgrad.losses.baselines.gaussian_mse import GaussianMSE
+from metricgrad.losses.networks.heat_maps import HeatmapNetwork
 from pose import judges_by_heads
+from tasks.humanoid.data import JOINTS, draw_humanoids
+from tasks.humanoid.motion import PARTS
+from tasks.stick_figures.model import Hourglass
 
 SEEDS, EPOCHS, BATCH, WIDTH, DEPTH = 5, 20, 16, 16, 2
 SIZE, SHRINK = 48, 3  # pixels of the pictures, and how many make one of the maps

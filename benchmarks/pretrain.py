@@ -16,11 +16,11 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import metricgrad as mg
-from metricgrad.losses.cross_entropy import CrossEntropy
-from metricgrad.losses.network import NetworkForm
-from metricgrad.losses.peak_network import PeakNetwork
-from metricgrad.losses.set_network import SetNetwork
-from metricgrad.models.mlp import mlp
+from metricgrad.losses.baselines.cross_entropy import CrossEntropy
+from metricgrad.losses.networks.base import NetworkForm
+from metricgrad.losses.networks.peaks import PeakNetwork
+from metricgrad.losses.networks.sets import SetNetwork
+from metricgrad.tasks.mlp import mlp
 
 HOME = Path(mg.__file__).parent / "systems" / "pretrained"
 COMMAND = "python -m benchmarks.pretrain"

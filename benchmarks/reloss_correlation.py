@@ -14,8 +14,8 @@ from rich.progress import track
 from torch import Tensor
 
 import common
-from metricgrad.losses.label_reader import error_rate, standardised_cross_entropy
-from metricgrad.losses.map_reader import of_standardised_maps
+from metricgrad.losses.networks.label_reader import error_rate, standardised_cross_entropy
+from metricgrad.losses.networks.map_reader import of_standardised_maps
 from surrogates import CORRELATION, OBJECTIVES, SOURCES, VALUE, blocks_of, correlation, fitted, recorded
 
 SEEDS = 5

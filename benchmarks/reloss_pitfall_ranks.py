@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.agreement import losses_of
-from metricgrad.aligners.blocks import ScoreStore, labelled_by
-from metricgrad.aligners.rank_correlation import RankCorrelation
+from metricgrad.aligners.fitting.agreement import losses_of
+from metricgrad.aligners.fitting.blocks import ScoreStore, labelled_by
+from metricgrad.aligners.fitting.rank_correlation import RankCorrelation
 from metricgrad.functional import relaxed_permutation, soft_rank
 from metricgrad.functional.published_spearman import bitonic_sort
-from metricgrad.losses.cross_entropy import CrossEntropy
+from metricgrad.losses.baselines.cross_entropy import CrossEntropy
 from metricgrad.metrics.as_metric import as_metric
 from surrogates import Pair
 

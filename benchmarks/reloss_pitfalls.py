@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 import common
 import metricgrad as mg
-from metricgrad.aligners.blocks import Block, ScoreStore, labelled_by
-from metricgrad.losses.cross_entropy import CrossEntropy
-from metricgrad.losses.network import NetworkForm
-from metricgrad.losses.probability_network import ProbabilityNetwork
+from metricgrad.aligners.fitting.blocks import Block, ScoreStore, labelled_by
+from metricgrad.losses.baselines.cross_entropy import CrossEntropy
+from metricgrad.losses.networks.base import NetworkForm
+from metricgrad.losses.networks.probabilities import ProbabilityNetwork
 from reloss_pitfall_ranks import networks, scales, ties
 from surrogates import SOURCES, blocks_of, correlation, fitted, recorded
 

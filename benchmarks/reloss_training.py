@@ -22,7 +22,7 @@ from common import HERE, Store, arguments, interval, paired
 from metricgrad import Metric, ReLoss, Task, compare
 from metricgrad.comparison.candidates import candidates
 from metricgrad.comparison.catalogue import FITTED_ON_TRAINING
-from metricgrad.losses.network import NetworkForm
+from metricgrad.losses.networks.base import NetworkForm
 from metricgrad.systems.by_name import REGISTRY
 from metricgrad.tasks.registry import get_task
 from metricgrad.training.reloss_of_task import fitted_on_training

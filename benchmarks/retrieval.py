@@ -21,9 +21,10 @@ import torch
 
 from common import HERE, RESULTS, Store, arguments, interval, paired
 from metricgrad import Task, compare
-from metricgrad.data.glyphs import VARIABLE
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.tasks.registry import get_task
+from tasks.glyph_fonts.data import VARIABLE
+from tasks.glyph_fonts.task import glyphs_fonts
 
 FIRST = 100
 OVERLAP = 2 / 3  # draws share classes' items: of test items for each training item
@@ -61,6 +62,9 @@ PARTS = {
 }
 
 
+TASKS = {task.name: task for task in (get_task("digits-retrieval"), glyphs_fonts)}
+
+
 def with_ala(start: str, part: Part, aligner: str) -> str:
     """The spec of the mixture begun as a loss."""
     return f"ala_{start}:aligner={aligner},{part.ala}"
@@ -68,7 +72,7 @@ def with_ala(start: str, part: Part, aligner: str) -> str:
 
 def untrained(part: Part, seed: int) -> float:
     """The metric of a fresh network on the test part."""
-    task = get_task(part.task)
+    task = TASKS[part.task]
     inputs, targets = task.load(FIRST + seed)[2]
     torch.manual_seed(seed)
     with torch.no_grad():
@@ -77,7 +81,7 @@ def untrained(part: Part, seed: int) -> float:
 
 def fresh(part: Part) -> Task:
     """The task on draws that begin at 100."""
-    task = get_task(part.task)
+    task = TASKS[part.task]
     return Task(
         task.name, model=task.model, load=lambda seed: task.load(FIRST + seed), metric=part.metric, kind="retrieval",
         device="cpu", epochs=task.epochs, batch_size=task.batch_size, per_class=task.per_class, lr=task.lr,

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 import common
 import metricgrad as mg
-from metricgrad.data.docstrings import docstring_questions
-from metricgrad.losses.cross_entropy import CrossEntropy
-from metricgrad.tasks.spans import docstring_answers, read_docstring_questions
+from metricgrad.losses.baselines.cross_entropy import CrossEntropy
 from metricgrad.tasks.split import Splits
 from metricgrad.training.reloss_of_task import fitted_on_training
+from tasks.docstring_answers.data import docstring_questions
+from tasks.docstring_answers.task import docstring_answers, read_docstring_questions
 
 SEEDS, TUNING_SEED, EPOCHS, BATCH = 5, 900, 10, 32
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 import metricgrad as mg
-from metricgrad.aligners.agreement import losses_of
-from metricgrad.aligners.blocks import Block, ScoreStore, labelled_by
+from metricgrad.aligners.fitting.agreement import losses_of
+from metricgrad.aligners.fitting.blocks import Block, ScoreStore, labelled_by
 from metricgrad.functional import spearman
-from metricgrad.losses.cross_entropy import CrossEntropy
-from metricgrad.losses.gaussian_mse import GaussianMSE
-from metricgrad.models.mlp import mlp
+from metricgrad.losses.baselines.cross_entropy import CrossEntropy
+from metricgrad.losses.baselines.gaussian_mse import GaussianMSE
 from metricgrad.tasks.digits import read_digits
+from metricgrad.tasks.mlp import mlp
 from metricgrad.tasks.split import Splits, split, standardise
 
 STEPS, BATCH, BLOCKS = 256, 64, 200
@@ -79,13 +79,13 @@ def _rare_digit(seed: int) -> Splits:
 
 
 def _figures(seed: int) -> Splits:
-    from metricgrad.data.figures import draw_figures
+    from tasks.stick_figures.data import draw_figures
 
     return Splits(*(draw_figures(n, size=16, seed=3 * seed + k)[:2] for k, n in enumerate((384, 256, 256))))
 
 
 def _hourglass(outputs: int) -> nn.Module:
-    from metricgrad.models.hourglass import Hourglass
+    from tasks.stick_figures.model import Hourglass
 
     return Hourglass(outputs, width=8, depth=2)
 

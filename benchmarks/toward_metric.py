@@ -19,9 +19,9 @@ from torch import nn
 
 import metricgrad as mg
 from common import Store, arguments, interval, paired
-from metricgrad.losses.task_loss import TaskLoss
-from metricgrad.models.mlp import mlp
+from metricgrad.losses.baselines.task_loss import TaskLoss
 from metricgrad.tasks.digits import read_digits
+from metricgrad.tasks.mlp import mlp
 from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.split import Part, Splits, split, standardise
 

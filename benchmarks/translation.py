@@ -27,10 +27,10 @@ from torch import nn
 import common
 import metricgrad as mg
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.token_cross_entropy import TokenCrossEntropy
-from metricgrad.metrics.text import text_bleu
-from metricgrad.tasks.translation import METRIC, Strings, model, strings
+from metricgrad.losses.baselines.token_cross_entropy import TokenCrossEntropy
 from metricgrad.training.reloss_of_task import fitted_on_training
+from tasks.romanian_strings.bleu import text_bleu
+from tasks.romanian_strings.task import METRIC, Strings, model, strings
 
 SEEDS, EPOCHS, BATCH, TUNED_ON = 5, 6, 32, 900
 RATES = (4e-3, 8e-3, 1.6e-2)

@@ -16,7 +16,7 @@ from common import HERE, BalancedCrossEntropy, BinaryCrossEntropy, Store, argume
 from linear import fashion_pixels, load, scorer
 from metricgrad import Task, compare
 from metricgrad.losses.registry import ONE_SCORE, Entry, Range, register
-from metricgrad.models.mlp import mlp
+from metricgrad.tasks.mlp import mlp
 from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.split import Splits, split, standardise
 

@@ -21,7 +21,7 @@ from torchmetrics.functional import retrieval as rt
 
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
-from metricgrad.refactoring.probes import Finding, describe, probe
+from metricgrad.refactoring.probing.probe import Finding, describe, probe
 
 CLASSES = 5
 LABELS = 4

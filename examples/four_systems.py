@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import metricgrad as mg
-from metricgrad.losses.cross_entropy import CrossEntropy
+from metricgrad.losses.baselines.cross_entropy import CrossEntropy
 from metricgrad.tasks.registry import get_task
 
 

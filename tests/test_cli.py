@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from metricgrad.cli import main, split_losses
+from metricgrad.cli.main import main, split_losses
 
 
 def run(capsys, monkeypatch, *arguments):

@@ -13,7 +13,7 @@ UPWARD: set[str] = set()
 
 #: arrows within one room that close a circle, without which there is none. Take out what you mend; nothing joins.
 CIRCULAR = {
-    "metrics.sequences -> metrics.metric",
+    "metrics.layouts.sentences -> metrics.metric",
 }
 
 

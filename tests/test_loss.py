@@ -6,7 +6,7 @@ from torch import nn
 
 import metricgrad as mg
 from metricgrad.aligners.static import Static
-from metricgrad.losses.standard import HandMade
+from metricgrad.losses.composite.hand_made import HandMade
 
 
 class _Refusing(Static):

@@ -14,20 +14,20 @@ from torch import Tensor, nn
 import metricgrad as mg
 from fuzz import truths
 from fuzz.inputs import KINDS_OF, Batch, Draws
-from metricgrad.aligners.look_ahead import LookAhead
-from metricgrad.aligners.policy import Policy
-from metricgrad.aligners.random_walk import RandomWalk
-from metricgrad.aligners.rank_correlation import RankCorrelation
+from metricgrad.aligners.fitting.rank_correlation import RankCorrelation
+from metricgrad.aligners.fitting.value_regression import ValueRegression
+from metricgrad.aligners.knobs.policy import Policy
+from metricgrad.aligners.knobs.random_walk import RandomWalk
+from metricgrad.aligners.lookahead.look_ahead import LookAhead
 from metricgrad.aligners.static import Static
-from metricgrad.aligners.value_regression import ValueRegression
-from metricgrad.losses.classification_family import ClassificationFamily
-from metricgrad.losses.correlation_matrix import CorrelationMatrix
-from metricgrad.losses.heatmap_network import HeatmapNetwork
-from metricgrad.losses.interpolated import Interpolated
-from metricgrad.losses.mix import Mix
-from metricgrad.losses.scaled import Scaled
-from metricgrad.losses.standard import HandMade
-from metricgrad.losses.token_network import TokenNetwork
+from metricgrad.losses.composite.hand_made import HandMade
+from metricgrad.losses.composite.mix import Mix
+from metricgrad.losses.composite.scaled import Scaled
+from metricgrad.losses.families.classification import ClassificationFamily
+from metricgrad.losses.families.correlation_matrix import CorrelationMatrix
+from metricgrad.losses.interpolated.interpolated import Interpolated
+from metricgrad.losses.networks.heat_maps import HeatmapNetwork
+from metricgrad.losses.networks.tokens import TokenNetwork
 from metricgrad.systems.by_name import find, list_losses, make_loss
 
 SPECS = [

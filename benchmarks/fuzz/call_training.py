@@ -19,14 +19,14 @@ from fuzz.call_losses import SPECS, for_metric
 from fuzz.inputs import Batch, Draws
 from metricgrad.comparison import study
 from metricgrad.comparison.diagnose import diagnose
-from metricgrad.losses.heatmap_network import HeatmapNetwork
-from metricgrad.losses.list_network import ListNetwork
-from metricgrad.losses.network import NetworkForm
-from metricgrad.losses.peak_network import PeakNetwork
-from metricgrad.losses.probability_network import ProbabilityNetwork
-from metricgrad.losses.regression_network import RegressionNetwork
-from metricgrad.losses.set_network import SetNetwork
-from metricgrad.losses.token_network import TokenNetwork
+from metricgrad.losses.networks.base import NetworkForm
+from metricgrad.losses.networks.heat_maps import HeatmapNetwork
+from metricgrad.losses.networks.lists import ListNetwork
+from metricgrad.losses.networks.peaks import PeakNetwork
+from metricgrad.losses.networks.probabilities import ProbabilityNetwork
+from metricgrad.losses.networks.sets import SetNetwork
+from metricgrad.losses.networks.tokens import TokenNetwork
+from metricgrad.losses.networks.values import RegressionNetwork
 from metricgrad.systems.by_name import list_losses
 from metricgrad.tasks.split import Splits
 
@@ -138,7 +138,7 @@ def observe(draws: Draws) -> str:
 
 def prepare(draws: Draws) -> str:
     """``loss.prepare`` of aligners that fit and of those that do not."""
-    from metricgrad.aligners.rank_correlation import RankCorrelation
+    from metricgrad.aligners.fitting.rank_correlation import RankCorrelation
 
     if draws.chance(0.6):
         make, _ = LOSSES[draws.pick("loss", list(LOSSES))]

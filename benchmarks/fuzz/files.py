@@ -35,8 +35,8 @@ from tests.contract.registry import LOSSES  # noqa: E402
 import metricgrad as mg  # noqa: E402
 from common import RESULTS, cpu  # noqa: E402
 from fuzz.spoiling import dumped, spoil_bytes, spoil_json, spoil_tensors  # noqa: E402
-from metricgrad.aligners.policy import Policy  # noqa: E402
-from metricgrad.aligners.policy_state import FEATURES, ROLES  # noqa: E402
+from metricgrad.aligners.knobs.policy import Policy  # noqa: E402
+from metricgrad.aligners.knobs.state import FEATURES, ROLES  # noqa: E402
 from metricgrad.comparison import study  # noqa: E402
 from metricgrad.tasks.split import split  # noqa: E402
 from metricgrad.training.fit import fit  # noqa: E402

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metricgrad.systems.uniloss import UniLoss
     from metricgrad.tasks.task import Task
     from metricgrad.training.fit import fit
-    from metricgrad.training.population import fit_population
+    from metricgrad.training.population.fit_population import fit_population
     from metricgrad.training.recording import record_scores
     from metricgrad.training.result import FitResult
 
@@ -61,7 +61,7 @@ _HOME = {
     "as_metric": "metricgrad.metrics.as_metric",
     "compare": "metricgrad.comparison.study",
     "fit": "metricgrad.training.fit",
-    "fit_population": "metricgrad.training.population",
+    "fit_population": "metricgrad.training.population.fit_population",
     "infer_refactoring": "metricgrad.refactoring.infer",
     "list_metrics": "metricgrad.metrics.built_in",
     "load_loss": "metricgrad.loss",

@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Entry point."""
     try:
-        from metricgrad.cli import main as run
+        from metricgrad.cli.main import main as run
     except ModuleNotFoundError as error:
         print(f"metricgrad: the command line needs {error.name}: pip install 'metricgrad[compare]'", file=sys.stderr)
         sys.exit(2)

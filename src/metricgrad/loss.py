@@ -17,21 +17,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metricgrad import headed_file
+from metricgrad import serialization as headed_file
 from metricgrad.aligners.base import Aligner, Forward, OfflineStart, Scene, pair
 from metricgrad.aligners.first_calls import FirstCalls
 from metricgrad.aligners.isolation import device_of
-from metricgrad.aligners.optimizers import unwrapped
+from metricgrad.aligners.lookahead.optimizers import unwrapped
 from metricgrad.aligners.static import Static
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.grid import ALIGNERS, FORMS, kinds, part
 from metricgrad.handle import Handle
-from metricgrad.headed_file import Headed
+from metricgrad.losses.base import Draw, Form
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.calling import ScoreLoss
-from metricgrad.losses.form import Draw, Form
 from metricgrad.metrics.metric import Metric
+from metricgrad.serialization import Headed
 
 
 class Loss(ScoreLoss):
@@ -69,7 +69,7 @@ class Loss(ScoreLoss):
         if not isinstance(form, Form) or not isinstance(aligner, Aligner):
             raise MetricgradError(
                 f"Loss takes a form and an aligner, got {type(form).__name__} and {type(aligner).__name__}; "
-                "a plain module becomes a form with metricgrad.losses.standard.HandMade(module)"
+                "a plain module becomes a form with metricgrad.losses.composite.hand_made.HandMade(module)"
             )
         reason = aligner.refusal(form)
         if reason is not None:

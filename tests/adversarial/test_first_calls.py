@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import metricgrad as mg
-from metricgrad.aligners.look_ahead import LookAhead
-from metricgrad.aligners.rank_correlation import RankCorrelation
-from metricgrad.losses.probability_network import ProbabilityNetwork
-from metricgrad.losses.standard import HandMade
+from metricgrad.aligners.fitting.rank_correlation import RankCorrelation
+from metricgrad.aligners.lookahead.look_ahead import LookAhead
+from metricgrad.losses.composite.hand_made import HandMade
+from metricgrad.losses.networks.probabilities import ProbabilityNetwork
 
 PROBABILITIES = "all scores lie from 0 to 1, as probabilities do, and .*torch.logit.*nothing was converted"
 

@@ -12,10 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import save, save_file
 
 import metricgrad as mg
-from metricgrad import headed_file
-from metricgrad.aligners.policy import Policy
+from metricgrad import serialization as headed_file
+from metricgrad.aligners.knobs.policy import Policy
 from metricgrad.json_types import checked_arguments, fits, parse
-from metricgrad.losses.correlation_matrix import CorrelationMatrix
+from metricgrad.losses.families.correlation_matrix import CorrelationMatrix
 from tests.contract.registry import LOSSES
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import metricgrad as mg
-from metricgrad.aligners.rank_correlation import RankCorrelation
+from metricgrad.aligners.fitting.rank_correlation import RankCorrelation
 from metricgrad.systems.by_name import make_loss
 from tests.contract.registry import binary, multiclass
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import metricgrad as mg
-from metricgrad.aligners.feedback import moved_to
+from metricgrad.aligners.validation_batches import moved_to
 
 
 class Rows(NamedTuple):
@@ -71,6 +71,9 @@ def test_a_forward_gets_the_batches_that_were_given(make, container):
 def test_every_tensor_goes_to_the_device_and_nothing_else_changes():
     batch = {"rows": Rows(torch.zeros(2), "two", torch.ones(2)), "list": [(torch.zeros(1), None)]}
     found = moved_to(batch, torch.device("meta"))
-    assert type(found["rows"]) is Rows and found["rows"].note == "two"
-    assert type(found["list"]) is list and type(found["list"][0]) is tuple and found["list"][0][1] is None
+    assert type(found["rows"]) is Rows
+    assert found["rows"].note == "two"
+    assert type(found["list"]) is list
+    assert type(found["list"][0]) is tuple
+    assert found["list"][0][1] is None
     assert {t.device.type for t in (found["rows"].inputs, found["rows"].targets, found["list"][0][0])} == {"meta"}

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 import metricgrad as mg
-from metricgrad.aligners.policy import Policy
-from metricgrad.aligners.random_walk import RandomWalk
+from metricgrad.aligners.knobs.policy import Policy
+from metricgrad.aligners.knobs.random_walk import RandomWalk
 from metricgrad.aligners.static import Static
 from metricgrad.comparison.candidates import candidates
 from metricgrad.comparison.catalogue import role_of, space_of
-from metricgrad.losses.margin import Margin
+from metricgrad.losses.baselines.margin import Margin
 from metricgrad.systems.by_name import REGISTRY, find, make_loss
 from metricgrad.tasks.registry import get_task
 

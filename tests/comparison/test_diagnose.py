@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import metricgrad as mg
-from metricgrad.cli import main
+from metricgrad.cli.main import main
 from metricgrad.comparison.diagnose import diagnose, read_predictions
-from metricgrad.losses.cross_entropy import CrossEntropy
+from metricgrad.losses.baselines.cross_entropy import CrossEntropy
 
 
 def _write(path, header, rows):

@@ -8,32 +8,32 @@ import torch
 from torch import Tensor
 
 import metricgrad as mg
-from metricgrad.aligners.look_ahead import LookAhead
-from metricgrad.aligners.policy import Policy
-from metricgrad.aligners.random_walk import RandomWalk
-from metricgrad.aligners.rank_correlation import RankCorrelation
+from metricgrad.aligners.fitting.rank_correlation import RankCorrelation
+from metricgrad.aligners.fitting.value_regression import ValueRegression
+from metricgrad.aligners.knobs.policy import Policy
+from metricgrad.aligners.knobs.random_walk import RandomWalk
+from metricgrad.aligners.lookahead.look_ahead import LookAhead
 from metricgrad.aligners.static import Static
-from metricgrad.aligners.value_regression import ValueRegression
 from metricgrad.loss import Loss
-from metricgrad.losses.classification_family import ClassificationFamily
-from metricgrad.losses.correlation_matrix import CorrelationMatrix
-from metricgrad.losses.distance_mixture import DistanceMixture
-from metricgrad.losses.embedding_network import EmbeddingNetwork
-from metricgrad.losses.focal_weighting import FocalWeighting
-from metricgrad.losses.heatmap_network import HeatmapNetwork
-from metricgrad.losses.interpolated import Interpolated
-from metricgrad.losses.list_network import ListNetwork
-from metricgrad.losses.mix import Mix
-from metricgrad.losses.neural import NeuralLoss
-from metricgrad.losses.peak_network import PeakNetwork
-from metricgrad.losses.probability_network import ProbabilityNetwork
-from metricgrad.losses.ranking_family import RankingFamily
-from metricgrad.losses.regression_network import RegressionNetwork
-from metricgrad.losses.residual import LearnedRate, Residual
-from metricgrad.losses.scaled import Scaled
-from metricgrad.losses.set_network import SetNetwork
-from metricgrad.losses.span_network import SpanNetwork
-from metricgrad.losses.token_network import TokenNetwork
+from metricgrad.losses.composite.mix import Mix
+from metricgrad.losses.composite.residual import LearnedRate, Residual
+from metricgrad.losses.composite.scaled import Scaled
+from metricgrad.losses.families.classification import ClassificationFamily
+from metricgrad.losses.families.correlation_matrix import CorrelationMatrix
+from metricgrad.losses.families.distance_mixture import DistanceMixture
+from metricgrad.losses.families.focal_weighting import FocalWeighting
+from metricgrad.losses.families.ranking import RankingFamily
+from metricgrad.losses.interpolated.interpolated import Interpolated
+from metricgrad.losses.networks.embeddings import EmbeddingNetwork
+from metricgrad.losses.networks.heat_maps import HeatmapNetwork
+from metricgrad.losses.networks.lists import ListNetwork
+from metricgrad.losses.networks.neural import NeuralLoss
+from metricgrad.losses.networks.peaks import PeakNetwork
+from metricgrad.losses.networks.probabilities import ProbabilityNetwork
+from metricgrad.losses.networks.sets import SetNetwork
+from metricgrad.losses.networks.spans import SpanNetwork
+from metricgrad.losses.networks.tokens import TokenNetwork
+from metricgrad.losses.networks.values import RegressionNetwork
 
 Data = Callable[[int, torch.dtype], tuple[Tensor, Tensor]]
 

@@ -7,13 +7,13 @@ from torch import nn
 
 import metricgrad as mg
 from metricgrad import Loss
-from metricgrad.losses.classification_family import ClassificationFamily
-from metricgrad.losses.mix import Mix
-from metricgrad.losses.residual import LearnedRate, Residual
-from metricgrad.losses.scaled import Scaled
-from metricgrad.losses.standard import HandMade
-from metricgrad.losses.task_loss import TaskLoss
-from metricgrad.metrics.context_checks import CONTEXT
+from metricgrad.losses.baselines.task_loss import TaskLoss
+from metricgrad.losses.composite.hand_made import HandMade
+from metricgrad.losses.composite.mix import Mix
+from metricgrad.losses.composite.residual import LearnedRate, Residual
+from metricgrad.losses.composite.scaled import Scaled
+from metricgrad.losses.families.classification import ClassificationFamily
+from metricgrad.metrics.context import CONTEXT
 from metricgrad.systems.by_name import REGISTRY, make_loss
 from tests.contract import registry
 from tests.contract.registry import LOSSES

@@ -8,7 +8,7 @@ import torch
 
 import metricgrad as mg
 from metricgrad import loss as loss_module
-from metricgrad.aligners.look_ahead import LookAhead
+from metricgrad.aligners.lookahead.look_ahead import LookAhead
 from tests.contract.registry import ALIGNERS, FORMS, LOSSES, SIGNED
 
 

@@ -115,7 +115,7 @@ else:
         ],
     )
     def test_reloss_is_fitted_where_the_scores_are(metric, kind, options, monkeypatch):
-        from metricgrad.aligners import block_fitting, report
+        from metricgrad.aligners.fitting import block_fitting, report
         from tests.contract import registry
 
         for module, name, few in (

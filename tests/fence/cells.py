@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import metricgrad as mg
-from metricgrad.aligners.block_fitting import BlockFitting
+from metricgrad.aligners.fitting.block_fitting import BlockFitting
 from metricgrad.grid import ALIGNERS, FORMS
 from tests.fixtures import trainings as t
 

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 import metricgrad as mg
-from metricgrad.aligners.look_ahead import LookAhead
+from metricgrad.aligners.lookahead.look_ahead import LookAhead
 from metricgrad.comparison.study import compare
+from metricgrad.losses.base import Draw
 from metricgrad.losses.calling import as_torch_takes, called
-from metricgrad.losses.form import Draw
-from metricgrad.losses.residual import LearnedRate
-from metricgrad.losses.standard import HandMade
+from metricgrad.losses.composite.hand_made import HandMade
+from metricgrad.losses.composite.residual import LearnedRate
 from metricgrad.tasks.split import split
 from metricgrad.tasks.task import Task
 

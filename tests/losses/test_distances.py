@@ -8,10 +8,10 @@ import torch
 
 import metricgrad as mg
 from metricgrad.comparison.catalogue import space_of
-from metricgrad.losses.distance_mixture import WEIGHTS, DistanceMixture
+from metricgrad.losses.base import Draw
 from metricgrad.losses.distances import distances
-from metricgrad.losses.focal_weighting import FocalWeighting
-from metricgrad.losses.form import Draw
+from metricgrad.losses.families.distance_mixture import WEIGHTS, DistanceMixture
+from metricgrad.losses.families.focal_weighting import FocalWeighting
 from metricgrad.refactoring.neighbours import Neighbours
 from metricgrad.systems.by_name import make_loss
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import metricgrad as mg
-from metricgrad.losses.interpolated import Interpolated
-from metricgrad.metrics.sequences import of_sentences
-from metricgrad.models.non_autoregressive import NonAutoregressive
+from metricgrad.losses.interpolated.interpolated import Interpolated
+from metricgrad.metrics.layouts.sentences import of_sentences
 from metricgrad.refactoring.tokens import Tokens
+from tasks.romanian_strings.model import NonAutoregressive
 
 SPEC = "bleu:end=0,order=2,smooth=add_k"
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import metricgrad as mg
-from metricgrad.data.fashion import DEBIAN, read_fashion
-from metricgrad.data.idx import read_idx
+from metricgrad.tasks.fashion_data import DEBIAN, read_fashion
+from metricgrad.tasks.idx import read_idx
 from metricgrad.tasks.registry import get_task, list_tasks
 from metricgrad.tasks.split import Splits, split, standardise, thin
 from metricgrad.tasks.task import Task
@@ -26,8 +26,6 @@ def rate(part):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_model_fits_data_and_draws_follow_the_seed(name):
-    if name == "humanoid-pose":
-        pytest.importorskip("pybullet", reason="the extra 'pose' is not installed")
     task = get_task(name)
     parts, again, other = task.load(0), task.load(0), task.load(1)
     assert all(torch.equal(a, b) for p, q in zip(parts, again, strict=True) for a, b in zip(p, q, strict=True))

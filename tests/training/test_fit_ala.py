@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import metricgrad as mg
-from metricgrad.losses.correlation_matrix import CorrelationMatrix
+from metricgrad.losses.families.correlation_matrix import CorrelationMatrix
 from tests.training.test_fit import PowerCutError, dies_after, network, problem, settings, weights, without_seconds
 
 

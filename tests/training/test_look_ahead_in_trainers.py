@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import metricgrad as mg
-from tests.aligners import unrolled
+from tests.aligners.lookahead import unrolled
 
 
 def _data(n=240):

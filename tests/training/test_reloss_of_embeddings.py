@@ -2,7 +2,7 @@
 
 import metricgrad as mg
 from metricgrad.comparison.candidates import candidates
-from metricgrad.losses.embedding_network import EmbeddingNetwork
+from metricgrad.losses.networks.embeddings import EmbeddingNetwork
 from metricgrad.tasks.registry import get_task
 from metricgrad.training import reloss_of_task
 

@@ -3,10 +3,10 @@
 import torch
 
 import metricgrad as mg
-from metricgrad.losses.token_network import TokenNetwork
-from metricgrad.models.non_autoregressive import NonAutoregressive
+from metricgrad.losses.networks.tokens import TokenNetwork
 from metricgrad.training import reloss_of_task
 from metricgrad.training.reloss_of_task import fitted_on_training
+from tasks.romanian_strings.model import NonAutoregressive
 
 
 def test_it_is_fitted_on_the_training_part_within_its_memory(monkeypatch):

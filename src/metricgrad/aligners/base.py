@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.form import Draw, Form
+from metricgrad.losses.base import Draw, Form
 
 Forward = Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from metricgrad.aligners.base import Aligner
 from metricgrad.checks import where_not_finite
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.form import Form
+from metricgrad.losses.base import Form
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.probabilities import FEWEST_ROWS, rows_of, transformed, warn_of_probabilities, within_unit
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from metricgrad.aligners.base import Aligner
-from metricgrad.losses.form import Form
+from metricgrad.losses.base import Form
 
 
 class Static(Aligner):

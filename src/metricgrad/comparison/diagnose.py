@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.agreement import Agreement, agreement, as_json, losses_of
+from metricgrad.aligners.fitting.agreement import Agreement, agreement, as_json, losses_of
 from metricgrad.comparison.mismatch import drawn_blocks
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.registry import ProblemKind, standard_for

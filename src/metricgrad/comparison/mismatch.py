@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.agreement import Agreement, LossFunction, agreement, losses_of
-from metricgrad.aligners.blocks import Block, ScoreStore, labelled_by
+from metricgrad.aligners.fitting.agreement import Agreement, LossFunction, agreement, losses_of
+from metricgrad.aligners.fitting.blocks import Block, ScoreStore, labelled_by
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.calling import called
 from metricgrad.metrics.as_metric import as_metric
-from metricgrad.metrics.context_checks import refuse_others
+from metricgrad.metrics.context import refuse_others
 from metricgrad.metrics.metric import Metric
 
 

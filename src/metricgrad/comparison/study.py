@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from metricgrad.aligners.isolation import kept_all_randomness
-from metricgrad.comparison.bar import Progress
 from metricgrad.comparison.candidates import Candidate, Given, candidates
 from metricgrad.comparison.plot import plot
+from metricgrad.comparison.progress import Progress
 from metricgrad.comparison.proposals import propose
 from metricgrad.comparison.records import Record, Records, locked
 from metricgrad.comparison.summary import DIVERGED, diverged, said_to_fail, summarise

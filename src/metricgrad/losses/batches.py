@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.context_checks import given_names
+from metricgrad.metrics.context import given_names
 from metricgrad.metrics.decoding import canonical, kept_items, log_odds
-from metricgrad.metrics.queries import weights_of_queries
+from metricgrad.metrics.families.queries import weights_of_queries
 
 
 @dataclass(frozen=True)

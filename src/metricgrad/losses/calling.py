@@ -1,7 +1,7 @@
 """How a loss is called: ours with raw scores, any other as torch's own losses are; context is passed on or refused.
 
 A loss that is not ours sees a documented convention, wherever it is called for the person (``compare``, ``fit``,
-``mismatch``, look-ahead objectives, :class:`metricgrad.losses.standard.HandMade`):
+``mismatch``, look-ahead objectives, :class:`metricgrad.losses.composite.hand_made.HandMade`):
 
 ==========================================  ==============================  ======================================
 raw scores / targets                        what the loss is handed         fits, for example
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.context_checks import CONTEXT, checked_context, given_names
+from metricgrad.metrics.context import CONTEXT, checked_context, given_names
 
 _OF_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
 _OF_SIGNS = (nn.SoftMarginLoss, nn.HingeEmbeddingLoss)

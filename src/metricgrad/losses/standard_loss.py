@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 
+from metricgrad.losses.baselines.gaussian_mse import GaussianMSE
+from metricgrad.losses.baselines.task_loss import TaskLoss
+from metricgrad.losses.baselines.token_cross_entropy import TokenCrossEntropy
 from metricgrad.losses.calling import ScoreLoss
-from metricgrad.losses.gaussian_mse import GaussianMSE
-from metricgrad.losses.task_loss import TaskLoss
-from metricgrad.losses.token_cross_entropy import TokenCrossEntropy
-from metricgrad.metrics.layouts import HeatMaps, Layout, Sentences
+from metricgrad.metrics.layouts.layout import HeatMaps, Layout, Sentences
 
 
 @functools.singledispatch

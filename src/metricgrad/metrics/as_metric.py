@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.adapters import describe
+from metricgrad.metrics.adapters.describe import describe
+from metricgrad.metrics.adapters.import_path import find_callable, unwrap
 from metricgrad.metrics.built_in import built_in, is_built_in
-from metricgrad.metrics.context import context_of
-from metricgrad.metrics.layouts import GIVEN
-from metricgrad.metrics.lookup import find_callable, unwrap
+from metricgrad.metrics.layouts.layout import GIVEN
+from metricgrad.metrics.layouts.rows import context_of
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.types import Inputs, Order, Reads
 

@@ -9,7 +9,7 @@ from typing import Any
 from metricgrad.checks import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits
-from metricgrad.metrics import (  # noqa: F401
+from metricgrad.metrics.families import (  # noqa: F401
     bleu,
     calibration,
     confusion,

@@ -1,67 +1,171 @@
-"""What comes along with a batch: masks, query groups, weights; brought to the rows that the metric sees."""
+"""The one place where what comes along with a batch is checked: masks, query groups, weights, head sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from inspect import signature
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor
 
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.context_checks import CONTEXT, PARTS
-from metricgrad.metrics.decoding import kept_items
-from metricgrad.metrics.types import Apart
+
+CONTEXT = ("groups", "mask", "sample_weight", "head_sizes")
+#: Where entries of (N, C) targets are masked one by one: the column or row of each that is left. Our own.
+PARTS = "parts"
+
+_LEAST, _MOST = 1e-30, 1e30  # beyond these, products of a few weights leave float64
 
 
-def context_of(fn: Callable[..., Any]) -> frozenset[str]:
-    """The context that a callable's signature names."""
-    try:
-        names = signature(fn).parameters
-    except (TypeError, ValueError):
-        return frozenset()
-    return frozenset(name for name in CONTEXT if name in names)
-
-
-def prepare(
-    stack: Tensor,
-    targets: Tensor,
-    context: Mapping[str, Tensor | None],
-    *,
-    takes: frozenset[str],
-    keeps_apart: Apart | None,
-    name: str,
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Canonical scores and targets, and the context as one value for each row.
-
-    A mask over the single entries of ``(N, C)`` targets leaves one list of entries. A metric that takes rows or columns
-    each by itself then gets the row of each entry as ``groups`` or the row or column as ``parts``.
+def given_names(context: Mapping[str, object], takes: Collection[str], who: str) -> list[str]:
+    """The names of what was given, None counting as not given.
 
     Args:
-        stack: ``(T, ...)`` logits.
-        targets: of one batch, in any of the accepted shapes.
-        context: what the caller gave; None counts as not given.
-        takes: the names the metric takes besides ``mask``.
-        keeps_apart: what the metric takes each by itself, as far as that is known.
-        name: the metric's, for messages.
+        context: by name.
+        takes: the names that are read besides ``mask``.
+        who: reads them, for messages.
+
+    Raises:
+        MetricgradError: for a name that is not taken, with the list of those that are.
     """
-    lead = targets.shape if isinstance(targets, Tensor) else torch.Size()
-    stack, targets, given, place = kept_items(stack, targets, context, takes=takes, who=f"metric {name!r}")
-    if PARTS in given and stack.ndim > 2:
-        raise MetricgradError(f"metric {name!r}: {PARTS} belong to one list of entries, not to (N, C) scores")
-    if place is None:
-        return stack, targets, given
-    row, column = place // lead[-1], place % lead[-1]
-    if "groups" in takes:
-        if "groups" in given:
-            raise MetricgradError("each row of (N, C) scores is a query by itself; leave groups out")
-        given["groups"] = row
-    elif PARTS in takes and keeps_apart is not None:
-        given[PARTS] = row if keeps_apart == "row" else column
-    elif keeps_apart is not None:
+    names = [name for name, value in context.items() if value is not None]
+    for name in names:
+        if name != "mask" and name not in takes:
+            known = ", ".join(sorted({"mask", *takes} - {PARTS}))
+            if name not in CONTEXT:
+                raise MetricgradError(f"unknown context {name!r}; {who} takes {known}")
+            raise MetricgradError(f"{who} takes no {name!r}, only {known}; leave it out")
+    return names
+
+
+def refuse_others(others: Collection[str], who: str, takes: Collection[str]) -> None:
+    """Refuse keywords that a function does not take.
+
+    Raises:
+        MetricgradError: for the first of them, with the list of those it takes.
+    """
+    for name in others:
+        mended = "pass scores[mask] and targets[mask]" if name == "mask" else "leave it out"
+        raise MetricgradError(f"{who} takes no {name!r}, only {', '.join(takes)}; {mended}")
+
+
+def checked_context(
+    context: Mapping[str, Tensor | None],
+    lead: torch.Size,
+    device: torch.device,
+    *,
+    takes: Collection[str],
+    who: str,
+) -> tuple[Tensor | None, dict[str, Tensor]]:
+    """The mask and the rest of the context, each checked and as one value for each of the batch's items.
+
+    Args:
+        context: what the caller gave; None counts as not given.
+        lead: the axes of the batch that count items.
+        device: of the batch.
+        takes: the names that are read besides ``mask``.
+        who: reads them, for messages.
+
+    Returns:
+        Tensors of shape ``lead``. A tensor may be shaped like the first of these axes and is then repeated over the
+        others; ``sample_weight`` may have one value for each query, in ascending order of the numbers in ``groups``.
+
+    Raises:
+        MetricgradError: for a name that is not taken; for what is no tensor, has another shape or dtype, or is on
+            another device; and where the mask keeps them, for negative groups, weights that are negative, not finite,
+            all zero or beyond 1e-30 to 1e30, and head sizes that are not finite and above 0.
+    """
+    names, given = given_names(context, takes, who), {}
+    for name in sorted(names, key=(*CONTEXT, PARTS).index):  # groups before the weights of queries
+        value = context[name]
+        check_tensor(name, value)
+        assert value is not None
+        if value.device != device:
+            raise MetricgradError(
+                f"{name} is on {value.device} and the batch on {device}; move it: {name}.to({device})"
+            )
+        _DTYPES[name](name, value)
+        if name == "sample_weight" and value.ndim == 1 and "groups" in given and value.shape != lead[:1]:
+            value = _for_each_query(value, given["groups"])
+        given[name] = _spread(name, value, lead)
+    mask = given.pop("mask", None)
+    for name, value in given.items():
+        kept = value if mask is None else value[mask]
+        if kept.numel():
+            low, high = torch.aminmax(kept.detach())
+            _RANGES[name](name, low.item(), high.item())
+    return mask, given
+
+
+def _spread(name: str, value: Tensor, lead: torch.Size) -> Tensor:
+    if not value.ndim or value.shape != lead[: value.ndim]:
         raise MetricgradError(
-            f"metric {name!r} looks at rows or columns of {tuple(lead)} targets, which a mask over single "
-            "entries takes apart; mask whole rows, or pass scores[mask] and targets[mask] to pool the entries"
+            f"{name} has shape {tuple(value.shape)} where the batch has {tuple(lead)} items; expected one value for "
+            f"each row, of that shape{f' or {tuple(lead[:1])}' if len(lead) > 1 else ''}"
         )
-    return stack, targets, given
+    return value.reshape(*value.shape, *(1,) * (len(lead) - value.ndim)).expand(lead)
+
+
+def _for_each_query(weight: Tensor, groups: Tensor) -> Tensor:
+    numbers, which = groups.clamp(min=-1).unique(return_inverse=True)
+    if int(numbers[0]) < 0:  # no query: what the mask leaves out
+        numbers, which = numbers[1:], (which - 1).clamp(min=0)
+    if len(weight) != len(numbers):
+        raise MetricgradError(
+            f"sample_weight has {len(weight)} values for {len(numbers)} queries of {groups.numel()} items; pass one "
+            "for each query, in ascending order of their numbers, or one for each item"
+        )
+    return weight[which]
+
+
+def _boolean(name: str, value: Tensor) -> None:
+    if value.dtype != torch.bool:
+        raise MetricgradError(
+            f"{name} has dtype {value.dtype}; expected booleans, True where an item counts: {name} > 0"
+        )
+
+
+def _integer(name: str, value: Tensor) -> None:
+    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+        raise MetricgradError(f"{name} have dtype {value.dtype}; pass the integer query of each item, as {name}.long()")
+
+
+def _real(name: str, value: Tensor) -> None:
+    if value.is_complex() or value.dtype == torch.bool:
+        raise MetricgradError(f"{name} has dtype {value.dtype}; expected real numbers: {name}.float()")
+
+
+def _from_zero(name: str, low: float, high: float) -> None:
+    if low < 0:
+        raise MetricgradError(
+            f"{name} go down to {low:g}; queries are numbered from 0: leave other items out with mask="
+        )
+
+
+def _weights(name: str, low: float, high: float) -> None:
+    if not 0 <= low <= high < torch.inf:
+        raise MetricgradError(f"{name} runs from {low:g} to {high:g}; weights are finite numbers from 0 up")
+    if high == 0:
+        raise MetricgradError(f"{name} is 0 everywhere, so nothing counts; leave items out with mask=")
+    if not _LEAST <= high <= _MOST:
+        raise MetricgradError(f"{name} runs up to {high:g}; divide the weights by their mean: only ratios matter")
+
+
+def _sizes(name: str, low: float, high: float) -> None:
+    if not 0 < low <= high < torch.inf:
+        raise MetricgradError(f"{name} run from {low:g} to {high:g}; expected finite numbers above 0, in pixels")
+
+
+_DTYPES: dict[str, Callable[[str, Tensor], None]] = {
+    "mask": _boolean,
+    "groups": _integer,
+    "sample_weight": _real,
+    "head_sizes": _real,
+    PARTS: _integer,
+}
+_RANGES: dict[str, Callable[[str, float, float], None]] = {
+    "groups": _from_zero,
+    "sample_weight": _weights,
+    "head_sizes": _sizes,
+    PARTS: _from_zero,
+}

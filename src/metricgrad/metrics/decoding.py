@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.context_checks import checked_context
+from metricgrad.metrics.context import checked_context
 from metricgrad.metrics.types import Reads, TargetKind
 
 _SINGLE_BITS = 24
@@ -50,7 +50,7 @@ def kept_items(
     Args:
         stack: ``(T, ...)`` score sets.
         targets: of one batch, shared by all sets.
-        context: what the caller gave; see :func:`metricgrad.metrics.context_checks.checked_context`.
+        context: what the caller gave; see :func:`metricgrad.metrics.context.checked_context`.
         takes: the names that are read besides ``mask``.
         who: reads them, for messages.
 

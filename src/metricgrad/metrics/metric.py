@@ -11,15 +11,15 @@ same shape           sigmoid, element by element                ``scores > 0``
 ===================  =========================================  ====================================
 
 With ``reads="embeddings"`` the columns of ``(N, D)`` scores are no classes: each row is an embedding, and ``(N,)``
-targets are class numbers of any size; see :mod:`metricgrad.metrics.neighbours`.
+targets are class numbers of any size; see :mod:`metricgrad.metrics.families.neighbours`.
 
 ``(N, 1)`` scores lose the last axis, with ``(N,)`` or ``(N, 1)`` targets. What has more axes, a callable of your own
 gets as you passed it, decoded by the same table: ``(N, H, W)`` scores and targets of images, ``(N, T, C)`` scores and
-``(N, T)`` targets of sentences; see :mod:`metricgrad.metrics.given`, also for masks. Built-in metrics, and those of
-scikit-learn and torchmetrics that are known, pool the entries: ``(B, T, C)`` scores with ``(B, T)`` targets become
-``(B * T, C)`` and ``(B * T,)``. Metrics of heat maps, of sentences and of answer spans read batches of another
-layout: see :mod:`metricgrad.metrics.layouts`. An empty batch has the value NaN, and so has a batch with a NaN among the
-scores.
+``(N, T)`` targets of sentences; see :mod:`metricgrad.metrics.layouts.given`, also for masks. Built-in metrics, and
+those of scikit-learn and torchmetrics that are known, pool the entries: ``(B, T, C)`` scores with ``(B, T)`` targets
+become ``(B * T, C)`` and ``(B * T,)``. Metrics of heat maps, of sentences and of answer spans read batches of another
+layout: see :mod:`metricgrad.metrics.layouts.layout`. An empty batch has the value NaN, and so has a batch with a NaN
+among the scores.
 
 Besides scores and targets a metric or a loss takes, by keyword, tensors on the device of the scores, shaped like the
 leading axes of the targets or the first of them; what it does not take it refuses:
@@ -30,7 +30,7 @@ leading axes of the targets or the first of them; what it does not take it refus
   queries: one value for each of the rows ``(N, C)``, or with ``groups`` one for each query, in ascending order of
   their numbers, or for each item the same within a query.
 - ``groups``: integers from 0, the query of each item.
-- ``head_sizes``: numbers above 0, in pixels; see :mod:`metricgrad.metrics.maps`.
+- ``head_sizes``: numbers above 0, in pixels; see :mod:`metricgrad.metrics.layouts.heat_maps`.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
+from metricgrad.metrics.adapters.callables import Generators, call_each
 from metricgrad.metrics.chunks import in_chunks
 from metricgrad.metrics.decoding import canonical, checked_targets, decode, log_odds, narrowed, wide
-from metricgrad.metrics.foreign import Generators, call_each
-from metricgrad.metrics.layouts import ROWS, Embeddings, Layout
+from metricgrad.metrics.layouts.layout import ROWS, Embeddings, Layout
 from metricgrad.metrics.probabilities import FEWEST_ROWS, rows_of, transformed, warn_of_probabilities, within_unit
 from metricgrad.metrics.time_limit import within_limit
 from metricgrad.metrics.types import Apart, Inputs, Order, Reads, Structure, TargetKind
@@ -69,7 +69,7 @@ class Metric:
         fixed: keyword arguments of every call.
         spec: the string that builds it again, or None for a foreign callable.
         by_order: whether it is handed log-odds in place of probabilities.
-        layout: how scores and targets are laid out; see :mod:`metricgrad.metrics.layouts`.
+        layout: how scores and targets are laid out; see :mod:`metricgrad.metrics.layouts.layout`.
     """
 
     def __init__(

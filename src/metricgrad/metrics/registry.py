@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from metricgrad.metrics.layouts import ROWS, Layout
+from metricgrad.metrics.layouts.layout import ROWS, Layout
 from metricgrad.metrics.types import Reads, Structure, TargetKind
 
 

@@ -103,7 +103,8 @@ class Moves:
         change: maps the M changes of the metric's value to the expected change, differentiable in the scores: 0-d, or
             ``(S,)`` from each set that the moves start from.
         counts: ``(S + M, P)`` for a binary ranking, where the moves start and what they are in the space of counts (see
-            :class:`metricgrad.metrics.counts.Counts`), so that a metric that is a function of counts needs no sorting.
+            :class:`metricgrad.metrics.families.counts.Counts`), so that a metric that is a function of counts needs no
+            sorting.
         negatives: how many negatives those counts are of.
         base: ``(S, *scores.shape)`` score sets that the moves start from; the current scores where it is None.
         origin: ``(M,)`` which of the S each move starts from; the first where it is None.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.context_checks import PARTS
+from metricgrad.metrics.context import PARTS
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.types import Structure

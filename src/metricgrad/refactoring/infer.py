@@ -15,8 +15,8 @@ from metricgrad.metrics.types import Structure
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import checked
 from metricgrad.refactoring.direction import refuse_wrong_direction
-from metricgrad.refactoring.probes import Finding, describe, probe
-from metricgrad.refactoring.registry import described, from_structure
+from metricgrad.refactoring.from_structure import described, from_structure
+from metricgrad.refactoring.probing.probe import Finding, describe, probe
 
 
 def infer_refactoring(

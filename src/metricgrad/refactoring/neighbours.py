@@ -23,7 +23,7 @@ class Neighbours(Refactoring):
     through their length. It is :class:`metricgrad.refactoring.rankings.PositivesOverNegatives` by row, on the
     similarity matrix without its diagonal: a local move shifts one similarity past its neighbours in the row, which no
     set of embeddings need realise, so a metric that is a mean over queries is called on the row itself
-    (:func:`metricgrad.metrics.neighbours.of_rows`). Anchors for inverse distances are true sets of embeddings.
+    (:func:`metricgrad.metrics.families.neighbours.of_rows`). Anchors for inverse distances are true sets of embeddings.
 
     Cost for P others of its class to a row: a local step takes O(N^2 (D + P)) time and O(N^2 P) memory up to 256 rows
     or four million terms, beyond them near-linear sums row by row; :meth:`comparisons`, and with it inverse distances,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.leak import LIMIT, leak_rate
-from metricgrad.metrics.pose import check_radius, inside, reach
+from metricgrad.metrics.families.pose import check_radius, inside, reach
 from metricgrad.refactoring.base import (
     EXCHANGEABLE,
     Exchangeable,
@@ -28,13 +28,13 @@ from metricgrad.refactoring.base import (
 class Peak(Refactoring):
     """Only whether each map's largest pixel lies within reach of its point matters.
 
-    Scores are maps ``(R, H, W)``, targets their points ``(R, 2)`` as (x, y); see :mod:`metricgrad.metrics.maps`. The
-    comparisons are the best pixel within reach minus each pixel outside. A point that no pixel is near enough to, or
-    that all are, has no comparison and no move. The moves take a map's peak to the best pixel on the other side,
-    softly with the share that a softmax over the map gives that side.
+    Scores are maps ``(R, H, W)``, targets their points ``(R, 2)`` as (x, y); see
+    :mod:`metricgrad.metrics.layouts.heat_maps`. The comparisons are the best pixel within reach minus each pixel
+    outside. A point that no pixel is near enough to, or that all are, has no comparison and no move. The moves take a
+    map's peak to the best pixel on the other side, softly with the share that a softmax over the map gives that side.
 
     Args:
-        radius: as the metric's; see :func:`metricgrad.metrics.pose.pck`.
+        radius: as the metric's; see :func:`metricgrad.metrics.families.pose.pck`.
         head_sizes: ``(R,)`` for the batch at hand, or None.
         exchangeable: ``"all"`` where all right maps may share a move and so may all wrong ones, as for PCK; anything
             else gives each map a move of its own.

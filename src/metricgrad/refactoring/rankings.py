@@ -26,7 +26,7 @@ from metricgrad.refactoring.base import (
 )
 from metricgrad.refactoring.lists import WITHIN, Lists, Within, as_lists
 from metricgrad.refactoring.score_sets import Logits, Ranks, moved
-from metricgrad.refactoring.standings import blur, place_at, sample, soft_counts, stand, surely_above
+from metricgrad.refactoring.soft_ranks import blur, place_at, sample, soft_counts, stand, surely_above
 from metricgrad.refactoring.tie_orders import strict_orders
 
 _LARGEST = 1e150

@@ -14,12 +14,12 @@ from metricgrad.refactoring.labels import Argmax
 class SpanEnds(Refactoring):
     """Each start and each end is a choice of one token, as a class is chosen by :class:`Argmax`.
 
-    Scores are ``(N, 2, L)``, targets ``(N, 2)``; see :mod:`metricgrad.metrics.passages`. The comparisons are the true
-    start's score minus every other token's, and the same of the ends. A move takes a start or an end elsewhere while
-    the other stays where a draw from its softmax has put it, so a span that is right at one end is worth the tokens it
-    covers. Metrics that decode the best span with start <= end read more than the two choices only where the start
-    comes after the end: a move that breaks the order takes the other end along, to the best token that keeps it. That
-    costs no training: from random scores, F1 decoded with the order is learned as fast as F1 decoded without it.
+    Scores are ``(N, 2, L)``, targets ``(N, 2)``; see :mod:`metricgrad.metrics.layouts.spans`. The comparisons are the
+    true start's score minus every other token's, and the same of the ends. A move takes a start or an end elsewhere
+    while the other stays where a draw from its softmax has put it, so a span that is right at one end is worth the
+    tokens it covers. Metrics that decode the best span with start <= end read more than the two choices only where the
+    start comes after the end: a move that breaks the order takes the other end along, to the best token that keeps it.
+    That costs no training: from random scores, F1 decoded with the order is learned as fast as F1 decoded without it.
     """
 
     name: ClassVar[str] = "span_ends"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from metricgrad.aligners.look_ahead import LookAhead
+from metricgrad.aligners.lookahead.look_ahead import LookAhead
 from metricgrad.checks import check_options
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
-from metricgrad.losses.neural import NeuralLoss
+from metricgrad.losses.composite.residual import NEAR_ZERO, Residual
+from metricgrad.losses.networks.neural import NeuralLoss
 from metricgrad.losses.registry import CLASSIFICATION, REGRESSION, Entry, Problem, Range, register
-from metricgrad.losses.residual import NEAR_ZERO, Residual
 
 TASKS: dict[Problem, str] = {
     "classification": "cross_entropy",
@@ -28,7 +28,8 @@ class AdaLFL(Loss):
     tuned: a learned loss takes their part. Attach it to the training (:meth:`metricgrad.Loss.attach`); begin with
     :meth:`metricgrad.Loss.offline_start`, or with ``residual=True``, because a fresh network is random. Under plain SGD
     much of what it learns is a learning rate: compare it with cross-entropy at a tuned rate and with
-    :class:`metricgrad.losses.residual.LearnedRate`. With momentum it can overshoot, because it sees one step ahead.
+    :class:`metricgrad.losses.composite.residual.LearnedRate`. With momentum it can overshoot, because it sees one step
+    ahead.
 
     The paper's controls are cells of the grid: ``Loss(loss.form)`` after an offline start is ML3 (the loss is learned
     offline and frozen), ``Loss(NeuralLoss())`` a random network, ``Loss(LearnedRate(), LookAhead())`` a learned rate.
@@ -36,14 +37,14 @@ class AdaLFL(Loss):
     Args:
         num_outputs: columns of the scores.
         kind: ``"classification"``, ``"binary"``, ``"multilabel"``, ``"regression"`` or ``"auto"``; see
-            :class:`metricgrad.losses.neural.NeuralLoss`.
+            :class:`metricgrad.losses.networks.neural.NeuralLoss`.
         output: ``"none"`` or ``"softplus"``.
         residual: add the network, starting near zero, to the loss people use for the task, so that no offline start is
             needed; the paper's form is the network alone.
         meta_lr: ``lr`` under the name ``compare`` tunes it by, beside the learning rate of the model.
         seed: of everything random.
-        options: keyword arguments of :class:`metricgrad.aligners.look_ahead.LookAhead`: ``objective``, ``lr`` (the
-            meta-learning rate), ``clip``, ``every``.
+        options: keyword arguments of :class:`metricgrad.aligners.lookahead.look_ahead.LookAhead`: ``objective``, ``lr``
+            (the meta-learning rate), ``clip``, ``every``.
 
     Example:
         >>> import torch, metricgrad as mg

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from metricgrad.aligners.base import Aligner
-from metricgrad.aligners.policy import Policy, paper_schedule
-from metricgrad.aligners.random_walk import RandomWalk
+from metricgrad.aligners.knobs.policy import Policy, paper_schedule
+from metricgrad.aligners.knobs.random_walk import RandomWalk
 from metricgrad.aligners.static import Static
 from metricgrad.checks import check_options
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
+from metricgrad.losses.base import Form
 from metricgrad.losses.batches import checked_whole
-from metricgrad.losses.classification_family import ClassificationFamily
-from metricgrad.losses.correlation_matrix import CorrelationMatrix
-from metricgrad.losses.form import Form
+from metricgrad.losses.families.classification import ClassificationFamily
+from metricgrad.losses.families.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.registry import CLASSIFICATION, Entry, Range, register
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
@@ -46,9 +46,9 @@ class ALA(Loss):
         aligner: ``"policy"``, or one of its controls.
         paper: the published settings of form and policy, for comparison: they collapse.
         seed: of its random choices.
-        options: keyword arguments of :class:`metricgrad.aligners.policy.Policy`; ``step_size`` is 0.3 unless given or
-            ``paper``. The controls take the same and leave aside what they have no use for, so that a comparison
-            changes ``aligner`` alone; with ``paper=True`` the walk has the published periods and bounds.
+        options: keyword arguments of :class:`metricgrad.aligners.knobs.policy.Policy`; ``step_size`` is 0.3 unless
+            given or ``paper``. The controls take the same and leave aside what they have no use for, so that a
+            comparison changes ``aligner`` alone; with ``paper=True`` the walk has the published periods and bounds.
 
     Raises:
         MetricgradError: for a form without knobs, or options out of range.

@@ -13,7 +13,7 @@ from torch import nn
 
 from metricgrad.checks import did_you_mean
 from metricgrad.errors import MetricgradError
-from metricgrad.losses import (
+from metricgrad.losses.baselines import (
     cross_entropy,
     focal,
     gaussian_mse,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from metricgrad.aligners.policy import Policy
+from metricgrad.aligners.knobs.policy import Policy
 from metricgrad.loss import Loss
-from metricgrad.losses.distance_mixture import DistanceMixture
-from metricgrad.losses.focal_weighting import FocalWeighting
+from metricgrad.losses.families.distance_mixture import DistanceMixture
+from metricgrad.losses.families.focal_weighting import FocalWeighting
 from metricgrad.losses.registry import RETRIEVAL, Entry, Range, register
 from metricgrad.metrics.metric import Metric
 from metricgrad.systems.ala import ALA, Aligning

@@ -10,20 +10,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.block_fitting import BlockFitting
-from metricgrad.aligners.rank_correlation import RankCorrelation
-from metricgrad.aligners.report import held_out_report, match_scale
-from metricgrad.aligners.value_regression import ValueRegression
+from metricgrad.aligners.fitting.block_fitting import BlockFitting
+from metricgrad.aligners.fitting.rank_correlation import RankCorrelation
+from metricgrad.aligners.fitting.report import held_out_report, match_scale
+from metricgrad.aligners.fitting.value_regression import ValueRegression
 from metricgrad.checks import check_options, check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss, load_loss
+from metricgrad.losses.base import Form
 from metricgrad.losses.batches import checked_number
-from metricgrad.losses.form import Form
-from metricgrad.losses.network import NetworkForm
-from metricgrad.losses.network_for import network_for
+from metricgrad.losses.networks.base import NetworkForm
+from metricgrad.losses.networks.network_for import network_for
 from metricgrad.losses.registry import ANSWER_SPANS, CLASSIFICATION, RETRIEVAL, TOKENS, Entry, Range, register
 from metricgrad.metrics.as_metric import as_metric
-from metricgrad.metrics.context_checks import CONTEXT, refuse_others
+from metricgrad.metrics.context import CONTEXT, refuse_others
 from metricgrad.metrics.metric import Metric
 
 _OBJECTIVES: dict[str, type[BlockFitting]] = {"correlation": RankCorrelation, "value": ValueRegression}
@@ -92,7 +92,7 @@ class ReLoss(Loss):
                 F1 with 10 % positives it called every row positive (F1 0.18; 0.78 with 0.1 and 0.82 with 0.3, where
                 tuned cross-entropy had 0.89). None is 0.1, or with ``paper=True`` 0, which is the paper's loss.
             seed: of everything random.
-            options: keyword arguments of :class:`metricgrad.aligners.rank_correlation.RankCorrelation` (or of
+            options: keyword arguments of :class:`metricgrad.aligners.fitting.rank_correlation.RankCorrelation` (or of
                 ``ValueRegression``); ``paper=True`` is the released code, pitfalls included: it also takes the paper's
                 network, a mean over rows whatever the metric is, unless ``form`` is given.
 

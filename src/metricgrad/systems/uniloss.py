@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from metricgrad.checks import check_options
 from metricgrad.loss import Loss
-from metricgrad.losses.interpolated import Interpolated, Interpolation
+from metricgrad.losses.interpolated.interpolated import Interpolated, Interpolation
 from metricgrad.losses.registry import (
     ANSWER_SPANS,
     CLASSIFICATION,
@@ -35,11 +35,12 @@ class UniLoss(Loss):
     Args:
         metric: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.
         refactoring: what the metric reads of the scores; known or found by probing when left out.
-        interpolation: ``"local"`` or ``"inverse_distance"``; see :class:`metricgrad.losses.interpolated.Interpolated`.
+        interpolation: ``"local"`` or ``"inverse_distance"``; see
+            :class:`metricgrad.losses.interpolated.interpolated.Interpolated`.
         paper: True or ``"published"`` for the paper's bit-flip anchors and inverse distances at a fixed softness of 1;
             ``"released"`` for the anchors of the released code.
         seed: of its random choices.
-        options: keyword arguments of :class:`metricgrad.losses.interpolated.Interpolated`.
+        options: keyword arguments of :class:`metricgrad.losses.interpolated.interpolated.Interpolated`.
 
     Quadratic kappa, and other metrics that compare with chance, say little about single moves while a model still
     predicts few classes: give them ``warm_up=`` some steps. Without it quadratic kappa ends where it pays to predict

@@ -7,7 +7,7 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from metricgrad.models.mlp import mlp
+from metricgrad.tasks.mlp import mlp
 from metricgrad.tasks.split import Splits, split, standardise, thin
 from metricgrad.tasks.task import Task, to_float
 

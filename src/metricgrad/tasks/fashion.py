@@ -7,8 +7,8 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from metricgrad.data.fashion import read_fashion
-from metricgrad.models.mlp import mlp
+from metricgrad.tasks.fashion_data import read_fashion
+from metricgrad.tasks.mlp import mlp
 from metricgrad.tasks.split import Splits, split, standardise, thin
 from metricgrad.tasks.task import Task
 

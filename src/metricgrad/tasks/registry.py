@@ -14,14 +14,9 @@ _HOME = {
     "digits-rare": "digits:digits_rare",
     "breast-cancer": "tabular:breast_cancer",
     "diabetes": "tabular:diabetes",
-    "figures": "figures:figures",
-    "humanoid-pose": "humanoid:humanoid_pose",
     "fashion": "fashion:fashion",
     "fashion-rare": "fashion:fashion_rare",
-    "docstring-answers": "spans:docstring_answers",
-    "digits-retrieval": "retrieval:digits_retrieval",
-    "glyphs-fonts": "retrieval:glyphs_fonts",
-    "strings-ro": "translation:strings_ro",
+    "digits-retrieval": "digits_retrieval:digits_retrieval",
 }
 
 

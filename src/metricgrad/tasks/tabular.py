@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from metricgrad.models.mlp import mlp
+from metricgrad.tasks.mlp import mlp
 from metricgrad.tasks.split import Splits, split, standardise
 from metricgrad.tasks.task import Task, to_float
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from metricgrad.aligners.base import Forward
 from metricgrad.aligners.isolation import kept_all_randomness
-from metricgrad.aligners.turning import KnobTurner
+from metricgrad.aligners.knobs.controller import KnobTurner
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.as_metric import as_metric
@@ -25,7 +25,7 @@ from metricgrad.training import files
 from metricgrad.training.batches import Data, check_finite_data, epochs_of, loader, reseed
 from metricgrad.training.engine import Engine, Optimizer
 from metricgrad.training.options import as_loss, check_counts, check_threshold, no_module, unchecked
-from metricgrad.training.population import fit_population
+from metricgrad.training.population.fit_population import fit_population
 from metricgrad.training.progress import Bar
 from metricgrad.training.quiet import interruptible, quiet
 from metricgrad.training.result import FitResult, load_finished

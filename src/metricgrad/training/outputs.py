@@ -8,10 +8,10 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import canonical, is_binary
-from metricgrad.metrics.layouts import HEAT_MAPS, ROWS, SENTENCES, SPANS, Embeddings, Layout
-from metricgrad.metrics.maps import peaks
+from metricgrad.metrics.layouts.heat_maps import peaks
+from metricgrad.metrics.layouts.layout import HEAT_MAPS, ROWS, SENTENCES, SPANS, Embeddings, Layout
+from metricgrad.metrics.layouts.spans import best_spans
 from metricgrad.metrics.metric import Metric
-from metricgrad.metrics.passages import best_spans
 
 #: ``classes``: one score for each class; ``labels``: one for each yes or no; ``values``: the score is the answer;
 #: ``points`` of heat maps; ``words`` of sentences; ``spans`` of answers; ``embeddings``, which answer nothing.

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from metricgrad.aligners.base import Forward, pair
 from metricgrad.aligners.isolation import kept_all_randomness
-from metricgrad.aligners.turning import KnobTurner
-from metricgrad.aligners.turning_figure import plot_history
+from metricgrad.aligners.knobs.controller import KnobTurner
+from metricgrad.aligners.knobs.plot import plot_history
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.metrics.metric import Metric

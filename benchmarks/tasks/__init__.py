@@ -1,0 +1,1 @@
+"""Tasks that show the published systems, one folder each."""

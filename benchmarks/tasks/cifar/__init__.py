@@ -1,0 +1,1 @@
+"""The task of cifar: data, model, task."""

@@ -1,0 +1,1 @@
+"""The task of docstring answers: data, model, task."""

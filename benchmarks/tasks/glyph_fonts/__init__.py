@@ -1,0 +1,1 @@
+"""The task of glyph fonts: data, model, task."""

@@ -1,0 +1,1 @@
+"""The task of romanian strings: data, model, task."""

@@ -1,0 +1,1 @@
+"""The task of stick figures: data, model, task."""

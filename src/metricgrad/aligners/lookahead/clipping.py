@@ -1,0 +1,230 @@
+"""What happened to the gradients between the backward pass and the step, and its transposed Jacobian."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from metricgrad.aligners.lookahead.plain_numbers import Constants
+from metricgrad.errors import MetricgradError
+
+Clipping = Literal["auto", "scale", "norm", "norm_1", "norm_inf", "value"]
+CLIPPINGS: tuple[str, ...] = get_args(Clipping)
+
+Gradients = Mapping[Tensor, Tensor]
+
+_ORDERS = {"norm": 2.0, "norm_1": 1.0, "norm_inf": math.inf}
+_STABILISER = 1e-6  # what torch.nn.utils.clip_grad_norm_ adds to the norm
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What a common factor f may mean: f itself is constant, or :math:`f (N + s)` is, for a norm N.
+
+    Attributes:
+        order: of the norm; None where the factor is constant.
+        whole: whether the norm is that of all gradients of the optimiser, and not of those with this factor alone.
+        stabiliser: s.
+    """
+
+    order: float | None
+    whole: bool = False
+    stabiliser: float = 0.0
+
+
+def through(
+    raw: Gradients,
+    seen: Gradients,
+    direction: dict[Tensor, Tensor],
+    clipping: Clipping,
+    constants: Constants | None = None,
+    *,
+    others: Sequence[Tensor] = (),
+    scales: Sequence[float] = (1.0,),
+) -> dict[Tensor, Tensor]:
+    r"""A direction in the gradients the optimiser saw, pulled back to those the backward pass left.
+
+    Known by comparing the two are: nothing; entries that were clamped or set to zero; and a common factor f of a group
+    of gradients. A factor does not say what it follows from: a constant, which has the Jacobian f, or a norm N of the
+    gradients, as :math:`f = M / (N + s)`, which has :math:`f (I - \nabla N\, g^\top / (N + s))`. It is read as the one
+    of them whose constant, f or M, stayed while the gradients changed, or else is a plain number
+    (:mod:`metricgrad.aligners.lookahead.plain_numbers`).
+
+    Args:
+        raw: as the backward passes left them.
+        seen: as the optimiser saw them.
+        direction: for the parameters in both.
+        clipping: ``"scale"``, ``"norm"`` (the 2-norm), ``"norm_1"`` or ``"norm_inf"`` says what a common factor means,
+            ``"value"`` that entries are clamped to a constant; ``"auto"`` decides as above.
+        constants: what was seen in earlier steps.
+        others: further gradients the optimiser saw, which a norm may have been taken over too.
+        scales: what the loss may have been multiplied by before, where the gradients were divided by it again.
+
+    Returns:
+        For the same parameters.
+
+    Raises:
+        MetricgradError: where the gradients were changed in another way, or the way cannot be told.
+    """
+    changed = [p for p in direction if not unchanged(raw[p], seen[p])]
+    if not changed:
+        return direction
+    factors = {p: _factor(raw[p], seen[p]) for p in changed}
+    if any(factor is None for factor in factors.values()) or clipping == "value":
+        return direction | _by_entry(changed, raw, seen, direction, clipping, constants or Constants())
+    pulled = dict(direction)
+    groups = _groups(changed, {p: f for p, f in factors.items() if f is not None}, raw)
+    if len(groups) == 1:  # a gradient of zero is not seen to change, and belongs to the norm all the same
+        groups[0] += [p for p in direction if p not in factors and not bool(raw[p].any())]
+    for number, group in enumerate(groups):
+        common = _Common(group, raw, seen, direction, others if len(groups) == 1 else (), scales)
+        pulled |= common.pulled(common.meant(clipping, constants or Constants(), number))
+    return pulled
+
+
+class _Common:
+    """A group of gradients that were multiplied by one factor."""
+
+    def __init__(
+        self, group: list[Tensor], raw: Gradients, seen: Gradients, direction: Gradients,
+        others: Sequence[Tensor], scales: Sequence[float],
+    ) -> None:  # fmt: skip
+        self._group, self._raw, self._direction = group, raw, direction
+        flat = [(raw[p].double(), seen[p].double()) for p in group]
+        self.factor = sum(float((a * b).sum()) for a, b in flat) / sum(float((a * a).sum()) for a, _ in flat)
+        own = [raw[p] for p in group]
+        sets = {False: own}
+        if others:
+            sets[True] = [*own, *(other / self.factor for other in others)]
+        self.norms = {(q, w): _norm(some, q) for w, some in sets.items() for q in _ORDERS.values()}
+        self._stabilisers = (0.0, *(_STABILISER * abs(scale) for scale in dict.fromkeys((1.0, *scales))))
+        self._eps = max(torch.finfo(own[0].dtype).eps, 1e-15)
+
+    def meant(self, clipping: Clipping, constants: Constants, number: int) -> _Reading:
+        """What the factor follows from."""
+        if clipping == "scale":
+            return _Reading(None)
+        readings = {_Reading(None): self.factor} if clipping == "auto" else {}
+        if self.factor > 0:
+            orders = _ORDERS.values() if clipping == "auto" else [_ORDERS[clipping]]
+            for (q, whole), norm in self.norms.items():
+                for s in self._stabilisers if q in orders else ():
+                    readings[_Reading(q, whole, s)] = self.factor * (norm + s)
+        keyed = {(number, reading): constant for reading, constant in readings.items()}
+        bounds = [key for key in keyed if key[1].order is not None]
+        alike = lambda a, b: self._alike(a[1], b[1])  # noqa: E731
+        found = constants.told(keyed, self.norms[2.0, False], self._eps, alike, bounds)
+        if found is not None:
+            return found[1]
+        if clipping != "auto":
+            return _Reading(_ORDERS[clipping], stabiliser=_STABILISER)
+        raise MetricgradError(
+            f"the gradients were multiplied by {self.factor:.6g} between backward and step, and whether that number is "
+            "a constant or follows from their norm cannot be told from it; say which: LookAhead(clipping='norm') for "
+            "clip_grad_norm_ ('norm_1', 'norm_inf' for other norms), 'scale' for a constant"
+        )
+
+    def pulled(self, reading: _Reading) -> dict[Tensor, Tensor]:
+        """The direction, pulled back."""
+        factor = self.factor
+        if reading.order is None:
+            return {p: self._direction[p] * factor for p in self._group}
+        norm = self.norms[reading.order, reading.whole]
+        inner = sum(float((self._raw[p].double() * self._direction[p].double()).sum()) for p in self._group)
+        along = inner / (norm + reading.stabiliser)
+        return {
+            p: (self._direction[p] - _slope(self._raw[p], reading.order, norm) * along) * factor for p in self._group
+        }
+
+    def _alike(self, a: _Reading, b: _Reading) -> bool:
+        """Whether two readings have the same Jacobian in this direction, up to rounding."""
+        x, y = self.pulled(a), self.pulled(b)
+        gap, size = (sum(float(part.double().square().sum()) for part in parts) ** 0.5
+                     for parts in ([x[p] - y[p] for p in x], x.values()))  # fmt: skip
+        return gap <= 64 * self._eps * size
+
+
+def unchanged(a: Tensor, b: Tensor) -> bool:
+    """Whether two gradients are one, NaN included; words of eight bytes, where they fit, go four times as fast."""
+    words = [tensor.flatten().view(torch.int64) for tensor in (a, b) if _in_words(tensor)]
+    if len(words) == 2 and torch.equal(*words):
+        return True
+    return bool(torch.isclose(a, b, rtol=0, atol=0, equal_nan=True).all())
+
+
+def _in_words(tensor: Tensor) -> bool:
+    size = tensor.element_size()
+    return tensor.is_contiguous() and tensor.numel() * size % 8 == 0 and tensor.storage_offset() * size % 8 == 0
+
+
+def _factor(raw: Tensor, seen: Tensor) -> float | None:
+    """The one factor between the two, other than zero, or None."""
+    a, b = raw.double(), seen.double()
+    squared = float((a * a).sum())
+    factor = float((a * b).sum()) / squared if squared > 0 else 0.0
+    rest = float((b - a * factor).abs().max())
+    return factor if factor and rest <= 64 * torch.finfo(raw.dtype).eps * float(b.abs().max()) else None
+
+
+def _groups(changed: list[Tensor], factors: dict[Tensor, float], raw: Gradients) -> list[list[Tensor]]:
+    """Parameters whose factors are equal up to rounding."""
+    groups: list[list[Tensor]] = []
+    last = 0.0
+    for parameter in sorted(changed, key=lambda p: factors[p]):
+        factor = factors[parameter]
+        if not groups or factor - last > 256 * torch.finfo(raw[parameter].dtype).eps * abs(factor):
+            groups.append([])
+        groups[-1].append(parameter)
+        last = factor
+    order = {parameter: place for place, parameter in enumerate(changed)}  # a norm depends on it in its last digit
+    return [sorted(group, key=order.__getitem__) for group in groups]
+
+
+def _by_entry(
+    changed: list[Tensor], raw: Gradients, seen: Gradients, direction: dict[Tensor, Tensor], clipping: Clipping,
+    constants: Constants,
+) -> dict[Tensor, Tensor]:  # fmt: skip
+    """Where each entry is as it was, zero, or at one bound: the direction, where it is as it was."""
+    kept = {p: raw[p] == seen[p] for p in changed}
+    for number, p in enumerate(changed):
+        bound, largest = float(seen[p].abs().max()), float(raw[p].abs().max())
+        clamped = (seen[p] == raw[p].clamp(-bound, bound)) & (raw[p].abs() >= bound)
+        if not bool((kept[p] | (seen[p] == 0) | clamped).all()):
+            raise MetricgradError(
+                "the gradients were changed between backward and step in a way LookAhead does not know: it knows "
+                "torch.nn.utils.clip_grad_norm_, clip_grad_value_ (one of them a step), a common factor and entries "
+                "set to zero; drop the other change, or take another aligner"
+            )
+        held = bool((clamped & ~kept[p] & (seen[p] != 0)).any())
+        if clipping == "auto" and held and not _is_constant(bound, largest, raw[p], number, constants):
+            raise MetricgradError(
+                f"the gradients were clamped to {bound:.6g} between backward and step, and whether that number is a "
+                "constant or follows from the gradients cannot be told from it; say LookAhead(clipping='value') for a "
+                "constant"
+            )
+    return {p: direction[p] * kept[p] for p in changed}
+
+
+def _is_constant(bound: float, largest: float, raw: Tensor, number: int, constants: Constants) -> bool:
+    eps = max(torch.finfo(raw.dtype).eps, 1e-15)
+    readings = {(number, "bound"): bound, (number, "share"): bound / largest}
+    return constants.told(readings, largest, eps, lambda a, b: a == b, readings) == (number, "bound")
+
+
+def _norm(tensors: Sequence[Tensor], order: float) -> float:
+    """As ``clip_grad_norm_`` takes it, to the last digit."""
+    return float(torch.nn.utils.get_total_norm(list(tensors), order))
+
+
+def _slope(gradient: Tensor, order: float, norm: float) -> Tensor:
+    """The derivative of the norm over all gradients in this one."""
+    if order == 1.0:
+        return gradient.sign()
+    if order == 2.0:
+        return gradient / norm
+    return gradient.sign() * (gradient.abs() == norm)

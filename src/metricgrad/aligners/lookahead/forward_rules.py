@@ -1,0 +1,135 @@
+"""Forward rules of the layers where training spends its time, cheaper than those that autograd derives.
+
+Autograd's own rules push a tensor of zeros through the first layer, whose input does not move, and take batch
+normalisation apart into a dozen passes over memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from metricgrad.aligners.lookahead.outer_products import OuterProducts
+
+Rule = Callable[..., Tensor]
+
+
+class ReadElsewhereError(RuntimeError):
+    """A weight whose tangent is not multiplied out was read by something other than a linear layer."""
+
+
+class ForwardRules(TorchFunctionMode):
+    """Inside a dual level, linear layers, convolutions and batch normalisation carry tangents by the rules below.
+
+    Args:
+        products: tangents of weights that are no duals themselves, each beside its weight.
+    """
+
+    def __init__(self, products: Iterable[tuple[Tensor, OuterProducts]] = ()) -> None:
+        super().__init__()
+        self._products = {id(weight): product for weight, product in products}
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Any other function goes its own way.
+
+        Raises:
+            ReadElsewhereError: where it makes a tensor of a weight whose tangent is among the products.
+        """
+        kwargs = kwargs or {}
+        if func is functional.linear and self._products:
+            product = self._products.get(id(_weight(*args, **kwargs)))
+            if product is not None:
+                return _linear_by(product, *args, **kwargs)
+        found = (_RULES.get(func) or func)(*args, **kwargs)
+        if self._products and isinstance(found, Tensor | tuple | list) and not isinstance(found, torch.Size):
+            self._check(args)
+            self._check(kwargs.values())
+        return found
+
+    def _check(self, args: Iterable[Any]) -> None:
+        for arg in args:
+            if id(arg) in self._products:
+                raise ReadElsewhereError
+            if isinstance(arg, tuple | list):
+                self._check(arg)
+
+
+def _weight(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return weight
+
+
+def _linear_by(product: OuterProducts, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    (x, dx), (b, db) = map(_parts, (input, bias))
+    tangent = product.linear(x)
+    if db is not None:
+        tangent += db
+    if dx is not None:
+        tangent += functional.linear(dx, weight)
+    return forward_ad.make_dual(functional.linear(x, weight, b), tangent)
+
+
+def _affine(function: Callable[..., Tensor]) -> Rule:
+    """Of a function that is linear in its input and, together, in weight and bias."""
+
+    def rule(input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
+        (x, dx), (w, dw), (b, db) = map(_parts, (input, weight, bias))
+        value = function(x, w, b, *args, **kwargs)
+        if dw is not None:
+            tangent = function(x, dw, db, *args, **kwargs)
+            if dx is not None:
+                tangent += function(dx, w, None, *args, **kwargs)
+        elif dx is not None:
+            tangent = function(dx, w, db, *args, **kwargs)
+        else:
+            return function(input, weight, bias, *args, **kwargs)
+        return forward_ad.make_dual(value, tangent)
+
+    return rule
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Its Jacobian in the input is symmetric but for the weight, so autograd's backward pass is a forward pass too."""
+    (x, dx), (w, dw), (b, db) = map(_parts, (input, weight, bias))
+    value, mean, scale = torch.native_batch_norm(x, w, b, running_mean, running_var, training, momentum, eps)
+    if running_mean is not None and running_var is not None and not training:
+        mean, scale = running_mean, (running_var + eps).rsqrt()
+    tangent = None
+    if dx is not None:
+        tangent = torch.ops.aten.native_batch_norm_backward(
+            dx.contiguous(), x, w, running_mean, running_var, mean, scale, training, eps, [True, False, False]
+        )[0]
+    if dw is not None or db is not None:
+        dw, db = (torch.zeros_like(mean) if part is None else part for part in (dw, db))
+        ours = torch.native_batch_norm(x, dw, db, mean, scale**-2, False, momentum, 0.0)[0]
+        tangent = ours if tangent is None else tangent.add_(ours)
+    return value if tangent is None else forward_ad.make_dual(value, tangent)
+
+
+def _parts(tensor: Tensor | None) -> tuple[Any, Tensor | None]:
+    if tensor is None:
+        return None, None
+    primal, tangent = forward_ad.unpack_dual(tensor)
+    return primal, tangent
+
+
+_RULES: dict[Any, Rule] = {
+    functional.batch_norm: _batch_norm,
+    **{f: _affine(f) for f in (functional.linear, functional.conv1d, functional.conv2d, functional.conv3d)},
+}

@@ -1,0 +1,141 @@
+"""What backward passes leave in the gradients of parameters, and whether it is still there at the step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Variable
+
+from metricgrad.aligners.isolation import copied
+from metricgrad.aligners.lookahead.clipping import unchanged
+
+
+@dataclass(frozen=True)
+class Left:
+    """A gradient as a backward pass left it.
+
+    Attributes:
+        gradient: the tensor, no copy of it.
+        version: how often it had been written to.
+        sums: 0-d each, its sum and its squared norm, which tell of writes through ``.data``; None where it is sparse.
+    """
+
+    gradient: Tensor
+    version: int
+    sums: tuple[Tensor, Tensor] | None
+
+    @classmethod
+    def now(cls, gradient: Tensor) -> Left:
+        """As it is."""
+        return cls(gradient, gradient._version, None if gradient.is_sparse else _sums(gradient))
+
+    def is_still(self, gradient: Tensor | None) -> bool:
+        """Whether it is the same tensor, not written to since."""
+        if gradient is None or gradient is not self.gradient or gradient._version != self.version:
+            return False
+        if self.sums is None:
+            return True
+        pairs = zip(self.sums, _sums(gradient), strict=True)
+        return all(float(a) == float(b) or bool(a.isnan() & b.isnan()) for a, b in pairs)
+
+
+def _sums(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    flat = gradient.detach().reshape(-1)
+    return flat.sum(), torch.dot(flat, flat)
+
+
+class Accumulating:
+    """Which backward passes through a loss ended in which gradients, and what the gradients were then.
+
+    A pass of ``torch.autograd.grad`` ends in none. Within a pass, checkpoints may run further passes, which belong to
+    it. Gradients are copied only where ``copies`` is set: a copy takes as much memory as the model.
+
+    Attributes:
+        left: for each parameter, its gradient after the last pass.
+        reached: for each parameter, the numbers of the passes through the loss that are in its gradient.
+        raw: copies of gradients.
+        touched: whether gradients were changed between two passes that both are in them.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], *, copies: bool) -> None:
+        self.copies, self.paused = copies, False
+        self._spare: dict[Tensor, Tensor] = {}
+        self._count, self._open, self._task = 0, 0, -1
+        self.clear()
+        self.hooks: list[Any] = [p.register_post_accumulate_grad_hook(self._accumulated) for p in parameters]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.left: dict[Tensor, Left] = {}
+        self.reached: dict[Tensor, set[int]] = {}
+        self.raw: dict[Tensor, Tensor] = {}
+        self.touched, self._open = False, 0
+
+    def forget(self, parameter: Tensor) -> None:
+        """Its gradient was thrown away."""
+        for of in (self.left, self.reached, self.raw):
+            of.pop(parameter, None)
+
+    def number(self) -> int:
+        """Of the pass through the loss that is running; called from a hook inside it."""
+        task = torch._C._current_graph_task_id()
+        if not self._open or self._task != task:
+            self._count, self._task = self._count + 1, task
+            self._open = self._count
+            self._look_back()
+            Variable._execution_engine.queue_callback(functools.partial(self._end, self._open))
+        return self._open
+
+    @property
+    def hooked(self) -> bool:
+        """Whether a person's hooks may have changed gradients before they were seen here."""
+        return any(p._backward_hooks or not _is_ours(p) for p in self.reached)
+
+    @property
+    def passes(self) -> set[int]:
+        """Those that are in some gradient."""
+        return set().union(*self.reached.values())
+
+    def as_left(self, parameter: Tensor) -> bool:
+        """Whether the parameter's gradient is what the backward passes left."""
+        if parameter in self.raw:
+            return parameter.grad is not None and unchanged(self.raw[parameter], parameter.grad)
+        return parameter in self.left and self.left[parameter].is_still(parameter.grad)
+
+    def _end(self, number: int) -> None:
+        if self._open == number:
+            self._open = 0
+
+    def _look_back(self) -> None:
+        """What happened to the gradients since the last pass, before this one adds to them."""
+        for p in list(self.left):
+            if not self.as_left(p):
+                if p.grad is None or not bool(p.grad.any()):
+                    self.forget(p)
+                else:
+                    self.touched = True
+
+    def _accumulated(self, parameter: Tensor) -> None:
+        if self.paused or parameter.grad is None:
+            return
+        before, gradient = self.left.get(parameter), parameter.grad
+        if before is not None and before.gradient is not gradient and not gradient._version:
+            self.forget(parameter)
+        elif before is not None and (before.gradient is not gradient or gradient._version != before.version + 1):
+            self.touched = True
+        self.left[parameter] = Left.now(gradient)
+        if self._open:
+            self.reached.setdefault(parameter, set()).add(self._open)
+        if self.copies:
+            self.raw[parameter] = copied(self._spare, parameter, gradient)
+
+
+def _is_ours(parameter: Any) -> bool:
+    """Whether the first hook after accumulation is one of ours."""
+    hook = next(iter((parameter._post_accumulate_grad_hooks or {}).values()), None)
+    return isinstance(getattr(hook, "__self__", None), Accumulating)

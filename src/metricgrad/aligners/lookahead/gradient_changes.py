@@ -1,0 +1,94 @@
+"""The gradients as the backward passes left them, and the way from there to the optimiser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from metricgrad.aligners.lookahead.clipping import Clipping, Gradients, through
+from metricgrad.aligners.lookahead.outer_products import Direction, whole
+from metricgrad.aligners.lookahead.plain_numbers import Constants
+from metricgrad.aligners.lookahead.recorded_calls import Contribution
+from metricgrad.aligners.lookahead.recorder import Recorder
+from metricgrad.aligners.lookahead.refused_step import UntoldError
+from metricgrad.aligners.lookahead.replay import gradients_again, is_close
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.base import Form
+
+
+class Changes:
+    """What was done to gradients between backward and step, over the steps of one training.
+
+    Args:
+        clipping: see :func:`metricgrad.aligners.lookahead.clipping.through`.
+    """
+
+    def __init__(self, clipping: Clipping) -> None:
+        self._clipping: Clipping = clipping
+        self._constants = Constants()
+
+    def raw(
+        self, form: Form, recorder: Recorder, contributions: Sequence[Contribution],
+        undisturbed: Callable[[], AbstractContextManager[None]],
+    ) -> Gradients | None:  # fmt: skip
+        """The gradients as the backward passes left them; None where they still are.
+
+        They are computed again where they were not copied: at the first change, which begins the copies, and where
+        hooks changed them before they could be copied or a person assigned them.
+
+        Raises:
+            UntoldError: where what was computed again does not explain those that the optimiser sees.
+        """
+        gradients = recorder.gradients
+        certain = not (recorder.by_hand or gradients.hooked)
+        if certain and all(map(gradients.as_left, gradients.reached)):
+            return None
+        if certain and gradients.copies:
+            return dict(gradients.raw)
+        gradients.copies = True
+        with undisturbed():
+            again = gradients_again(form, contributions, {p: p for p in gradients.reached})
+        seen = {p: torch.zeros_like(p) if p.grad is None else p.grad for p in again}
+        kept = {p for p in again if is_close(again[p], seen[p]) or (certain and gradients.as_left(p))}
+        if len(kept) == len(again):
+            return None
+        raw = {p: seen[p].clone() if p in kept else g for p, g in again.items()}
+        try:
+            through(raw, seen, {p: torch.zeros_like(p) for p in again}, "scale")
+        except MetricgradError as error:
+            why = f"{error}. Where another loss has a part in them, it is told from the next step on"
+            if recorder.by_hand:
+                why = "gradients were assigned by hand, and not those of this loss alone; call backward() instead"
+            elif gradients.hooked:
+                why = "hooks on the parameters' gradients changed them in a way that cannot be told; remove the hooks"
+            raise UntoldError("changed", why) from error
+        return raw
+
+    def pulled(
+        self, raw: Gradients, seen: Gradients, direction: Direction, others: Sequence[Tensor],
+        contributions: Sequence[Contribution],
+    ) -> Direction:  # fmt: skip
+        """A direction in the gradients the optimiser saw, in those the backward passes left.
+
+        Raises:
+            UntoldError: where the way from one to the other cannot be told.
+        """
+        factors = {abs(float(part.factor)) for part in contributions} - {0.0}
+        scales = [factor * n for factor in factors for n in (1, len(contributions))]
+        # a gradient scaler's scale is a power of two, which the loss may have been divided by a number of batches after
+        scales += [
+            2.0 ** (math.ceil(math.log2(most)) + n)
+            for most in {max(factors, default=0.0)}
+            if most > 16
+            for n in range(6)
+        ]
+        dense = {p: whole(along) for p, along in direction.items()}
+        try:
+            found = through(raw, seen, dense, self._clipping, self._constants, others=others, scales=scales)
+        except MetricgradError as error:
+            raise UntoldError("changed", str(error)) from error
+        return {**found}

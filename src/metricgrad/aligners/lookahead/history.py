@@ -1,0 +1,101 @@
+"""What a loss that learns did during training: numbers for each update, the loss's shape at times, and one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.base import Form
+from metricgrad.writing import write_figure
+
+_PANELS = {
+    "objective": "objective at the stepped weights",
+    "gradient_norm": "norm of the training gradient",
+    "implied_rate": "implied learning rate",
+    "hypergradient_norm": "norm of the hypergradient",
+}
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """One look ahead.
+
+    Attributes:
+        gradients: of the objective with respect to each of the form's parameters.
+        objective: its value at the stepped weights.
+        gradient_norm: of the training gradient the optimiser saw.
+        implied_rate: the step's length along the objective's gradient v, -(theta' - theta) . v / (v . v): the learning
+            rate at which descent on the objective itself would have come as far; NaN where it was not measured.
+    """
+
+    gradients: list[Tensor]
+    objective: float
+    gradient_norm: float
+    implied_rate: float
+
+
+class Watch:
+    """The record of one loss.
+
+    Attributes:
+        history: one row for each look ahead: ``step``, ``objective``, ``gradient_norm``, ``implied_rate``,
+            ``hypergradient_norm``.
+        shapes: (step, curves of :meth:`metricgrad.losses.networks.neural.NeuralLoss.shape`) after 1, 2, 4, ... looks,
+            for forms that have a shape.
+    """
+
+    def __init__(self) -> None:
+        self.history: list[dict[str, float]] = []
+        self.shapes: list[tuple[int, Mapping[str, Tensor]]] = []
+
+    def note(self, step: int, ahead: Ahead, norm: float, form: Form) -> None:
+        """Add a row."""
+        self.history.append({
+            "step": step, "objective": ahead.objective, "gradient_norm": ahead.gradient_norm,
+            "implied_rate": ahead.implied_rate, "hypergradient_norm": norm,
+        })  # fmt: skip
+        count = len(self.history)
+        shape: Any = getattr(form, "shape", None)
+        if shape is not None and count & (count - 1) == 0:
+            self.shapes.append((step, shape()))
+
+    def plot(self, path: str | Path, form: Form) -> Path:
+        """Write the picture as PNG; it needs matplotlib and no display.
+
+        Raises:
+            MetricgradError: before the first look ahead.
+        """
+        if not self.history:
+            raise MetricgradError("there is nothing to plot yet: train with the loss attached first")
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(12, 6.5), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(2, 3).flatten()
+        for ax, (name, title) in zip(axes, _PANELS.items(), strict=False):
+            measured = [row for row in self.history if row[name] == row[name]]
+            ax.plot([row["step"] for row in measured], [row[name] for row in measured], color="#1f5fa8", linewidth=0.8)
+            if name != "implied_rate":
+                ax.set_yscale("log")
+            ax.set_title(title, fontsize=10)
+            ax.set_xlabel("optimiser step")
+        shape: Any = getattr(form, "shape", None)
+        shapes = [*self.shapes, (int(self.history[-1]["step"]), shape())] if shape is not None else []
+        for ax, target in zip(axes[len(_PANELS) :], ("target_1", "target_0"), strict=True):
+            for place, (step, curves) in enumerate(shapes):
+                shade = 0.15 + 0.85 * (place + 1) / len(shapes)
+                label = f"step {step}" if place in (0, len(shapes) - 1) else None
+                ax.plot(curves["prediction"], curves[target], color="#1f5fa8", alpha=shade, label=label)
+            ax.set_title(f"the learned loss at {target.replace('_', ' ')}, light to dark", fontsize=10)
+            ax.set_xlabel("prediction")
+            if shapes:
+                ax.legend(fontsize=8)
+        for ax in axes:
+            ax.spines[["top", "right"]].set_visible(False)
+        return write_figure(figure, path)

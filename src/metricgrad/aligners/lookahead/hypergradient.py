@@ -1,0 +1,313 @@
+r"""The exact gradient of a validation objective with respect to the loss, through one optimiser step just taken.
+
+With :math:`\theta' = U(\theta, g)`, :math:`g = \sum_k c_k J_k^\top \nabla_s \ell_\phi(s_k)` and :math:`v` the gradient
+of the objective at :math:`\theta'`,
+
+.. math:: \frac{d\,\mathrm{objective}}{d\phi} = \frac{d}{d\phi} \sum_k c_k \nabla_s \ell_\phi(s_k) \cdot J_k w, \qquad
+    w = \Bigl(\frac{\partial\,\mathrm{clip}}{\partial g}\Bigr)^\top \Bigl(\frac{\partial U}{\partial g} \circ v\Bigr)
+
+because the step is linear in the loss's gradient with respect to the scores. :math:`J_k w` is one forward-mode product
+of the model at the parameters before the step, so nothing is differentiated twice but the loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metricgrad.aligners.base import Scene
+from metricgrad.aligners.isolation import borrowed, kept_randomness, parameter_places, plain_checkpoints, standing
+from metricgrad.aligners.lookahead.clipping import Clipping, Gradients
+from metricgrad.aligners.lookahead.forward_mode import Pusher
+from metricgrad.aligners.lookahead.gradient_changes import Changes
+from metricgrad.aligners.lookahead.history import Ahead
+from metricgrad.aligners.lookahead.loss_uses import power_of
+from metricgrad.aligners.lookahead.optimizers import Before, before_step, is_uniform, moved, rule_of, slope
+from metricgrad.aligners.lookahead.outer_products import Direction, LinearTaps, OuterProducts, joined, times
+from metricgrad.aligners.lookahead.plain_numbers import Constants
+from metricgrad.aligners.lookahead.proof import Proofs
+from metricgrad.aligners.lookahead.recorded_calls import Contribution, LossCall, ModelCall, Pushed, outputs_of
+from metricgrad.aligners.lookahead.recorder import Recorder
+from metricgrad.aligners.lookahead.refused_step import UntoldError
+from metricgrad.aligners.lookahead.replay import as_called
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.base import Form
+
+Objective = Callable[..., Tensor]
+
+_MEASURED_EVERY = 10
+
+
+class OneStep:
+    """Looks ahead through single steps of one attached training.
+
+    A step whose hypergradient cannot be told is passed over.
+
+    Args:
+        scene: the training.
+        objective: of scores and targets; what the step should have lowered.
+        clipping: see :func:`metricgrad.aligners.lookahead.clipping.through`.
+        pusher: remembers which way works for the model.
+
+    Attributes:
+        recorder: what was seen since the last step.
+        why: why the last step was passed over, where it was.
+
+    Raises:
+        MetricgradError: for an optimiser without a rule, or one that moves none of the model's parameters.
+    """
+
+    def __init__(self, scene: Scene, objective: Objective, clipping: Clipping, pusher: Pusher) -> None:
+        rule_of(scene.optimizer)
+        self.scene, self._objective = scene, objective
+        self._watch_anew()
+        self._pusher = pusher
+        self._before: dict[Tensor, Before] = {}
+        self._spare: dict[Tensor, Tensor] = {}
+        self._raw: Gradients | None = None
+        self._seen: list[tuple[Tensor, int]] = []
+        self._contributions: list[Contribution] = []
+        self._powers: list[float] = []
+        self._uses, self._changes, self._proofs = Constants(), Changes(clipping), Proofs()
+        self._looks = 0
+        self.why: UntoldError | None = None
+
+    def _watch_anew(self) -> None:
+        stepped = {p for group in self.scene.optimizer.param_groups for p in group["params"]}
+        self._own = {p: None for p in self.scene.model.parameters() if p in stepped and p.requires_grad}
+        if not self._own:
+            raise MetricgradError(
+                "the optimiser moves none of the attached model's parameters; attach the model it was built from"
+            )
+        if (recorder := getattr(self, "recorder", None)) is not None:
+            recorder.remove()
+        copies = recorder is not None and recorder.gradients.copies
+        self.recorder = Recorder(self.scene.model, list(self._own), copies=copies)
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        self.recorder.remove()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the step just taken can be differentiated: the loss had a part in it."""
+        return bool(self._before)
+
+    def before(self) -> bool:
+        """Keep what the step will overwrite; False where the loss has no part in this step, or it is passed over.
+
+        A step in which a parameter moves for the first time (unfrozen, or added to the optimiser) is passed over.
+        """
+        self._before, self.why, recorder = {}, None, self.recorder
+        try:
+            if not self._has_part():
+                return False
+            self._raw = self._changes.raw(self.scene.loss.form, recorder, self._contributions, self.undisturbed)
+        except UntoldError as why:
+            self.why = UntoldError(why.kind, str(why))  # no traceback, which would hold the graph
+            return False
+        self._before = before_step(self.scene.optimizer, self._spare)
+        self._seen = [(p.grad, p.grad._version) for p in self._before if p.grad is not None]
+        return True
+
+    def _has_part(self) -> bool:
+        """Whether the loss has a part in the step, and which."""
+        recorder = self.recorder
+        recorder.claim()
+        if not recorder.done():
+            return False
+        if getattr(self.scene.optimizer, "grad_scale", None) is not None:
+            raise MetricgradError(
+                "the optimiser unscales gradients inside its step (fused, with a GradScaler), where LookAhead cannot "
+                "see them; build it with fused=False"
+            )
+        if any(p not in self._own and p in set(self.scene.model.parameters()) for p, _ in moved(self.scene.optimizer)):
+            self._watch_anew()
+            return False
+        recorder.check()
+        self._contributions = recorder.contributions()
+        self._powers = [power_of(part.factor, part.loss.value, self._uses) for part in self._contributions]
+        return True
+
+    def after(self, form: Form, batch: Any) -> Ahead | None:
+        """Look ahead through the step just taken.
+
+        Args:
+            form: the loss form; one tensor for each of its parameters is returned.
+            batch: the validation batch; None for the last training batch.
+
+        Returns:
+            None where the hypergradient cannot be told.
+        """
+        before, self._before = self._before, {}
+        try:
+            with self.undisturbed():
+                return self._looked(form, batch, before)
+        except UntoldError as why:
+            self.why = UntoldError(why.kind, str(why))  # no traceback, which would hold the graph
+            return None
+
+    def _looked(self, form: Form, batch: Any, before: dict[Tensor, Before]) -> Ahead:
+        optimizer, recorder = self.scene.optimizer, self.recorder
+        now = [p.grad for p in before]
+        if any(
+            a is not b or a._version != version
+            for a, (b, version) in zip(now, self._seen, strict=True)
+            if a is not None
+        ):
+            raise UntoldError(
+                "late",
+                "gradients were changed by a hook on the step that was registered after the loss was called; register "
+                "it before",
+            )
+        groups = {p: group for p, group in moved(optimizer) if p in self._own and p in before}
+        seen = {p: p.grad for p in groups if p.grad is not None}
+        apart = self._raw is None and is_uniform(optimizer) and self._pusher.takes_products
+        value, ahead = self._ahead(recorder.done()[-1], list(groups), batch, apart=apart)
+        slopes = {p: slope(optimizer, p, groups[p], before[p]) for p in ahead if p in recorder.gradients.reached}
+        found = [torch.zeros_like(p) for p in form.parameters()]
+        if slopes:
+            shared = _shared(list(slopes.values()))
+            with torch.no_grad():
+                direction: Direction = {
+                    p: ahead[p] if shared is not None else times(ahead[p], of) for p, of in slopes.items()
+                }
+                if self._raw is not None:
+                    others = [p.grad for p, _ in moved(optimizer) if p not in direction and p.grad is not None]
+                    direction = self._changes.pulled(self._raw, seen, direction, others, self._contributions)
+            values = {p: kept.value for p, kept in before.items()}
+            pushed = [
+                Pushed(part, self._tangent(direction, values, part), power)
+                for part, power in zip(self._contributions, self._powers, strict=True)
+            ]
+            gradients = {p: (self._raw or seen)[p] for p in direction}
+            self._proofs.check(form, pushed, direction, gradients, values, recorder.doubt(), self._pusher)
+            found = self._along(form, pushed, 1.0 if shared is None else shared)
+        rate = self._implied_rate(ahead, before)
+        self._looks += 1
+        return Ahead(found, value, _length(list(seen.values())), rate)
+
+    def _implied_rate(self, ahead: Direction, before: dict[Tensor, Before]) -> float:
+        """See :class:`Ahead`; where outer products would have to be multiplied out for it, at every tenth look."""
+        if self._looks % _MEASURED_EVERY and any(isinstance(v, OuterProducts) for v in ahead.values()):
+            return float("nan")
+        progress = squared = 0.0
+        with torch.no_grad():
+            for p, v in ahead.items():
+                for rows, block in v.blocks() if isinstance(v, OuterProducts) else [(..., v)]:
+                    # what was kept of the parameters has done its work: the step is written over it
+                    way = before[p].value[rows].sub_(p[rows])
+                    progress, squared = progress + _dot(way, block), squared + _dot(block, block)
+        return progress / squared if squared > 0 else 0.0
+
+    def _ahead(self, last: LossCall, parameters: list[Tensor], batch: Any, *, apart: bool) -> tuple[float, Direction]:
+        """The objective and its gradient at the stepped parameters, by linear weights as outer products if told so."""
+        if batch is not None:
+            taps = LinearTaps(self.scene.model if apart else None)
+            # a person's hooks on gradients are no part of the objective's
+            bare = {p: p.detach().requires_grad_() for p in parameters if p._backward_hooks}
+            with taps, standing(parameter_places(self.scene.model, bare)):
+                scores, targets = self.scene.forward(self.scene.model, batch)
+                value = self._objective(scores, targets)
+            if not value.requires_grad:
+                return float(value), {}
+            with taps.collecting():
+                gradients = torch.autograd.grad(value, [bare.get(p, p) for p in parameters], allow_unused=True)
+            return float(value.detach()), joined(parameters, gradients, taps.found())
+        outputs: list[Tensor] = []
+        pushed = last.scores
+        shifts: list[list[Tensor]] = []
+        for call, head in last.heads:
+            if not head.is_affine(call.outputs):
+                raise MetricgradError(
+                    "without validation batches the training batch serves, which needs scores that are the model's "
+                    "output up to slices, reshapes and scales; pass valid= to attach, or valid_batch= to step"
+                )
+            again = outputs_of(call.module(*call.args, **call.kwargs))
+            shift = [(new - old).detach().requires_grad_() for new, old in zip(again, call.outputs, strict=True)]
+            pushed = pushed + head.push(shift, create_graph=True)
+            outputs += again
+            shifts.append(shift)
+        value = self._objective(pushed, last.targets, **last.context)
+        flat = [part for shift in shifts for part in shift]
+        back = torch.autograd.grad(value, flat, allow_unused=True)
+        live = [(o, b) for o, b in zip(outputs, back, strict=True) if b is not None and o.requires_grad]
+        gradients = torch.autograd.grad(
+            [o for o, _ in live], parameters, [b for _, b in live], allow_unused=True
+        )  # fmt: skip
+        return float(value.detach()), joined(parameters, gradients, {})
+
+    def _tangent(self, direction: Direction, values: dict[Tensor, Tensor], part: Contribution) -> Tensor:
+        """Where the direction takes the scores of one call of the loss."""
+        into = {p: along for p, along in direction.items() if part.parameters is None or p in part.parameters}
+        with torch.no_grad():
+            found = [(head, self._push(into, values, call)) for call, head in part.loss.heads]
+        return functools.reduce(torch.add, (head.push(tangents).detach() for head, tangents in found))
+
+    def _push(self, direction: Direction, values: dict[Tensor, Tensor], call: ModelCall) -> list[Tensor]:
+        own = set(call.module.parameters())
+        values = {p: value for p, value in values.items() if p in own}
+        along = {p: part for p, part in direction.items() if p in own}
+        return self._pusher.push(call.module, values, along, call)
+
+    def _along(self, form: Form, pushed: list[Pushed], times: float) -> list[Tensor]:
+        """d/dphi of the loss's gradient along so many times the direction."""
+        phi = list(form.parameters())
+        total = [torch.zeros_like(p) for p in phi]
+        for one in pushed:
+            loss, factor = one.of.loss, one.of.factor * times
+            leaves = {p: value.clone().requires_grad_() for p, value in loss.form.parameters.items()}
+            with as_called(form, loss, leaves):
+                # a form's own way may leave out what does not depend on its parameters, which a power needs
+                along = form.along if not one.power else functools.partial(Form.along, form)
+                value = along(loss.scores, loss.targets, one.tangent, draw=loss.draw, **loss.context)
+                if value is None:
+                    continue
+                value = value * factor
+                if one.power:
+                    itself = form(loss.scores, loss.targets, draw=loss.draw, **loss.context)
+                    value = value + value.detach() * one.power * itself / loss.value
+                if not value.requires_grad:
+                    continue
+                found = torch.autograd.grad(value, [leaves[p] for p in phi], allow_unused=True)
+            total = [t if g is None else t + g for t, g in zip(total, found, strict=True)]
+        return total
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Gradients on, autocast as in the step just taken; random states, buffers, attributes are then as before."""
+        last = self.recorder.done()[-1]
+        device = next(iter(self._own)).device
+        cast = last.heads[0][0].autocast.again()
+        still = kept_randomness(device), borrowed(self.scene.model), plain_checkpoints(), self.paused()
+        with still[0], still[1], still[2], still[3], torch.enable_grad(), cast:
+            yield
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is recorded inside."""
+        was = self.recorder.paused
+        self.recorder.paused = True
+        try:
+            yield
+        finally:
+            self.recorder.paused = was
+
+
+def _shared(slopes: list[Tensor | float]) -> float | None:
+    """The one number that all slopes are, or None: then no tensor as large as the model need be multiplied by it."""
+    first = slopes[0]
+    return first if isinstance(first, float) and all(type(s) is float and s == first for s in slopes) else None
+
+
+def _length(tensors: list[Tensor]) -> float:
+    return sum(float(tensor.norm()) ** 2 for tensor in tensors) ** 0.5
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    return float(torch.dot(a.flatten(), b.flatten()))

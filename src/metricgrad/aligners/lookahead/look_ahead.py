@@ -1,0 +1,438 @@
+"""AdaLFL's aligner: after each optimiser step, move the loss down the gradient of what the step should have lowered."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from metricgrad.aligners.base import AlignedLoss, Aligner, Forward, OfflineStart, Scene, pair
+from metricgrad.aligners.isolation import device_of, kept_foreign_randomness, kept_randomness, untouched
+from metricgrad.aligners.lookahead.clipping import CLIPPINGS, Clipping
+from metricgrad.aligners.lookahead.forward_mode import Pusher
+from metricgrad.aligners.lookahead.history import Ahead, Watch
+from metricgrad.aligners.lookahead.hypergradient import OneStep
+from metricgrad.aligners.lookahead.meta_adam import MetaAdam
+from metricgrad.aligners.lookahead.offline_start import offline_start
+from metricgrad.aligners.lookahead.optimizers import unwrapped
+from metricgrad.aligners.lookahead.refused_step import UntoldError
+from metricgrad.aligners.lookahead.unrolled import unrolled
+from metricgrad.aligners.lookahead.window import Window
+from metricgrad.aligners.validation_batches import Feedback, checked_batches
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.base import Draw, Form
+from metricgrad.losses.baselines.task_loss import TaskLoss
+from metricgrad.losses.batches import checked_number
+from metricgrad.losses.calling import called
+
+
+class LookAhead(Aligner):
+    r"""Moves a loss by the exact gradient of a validation objective through each optimiser step.
+
+    .. math:: \phi \leftarrow \phi - \eta \nabla_\phi\, \mathrm{objective}(y, f_{\theta'}(X_{val})), \qquad
+        \theta' = U(\theta, \nabla_\theta M_\phi)
+
+    U is the person's own SGD, Adam or AdamW, its state, weight decay and this very step's learning rate included, and
+    gradient clipping, accumulation and scaled losses as well. The training step itself is untouched.
+
+    Use it with :meth:`metricgrad.Loss.attach` where validation batches are at hand, and any form that has parameters.
+    Parameters that are knobs stay within what the form allows (:meth:`metricgrad.losses.base.Form.project`).
+
+    It looks one step ahead, so it favours losses that pay at once (short-horizon bias), and overshoots with momentum;
+    ``steps`` looks further. Validation data it learns from is training data of a kind: keep another part to choose an
+    epoch by.
+
+    Args:
+        objective: what a step should lower: ``"task"`` (cross-entropy or squared error by the form's kind, otherwise
+            by shapes and targets), ``"cross_entropy"``, ``"mse"``, or any differentiable loss of scores and targets,
+            called as :mod:`metricgrad.losses.calling` says: ``UniLoss(metric)`` or a fitted ``ReLoss`` meta-learns
+            toward the metric itself. Without validation batches it gets the mask and the other context of the
+            training call too, and refuses what it does not take.
+        lr: the meta-learning rate of Adam. The paper's 1e-5 is for 10^5 steps; at 1,000 steps it does nothing.
+        clip: largest norm of the hypergradient; None does not clip.
+        every: move the loss after every so many optimiser steps; with ``steps`` at least as many.
+        steps: look through so many optimiser steps at once, unrolled by double backward. They must be unclipped, and
+            validation batches are needed. A run is resumed exactly only where it was saved between two windows.
+        clipping: what a common factor on the gradients between backward and step means: ``"scale"``, ``"norm"``,
+            ``"norm_1"``, ``"norm_inf"`` or ``"auto"``; see :func:`metricgrad.aligners.lookahead.clipping.through`.
+        exact: False replaces the forward-mode pass by a one-sided difference: one plain forward pass, and an error of
+            about 1e-3 in float32.
+        seed: of the order of validation batches.
+
+    Validation batches go through the model in the mode it is in, on copies of its buffers.
+
+    A step whose hypergradient cannot be told is passed over: the loss stays as it is, ``last_hypergradient`` is empty,
+    and the first time a warning says why. What another loss puts into the gradients is taken not to depend on this one.
+
+    Cost: one forward and backward pass on the validation batch and one forward-mode pass on the training batch: a step
+    takes about three times as long. Memory: a copy of the parameters, and the objective's gradient (and, once gradients
+    were changed between backward and step, by clipping for one, a copy of them from then on); under SGD without
+    clipping that of linear layers with more units than the batch has rows is kept as factors, which are smaller. With
+    ``steps`` above 1 a double backward through all of them instead, whose graphs are kept meanwhile.
+
+    Raises:
+        MetricgradError: for settings out of range; when attached to an optimiser it has no rule for, or under
+            distributed training.
+
+    References:
+        C. Raymond, Q. Chen, B. Xue and M. Zhang, "Meta-Learning Adaptive Loss Functions", TMLR 2025, Algorithms 1 and
+        2. Ours: the gradient is taken without unrolling; the meta-learning rate is 1e-3; any objective.
+    """
+
+    kind: ClassVar[str] = "look_ahead"
+    valid_like_train: ClassVar[bool] = True
+    optimizer_steps: Tensor
+    place: Tensor
+
+    def __init__(
+        self,
+        *,
+        objective: Literal["task", "cross_entropy", "mse"] | nn.Module | Callable[[Tensor, Tensor], Tensor] = "task",
+        lr: float = 1e-3,
+        clip: float | None = None,
+        every: int = 1,
+        steps: int = 1,
+        clipping: Clipping = "auto",
+        exact: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        names = ("task", "cross_entropy", "mse")
+        if not (objective in names if isinstance(objective, str) else callable(objective)):
+            raise MetricgradError(
+                f"objective is {objective!r}; expected 'task', 'cross_entropy', 'mse', or a differentiable loss of "
+                "scores and targets"
+            )
+        if clipping not in CLIPPINGS:
+            raise MetricgradError(f"clipping is {clipping!r}; expected one of {', '.join(map(repr, CLIPPINGS))}")
+        for name, count in (("every", every), ("steps", steps)):
+            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+                raise MetricgradError(f"{name} is {count!r}; expected a number of steps, 1 or more")
+        self.objective = objective
+        self.lr = checked_number("lr", lr, zero=True)
+        self.clip = None if clip is None else checked_number("clip", clip)
+        self.clipping: Clipping = clipping
+        self.every, self.steps, self.exact, self.seed = every, steps, exact, seed
+        self.adam = MetaAdam(self.lr, self.clip)
+        self.register_buffer("optimizer_steps", torch.zeros((), dtype=torch.long))
+        self.register_buffer("place", torch.zeros(2, dtype=torch.long))
+        self.watch = Watch()
+        self.last_hypergradient: list[Tensor] = []
+        self._task = TaskLoss()
+        self._of: tuple[AlignedLoss, ...] = ()
+        self._step: OneStep | None = None
+        self._window = Window(steps) if steps > 1 else None
+        self._feedback: Feedback | None = None
+        self._simulating = False
+        self._said: set[str] = set()
+        self._pushers: WeakKeyDictionary[nn.Module, Pusher] = WeakKeyDictionary()
+
+    def unattached(self) -> dict[str, Any]:
+        """Nothing recorded."""
+        window = None if self._window is None else Window(self.steps)
+        rest: dict[str, Any] = {"_step": None, "_feedback": None, "_simulating": False, "last_hypergradient": []}
+        return {"_window": window, "_pushers": None, **rest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Weak references are made anew: they can be neither pickled nor shared."""
+        super().__setstate__({**state, "_pushers": WeakKeyDictionary()})
+
+    def refusal(self, form: Form) -> str | None:
+        """Only what has parameters can be moved by their gradient."""
+        return None if next(form.parameters(), None) is not None else "the form has no parameters to move"
+
+    def bind(self, loss: AlignedLoss) -> None:
+        """Make room for the moments of the form's parameters, so that a saved state fits before the first step."""
+        if self._of:
+            raise MetricgradError("this LookAhead belongs to another loss already; make one for each loss")
+        self._of = (loss,)
+        self.adam.make_room(list(loss.form.parameters()))
+        if isinstance(self.objective, str):
+            kinds = {"cross_entropy": "binary", "mse": "regression", "task": getattr(loss.form, "problem", "auto")}
+            self._task.kind = kinds[self.objective]
+
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments.
+
+        Raises:
+            MetricgradError: for an objective that is a foreign module or function.
+        """
+        described = self.objective if isinstance(self.objective, str) else getattr(self.objective, "described", None)
+        if described is None:
+            raise MetricgradError(
+                f"a LookAhead toward a {type(self.objective).__name__} cannot be saved; build it again and load its "
+                "state_dict"
+            )
+        objective = described if isinstance(described, str) else described()
+        rest = ("lr", "clip", "every", "steps", "clipping", "exact", "seed")
+        return {"objective": objective, **{name: getattr(self, name) for name in rest}}
+
+    @property
+    def updates(self) -> Tensor:
+        """How many times the loss was moved; 0-d."""
+        return self.adam.updates
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One row for each look ahead: objective, gradient norms and implied learning rate; not saved.
+
+        The implied learning rate is NaN, but at every tenth look, where gradients of wide layers are kept as factors:
+        it would take longer than all the rest.
+        """
+        return self.watch.history
+
+    def plot(self, path: str | Path) -> Path:
+        """The history and the learned loss's shape as one PNG."""
+        return self.watch.plot(path, self._loss().form)
+
+    def unattended(self) -> str | None:
+        """A loss that was never moved is the random or plain one it was made as."""
+        if self._step is not None or self._simulating or int(self.updates):
+            return None
+        return (
+            "this loss is moved by LookAhead, and nothing moves it: it was never attached, so the model trains on the "
+            "loss as it was made, a random network for AdaLFL; call loss.attach(model, optimizer, valid=batches) "
+            "before the first step"
+        )
+
+    def needs_attachment(self) -> str | None:
+        """A window of several steps lies across calls of ``step``."""
+        if self._window is None:
+            return None
+        return f"LookAhead(steps={self.steps}) needs a training that stays attached: call attach() once, then step()"
+
+    def attached(self, scene: Scene) -> None:
+        """Begin to record the training.
+
+        Raises:
+            MetricgradError: for an optimiser without a rule, under distributed training, or with ``steps`` above 1 and
+                no validation batches.
+        """
+        if self._window is not None:
+            self._window.clear()
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            raise MetricgradError(
+                "LookAhead does not know how gradients are averaged over processes; train on one process, or use "
+                "another aligner"
+            )
+        if scene.valid is not None:
+            checked_batches(scene.valid, scene.forward)
+        elif "no valid" not in self._said:
+            self._said.add("no valid")
+            warnings.warn(
+                "LookAhead has no validation batches (valid=): it judges each step on the training batch that the step "
+                "was taken on, which rewards a loss that overfits; pass valid=batches to attach",
+                stacklevel=3,
+            )
+        self._step = self._begin(scene)
+        device = device_of(list(scene.model.parameters()))
+        self._feedback = None if scene.valid is None else Feedback(scene.valid, self.place, self.seed, device)
+
+    def detached(self, scene: Scene) -> None:
+        """Stop recording."""
+        if self._step is not None:
+            self._step.close()
+        self._step = self._feedback = None
+
+    def called(self, form: Form) -> None:
+        """Keep the form as it is before the call."""
+        if self._step is not None:
+            self._step.recorder.called(form)
+
+    def saw(
+        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
+    ) -> None:
+        """Record a call of the loss."""
+        if self._step is not None:
+            self._step.recorder.saw(scores, targets, context, draw, value)
+
+    def offline_start(self, loss: AlignedLoss, start: OfflineStart) -> list[float]:
+        """AdaLFL's Algorithm 1: see :meth:`metricgrad.Loss.offline_start`."""
+        ahead = functools.partial(self.looked_ahead, fresh=Pusher(self.exact))
+        return offline_start(loss, start, ahead, seed=self.seed)
+
+    def before_step(self, scene: Scene) -> None:
+        """Keep what the step will overwrite."""
+        step = self._step
+        if step is None or self._simulating or step.recorder.paused:
+            return
+        if self._window is not None:
+            self._window.before(scene, step.recorder)
+        else:
+            step.before()
+
+    def after_step(self, scene: Scene) -> None:
+        """Move the loss."""
+        step = self._step
+        if step is None or self._simulating:
+            return
+        if step.ready or (self._window is not None and self._window.full):
+            form = scene.loss.form
+            with kept_foreign_randomness():
+                batch = self.given
+                if batch is None and self._feedback is not None:
+                    batch = self._feedback.draw()
+                ahead = step.after(form, batch) if self._window is None else self._far(step, self._window, batch)
+            if ahead is not None:
+                self._move(form, ahead)
+        if step.why is not None:
+            self._passed_over(step.why)
+        self.optimizer_steps += 1
+        step.recorder.clear()
+        step.recorder.paused = int(self.optimizer_steps) % max(self.every, self.steps) >= self.steps
+        if self._window is not None and step.recorder.paused:
+            self._window.clear()
+
+    def _passed_over(self, why: UntoldError) -> None:
+        self.last_hypergradient = []
+        if why.kind not in self._said:
+            warnings.warn(f"LookAhead passes over this step and leaves the loss as it is: {why}", stacklevel=4)
+        self._said.add(why.kind)
+
+    def _far(self, step: OneStep, window: Window, batch: Any) -> Ahead:
+        """Through all steps of the window."""
+        if batch is None:
+            raise MetricgradError(
+                f"steps is {self.steps}, and there are no validation batches to judge them by; pass valid= to attach"
+            )
+        with step.undisturbed():
+            return window.after(step.scene, step.scene.loss.form, self._judge(), batch)
+
+    def hypergradient(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch: Any,
+        valid_batch: Any = None,
+        *,
+        forward: Forward | None = None,
+    ) -> tuple[Tensor, ...]:
+        """What LookAhead would move the form by, for the optimiser step from the model's present state on a batch.
+
+        The model, its gradients and buffers, the optimiser's state, the loss and the random state are left as they are.
+
+        Args:
+            model: as it is before the step.
+            optimizer: likewise.
+            batch: the training batch.
+            valid_batch: the validation batch; the training batch by default.
+            forward: as in :meth:`metricgrad.Loss.attach`.
+
+        Returns:
+            The gradient of the objective, one tensor for each of ``loss.form.parameters()``.
+        """
+        return tuple(self.looked_ahead(model, optimizer, [batch], valid_batch, forward or pair)[0])
+
+    def unrolled(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batches: Sequence[Any],
+        valid_batch: Any,
+        *,
+        forward: Forward | None = None,
+    ) -> tuple[Tensor, ...]:
+        """:meth:`hypergradient` through one step on each batch in turn, by double backward: the slow reference.
+
+        Gradients are not clipped, and the model, the optimiser and the random state are left as they are.
+        """
+        return tuple(self._unrolled(model, unwrapped(optimizer), batches, valid_batch, forward or pair)[0])
+
+    def looked_ahead(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], valid_batch: Any,
+        forward: Forward, fresh: Pusher | None = None,
+    ) -> tuple[list[Tensor], float]:  # fmt: skip
+        """The hypergradient through a step on each batch, and the objective's value.
+
+        Nothing is changed; where ``fresh`` is given, the model and its optimiser are nobody's, and take the steps.
+        """
+        loss = self._loss()
+        optimizer = unwrapped(optimizer)
+        if len(batches) > 1:
+            found = self._unrolled(model, optimizer, batches, valid_batch, forward)
+            if fresh is not None:
+                self._taken(model, optimizer, batches, forward)
+            return found
+        scene = Scene(loss, model, optimizer, None, forward, None)
+        ahead = None
+        with self._rehearsing(scene, fresh) as step:
+            scores, targets = scene.forward(model, batches[0])
+            loss(scores, targets).backward()
+            if step.before():
+                optimizer.step()
+                ahead = step.after(loss.form, valid_batch)
+            elif step.why is None:
+                return [torch.zeros_like(p) for p in loss.form.parameters()], float("nan")
+        if step.why is not None or ahead is None:
+            raise MetricgradError(f"there is no hypergradient of this step: {step.why}")
+        return ahead.gradients, ahead.objective
+
+    def _taken(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], forward: Forward
+    ) -> None:
+        """Take plain steps that no look-ahead records."""
+        with contextlib.nullcontext() if self._step is None else self._step.paused():
+            for batch in batches:
+                optimizer.zero_grad()
+                scores, targets = forward(model, batch)
+                self._loss()(scores, targets).backward()
+                optimizer.step()
+
+    @contextlib.contextmanager
+    def _rehearsing(self, scene: Scene, fresh: Pusher | None) -> Iterator[OneStep]:
+        """A training of its own, beside the one that may be attached."""
+        outer, simulating = self._step, self._simulating
+        care = untouched(scene.loss, scene.model, scene.optimizer) if fresh is None else contextlib.nullcontext()
+        with care, contextlib.nullcontext() if outer is None else outer.paused():
+            step = self._step = self._begin(scene, fresh)
+            self._simulating = True
+            try:
+                yield step
+            finally:
+                step.close()
+                self._step, self._simulating = outer, simulating
+
+    def _unrolled(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], valid: Any, forward: Forward
+    ) -> tuple[list[Tensor], float]:
+        loss = self._loss()
+        draw = Draw(loss.seed, int(loss.steps), counts=False)
+        with kept_randomness(device_of(list(model.parameters()))):
+            return unrolled(loss.form, model, optimizer, batches, valid, self._judge(), forward, draw)
+
+    def _loss(self) -> AlignedLoss:
+        if not self._of:
+            raise MetricgradError("this LookAhead has no loss yet; make one: Loss(form, LookAhead())")
+        return self._of[0]
+
+    def _begin(self, scene: Scene, pusher: Pusher | None = None) -> OneStep:
+        pusher = pusher or self._pushers.setdefault(scene.model, Pusher(self.exact))
+        return OneStep(scene, self._judge(), self.clipping, pusher)
+
+    def _judge(self) -> Callable[..., Tensor]:
+        objective = self._task if isinstance(self.objective, str) else self.objective
+
+        def judge(scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
+            return called(objective, scores, targets, context)
+
+        return judge
+
+    def _move(self, form: Form, ahead: Ahead) -> None:
+        self.last_hypergradient = ahead.gradients
+        norm = self.adam.move(list(form.parameters()), ahead.gradients)
+        form.project()
+        self.watch.note(int(self.optimizer_steps), ahead, norm, form)
+        if not norm < float("inf"):
+            warnings.warn(
+                f"the hypergradient is not finite at optimiser step {int(self.optimizer_steps)}, so the loss stays as "
+                "it is; lower the learning rate of the model or lr of LookAhead",
+                stacklevel=2,
+            )

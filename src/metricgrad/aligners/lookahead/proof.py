@@ -1,0 +1,128 @@
+r"""Whether the gradients are what the recorded calls of the loss put there, shown by one number.
+
+For any direction w in the parameters, :math:`\sum_k c_k \nabla_s \ell(s_k) \cdot J_k w` is :math:`g \cdot w`. The left
+side is computed as the hypergradient is, from what was recorded; on the right is the gradient of the person's own
+backward pass. Where they differ, and the recorded calls computed again do not explain it, something happened that was
+not recorded.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from metricgrad.aligners.lookahead.forward_mode import Pusher
+from metricgrad.aligners.lookahead.outer_products import Direction, OuterProducts
+from metricgrad.aligners.lookahead.recorded_calls import Pushed
+from metricgrad.aligners.lookahead.refused_step import UntoldError
+from metricgrad.aligners.lookahead.replay import as_called, gradients_again
+from metricgrad.losses.base import Form
+
+_EVERY = 25
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+_OF_DIFFERENCES = {torch.float64: 1e-5, torch.float32: 2e-2}
+_COARSE = 5e-2
+
+Sums = tuple[float, float]
+
+
+class Proofs:
+    """The proofs of one training: at the first steps, at every 25th, where a step is unlike the last, and in doubt."""
+
+    def __init__(self) -> None:
+        self._looks, self._shape, self._failed = 0, (), True
+
+    def check(
+        self, form: Form, pushed: Sequence[Pushed], direction: Direction, gradients: Mapping[Tensor, Tensor],
+        values: Mapping[Tensor, Tensor], doubt: str | None, pusher: Pusher,
+    ) -> None:  # fmt: skip
+        """Prove this step, where that is due.
+
+        Args:
+            form: the loss form.
+            pushed: what the recorded calls put into the gradients, and the scores' tangents.
+            direction: w.
+            gradients: g, as the backward passes left it.
+            values: of the parameters before the step.
+            doubt: why the gradients may hold more than what was recorded, or None.
+            pusher: the way to the tangents.
+
+        Raises:
+            UntoldError: where the proof fails.
+        """
+        shape = (len(pushed), len(direction), *(one.of.parameters is None for one in pushed))
+        self._looks += 1
+        due = self._looks <= 2 or self._looks % _EVERY == 0 or shape != self._shape
+        if not (due or self._failed or doubt):
+            return
+        self._shape, self._failed = shape, True
+        if why := _difference(form, pushed, direction, gradients, values, doubt, pusher):
+            raise UntoldError("unproved", why)
+        self._failed = False
+
+
+def _difference(
+    form: Form, pushed: Sequence[Pushed], direction: Direction, gradients: Mapping[Tensor, Tensor],
+    values: Mapping[Tensor, Tensor], doubt: str | None, pusher: Pusher,
+) -> str | None:  # fmt: skip
+    """Why the gradients are not what was recorded, or None."""
+    found = of_calls(form, pushed)
+    if found is None:
+        return doubt or "the loss has another value when it is computed again; do not change its inputs or itself"
+    casts = any(call.autocast.enabled for one in pushed for call, _ in one.of.loss.heads)
+    dtype = torch.bfloat16 if casts else pushed[0].of.loss.scores.dtype
+    near = functools.partial(is_near, dtype=dtype, differences=pusher.takes_differences)
+    there = of_gradients(gradients, direction)
+    if near(there[0], found[0], there[1] + found[1]):
+        return None
+    if doubt is not None:
+        return doubt
+    here = of_gradients(gradients_again(form, [one.of for one in pushed], {p: values[p] for p in direction}), direction)
+    if not near(here[0], found[0], here[1] + found[1]):
+        return (
+            "the model's backward pass is not the derivative of its forward pass (a straight-through estimator, a "
+            "reversed gradient, a hook inside it), which LookAhead does not go through"
+        )
+    return None  # another loss has a part in the gradients, which this one's form does not change
+
+
+def of_calls(form: Form, pushed: Sequence[Pushed]) -> Sums | None:
+    """The left side, and the size of its terms; None where a loss computed again has another value."""
+    total = size = 0.0
+    for one in pushed:
+        loss = one.of.loss
+        leaf = loss.scores.clone().requires_grad_()
+        with torch.enable_grad(), as_called(form, loss, loss.form.parameters):
+            value = form(leaf, loss.targets, draw=loss.draw, **loss.context)
+        if not is_near(float(value.detach()), float(loss.value), abs(float(loss.value)), loss.scores.dtype):
+            return None
+        if not value.requires_grad:
+            continue
+        (slopes,) = torch.autograd.grad(value, leaf)
+        terms = slopes * one.tangent * one.of.factor
+        total, size = total + float(terms.double().sum()), size + float(terms.double().abs().sum())
+    return total, size
+
+
+def of_gradients(gradients: Mapping[Tensor, Tensor], direction: Direction) -> Sums:
+    """The right side, and the size of its terms."""
+    total = squared = length = 0.0
+    for p, along in direction.items():
+        gradient = gradients[p].detach()
+        product = along.dot(gradient) if isinstance(along, OuterProducts) else (gradient * along).double().sum()
+        total, squared = total + float(product), squared + float(gradient.double().square().sum())
+        if isinstance(along, Tensor):
+            length += float(along.double().square().sum())
+    return total, math.sqrt(squared * length)
+
+
+def is_near(a: float, b: float, size: float, dtype: torch.dtype, *, differences: bool = False) -> bool:
+    """Whether two numbers are one, up to the rounding of terms of that size, or to the error of differences."""
+    if math.isnan(a) or math.isnan(b) or math.isinf(a) or math.isinf(b):
+        return True
+    tolerance = (_OF_DIFFERENCES if differences else _TOLERANCE).get(dtype, _COARSE)
+    return abs(a - b) <= tolerance * size + 1e-300

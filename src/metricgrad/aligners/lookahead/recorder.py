@@ -1,0 +1,222 @@
+"""What happened in the person's own training step: each call of the model and each call of the loss.
+
+Hooks on the model keep its inputs, the random state and the buffers of the moment; the loss keeps scores, targets, its
+form as it was, and the factor its gradient was multiplied by in each backward pass. Nothing of the person's computation
+changes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metricgrad.aligners.isolation import Autocast, Randomness, buffer_places
+from metricgrad.aligners.lookahead.gradient_accumulation import Accumulating
+from metricgrad.aligners.lookahead.head import Head, goes_past
+from metricgrad.aligners.lookahead.recorded_calls import (
+    AsCalled,
+    Contribution,
+    LossCall,
+    ModelCall,
+    outputs_of,
+    tensors_of,
+)
+from metricgrad.aligners.lookahead.refused_step import UntoldError
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.base import Draw, Form
+
+
+class Recorder:
+    """Hooks on one model and its parameters, and what they saw since the last optimiser step.
+
+    A LightningModule is often attached whole while its training step calls ``self.net(x)``, so the calls of direct
+    children are kept too, where they are not part of a call of the model.
+
+    Args:
+        model: whose calls are kept.
+        parameters: whose gradients are watched.
+        copies: whether gradients are copied from the start; otherwise once they were seen to be changed.
+
+    Attributes:
+        by_hand: whether gradients of the present step were assigned.
+    """
+
+    def __init__(self, model: nn.Module, parameters: list[Tensor], *, copies: bool = False) -> None:
+        self.calls: list[ModelCall] = []
+        self.losses: list[LossCall] = []
+        self.gradients = Accumulating(parameters, copies=copies)
+        self._paused = self.by_hand = False
+        self._form: AsCalled | None = None
+        self._parameters, self._watched = parameters, frozenset(parameters)
+        self._within: list[ModelCall | None] = []
+        self._hooks: list[Any] = [*self.gradients.hooks]
+        for module in (model, *model.children()):
+            self._hooks += [
+                module.register_forward_pre_hook(self._before, with_kwargs=True),
+                module.register_forward_hook(self._after, always_call=True),
+            ]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, which a copied or pickled model carries in its hooks, records nothing."""
+        return _idle, ()
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is recorded."""
+        return self._paused
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        self._paused = self.gradients.paused = paused
+
+    def remove(self) -> None:
+        """Take the hooks off."""
+        for hook in self._hooks:
+            hook.remove()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for loss in self.losses:
+            loss.hooks, loss.hooked = {}, []  # the hooks hold the call, and a ring would hold the graph
+        self.calls, self.losses, self._within, self._form = [], [], [], None
+        self.gradients.clear()
+
+    def called(self, form: Form) -> None:
+        """Keep the form as it is, right before a call of the loss."""
+        self._form = None if self.paused else AsCalled.now(form)
+
+    def saw(
+        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
+    ) -> None:
+        """Keep one call of the loss; its factors are filled in by backward passes."""
+        if self.paused or not value.requires_grad or self._form is None:
+            return
+        if self.done() and self._thrown_away():
+            passes = self.gradients.passes
+            self.losses = [loss for loss in self.losses if not passes & loss.factors.keys()]
+            self.gradients.clear()
+        finished = {id(call) for loss in self.done() for call, _ in loss.heads}
+        self.calls = [call for call in self.calls if call.outputs and id(call) not in finished]
+        heads = [(call, Head(scores, call.outputs)) for call in self.calls]
+        heads = [(call, head) for call, head in heads if head.reaches]
+        if not heads:
+            raise MetricgradError(
+                "the scores do not come from a call of the model this loss is attached to, so there is nothing to look "
+                "ahead through; attach the module that is called, and pass its output (or a part of it) to the loss"
+            )
+        if any(call.computed for call, _ in heads):
+            raise MetricgradError(
+                "an input of the attached model was itself computed from parameters, so that part of the gradient "
+                "would be missed; attach the whole model, and call it as one; or detach the input: model(x.detach())"
+            )
+        kept = LossCall(scores.detach(), targets, context, draw, self._form, value.detach(), heads)
+        read = [scores, targets, *(part for part in context.values() if part is not None)]
+        kept.written = [(tensor, tensor._version) for tensor in read if isinstance(tensor, Tensor)]
+        kept.past = goes_past(scores, [output for call, _ in heads for output in call.outputs], self._watched)
+        self.losses.append(kept)
+        value.register_hook(functools.partial(self._back, kept))
+        kept.hooks = value._backward_hooks or {}
+        kept.hooked = [scores, *(output for call, _ in heads for output in call.outputs)]
+
+    def _back(self, kept: LossCall, gradient: Tensor) -> None:
+        number = self.gradients.number()
+        before = kept.factors.get(number)
+        kept.factors[number] = gradient if before is None else before + gradient
+        kept.again = kept.again or torch.is_grad_enabled()
+
+    def done(self) -> list[LossCall]:
+        """The calls of the loss whose gradient is in the parameters' gradients."""
+        passes = self.gradients.passes
+        return [loss for loss in self.losses if passes & loss.factors.keys()]
+
+    def contributions(self) -> list[Contribution]:
+        """What each of them put there."""
+        found: list[Contribution] = []
+        reached = self.gradients.reached
+        for loss in self.done():
+            parts: dict[frozenset[Tensor], Tensor] = {}
+            for number, factor in loss.factors.items():
+                if into := frozenset(p for p, numbers in reached.items() if number in numbers):
+                    parts[into] = parts[into] + factor if into in parts else factor
+            found += [
+                Contribution(loss, factor, None if len(into) == len(reached) else into)
+                for into, factor in parts.items()
+            ]
+        return found
+
+    def claim(self) -> None:
+        """Find gradients that were assigned by hand where ``autograd.grad`` ran through the loss: they are its."""
+        ours = set().union(*(loss.factors for loss in self.losses)) - self.gradients.passes
+        by_hand = [p for p in self._parameters if p.grad is not None and p not in self.gradients.left]
+        self.by_hand = bool(ours and by_hand)
+        if ours:
+            self.gradients.reached |= {p: set(ours) for p in by_hand}
+
+    def check(self) -> None:
+        """Refuse what cannot be computed again.
+
+        Raises:
+            UntoldError: where parameters or gradients were written to in the middle of the step.
+        """
+        now = [p._version for p in self._parameters]
+        if any(call.versions != now for loss in self.done() for call, _ in loss.heads):
+            raise UntoldError(
+                "moved",
+                "the model's parameters were written to between its forward pass and the step (as SAM does, or another "
+                "optimiser), and the gradients are those of other parameters; LookAhead knows plain steps only",
+            )
+        if any(loss.past for loss in self.done()):
+            raise UntoldError(
+                "past",
+                "the scores were computed from the model's parameters outside its call as well; do that inside it",
+            )
+        if self.gradients.touched:
+            raise UntoldError(
+                "touched", "gradients were changed between two backward passes; change them once, right before the step"
+            )
+
+    def doubt(self) -> str | None:
+        """Why the gradients may hold more than what can be computed again, or None."""
+        done = self.done()
+        if any(loss.again for loss in done):
+            return "the loss was differentiated with create_graph=True, whose result may be in the gradients as well"
+        if any(tensor._version != version for loss in done for tensor, version in loss.written):
+            return "scores, targets or context of the loss were written to after it was called; pass copies"
+        if any(len(loss.hooks) > 1 or any(tensor._backward_hooks for tensor in loss.hooked) for loss in done):
+            return "there are hooks on the scores, the model's outputs or the loss's value, which may change gradients"
+        return None
+
+    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.paused:
+            return
+        if self._within or not torch.is_grad_enabled():
+            self._within.append(None)
+            return
+        computed = any(tensor.grad_fn is not None for tensor in tensors_of((args, kwargs)))
+        device = self._parameters[0].device
+        now = Randomness.now(device), Autocast.now(device)
+        versions = [p._version for p in self._parameters]
+        self._within.append(ModelCall(module, computed, args, kwargs, *now, buffer_places(module), versions))
+
+    def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if self.paused or not self._within:
+            return
+        call = self._within.pop()
+        if call is not None:
+            call.outputs = outputs_of(output)
+            self.calls.append(call)
+
+    def _thrown_away(self) -> bool:
+        """Whether the gradients of earlier calls were set to zero without a step."""
+        return all(p.grad is None or not bool(p.grad.any()) for p in self._parameters)
+
+
+def _idle() -> Recorder:
+    recorder = Recorder(nn.Module(), [])
+    recorder.paused = True
+    return recorder

@@ -1,0 +1,151 @@
+"""Losses made of a base you know and something an aligner moves: a correction, or one rate."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.base import Draw, Form, Knob
+from metricgrad.losses.baselines.task_loss import TaskLoss
+from metricgrad.losses.composite.hand_made import HandMade
+from metricgrad.losses.networks.neural import NeuralLoss
+from metricgrad.losses.registry import Problem
+
+BASES: dict[str, Problem] = {"task": "auto", "cross_entropy": "binary", "mse": "regression"}
+NEAR_ZERO = 0.01
+
+
+class _OnBase(Form):
+    """Abstract: a form around a base, which is saved where it can be built again."""
+
+    def __init__(self, base: str | nn.Module) -> None:
+        super().__init__()
+        if not (base in BASES if isinstance(base, str) else isinstance(base, nn.Module)):
+            raise MetricgradError(
+                f"base is {base!r}; expected {', '.join(map(repr, BASES))}, a form, or a module of scores and targets"
+            )
+        self._name = base if isinstance(base, str) else None
+        if isinstance(base, str):
+            self.base: Form | TaskLoss = TaskLoss(BASES[base])
+        else:
+            module = base if isinstance(base, Form) else getattr(base, "form", base)  # a loss of ours has a form
+            self.base = module if isinstance(module, Form) else HandMade(module)
+
+    def based(self, scores: Tensor, targets: Tensor, draw: Draw, context: dict[str, Tensor | None]) -> Tensor:
+        """The base's value."""
+        if isinstance(self.base, TaskLoss):
+            return self.base(scores, targets, **context)
+        return self.base(scores, targets, draw=draw, **context)
+
+    @property
+    def problem(self) -> Problem:
+        """The kind of problem, where the base says it."""
+        if self._name is not None:
+            return "auto" if self._name == "cross_entropy" else BASES[self._name]
+        return getattr(self.base, "problem", "auto")
+
+    def described_base(self) -> str | list[Any]:
+        """What builds the base again.
+
+        Raises:
+            MetricgradError: for a hand-made module.
+        """
+        if self._name is not None:
+            return self._name
+        if not isinstance(self.base, Form) or isinstance(self.base, HandMade):
+            name = type(getattr(self.base, "module", self.base)).__name__
+            raise MetricgradError(
+                f"a loss around a {name} cannot be saved: build it again and load its state_dict, or name the base: "
+                f"{', '.join(BASES)}"
+            )
+        return [self.base.kind, self.base.config()]
+
+
+class Residual(_OnBase):
+    r"""A loss you know plus a small network that starts near zero: :math:`L = L_{base} + M_\phi`.
+
+    Use it in place of a bare :class:`NeuralLoss` where there is no time for an offline start: the first steps are those
+    of the base.
+
+    Args:
+        base: ``"task"``, ``"cross_entropy"``, ``"mse"``, a form or a loss of ours, or a module of scores and targets.
+        form: what is added; a :class:`NeuralLoss` whose last layer is a hundredth of the usual by default.
+
+    Cost: both.
+
+    Example:
+        >>> import torch
+        >>> form = Residual("cross_entropy")
+        >>> scores, targets = torch.zeros(2, 4), torch.tensor([0, 1])
+        >>> abs(float(form(scores, targets, draw=Draw(0, 0))) - math.log(4)) < 0.01
+        True
+
+    References:
+        C. Raymond et al., "Meta-Learning Adaptive Loss Functions", TMLR 2025; the residual is ours.
+    """
+
+    kind: ClassVar[str] = "residual"
+
+    def __init__(self, base: str | nn.Module = "task", form: Form | None = None) -> None:
+        super().__init__(base)
+        self.form = NeuralLoss(kind=self.problem, start=NEAR_ZERO) if form is None else form
+
+    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+        """0-d."""
+        added = self.form(scores, targets, draw=draw, **context)
+        return self.based(scores, targets, draw, context) + added
+
+    def along(
+        self, scores: Tensor, targets: Tensor, tangent: Tensor, *, draw: Draw, **context: Tensor | None
+    ) -> Tensor | None:
+        """The sum of both; a base without parameters is left out, because it has no part in the hypergradient."""
+        parts = [self.form]
+        if isinstance(self.base, Form) and next(self.base.parameters(), None) is not None:
+            parts.append(self.base)
+        found = [part.along(scores, targets, tangent, draw=draw, **context) for part in parts]
+        known = [value for value in found if value is not None]
+        return torch.stack(known).sum() if known else None
+
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments."""
+        return {"base": self.described_base(), "form": [self.form.kind, self.form.config()]}
+
+
+class LearnedRate(_OnBase):
+    r"""A loss you know times one learned factor: :math:`L = e^{\rho} L_{base}`.
+
+    The control for every learned loss: with plain SGD it can do nothing but set the learning rate, and a learned loss
+    that is no better than it has learned nothing but a rate. Under Adam, which divides by the gradient's size, it can
+    do next to nothing.
+
+    Args:
+        base: as in :class:`Residual`.
+
+    Example:
+        >>> form = LearnedRate("mse")
+        >>> float(form(torch.tensor([2.0]), torch.tensor([0.0]), draw=Draw(0, 0)))
+        4.0
+    """
+
+    kind: ClassVar[str] = "learned_rate"
+
+    def __init__(self, base: str | nn.Module = "task") -> None:
+        super().__init__(base)
+        self.log_rate = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+        """0-d."""
+        value = self.based(scores, targets, draw, context)
+        return value * self.log_rate.exp().to(value.dtype)
+
+    def knobs(self) -> dict[str, Knob]:
+        """``log_rate``, within a factor of a hundred."""
+        return {"log_rate": Knob(self.log_rate, -math.log(100), math.log(100))}
+
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments."""
+        return {"base": self.described_base()}

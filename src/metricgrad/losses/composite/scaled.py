@@ -1,0 +1,75 @@
+"""Any form with two knobs: how large its value is, and how sharp the scores that it reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.base import Draw, Form, Knob
+
+_FACTOR = math.log(10)
+
+
+class Scaled(Form):
+    r""":math:`e^a L(e^b s)`: a form of sharpened scores, scaled.
+
+    Use it to give knobs to a form that has none, such as a ReLoss network. ``scale`` a acts as a learning rate does, so
+    an optimiser that normalises gradients (Adam) hardly sees it; ``sharpness`` b moves where the form saturates, which
+    every optimiser sees. Both start at 0 and go from -log 10 to log 10. The form's own knobs stay where they are.
+
+    Args:
+        form: the form.
+
+    Cost: that of the form.
+
+    Raises:
+        MetricgradError: where it is no form.
+
+    Example:
+        >>> import torch, metricgrad as mg
+        >>> from metricgrad.losses.families.classification import ClassificationFamily
+        >>> form = Scaled(ClassificationFamily(turns=()))
+        >>> sorted(form.knobs())
+        ['scale', 'sharpness']
+    """
+
+    kind: ClassVar[str] = "scaled"
+
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        if not isinstance(form, Form):
+            raise MetricgradError(
+                f"form is a {type(form).__name__}; a plain module becomes one with "
+                "metricgrad.losses.composite.hand_made.HandMade(module)"
+            )
+        self.form = form
+        self.scale = nn.Parameter(torch.zeros(()), requires_grad=False)
+        self.sharpness = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+        """0-d."""
+        value = self.form(self.sharpness.exp().to(scores.dtype) * scores, targets, draw=draw, **context)
+        return self.scale.exp().to(value.dtype) * value
+
+    @property
+    def of_logits(self) -> bool:
+        """As the form."""
+        return self.form.of_logits
+
+    def knobs(self) -> Mapping[str, Knob]:
+        """``scale`` and ``sharpness``, both logarithms."""
+        return {name: Knob(getattr(self, name), -_FACTOR, _FACTOR) for name in ("scale", "sharpness")}
+
+    def project(self) -> None:
+        """Its own knobs and the form's between their bounds."""
+        super().project()
+        self.form.project()
+
+    def config(self) -> dict[str, Any]:
+        """The form as ``[kind, config]``."""
+        return {"form": [self.form.kind, self.form.config()]}

@@ -1,0 +1,1 @@
+"""Parametric families with a few bounded knobs, for policies to turn."""

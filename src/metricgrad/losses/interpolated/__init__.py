@@ -1,0 +1,1 @@
+"""UniLoss's form: the metric itself, interpolated over configurations of decisions."""

@@ -1,0 +1,1 @@
+"""Learned forms: small networks of what a metric reads."""

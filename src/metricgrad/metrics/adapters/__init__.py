@@ -1,0 +1,1 @@
+"""Metrics of other libraries and of users: how they are recognised, described and called."""

@@ -1,0 +1,225 @@
+"""scikit-learn's metrics: they take NumPy arrays, targets first.
+
+Each is called as it is, on what it documents: predicted labels, probabilities, or scores. The adapter adds only what a
+batch needs that a whole test set does not: ``labels=`` where a class may be missing, one-hot targets where a ranking
+metric wants an indicator, and silence where scikit-learn warns that a value is undefined, 49 times a step.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from metricgrad.metrics.built_in import table
+from metricgrad.metrics.layouts.layout import ROWS
+from metricgrad.metrics.types import Reads, Structure
+
+Delivery = Literal["labels", "order", "probabilities", "top_k", "indicator", "decision", "regression"]
+
+_READS: dict[Delivery, Reads] = {
+    "labels": "labels",
+    "order": "probabilities",
+    "probabilities": "probabilities",
+    "top_k": "scores",
+    "indicator": "scores",
+    "decision": "scores",
+    "regression": "scores",
+}
+
+
+@dataclass(frozen=True)
+class Known:
+    """How one function is fed.
+
+    Attributes:
+        delivery: what it is handed: ``"order"`` is anything in the order of the probabilities, ``"indicator"`` scores
+            with ``(N, C)`` targets, ``"decision"`` scores as they are.
+        higher: the direction.
+        exchangeable: for labels; ``"average"`` where the ``average`` parameter decides.
+        structure: for everything else.
+        twin: the built-in metric of the same value that has a gradient, where the parameters are the defaults.
+    """
+
+    delivery: Delivery
+    higher: bool = True
+    exchangeable: str = "all"
+    structure: Structure | None = None
+    twin: str | None = None
+
+
+_PAIRS = Structure("positives_over_negatives", "all", {"within": "auto", "two_d": "column"})
+_ROW_PAIRS = Structure("positives_over_negatives", "all", {"within": "row"})
+_ROW_RANKING = Structure("ranking", "all", {"within": "auto", "two_d": "row"})
+
+_KNOWN: dict[str, Known] = {
+    **{name: Known("labels") for name in ("balanced_accuracy_score", "matthews_corrcoef", "cohen_kappa_score")},
+    **{
+        name: Known("labels")
+        for name in (
+            "adjusted_mutual_info_score",
+            "adjusted_rand_score",
+            "completeness_score",
+            "fowlkes_mallows_score",
+            "homogeneity_score",
+            "mutual_info_score",
+            "normalized_mutual_info_score",
+            "rand_score",
+            "v_measure_score",
+        )
+    },
+    **{
+        name: Known("labels", exchangeable="average")
+        for name in ("f1_score", "fbeta_score", "precision_score", "recall_score", "jaccard_score")
+    },
+    "accuracy_score": Known("labels", exchangeable="row"),
+    "zero_one_loss": Known("labels", higher=False, exchangeable="row"),
+    "hamming_loss": Known("labels", higher=False),
+    "average_precision_score": Known("order", structure=_PAIRS),
+    "roc_auc_score": Known("order", structure=_PAIRS),
+    "label_ranking_average_precision_score": Known("indicator", structure=_ROW_PAIRS),
+    "coverage_error": Known("indicator", higher=False, structure=_ROW_PAIRS),
+    "label_ranking_loss": Known("indicator", higher=False, structure=_ROW_PAIRS),
+    "ndcg_score": Known("indicator", structure=_ROW_RANKING),
+    "dcg_score": Known("indicator", structure=_ROW_RANKING),
+    "top_k_accuracy_score": Known("top_k"),
+    "log_loss": Known("probabilities", higher=False, twin="log_loss"),
+    "brier_score_loss": Known("probabilities", higher=False),
+    "d2_log_loss_score": Known("probabilities"),
+    "d2_brier_score": Known("probabilities"),
+    "hinge_loss": Known("decision", higher=False),
+    "mean_squared_error": Known("regression", higher=False, twin="mse"),
+    "mean_absolute_error": Known("regression", higher=False, twin="mae"),
+    "r2_score": Known("regression", twin="r2"),
+    **{
+        name: Known("regression", higher=False)
+        for name in (
+            "max_error",
+            "mean_absolute_percentage_error",
+            "mean_gamma_deviance",
+            "mean_pinball_loss",
+            "mean_poisson_deviance",
+            "mean_squared_log_error",
+            "mean_tweedie_deviance",
+            "median_absolute_error",
+            "root_mean_squared_error",
+            "root_mean_squared_log_error",
+        )
+    },
+    **{
+        name: Known("regression")
+        for name in (
+            "d2_absolute_error_score",
+            "d2_pinball_score",
+            "d2_tweedie_score",
+            "explained_variance_score",
+        )
+    },
+}
+
+
+def describe_sklearn(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict[str, Any]:
+    """Options of :func:`metricgrad.as_metric` for a function of ``sklearn.metrics``; only the order of arguments
+    and the kind of input for one that is no metric of scores, such as a curve.
+    """
+    options: dict[str, Any] = {"inputs": "numpy", "order": "targets_first", "layout": ROWS}
+    known = _KNOWN.get(getattr(metric, "__name__", ""))
+    if known is None:
+        return options
+    options |= {
+        "fn": Fed(metric, known.delivery, "labels" in _parameters(metric) - fixed.keys()),
+        "reads": _READS[known.delivery],
+        "by_order": known.delivery == "order",
+        "higher_is_better": known.higher,
+        "structure": _structure(known, metric, fixed),
+        "context": frozenset({"sample_weight"} & _parameters(metric)),
+    }
+    if known.twin and not fixed:
+        entry = table()[known.twin]
+        options |= {"twin": entry.fn, "targets": entry.targets, "structure": Structure("differentiable")}
+    return options
+
+
+def _parameters(metric: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(metric).parameters)
+
+
+def _structure(known: Known, metric: Callable[..., Any], fixed: dict[str, Any]) -> Structure | None:
+    defaults = {name: p.default for name, p in inspect.signature(metric).parameters.items()}
+    given = {**defaults, **fixed}
+    if known.delivery == "top_k":
+        return Structure("top_k", "all", {"k": given["k"]})
+    if known.delivery == "order":
+        # micro compares scores across columns
+        within = {"within": "all"} if given["average"] == "micro" else _PAIRS.params
+        return Structure("positives_over_negatives", "all", within)
+    if known.delivery != "labels":
+        return known.structure
+    if known.exchangeable != "average":
+        return Structure("labels", known.exchangeable)  # pyright: ignore[reportArgumentType] (from the table above)
+    by_average = {"binary": "all", "micro": "all", "samples": "row"}
+    return Structure("labels", by_average.get(given["average"], "column"))  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(frozen=True)
+class Fed:
+    """The metric, called with targets and scores in the form it documents; an object, so that it can be pickled."""
+
+    metric: Callable[..., Any]
+    delivery: Delivery
+    wants_labels: bool
+
+    def __call__(self, targets: Any, read: Any, **kwargs: Any) -> Any:
+        """Call it on NumPy targets and what the decoder made of the scores."""
+        from sklearn.exceptions import UndefinedMetricWarning
+
+        rows_of_classes = read.ndim == targets.ndim + 1
+        classes = read.shape[1] if rows_of_classes else 2
+        if self.delivery != "regression":
+            targets = _whole(targets)
+        if rows_of_classes and classes == 2 and self.delivery in _TWO_TO_ONE:
+            read, rows_of_classes = _TWO_TO_ONE[self.delivery](read), False
+        if self.delivery == "indicator" or (self.delivery == "order" and not self.wants_labels):
+            targets, read = _indicator(targets, read, rows_of_classes, self.delivery == "indicator")
+        elif self.delivery == "order" and rows_of_classes:
+            # one class against the rest: scikit-learn asks for rows that sum to one; log-odds came in float64
+            read = _sigmoid(read)
+        elif self.delivery == "top_k" and not rows_of_classes:
+            # scikit-learn guesses the threshold of one-column scores from their range; of probabilities it is 0.5
+            read = _sigmoid(read)
+        if self.wants_labels and (rows_of_classes or (read.ndim == 1 and self.delivery not in ("labels", "order"))):
+            kwargs["labels"] = np.arange(classes)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UndefinedMetricWarning)
+            warnings.filterwarnings("ignore", message="No positive class found")
+            return self.metric(targets, read, **kwargs)
+
+
+_TWO_TO_ONE: dict[str, Callable[[Any], Any]] = {
+    "order": lambda read: read[:, 1],
+    "probabilities": lambda read: read[:, 1],
+    "decision": lambda read: read[:, 1] - read[:, 0],
+    "top_k": lambda read: read[:, 1] - read[:, 0],
+}
+"""One column of two, in the functions that take one where there are two classes."""
+
+
+def _whole(targets: Any) -> Any:
+    """Labels as int64; soft labels are left for scikit-learn to refuse."""
+    labels = targets.astype(np.int64)
+    return labels if (labels == targets).all() else targets
+
+
+def _sigmoid(scores: Any) -> Any:
+    return 1 / (1 + np.exp(-np.asarray(scores, dtype=np.float64).clip(-700, 700)))
+
+
+def _indicator(targets: Any, read: Any, rows_of_classes: bool, by_row: bool) -> tuple[Any, Any]:
+    """``(N, C)`` targets: one-hot for class indices, and one row for ``(N,)`` scores where rows are ranked."""
+    if rows_of_classes:
+        return np.eye(read.shape[1], dtype=np.int64)[targets], read
+    return (targets[None], read[None]) if read.ndim == 1 and by_row else (targets, read)

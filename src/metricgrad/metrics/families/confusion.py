@@ -1,0 +1,320 @@
+"""Metrics of predicted labels: functions of the counts of each class.
+
+Labels are ``(T, N)`` class indices or ``(T, N, C)`` zeros and ones. No metric here builds a ``(C, C)`` table: what it
+needs of one is hits, targets and predictions of each class, so a thousand classes cost no more than the batch.
+
+Conventions are scikit-learn's. Classes that are neither a target nor a prediction are left out of averages; a zero
+divided by zero is 0 in F, Jaccard and MCC. ``f1``, ``balanced_accuracy``, ``mcc``, ``kappa`` and ``g_mean`` take the
+entries of ``(N, C)`` multilabel targets as one list of yes-or-no decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.metrics.decoding import wide
+from metricgrad.metrics.families.parts import Parts
+from metricgrad.metrics.registry import register
+from metricgrad.metrics.types import Structure
+
+Average = Literal["binary", "macro", "micro", "samples"]
+
+_WEIGHTED = ("sample_weight",)
+_BY_PART = ("sample_weight", "parts")
+_POOLED = Structure("labels", "all")
+_BY_ROW = Structure("labels", "row")
+_BY_COLUMN = Structure("labels", "column")
+_OF_AVERAGE = {"binary": _POOLED, "micro": _POOLED, "macro": _BY_COLUMN, "samples": _BY_ROW}
+
+
+def _by_average(average: str, **_: object) -> Structure:
+    if average not in _OF_AVERAGE:
+        raise MetricgradError(f"average={average!r}; expected one of {', '.join(_OF_AVERAGE)}")
+    return _OF_AVERAGE[average]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Weighted counts of each class, or of each yes in a multilabel problem.
+
+    Attributes:
+        hit: ``(..., C)`` entries where target and prediction are the class.
+        actual: ``(..., C)`` or ``(C,)`` entries whose target is the class.
+        predicted: ``(..., C)`` entries whose prediction is the class.
+        seen: ``(..., C)`` whether any entry, however little it weighs, has the class as target or prediction.
+    """
+
+    hit: Tensor
+    actual: Tensor
+    predicted: Tensor
+    seen: Tensor
+
+    @property
+    def either(self) -> Tensor:
+        """Targets and predictions together, a hit twice."""
+        return self.actual + self.predicted
+
+    def only(self, index: int) -> Counts:
+        """The counts of one class, without the axis of classes."""
+        return Counts(self.hit[..., index], self.actual[..., index], self.predicted[..., index], self.seen[..., index])
+
+    def summed(self) -> Counts:
+        """The counts of all classes together."""
+        return Counts(self.hit.sum(-1), self.actual.sum(-1), self.predicted.sum(-1), self.seen.any(-1))
+
+
+def class_counts(labels: Tensor, targets: Tensor, weight: Tensor | None = None) -> Counts:
+    """Count hits, targets and predictions of each class.
+
+    Args:
+        labels: ``(T, N)`` class indices.
+        targets: ``(N,)`` class indices.
+        weight: ``(N,)`` weights of the rows; 1 by default.
+
+    Returns:
+        ``(T, C)`` counts, with C one more than the largest class seen, and at least 2.
+    """
+    classes = max(2, 1 + int(max(labels.max(), targets.max())))
+    ones = torch.ones_like(targets) if weight is None else weight
+    ones = wide(ones)
+    shape = (len(labels), classes)
+    spread = ones.expand(labels.shape)
+    predicted = ones.new_zeros(shape).scatter_add(1, labels, spread)
+    hit = ones.new_zeros(shape).scatter_add(1, labels, spread * (labels == targets))
+    actual = ones.new_zeros(classes).scatter_add(0, targets, ones).expand(shape)
+    if weight is None:
+        return Counts(hit, actual, predicted, (predicted + actual) > 0)
+    seen = torch.zeros(shape, dtype=torch.bool, device=labels.device).scatter(1, labels, True)
+    seen[:, targets] = True
+    return Counts(hit, actual, predicted, seen)
+
+
+def _yes_counts(labels: Tensor, targets: Tensor, weight: Tensor | None, over: int) -> Counts:
+    """Counts of yes in ``(T, N, C)`` labels, summed over the rows (``over=1``) or over the columns (``over=2``)."""
+    ones = labels.new_ones(len(targets)) if weight is None or over == 2 else weight
+    ones = wide(ones)[:, None]
+    parts = ((labels * targets * ones), (targets * ones).expand(labels.shape), labels * ones)
+    hit, actual, predicted = (x.sum(over) for x in parts)
+    return Counts(hit, actual, predicted, torch.ones_like(hit, dtype=torch.bool))
+
+
+def pooled(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Multilabel entries as one list of yes-or-no decisions."""
+    if labels.ndim == 2:
+        return labels, targets, weight
+    if weight is not None:
+        weight = weight[:, None].expand(targets.shape).reshape(-1)
+    return labels.flatten(1), targets.reshape(-1), weight
+
+
+def ratio(top: Tensor, bottom: Tensor, empty: float = 0.0) -> Tensor:
+    """Entry by entry; ``empty`` where the bottom is zero."""
+    return torch.where(bottom != 0, top / torch.where(bottom != 0, bottom, 1), empty)
+
+
+def _mean(values: Tensor, weight: Tensor | None, where: Tensor | None = None) -> Tensor:
+    """Mean over the last axis, weighted, of the entries ``where``; NaN without any."""
+    if where is not None:
+        return torch.where(where, values, 0).sum(-1) / where.sum(-1)
+    return values.mean(-1) if weight is None else (values * weight).sum(-1) / weight.sum()
+
+
+def mean_of_seen(values: Tensor, seen: Tensor) -> Tensor:
+    """Mean over the last axis of the classes that are a target or a prediction; NaN without any."""
+    return _mean(values, None, seen)
+
+
+def _averaged(
+    score: Callable[[Counts], Tensor],
+    labels: Tensor,
+    targets: Tensor,
+    weight: Tensor | None,
+    average: Average,
+    parts: Tensor | None,
+) -> Tensor:
+    """Apply a function of counts to the counts that an average asks for."""
+    if parts is not None:
+        each = Parts.of(parts, weight)
+        ones = torch.ones_like(targets) if weight is None or average == "samples" else weight
+        hit, actual, predicted = (each.total(x * ones) for x in (labels * targets, targets.expand_as(labels), labels))
+        counts = Counts(hit, actual, predicted, torch.ones_like(hit, dtype=torch.bool))
+        return (each.mean_of_rows if average == "samples" else each.mean)(score(counts))
+    single = labels.ndim == 2
+    if average == "samples":
+        if single:
+            raise MetricgradError(
+                "average='samples' is for multilabel targets of shape (N, C), not for one label a row"
+            )
+        return _mean(score(_yes_counts(labels, targets, None, 2)), None if weight is None else wide(weight))
+    if average == "binary" or (average == "macro" and single):
+        labels, targets, weight = pooled(labels, targets, weight)
+        counts = class_counts(labels, targets, weight)
+        if average == "macro":
+            return _mean(score(counts), None, counts.seen)
+        if counts.hit.shape[-1] > 2:
+            raise MetricgradError(
+                "average='binary' (as in 'f1') is for yes-or-no targets, but there are more than two classes; "
+                "take macro_f1 or micro_f1, or average='macro' or 'micro'"
+            )
+        return score(counts.only(1))
+    counts = class_counts(labels, targets, weight) if single else _yes_counts(labels, targets, weight, 1)
+    return score(counts.summed()) if average == "micro" else score(counts).mean(-1)
+
+
+@register("accuracy", reads="labels", structure=_BY_ROW, context=_BY_PART)
+def accuracy(
+    labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
+) -> Tensor:
+    """Share of right labels; of rows with all labels right for multilabel targets."""
+    right = labels == targets
+    if parts is not None:
+        each = Parts.of(parts, sample_weight)
+        return each.mean_of_rows(wide((each.total((~right).float()) == 0).float()))
+    right = wide(right.all(-1).float() if right.ndim > 2 else right.float())
+    return _mean(right, None if sample_weight is None else wide(sample_weight))
+
+
+@register("fbeta", reads="labels", structure=_by_average, context=_BY_PART)
+def fbeta(
+    labels: Tensor,
+    targets: Tensor,
+    *,
+    beta: float = 1.0,
+    average: Average = "binary",
+    sample_weight: Tensor | None = None,
+    parts: Tensor | None = None,
+) -> Tensor:
+    """F score that weighs recall beta times as much as precision.
+
+    ``average`` is ``"binary"`` (class 1), ``"macro"`` (mean over classes), ``"micro"`` (all together) or ``"samples"``
+    (mean over the rows of multilabel targets).
+    """
+
+    def score(counts: Counts) -> Tensor:
+        return ratio((1 + beta**2) * counts.hit, beta**2 * counts.actual + counts.predicted)
+
+    return _averaged(score, labels, targets, sample_weight, average, parts)
+
+
+@register("f1", reads="labels", structure=_POOLED, context=_WEIGHTED)
+def f1(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+    """Harmonic mean of precision and recall of class 1; all entries together for multilabel targets."""
+    return fbeta(labels, targets, sample_weight=sample_weight)
+
+
+@register("macro_f1", reads="labels", structure=_BY_COLUMN, context=_BY_PART)
+def macro_f1(
+    labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
+) -> Tensor:
+    """F1 of each class that is a target or a prediction, averaged; of each column for multilabel targets."""
+    return fbeta(labels, targets, average="macro", sample_weight=sample_weight, parts=parts)
+
+
+@register("micro_f1", reads="labels", structure=_POOLED, context=_WEIGHTED)
+def micro_f1(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+    """F1 of all classes' counts together: the accuracy where every row has one label."""
+    return fbeta(labels, targets, average="micro", sample_weight=sample_weight)
+
+
+@register("samples_f1", reads="labels", structure=_BY_ROW, context=_BY_PART)
+def samples_f1(
+    labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
+) -> Tensor:
+    """F1 of each row of multilabel targets, averaged."""
+    return fbeta(labels, targets, average="samples", sample_weight=sample_weight, parts=parts)
+
+
+@register("jaccard", reads="labels", structure=_by_average, context=_BY_PART)
+def jaccard(
+    labels: Tensor,
+    targets: Tensor,
+    *,
+    average: Average = "binary",
+    sample_weight: Tensor | None = None,
+    parts: Tensor | None = None,
+) -> Tensor:
+    """Intersection over union of class 1; ``average`` is "binary", "macro", "micro" or "samples", as for ``fbeta``."""
+
+    def score(counts: Counts) -> Tensor:
+        return ratio(counts.hit, counts.either - counts.hit)
+
+    return _averaged(score, labels, targets, sample_weight, average, parts)
+
+
+def _recalls(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """``(T, C)`` recall of each class, and whether it is a target at all."""
+    counts = class_counts(*pooled(labels, targets, weight))
+    return ratio(counts.hit, counts.actual), counts.actual > 0
+
+
+@register("balanced_accuracy", reads="labels", structure=_POOLED, context=_WEIGHTED)
+def balanced_accuracy(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+    """Recall of each class that is a target, averaged."""
+    recall, present = _recalls(labels, targets, sample_weight)
+    return _mean(recall, None, present)
+
+
+@register("g_mean", reads="labels", structure=_POOLED, context=_WEIGHTED)
+def g_mean(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+    """Geometric mean of the recalls of the classes that are targets: 0 as soon as one of them is never found."""
+    recall, present = _recalls(labels, targets, sample_weight)
+    return _mean(recall.log(), None, present).exp()
+
+
+@register("mcc", reads="labels", structure=_POOLED, context=_WEIGHTED)
+def mcc(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+    """Matthews correlation of targets and predictions.
+
+    0 where either has one class only, as in scikit-learn; torchmetrics gives 1 or -1 to some of those cases.
+    """
+    counts = class_counts(*pooled(labels, targets, sample_weight))
+    total = counts.actual.sum(-1)
+    covariance = counts.hit.sum(-1) * total - (counts.actual * counts.predicted).sum(-1)
+    spread = [total**2 - x.square().sum(-1) for x in (counts.actual, counts.predicted)]
+    return ratio(covariance, (spread[0] * spread[1]).clamp(min=0).sqrt())
+
+
+@register("kappa", reads="labels", structure=_POOLED, context=_WEIGHTED)
+def kappa(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+    """Cohen's kappa: agreement above what chance gives; NaN where both have one and the same class only."""
+    counts = class_counts(*pooled(labels, targets, sample_weight))
+    total = counts.actual.sum(-1)
+    apart = total - counts.hit.sum(-1)
+    chance = total - (counts.actual * counts.predicted).sum(-1) / total
+    alone = counts.seen.sum(-1) < 2
+    return torch.where(alone, torch.nan, 1 - apart / chance)
+
+
+@register("quadratic_kappa", reads="labels", structure=_POOLED, context=_WEIGHTED)
+def quadratic_kappa(
+    labels: Tensor, targets: Tensor, *, num_classes: int | None = None, sample_weight: Tensor | None = None
+) -> Tensor:
+    """Cohen's kappa of ordered grades, where a miss weighs its squared distance.
+
+    Without ``num_classes`` the distance is counted in the grades that occur, as scikit-learn does without ``labels``:
+    with grades 0, 1 and 4 in a batch, 1 and 4 are neighbours. With ``num_classes`` it is the difference of the
+    grades, as in torchmetrics. NaN where both have one and the same grade only.
+    """
+    labels, targets, weight = pooled(labels, targets, sample_weight)
+    counts = class_counts(labels, targets, weight)
+    classes = counts.hit.shape[-1]
+    if num_classes is not None and classes > max(2, num_classes):
+        raise MetricgradError(f"quadratic_kappa: num_classes={num_classes}, but there is a grade {classes - 1}")
+    grade = counts.seen.long().cumsum(-1) - 1 if num_classes is None else torch.arange(classes, device=labels.device)
+    grade = wide(grade.expand(counts.hit.shape))
+    ones = wide(torch.ones_like(targets) if weight is None else weight)
+    distance = grade.gather(1, labels) - grade.gather(1, targets.expand(labels.shape))
+    total = counts.actual.sum(-1)
+    observed = (ones * distance.square()).sum(-1)
+    # sum_ij a_i p_j (g_i - g_j)^2 / n, from the moments of the two margins
+    first = [(x * grade).sum(-1) for x in (counts.actual, counts.predicted)]
+    second = [(x * grade.square()).sum(-1) for x in (counts.actual, counts.predicted)]
+    expected = second[0] + second[1] - 2 * first[0] * first[1] / total
+    alone = counts.seen.sum(-1) < 2
+    return torch.where(alone, torch.nan, 1 - observed / expected)

@@ -1,0 +1,46 @@
+"""Metrics of segmentation: overlap of each class over all pixels of a batch.
+
+Scores are logits with the classes on the **last** axis: ``(N, H, W, C)`` with ``(N, H, W)`` class targets, or rows
+``(N, C)`` with ``(N,)``; a network's ``(N, C, H, W)`` becomes ``scores.movedim(1, -1)``. Yes-or-no masks have scores
+and targets of one shape, such as ``(N, H, W)``, and all their pixels make one list. Pixels to ignore are left out with
+``mask=``.
+
+The counts are those of the whole batch, as in torchmetrics' ``JaccardIndex``, not means over images. A class that is
+neither a target nor a prediction is left out of the mean; without any class left the value is NaN.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from metricgrad.metrics.families.confusion import Counts, class_counts, mean_of_seen, pooled, ratio
+from metricgrad.metrics.registry import register
+from metricgrad.metrics.types import Structure
+
+_STRUCTURE = Structure("labels", "all")
+_WEIGHTED = ("sample_weight",)
+
+
+@register("mean_iou", reads="labels", structure=_STRUCTURE, context=_WEIGHTED)
+def mean_iou(
+    labels: Tensor, targets: Tensor, *, background: bool = True, sample_weight: Tensor | None = None
+) -> Tensor:
+    """Intersection over union of each class, averaged; ``background=False`` leaves class 0 out."""
+    counts = _counted(labels, targets, sample_weight)
+    return _over_classes(ratio(counts.hit, counts.either - counts.hit), counts, background)
+
+
+@register("dice", reads="labels", structure=_STRUCTURE, context=_WEIGHTED)
+def dice(labels: Tensor, targets: Tensor, *, background: bool = False, sample_weight: Tensor | None = None) -> Tensor:
+    """Twice the intersection over the sum of sizes, averaged over classes, without class 0 unless ``background``."""
+    counts = _counted(labels, targets, sample_weight)
+    return _over_classes(ratio(2 * counts.hit, counts.either), counts, background)
+
+
+def _counted(labels: Tensor, targets: Tensor, weight: Tensor | None) -> Counts:
+    return class_counts(*pooled(labels, targets, weight))
+
+
+def _over_classes(values: Tensor, counts: Counts, background: bool) -> Tensor:
+    first = 0 if background else 1
+    return mean_of_seen(values[..., first:], counts.seen[..., first:])

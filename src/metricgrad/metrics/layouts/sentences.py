@@ -1,0 +1,110 @@
+"""Batches of sentences: ``(N, T, V)`` scores of the words at each place, ``(N, T)`` target words, kept in sentences.
+
+Targets below 0 are padding, at the end of a sentence; a ``mask`` shaped like the targets makes more of it. Scores at
+padded places are not thrown away: where the metric knows an end token, what a model says there is part of its answer
+until it says the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from metricgrad.checks import check_tensor
+from metricgrad.errors import MetricgradError
+from metricgrad.metrics.context import checked_context
+
+if TYPE_CHECKING:
+    from metricgrad.metrics.metric import Metric
+
+
+@dataclass(frozen=True)
+class OfSentences:
+    """A metric that is a function of sums over sentences.
+
+    Attributes:
+        counts: ``(..., T)`` words said and ``(..., T)`` targets to ``(..., K)`` numbers of each sentence.
+        value: ``(..., K)`` sums of those numbers to ``(...)`` values.
+    """
+
+    counts: Callable[..., Tensor]
+    value: Callable[..., Tensor]
+
+
+_TABLE: dict[str, OfSentences] = {}
+
+
+def sums_over_sentences(name: str, counts: Callable[..., Tensor], value: Callable[..., Tensor]) -> None:
+    """Say of a built-in metric that it is a function of sums over sentences."""
+    _TABLE[name] = OfSentences(counts, value)
+
+
+def of_sentences(metric: Metric) -> OfSentences | None:
+    """The metric as a function of sums over sentences, or None where it is no such function."""
+    return _TABLE.get(metric.spec.partition(":")[0]) if metric.spec is not None else None
+
+
+def prepare_sequences(
+    stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], *, takes: Collection[str] = (), name: str
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Score sets and targets of one batch of sentences, checked.
+
+    Args:
+        stack: ``(S, N, T, V)`` scores.
+        targets: ``(N, T)`` words from 0, and below 0 for padding.
+        context: what the caller gave; None counts as not given.
+        takes: the names that are read besides ``mask``.
+        name: the metric's, for messages.
+
+    Returns:
+        The scores in float32 or float64, int64 targets with -1 for padding, and the context as ``(N, T)``.
+
+    Raises:
+        MetricgradError: for other shapes, words out of range, a word after padding, or other context.
+    """
+    check_tensor("scores", stack)
+    check_tensor("targets", targets)
+    if targets.ndim != 2 or stack.ndim != 4 or stack.shape[1:-1] != targets.shape:
+        raise MetricgradError(
+            f"metric {name!r} reads sentences: expected scores (N, T, V) of the words at each place with targets "
+            f"(N, T), got {tuple(stack.shape[1:])} and {tuple(targets.shape)}"
+        )
+    if not stack.is_floating_point():
+        raise MetricgradError(f"scores have dtype {stack.dtype}; raw scores are logits: pass scores.float()")
+    if stack.device != targets.device:
+        raise MetricgradError(f"scores are on {stack.device} and targets on {targets.device}; move one")
+    mask, given = checked_context(context, targets.shape, targets.device, takes=takes, who=f"metric {name!r}")
+    words = targets.detach().long()
+    if targets.is_floating_point() and not bool((words == targets).all()):
+        raise MetricgradError(f"metric {name!r} needs whole numbers of words, got {targets.dtype} with fractions")
+    if mask is not None:
+        words = words.masked_fill(~mask, -1)
+    words = words.clamp(min=-1)
+    if words.numel() and int(words.max()) >= stack.shape[-1]:
+        raise MetricgradError(
+            f"metric {name!r}: targets run to {int(words.max())}, but the scores are of the words 0 to "
+            f"{stack.shape[-1] - 1}"
+        )
+    kept = words >= 0
+    if bool((kept[:, 1:] & ~kept[:, :-1]).any()):
+        raise MetricgradError(f"metric {name!r}: a sentence goes on after padding; padding stands at the end")
+    return stack if stack.dtype in (torch.float32, torch.float64) else stack.float(), words, given
+
+
+def sentences(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """One checked batch of ``(N, T, V)`` scores and ``(N, T)`` words, sentence by sentence."""
+    check_tensor("scores", scores)
+    stack, words, _ = prepare_sequences(scores[None], targets, {}, name="of sentences")
+    return stack[0], words
+
+
+def lasting(words: Tensor, end: int | None) -> Tensor:
+    """``(..., T)`` booleans: the places before the first end token or padding."""
+    over = words == -1
+    if end is not None:
+        over = over | (words == end)
+    return over.cumsum(-1) == 0

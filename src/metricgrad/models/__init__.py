@@ -1,1 +1,0 @@
-"""Small networks for the built-in tasks."""

@@ -1,0 +1,1 @@
+"""Many networks trained under one policy."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import metricgrad as mg
+import tasks.glyph_fonts.task as font_task
 from metricgrad.tasks import digits_retrieval as retrieval
 from metricgrad.tasks.digits import read_digits
 from metricgrad.tasks.registry import get_task

@@ -6,13 +6,18 @@ from typing import Any
 
 from report_text import table
 
+OUTCOMES = {
+    "value": "value", "undefined": "undefined", "overflow": "overflow", "refused": "refused",
+    "own": "raised by the caller's own code", "fault": "faults",
+}  # fmt: skip
+
 
 def calls(result: dict[str, Any]) -> str:
     """What came of calls of every entry point."""
     rows = [
         [
             name, f"{one['calls']:,}",
-            *(f"{one['outcomes'].get(what, 0):,}" for what in ("value", "undefined", "refused", "fault")),
+            *(f"{one['outcomes'].get(what, 0):,}" for what in OUTCOMES),
         ]
         for name, one in result["entries"].items()
     ]  # fmt: skip
@@ -22,8 +27,22 @@ def calls(result: dict[str, Any]) -> str:
         "out of range, context of any content, options in and out of range. A call ends in a finite value with finite "
         "gradients that passes what can be told of it cheaply (rows in another order, masks against rows left out, "
         "weights against rows twice, float32 against float64, the metric's own ideal and range, scikit-learn's value), "
-        "in one that is documented as undefined, or in one `MetricgradError` that names an argument. Anything else is "
-        "a fault.\n\n" + table(["entry point", "calls", "value", "undefined", "refused", "faults"], rows)
+        "in one that is documented as undefined, in an overflow of float32 at scores from 1e20 up in a loss that is no "
+        "interpolated metric (torch's own losses are inf there too), or in one `MetricgradError` that names an argument. Anything else is "
+        "a fault.\n\n"
+        + table(
+            [
+                "entry point",
+                "calls",
+                "value",
+                "undefined",
+                "overflow",
+                "refused",
+                "raised by the caller's own code",
+                "faults",
+            ],
+            rows,
+        )
     )
 
 

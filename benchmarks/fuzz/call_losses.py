@@ -143,6 +143,10 @@ def of_grid(draws: Draws) -> str:
     return called(draws, loss, for_metric(draws, metric))
 
 
+#: Scores whose squares, or whose sums, float32 does not hold: what a loss of them is there, torch's own are too.
+HUGE = ("scores: 1e20", "scores: 1e38", "scores: 3e38")
+
+
 def called(draws: Draws, loss: nn.Module, batch: Batch, metric: mg.Metric | None = None) -> str:
     """One call of a loss, its gradient, and what must hold of both."""
     mode = draws.pick("mode", {"training": 8, "no_grad": 1, "inference": 0.5, "eval": 1, "twice": 1})
@@ -168,8 +172,12 @@ def called(draws: Draws, loss: nn.Module, batch: Batch, metric: mg.Metric | None
     slope = None
     if value.requires_grad:
         (slope,) = torch.autograd.grad(value, scores)
-    if hopeless and slope is not None and not slope.isfinite().all():
+    if slope is not None and not slope.isfinite().all() and hopeless:
         return "undefined"
+    if metric is None or not isinstance(getattr(loss, "form", None), Interpolated):
+        broken = not value.isfinite() or (slope is not None and not slope.isfinite().all())
+        if broken and any(trait in batch.traits for trait in HUGE):
+            return "overflow"
     truths.finite(value, slope, scores)
     if mode != "training" or slope is None or hopeless:
         return "value"
@@ -177,11 +185,11 @@ def called(draws: Draws, loss: nn.Module, batch: Batch, metric: mg.Metric | None
     plain = all(trait.startswith(("few", "targets: all", "dtype: torch.float64")) for trait in batch.traits)
     drawn = _drawn(loss)
     shaped = all(isinstance(part, Tensor) and part.shape[:1] == scores.shape[:1] for part in batch.context.values())
-    few = not hasattr(loss, "form") or scores.numel() <= 48
+    few = getattr(loss, "name", "") != "SmoothAPLoss" and (not hasattr(loss, "form") or scores.numel() <= 48)
     if plain and shaped and len(scores) > 1 and few and not drawn:
         truths.of_rows(copy.deepcopy(before), batch, value, slope, draws.generator)
         truths.of_masks(copy.deepcopy(before), batch, draws.generator)
-    if plain and scores.dtype == torch.float32 and not drawn:
+    if plain and few and scores.dtype == torch.float32 and not drawn and "softness" not in draws.said:
         truths.of_dtypes(copy.deepcopy(before), batch, value, slope)
     usual = not draws.said.get("paper") and draws.said.get("softness") in (None, 1.0, "once", "auto")
     if metric is not None and usual and not (silent or hopeless or draws.said.get("warm_up")) and len(scores):

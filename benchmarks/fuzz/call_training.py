@@ -177,7 +177,7 @@ def reloss(draws: Draws) -> str:
     )  # fmt: skip
     if draws.chance(0.3):
         form = draws.pick("own form", {**dict.fromkeys(FORMS, 1.0), "matrix": 0.5, "module": 0.5, "name": 0.5})
-        others: dict[str, Any] = {"matrix": mg.UniLoss("f1").form, "module": nn.Linear(2, 2), "name": "sets"}
+        others: dict[str, Any] = {"matrix": mg.UniLoss("f1").form, "module": nn.Sigmoid(), "name": "sets"}
         options["form"] = others[form] if form in others else FORMS[form]()
     if (
         draws.chance(0.7)

@@ -25,7 +25,7 @@ OFTEN = 3
 """How many times one call may say the same."""
 WORDS = (
     "scores", "targets", "mask", "groups", "sample_weight", "head_sizes", "metric", "loss", "model", "batch", "block",
-    "refactoring", "form", "valid", "optim", "a ", "b ", "x ", "rows", "expected", "classes", "missing",
+    "refactoring", "form", "valid", "optim", "a ", "b ", "x ", "rows", "expected", "classes", "missing", "target",
 )  # fmt: skip
 """What a refusal may name, beside the options that were given."""
 
@@ -43,7 +43,9 @@ class Found:
     """What came of one call.
 
     Attributes:
-        outcome: ``"value"``, ``"undefined"`` where NaN or silence is documented, ``"refused"`` or ``"fault"``.
+        outcome: ``"value"``, ``"undefined"`` where NaN or silence is documented, ``"overflow"`` where float32 does not
+            hold what a loss of scores from 1e20 up is, ``"refused"``, ``"own"`` where the person's own model or loss
+            raised, or ``"fault"``.
         fault: what was wrong, without the numbers that differ from call to call, so that faults can be counted.
         said: the choices that made the call, and the message of a refusal.
     """
@@ -84,9 +86,14 @@ def watched(entry: str, call: Callable[[Draws], str], number: int) -> Found:
         except Hangs:
             fault = f"took more than {LIMIT:g} s"
         except Exception as error:
-            where = [at for at in traceback.extract_tb(error.__traceback__) if "metricgrad" in at.filename]
+            where = [at for at in traceback.extract_tb(error.__traceback__) if "/metricgrad/" in at.filename]
             at = where[-1] if where else traceback.extract_tb(error.__traceback__)[-1]
-            fault = f"{type(error).__name__}: {str(error)[:110]} ({Path(at.filename).name}, {at.name})"
+            outcome = "fault" if where and where[-1].name != "called" else "own"
+            fault = (
+                ""
+                if outcome == "own"
+                else f"{type(error).__name__}: {str(error)[:110]} ({Path(at.filename).name}, {at.name})"
+            )
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.signal(signal.SIGPROF, old)

@@ -125,3 +125,15 @@ def test_what_is_wrong_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pytorch_metric_learning.losses", None)
     with pytest.raises(mg.MetricgradError, match=r"pip install metricgrad\[retrieval\]"):
         make_loss("fast_ap", "map_at_r")
+
+
+def test_smooth_ap_says_where_the_library_groups_rows_wrongly():
+    torch.manual_seed(0)
+    scores, order = torch.randn(8, 6), torch.randperm(8)
+    loss, targets = make_loss("retrieval_smooth_ap", "map_at_r"), torch.arange(8) % 2
+    with pytest.warns(UserWarning, match="2 classes of 4: its value then depends on the order of the rows"):
+        value = loss(scores, targets)
+    assert not torch.allclose(loss(scores[order], targets[order]), value)  # once it is equal, the warning can go
+    square = torch.arange(9) % 3
+    scores, order = torch.randn(9, 6), torch.randperm(9)
+    torch.testing.assert_close(loss(scores[order], square[order]), loss(scores, square))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,6 +45,7 @@ class MetricLearning(ScoreLoss):
         if not hasattr(losses, name):
             raise MetricgradError(f"pytorch-metric-learning has no loss {name!r}")
         self.name = name
+        self._told = False
         self.loss: nn.Module = getattr(losses, name)(**options)
 
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
@@ -68,6 +70,14 @@ class MetricLearning(ScoreLoss):
             raise MetricgradError(
                 f"SmoothAPLoss needs as many items of every class in a batch, got {counts.tolist()}; use per_class= "
                 "and leave classes of fewer items out"
+            )
+        if self.name == "SmoothAPLoss" and len(counts) != int(counts[0]) and not self._told:
+            self._told = True
+            warnings.warn(
+                f"SmoothAPLoss of pytorch-metric-learning puts rows of several classes into one group unless a batch "
+                f"has as many classes as items of each, and here are {len(counts)} classes of {int(counts[0])}: its "
+                "value then depends on the order of the rows; set batch_size to the square of per_class",
+                stacklevel=2,
             )
         order = targets.argsort(stable=True)  # SmoothAPLoss takes equal classes to stand together
         return self.loss(scores[order], self._numbers(targets)[order])

@@ -28,21 +28,8 @@ def calls(result: dict[str, Any]) -> str:
         "gradients that passes what can be told of it cheaply (rows in another order, masks against rows left out, "
         "weights against rows twice, float32 against float64, the metric's own ideal and range, scikit-learn's value), "
         "in one that is documented as undefined, in an overflow of float32 at scores from 1e20 up in a loss that is no "
-        "interpolated metric (torch's own losses are inf there too), or in one `MetricgradError` that names an argument. Anything else is "
-        "a fault.\n\n"
-        + table(
-            [
-                "entry point",
-                "calls",
-                "value",
-                "undefined",
-                "overflow",
-                "refused",
-                "raised by the caller's own code",
-                "faults",
-            ],
-            rows,
-        )
+        "interpolated metric (torch's own losses are inf there too), or in one `MetricgradError` that names "
+        "an argument. Anything else is a fault.\n\n" + table(["entry point", "calls", *OUTCOMES.values()], rows)
     )
 
 

@@ -76,9 +76,12 @@ def _reads(metric: mg.Metric, kind: str) -> bool:
     return True
 
 
-def for_metric(draws: Draws, metric: mg.Metric) -> Batch:
-    """Mostly what it may read, now and then anything."""
-    return draws.batch(None if draws.chance(0.1) else natural(metric))
+def for_metric(draws: Draws, metric: mg.Metric, *, stored: bool = False) -> Batch:
+    """Mostly what it may read, now and then anything; of what is ``stored``, as many rows as a fit takes."""
+    kinds = None if draws.chance(0.1) else natural(metric)
+    if stored:
+        return draws.batch(kinds, trouble=0.2, context=draws.chance(0.15), sizes=(40, 64, 90))
+    return draws.batch(kinds)
 
 
 def uniloss(draws: Draws) -> str:

@@ -36,7 +36,7 @@ LABELLED = {"one score": 2, "classes": 3, "two classes": 1, "labels": 1}
 
 def _rows(draws: Draws, *, trouble: float = 0.25, kinds: dict[str, float] | None = None) -> tuple[Tensor, Any, int]:
     """Inputs ``(N, 5)``, targets, and how many outputs a linear model of them has; mostly what can be trained on."""
-    batch = draws.batch(kinds or LABELLED, trouble=trouble, context=False)
+    batch = draws.batch(kinds or LABELLED, trouble=trouble, context=False, sizes=(12, 24, 60))
     rows = batch.scores.shape[0] if isinstance(batch.scores, Tensor) and batch.scores.ndim else 4
     inputs = torch.randn(rows, 5, generator=draws.generator)
     if draws.chance(trouble * 0.2):
@@ -81,7 +81,8 @@ def _with_aligner(draws: Draws, outputs: int, *, looks: bool) -> mg.Loss:
              "steps": [1, 2], "output": ["softplus", "none", "x"], "objective": ["task", mg.UniLoss("accuracy"), 3]},
             0.1,
         )  # fmt: skip
-        kind = draws.pick("problem", {"classification": 1, "binary": 1, "multilabel": 1, "auto": 0.3, "ranking": 0.1})
+        fitting = {"one score": "binary", "labels": "multilabel"}.get(draws.said["kind"], "classification")
+        kind = draws.pick("problem", {fitting: 9, "auto": 2, "ranking": 0.3, "regression": 0.5})
         return mg.AdaLFL(outputs if draws.chance(0.5) else None, kind=kind, **options)
     options = draws.some(
         {"every": [1, 2, 0, -1], "warm_up": [0, 1, -1], "learner": ["reinforce", "bandit", "q"],
@@ -168,8 +169,8 @@ def _form(draws: Draws) -> NetworkForm:
 def reloss(draws: Draws) -> str:
     """``mg.ReLoss.fit``, then a call of what was fitted."""
     metric = mg.as_metric(draws.pick("metric", SPECS))
-    batch = for_metric(draws, metric)
-    options: dict[str, Any] = {"steps": 3, "restarts": 1, "block": 8, "values": 8}
+    batch = for_metric(draws, metric, stored=True)
+    options: dict[str, Any] = {"steps": 3, "restarts": 2, "block": 8, "values": 8}
     options |= draws.some(
         {"block": [None, 2, 0, 10**6], "anchor": [0.0, 1.0, -1.0], "objective": ["value", "rank"], "paper": [True],
          "steps": [1, 0, -1], "restarts": [0, 2], "lr": [0.0, 1e30], "penalty": [0.0, -1.0], "seed": [3, -1, "x"]},
@@ -237,7 +238,7 @@ def round_trip(draws: Draws) -> str:
 def mismatch(draws: Draws) -> str:
     """``mg.mismatch`` of losses of ours, of torch's and of a person's own."""
     metric = mg.as_metric(draws.pick("metric", SPECS))
-    batch = for_metric(draws, metric)
+    batch = for_metric(draws, metric, stored=True)
     losses: dict[str, Callable[[], Any]] = {
         "cross-entropy": lambda: nn.functional.cross_entropy, "bce": nn.BCEWithLogitsLoss, "mse": nn.MSELoss,
         "the metric": lambda: mg.UniLoss(metric), "a constant": lambda: lambda s, t: torch.zeros(()),
@@ -258,13 +259,13 @@ def mismatch(draws: Draws) -> str:
 
 def diagnosis(draws: Draws) -> str:
     """``diagnose`` of CSV files, sound and not."""
-    batch = draws.batch({"one score": 2, "classes": 2, "values": 1}, context=False, trouble=0.3)
+    batch = draws.batch({"one score": 2, "classes": 2, "values": 1}, context=False, trouble=0.2, sizes=(40, 64))
     scores, targets = _table(batch.scores), _table(batch.targets)
     columns = ["score"] if len(scores[0] if scores else [0]) == 1 else [f"score_{i}" for i in range(len(scores[0]))]
     head = ["target", *columns]
     lines = [[*t, *s] for t, s in zip(targets, scores, strict=False)] * draws.pick("times", [1, 4])
     trouble = draws.pick(
-        "file", {"sound": 10, "no header": 1, "text": 1, "missing": 1, "short": 1, "bytes": 1, "empty": 1}
+        "file", {"sound": 20, "no header": 1, "text": 1, "missing": 1, "short": 1, "bytes": 1, "empty": 1}
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "predictions.csv"
@@ -348,7 +349,9 @@ def population(draws: Draws) -> str:
     """``mg.fit_population`` of two children."""
     inputs, targets, outputs = _rows(draws, trouble=0.15)
     options = draws.some({"children": [1, 0, 2], "copy_best": [1, 0], "epochs": [0, 1], "batch_size": [4, 0]}, 0.15)
-    loss = draws.pick("loss", {"ala": 5, "uniloss": 1, "cross_entropy": 1})
+    loss = draws.pick("loss", {"ala": 5, "uniloss": 0.5, "cross_entropy": 0.5})
+    if loss == "ala":
+        loss = mg.ALA("accuracy", num_outputs=outputs, every=2)
     found = mg.fit_population(
         lambda: _linear(outputs), (inputs, targets), (inputs, targets),
         **{"metric": "accuracy", "loss": loss, "children": 2, "epochs": 2, "progress": False, "stacked": False,
@@ -360,7 +363,7 @@ def population(draws: Draws) -> str:
 
 def compare(draws: Draws) -> str:
     """``mg.compare`` of two losses with one trial and two seeds."""
-    inputs, targets, outputs = _rows(draws, trouble=0.15)
+    inputs, targets, outputs = _rows(draws, trouble=0.15, kinds={"one score": 1, "classes": 1})
 
     def load(seed: int) -> Splits:
         return Splits((inputs, targets), (inputs, targets), (inputs, targets))

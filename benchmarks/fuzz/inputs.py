@@ -70,17 +70,25 @@ class Draws:
         """Whether anything handed over is no longer what it was."""
         return any(not _same(value, before) for value, before in self._handed)
 
-    def batch(self, kinds: Options | list[str] | None = None, *, trouble: float = 0.35, context: bool = True) -> Batch:
+    def batch(
+        self,
+        kinds: Options | list[str] | None = None,
+        *,
+        trouble: float = 0.35,
+        context: bool = True,
+        sizes: tuple[int, ...] = (3, 6, 8, 12, 24, 60),
+    ) -> Batch:
         """One batch; with probability ``trouble`` something about it is out of the ordinary.
 
         Args:
             kinds: which layouts, by weight; all by default.
             trouble: the probability of each of a few kinds of trouble is a part of this.
             context: whether masks, weights, groups or head sizes may come along.
+            sizes: of a batch that has no trouble of being small.
         """
         kind = self.pick("kind", kinds or KINDS)
         few = self.chance(trouble / 4)
-        n = self.pick("rows", [0, 1, 2]) if few else self.pick("rows", [3, 6, 8, 12, 24, 60])
+        n = self.pick("rows", [0, 1, 2]) if few else self.pick("rows", list(sizes))
         scores, targets = KINDS_OF[kind](n, self.generator)
         batch = Batch(kind, scores, targets, {}, ["few rows"] if few else [])
         for change, share in CHANGES.items():

@@ -25,12 +25,12 @@ from metricgrad.aligners.lookahead.optimizers import unwrapped
 from metricgrad.aligners.static import Static
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
-from metricgrad.grid import ALIGNERS, FORMS, kinds, part
 from metricgrad.handle import Handle
 from metricgrad.losses.base import Draw, Form
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.calling import ScoreLoss
 from metricgrad.metrics.metric import Metric
+from metricgrad.outside_graphs import outside_graphs
 from metricgrad.serialization import Headed
 
 
@@ -103,11 +103,10 @@ class Loss(ScoreLoss):
             ``no_grad`` or in eval mode do not count as steps. Under ``torch.compile`` the loss runs outside the
             compiled graph. A loss on another device than the scores moves to theirs.
         """
-        return self._outside_graphs(scores, targets, context)  # pyright: ignore[reportCallIssue]
+        return self._value(scores, targets, context)
 
-    # torch types what this decorator returns as taking no arguments, hence the ignore above
-    @torch.compiler.disable
-    def _outside_graphs(self, scores: Tensor, targets: Tensor, context: dict[str, Tensor | None]) -> Tensor:
+    @outside_graphs
+    def _value(self, scores: Tensor, targets: Tensor, context: dict[str, Tensor | None]) -> Tensor:
         check_tensor("scores", scores)
         check_tensor("targets", targets)
         self._follow(scores.device)
@@ -316,6 +315,8 @@ class Loss(ScoreLoss):
         Raises:
             MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
         """
+        from metricgrad.grid import ALIGNERS, FORMS, kinds  # all forms, of which whoever saves none has imported one
+
         foreign = [kind for kind in kinds([self.form.kind, self.form.config()]) if kind not in FORMS]
         if foreign or self.aligner.kind not in ALIGNERS:
             kind = foreign[0] if foreign else self.aligner.kind
@@ -365,6 +366,8 @@ def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None
 
 
 def _built(header: dict[str, Any], file: Headed) -> Loss:
+    from metricgrad.grid import ALIGNERS, FORMS, part
+
     form = part(FORMS, header.get("form"), file, _built)
     aligner = part(ALIGNERS, header.get("aligner"), file, _built)
     return Loss(form, aligner, seed=checked_whole("seed", header.get("seed")))

@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping
-from decimal import Decimal
-from numbers import Real
+from numbers import Complex, Number, Real
 from typing import Any
 
 import numpy as np
@@ -103,10 +102,15 @@ def _one_number(value: Any) -> float:
     size = value.numel() if isinstance(value, Tensor) else getattr(value, "size", None)
     if size == 1 and hasattr(value, "item"):
         value = value.item()
-    if isinstance(value, Real | Decimal):
+    if _is_real(value):
         return float(value)
     size = f" of {len(value)} values" if hasattr(value, "__len__") and not isinstance(value, str) else ""
     raise MetricgradError(
         f"returned {type(value).__name__}{size}, and a metric is one number, a real one: choose an average, or wrap "
         "it in a function that returns the number"
     )
+
+
+def _is_real(value: Any) -> bool:
+    """Whether it is one of Python's real numbers, or a Decimal, which is registered as a Number alone."""
+    return isinstance(value, Number) and (isinstance(value, Real) or not isinstance(value, Complex))

@@ -1,0 +1,78 @@
+"""What an import costs, in processes of their own: libraries that are not needed, and time."""
+
+import json
+import subprocess
+import sys
+
+NOT_NEEDED = {
+    "torch._dynamo",
+    "sympy",
+    "lightning",
+    "torchmetrics",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "optuna",
+    "matplotlib",
+}
+
+IMPORT = """
+import json, sys, time
+start = time.process_time()
+import torch
+torch_took = time.process_time() - start
+before = set(sys.modules)
+start = time.process_time()
+import metricgrad as mg
+mg.UniLoss
+took = time.process_time() - start
+mg.AdaLFL, mg.ALA, mg.ReLoss, mg.as_metric, mg.Loss, mg.load_loss, mg.mismatch
+print(json.dumps({"ratio": took / torch_took, "new": sorted(set(sys.modules) - before)}))
+"""
+
+COMPILE = """
+import sys
+import torch
+from metricgrad.outside_graphs import outside_graphs
+
+def inner(x):
+    traced.append(torch.compiler.is_compiling())
+    return 2 * x
+
+@outside_graphs
+def doubled(x, *, plus=0.0):
+    "Doc."
+    return inner(x) + plus
+
+traced, graphs = [], []
+x = torch.ones(3)
+assert torch.equal(doubled(x, plus=1.0), torch.full((3,), 3.0)) and doubled.__doc__ == "Doc."
+assert "torch._dynamo" not in sys.modules, "a call imports the compiler"
+
+def backend(graph, _):
+    graphs.append([node.name for node in graph.graph.nodes if node.op.startswith("call")])
+    return graph.forward
+
+compiled = torch.compile(lambda x: doubled(x.sin(), plus=1.0).cos(), backend=backend)
+for _ in range(3):
+    assert torch.equal(compiled(x), (2 * x.sin() + 1).cos())
+assert torch.equal(compiled(x + 1), (2 * (x + 1).sin() + 1).cos())
+assert graphs == [["sin"], ["cos"]], graphs
+assert traced == [False] * 5, traced
+"""
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_the_presets_import_little_and_quickly():
+    found = [json.loads(run(IMPORT)) for _ in range(3)]
+    assert not NOT_NEEDED & set(found[0]["new"])
+    # a thirtieth where modules are compiled already, and a tenth where all of ours are not; the compiler costs as much
+    # as torch itself
+    assert min(each["ratio"] for each in found) < 0.3
+
+
+def test_what_is_outside_graphs_imports_no_compiler_and_is_not_compiled():
+    run(COMPILE)

@@ -35,6 +35,7 @@ from tests.contract.registry import LOSSES  # noqa: E402
 import metricgrad as mg  # noqa: E402
 from common import RESULTS, cpu  # noqa: E402
 from fuzz.spoiling import dumped, spoil_bytes, spoil_json, spoil_tensors  # noqa: E402
+from metricgrad.aligners.knobs.controller import KnobController  # noqa: E402
 from metricgrad.aligners.knobs.policy import Policy  # noqa: E402
 from metricgrad.aligners.knobs.state import FEATURES, ROLES  # noqa: E402
 from metricgrad.comparison import study  # noqa: E402
@@ -46,7 +47,7 @@ Y = X[:, :3].argmax(1)
 
 
 class Headed:
-    """Losses of every form and aligner, and policies: load, then one call and two looks."""
+    """Losses of every form and aligner, and policies: load, then one call and two evaluations."""
 
     def __init__(self, folder: Path, *, policies: bool) -> None:
         self.path = folder / "spoiled.safetensors"
@@ -57,7 +58,7 @@ class Headed:
             scores, targets = data(16, torch.float32)
             scores.requires_grad_()
             loss(scores, targets).backward()
-            if isinstance(loss.aligner, Policy) or hasattr(loss.aligner, "ticks"):
+            if isinstance(loss.aligner, KnobController):
                 for _ in range(3):
                     loss.observe(scores.detach(), targets)
             if not policies:
@@ -102,7 +103,7 @@ class Headed:
         value = loss(scores, targets)
         if value.requires_grad:
             value.backward()
-        if hasattr(loss.aligner, "ticks"):
+        if isinstance(loss.aligner, KnobController):
             for _ in range(2):
                 loss.observe(scores.detach(), targets)
             _ = loss.aligner.history

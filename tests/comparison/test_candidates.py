@@ -44,7 +44,7 @@ def test_ala_is_run_beside_its_controls():
     assert isinstance(make_loss("ala", ACCURACY, seed=3).aligner, Policy)
     walk = make_loss("ala_random_walk", ACCURACY, seed=3)
     assert isinstance(walk.aligner, RandomWalk)
-    assert walk.aligner.seed == 3
+    assert walk.aligner.settings.seed == 3
     assert isinstance(make_loss("ala_static", ACCURACY).aligner, Static)
     tuned = make_loss("ala_grid", ACCURACY, exponent=0.7)
     assert [(name, round(float(k.parameter), 3)) for name, k in tuned.form.knobs().items()] == [("exponent", 0.7)]

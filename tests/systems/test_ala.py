@@ -36,7 +36,7 @@ def test_a_form_of_ones_own():
 
 
 def test_every_config_builds_the_aligner_again():
-    for aligner in (Policy("f1", every=7, entropy=0.2, learner="reinforce", seed=3), RandomWalk("f1", looks=2)):
+    for aligner in (Policy("f1", every=7, entropy=0.2, learner="reinforce", seed=3), RandomWalk("f1", evaluations=2)):
         assert type(aligner)(**aligner.config()).config() == aligner.config()
     with pytest.warns(UserWarning, match="collapse"):
         paper = Policy("f1", paper=True)
@@ -62,7 +62,7 @@ def test_refusals_say_what_was_wrong(options, words):
 def test_controls_take_the_policys_options_and_leave_aside_what_they_cannot_use():
     options = {"lr": 1e-2, "learner": "reinforce", "every": 7}
     walk = mg.ALA("accuracy", aligner="random_walk", **options)
-    assert walk.aligner.every == 7
+    assert walk.aligner.settings.every == 7
     assert isinstance(mg.ALA("accuracy", aligner="static", **options).aligner, Static)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -67,6 +67,18 @@ class Form(ScoreLoss, abc.ABC):
     @abc.abstractmethod
     def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
         """0-d loss, minimised."""
+
+    @classmethod
+    def batched_forward(cls, forms: Sequence[Form], scores: Tensor, targets: Tensor, *, draw: Draw) -> Tensor:
+        """``(n,)`` losses of n forms of this class, each of a batch of its own; a form may do better than n calls.
+
+        Args:
+            forms: the same but for their knobs, and trained on the same data.
+            scores: ``(n, B, ...)``.
+            targets: ``(n, B, ...)``.
+            draw: as in :meth:`forward`.
+        """
+        return torch.stack([form(own, y, draw=draw) for form, own, y in zip(forms, scores, targets, strict=True)])
 
     @abc.abstractmethod
     def config(self) -> dict[str, Any]:

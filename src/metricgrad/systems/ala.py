@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from metricgrad.aligners.base import Aligner
-from metricgrad.aligners.knobs.policy import Policy, paper_schedule
+from metricgrad.aligners.knobs.paper_settings import published_schedule
+from metricgrad.aligners.knobs.policy import Policy
 from metricgrad.aligners.knobs.random_walk import RandomWalk
 from metricgrad.aligners.static import Static
 from metricgrad.checks import check_options
@@ -137,7 +138,7 @@ def _aligner(kind: str, metric: Metric, paper: bool, seed: int, options: dict[st
         return Policy(metric, paper=paper, seed=seed, **options)
     if kind == "random_walk":
         kept = {name: value for name, value in options.items() if name in _names(RandomWalk)}
-        return RandomWalk(metric, seed=seed, **{**(paper_schedule(kept.get("every")) if paper else {}), **kept})
+        return RandomWalk(metric, seed=seed, **{**(published_schedule(kept.get("every")) if paper else {}), **kept})
     if kind == "static":
         return Static()
     raise MetricgradError(f"aligner is {kind!r}; expected 'policy', 'random_walk' or 'static'")

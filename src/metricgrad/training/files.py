@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import pickle
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,10 +22,12 @@ from metricgrad.loss import Loss
 from metricgrad.training.batches import Data, as_tensor, is_pair
 from metricgrad.writing import replacing
 
-_ROW = {"epoch", "train_loss", "valid", "seconds"}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 WEIGHTS = "initial weights"
 """What a run began with, in its config; runs of an earlier version did not say it."""
+
+_RENAMED = {"looks": "evaluations"}
+"""Options of losses by the names that version 0.1 wrote, and today's."""
 
 OURS = ("last.ckpt", "model.safetensors", "result.json", "metrics.csv")
 
@@ -39,10 +42,11 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def write_checkpoint(folder: Path, ours: dict[str, Any]) -> None:
-    """Write ``last.ckpt``, whole or not at all; :func:`read_checkpoint` gives ``ours`` back."""
-    with replacing(folder / "last.ckpt") as part, part.open("wb") as file:
-        torch.save({"metricgrad": ours}, file)
+def write_whole(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all, also where the temporary folder is on another disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part, part.open("wb") as file:
+        torch.save(checkpoint, file)
 
 
 @contextmanager
@@ -90,6 +94,12 @@ def describe_model(model: nn.Module) -> str:
     return f"{type(model).__name__}[{sum(p.numel() for p in model.parameters())}]:{zlib.crc32(shapes.encode()):08x}"
 
 
+def describe_data_and_model(train: Data, valid: Data, model: nn.Module) -> dict[str, str]:
+    """What a run was given, and the weights it began with."""
+    given = {"model": describe_model(model), WEIGHTS: describe_weights(model)}
+    return {**given, "train": describe_data(train), "valid": describe_data(valid)}
+
+
 def describe_weights(model: nn.Module) -> str:
     """A checksum of the values of all weights and buffers."""
     found = 0
@@ -111,6 +121,7 @@ def differences(saved: dict[str, Any], asked: dict[str, Any]) -> str:
 
 def check_same(folder: Path, saved: dict[str, Any], asked: dict[str, Any]) -> None:
     """Refuse to go on with a run that was another one."""
+    saved = {**saved, "loss": _described_today(saved.get("loss"))}
     if WEIGHTS not in saved:
         asked = {key: value for key, value in asked.items() if key != WEIGHTS}
     if found := differences(saved, asked):
@@ -119,6 +130,15 @@ def check_same(folder: Path, saved: dict[str, Any], asked: dict[str, Any]) -> No
             + ("Make the model from the seed it had then, choose" if WEIGHTS in found else "Choose")
             + " another out, or resume=False to start anew"
         )
+
+
+def _described_today(loss: Any) -> Any:
+    """What :func:`describe` said of a loss in version 0.1, with today's names of its options."""
+    try:
+        found = json.loads(loss, object_hook=lambda options: {_RENAMED.get(k, k): v for k, v in options.items()})
+    except (TypeError, ValueError, RecursionError):  # a loss by name, or no loss of ours
+        return loss
+    return json.dumps(found, sort_keys=True) if isinstance(found, dict | list) else loss
 
 
 def forget_own_weights(finished: dict[str, Any], config: dict[str, Any]) -> None:
@@ -142,18 +162,14 @@ class Finished(TypedDict):
     threshold: float | None
 
 
-class FitState(TypedDict):
-    """What ``fit`` keeps in ``last.ckpt`` beside Lightning's part."""
-
+class _EveryRun(TypedDict):
     config: dict[str, Any]
-    history: list[dict[str, Any]]
-    best: Any
+    record: dict[str, Any]
 
 
-class PopulationState(TypedDict):
-    """What ``fit_population`` keeps in ``last.ckpt``."""
+class SavedRun(_EveryRun, total=False):
+    """Our part of ``last.ckpt``; a run of one model has Lightning's part beside it, a population a part of its own."""
 
-    config: dict[str, Any]
     population: dict[str, Any]
 
 
@@ -178,15 +194,11 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     raise MetricgradError(f"{str(path)!r} cannot be read: {reason}; pass resume=False to train anew")
 
 
-def read_checkpoint(folder: Path, kind: type) -> dict[str, Any] | None:
-    """Our part of ``last.ckpt``; nothing but tensors and plain containers is ever unpickled.
-
-    Args:
-        folder: of the run.
-        kind: :class:`FitState` or :class:`PopulationState`.
+def read_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Our part of ``last.ckpt``, a :class:`SavedRun`; nothing but tensors and plain containers is ever unpickled.
 
     Raises:
-        MetricgradError: for a file that is torn, of another kind of run, or none of ours.
+        MetricgradError: for a file that is torn, or none of ours.
     """
     path = folder / "last.ckpt"
     if not path.exists():
@@ -195,15 +207,26 @@ def read_checkpoint(folder: Path, kind: type) -> dict[str, Any] | None:
         with path.open("rb") as file:
             if file.read(4) != b"PK\x03\x04":  # torch's older formats say how much memory they want
                 raise ValueError("it is no zip archive")
-        found = torch.load(path, map_location="cpu", weights_only=True)["metricgrad"]
-        if not fits(found, kind):
-            raise ValueError(f"it is no {kind.__name__}")
-        for row in found.get("history", []):
-            if not row.keys() >= _ROW or not all(type(value) in (int, float) for value in row.values()):
-                raise ValueError("its history is none")
+        found = _of_this_version(torch.load(path, map_location="cpu", weights_only=True)["metricgrad"])
+        if not fits(found, SavedRun):
+            raise ValueError("it is no state of a run")
     except Exception as error:
         raise _no_checkpoint(path, error) from error
     return found
+
+
+def _of_this_version(found: Any) -> Any:
+    """What version 0.1 wrote, under today's names."""
+    if not isinstance(found, dict) or "record" in found:
+        return found
+    if "population" in found:
+        rest = dict(found["population"])
+        record = {name: rest.pop(name) for name in ("epoch", "stale", "best", "kept")}
+        return {"config": found["config"], "record": record, "population": rest}
+    history, best = found["history"], found["best"] or {"value": math.nan, "threshold": None, "epoch": -1, "state": {}}
+    kept = {name: best[name] for name in ("value", "threshold", "state")}
+    record = {"epoch": len(history), "stale": len(history) - 1 - best["epoch"], "best": best["value"]}
+    return {"config": found["config"], "record": {**record, "kept": [{**kept, "history": history}]}}
 
 
 @contextmanager

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from lightning.pytorch.callbacks import EarlyStopping
 from torch import nn
 
 from metricgrad.aligners.base import Forward
 from metricgrad.aligners.isolation import kept_all_randomness
-from metricgrad.aligners.knobs.controller import KnobTurner
+from metricgrad.aligners.knobs.controller import KnobController
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.time_limit import MetricFailedError
 from metricgrad.training import files
 from metricgrad.training.batches import Data, check_finite_data, epochs_of, loader, reseed
-from metricgrad.training.engine import Engine, Optimizer
-from metricgrad.training.options import as_loss, check_counts, check_threshold, no_module, unchecked
+from metricgrad.training.engine import Engine
+from metricgrad.training.folder import RunFolder
+from metricgrad.training.options import Optimizer, Recipe, as_loss, no_module, unchecked
 from metricgrad.training.population.fit_population import fit_population
 from metricgrad.training.progress import Bar
 from metricgrad.training.quiet import interruptible, quiet
 from metricgrad.training.result import FitResult, load_finished
+from metricgrad.training.run_record import RunRecord
 from metricgrad.training.trainer import trainer_of
 
 EVAL_BATCH = 1024
@@ -119,10 +119,7 @@ def fit(
         True
     """
     judged_by = as_metric(metric)
-    checked_number("lr", lr)
-    checked_number("weight_decay", weight_decay, zero=True)
-    check_counts(epochs=epochs, batch_size=batch_size, patience=patience, per_class=per_class)
-    check_threshold(threshold)
+    recipe = Recipe(lr, weight_decay, epochs, batch_size, optimizer, patience, threshold, per_class, seed)
     module = as_loss(loss, judged_by, seed)
     if children is not None:
         return _best_of(
@@ -131,79 +128,76 @@ def fit(
             patience=patience, threshold=threshold, per_class=per_class, out=out, resume=resume, progress=progress,
             device=device, seed=seed,
         )  # fmt: skip
-    if copy_best is not None:
-        raise MetricgradError(f"copy_best is {copy_best!r} without children; pass children=10, or leave it out")
-    if not isinstance(model, nn.Module):
-        raise MetricgradError(f"model is {no_module(model)}; a factory goes with children alone, as children=10")
+    model = _alone(model, copy_best)
     batches = loader(train, batch_size, shuffle=True, name="train", per_class=per_class, seed=seed)
     judged_on = loader(valid, EVAL_BATCH, shuffle=False, name="valid")
     like_train = getattr(getattr(module, "aligner", None), "valid_like_train", False)
     feedback = loader(valid, batch_size, shuffle=True, name="valid") if like_train else judged_on
-    folder = None if out is None else Path(out)
-    config = {} if folder is None else {
-        "metric": judged_by.spec or judged_by.name, "loss": files.describe(loss), "lr": lr,
-        "weight_decay": weight_decay, "epochs": epochs, "batch_size": batch_size, "patience": patience, "seed": seed,
-        "threshold": threshold, "per_class": per_class, "optimizer": optimizer and files.describe(optimizer),
-        "model": files.describe_model(model), files.WEIGHTS: files.describe_weights(model),
-        "train": files.describe_data(train), "valid": files.describe_data(valid),
-    }  # fmt: skip
-    saved = None
-    if folder is not None:
-        files.make_folder(folder)
-        if not resume:
-            files.clear(folder)
-        if (finished := files.read_result(folder)) is not None:
-            files.forget_own_weights(finished, config)
-            files.check_same(folder, finished["config"], config)
-            result = load_finished(folder, finished, model, judged_by)
-            result.forward = forward
-            if result.output is None:
-                result.look(valid)
-            return result
-        if (saved := files.read_checkpoint(folder, files.FitState)) is not None:
-            files.check_same(folder, saved["config"], config)
-
-    begun = len(saved["history"]) if saved else 0
-    every_epoch = epochs_of(batches, seed, begun)
-    steps = len(every_epoch) if hasattr(every_epoch, "__len__") else None  # type: ignore[arg-type]  # hasattr says so
+    folder = None if out is None else RunFolder(Path(out), {
+        "metric": judged_by.spec or judged_by.name, "loss": files.describe(loss), **recipe.config(),
+        **files.describe_data_and_model(train, valid, model),
+    }, resume=resume)  # fmt: skip
+    if folder is not None and folder.finished is not None:
+        return _looked(load_finished(folder.path, folder.finished, model, judged_by), valid, forward)
+    record = RunRecord(judged_by, threshold, 1, patience)
+    saved = None if folder is None else folder.take_up(record, [model])
     engine = Engine(
-        model, module, judged_by,
-        optimizer=optimizer or (lambda params: torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)),
-        forward=forward, threshold=threshold, epochs=every_epoch, train=train, valid=feedback,
-        total_steps=None if steps is None else steps * epochs, lr=lr, config=config,
+        model, module, record, recipe, forward=forward, epochs=epochs_of(batches, seed, record.epoch), train=train,
+        valid=feedback, folder=folder,
     )  # fmt: skip
-    bar = Bar(None if steps is None else steps * epochs, (steps or 0) * begun) if progress else None
     with quiet(), kept_all_randomness(), unchecked(module):
         reseed(seed, -1)
-        callbacks: list[Any] = [bar] if bar else []
-        if patience is not None:
-            mode = "max" if judged_by.higher_is_better else "min"
-            callbacks.append(EarlyStopping("valid", patience=patience, mode=mode, min_delta=0.0, check_finite=False))
-        trainer = trainer_of(folder, epochs, callbacks, saved, device)
-        checkpoint = folder / "last.ckpt" if folder and saved else None
-        try:
-            with interruptible(), files.blamed(folder), files.resumed(checkpoint, lambda: engine.begun):
-                trainer.fit(engine, every_epoch, judged_on, ckpt_path=checkpoint, weights_only=True)
-        finally:
-            engine.detach_loss()
-            if bar:
-                bar.close()
-    if engine.best is None:
+        _train(engine, judged_on, device, saved, progress)
+    result = _delivered(engine, valid, forward)
+    if folder is not None:
+        folder.finish(result)
+    return result
+
+
+def _train(engine: Engine, judged_on: Iterable[Any], device: str, saved: dict[str, Any] | None, progress: bool) -> None:
+    """Every epoch that is left, on Lightning."""
+    folder, done = engine.folder, engine.record.epoch * (engine.steps or 0)
+    path = folder.checkpoint if folder and saved else None
+    bar = Bar(engine.total_steps, done) if progress else None
+    trainer = trainer_of(folder, engine.recipe.epochs, [bar] if bar else [], device)
+    try:
+        with interruptible(), files.blamed(folder and folder.path), files.resumed(path, lambda: engine.begun):
+            trainer.fit(engine, engine.epochs, judged_on, ckpt_path=path, weights_only=True)
+    finally:
+        engine.detach_loss()
+        if bar:
+            bar.close()
+
+
+def _delivered(engine: Engine, valid: Data, forward: Forward | None) -> FitResult:
+    """The model with the weights that were best."""
+    metric, (kept,) = engine.record.metric, engine.record.kept
+    if math.isnan(kept.value):
         check_finite_data("valid", valid)
         raise MetricFailedError(
-            f"metric {judged_by.name!r} was NaN on valid in every epoch; it needs a validation part on which it is "
+            f"metric {metric.name!r} was NaN on valid in every epoch; it needs a validation part on which it is "
             "defined (for many metrics: items of every class)"
         )
-    model.load_state_dict(engine.best["state"])
-    model.eval()
-    result = FitResult(
-        model, judged_by, engine.best["threshold"], engine.history, folder, forward, output=engine.output
-    )
-    if result.output is None:  # a resumed run that had no epoch left
+    engine.model.load_state_dict(kept.state)
+    result = FitResult(engine.model.eval(), metric, kept.threshold, kept.history, output=engine.output)
+    return _looked(result, valid, forward)
+
+
+def _looked(result: FitResult, valid: Data, forward: Forward | None) -> FitResult:
+    """The result, knowing what its scores are of also where no epoch was left to train."""
+    result.forward = forward
+    if result.output is None:
         result.look(valid)
-    if folder is not None:
-        result.save(folder, config)
     return result
+
+
+def _alone(model: Any, copy_best: int | None) -> nn.Module:
+    """One module, and nothing that needs children."""
+    if copy_best is not None:
+        raise MetricgradError(f"copy_best is {copy_best!r} without children; pass children=10, or leave it out")
+    if not isinstance(model, nn.Module):
+        raise MetricgradError(f"model is {no_module(model)}; a factory goes with children alone, as children=10")
+    return model
 
 
 def _best_of(
@@ -220,10 +214,10 @@ def _best_of(
     trained = isinstance(model, nn.Module)
     found = fit_population(partial(copy.deepcopy, model) if trained else model, train, valid, **options)
     aligner = found.loss.aligner
-    if isinstance(aligner, KnobTurner) and aligner.periods <= aligner.warm_up:
+    if isinstance(aligner, KnobController) and aligner.periods <= aligner.settings.warm_up:
         warnings.warn(
-            f"{type(aligner).__name__} had {aligner.periods} periods, {aligner.warm_up} of them warm-up, and has moved "
-            "nothing; set a smaller every or warm_up",
+            f"{type(aligner).__name__} had {aligner.periods} periods, {aligner.settings.warm_up} of them warm-up, and "
+            "has moved nothing; set a smaller every or warm_up",
             stacklevel=3,
         )
     best = found.best

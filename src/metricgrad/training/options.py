@@ -3,15 +3,58 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.metric import Metric
 from metricgrad.systems.by_name import make_loss
+from metricgrad.training import files
+
+Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained, whether alone or beside others; see :func:`metricgrad.fit`.
+
+    Raises:
+        MetricgradError: for options out of range.
+    """
+
+    lr: float
+    weight_decay: float
+    epochs: int
+    batch_size: int
+    optimizer: Optimizer | None
+    patience: int | None
+    threshold: Literal["auto"] | float | None
+    per_class: int | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        counts = ("epochs", "batch_size", "patience", "per_class")
+        check_counts(**{name: getattr(self, name) for name in counts})
+        checked_number("lr", self.lr)
+        checked_number("weight_decay", self.weight_decay, zero=True)
+        check_threshold(self.threshold)
+
+    def make_optimizer(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """AdamW, unless another one was given."""
+        if self.optimizer is not None:
+            return self.optimizer(params)
+        return torch.optim.AdamW(params, lr=self.lr, weight_decay=self.weight_decay)
+
+    def config(self) -> dict[str, Any]:
+        """What a folder says of it, JSON-able."""
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**found, "optimizer": self.optimizer and files.describe(self.optimizer)}
 
 
 def as_loss(loss: str | nn.Module | Callable[[], nn.Module], metric: Metric, seed: int) -> nn.Module:

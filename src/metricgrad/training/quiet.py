@@ -15,6 +15,7 @@ _NOT_FOR_THE_READER = (
     r".*smaller than the logging interval",
     r".*Experiment logs directory .* exists and is not empty",
     r".*GPU available but not used",
+    r".*callbacks used to create the checkpoint need to be provided",  # of version 0.1, which had one for patience
     r".*Checkpoint directory .* exists and is not empty",
 )
 

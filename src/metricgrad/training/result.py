@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from metricgrad.aligners.base import Forward, pair
 from metricgrad.aligners.isolation import kept_all_randomness
-from metricgrad.aligners.knobs.controller import KnobTurner
+from metricgrad.aligners.knobs.controller import KnobController
 from metricgrad.aligners.knobs.plot import plot_history
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
@@ -199,9 +199,9 @@ class PopulationResult:
         return self.results[0]
 
     def plot(self, path: str | Path) -> Path:
-        """The best child's knobs, rewards and metric over time as one PNG, as :meth:`KnobTurner.plot` draws them."""
+        """The best child's knobs, rewards and metric over time as one PNG, as :meth:`KnobController.plot` draws."""
         aligner = self.loss.aligner
-        assert isinstance(aligner, KnobTurner)
+        assert isinstance(aligner, KnobController)
         return plot_history(self.histories[0], path, aligner.metric)
 
 

@@ -10,11 +10,11 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from metricgrad.errors import MetricgradError
+from metricgrad.training.files import write_whole
+from metricgrad.training.folder import RunFolder
 from metricgrad.training.quiet import quiet
-from metricgrad.writing import replacing
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -22,33 +22,26 @@ class WholeFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write beside the old one, then exchange."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part, part.open("wb") as file:
-            torch.save(checkpoint, file)
+        write_whole(Path(path), checkpoint)
 
 
-def trainer_of(
-    folder: Path | None, epochs: int, callbacks: list[Any], saved: dict[str, Any] | None, device: str
-) -> lightning.Trainer:
-    """A trainer on one device that checkpoints and logs into ``folder``, where there is one.
+def trainer_of(folder: RunFolder | None, epochs: int, callbacks: list[Any], device: str) -> lightning.Trainer:
+    """A trainer on one device that checkpoints into ``folder`` and logs its events there, where there is one.
 
     Raises:
         MetricgradError: for a device that is not there.
     """
-    loggers: list[Any] = []
     if folder is not None:
-        csv = CSVLogger(folder, name="", version="")
-        for row in saved["history"] if saved else ():  # Lightning rewrites the file, so say the earlier epochs again
-            csv.log_metrics({k: row[k] for k in ("train_loss", "valid")} | {"epoch": row["epoch"]}, row["epoch"])
-        loggers = [csv, TensorBoardLogger(folder, name="", version="")]
-        last = ModelCheckpoint(folder, "last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False)
+        last = ModelCheckpoint(
+            folder.path, "last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
+        )
         callbacks = [*callbacks, last]
     try:
         return lightning.Trainer(
             max_epochs=epochs,
             accelerator=device,
             devices=1,
-            logger=loggers or False,
+            logger=[folder.events] if folder else False,
             callbacks=callbacks,
             plugins=[WholeFiles()],
             enable_checkpointing=folder is not None,
@@ -68,4 +61,4 @@ def device_of(name: str) -> torch.device:
         MetricgradError: for a device that is not there.
     """
     with quiet():
-        return trainer_of(None, 1, [], None, name).strategy.root_device
+        return trainer_of(None, 1, [], name).strategy.root_device

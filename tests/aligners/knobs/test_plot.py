@@ -8,7 +8,7 @@ from torch import nn
 
 import metricgrad as mg
 from metricgrad.aligners.knobs.plot import mismatch, running
-from metricgrad.aligners.knobs.train_batch_buffer import Recent
+from metricgrad.aligners.knobs.train_batch_buffer import TrainBatchBuffer
 from metricgrad.losses.families.correlation_matrix import CorrelationMatrix
 from metricgrad.training.population.fit_population import fit_population
 from tests.training.test_fit import problem
@@ -71,7 +71,7 @@ def test_without_training_there_is_no_training_side():
     assert math.isnan(loss.aligner.history["train_metric"][0])
     masked = mg.ALA("accuracy", num_outputs=3, every=5)
     masked(torch.randn(8, 3, requires_grad=True), torch.arange(8) % 3, mask=torch.ones(8, dtype=torch.bool))
-    assert masked.aligner.child.recent.count == 0
+    assert masked.aligner.child.train_batches.count == 0
 
 
 def test_a_metric_that_cannot_read_a_training_batch_does_not_end_the_training():
@@ -80,7 +80,7 @@ def test_a_metric_that_cannot_read_a_training_batch_does_not_end_the_training():
             raise ValueError("one class only")
         return scores.sum() * 0
 
-    recent = Recent()
+    recent = TrainBatchBuffer()
     recent.add(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long), torch.tensor(2.0))
     value, loss = recent.measure(mg.as_metric(picky, higher_is_better=True, reads="scores"), 4, best=True)
     assert math.isnan(value)
@@ -89,7 +89,7 @@ def test_a_metric_that_cannot_read_a_training_batch_does_not_end_the_training():
 
 
 def test_only_the_last_rows_are_kept():
-    recent = Recent()
+    recent = TrainBatchBuffer()
     for n in range(100):
         recent.add(torch.full((100, 2), float(n)), torch.zeros(100, dtype=torch.long), torch.tensor(float(n)))
     assert sum(len(scores) for scores, _ in recent.batches) == 1100

@@ -38,7 +38,7 @@ def _trained(loss, steps=30, *, by_hand=False, every=3, start=0, model=None, opt
         optimizer.zero_grad()
         loss(model(inputs[some]), targets[some]).backward()
         optimizer.step()
-        if by_hand and -(step + 1) % every < loss.aligner.looks:
+        if by_hand and -(step + 1) % every < loss.aligner.settings.evaluations:
             model.eval()
             with torch.no_grad():
                 loss.observe(model(valid[0]), valid[1], progress=(step + 1) / 60)
@@ -99,16 +99,16 @@ def test_the_policy_tells_roles_apart():
 
 def test_the_gradient_by_hand_is_autograds():
     network, g = PolicyNetwork(0), torch.Generator().manual_seed(1)
-    flat = (network.shelf["weights"].double() + 0.1 * torch.randn(network.shelf["weights"].shape, generator=g)).double()
+    flat = (network.state["weights"].double() + 0.1 * torch.randn(network.state["weights"].shape, generator=g)).double()
     states = torch.randn(7, FEATURES, generator=g, dtype=torch.float64)
     states = torch.cat([states, coded([f"role {n % 3}" for n in range(7)]).double()], 1)
     actions, advantages = torch.randint(ACTIONS, (7,), generator=g), torch.randn(7, generator=g, dtype=torch.float64)
     old = torch.full((7,), 1 / 3, dtype=torch.float64).log()
     found = gradient(flat, states, actions, old, advantages, entropy=0.3, importance=True)
-    network.shelf["weights"] = flat
+    network.state["weights"] = flat
 
     def objective(weights):
-        network.shelf.tensors["weights"] = weights
+        network.state.tensors["weights"] = weights
         logs = network.logs(states)
         taken = logs.gather(1, actions[:, None])[:, 0]
         ratio = (taken.detach() - old).exp().clamp(max=2)
@@ -120,9 +120,9 @@ def test_the_gradient_by_hand_is_autograds():
 
 def test_frozen_acts_and_learns_nothing():
     loss = _ala(frozen=True, learner="reinforce")
-    before = loss.aligner.network.shelf["weights"].clone()
+    before = loss.aligner.network.state["weights"].clone()
     _trained(loss)
-    assert torch.equal(loss.aligner.network.shelf["weights"], before)
+    assert torch.equal(loss.aligner.network.state["weights"], before)
     assert any(_knobs(loss).values())
 
 
@@ -130,9 +130,9 @@ def test_frozen_acts_and_learns_nothing():
 
 
 @pytest.mark.parametrize("options", KINDS)
-@pytest.mark.parametrize("looks", [1, 2])
-def test_observing_by_hand_is_being_attached(options, looks):
-    attached, by_hand = _ala(**options, looks=looks), _ala(**options, looks=looks)
+@pytest.mark.parametrize("evaluations", [1, 2])
+def test_observing_by_hand_is_being_attached(options, evaluations):
+    attached, by_hand = (_ala(**options, evaluations=evaluations) for _ in range(2))
     a, _ = _trained(attached)
     b, _ = _trained(by_hand, by_hand=True)
     assert any(_knobs(attached).values())
@@ -155,7 +155,7 @@ def test_a_seed_decides_everything(options):
 @pytest.mark.parametrize("form", [lambda: None, lambda: CorrelationMatrix(3)])
 def test_a_resumed_run_goes_on_as_an_undisturbed_one(tmp_path, through_a_file, learner, form):
     def fresh():
-        return mg.ALA("accuracy", form(), 3, every=3, looks=2, warm_up=1, learner=learner)
+        return mg.ALA("accuracy", form(), 3, every=3, evaluations=2, warm_up=1, learner=learner)
 
     whole, half = fresh(), fresh()
     _trained(whole, 40)
@@ -180,12 +180,12 @@ def test_a_policy_serves_another_number_of_classes(tmp_path):
     small.aligner.save(tmp_path / "policy.safetensors")
     policy = Policy.load(tmp_path / "policy.safetensors", warm_up=0)
     assert policy.frozen
-    assert torch.equal(policy.network.shelf["weights"], small.aligner.network.shelf["weights"])
+    assert torch.equal(policy.network.state["weights"], small.aligner.network.state["weights"])
     large = mg.Loss(CorrelationMatrix(6), policy)
     for period in range(5):
         large.observe(torch.randn(60, 6), torch.arange(60) % 6, progress=period / 5)
     assert len(large.aligner.history["knobs"]) == 21
-    assert torch.equal(policy.network.shelf["weights"], small.aligner.network.shelf["weights"])
+    assert torch.equal(policy.network.state["weights"], small.aligner.network.state["weights"])
     with pytest.raises(mg.MetricgradError, match=r"roles exponent, focus.*learned to turn phi"):
         mg.Loss(ClassificationFamily(3, turns=("exponent", "focus")), Policy.load(tmp_path / "policy.safetensors"))
 
@@ -255,9 +255,10 @@ def test_the_row_dominance_of_a_matrix_is_kept():
 def test_the_papers_settings_come_with_a_warning_and_give_way_to_explicit_ones():
     with pytest.warns(UserWarning, match="collapse"):
         policy = Policy("accuracy", paper=True, every=60)
-    assert (policy.every, policy.looks, policy.clamp, policy.rewarding.kind) == (60, 50, False, "sign")
+    assert (policy.settings.every, policy.settings.evaluations, policy.settings.clamp) == (60, 50, False)
+    assert policy.rewarding.kind == "sign"
     with pytest.warns(UserWarning, match="collapse"):
-        assert Policy("accuracy", paper=True, every=10).looks == 10
+        assert Policy("accuracy", paper=True, every=10).settings.evaluations == 10
     with pytest.warns(UserWarning, match="collapse"):
         loss = mg.ALA("accuracy", num_outputs=4, paper=True)
     assert isinstance(loss.form, CorrelationMatrix)
@@ -342,8 +343,8 @@ def test_forms_without_knobs_are_refused_with_the_remedy():
     ("options", "words"),
     [
         ({"every": 0}, "every"),
-        ({"looks": 0}, "looks"),
-        ({"every": 2, "looks": 3}, "looks"),
+        ({"looks": 0}, "evaluations is 0"),
+        ({"every": 2, "evaluations": 3}, "evaluations is 3"),
         ({"discount": 0.0}, "discount"),
         ({"step_size": -1.0}, "step_size"),
         ({"reward": "loud"}, "reward"),
@@ -403,8 +404,9 @@ def test_the_pace_follows_from_the_rows_there_are():
     for valid in ([data], loader, [(x, y) for x, y in loader]):
         loss = mg.ALA("accuracy", num_outputs=3)
         _attach(loss, valid=valid, total_steps=2000)
-        loss.aligner.batch = 4
-        assert loss.aligner.pace(2000) == (120, 96)  # 96 rows at 0.8 a step; 256 would take 320 steps
+        loss.aligner.state.batch = 4
+        schedule = loss.aligner.schedule(2000)
+        assert (schedule.period, schedule.rows) == (120, 96)  # 96 rows at 0.8 a step; 256 would take 320 steps
 
 
 @pytest.mark.parametrize("make", [lambda: _ala(every=2), lambda: mg.AdaLFL(3)], ids=["ala", "look ahead"])
@@ -432,3 +434,11 @@ def test_the_clock_stops_at_the_last_step():
     time.sleep(0.05)
     assert loss.aligner.cost() == before
     assert 0 < before["share"] < 1
+
+
+def test_the_former_name_of_evaluations_still_counts_and_says_its_new_one():
+    for make in (Policy, RandomWalk):
+        with pytest.warns(DeprecationWarning, match="looks is now called evaluations"):
+            aligner = make("accuracy", every=5, looks=2)
+        assert aligner.settings.evaluations == aligner.config()["evaluations"] == 2
+        assert "looks" not in aligner.config()

@@ -8,7 +8,7 @@ from torch import nn
 
 import metricgrad as mg
 from metricgrad.aligners.knobs.policy import Policy
-from metricgrad.aligners.knobs.schedule import FEWEST, pace
+from metricgrad.aligners.knobs.schedule import FEWEST, period_and_rows
 from metricgrad.systems.by_name import make_loss
 from tests.aligners.lookahead.toys import OneKnob
 
@@ -17,26 +17,27 @@ A_THIRD = 1 / 3  # of what a row costs in training is what it costs to be scored
 
 @pytest.mark.parametrize("batch", [1, 16, 64, 512, 8192])
 @pytest.mark.parametrize("total", [None, 100, 510, 5_000, 100_000])
-@pytest.mark.parametrize(("rows", "looks"), [(1024, 1), (1024, 5), (100, 1), (20_000, 1)])
-def test_the_default_is_below_a_tenth(batch, total, rows, looks):
-    period, scored = pace(total, batch, rows, looks)
+@pytest.mark.parametrize(("rows", "evaluations"), [(1024, 1), (1024, 5), (100, 1), (20_000, 1)])
+def test_the_default_is_below_a_tenth(batch, total, rows, evaluations):
+    period, scored = period_and_rows(total, batch, rows, evaluations)
     assert period >= 20
-    assert looks <= period
+    assert evaluations <= period
     assert min(rows, FEWEST) <= scored <= rows
-    assert A_THIRD * scored * looks / (period * batch) < 0.1
+    assert A_THIRD * scored * evaluations / (period * batch) < 0.1
 
 
 def test_long_trainings_have_a_hundred_periods_on_all_the_rows_asked_for():
-    assert pace(10_000, 64, 1024, 1) == (100, 1024)
-    assert pace(100_000, 64, 1024, 1) == (200, 1024)
+    assert period_and_rows(10_000, 64, 1024, 1) == (100, 1024)
+    assert period_and_rows(100_000, 64, 1024, 1) == (200, 1024)
 
 
 def test_what_is_asked_for_is_done():
     for given, expected in (({"every": 3}, (3, 1024)), ({"every": 3, "rows": None}, (3, None))):
         loss = mg.ALA("accuracy", num_outputs=3, **given)
-        loss.aligner.batch = 2
-        assert loss.aligner.pace(1000) == expected
-    assert pace(None, 64, None, 1) == (50, None)
+        loss.aligner.state.batch = 2
+        schedule = loss.aligner.schedule(1000)
+        assert (schedule.period, schedule.rows) == expected
+    assert period_and_rows(None, 64, None, 1) == (50, None)
 
 
 @pytest.mark.parametrize(("batch", "held_out"), [(8, 300), (32, 2000), (64, 250)])
@@ -83,8 +84,9 @@ def test_fewer_rows_are_spread_evenly_over_a_sorted_validation_part():
 
 def test_what_compares_all_rows_with_all_gets_few():
     loss = make_loss("ala_triplet", "retrieval_recall:k=1")
-    loss.aligner.batch = 4096
-    assert loss.aligner.pace(10_000) == (100, FEWEST)
+    loss.aligner.state.batch = 4096
+    schedule = loss.aligner.schedule(10_000)
+    assert (schedule.period, schedule.rows) == (100, FEWEST)
     sizes = []
 
     class Noting(OneKnob):
@@ -94,6 +96,6 @@ def test_what_compares_all_rows_with_all_gets_few():
 
     aligner = Policy("accuracy", warm_up=0)
     for batch in (0, 300):
-        aligner.batch = batch
+        aligner.state.batch = batch
         aligner.observe(Noting(), torch.randn(1000, 3), torch.arange(1000) % 3, 0.5)
     assert sizes == [256, 300]

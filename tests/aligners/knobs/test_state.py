@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from metricgrad.aligners.knobs.bandit import Bandit
 from metricgrad.aligners.knobs.reward import Reward
 from metricgrad.aligners.knobs.state import FEATURES, PAST, ROLES, Child, coded, confusion
-from metricgrad.aligners.knobs.state_buffers import Shelf, Slot
+from metricgrad.aligners.knobs.state_buffers import Slot, StateBuffers
 from tests.aligners.lookahead.toys import OneKnob
 
 
@@ -103,12 +104,35 @@ def test_a_reward_goes_on_from_its_state():
     assert first.of([0.2]) == second.of([0.2])
 
 
-def test_a_shelf_keeps_the_last_rows_and_travels_whatever_its_shapes():
-    shelf, other = (Shelf({"rows": Slot(torch.float32, ("rows", 2))}) for _ in range(2))
+def test_state_buffers_keep_the_last_rows_and_travel_whatever_their_shapes():
+    own, other = (StateBuffers({"rows": Slot(torch.float32, ("rows", 2))}) for _ in range(2))
     for n in range(5):
-        shelf.push("rows", torch.full((1, 2), float(n)), 3)
-    assert shelf["rows"][:, 0].tolist() == [2, 3, 4]
-    other.load_state_dict(shelf.state_dict())
-    assert torch.equal(other["rows"], shelf["rows"])
-    shelf.push("rows", torch.zeros(1, 2), 3)
+        own.push("rows", torch.full((1, 2), float(n)), 3)
+    assert own["rows"][:, 0].tolist() == [2, 3, 4]
+    other.load_state_dict(own.state_dict())
+    assert torch.equal(other["rows"], own["rows"])
+    own.push("rows", torch.zeros(1, 2), 3)
     assert other["rows"][-1, 0] == 4  # a copy
+
+
+def test_states_of_an_older_version_load_under_todays_names():
+    bandit = {"shelf.rows": torch.zeros(2, 4, dtype=torch.float64), "shelf.gains": torch.ones(2, 2).double()}
+    found = Bandit()
+    found.load_state_dict(bandit)
+    assert {f"shelf.{name}": value.shape for name, value in found.state.tensors.items()} == {
+        name: value.shape for name, value in bandit.items()
+    }
+    child = Child()
+    child.train_batches.add(torch.zeros(3, 2), torch.zeros(3), torch.tensor(0.5))
+    child.memory["evaluations"] = torch.ones(1, dtype=torch.float64)
+    child.memory["evaluated"] = torch.tensor(7)
+    today = child.state_dict()
+    names = {"train_batches.": "recent.", "memory.evaluations": "memory.looks", "memory.evaluated": "memory.looked"}
+    before = dict(today)
+    for new, old in names.items():
+        before = {key.replace(new, old): value for key, value in before.items()}
+    assert before.keys() != today.keys()
+    again = Child()
+    again.load_state_dict(before)
+    assert again.state_dict().keys() == today.keys()
+    assert all(torch.equal(value, today[name]) for name, value in again.state_dict().items())

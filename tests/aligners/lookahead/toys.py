@@ -43,4 +43,4 @@ def climb(loss, periods, noise=0.0):
         height = loss.form.values.detach().double()[0] / loss.form.high
         scores = (height + noise * torch.randn((), generator=generator)).expand(4).double()
         loss.observe(scores, targets, progress=period / periods)
-    return float(loss.form.values[0]) / (loss.aligner.step_size * loss.form.high)
+    return float(loss.form.values[0]) / (loss.aligner.settings.step_size * loss.form.high)

@@ -109,10 +109,10 @@ def test_the_loss_of_a_resumed_population_begins_its_next_training_anew(tmp_path
     _interrupted(monkeypatch, _loss(), at=STEPS + 1, out=tmp_path)
     loss = _loss()
     _fit(loss, out=tmp_path)
-    assert loss.aligner.ticks == 4 * STEPS
+    assert loss.aligner.state.steps == 4 * STEPS
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     loss.attach(_network(), optimizer).detach()
-    assert loss.aligner.ticks == 0
+    assert loss.aligner.state.steps == 0
 
 
 def test_the_folder_holds_the_best_child_and_every_childs_values(tmp_path):

@@ -91,7 +91,7 @@ def test_children_learn_under_one_policy(stacked, form):
     assert found.best.valid > 0.6
     assert found.best.evaluate(problem()[1]) == pytest.approx(found.best.valid)
     periods, knobs = len(found.histories[0]["metric"]), len(loss.form.knobs())
-    assert len(loss.aligner.network.shelf["replay_actions"]) == 4 * knobs * (periods - 1)  # the last move has no reward
+    assert len(loss.aligner.network.state["replay_actions"]) == 4 * knobs * (periods - 1)  # the last move has no reward
     assert found.histories[0]["knobs"] != found.histories[1]["knobs"]
 
 
@@ -99,7 +99,7 @@ def test_a_bandit_pools_what_the_children_saw(tmp_path):
     loss = _loss(learner="bandit")
     found = _fit(loss)
     assert found.plot(tmp_path / "best.png").stat().st_size > 10_000
-    assert len(loss.aligner.bandit.shelf["gains"]) == 4 * (len(found.histories[0]["metric"]) - 1)
+    assert len(loss.aligner.bandit.state["gains"]) == 4 * (len(found.histories[0]["metric"]) - 1)
 
 
 def test_another_population_begins_anew():
@@ -108,7 +108,7 @@ def test_another_population_begins_anew():
     assert first["progress"] == again["progress"]
     assert all(values[0] == 0 for values in again["knobs"].values())
     assert 0 < loss.aligner.cost()["share"] < 1
-    assert int(loss.aligner.network.shelf["count"]) > 2 * len(first["step"])  # what was learned stays
+    assert int(loss.aligner.network.state["count"]) > 2 * len(first["step"])  # what was learned stays
 
 
 def test_a_seed_decides_everything():
@@ -183,7 +183,6 @@ def test_the_policy_may_be_scored_on_rows_of_its_own():
         ({"loss": mg.UniLoss("accuracy")}, "Static"),
         ({"children": 0}, "children"),
         ({"copy_best": 0}, "copy_best"),
-        ({"ranks": True, "out": "nowhere"}, "out goes with a population in one process"),
     ],
 )
 def test_refusals_say_what_was_wrong(options, words):
@@ -191,3 +190,18 @@ def test_refusals_say_what_was_wrong(options, words):
         _fit(**options)
     with pytest.raises(mg.MetricgradError, match="train is a list"):
         fit_population(_network, [1, 2, 3], problem()[1], metric="accuracy", loss=_loss())
+
+
+def test_a_form_that_calls_itself_otherwise_is_not_mapped_as_its_parent():
+    class Doubled(ClassificationFamily):
+        def forward(self, scores, targets, *, draw, **context):
+            return 2 * super().forward(scores, targets, draw=draw, **context)
+
+    scores, targets = torch.randn(3, 8, 3), torch.arange(24).view(3, 8) % 3
+    plain, doubled = ([kind(3, turns=RATELESS) for _ in range(3)] for kind in (ClassificationFamily, Doubled))
+    for form, other in zip(plain, doubled, strict=True):
+        form.exponent.fill_(0.3)
+        other.exponent.fill_(0.3)
+    one, two = (type(forms[0]).batched_forward(forms, scores, targets, draw=Draw(0, 0)) for forms in (plain, doubled))
+    torch.testing.assert_close(two, 2 * one)
+    assert len(set(one.tolist())) == 3

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metricgrad.aligners.knobs.policy_network import ACTIONS, Choice
 from metricgrad.aligners.knobs.state import Child
-from metricgrad.aligners.knobs.state_buffers import Shelf, Slot
+from metricgrad.aligners.knobs.state_buffers import Renamed, Slot, StateBuffers
 from metricgrad.losses.base import Knob
 
 MOST_KNOBS = 10
@@ -22,12 +23,12 @@ _LOOSE = 1e-2
 _HALF_LIFE = 20.0
 _LEVEL = 1 / ACTIONS
 _SLOTS = {
-    "rows": Slot(torch.float64, ("periods", "columns"), along="rows"),
-    "gains": Slot(torch.float64, ("periods", 2), along="rows"),
+    "rows": Slot(torch.float64, ("periods", "columns"), group="rows"),
+    "gains": Slot(torch.float64, ("periods", 2), group="rows"),
 }
 
 
-class Bandit(nn.Module):
+class Bandit(Renamed):
     r"""Thompson sampling of the direction in which each knob improves the metric.
 
     .. math:: \Delta_t = a + b^\top x_t + c\, M_{t-1} + d\, \tfrac tT + \varepsilon, \qquad b \sim N(0, I)
@@ -40,21 +41,23 @@ class Bandit(nn.Module):
     Cost: O(periods x knobs^2) a move.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {"shelf": "state"}
+
     def __init__(self) -> None:
         super().__init__()
-        self.shelf = Shelf(_SLOTS)
+        self.state = StateBuffers(_SLOTS)
 
     def store(self, child: Child, improvement: float, period: int) -> None:
         """Add how the period went whose knobs wait in the child's memory."""
-        self.shelf.push("rows", child.memory["move_row"][None], _CAPACITY)
-        self.shelf.push("gains", torch.tensor([[improvement, period]], dtype=torch.float64), _CAPACITY)
+        self.state.push("rows", child.memory["move_row"][None], _CAPACITY)
+        self.state.push("gains", torch.tensor([[improvement, period]], dtype=torch.float64), _CAPACITY)
 
     def choose(self, children: Sequence[Sequence[Knob]], generator: torch.Generator) -> list[Choice]:
         """Draw an action for each knob of each child, each child from the one posterior."""
-        if "gains" not in self.shelf or len(self.shelf["gains"]) < _ENOUGH:
+        if "gains" not in self.state or len(self.state["gains"]) < _ENOUGH:
             return [_random(len(knobs), generator) for knobs in children]
-        gains, periods = self.shelf["gains"].T
-        mean, root = posterior(self.shelf["rows"], gains, periods[-1] - periods)
+        gains, periods = self.state["gains"].T
+        mean, root = posterior(self.state["rows"], gains, periods[-1] - periods)
         p = torch.special.ndtr(mean / root.square().sum(1).sqrt())[_NUISANCES:].clamp(1e-12, 1 - 1e-12)
         entropy = float(-(p * p.log() + (1 - p) * (1 - p).log()).mean())
         found = []

@@ -39,7 +39,7 @@ def plot_history(history: Mapping[str, Any], path: str | Path, metric: Metric) -
     pairs and distances shows what got weight when.
 
     Args:
-        history: of :attr:`metricgrad.aligners.knobs.controller.KnobTurner.history`, or one of a population's.
+        history: of :attr:`metricgrad.aligners.knobs.controller.KnobController.history`, or one of a population's.
         path: of the PNG.
         metric: for its name and its direction.
 

@@ -15,10 +15,13 @@ import torch
 from metricgrad import serialization as headed_file
 from metricgrad.aligners.base import AlignedLoss
 from metricgrad.aligners.knobs.bandit import MOST_KNOBS, Bandit
-from metricgrad.aligners.knobs.controller import Counters, KnobTurner, Where
-from metricgrad.aligners.knobs.observation import Seen, encoded
+from metricgrad.aligners.knobs.controller import KnobController
+from metricgrad.aligners.knobs.controller_state import SavedState
+from metricgrad.aligners.knobs.observation import Observation, encoded
+from metricgrad.aligners.knobs.paper_settings import published
 from metricgrad.aligners.knobs.policy_network import LEARNED, Choice, Learning, PolicyNetwork
-from metricgrad.aligners.knobs.reward import Kind, Means, Reward
+from metricgrad.aligners.knobs.reward import Means, Reward, RewardKind
+from metricgrad.aligners.knobs.settings import Where, renamed
 from metricgrad.aligners.knobs.state import roles_of
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import checked_arguments, fits
@@ -29,29 +32,18 @@ from metricgrad.metrics.metric import Metric
 Learner = Literal["auto", "bandit", "reinforce"]
 LEARNERS: tuple[Learner, ...] = ("auto", "bandit", "reinforce")
 
-_PAPER: dict[str, Any] = {
-    "every": 200, "looks": 50, "warm_up": 0, "clamp": False, "scaled": False, "reward": "sign", "centred": False,
-    "entropy": 0.0, "importance": False, "updates": 1,
-}  # fmt: skip
-
 _REINFORCE_ONLY = (
     "scaled", "reward", "centred", "entropy", "importance", "lr", "replay", "updates", "batch",
 )  # fmt: skip
 
 
-def paper_schedule(every: int | None = None) -> dict[str, Any]:
-    """The published settings that a walk at random has too; no more looks than steps where ``every`` is given."""
-    schedule = {name: _PAPER[name] for name in ("every", "looks", "warm_up", "clamp")}
-    return {**schedule, "looks": min(schedule["looks"], every or schedule["every"])}
-
-
-class PolicyCounters(Counters):
+class PolicyState(SavedState):
     """The plain part of a policy's state."""
 
     reward: Means
 
 
-class Policy(KnobTurner):
+class Policy(KnobController):
     r"""Every K steps one action in {-, 0, +} for each knob, by what earlier ones did to the metric on validation data.
 
     The paper's learner is REINFORCE on one-step episodes with one network for all knobs:
@@ -70,8 +62,8 @@ class Policy(KnobTurner):
 
     Args:
         metric: what validation is judged by.
-        every: as the next ones, see :class:`metricgrad.aligners.knobs.controller.KnobTurner`.
-        looks: see there.
+        every: as the next ones, see :class:`metricgrad.aligners.knobs.controller.KnobController`.
+        evaluations: see there.
         discount: see there.
         step_size: see there.
         warm_up: see there.
@@ -90,11 +82,12 @@ class Policy(KnobTurner):
         learner: ``"reinforce"``, or ``"bandit"`` for :class:`metricgrad.aligners.knobs.bandit.Bandit`; ``"auto"`` takes
             the bandit for up to 10 knobs. The settings of the reward, the state and the policy network are REINFORCE's.
         frozen: the network acts and learns nothing.
-        paper: the published settings in place of the defaults above: K = 200, 50 looks, the sign of the change,
+        paper: the published settings in place of the defaults above: K = 200, 50 evaluations, the sign of the change,
             nothing centred, scaled, weighted or clamped. It collapses sooner or later where the form is unbounded.
         seed: of everything random.
+        looks: the former name of ``evaluations``, for one version.
 
-    Cost: a look is a forward pass over ``rows`` validation rows and a metric call; a move some hundred small
+    Cost: an evaluation is a forward pass over ``rows`` validation rows and a metric call; a move some hundred small
         operations. :meth:`cost` measures it.
 
     Raises:
@@ -125,7 +118,7 @@ class Policy(KnobTurner):
         metric: str | Metric | Callable[..., Any],
         *,
         every: int | None = None,
-        looks: int = 1,
+        evaluations: int = 1,
         discount: float = 0.9,
         step_size: float = 0.1,
         warm_up: int = 3,
@@ -133,7 +126,7 @@ class Policy(KnobTurner):
         rows: int | None = 1024,
         threshold: Where = "best",
         scaled: bool = True,
-        reward: Kind = "soft",
+        reward: RewardKind = "soft",
         centred: bool = True,
         entropy: float = 0.01,
         importance: bool = True,
@@ -145,10 +138,12 @@ class Policy(KnobTurner):
         frozen: bool = False,
         paper: bool = False,
         seed: int = 0,
+        looks: int | None = None,
     ) -> None:
-        given = {
-            "every": every, "looks": looks, "warm_up": warm_up, "clamp": clamp, "scaled": scaled, "reward": reward,
-            "centred": centred, "entropy": entropy, "importance": importance, "updates": updates,
+        evaluations = renamed(looks, "looks", evaluations, "evaluations")
+        given: dict[str, Any] = {
+            "every": every, "evaluations": evaluations, "warm_up": warm_up, "clamp": clamp, "scaled": scaled,
+            "reward": reward, "centred": centred, "entropy": entropy, "importance": importance, "updates": updates,
         }  # fmt: skip
         if paper:
             warnings.warn(
@@ -156,12 +151,9 @@ class Policy(KnobTurner):
                 "training breaks down; it is for comparison",
                 stacklevel=2,
             )
-            plain = inspect.signature(Policy).parameters
-            learner = "reinforce"
-            given = {name: _PAPER[name] if value == plain[name].default else value for name, value in given.items()}
-            given["looks"] = min(given["looks"], given["every"])
+            learner, given = "reinforce", published(given, inspect.signature(Policy).parameters)
         super().__init__(
-            metric, every=given["every"], looks=given["looks"], discount=discount, step_size=step_size,
+            metric, every=given["every"], evaluations=given["evaluations"], discount=discount, step_size=step_size,
             warm_up=given["warm_up"], clamp=given["clamp"], rows=rows, threshold=threshold, seed=seed,
         )  # fmt: skip
         if learner not in LEARNERS or (learner == "bandit" and frozen):
@@ -208,7 +200,9 @@ class Policy(KnobTurner):
         """Rewards and advantages of the children's improvements."""
         return self.rewarding.of(improvements)
 
-    def choose(self, seen: Sequence[Seen], advantages: Sequence[float], generator: torch.Generator) -> list[Choice]:
+    def choose(
+        self, seen: Sequence[Observation], advantages: Sequence[float], generator: torch.Generator
+    ) -> list[Choice]:
         """Store the last moves with what they earned, learn, and draw the next actions."""
         if self._is_bandit(seen[0]):
             gains = [one.improvement for one in seen if one.improvement is not None]
@@ -232,7 +226,7 @@ class Policy(KnobTurner):
             choices.append(choice)
         return choices
 
-    def after_move(self, seen: Seen, choice: Choice) -> None:
+    def after_move(self, seen: Observation, choice: Choice) -> None:
         """Note where the knobs stand in the period to come."""
         if self._is_bandit(seen):
             self.bandit.wait(seen.child, list(seen.knobs.values()), seen.progress)
@@ -242,7 +236,7 @@ class Policy(KnobTurner):
         super().restart()
         self.bandit = Bandit()
 
-    def _is_bandit(self, seen: Seen) -> bool:
+    def _is_bandit(self, seen: Observation) -> bool:
         if self.learner != "auto":
             return self.learner == "bandit"
         return len(seen.knobs) <= MOST_KNOBS and not self.frozen
@@ -262,7 +256,7 @@ class Policy(KnobTurner):
                 f"this policy (learner={self.learner!r}) has learned nothing by REINFORCE that another run could use; "
                 "train with it first, made with learner='reinforce'"
             )
-        tensors = {name: self.network.shelf[name] for name in LEARNED if name in self.network.shelf}
+        tensors = {name: self.network.state[name] for name in LEARNED if name in self.network.state}
         headed_file.write(path, tensors, {"policy": self.config(), "roles": self.roles})
 
     @classmethod
@@ -290,7 +284,7 @@ class Policy(KnobTurner):
         with file.blamed() if not options else contextlib.nullcontext():  # options are the caller's own
             policy = cls(**{**config, **options})
         with file.blamed():
-            file.fill(policy.network.shelf, {})
+            file.fill(policy.network.state, {})
             roles = file.header.get("roles")
             if not fits(roles, list[str] | None):
                 raise MetricgradError(f"roles are {roles!r:.60}; expected a list of names")
@@ -302,8 +296,8 @@ class Policy(KnobTurner):
         return policy
 
     def _has_learned(self) -> bool:
-        shelf = self.network.shelf
-        return "count" in shelf and int(shelf["count"]) > 0
+        state = self.network.state
+        return "count" in state and int(state["count"]) > 0
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments, the metric by its spec where it has one."""
@@ -320,7 +314,7 @@ class Policy(KnobTurner):
         return {**super().get_extra_state(), "reward": self.rewarding.state()}
 
     # its state has more than a turner's
-    def set_extra_state(self, state: PolicyCounters) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def set_extra_state(self, state: PolicyState) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Restore them."""
         super().set_extra_state(state)
         self.rewarding.restore(state["reward"])

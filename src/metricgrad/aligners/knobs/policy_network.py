@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metricgrad.aligners.knobs.state import FEATURES, ROLES
-from metricgrad.aligners.knobs.state_buffers import Shelf, Slot
+from metricgrad.aligners.knobs.state_buffers import Renamed, Slot, StateBuffers
 
 WIDTH = 32
 ACTIONS = 3
@@ -21,16 +22,16 @@ _TRANSITION = ("states", "actions", "logs", "advantages")
 LEARNED = ("weights", *_MOMENTS, "count")
 """What is learned, as against what is remembered."""
 
-_MOMENT = Slot(torch.float32, (sum(_SIZES),), along="learned")
+_MOMENT = Slot(torch.float32, (sum(_SIZES),), group="learned")
 _SLOTS = {
     "weights": Slot(torch.float32, (sum(_SIZES),)),
     "first": _MOMENT,
     "second": _MOMENT,
-    "count": Slot(torch.int64, along="learned"),
-    "replay_states": Slot(torch.float32, ("transitions", FEATURES + ROLES), along="replay"),
-    "replay_actions": Slot(torch.int64, ("transitions",), below=ACTIONS, along="replay"),
-    "replay_logs": Slot(torch.float32, ("transitions",), along="replay"),
-    "replay_advantages": Slot(torch.float32, ("transitions",), along="replay"),
+    "count": Slot(torch.int64, group="learned"),
+    "replay_states": Slot(torch.float32, ("transitions", FEATURES + ROLES), group="replay"),
+    "replay_actions": Slot(torch.int64, ("transitions",), below=ACTIONS, group="replay"),
+    "replay_logs": Slot(torch.float32, ("transitions",), group="replay"),
+    "replay_advantages": Slot(torch.float32, ("transitions",), group="replay"),
 }
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 _MOST_WEIGHT = 2.0
@@ -67,30 +68,32 @@ class Learning:
     batch: int
 
 
-class PolicyNetwork(nn.Module):
+class PolicyNetwork(Renamed):
     """Maps the state of a knob to the probabilities of turning it down, leaving it, and turning it up.
 
     Knobs of one role share everything, so that a policy serves any number of classes. Each role has an output layer of
     its own: with a shared one, a knob that does nothing would follow one that helps, and nothing would stop it.
 
-    Weights, Adam's moments and the replay are one :class:`Shelf`, so that a resumed run learns on as an undisturbed
-    one would. The last layer starts at 0: every action is equally likely at first.
+    Weights, Adam's moments and the replay are one :class:`StateBuffers`, so that a resumed run learns on as an
+    undisturbed one would. The last layer starts at 0: every action is equally likely at first.
     """
+
+    renamed: ClassVar[Mapping[str, str]] = {"shelf": "state"}
 
     def __init__(self, seed: int) -> None:
         super().__init__()
-        self.shelf = Shelf(_SLOTS)
+        self.state = StateBuffers(_SLOTS)
         generator = torch.Generator().manual_seed(seed)
         parts = []
         for shape in _SHAPES[:4]:
             fan_in = shape[-1] if len(shape) == 2 else WIDTH
             parts.append((torch.rand(shape, generator=generator) * 2 - 1).flatten() / math.sqrt(fan_in))
         parts += [torch.zeros(math.prod(shape)) for shape in _SHAPES[4:]]
-        self.shelf["weights"] = torch.cat(parts)
+        self.state["weights"] = torch.cat(parts)
 
     def logs(self, states: Tensor) -> Tensor:
         """``(knobs, 3)`` log-probabilities of the actions, for states followed by the codes of the roles."""
-        return _forward(states, _parts(self.shelf["weights"]))[-1]
+        return _forward(states, _parts(self.state["weights"]))[-1]
 
     @torch.no_grad()
     def choose(self, states: Tensor, generator: torch.Generator) -> Choice:
@@ -108,22 +111,22 @@ class PolicyNetwork(nn.Module):
             ("logs", choice.logs),
             ("advantages", torch.full((len(states),), advantage)),
         ):
-            self.shelf.push("replay_" + name, rows, capacity)
+            self.state.push("replay_" + name, rows, capacity)
 
     @torch.no_grad()
     def learn(self, how: Learning, generator: torch.Generator) -> None:
         """REINFORCE on transitions drawn from the replay."""
-        shelf = self.shelf
-        if "replay_actions" not in shelf:
+        state = self.state
+        if "replay_actions" not in state:
             return
-        replay = {name: shelf["replay_" + name] for name in _TRANSITION}
+        replay = {name: state["replay_" + name] for name in _TRANSITION}
         stored = len(replay["actions"])
         if how.centred:
             # a running centre lags behind rewards that rise, and then whatever was done would be reinforced
             replay["advantages"] = replay["advantages"] - replay["advantages"].mean()
-        flat = shelf["weights"].clone()
-        first, second = (shelf[name].clone() if name in shelf else torch.zeros_like(flat) for name in _MOMENTS)
-        count = int(shelf["count"]) if "count" in shelf else 0
+        flat = state["weights"].clone()
+        first, second = (state[name].clone() if name in state else torch.zeros_like(flat) for name in _MOMENTS)
+        count = int(state["count"]) if "count" in state else 0
         for _ in range(how.updates):
             count += 1
             some = torch.randint(stored, (min(how.batch, stored),), generator=generator)
@@ -133,8 +136,8 @@ class PolicyNetwork(nn.Module):
             second.lerp_(slope.square(), 1 - _BETAS[1])
             deviation = (second / (1 - _BETAS[1] ** count)).sqrt_().add_(_EPSILON)
             flat.addcdiv_(first, deviation, value=-how.lr / (1 - _BETAS[0] ** count))
-        shelf["weights"], shelf["count"] = flat, torch.tensor(count)
-        shelf["first"], shelf["second"] = first, second
+        state["weights"], state["count"] = flat, torch.tensor(count)
+        state["first"], state["second"] = first, second
 
 
 def gradient(

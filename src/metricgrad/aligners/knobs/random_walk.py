@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import torch
 
-from metricgrad.aligners.knobs.controller import KnobTurner
-from metricgrad.aligners.knobs.observation import Seen
+from metricgrad.aligners.knobs.controller import KnobController
+from metricgrad.aligners.knobs.observation import Observation
 from metricgrad.aligners.knobs.policy_network import ACTIONS, Choice
 
 
-class RandomWalk(KnobTurner):
+class RandomWalk(KnobController):
     """Moves every knob down, up or not at all, each with the same probability, whatever validation says.
 
     It scores validation data as a policy does and writes the same history, so that it costs the same. A policy that
@@ -20,7 +20,7 @@ class RandomWalk(KnobTurner):
 
     Args:
         metric: noted in the history; it decides nothing. The other settings are those of
-            :class:`metricgrad.aligners.knobs.controller.KnobTurner`.
+            :class:`metricgrad.aligners.knobs.controller.KnobController`.
 
     Example:
         >>> import torch, metricgrad as mg
@@ -33,7 +33,9 @@ class RandomWalk(KnobTurner):
 
     kind: ClassVar[str] = "random_walk"
 
-    def choose(self, seen: Sequence[Seen], advantages: Sequence[float], generator: torch.Generator) -> list[Choice]:
+    def choose(
+        self, seen: Sequence[Observation], advantages: Sequence[float], generator: torch.Generator
+    ) -> list[Choice]:
         """Uniform."""
         level = torch.tensor(1 / ACTIONS).log()
         return [

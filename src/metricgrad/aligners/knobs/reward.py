@@ -9,8 +9,8 @@ from typing import Literal, TypedDict
 
 from metricgrad.errors import MetricgradError
 
-Kind = Literal["sign", "dead_zone", "soft"]
-KINDS: tuple[Kind, ...] = ("sign", "dead_zone", "soft")
+RewardKind = Literal["sign", "dead_zone", "soft"]
+REWARD_KINDS: tuple[RewardKind, ...] = ("sign", "dead_zone", "soft")
 
 _MEMORY = 0.9
 _ZONE = 0.5
@@ -37,9 +37,9 @@ class Reward:
         centred: whether :meth:`advantages` takes the median or the running mean off.
     """
 
-    def __init__(self, kind: Kind, *, centred: bool) -> None:
-        if kind not in KINDS:
-            raise MetricgradError(f"reward is {kind!r}; expected one of {', '.join(map(repr, KINDS))}")
+    def __init__(self, kind: RewardKind, *, centred: bool) -> None:
+        if kind not in REWARD_KINDS:
+            raise MetricgradError(f"reward is {kind!r}; expected one of {', '.join(map(repr, REWARD_KINDS))}")
         self.kind, self.centred = kind, centred
         self.square, self.weight, self.mean = 0.0, 0.0, 0.0
 

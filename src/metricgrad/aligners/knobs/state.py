@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from metricgrad.aligners.knobs.evaluation import spread
-from metricgrad.aligners.knobs.state_buffers import Shelf, Slot
-from metricgrad.aligners.knobs.train_batch_buffer import Recent
+from metricgrad.aligners.knobs.state_buffers import Renamed, Slot, StateBuffers
+from metricgrad.aligners.knobs.train_batch_buffer import TrainBatchBuffer
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Draw, Form, Knob
 
@@ -18,24 +19,26 @@ FEATURES = 2 * PAST + 4
 ROLES = 16
 _ROWS = 256
 _SLOTS = {
-    "metric": Slot(torch.float64, ("validations",), along="period"),
-    "loss": Slot(torch.float64, ("validations",), along="period"),
+    "metric": Slot(torch.float64, ("validations",), group="period"),
+    "loss": Slot(torch.float64, ("validations",), group="period"),
     "confusion": Slot(torch.float64, ("validations", "classes", "classes")),
-    "largest_metric": Slot(torch.float64, (1,), along="period"),
-    "largest_loss": Slot(torch.float64, (1,), along="period"),
-    "looks": Slot(torch.float64, ("looks",), along="look"),
-    "looked": Slot(torch.int64, along="look"),
-    "train": Slot(torch.float64, (2,), undefined=True, along="period"),
+    "largest_metric": Slot(torch.float64, (1,), group="period"),
+    "largest_loss": Slot(torch.float64, (1,), group="period"),
+    "evaluations": Slot(torch.float64, ("evaluations",), group="evaluation"),
+    "evaluated": Slot(torch.int64, group="evaluation"),
+    "train": Slot(torch.float64, (2,), undefined=True, group="period"),
     "history": Slot(torch.float64, ("periods", "noted"), undefined=True),
-    "move_states": Slot(torch.float32, ("knobs", FEATURES + ROLES), along="move"),
-    "move_actions": Slot(torch.int64, ("knobs",), below=3, along="move"),
-    "move_logs": Slot(torch.float32, ("knobs",), along="move"),
+    "move_states": Slot(torch.float32, ("knobs", FEATURES + ROLES), group="move"),
+    "move_actions": Slot(torch.int64, ("knobs",), below=3, group="move"),
+    "move_logs": Slot(torch.float32, ("knobs",), group="move"),
     "move_row": Slot(torch.float64, ("place",)),
 }
-"""What a look, a move and the history leave in a child's memory."""
+"""What an evaluation, a move and the history leave in a child's memory."""
+
+_RENAMED = {"looks": "evaluations", "looked": "evaluated"}
 
 
-class Child(nn.Module):
+class Child(Renamed):
     r"""The memory of one training run: its last validation values, and the move that waits for its reward.
 
     For a knob between classes i and j the state is the last ten values of the confusion
@@ -45,9 +48,11 @@ class Child(nn.Module):
     a one-hot code, so that one policy serves every class and yet tells an exponent from a weight.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {"recent": "train_batches"}
+
     def __init__(self) -> None:
         super().__init__()
-        self.memory, self.recent = Shelf(_SLOTS), Recent()
+        self.memory, self.train_batches = StateBuffers(_SLOTS, _RENAMED), TrainBatchBuffer()
 
     def remember(
         self, form: Form, knobs: Sequence[Knob], scores: Tensor, targets: Tensor, value: float, *, batch: int = 0

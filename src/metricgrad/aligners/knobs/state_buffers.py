@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +12,21 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Slot:
-    """What a tensor on a shelf must be.
+    """What a tensor among state buffers must be.
 
     Attributes:
         dtype: its dtype.
-        sizes: of its axes: a number, or a name for a size that is the same wherever the shelf has the name.
+        sizes: of its axes: a number, or a name for a size that is the same wherever the name occurs.
         below: whole numbers are from 0 up to this one, which is not reached; None where there is no end.
         undefined: whether NaN says that there was nothing to measure.
-        along: of tensors with the same word here, either all are on the shelf or none.
+        group: of tensors with the same word here, either all are there or none.
     """
 
     dtype: torch.dtype
     sizes: tuple[int | str, ...] = ()
     below: int | None = None
     undefined: bool = False
-    along: str = ""
+    group: str = ""
 
     def refusal(self, value: Tensor, known: dict[str, int]) -> str | None:
         """Why a tensor is none of this sort, or None; sizes that become known are noted."""
@@ -42,7 +42,34 @@ class Slot:
         return None if bool(((value >= 0) & (value <= top)).all()) else f"has numbers that are not from 0 to {top}"
 
 
-class Shelf(nn.Module):
+def rename_keys(state_dict: dict[str, Any], prefix: str, renamed: Mapping[str, str]) -> None:
+    """Give the keys of an older version's state their names of today, before they are loaded.
+
+    Args:
+        state_dict: changed in place.
+        prefix: of the module.
+        renamed: a name of its own, or of a module in it, and today's.
+    """
+    for old, new in renamed.items():
+        for key in [k for k in state_dict if k == prefix + old or k.startswith(f"{prefix}{old}.")]:
+            state_dict[prefix + new + key[len(prefix + old) :]] = state_dict.pop(key)
+
+
+class Renamed(nn.Module):
+    """Abstract: a module that loads states in which modules of it had other names.
+
+    Attributes:
+        renamed: those names, and today's.
+    """
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        rename_keys(state_dict, prefix, self.renamed)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+class StateBuffers(nn.Module):
     """Named tensors whose shapes are known only while training runs.
 
     A buffer must have its final shape when the module is built; what an aligner remembers depends on how many knobs
@@ -50,12 +77,13 @@ class Shelf(nn.Module):
     CPU in their dtype when the module is moved.
 
     Args:
-        slots: what may be on it, by name; a state with anything else is not loaded.
+        slots: what there may be, by name; a state with anything else is not loaded.
+        renamed: names that files of an older version have, and today's.
     """
 
-    def __init__(self, slots: Mapping[str, Slot]) -> None:
+    def __init__(self, slots: Mapping[str, Slot], renamed: Mapping[str, str] | None = None) -> None:
         super().__init__()
-        self.slots = slots
+        self.slots, self.renamed = slots, renamed or {}
         self.tensors: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
@@ -83,7 +111,7 @@ class Shelf(nn.Module):
 
     def _load_from_state_dict(
         self,
-        state_dict: Mapping[str, Any],
+        state_dict: dict[str, Any],
         prefix: str,
         local_metadata: dict[str, Any],
         strict: bool,
@@ -91,11 +119,12 @@ class Shelf(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
+        rename_keys(state_dict, prefix, self.renamed)
         found = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
         unexpected_keys += [prefix + name for name in found if name not in self.slots]
         missing_keys += [prefix + name for name in self.tensors if name not in found and len(found) > 0]
-        words = {slot.along for name, slot in self.slots.items() if name in found} - {""}
-        missing_keys += [prefix + n for n, slot in self.slots.items() if slot.along in words and n not in found]
+        words = {slot.group for name, slot in self.slots.items() if name in found} - {""}
+        missing_keys += [prefix + n for n, slot in self.slots.items() if slot.group in words and n not in found]
         known: dict[str, int] = {}
         for name, value in found.items():
             if name in self.slots and (reason := self.slots[name].refusal(value, known)):

@@ -6,20 +6,20 @@ import time
 
 
 class Stopwatch:
-    """Seconds of a training from its first step to its last, and those of them that were spent on looks and moves.
+    """Seconds of a training from its first step to its last, and those of them that evaluations and moves took.
 
     Attributes:
-        spent: seconds of looks and moves.
+        spent: seconds of evaluations and moves.
     """
 
     def __init__(self) -> None:
         self._began, self._ended, self.spent = 0.0, 0.0, 0.0
 
-    def passed(self, started: float, *, looked: bool) -> None:
-        """Count the time since ``started``, all of it as training and, where ``looked``, as spent too."""
+    def passed(self, started: float, *, spent: bool) -> None:
+        """Count the time since ``started``, all of it as training and, where ``spent``, as spent too."""
         self._ended = time.perf_counter()
         self._began = self._began or started
-        if looked:
+        if spent:
             self.spent += self._ended - started
 
     @property

@@ -1,4 +1,4 @@
-"""The training batches since the last look, for the training side of the generalisation gap: no pass of their own."""
+"""Training batches since the last evaluation, for the training side of the generalisation gap, with no further pass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUMBERS = 2**20
 _ROWS = 1024
 
 
-class Recent(nn.Module):
+class TrainBatchBuffer(nn.Module):
     """Scores and targets of the last training batches, and the mean loss since it was last asked for.
 
     The scores are those the loss was called with, each batch's before its step: nothing is computed again. They travel
@@ -96,7 +96,7 @@ class Recent(nn.Module):
 
 
 def _refusal(held: Mapping[str, Any]) -> str | None:
-    """Why saved tensors are no recent batches, or None."""
+    """Why saved tensors are no training batches, or None."""
     if missing := [name for name, value in held.items() if value is None]:
         return f"{missing[0]} is missing"
     sizes, count = held["sizes"], held["count"]

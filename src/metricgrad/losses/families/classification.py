@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Draw, Form, Knob
@@ -111,6 +112,27 @@ class ClassificationFamily(Form):
         if draw.counts:
             self.count(scores, targets)
         return self.of_checked(scores, targets)
+
+    @classmethod
+    def batched_forward(cls, forms: Sequence[Form], scores: Tensor, targets: Tensor, *, draw: Draw) -> Tensor:
+        """One pass over all, the class rates counted over all together."""
+        first = forms[0]
+        if cls.forward is not ClassificationFamily.forward or not isinstance(first, ClassificationFamily):
+            return super().batched_forward(forms, scores, targets, draw=draw)
+        flat, labels = labelled(scores.flatten(0, 1), targets.flatten(0, 1))
+        first.count(flat.detach(), labels)
+        names = [name for name, _ in first.named_parameters()]
+        knobs = {name: torch.stack([form.get_parameter(name).detach() for form in forms]) for name in names}
+        for form in forms[1:]:
+            form.counts = first.counts
+        core = _Checked(first)
+
+        def of_one(knobs: dict[str, Tensor], scores: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+            inside = {f"form.{name}": value for name, value in (*knobs.items(), ("counts", counts))}
+            return functional_call(core, inside, (scores, targets))
+
+        batches = flat.view(*scores.shape[:2], *flat.shape[1:]), labels.view(targets.shape)
+        return vmap(of_one, in_dims=(0, 0, 0, None))(knobs, *batches, first.counts)
 
     def of_checked(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The value of a batch as :func:`labelled` returns it: no check, no count, so that vmap can stack it."""
@@ -225,3 +247,14 @@ class ClassificationFamily(Form):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+
+
+class _Checked(nn.Module):
+    """The value of a checked batch as a forward, which is what functional_call calls."""
+
+    def __init__(self, form: ClassificationFamily) -> None:
+        super().__init__()
+        self.form = form
+
+    def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return self.form.of_checked(scores, targets)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,10 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from metricgrad.losses.base import Draw, Form
-from metricgrad.losses.batches import labelled
-from metricgrad.losses.families.classification import ClassificationFamily
-
-Optimizer = Callable[[Any], torch.optim.Optimizer]
+from metricgrad.training.options import Optimizer
 
 
 class Children(abc.ABC):
@@ -106,8 +103,7 @@ class Stacked(Children):
     """All at once, the weights stacked along a new first axis and the model mapped over it.
 
     Pays where the overhead of many small operations rules. The optimiser must treat every number by itself, as SGD and
-    Adam do; one that looks at whole tensors would mix the children. Class rates are counted over all children
-    together: they draw from the same training part.
+    Adam do; one that looks at whole tensors would mix the children.
     """
 
     def __init__(self, models: Sequence[nn.Module], forms: Sequence[Form], optimizer: Optimizer) -> None:
@@ -115,8 +111,6 @@ class Stacked(Children):
         self.parameters, self.buffers = stack_module_state(self.models)
         self.optimizers = [optimizer(self.parameters.values())]
         self.skeleton = self.models[0]
-        self._core = _Core(self.forms[0])
-        self._family = all(type(form) is ClassificationFamily for form in forms)
 
     @staticmethod
     def possible(models: Sequence[nn.Module], forms: Sequence[Form], inputs: Tensor) -> bool:
@@ -133,7 +127,7 @@ class Stacked(Children):
         (optimizer,) = self.optimizers
         optimizer.zero_grad()
         scores = self._apply(inputs)
-        losses = self._losses(scores, targets, draw)
+        losses = type(self.forms[0]).batched_forward(self.forms, scores, targets, draw=draw)
         self.outputs = list(zip(scores.detach(), targets, strict=True))
         if losses.requires_grad:
             losses.sum().backward()
@@ -180,35 +174,3 @@ class Stacked(Children):
 
     def _call(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
         return functional_call(self.skeleton, (parameters, buffers), (inputs,))
-
-    def _losses(self, scores: Tensor, targets: Tensor, draw: Draw) -> Tensor:
-        if not self._family:
-            pairs = zip(self.forms, scores, targets, strict=True)
-            return torch.stack([form(own, y, draw=draw) for form, own, y in pairs])
-        first = self.forms[0]
-        assert isinstance(first, ClassificationFamily)
-        flat, labels = labelled(scores.flatten(0, 1), targets.flatten(0, 1))
-        first.count(flat.detach(), labels)
-        names = [name for name, _ in first.named_parameters()]
-        knobs = {name: torch.stack([form.get_parameter(name).detach() for form in self.forms]) for name in names}
-        for form in self.forms[1:]:
-            assert isinstance(form, ClassificationFamily)
-            form.counts = first.counts
-        mapped = vmap(self._of_one, in_dims=(0, 0, 0, None))
-        return mapped(knobs, flat.view(*scores.shape[:2], *flat.shape[1:]), labels.view(targets.shape), first.counts)
-
-    def _of_one(self, knobs: dict[str, Tensor], scores: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
-        inside = {f"form.{name}": value for name, value in (*knobs.items(), ("counts", counts))}
-        return functional_call(self._core, inside, (scores, targets))
-
-
-class _Core(nn.Module):
-    """The unchecked value of a family as a forward, which is what functional_call calls."""
-
-    def __init__(self, form: Form) -> None:
-        super().__init__()
-        self.form = form
-
-    def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
-        assert isinstance(self.form, ClassificationFamily)
-        return self.form.of_checked(scores, targets)

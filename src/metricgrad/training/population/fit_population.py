@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,26 +11,25 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.aligners.isolation import kept_all_randomness
-from metricgrad.aligners.knobs.controller import KnobTurner
+from metricgrad.aligners.knobs.controller import KnobController
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.losses.base import Draw
-from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.training import files
 from metricgrad.training.batches import reseed
 from metricgrad.training.engine import DivergedError
-from metricgrad.training.options import check_counts, check_threshold, made_by, unchecked
-from metricgrad.training.population.children import Optimizer, Stacked
-from metricgrad.training.population.files import PopulationFolder
+from metricgrad.training.folder import RunFolder
+from metricgrad.training.options import Optimizer, Recipe, check_counts, made_by, unchecked
+from metricgrad.training.population.children import Stacked
 from metricgrad.training.population.orders import Orders
-from metricgrad.training.population.ranks import Alone, Ranks
 from metricgrad.training.population.run import PopulationRun
 from metricgrad.training.population.start import children_of, forms_of, tensors_of
 from metricgrad.training.progress import Bar
 from metricgrad.training.quiet import quiet
 from metricgrad.training.result import PopulationResult
+from metricgrad.training.run_record import RunRecord
 from metricgrad.training.trainer import device_of
 
 
@@ -52,7 +50,6 @@ def fit_population(
     stacked: bool | Literal["auto"] = "auto",
     starts: Sequence[Mapping[str, float]] | None = None,
     feedback: tuple[Any, Any] | None = None,
-    ranks: bool = False,
     patience: int | None = None,
     threshold: Literal["auto"] | float | None = "auto",
     per_class: int | None = None,
@@ -75,7 +72,7 @@ def fit_population(
         metric: what is judged by.
         loss: with a Policy or a RandomWalk; its form is copied for each child. Each call begins a run of its own; what
             REINFORCE has learned stays.
-        children: how many; 10 by default, with ``ranks=True`` as many as there are ranks.
+        children: how many; 10 by default.
         epochs: passes over ``train``.
         batch_size: of each child's steps.
         lr: of AdamW.
@@ -89,15 +86,11 @@ def fit_population(
         starts: where the knobs of each child begin, name -> value; knobs that are not named begin where the form has
             them. With a RandomWalk whose ``warm_up`` never ends this is a grid.
         feedback: ``(inputs, targets)`` that the policy is scored on in place of ``valid``.
-        ranks: whether the children are spread over the ranks of torch.distributed's default group, one on each. Every
-            rank calls this with the same arguments. What is seen of a child is gathered, so that the policy learns
-            from all of them and stays the same everywhere; every rank gets the same result, with all children's
-            weights. Models without dropout train as they would in a loop over as many children in one process.
         patience: stop after this many epochs in which no child was better than all had been; None never stops early.
         threshold: that children are judged at, as in :func:`metricgrad.fit`.
         per_class: for embeddings: in each step of a child, ``batch_size // per_class`` classes with so many items.
         out: a folder for ``last.ckpt`` (all children, after each epoch), ``metrics.csv``, TensorBoard's events, and
-            ``model.safetensors`` and ``result.json`` of the best child. None writes nothing. Not with ``ranks``.
+            ``model.safetensors`` and ``result.json`` of the best child. None writes nothing.
         resume: continue an interrupted population in ``out``, to the digit, and return a finished one without training;
             False starts anew.
         progress: a bar on stderr for runs longer than two seconds.
@@ -122,105 +115,106 @@ def fit_population(
         3
     """
     judged_by = as_metric(metric)
-    aligner = _turner_of(loss)
-    check_counts(
-        children=children, epochs=epochs, batch_size=batch_size, copy_best=copy_best, patience=patience,
-        per_class=per_class,
-    )  # fmt: skip
-    checked_number("lr", lr)
-    checked_number("weight_decay", weight_decay, zero=True)
-    check_threshold(threshold)
-    if ranks and out is not None:
-        raise MetricgradError(
-            "out goes with a population in one process, and ranks=True spreads it; leave one of them out, and keep the "
-            "best child with found.best.save(folder, {})"
-        )
-    where = Ranks.joined(children) if ranks else Alone(10 if children is None else children)
+    aligner = _controller_of(loss)
+    check_counts(children=children, copy_best=copy_best)
+    recipe = Recipe(lr, weight_decay, epochs, batch_size, optimizer, patience, threshold, per_class, seed)
+    count = 10 if children is None else children
     place = None if device is None else device_of(device)
     inputs, targets = tensors_of(train, "train", place)
     judged_on = tensors_of(valid, "valid", place)
     scored_on = judged_on if feedback is None else tensors_of(feedback, "feedback", place)
-    forms = [form.to(place) for form in forms_of(loss.form, where.children, starts)]
-    orders = Orders(targets, where.children, where.own, batch_size, per_class, seed)
+    forms = [form.to(place) for form in forms_of(loss.form, count, starts)]
+    orders = Orders(targets, count, batch_size, per_class, seed)
     aligner.restart()
-    settings = zlib.crc32(repr((epochs, patience, threshold, per_class)).encode())
-    where.agree(aligner, forms, [seed, settings, batch_size, copy_best or 0, len(inputs), len(scored_on[0])])
-    make_optimizer = optimizer or (lambda p: torch.optim.AdamW(p, lr=lr, weight_decay=weight_decay))
-    started, steps = time.perf_counter(), len(orders)
+    started = time.perf_counter()
     with quiet(), kept_all_randomness(), unchecked(*forms):
-        models: list[nn.Module] = []
-        for child in where.own:
-            reseed(seed, -1 - child)
-            models.append(made_by(make_model, "the factory").to(place))
-        folder = None if out is None else PopulationFolder(Path(out), {
-            "metric": judged_by.spec or judged_by.name, "loss": files.describe(loss), "lr": lr,
-            "weight_decay": weight_decay, "epochs": epochs, "batch_size": batch_size, "patience": patience,
-            "seed": seed, "threshold": threshold, "per_class": per_class, "children": where.children,
-            "copy_best": copy_best, "stacked": stacked, "starts": starts and [dict(start) for start in starts],
-            "optimizer": optimizer and files.describe(optimizer), "model": files.describe_model(models[0]),
-            files.WEIGHTS: files.describe_weights(models[0]),
-            "train": files.describe_data(train), "valid": files.describe_data(valid),
+        models = _models(make_model, count, seed, place)
+        folder = None if out is None else RunFolder(Path(out), {
+            "metric": judged_by.spec or judged_by.name, "loss": files.describe(loss), **recipe.config(),
+            **files.describe_data_and_model(train, valid, models[0]), "children": count, "copy_best": copy_best,
+            "stacked": stacked, "starts": starts and [dict(start) for start in starts],
             "feedback": feedback and files.describe_data(feedback),
-        }, resume)  # fmt: skip
-        saved = folder.saved if folder else None
-        here, first = [forms[child] for child in where.own], slice(batch_size)
-        how = saved["stacked"] if saved else stacked
-        group = children_of(models, here, make_optimizer, inputs[first], targets[first], how)
-        run = PopulationRun(group, forms, where, aligner, judged_by, judged_on, scored_on, copy_best, threshold)
-        if saved:
-            with files.resumed(Path(out or "") / "last.ckpt", lambda: False):
-                run.load_state(saved)
-        aligner.batch, aligner.held = aligner.batch or batch_size, len(scored_on[0])
-        bar = Bar(steps * epochs, steps * run.epoch, "population") if progress and 0 in where.own else None
-        try:
-            while run.epoch < epochs and (patience is None or run.stale < patience):
-                # every epoch's draws follow from the seed and its number, so that a resumed run has them too
-                reseed(seed, where.own[0] * 1_000 + run.epoch)
-                _pass(run, inputs, targets, orders, loss.seed, steps * epochs, lr, bar)
-                if folder:
-                    folder.write(run)
-        finally:
-            if bar:
-                bar.close()
+        }, resume=resume)  # fmt: skip
+        record = RunRecord(judged_by, threshold, count, patience)
+        saved = None if folder is None else folder.take_up(record, models, whole=True)
+        group = children_of(
+            models, forms, recipe.make_optimizer, inputs[:batch_size], targets[:batch_size],
+            saved["population"]["stacked"] if saved else stacked,
+        )  # fmt: skip
+        run = PopulationRun(group, aligner, record, judged_on, scored_on, copy_best)
+        run.take_up(folder, saved)
+        _train(run, recipe, inputs, targets, orders, folder, loss.seed, progress)
         results, histories = run.results()
-    for result in results if place else ():
-        result.model.cpu()
-    results[0].look(judged_on)
-    for result in results:
-        result.output = results[0].output
     if folder:
         folder.finish(results[0])
     return PopulationResult(results, loss, histories, isinstance(group, Stacked), time.perf_counter() - started)
 
 
+def _models(make_model: Callable[[], nn.Module], count: int, seed: int, device: torch.device | None) -> list[nn.Module]:
+    """Each with random weights of its own, where the factory draws any."""
+    models: list[nn.Module] = []
+    for child in range(count):
+        reseed(seed, -1 - child)
+        models.append(made_by(make_model, "the factory").to(device))
+    return models
+
+
+def _train(
+    run: PopulationRun,
+    recipe: Recipe,
+    inputs: Tensor,
+    targets: Tensor,
+    orders: Orders,
+    folder: RunFolder | None,
+    loss_seed: int,
+    progress: bool,
+) -> None:
+    """Every epoch that is left."""
+    record, steps = run.record, len(orders)
+    state = run.aligner.state
+    state.batch, state.held = state.batch or recipe.batch_size, len(run.feedback[0])
+    bar = Bar(steps * recipe.epochs, steps * record.epoch, "population") if progress else None
+    try:
+        while not record.over(recipe.epochs):
+            # every epoch's draws follow from the seed and its number, so that a resumed run has them too
+            reseed(recipe.seed, record.epoch)
+            _pass(run, recipe, inputs, targets, orders, loss_seed, bar)
+            if folder:
+                folder.write(record, population=run.state())
+    finally:
+        if bar:
+            bar.close()
+
+
 def _pass(
     run: PopulationRun,
+    recipe: Recipe,
     inputs: Tensor,
     targets: Tensor,
     orders: Orders,
     loss_seed: int,
-    total_steps: int,
-    lr: float,
     bar: Bar | None,
 ) -> None:
-    """One epoch of all children that are here."""
-    total = torch.zeros(len(orders.own), device=inputs.device)
-    for step, some in enumerate(orders.of(run.epoch)):
-        values = run.group.step(inputs[some], targets[some], Draw(loss_seed, run.epoch * len(orders) + step))
+    """One epoch of all children."""
+    epoch = run.record.epoch
+    run.record.begin()
+    total = torch.zeros(len(run.group.models), device=inputs.device)
+    for step, some in enumerate(orders.of(epoch)):
+        values = run.group.step(inputs[some], targets[some], Draw(loss_seed, epoch * len(orders) + step))
         if not torch.isfinite(values).all():
-            raise DivergedError(f"the loss became non-finite in epoch {run.epoch} with lr={lr:g}; lower lr")
+            raise DivergedError(f"the loss became non-finite in epoch {epoch} with lr={recipe.lr:g}; lower lr")
         total += values
-        run.after_step(values, total_steps)
+        run.after_step(values, len(orders) * recipe.epochs)
         if bar:
             bar.advance()
     run.judge(total / len(orders))
     if bar:
-        bar.show(run.best)
+        bar.show(run.record.best)
 
 
-def _turner_of(loss: nn.Module) -> KnobTurner:
+def _controller_of(loss: nn.Module) -> KnobController:
     aligner = loss.aligner if isinstance(loss, Loss) else None
-    if not isinstance(aligner, KnobTurner):
+    if not isinstance(aligner, KnobController):
         has = f"has the aligner {type(aligner).__name__}" if aligner is not None else f"is a {type(loss).__name__}"
         raise MetricgradError(f"loss {has}; a population needs a loss whose aligner turns knobs, such as mg.ALA")
     return aligner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -17,7 +17,6 @@ class Orders:
     Args:
         targets: ``(N, ...)``, of the training part.
         children: how many there are.
-        own: the numbers of those that are asked for.
         batch_size: rows in a step of one child.
         per_class: for class-balanced batches, items of each class; None shuffles.
         seed: decides every order.
@@ -26,16 +25,14 @@ class Orders:
         MetricgradError: where class-balanced batches would differ in size.
     """
 
-    def __init__(
-        self, targets: Tensor, children: int, own: Sequence[int], batch_size: int, per_class: int | None, seed: int
-    ) -> None:
-        self.rows, self.children, self.own, self.batch_size, self.seed = len(targets), children, own, batch_size, seed
+    def __init__(self, targets: Tensor, children: int, batch_size: int, per_class: int | None, seed: int) -> None:
+        self.rows, self.children, self.batch_size, self.seed = len(targets), children, batch_size, seed
         self.balanced: list[ClassBalanced] = []
         if per_class is not None:
             classes = batch_size // per_class
             self.balanced = [
                 ClassBalanced(targets.cpu(), classes=classes, per_class=per_class, seed=seed * 1_000 + child)
-                for child in own
+                for child in range(children)
             ]
             fewest = min(len(members) for members in self.balanced[0].members)
             if fewest < per_class:
@@ -49,7 +46,7 @@ class Orders:
         return len(self.balanced[0]) if self.balanced else -(-self.rows // self.batch_size)
 
     def of(self, epoch: int) -> Iterator[Tensor]:
-        """``(own, B)`` row numbers for each step of an epoch."""
+        """``(children, B)`` row numbers for each step of an epoch."""
         if self.balanced:
             for sampler in self.balanced:
                 sampler.set_epoch(epoch)
@@ -58,4 +55,4 @@ class Orders:
             return
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         orders = [torch.randperm(self.rows, generator=generator) for _ in range(self.children)]
-        yield from torch.stack([orders[child] for child in self.own]).split(self.batch_size, 1)
+        yield from torch.stack(orders).split(self.batch_size, 1)

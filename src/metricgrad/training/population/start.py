@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Draw, Form
 from metricgrad.training.batches import is_pair, pair_of
-from metricgrad.training.population.children import Children, Looped, Optimizer, Stacked
+from metricgrad.training.options import Optimizer
+from metricgrad.training.population.children import Children, Looped, Stacked
 
 #: Optimisers that treat every number by itself, so that stacked children stay apart.
 ELEMENTWISE: tuple[type[torch.optim.Optimizer], ...] = (

@@ -1,0 +1,105 @@
+"""The folder of a run: ``last.ckpt``, ``metrics.csv`` and events after each epoch, and at the end what is delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+
+from metricgrad.errors import MetricgradError
+from metricgrad.training import files
+from metricgrad.training.result import FitResult
+from metricgrad.training.run_record import RunRecord
+from metricgrad.writing import write_text
+
+
+class RunFolder:
+    """What a run of one model or of several writes, and finds again.
+
+    Args:
+        path: of this run and nothing else.
+        config: what it was asked for, JSON-able; an earlier run of another configuration is refused.
+        resume: False clears the folder.
+
+    Attributes:
+        finished: ``result.json`` of the run, or None where it did not end.
+        events: TensorBoard's.
+
+    Raises:
+        MetricgradError: for a folder with something else in it.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], *, resume: bool) -> None:
+        self.path, self.config = path, config
+        files.make_folder(path)
+        if not resume:
+            files.clear(path)
+        self.finished = files.read_result(path)
+        if self.finished is not None:
+            files.forget_own_weights(self.finished, config)
+            files.check_same(path, self.finished["config"], config)
+        self.events = TensorBoardLogger(path, name="", version="")
+
+    @property
+    def checkpoint(self) -> Path:
+        """Of the last whole epoch."""
+        return self.path / "last.ckpt"
+
+    def take_up(self, record: RunRecord, models: Sequence[nn.Module], *, whole: bool = False) -> dict[str, Any] | None:
+        """Go on where the last whole epoch ended.
+
+        Args:
+            record: of the run.
+            models: that are trained.
+            whole: whether a run that ended is of more models than ``result.json`` has, and a checkpoint that of them.
+
+        Returns:
+            What :meth:`state` gave then, or None for a new run.
+
+        Raises:
+            MetricgradError: for a checkpoint of another configuration, and for one that cannot be read.
+        """
+        found = files.read_checkpoint(self.path)
+        if found is None:
+            if whole and self.finished is not None:
+                raise MetricgradError(
+                    f"out={str(self.path)!r} has the result of a population and no last.ckpt, which holds its other "
+                    "children; put it back, choose another out, or pass resume=False to train anew"
+                )
+            return None
+        files.check_same(self.path, found["config"], self.config)
+        if whole and "population" not in found:
+            raise MetricgradError(f"{str(self.checkpoint)!r} has no population; pass resume=False to train anew")
+        with files.resumed(self.checkpoint, lambda: False):
+            record.load_state(found["record"], models)
+        return found
+
+    def state(self, record: RunRecord, **more: Any) -> dict[str, Any]:
+        """Our part of ``last.ckpt``: plain containers and tensors only, because loading unpickles nothing else."""
+        return {"config": self.config, "record": record.state(), **more}
+
+    def write(self, record: RunRecord, **more: Any) -> None:
+        """After an epoch in an engine of our own: ``last.ckpt``, ``metrics.csv`` and TensorBoard's events."""
+        files.write_whole(self.checkpoint, {"metricgrad": self.state(record, **more)})
+        self.write_values(record)
+        last = {model: kept.history[-1] for model, kept in enumerate(record.kept)}
+        for name in ("train_loss", "valid"):
+            self.events.log_metrics({f"{name}/{model}": row[name] for model, row in last.items()}, record.epoch - 1)
+        self.events.save()
+
+    def write_values(self, record: RunRecord) -> None:
+        """``metrics.csv``: a row for each epoch, and where there are several models one for each of them."""
+        several = len(record.kept) > 1
+        head = ["epoch", *["child"] * several, "train_loss", "valid"]
+        rows = [[row["epoch"], *[model] * several, row["train_loss"], row["valid"]] for model, row in record.rows()]
+        write_text(self.path / "metrics.csv", "".join(",".join(map(str, row)) + "\n" for row in [head, *rows]))
+
+    def finish(self, result: FitResult) -> None:
+        """``model.safetensors`` and ``result.json`` of the model that is delivered, where they are not there yet."""
+        result.path = self.path
+        if self.finished is None:
+            result.save(self.path, self.config)
+            self.events.finalize("success")

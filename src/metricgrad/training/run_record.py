@@ -1,0 +1,159 @@
+"""The epochs of a run, of one model or of several side by side: their values, the best weights, and when to stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
+
+from torch import Tensor, nn
+
+from metricgrad.errors import MetricgradError
+from metricgrad.json_types import fits
+from metricgrad.metrics.metric import Metric
+from metricgrad.metrics.threshold import judged_at
+
+_ROW = {"epoch", "train_loss", "valid", "seconds"}
+
+
+class ModelState(TypedDict):
+    """What is kept of one model; ``value`` is NaN before any, and so may be numbers of the history."""
+
+    value: Any
+    threshold: float | None
+    state: dict[str, Tensor] | None
+    history: list[dict[str, Any]]
+
+
+class RecordState(TypedDict):
+    """What :meth:`RunRecord.state` gives; ``best`` is NaN before any value."""
+
+    epoch: int
+    stale: int
+    best: Any
+    kept: list[dict[str, Any]]
+
+
+@dataclass
+class ModelRecord:
+    """One model of a run.
+
+    Attributes:
+        value: the best on validation so far; NaN before any.
+        threshold: it was judged at, where there is one.
+        state: the weights it belongs to.
+        history: one row for each epoch.
+    """
+
+    value: float = math.nan
+    threshold: float | None = None
+    state: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class RunRecord:
+    """What every run notes at the end of an epoch, whichever engine trains it; one model is the population of one.
+
+    Args:
+        metric: chooses the epoch of each model; a NaN is never best.
+        threshold: that models are judged at: ``"auto"``, a number, or None for 0.
+        models: how many there are.
+        patience: epochs without a better value after which the run is over; None for no such end.
+
+    Attributes:
+        epoch: how many epochs have been judged.
+        stale: epochs since any model was better than all were before.
+        best: the best value of all; NaN before any.
+        kept: of each model.
+    """
+
+    def __init__(
+        self, metric: Metric, threshold: Literal["auto"] | float | None, models: int, patience: int | None = None
+    ) -> None:
+        self.metric, self.patience = metric, patience
+        self.threshold: Literal["auto"] | float | None = threshold
+        self.epoch, self.stale, self.best = 0, 0, math.nan
+        self.kept = [ModelRecord() for _ in range(models)]
+        self._started = time.perf_counter()
+
+    def over(self, epochs: int) -> bool:
+        """Whether the last epoch has been judged."""
+        return self.epoch >= epochs or (self.patience is not None and self.stale >= self.patience)
+
+    def begin(self) -> None:
+        """An epoch begins now."""
+        self._started = time.perf_counter()
+
+    def judge(
+        self,
+        scores: Sequence[Tensor],
+        targets: Tensor,
+        train_losses: Sequence[float],
+        weights: Callable[[int], dict[str, Tensor]],
+    ) -> list[dict[str, float]]:
+        """End an epoch: measure every model, and keep the weights that are its best.
+
+        Args:
+            scores: of all validation rows, by each model.
+            targets: theirs.
+            train_losses: each model's mean over the epoch.
+            weights: gives a copy of a model's weights by its number.
+
+        Returns:
+            The epoch's row of each model.
+        """
+        seconds = time.perf_counter() - self._started
+        for model, (kept, each, loss) in enumerate(zip(self.kept, scores, train_losses, strict=True)):
+            threshold, value = judged_at(self.metric, each, targets, self.threshold)
+            row = {"epoch": self.epoch, "train_loss": loss, "valid": value, "seconds": seconds}
+            kept.history.append(row if threshold is None else {**row, "threshold": threshold})
+            if self._better(value, kept.value):
+                kept.value, kept.threshold, kept.state = value, threshold, weights(model)
+        self.epoch, self.stale = self.epoch + 1, self.stale + 1
+        rows = [kept.history[-1] for kept in self.kept]
+        for row in rows:
+            if self._better(row["valid"], self.best):
+                self.best, self.stale = row["valid"], 0
+        return rows
+
+    def rows(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Every row so far with the number of its model, epoch by epoch."""
+        for epoch in zip(*(kept.history for kept in self.kept), strict=True):
+            yield from enumerate(epoch)
+
+    def state(self) -> dict[str, Any]:
+        """Plain containers and tensors."""
+        return {
+            "epoch": self.epoch,
+            "stale": self.stale,
+            "best": self.best,
+            "kept": [vars(kept) for kept in self.kept],
+        }
+
+    def load_state(self, state: dict[str, Any], models: Sequence[nn.Module]) -> None:
+        """Go on where :meth:`state` was taken, with models of the same shapes.
+
+        Raises:
+            MetricgradError: for anything else.
+        """
+        sound = fits(state, RecordState) and type(state["best"]) in (int, float)
+        if not sound or not all(_is_kept(kept) for kept in state["kept"]):
+            raise MetricgradError("last.ckpt holds no record of a run; pass resume=False to train anew")
+        for model, kept in zip(models, state["kept"], strict=True):
+            own = {name: value.shape for name, value in model.state_dict().items()}
+            if kept["state"] and own != {name: value.shape for name, value in kept["state"].items()}:
+                raise MetricgradError("last.ckpt keeps weights of another model; pass resume=False to train anew")
+        self.epoch, self.stale, self.best = state["epoch"], state["stale"], state["best"]
+        self.kept = [ModelRecord(**{**kept, "state": kept["state"] or {}}) for kept in state["kept"]]
+
+    def _better(self, value: float, than: float) -> bool:
+        return not math.isnan(value) and (math.isnan(than) or self.metric.is_better(value, than))
+
+
+def _is_kept(kept: dict[str, Any]) -> bool:
+    if not fits(kept, ModelState) or type(kept["value"]) not in (int, float):
+        return False
+    rows = kept["history"]
+    return all(row.keys() >= _ROW and all(type(v) in (int, float) for v in row.values()) for row in rows)

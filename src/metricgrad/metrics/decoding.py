@@ -102,19 +102,27 @@ def fitting(stack: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
             f"scores of shape {item} and targets of shape {tuple(targets.shape)} have no batch axis; "
             "pass at least one row, for example scores[None] and targets[None]"
         )
+    stack = floating(stack, targets)
+    if len(item) == targets.ndim + 1 and item[-1] == 1:
+        stack, item = stack.squeeze(-1), item[:-1]
+    if item != tuple(targets.shape) and item[:-1] != tuple(targets.shape):
+        raise MetricgradError(_shape_message(item, tuple(targets.shape)))
+    return stack, targets.detach()
+
+
+def floating(stack: Tensor, targets: Tensor) -> Tensor:
+    """Float score sets on the device of the targets, in float32 or float64.
+
+    Raises:
+        MetricgradError: for whole numbers, and for two devices.
+    """
     if not stack.is_floating_point():
         raise MetricgradError(f"scores have dtype {stack.dtype}; raw scores are logits: pass floats, as scores.float()")
     if stack.device != targets.device:
         raise MetricgradError(
             f"scores are on {stack.device} and targets on {targets.device}; move one: targets.to(scores.device)"
         )
-    if stack.dtype not in (torch.float32, torch.float64):
-        stack = stack.float()
-    if len(item) == targets.ndim + 1 and item[-1] == 1:
-        stack, item = stack.squeeze(-1), item[:-1]
-    if item != tuple(targets.shape) and item[:-1] != tuple(targets.shape):
-        raise MetricgradError(_shape_message(item, tuple(targets.shape)))
-    return stack, targets.detach()
+    return stack if stack.dtype in (torch.float32, torch.float64) else stack.float()
 
 
 def decode(scores: Tensor, elementwise: bool, reads: Reads) -> Tensor:

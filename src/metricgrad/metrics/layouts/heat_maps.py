@@ -16,6 +16,7 @@ from torch import Tensor
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context import checked_context
+from metricgrad.metrics.decoding import floating
 
 
 def prepare_maps(
@@ -46,13 +47,9 @@ def prepare_maps(
             f"metric {name!r} reads heat maps: expected scores (N, J, H, W) with targets (N, J, 2), the point (x, y) "
             f"of each map, got {tuple(stack.shape[1:])} and {tuple(targets.shape)}"
         )
-    if not stack.is_floating_point():
-        raise MetricgradError(f"scores have dtype {stack.dtype}; heat maps are floats: pass scores.float()")
-    if stack.device != targets.device:
-        raise MetricgradError(f"scores are on {stack.device} and targets on {targets.device}; move one")
+    stack = floating(stack, targets)
     if not min(stack.shape[-2:]):
         raise MetricgradError(f"scores have shape {tuple(stack.shape[1:])}: heat maps without a pixel")
-    stack = stack if stack.dtype in (torch.float32, torch.float64) else stack.float()
     mask, given = checked_context(context, targets.shape[:-1], targets.device, takes=takes, who=f"metric {name!r}")
     stack, targets = stack.flatten(1, -3), targets.detach().to(stack.dtype).flatten(0, -2)
     rows = {key: value.reshape(-1) for key, value in given.items()}

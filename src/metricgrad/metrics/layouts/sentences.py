@@ -11,12 +11,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context import checked_context
+from metricgrad.metrics.decoding import floating
 
 if TYPE_CHECKING:
     from metricgrad.metrics.metric import Metric
@@ -73,10 +73,7 @@ def prepare_sequences(
             f"metric {name!r} reads sentences: expected scores (N, T, V) of the words at each place with targets "
             f"(N, T), got {tuple(stack.shape[1:])} and {tuple(targets.shape)}"
         )
-    if not stack.is_floating_point():
-        raise MetricgradError(f"scores have dtype {stack.dtype}; raw scores are logits: pass scores.float()")
-    if stack.device != targets.device:
-        raise MetricgradError(f"scores are on {stack.device} and targets on {targets.device}; move one")
+    stack = floating(stack, targets)
     mask, given = checked_context(context, targets.shape, targets.device, takes=takes, who=f"metric {name!r}")
     words = targets.detach().long()
     if targets.is_floating_point() and not bool((words == targets).all()):
@@ -92,7 +89,7 @@ def prepare_sequences(
     kept = words >= 0
     if bool((kept[:, 1:] & ~kept[:, :-1]).any()):
         raise MetricgradError(f"metric {name!r}: a sentence goes on after padding; padding stands at the end")
-    return stack if stack.dtype in (torch.float32, torch.float64) else stack.float(), words, given
+    return stack, words, given
 
 
 def sentences(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context import checked_context
+from metricgrad.metrics.decoding import floating
 
 
 def prepare_spans(
@@ -42,10 +43,7 @@ def prepare_spans(
             f"{name!r} reads answer spans: expected scores (N, 2, L), as torch.stack([start, end], 1), with targets "
             f"(N, 2), the first and last token of each answer, got {tuple(stack.shape[1:])} and {tuple(targets.shape)}"
         )
-    if not stack.is_floating_point():
-        raise MetricgradError(f"scores have dtype {stack.dtype}; raw scores are logits: pass scores.float()")
-    if stack.device != targets.device:
-        raise MetricgradError(f"scores are on {stack.device} and targets on {targets.device}; move one")
+    stack = floating(stack, targets)
     mask, given = checked_context(context, targets.shape[:1], targets.device, takes=takes, who=f"metric {name!r}")
     if mask is not None:
         stack, targets = stack[:, mask], targets[mask]
@@ -60,7 +58,7 @@ def prepare_spans(
             )
         if bool((positions[:, 1] < positions[:, 0]).any()):
             raise MetricgradError("targets hold an answer that ends before it starts; expected (first, last) tokens")
-    return stack if stack.dtype in (torch.float32, torch.float64) else stack.float(), positions, given
+    return stack, positions, given
 
 
 def best_spans(scores: Tensor, max_length: int | None = None) -> Tensor:

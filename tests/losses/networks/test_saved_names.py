@@ -4,12 +4,12 @@ import pytest
 import torch
 
 import metricgrad as mg
-from metricgrad.losses.list_network import ListNetwork
-from metricgrad.losses.probability_network import ProbabilityNetwork
-from metricgrad.losses.regression_network import RegressionNetwork
-from metricgrad.losses.residual import Residual
-from metricgrad.losses.set_network import SetNetwork
-from metricgrad.losses.token_network import TokenNetwork
+from metricgrad.losses.composite.residual import Residual
+from metricgrad.losses.networks.lists import ListNetwork
+from metricgrad.losses.networks.probabilities import ProbabilityNetwork
+from metricgrad.losses.networks.sets import SetNetwork
+from metricgrad.losses.networks.tokens import TokenNetwork
+from metricgrad.losses.networks.values import RegressionNetwork
 
 
 def _as_named_before(name: str) -> str:

@@ -9,9 +9,10 @@ from metricgrad.errors import MetricgradError
 from metricgrad.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from metricgrad import functional
+    from metricgrad import decisions, functional
     from metricgrad.comparison.mismatch import mismatch
     from metricgrad.comparison.study import compare
+    from metricgrad.decisions.fit import fit_decision
     from metricgrad.loss import Loss, load_loss
     from metricgrad.metrics.as_metric import as_metric
     from metricgrad.metrics.built_in import list_metrics
@@ -39,7 +40,9 @@ __all__ = [
     "UniLoss",
     "as_metric",
     "compare",
+    "decisions",
     "fit",
+    "fit_decision",
     "fit_population",
     "functional",
     "infer_refactoring",
@@ -61,6 +64,7 @@ _HOME = {
     "as_metric": "metricgrad.metrics.as_metric",
     "compare": "metricgrad.comparison.study",
     "fit": "metricgrad.training.fit",
+    "fit_decision": "metricgrad.decisions.fit",
     "fit_population": "metricgrad.training.population.fit_population",
     "infer_refactoring": "metricgrad.refactoring.infer",
     "list_metrics": "metricgrad.metrics.built_in",
@@ -71,8 +75,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "functional":
-        return importlib.import_module("metricgrad.functional")
+    if name in ("decisions", "functional"):
+        return importlib.import_module(f"metricgrad.{name}")
     if name in _HOME:
         try:
             return getattr(importlib.import_module(_HOME[name]), name)

@@ -59,23 +59,27 @@ def candidates(scores: Tensor, count: int) -> Tensor:
     return found[found.abs().argsort(stable=True)]
 
 
-def choose_threshold(metric: Metric, scores: Tensor, targets: Tensor, count: int | None = None) -> tuple[float, float]:
+def choose_threshold(
+    metric: Metric, scores: Tensor, targets: Tensor, count: int | None = None, **context: Tensor | None
+) -> tuple[float, float]:
     """The threshold with the best metric value; among equals the one nearest to 0.
 
     Cost: at most 257 values of a built-in metric in one batched call, 65 calls of a foreign one.
 
     Args:
         metric: one that reads labels.
-        scores: ``(N,)`` or ``(N, 1)`` logits.
-        targets: ``(N,)``.
+        scores: ``(N,)`` or ``(N, 1)`` logits, or entries of any shape under one threshold.
+        targets: shaped like the scores.
         count: how many candidates beside 0; 256, or 64 for a foreign metric, by default.
+        context: what the metric takes beside.
 
     Returns:
         The threshold, and the metric there (NaN where the metric is undefined at every threshold).
     """
-    scores, targets = canonical(scores, targets)
+    if scores.shape != targets.shape:
+        scores, targets = canonical(scores, targets)
     tried = candidates(scores, count or (CANDIDATES if metric.batched else CANDIDATES_FOREIGN))
-    values = metric.over(scores - tried[:, None], targets)
+    values = metric.over(scores - tried.reshape(-1, *[1] * scores.ndim), targets, **context)
     ordered = torch.nan_to_num(values if metric.higher_is_better else -values, nan=-torch.inf)
     best = int(ordered.argmax())
     return float(tried[best]), float(values[best])

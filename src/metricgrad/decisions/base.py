@@ -1,0 +1,94 @@
+"""What a decision is: the third axis of the grid, from raw scores to what is delivered.
+
+A model trained on any loss gives scores; a metric of labels reads only on which side of 0 they are, or which class is
+on top. Which cut is best follows from the metric and from validation data, for every loss alike, and on many metrics it
+is worth more than any loss. A decision is a small module ``scores -> scores`` after which the plain reading (sign,
+argmax, order) is the chosen one, so ``metric(decision(scores), targets)`` is the value delivered.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar, Literal, Self
+
+from torch import Tensor, nn
+
+from metricgrad.errors import MetricgradError
+from metricgrad.metrics.metric import Metric
+
+Reading = Literal["threshold", "argmax", "value"]
+
+
+class Decision(nn.Module, abc.ABC):
+    """Abstract: maps scores to scores of the same shape; its state is in buffers, so ``.to(device)`` moves it.
+
+    Fitted by :func:`metricgrad.fit_decision`, or by the class method ``fit`` alone, which takes no guard against a
+    decision that pays on the validation data only.
+    """
+
+    #: Written into a saved model.
+    kind: ClassVar[str]
+
+    #: How decided scores are read: the side of 0 of every entry, the class on top of every row, or the value itself.
+    reading: Reading = "threshold"
+
+    #: What :func:`metricgrad.fit_decision` found, in words.
+    findings: str = "made by hand: nothing was compared"
+
+    @abc.abstractmethod
+    def forward(self, scores: Tensor) -> Tensor:
+        """Scores of the same shape and dtype, to be read plainly."""
+
+    @classmethod
+    @abc.abstractmethod
+    def fit(cls, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Self:
+        """The decision of this kind with the best value of ``metric`` on these scores."""
+
+    @abc.abstractmethod
+    def config(self) -> dict[str, Any]:
+        """JSON-able keyword arguments that build this decision again; see :func:`metricgrad.decisions.build`."""
+
+    def predict(self, scores: Tensor) -> Tensor:
+        """Labels: 0 or 1 of every entry, or the class of every row; the values themselves where nothing is decided.
+
+        Args:
+            scores: raw logits, ``(N,)``, ``(N, C)`` or any shape the decision was fitted on.
+
+        Returns:
+            int64 ``(N,)`` or ``(N, C)``; the decided scores where ``reading`` is ``"value"``.
+        """
+        decided = self(scores)
+        if self.reading == "value":
+            return decided
+        return decided.argmax(-1) if self.reading == "argmax" else (decided > 0).long()
+
+    def report(self) -> str:
+        """How this decision was chosen: the candidates, their cross-validated values, and why this one."""
+        return self.findings
+
+    def extra_repr(self) -> str:
+        """The configuration, numbers rounded."""
+        return ", ".join(f"{name}={_short(value)}" for name, value in self.config().items())
+
+
+def columns(scores: Tensor, count: int, kind: str) -> Tensor:
+    """The scores, if their last axis has ``count`` columns.
+
+    Raises:
+        MetricgradError: naming the decision and both numbers.
+    """
+    if scores.ndim == 0 or scores.shape[-1] != count:
+        raise MetricgradError(
+            f"decision {kind!r} was fitted on scores of {count} columns, got shape {tuple(scores.shape)}; "
+            "pass scores of the model it was fitted for"
+        )
+    return scores
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        inside = ", ".join(_short(v) for v in value[:8])
+        return f"[{inside}{', …' if len(value) > 8 else ''}]"
+    return repr(value)

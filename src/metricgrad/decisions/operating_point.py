@@ -1,0 +1,105 @@
+"""The cut at which a precision, or a recall, is reached."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from metricgrad.decisions.base import Decision
+from metricgrad.errors import MetricgradError
+from metricgrad.metrics.metric import Metric
+
+
+class _OperatingPoint(Decision):
+    """A threshold with the requirement it was made for."""
+
+    threshold: Tensor
+
+    def __init__(self, at: float, threshold: float = 0.0) -> None:
+        super().__init__()
+        if not 0 < at <= 1:
+            raise MetricgradError(f"{type(self).__name__} of {at!r}; expected a share in (0, 1]")
+        self.at = float(at)
+        self.register_buffer("threshold", torch.as_tensor(threshold, dtype=torch.float64))
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Scores minus the threshold."""
+        return scores - self.threshold.to(scores)
+
+    def config(self) -> dict[str, Any]:
+        """The requirement and the threshold."""
+        return {"at": self.at, "threshold": float(self.threshold)}
+
+
+class AtPrecision(_OperatingPoint):
+    """The cut of largest recall among those whose precision on the validation data is at least ``at``.
+
+    What recall at a precision needs to be used: the metric itself only reads the order. Where no cut reaches the
+    precision, the cut of largest precision is taken, and ``report()`` says so.
+
+    Args:
+        at: the precision, in (0, 1].
+        threshold: the cut, on the logit scale.
+    """
+
+    kind: ClassVar[str] = "at_precision"
+
+    @classmethod
+    def fit(cls, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Self:
+        """At the metric's own ``precision``."""
+        return cls.of(float(metric.fixed.get("precision", 0.9)), scores, targets)
+
+    @classmethod
+    def of(cls, at: float, scores: Tensor, targets: Tensor) -> Self:
+        """The cut on these scores ``(N,)`` with targets ``(N,)`` of 0 and 1."""
+        cuts, precision, recall = _curve(scores, targets)
+        reached = precision >= at
+        order = torch.where(reached, recall, -torch.inf) if bool(reached.any()) else precision
+        return cls(at, float(cuts[int(order.argmax())]))
+
+
+class AtRecall(_OperatingPoint):
+    """The cut of largest precision among those whose recall on the validation data is at least ``at``.
+
+    Args:
+        at: the recall, in (0, 1].
+        threshold: the cut, on the logit scale.
+    """
+
+    kind: ClassVar[str] = "at_recall"
+
+    @classmethod
+    def fit(cls, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Self:
+        """At the metric's own ``recall``."""
+        return cls.of(float(metric.fixed.get("recall", 0.9)), scores, targets)
+
+    @classmethod
+    def of(cls, at: float, scores: Tensor, targets: Tensor) -> Self:
+        """The cut on these scores ``(N,)`` with targets ``(N,)`` of 0 and 1."""
+        cuts, precision, recall = _curve(scores, targets)
+        return cls(at, float(cuts[int(torch.where(recall >= at, precision, -torch.inf).argmax())]))
+
+
+def precision_and_recall(decided: Tensor, targets: Tensor) -> tuple[float, float]:
+    """Of the entries above 0; NaN where there is nothing to divide by."""
+    positive, true = decided > 0, targets > 0
+    hit = float((positive & true).sum())
+    return hit / max(float(positive.sum()), 1e-300), hit / max(float(true.sum()), 1e-300)
+
+
+def _curve(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cuts between neighbouring distinct scores, from the highest on, and precision and recall above each."""
+    if scores.shape != targets.shape or scores.ndim != 1:
+        raise MetricgradError(
+            f"an operating point needs scores and targets (N,), got {tuple(scores.shape)} and {tuple(targets.shape)}"
+        )
+    if not bool((targets > 0).any()):
+        raise MetricgradError("an operating point needs positives among the targets; this validation part has none")
+    ordered, index = scores.double().sort(descending=True)
+    hits = (targets[index] > 0).double().cumsum(0)
+    count = torch.arange(1, len(ordered) + 1, device=ordered.device)
+    last = torch.cat([ordered[:-1] > ordered[1:], ordered.new_ones(1, dtype=torch.bool)])
+    below = torch.cat([ordered[1:], ordered[-1:] - 1])
+    return ((ordered + below) / 2)[last], (hits / count)[last], (hits / hits[-1])[last]

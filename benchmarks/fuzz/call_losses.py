@@ -181,7 +181,8 @@ def called(draws: Draws, loss: nn.Module, batch: Batch, metric: mg.Metric | None
         broken = not value.isfinite() or (slope is not None and not slope.isfinite().all())
         if broken and any(trait in batch.traits for trait in HUGE):
             return "overflow"
-    truths.finite(value, slope, scores)
+    huge = any(trait in batch.traits for trait in HUGE)
+    truths.finite(value, slope, scores, wide=huge)
     if mode != "training" or slope is None or hopeless:
         return "value"
     silent = any("undefined" in str(one.message) or "same value" in str(one.message) for one in heard)
@@ -192,12 +193,25 @@ def called(draws: Draws, loss: nn.Module, batch: Batch, metric: mg.Metric | None
     if plain and shaped and len(scores) > 1 and few and not drawn:
         truths.of_rows(copy.deepcopy(before), batch, value, slope, draws.generator)
         truths.of_masks(copy.deepcopy(before), batch, draws.generator)
-    if plain and few and scores.dtype == torch.float32 and not drawn and "softness" not in draws.said:
+    if (
+        plain
+        and few
+        and scores.dtype == torch.float32
+        and not drawn
+        and "softness" not in draws.said
+        and not _sided(loss)
+    ):
         truths.of_dtypes(copy.deepcopy(before), batch, value, slope)
     usual = not draws.said.get("paper") and draws.said.get("softness") in (None, 1.0, "once", "auto")
     if metric is not None and usual and not (silent or hopeless or draws.said.get("warm_up")) and len(scores):
         truths.of_ideal(metric, batch, value, slope)
     return "undefined" if silent else "value"
+
+
+def _sided(loss: nn.Module) -> bool:
+    """Whether it draws the side that its moves begin on, by a hash of rows that another dtype changes."""
+    forms = [part for part in loss.modules() if isinstance(part, Interpolated)]
+    return any(form.metric.reads == "labels" or form.metric.structure is None for form in forms)
 
 
 def _drawn(loss: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import metricgrad as mg
 from fuzz import truths
-from fuzz.call_losses import SPECS, for_metric, natural
+from fuzz.call_losses import HUGE, SPECS, for_metric, natural
 from fuzz.inputs import Batch, Draws
 from metricgrad import functional
 
@@ -210,15 +210,28 @@ def refactoring(draws: Draws) -> str:
     elif method == "scores_from":
         bits = found.binaries(scores, targets, **groups)
         again = found.scores_from(bits, scores, targets, **groups)
-        truths.require(again.shape == scores.shape and again.isfinite().all(), "scores from binaries are not finite")
+        truths.require(again.shape == scores.shape, "scores from binaries have another shape")
+        truths.require(again.isfinite().all() or not scores.isfinite().all(), "scores from binaries are not finite")
         same = torch.equal(found.binaries(again, targets, **groups), bits)
-        truths.require(same or not batch.ordinary, "binaries do not survive the way to scores and back")
+        by_odds = getattr(found, "odds", False)  # those of one class move all others: the nearest, and it warns
+        truths.require(same or by_odds or not batch.ordinary, "binaries do not survive the way to scores and back")
     else:
         made_of = getattr(found, method)(scores, targets, **groups)
         truths.require(isinstance(made_of, Tensor), f"{method} gives no tensor")
-        if scores.is_floating_point() and made_of.is_floating_point() and scores.isfinite().all() and made_of.numel():
+        if (
+            scores.is_floating_point()
+            and made_of.is_floating_point()
+            and scores.isfinite().all()
+            and made_of.numel()
+            and _held(batch)
+        ):
             truths.require(made_of.isfinite().all(), f"{method} of finite scores are not finite")
     return "value"
+
+
+def _held(batch: Batch) -> bool:
+    """Whether there are scores, whose differences their dtype holds."""
+    return batch.scores.numel() > 0 and not any(trait in batch.traits for trait in HUGE)
 
 
 def functions(draws: Draws) -> str:

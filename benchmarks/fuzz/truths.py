@@ -42,11 +42,15 @@ def same_again(loss: nn.Module, scores: Tensor, targets: Tensor, context: Contex
     return value, torch.zeros_like(leaf) if slope is None else slope
 
 
-def finite(value: Tensor, slope: Tensor | None, scores: Tensor) -> None:
-    """A loss is 0-d, in the dtype of the scores (float32 for half precision), finite, and so is its gradient."""
+def finite(value: Tensor, slope: Tensor | None, scores: Tensor, *, wide: bool = False) -> None:
+    """A loss is 0-d, in the dtype of the scores (float32 for half precision), finite, and so is its gradient.
+
+    Where ``wide``, it may be in float64: a squared error of 1e38 is no number of float32.
+    """
     half = scores.dtype in (torch.float16, torch.bfloat16)
     require(isinstance(value, Tensor) and value.ndim == 0, "the value is no 0-d tensor")
-    require(value.dtype == (torch.float32 if half else scores.dtype), f"{scores.dtype} scores: value {value.dtype}")
+    expected = {torch.float32 if half else scores.dtype, *([torch.float64] if wide else [])}
+    require(value.dtype in expected, f"{scores.dtype} scores: value {value.dtype}")
     require(value.isfinite(), "the value is not finite")
     if slope is not None:
         require(slope.dtype == scores.dtype and slope.shape == scores.shape, "the gradient has another dtype or shape")

@@ -116,7 +116,7 @@ def _stop(signum: int, frame: FrameType | None) -> None:
 
 
 def _ours(warning: warnings.WarningMessage) -> bool:
-    return issubclass(warning.category, UserWarning)
+    return issubclass(warning.category, UserWarning) and "site-packages" not in warning.filename
 
 
 def _state() -> tuple[Any, ...]:

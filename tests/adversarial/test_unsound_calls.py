@@ -10,8 +10,8 @@ from torch import nn
 
 import metricgrad as mg
 from metricgrad.aligners.fitting.rank_correlation import RankCorrelation
-from metricgrad.systems.by_name import make_loss
-from tests.contract.registry import binary, multiclass
+from metricgrad.systems.by_name import list_losses, make_loss
+from tests.contract.registry import binary, embeddings, multiclass, multilabel, regression
 
 SCORES, TARGETS = multiclass(40, torch.float32)
 READERS = {
@@ -154,3 +154,23 @@ def test_a_fit_that_fails_leaves_the_random_states_as_they_were():
     after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
+
+
+BATCHES = {"map_at_r": embeddings, "accuracy": multiclass, "f1": binary, "macro_f1": multilabel, "mse": regression}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", list_losses())
+def test_a_loss_by_name_is_in_float32_at_least_and_takes_booleans_for_0_and_1(name, dtype):
+    for metric, data in BATCHES.items():
+        scores, targets = data(16, dtype)
+        for given in (targets, *([targets.bool()] if data in (binary, multilabel) else [])):
+            try:
+                loss = make_loss(name, metric)
+                leaf = scores.clone().requires_grad_()
+                value = loss(leaf, given)
+            except mg.MetricgradError:
+                continue
+            (slope,) = torch.autograd.grad(value, leaf)
+            assert value.dtype == torch.promote_types(dtype, torch.float32), (metric, given.dtype)
+            assert slope.dtype == dtype

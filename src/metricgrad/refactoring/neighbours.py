@@ -71,7 +71,7 @@ class Neighbours(Refactoring):
         wanted = 2 * (ranks - low) / (high - low).clamp(min=1) - 1
         count = len(targets)
         square = torch.eye(count, dtype=hard.dtype, device=hard.device)
-        square[~square.bool()] = wanted.flatten()
+        square[~square.bool()] = wanted.flatten().to(square)
         values, vectors = torch.linalg.eigh((square + square.mT) / 2)
         out = vectors[:, -scores.shape[1] :] * values[-scores.shape[1] :].clamp(min=0).sqrt()
         out = torch.nn.functional.pad(unit_rows(out), (0, scores.shape[1] - out.shape[1]))

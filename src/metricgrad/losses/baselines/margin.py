@@ -68,7 +68,7 @@ class Margin(ScoreLoss):
         """Above 0 where decided the right way, and how often each counts."""
         scores, targets, weights = rows.scores, rows.targets, rows.weights
         if self.between == "neighbours":
-            found = Neighbours().comparisons(scores, targets)
+            found = Neighbours().comparisons(scores, targets).to(scores.dtype)
             return found, torch.ones_like(found)
         if not rows.elementwise:
             right = targets.long()[:, None]

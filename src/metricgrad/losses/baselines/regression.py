@@ -37,8 +37,8 @@ class _ErrorLoss(ScoreLoss, abc.ABC):
                 f"{tuple(targets.shape)}; classes take cross_entropy"
             )
         if not rows.targets.numel():
-            return (scores * 0).sum()
-        return rows.mean(self.of_errors(rows.scores - rows.targets)).to(scores.dtype)
+            return (rows.scores * 0).sum()
+        return rows.mean(self.of_errors(rows.scores - rows.targets.to(rows.scores.dtype)))
 
     @abc.abstractmethod
     def of_errors(self, errors: Tensor) -> Tensor:

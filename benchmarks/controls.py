@@ -20,7 +20,6 @@ import metricgrad as mg
 from common import BinaryCrossEntropy, Store, arguments, interval, paired
 from linear import load, scorer
 from metricgrad.losses.baselines.margin import Margin
-from metricgrad.losses.interpolated.interpolated import interpolated
 from training import Recipe, selected, train
 
 SEEDS, TUNING_SEED = 6, 1_000_000
@@ -36,26 +35,29 @@ FAMILIES: dict[str, list[str]] = {
 EPOCHS, BATCH = 20, 512
 
 
-def tampered(metric: str, interpolation: str, how: str, softness: float, seed: int) -> nn.Module:
-    """UniLoss whose anchor values are shuffled among the anchors, or all the same."""
-    judged_by = mg.as_metric(metric)._copy(context=frozenset())  # takes no weights, so it is called on score sets
-    loss = mg.UniLoss(judged_by, interpolation=interpolation, softness=softness, seed=seed)  # type: ignore[arg-type]
-    honest = loss.form._values
-    generator = torch.Generator().manual_seed(seed)
+class Tampered(mg.Metric):
+    """A metric whose values are shuffled among score sets, or all the same."""
 
-    def values(batch: Any, stack: Tensor) -> Tensor:
-        true = honest(batch, stack)
-        if how == "constant":
+    how: str
+    generator: torch.Generator
+
+    def over(self, stack: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
+        """The true values, dealt out anew; the current, the ideal and the worst value stay what they are."""
+        true = super().over(stack, targets, **context)
+        if self.how == "constant":
             same = torch.full_like(true, 0.5)
             if len(stack) == 3:  # the current, the ideal and the worst value
                 same[1:] = torch.tensor([1.0, 0.0])
             return torch.where(torch.isfinite(true), same, true)
-        if len(stack) == 3:
-            return true
-        return true[torch.randperm(len(true), generator=generator)]
+        return true if len(stack) == 3 else true[torch.randperm(len(true), generator=self.generator)]
 
-    loss.form._values = values  # type: ignore[method-assign]
-    return loss
+
+def tampered(metric: str, interpolation: str, how: str, softness: float, seed: int) -> nn.Module:
+    """UniLoss whose anchor values are shuffled among the anchors, or all the same."""
+    judged_by = mg.as_metric(metric)._copy(fast_path=None)  # all values then come from one place
+    judged_by.__class__ = Tampered
+    judged_by.how, judged_by.generator = how, torch.Generator().manual_seed(seed)
+    return mg.UniLoss(judged_by, interpolation=interpolation, softness=softness, seed=seed)  # type: ignore[arg-type]
 
 
 def losses(family: str) -> dict[str, Callable[[float, int], nn.Module]]:
@@ -88,16 +90,10 @@ def run(family: str, name: str, trial: Trial, seed: int) -> dict[str, list[float
         model=lambda: scorer(family), optimizer=lambda p: torch.optim.AdamW(p, lr=trial[0], weight_decay=1e-4),
         epochs=1 if name.startswith("constant") else EPOCHS, batch=BATCH,
     )  # fmt: skip
-    counts = interpolated.of_counts
-    if name.startswith(("shuffled", "constant")):
-        # all values then come from one place, where they are tampered with
-        interpolated.of_counts = lambda metric: None
     try:
         epochs = train(recipe, losses(family)[name](trial[1], seed), parts, FAMILIES[family], seed)
     except mg.MetricgradError as error:  # a loss that gives up in words has failed to train
         return {"refused": [], "why": [str(error)]}  # type: ignore[list-item]
-    finally:
-        interpolated.of_counts = counts
     return {metric: list(selected(epochs, metric)) for metric in FAMILIES[family]}
 
 

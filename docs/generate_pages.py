@@ -27,6 +27,7 @@ def grid() -> str:
     makers = {
         **FORMS,
         "interpolated": lambda: mg.UniLoss("accuracy").form,
+        "paper_interpolated": lambda: mg.UniLoss("accuracy", paper=True).form,
         "heatmap_network": lambda: HeatmapNetwork(size=(8, 8)),
         "peak_network": PeakNetwork,
         "mix": lambda: Mix([SetNetwork(), SetNetwork()]),

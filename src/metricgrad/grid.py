@@ -23,6 +23,7 @@ from metricgrad.losses.families.distance_mixture import DistanceMixture
 from metricgrad.losses.families.focal_weighting import FocalWeighting
 from metricgrad.losses.families.ranking import RankingFamily
 from metricgrad.losses.interpolated.interpolated import Interpolated
+from metricgrad.losses.interpolated.paper import PaperInterpolated, from_version_0_1
 from metricgrad.losses.networks.embeddings import EmbeddingNetwork
 from metricgrad.losses.networks.heat_maps import HeatmapNetwork
 from metricgrad.losses.networks.lists import ListNetwork
@@ -42,6 +43,7 @@ FORMS: dict[str, type[Form]] = {
     cls.kind: cls
     for cls in (
         Interpolated,
+        PaperInterpolated,
         LearnedRate,
         NeuralLoss,
         ProbabilityNetwork,
@@ -95,6 +97,8 @@ def part(known: Mapping[str, type[T]], described: Any, file: Headed, loss: Calla
         raise file.wrong(f"{kind!r:.60} is unknown to this version; it knows {', '.join(known)}")
     if not isinstance(config, dict):
         raise file.wrong(f"the options of {kind} are {config!r:.60}; expected them by name")
+    if kind == Interpolated.kind:
+        kind, config = from_version_0_1(config)
     fits = issubclass(known[kind], BlockFitting)
     options = {
         # a fitted network calls its metric no more

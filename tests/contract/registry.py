@@ -24,6 +24,7 @@ from metricgrad.losses.families.distance_mixture import DistanceMixture
 from metricgrad.losses.families.focal_weighting import FocalWeighting
 from metricgrad.losses.families.ranking import RankingFamily
 from metricgrad.losses.interpolated.interpolated import Interpolated
+from metricgrad.losses.interpolated.paper import PaperInterpolated
 from metricgrad.losses.networks.embeddings import EmbeddingNetwork
 from metricgrad.losses.networks.heat_maps import HeatmapNetwork
 from metricgrad.losses.networks.lists import ListNetwork
@@ -180,6 +181,7 @@ SIGNED: set[str] = {
 
 FORMS: set[type] = {
     Interpolated,
+    PaperInterpolated,
     ProbabilityNetwork,
     SetNetwork,
     ClassificationFamily,

@@ -6,6 +6,7 @@ import torch
 import metricgrad as mg
 from metricgrad.functional.cosines import off_diagonal, same_class, similarities, unit_rows
 from metricgrad.refactoring.anchors import score_anchors
+from metricgrad.refactoring.moves import MoveRequest
 from metricgrad.refactoring.neighbours import Neighbours
 
 METRICS = ["retrieval_recall:k=1", "retrieval_recall:k=4", "map_at_r"]
@@ -22,7 +23,7 @@ def _draw(n=24, d=4, classes=5, seed=1):
 
 def _moves(scores, targets, **changed):
     options = {"softness": torch.tensor(0.3).double(), "q": 1.0, "budget": 4096, "share": 1.0}
-    return Neighbours().moves(scores, targets, generator=_generator(), **{**options, **changed})
+    return Neighbours().moves(MoveRequest(scores, targets, generator=_generator(), **{**options, **changed}))
 
 
 def test_the_matrix_without_its_diagonal_keeps_every_other_entry():
@@ -100,7 +101,7 @@ def test_squared_distances_and_anchors_work_on_sets_of_embeddings():
 
 def test_a_move_changes_one_similarity_to_the_own_class():
     scores, targets = _draw()
-    rows = _moves(scores, targets).rows()
+    rows = _moves(scores, targets)
     changed = rows.similar[rows.row] != rows.after()
     assert (changed.sum(1) <= 1).all()
     assert changed.any()
@@ -109,7 +110,7 @@ def test_a_move_changes_one_similarity_to_the_own_class():
 
 def test_expected_change_is_differentiable():
     scores, targets = _draw(10, 3, 3)
-    count = len(_moves(scores, targets).rows().row)
+    count = len(_moves(scores, targets).row)
     changes = torch.randn(count, generator=_generator(), dtype=torch.float64)
     scores.requires_grad_()
     assert torch.autograd.gradcheck(lambda s: _moves(s, targets).change(changes), (scores,))
@@ -136,11 +137,10 @@ def test_on_a_metric_linear_in_the_comparisons_the_loss_is_its_sigmoid_relaxatio
             for row, mine in zip(similar[asked], relevant[asked], strict=True)
         ]
     ).mean()
-    moves = _moves(scores, targets)
-    rows = moves.rows()
+    rows = _moves(scores, targets)
     change = (auroc(rows.after(), rows.relevant[rows.row]) - auroc(rows.similar, relevant)[rows.row]) / asked.sum()
     current = auroc(similar, relevant).sum() / asked.sum()
-    torch.testing.assert_close(current + moves.change(change)[0], soft, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(current + rows.change(change)[0], soft, rtol=1e-9, atol=1e-9)
 
 
 def test_spread_is_the_mean_absolute_comparison():

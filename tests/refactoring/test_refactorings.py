@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-import metricgrad as mg
 from metricgrad.errors import MetricgradError
 from metricgrad.refactoring.anchors import bit_anchors, score_anchors
-from metricgrad.refactoring.base import choose
 from metricgrad.refactoring.labels import Argmax, Threshold
 from metricgrad.refactoring.lists import as_lists
+from metricgrad.refactoring.moves import MoveRequest
 from metricgrad.refactoring.rankings import PositivesOverNegatives, Ranking
+from metricgrad.refactoring.strata import choose
 from metricgrad.refactoring.top_k import TopK
 
 
@@ -67,13 +67,14 @@ def _case(request):
 
 def _moves(refactoring, scores, targets, groups, **changed):
     options = {
+        "groups": groups,
         "softness": torch.tensor(1.0).double(),
         "q": 1.0,
         "budget": 4096,
         "share": 1.0,
         "generator": _generator(),
     }
-    return refactoring.moves(scores, targets, groups=groups, **{**options, **changed})
+    return refactoring.moves(MoveRequest(scores, targets, **{**options, **changed}))
 
 
 def test_every_comparison_is_right_at_ideal_scores(case):
@@ -129,7 +130,7 @@ def test_each_move_changes_one_score_of_where_they_start(case):
     refactoring, scores, targets, groups = case
     moves = _moves(refactoring, scores, targets, groups)
     stack = moves.stack()
-    changed = (stack != (scores if moves.base is None else moves.base[0])).reshape(len(stack), -1).sum(1)
+    changed = (stack != moves.base[0]).reshape(len(stack), -1).sum(1)
     assert changed.max() <= 1
 
 
@@ -164,15 +165,6 @@ def test_moves_start_from_as_many_rows_of_each_class_as_the_probabilities_say():
     assert ((base.argmax(1).bincount(minlength=scores.shape[1]) - expected).abs() < 3).all()
     sharp = _moves(Argmax(), scores, targets, None, softness=torch.tensor(1e-4).double()).base[0]
     assert torch.equal(sharp.argmax(1), scores.argmax(1))
-
-
-@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "quadratic_kappa", "mcc", "g_mean"])
-def test_moves_as_weighted_labels_have_the_values_of_the_moves_as_scores(metric):
-    scores, targets, _ = _classes()
-    moves, judge = _moves(Argmax(), scores, targets, None), mg.as_metric(metric)
-    labels = moves.labels()
-    found = judge.of_labels(labels.predicted, labels.targets, labels.weight)
-    torch.testing.assert_close(found, judge.over(torch.cat([moves.base, moves.stack()]), targets))
 
 
 def test_local_slopes_reproduce_a_metric_that_is_linear_in_counts():

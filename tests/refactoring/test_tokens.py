@@ -7,7 +7,8 @@ import torch
 
 import metricgrad as mg
 from metricgrad.losses.interpolated.interpolated import Interpolated
-from metricgrad.metrics.layouts.sentences import of_sentences
+from metricgrad.refactoring.batch import Batch
+from metricgrad.refactoring.moves import MoveRequest
 from metricgrad.refactoring.tokens import Tokens
 from tasks.romanian_strings.model import NonAutoregressive
 
@@ -23,25 +24,23 @@ def batch(n=3, places=3, words=5, seed=0):
 
 
 def moves(scores, targets, seed=0, budget=10**6, refactoring=None, softness=1.0, q=1.0):
-    return (refactoring or Tokens(end=0)).moves(
-        scores, targets, softness=torch.tensor(softness), q=q, budget=budget, share=1.0,
+    request = MoveRequest(
+        scores, targets, torch.tensor(softness), q=q, budget=budget, share=1.0,
         generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
+    return (refactoring or Tokens(end=0)).moves(request)
 
 
 def test_the_words_after_each_move_are_worth_what_their_scores_are():
     scores, targets = batch()
-    metric, made = mg.as_metric(SPEC), moves(*batch())
-    words = made.words()
-    by_sums = of_sentences(metric)
-    own = by_sums.counts(words.said, targets, **metric.fixed)
-    moved = by_sums.counts(words.after(), targets[words.row], **metric.fixed)
-    values = by_sums.value(own.sum(0) - own[words.row] + moved, **metric.fixed)
-    base = torch.zeros_like(scores).scatter(2, words.said.clamp(min=0)[..., None], 1.0)
-    for row, place in (words.said < 0).nonzero():
+    metric, words = mg.as_metric(SPEC), moves(*batch())
+    start, values = words.values(metric, Batch(scores, targets, {}))
+    base = torch.zeros_like(scores).scatter(2, words.predicted.clamp(min=0)[..., None], 1.0)
+    for row, place in (words.predicted < 0).nonzero():
         free = next(w for w in range(1, 5) if w not in targets[row])
         base[row, place] = torch.eye(5)[free]
-    for k, (row, place, word) in enumerate(zip(words.row, words.place, words.word, strict=True)):
+    assert float(metric(base, targets)) == pytest.approx(float(start), abs=1e-9)
+    for k, (row, place, word) in enumerate(zip(words.row, words.position, words.token, strict=True)):
         after = base.clone()
         chosen = int(word) if word >= 0 else next(w for w in range(1, 5) if w not in targets[row])
         after[row, place] = torch.eye(5)[chosen]
@@ -68,13 +67,13 @@ def test_unknown_words_and_words_outside_the_target_are_one_move():
     scores, targets = batch(words=5)
     targets[0] = torch.tensor([1, 2, 0])
     plain, without = (
-        moves(scores, targets).words(),
-        moves(scores, targets, refactoring=Tokens(end=0, unknown=1)).words(),
+        moves(scores, targets),
+        moves(scores, targets, refactoring=Tokens(end=0, unknown=1)),
     )
-    assert 1 in plain.word[plain.row == 0].tolist()
-    assert 1 not in without.word[without.row == 0].tolist()
+    assert 1 in plain.token[plain.row == 0].tolist()
+    assert 1 not in without.token[without.row == 0].tolist()
     for made in (plain, without):
-        each = list(zip(made.row.tolist(), made.place.tolist(), made.word.tolist(), strict=True))
+        each = list(zip(made.row.tolist(), made.position.tolist(), made.token.tolist(), strict=True))
         assert len(set(each)) == len(each)
         # of the words 1, 2, the end and any other, all but the one said now
         assert sum((row, place) == (0, 0) for row, place, _ in each) == (3 if made is plain else 2)
@@ -82,18 +81,13 @@ def test_unknown_words_and_words_outside_the_target_are_one_move():
 
 def test_a_budget_leaves_places_out_and_weighs_the_others():
     scores, targets = batch(n=30)
-    few = moves(scores, targets, budget=40).words()
+    few = moves(scores, targets, budget=40)
     assert 0 < len(few.row) <= 40
     metric = mg.as_metric(SPEC)
-    by_sums = of_sentences(metric)
 
     def changed(budget, seed):
         made = moves(scores, targets, budget=budget, seed=seed)
-        words = made.words()
-        own = by_sums.counts(words.said, targets, **metric.fixed)
-        moved = by_sums.counts(words.after(), targets[words.row], **metric.fixed)
-        before = by_sums.value(own.sum(0), **metric.fixed)
-        return float(made.change(by_sums.value(own.sum(0) - own[words.row] + moved, **metric.fixed) - before))
+        return float(made.change(made.delta(*made.values(metric, Batch(scores, targets, {})))))
 
     whole = torch.tensor([changed(10**6, seed) for seed in range(40)])
     part = torch.tensor([changed(120, seed) for seed in range(40)])

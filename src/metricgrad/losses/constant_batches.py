@@ -10,11 +10,11 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
 
-_SILENT_BATCHES = 20
+_MOST = 20
 
 
 @dataclass(frozen=True)
-class Silence:
+class NoGradient:
     """Why a batch has no gradient.
 
     Attributes:
@@ -26,44 +26,46 @@ class Silence:
     remedy: str
 
 
-CONSTANT = Silence(
+CONSTANT = NoGradient(
     "has the same value on every score set tried on this batch, so its gradient is zero",
     "Use larger or stratified batches, warm_up= or interpolation='inverse_distance', or check that reads=, order= and "
     "the targets are what the metric expects",
 )
-UNDEFINED = Silence(
+UNDEFINED = NoGradient(
     "is undefined on this batch, even for ideal scores, so the loss is 0 without a gradient, which does not mean ideal",
     "Use larger or stratified batches that hold what the metric needs, as every class, a class twice, or a positive "
     "and a negative; leave out classes that never come, or judge by a metric that is defined without them",
 )
 
 
-def listen(silent: Tensor, metric: Metric, silence: Silence | None, targets: Tensor, reason: str = "") -> None:
-    """Count silent batches in a row; warn of the first, stop at the twentieth.
+def warn_of_constant_batch(
+    count: Tensor, metric: Metric, cause: NoGradient | None, targets: Tensor, reason: str = ""
+) -> None:
+    """Count batches without a gradient in a row; warn of the first, stop at the twentieth.
 
     Targets that are all the same say nothing about the metric: such a batch neither counts nor breaks the row, and
     where the metric is undefined on it that is said.
 
     Args:
-        silent: 0-d, the count so far; changed in place.
+        count: 0-d, how many there were so far; changed in place.
         metric: named in the message.
-        silence: why there is no gradient; None where there is one.
+        cause: why there is no gradient; None where there is one.
         targets: of the batch.
         reason: what a metric that raises said.
 
     Raises:
         MetricgradError: at the twentieth in a row.
     """
-    if silence is None:
-        silent.zero_()
+    if cause is None:
+        count.zero_()
         return
-    message = f"metric {metric.name!r} {silence.what}" + (f" ({reason})" if reason else "")
+    message = f"metric {metric.name!r} {cause.what}" + (f" ({reason})" if reason else "")
     if bool((targets == targets.reshape(-1)[0]).all()):
-        if silence is UNDEFINED:
+        if cause is UNDEFINED:
             warnings.warn(f"{message}; all its targets are the same", stacklevel=6)
         return
-    silent += 1
-    if int(silent) == 1:
-        warnings.warn(f"{message}; {_SILENT_BATCHES} such batches in a row are an error", stacklevel=6)
-    if int(silent) >= _SILENT_BATCHES:
-        raise MetricgradError(f"{message}, for the {_SILENT_BATCHES}th time in a row. {silence.remedy}")
+    count += 1
+    if int(count) == 1:
+        warnings.warn(f"{message}; {_MOST} such batches in a row are an error", stacklevel=6)
+    if int(count) >= _MOST:
+        raise MetricgradError(f"{message}, for the {_MOST}th time in a row. {cause.remedy}")

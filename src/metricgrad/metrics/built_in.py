@@ -119,4 +119,5 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
         by_order=entry.by_order,
         targets=entry.targets,
         layout=entry.layout,
+        fast_path=entry.fast_path,
     )

@@ -47,6 +47,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metrics.adapters.callables import Generators, call_each
 from metricgrad.metrics.chunks import in_chunks
 from metricgrad.metrics.decoding import canonical, checked_targets, decode, log_odds, narrowed, wide
+from metricgrad.metrics.fast_paths import FastPath
 from metricgrad.metrics.layouts.layout import ROWS, Embeddings, Layout
 from metricgrad.metrics.probabilities import FEWEST_ROWS, rows_of, transformed, warn_of_probabilities, within_unit
 from metricgrad.metrics.time_limit import within_limit
@@ -70,6 +71,7 @@ class Metric:
         spec: the string that builds it again, or None for a foreign callable.
         by_order: whether it is handed log-odds in place of probabilities.
         layout: how scores and targets are laid out; see :mod:`metricgrad.metrics.layouts.layout`.
+        fast_path: what else it is a function of, or None: see :mod:`metricgrad.metrics.fast_paths`.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Metric:
         targets: TargetKind = "real",
         twin: Callable[..., Tensor] | None = None,
         layout: Layout = ROWS,
+        fast_path: FastPath | None = None,
     ) -> None:
         """Store what :func:`as_metric` found out.
 
@@ -111,7 +114,7 @@ class Metric:
             targets: what a batched ``fn`` or ``twin`` can mean as targets; anything else is refused before the call.
             twin: a batched torch function of the raw scores with the same value, for :meth:`differentiable` of a
                 NumPy metric.
-            layout: see the class.
+            layout: see the class, as for ``fast_path``.
         """
         self._fn = fn
         self.name = name
@@ -128,6 +131,7 @@ class Metric:
         self._targets: TargetKind = targets
         self._twin = twin
         self.layout: Layout = Embeddings(layout) if reads == "embeddings" else layout
+        self.fast_path: FastPath | None = fast_path
         # not a property: what a metric averages over stays so when nothing is said of it any more
         self._keeps_apart: Apart | None = None if structure is None else structure.keeps_apart
         self._warned = False
@@ -155,7 +159,7 @@ class Metric:
             >>> mg.as_metric("f1").undescribed().structure is None
             True
         """
-        return self._copy(structure=None, spec=None)
+        return self._copy(structure=None, spec=None, fast_path=None)
 
     def __call__(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The hard value on one batch of logits, as a 0-d float tensor (NaN where it is undefined)."""
@@ -225,15 +229,10 @@ class Metric:
             self._warned = True
             warn_of_probabilities(f"metric {self.name!r}", stacklevel=stacklevel + 1)
 
-    @property
-    def counts_rows(self) -> bool:
-        """Whether it is built in, reads labels and takes weights, so that equal rows may be one weighted row."""
-        return self.batched and self.reads == "labels" and "sample_weight" in self.context
-
     def of_labels(self, labels: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
         """``(T,)`` values of ``(T, R)`` predicted labels; ``weight`` ``(R,)`` says how many rows each stands for.
 
-        Only for metrics where :attr:`counts_rows`.
+        Only of a metric whose fast path is :class:`metricgrad.metrics.fast_paths.OfLabels`.
         """
         return in_chunks(lambda part: self._fn(part, targets, sample_weight=weight, **self.fixed), labels)
 
@@ -274,7 +273,7 @@ class Metric:
 
     def decoded(self) -> Metric:
         """The same metric of what it reads of the scores, in place of the scores; where :attr:`by_order`."""
-        return self._copy(reads="scores", by_order=False, spec=None)
+        return self._copy(reads="scores", by_order=False, spec=None, fast_path=None)
 
     def _copy(self, **changes: Any) -> Metric:
         other = copy.copy(self)

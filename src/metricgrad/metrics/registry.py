@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from metricgrad.metrics.fast_paths import FastPath, OfLabels
 from metricgrad.metrics.layouts.layout import ROWS, Layout
 from metricgrad.metrics.types import Reads, Structure, TargetKind
 
@@ -25,6 +26,7 @@ class BuiltIn:
     by_order: bool
     targets: TargetKind
     layout: Layout
+    fast_path: FastPath | None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -51,6 +53,7 @@ def register(
     by_order: bool = False,
     targets: TargetKind = "labels",
     layout: Layout = ROWS,
+    fast_path: FastPath | None = None,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register a batched metric under a name.
 
@@ -64,10 +67,15 @@ def register(
         targets: what targets can mean: whole ``"labels"``, ``"gains"``, the ``"unit"`` interval, any ``"real"``,
             or numbers of ``"classes"`` that need no column.
         layout: of scores and targets.
+        fast_path: what else it is a function of; a metric of labels that takes weights is one of weighted labels.
     """
 
     def add(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        TABLE[name] = BuiltIn(fn, reads, higher_is_better, structure, frozenset(context), by_order, targets, layout)
+        weighted = OfLabels() if reads == "labels" and "sample_weight" in context else None
+        TABLE[name] = BuiltIn(
+            fn, reads, higher_is_better, structure, frozenset(context), by_order, targets, layout,
+            fast_path or weighted,
+        )  # fmt: skip
         return fn
 
     return add

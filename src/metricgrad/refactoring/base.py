@@ -12,16 +12,18 @@ import abc
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.functional.interpolation import power_loss
-from metricgrad.functional.leak import LIMIT, leak, leaky_sigmoid, margins
+from metricgrad.functional.leak import leaky_sigmoid, margins
+from metricgrad.metrics.context import PARTS
 from metricgrad.metrics.decoding import wide
+from metricgrad.metrics.metric import Metric
+from metricgrad.refactoring.batch import Batch
+from metricgrad.refactoring.moves import MoveRequest, Moves
 
 #: Entries that stand for each other: all, those of one sample (one index of the first axis), of one column (one index
 #: of the last axis), of one row (they differ in the last axis alone), or none.
@@ -29,103 +31,6 @@ Exchangeable = Literal["all", "column", "row", "sample", "none"]
 Shapes = Literal["same", "classes", "either"]
 _Choice = TypeVar("_Choice", bound=str)
 EXCHANGEABLE: tuple[Exchangeable, ...] = get_args(Exchangeable)
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Predicted labels after each move, rows of equal target and prediction put together.
-
-    Attributes:
-        predicted: ``(1 + M, R)`` class numbers, before any move and after each.
-        targets: ``(R,)``.
-        weight: ``(R,)`` how many rows each stands for.
-    """
-
-    predicted: Tensor
-    targets: Tensor
-    weight: Tensor
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Moves of which each changes one query's similarities alone, for metrics that are means over queries.
-
-    Attributes:
-        similar: ``(S N, n)`` similarities of every query, or what orders them, in each of S sets.
-        relevant: ``(S N, n)`` booleans.
-        row: ``(M,)`` the query that each move changes.
-        column: ``(M,)`` the item that moves.
-        value: ``(M,)`` its similarity after the move.
-        sets: S.
-    """
-
-    similar: Tensor
-    relevant: Tensor
-    row: Tensor
-    column: Tensor
-    value: Tensor
-    sets: int = 1
-
-    def after(self) -> Tensor:
-        """``(M, n)``: the query that each move changes, after the move."""
-        return self.similar[self.row].scatter(1, self.column[:, None], self.value[:, None])
-
-
-@dataclass(frozen=True)
-class Words:
-    """Moves of which each changes one word, for metrics that are functions of sums over sentences.
-
-    Attributes:
-        said: ``(N, T)`` words before any move; those below 0 match nothing.
-        targets: ``(N, T)`` words, -1 for padding.
-        row: ``(M,)`` the sentence that each move changes.
-        place: ``(M,)`` the place in it.
-        word: ``(M,)`` what is said there after the move.
-    """
-
-    said: Tensor
-    targets: Tensor
-    row: Tensor
-    place: Tensor
-    word: Tensor
-
-    def after(self) -> Tensor:
-        """``(M, T)``: the sentence that each move changes, after the move."""
-        return self.said[self.row].scatter(1, self.place[:, None], self.word[:, None])
-
-
-@dataclass(frozen=True)
-class Moves:
-    """Elementary changes of the decisions, for local interpolation.
-
-    Attributes:
-        stack: makes the ``(M, *scores.shape)`` score sets, one after each move.
-        change: maps the M changes of the metric's value to the expected change, differentiable in the scores: 0-d, or
-            ``(S,)`` from each set that the moves start from.
-        counts: ``(S + M, P)`` for a binary ranking, where the moves start and what they are in the space of counts (see
-            :class:`metricgrad.metrics.families.counts.Counts`), so that a metric that is a function of counts needs no
-            sorting.
-        negatives: how many negatives those counts are of.
-        base: ``(S, *scores.shape)`` score sets that the moves start from; the current scores where it is None.
-        origin: ``(M,)`` which of the S each move starts from; the first where it is None.
-        ranks: whether score sets are what the metric reads of the scores, decoded already.
-        labels: the same moves as labels, for a metric that can be called on them.
-        entries: for moves of single entries, the flat index in ``base`` and the new value, ``(M,)`` each.
-        rows: for moves of single similarities, the rows they change; ``stack`` is then not to be called.
-        words: for moves of single words, what they change.
-    """
-
-    stack: Callable[[], Tensor]
-    change: Callable[[Tensor], Tensor]
-    counts: Tensor | None = None
-    negatives: int = 0
-    base: Tensor | None = None
-    origin: Tensor | None = None
-    ranks: bool = False
-    labels: Callable[[], Labels] | None = None
-    entries: Callable[[], tuple[Tensor, Tensor]] | None = None
-    rows: Callable[[], Rows] | None = None
-    words: Callable[[], Words] | None = None
 
 
 def checked_choice(name: str, value: _Choice, choices: Sequence[_Choice]) -> _Choice:
@@ -208,6 +113,22 @@ class Refactoring(abc.ABC):
                 "out, or choose one for these"
             )
 
+    def check_batch(self, batch: Batch) -> None:
+        """Refuse batches that a refactoring chosen by hand does not read."""
+        if PARTS in batch.context:
+            raise MetricgradError(
+                "mask leaves single entries of (N, C) targets out, which takes apart the columns or rows that a "
+                "refactoring= of your own reads; mask whole rows, or leave refactoring= out"
+            )
+        self.check(batch.scores, batch.targets)
+        read = {getattr(self, name, "all") for name in ("exchangeable", "within")} & {"row", "column"}
+        if batch.frame is not None and batch.scores.ndim == 1 and read:
+            parts = " and ".join(f"{part}s" for part in sorted(read))
+            raise MetricgradError(
+                f"refactoring {self.name!r} is of {parts}, which a mask over "
+                "single entries takes apart; pass exchangeable='none' and within='sample' or 'all', or no mask"
+            )
+
     @abc.abstractmethod
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """``(l,)`` differences of scores, differentiable; above 0 the comparison is decided the right way."""
@@ -239,30 +160,13 @@ class Refactoring(abc.ABC):
         """``(count, *shape)``: each score set with ``flips`` randomly chosen decisions moved."""
 
     @abc.abstractmethod
-    def moves(
-        self,
-        scores: Tensor,
-        targets: Tensor,
-        *,
-        softness: Tensor,
-        q: float,
-        budget: int,
-        share: float,
-        generator: torch.Generator,
-        groups: Tensor | None = None,
-    ) -> Moves:
-        """The elementary moves from the current scores.
+    def moves(self, request: MoveRequest) -> Moves:
+        """The elementary moves from the current scores."""
 
-        Args:
-            scores: in a shape of :meth:`check`, with graph.
-            targets: as the metric takes them.
-            softness: 0-d, the temperature that divides comparisons.
-            q: tail exponent in (0, 1]; see :func:`metricgrad.functional.interpolation.power_loss`.
-            budget: how many moves the metric may be called on.
-            share: the share of the comparisons looked at, those nearest to being violated first.
-            generator: for the choice among more moves than the budget allows.
-            groups: ``(N,)`` query numbers, for metrics within groups.
-        """
+    def extremes(self, metric: Metric, batch: Batch, generator: torch.Generator) -> Tensor:
+        """``(3,)`` values of the metric: of the scores, of ideal scores and of those turned round."""
+        (ideal,) = self.ideal(batch.scores, batch.targets, 1, generator, groups=batch.groups)
+        return batch.values(metric, torch.stack([batch.scores, self.best(ideal, batch.targets), -ideal]))
 
     def squared_distances(
         self, scores: Tensor, targets: Tensor, anchors: Tensor, *, softness: Tensor, groups: Tensor | None = None
@@ -278,95 +182,3 @@ class Refactoring(abc.ABC):
     def spread(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """0-d: mean absolute comparison, the scale that softness is measured against."""
         return self.comparisons(wide(scores.detach()), targets, groups=groups).abs().mean()
-
-
-def samples_of(shape: torch.Size, device: torch.device) -> Tensor:
-    """The index on the first axis of each entry, flat."""
-    return torch.arange(shape.numel(), device=device) // max(1, shape[1:].numel())
-
-
-def choose(mass: Tensor, budget: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Choose at most ``budget`` strata by systematic sampling in proportion to their mass.
-
-    Args:
-        mass: ``(S,)`` non-negative.
-        budget: at least 1.
-        generator: a CPU generator.
-
-    Returns:
-        Indices ``(K,)`` and importance weights ``(K,)`` that keep weighted sums unbiased; all strata of positive
-        mass, with weight 1, where they fit the budget.
-    """
-    mass = mass.detach()
-    index = (mass > 0).nonzero().squeeze(-1)
-    if len(index) <= budget:
-        return index, torch.ones_like(mass[index])
-    share = mass[index] / mass[index].sum()
-    points = (torch.arange(budget) + torch.rand(1, generator=generator)).to(share) / budget
-    drawn = torch.searchsorted(share.cumsum(0), points).clamp(max=len(index) - 1)
-    unique, counts = drawn.unique(return_counts=True)
-    return index[unique], counts.to(share) / (budget * share[unique])
-
-
-def expected_change(odds: Tensor, best: Tensor, span: Tensor, q: float) -> Tensor:
-    """Sum over units (entries, rows) of the change their soft decision is expected to make.
-
-    What is surely wrong keeps a gradient: see :mod:`metricgrad.functional.leak`.
-
-    Args:
-        odds: ``(U,)`` the logit of the unit's quality, its expected value between its worst (0) and its best decision
-            (1).
-        best: ``(U,)`` change of the metric at the unit's best decision.
-        span: ``(U,)`` the difference between the best and the worst decision.
-        q: tail exponent; at 1 this is the exact expectation, to first order over units.
-    """
-    return (best - span * (power_loss(odds.sigmoid(), q) - leak(odds))).sum()
-
-
-def log_shares(scores: Tensor, softness: Tensor) -> Tensor:
-    """Log-softmax of scores divided by the softness along the last axis, finite for finite scores of any size."""
-    return margins(scores - scores.detach().amax(-1, keepdim=True), softness).log_softmax(-1)
-
-
-def quality_odds(log_share: Tensor, worth: Tensor) -> Tensor:
-    """The logit of the expected worth of a unit that decides among several, exact where its probabilities saturate.
-
-    Args:
-        log_share: ``(U, C)`` log-probabilities of its decisions, finite.
-        worth: ``(U, C)`` what each is worth, from 0, for at least one of them, to 1, for at least one.
-    """
-    for_it, against = (log_share + worth.log()).logsumexp(-1), (log_share + (1 - worth).log()).logsumexp(-1)
-    return for_it - against
-
-
-def worths(change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``(U, C)`` changes of the metric as worths from 0 to 1, ``(U,)`` the best change and ``(U,)`` best minus worst;
-    a unit whose decisions are all alike has a worth of one half.
-    """
-    worst, best = change.amin(-1), change.amax(-1)
-    span = best - worst
-    worth = (change - worst[..., None]) / span.clamp(min=torch.finfo(span.dtype).tiny)[..., None]
-    return torch.where(span[..., None] > 0, worth, 0.5), best, span
-
-
-def bounded(scores: Tensor) -> Tensor:
-    """Detached scores that leave room above and below the largest and the smallest."""
-    return scores.detach().clamp(-LIMIT, LIMIT)
-
-
-def higher(values: Tensor) -> Tensor:
-    """Larger values: by one, or by as much as floats of that size can tell apart."""
-    return values + (1e-6 * values.abs()).clamp(min=1.0)
-
-
-def most_likely(mass: Tensor, share: float) -> Tensor:
-    """The ``(K,)`` mass of that share of the entries which have most of it; 0 for the others."""
-    return mass if share >= 1 else mass * (mass >= mass.quantile(1 - share))
-
-
-def first_of_each(key: Tensor) -> tuple[Tensor, Tensor]:
-    """Number the distinct keys; return each entry's number and the first entry of each number."""
-    _, group = key.unique(return_inverse=True)
-    first = torch.full((int(group.max()) + 1,), len(key), device=key.device)
-    first.scatter_reduce_(0, group, torch.arange(len(key), device=key.device), "amin")
-    return group, first

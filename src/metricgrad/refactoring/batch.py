@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -15,7 +16,7 @@ from metricgrad.metrics.context import PARTS
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.types import Structure
-from metricgrad.refactoring.base import Refactoring, samples_of
+from metricgrad.refactoring.strata import samples_of
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,14 @@ class Batch:
         targets: likewise.
         context: what the metric takes.
         frame: where the entries of such a list lie; None where there is no such mask.
+        order: where the rows come in another order than the metric is called in, that order.
     """
 
     scores: Tensor
     targets: Tensor
     context: dict[str, Tensor]
     frame: Frame | None = None
+    order: RowOrder | None = None
 
     @property
     def groups(self) -> Tensor | None:
@@ -82,21 +85,14 @@ class Batch:
         """``(T, ...)`` score sets as the metric takes them, with its targets."""
         return (stack, self.targets) if self.frame is None else (self.frame.whole(stack), self.frame.targets)
 
-    def check(self, refactoring: Refactoring) -> None:
-        """Refuse a refactoring chosen by hand that does not read batches like this."""
-        if PARTS in self.context:
-            raise MetricgradError(
-                "mask leaves single entries of (N, C) targets out, which takes apart the columns or rows that a "
-                "refactoring= of your own reads; mask whole rows, or leave refactoring= out"
-            )
-        refactoring.check(self.scores, self.targets)
-        said = {getattr(refactoring, name, "all") for name in ("exchangeable", "within")}
-        if self.frame is not None and self.scores.ndim == 1 and said & {"row", "column"}:
-            parts = " and ".join(f"{part}s" for part in sorted(said & {"row", "column"}))
-            raise MetricgradError(
-                f"refactoring {refactoring.name!r} is of {parts}, which a mask over "
-                "single entries takes apart; pass exchangeable='none' and within='sample' or 'all', or no mask"
-            )
+    def values(self, metric: Metric, stack: Tensor) -> Tensor:
+        """``(T,)`` values of ``(T, *scores.shape)`` score sets for the batch's targets."""
+        if self.order is not None:
+            return self.order.called.values(metric, stack[:, self.order.inverse])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a foreign metric complains of score sets that are odd on purpose
+            scores, targets = self.as_called(stack)
+            return metric.over(scores, targets, **self.context)
 
     def structure(self, known: Structure) -> Structure:
         """What is known of a metric, said of this batch: a mask tells entries apart, and of (N, T) rows are samples."""
@@ -111,6 +107,19 @@ class Batch:
                 )
             params = {"within": "sample"}
         return Structure(known.kind, "none", params)
+
+
+@dataclass(frozen=True)
+class RowOrder:
+    """The order of rows in which the metric is called.
+
+    Attributes:
+        called: the batch in that order.
+        inverse: ``(N,)`` where each of its rows stands in the batch that has this order.
+    """
+
+    called: Batch
+    inverse: Tensor
 
 
 def checked(

@@ -8,7 +8,8 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.types import Structure
 from metricgrad.refactoring.base import Refactoring
-from metricgrad.refactoring.differentiable import Differentiable
+from metricgrad.refactoring.batch import Batch
+from metricgrad.refactoring.differentiable import Differentiable, of_classes
 from metricgrad.refactoring.labels import Argmax, Threshold
 from metricgrad.refactoring.lists import Within
 from metricgrad.refactoring.neighbours import Neighbours
@@ -35,6 +36,27 @@ def described(
     if metric.structure is None:
         raise MetricgradError(f"nothing is known of metric {metric.name!r}: call infer_refactoring, which probes it")
     return from_structure(metric.structure, scores, targets, metric, groups=groups, head_sizes=head_sizes)
+
+
+def for_batch(structure: Structure, batch: Batch, metric: Metric) -> Refactoring:
+    """The refactoring that a structure is for one batch.
+
+    Raises:
+        MetricgradError: where the structure cannot be that of such batches.
+    """
+    structure = batch.structure(structure)
+    by_row = batch.context.keys() - {"groups"} - ({"head_sizes"} if structure.kind == "peak" else set())
+    if structure.exchangeable != "none" and by_row:
+        structure = Structure(structure.kind, "none", structure.params)  # weights tell entries apart
+    return from_structure(
+        structure,
+        batch.scores,
+        batch.targets,
+        metric,
+        groups=batch.groups,
+        head_sizes=batch.context.get("head_sizes"),
+        apart=batch.of_items("sample_weight"),
+    )
 
 
 def from_structure(
@@ -72,7 +94,7 @@ def from_structure(
     if structure.kind == "span_ends":
         return SpanEnds()
     if structure.kind == "differentiable":
-        return Differentiable(of_classes=structure.params.get("of_classes", metric.reads == "probabilities"))
+        return Differentiable(of_classes=of_classes(structure, metric))
     if structure.kind == "neighbours":
         return Neighbours()
     if structure.kind == "clusters":

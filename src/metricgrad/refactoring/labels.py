@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from metricgrad.functional.leak import LIMIT, leak_rate, margins
-from metricgrad.refactoring.base import (
-    EXCHANGEABLE,
-    Exchangeable,
-    Labels,
-    Moves,
-    Refactoring,
-    Shapes,
-    bounded,
-    checked_choice,
-    choose,
-    expected_change,
-    first_of_each,
-    higher,
-    log_shares,
-    most_likely,
-    quality_odds,
-    samples_of,
-    worths,
-)
+from metricgrad.functional.leak import LIMIT, margins
+from metricgrad.refactoring.base import EXCHANGEABLE, Exchangeable, Refactoring, Shapes, checked_choice
+from metricgrad.refactoring.class_changes import chosen_classes
+from metricgrad.refactoring.expectation import bounded, higher, log_shares
+from metricgrad.refactoring.flips import chosen_flips, flip_mass
+from metricgrad.refactoring.moves import EntryMoves, LabelMoves, MoveRequest
+from metricgrad.refactoring.strata import most_likely, samples_of
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -75,45 +63,27 @@ class Threshold(Refactoring):
         flipped = torch.where(values == 0, torch.ones_like(values), -values)
         return flat.scatter(1, chosen, flipped).reshape(stack.shape)
 
-    def moves(
-        self,
-        scores: Tensor,
-        targets: Tensor,
-        *,
-        softness: Tensor,
-        q: float,
-        budget: int,
-        share: float,
-        generator: torch.Generator,
-        groups: Tensor | None = None,
-    ) -> Moves:
+    def moves(self, request: MoveRequest) -> EntryMoves:
         """Entries change side; entries of equal target and prediction share one move where they may."""
-        flat = scores.reshape(-1)
-        target = targets.reshape(-1).long()
-        margin = margins(flat, softness)
+        shape, flat = request.scores.shape, request.scores.reshape(-1)
+        target = request.targets.reshape(-1).long()
+        margin = margins(flat, request.softness)
+        # moves start from a draw of all sides rather than from the scores': a change is then worth what it is while the
+        # other decisions are as uncertain as their sigmoids say, which makes the sum over entries exact to first order
         soft = margin.detach().sigmoid()
-        up = drawn(torch.stack([1 - soft, soft], 1), target, generator) > 0
+        up = drawn(torch.stack([1 - soft, soft], 1), target, request.generator) > 0
         hard = torch.where(up, 1.0, -1.0).to(flat) * higher(bounded(flat).abs())
         flipping = torch.where(up, -margin, margin)
-        # what is surely wrong is tried as well, however unlikely it is to flip
-        wrong = (up != (target > 0)) * leak_rate(flipping)
-        mass = most_likely(flipping.detach().sigmoid() + wrong, share)
-        stratum, first = first_of_each(self._key(scores.shape, target * 2 + up, scores.device))
-        total = mass.new_zeros(len(first)).index_add(0, stratum, mass)
-        index, weight = choose(total, budget, generator)
+        mass = most_likely(flip_mass(flipping, up != (target > 0)), request.share)
+        flips = chosen_flips(flipping, mass, self._key(shape, target * 2 + up, flat.device), request)
 
         def stack() -> Tensor:
-            out = hard.expand(len(index), -1).clone()
-            entry = first[index]
+            entry = flips.units
+            out = hard.expand(len(entry), -1).clone()
             value = torch.where(up[entry], -higher(hard[entry].abs()), higher(hard[entry].abs()))
-            return out.scatter(1, entry[:, None], value[:, None]).reshape(-1, *scores.shape)
+            return out.scatter(1, entry[:, None], value[:, None]).reshape(-1, *shape)
 
-        def change(values: Tensor) -> Tensor:
-            delta = flat.new_zeros(len(first)).index_put((index,), values.to(flat) * weight)[stratum]
-            delta = torch.where(mass > 0, delta, torch.zeros_like(delta))
-            return expected_change(torch.where(delta > 0, flipping, -flipping), delta.clamp(min=0), delta.abs(), q)
-
-        return Moves(stack, change, base=hard.reshape(1, *scores.shape))
+        return EntryMoves(expectation=flips.change, base=hard.reshape(1, *shape), stack=stack)
 
     def _key(self, shape: torch.Size, cell: Tensor, device: torch.device) -> Tensor:
         if self.exchangeable == "all":
@@ -183,93 +153,47 @@ class Argmax(Refactoring):
         out[which, rows, classes] = higher(bounded(out[which, rows].amax(-1)))
         return out.reshape(stack.shape)
 
-    def moves(
-        self,
-        scores: Tensor,
-        targets: Tensor,
-        *,
-        softness: Tensor,
-        q: float,
-        budget: int,
-        share: float,
-        generator: torch.Generator,
-        groups: Tensor | None = None,
-    ) -> Moves:
+    def moves(self, request: MoveRequest) -> EntryMoves:
         """Rows move to another class; rows of equal target and prediction share moves where they may."""
-        shape, sample = scores.shape, samples_of(targets.shape, scores.device)
-        scores, targets = scores.flatten(0, -2), targets.long().flatten()
-        n, c = scores.shape
-        log_share = log_shares(scores, softness)
-        if share < 1:
-            kept = torch.zeros_like(scores, dtype=torch.bool)
-            kept.scatter_(1, scores.detach().topk(max(1, round(share * (c - 1))) + 1, 1).indices, True)
-            left_out = ~kept.scatter(1, targets[:, None], True)
-            log_share = log_share.masked_fill(left_out, -LIMIT).log_softmax(1)
-        probability = log_share.detach().exp()
-        predicted = drawn(probability, targets, generator)
+        shape, scores, targets = request.scores.shape, request.scores.flatten(0, -2), request.targets.long().flatten()
+        log_share = self._log_shares(scores, targets, request)
+        # from a draw of all rows, for the reason that thresholds have
+        predicted = drawn(log_share.detach().exp(), targets, request.generator)
+        sample = samples_of(request.targets.shape, scores.device)
+        choices = chosen_classes(log_share, predicted, targets, self._key(sample, targets, predicted, scores), request)
         hard = bounded(scores)
         hard = hard.scatter(1, predicted[:, None], higher(hard.amax(1, keepdim=True)))
-        cell = targets * c + predicted
-        keys = {"all": cell, "sample": sample * c * c + cell}
-        stratum, first = first_of_each(keys.get(self.exchangeable, torch.arange(n, device=scores.device)))
-        # what is surely wrong is tried as well, however unlikely it is to change
-        behind = log_share.detach().gather(1, torch.stack([targets, predicted], 1))
-        wrong = (predicted != targets) * leak_rate(behind[:, 0] - behind[:, 1])
-        likely = probability.scatter_add(1, targets[:, None], wrong[:, None])
-        mass = probability.new_zeros(len(first), c).index_add(0, stratum, likely)
-        own, right = predicted[first], targets[first]
-        mass = mass.scatter(1, own[:, None], 0.0)
-        kept, weight = choose(mass.sum(1), budget, generator)
-        mass, own, right = mass[kept], own[kept], right[kept]
-        where, to = self._chosen(mass, own, right, budget)
 
         def stack() -> Tensor:
-            row = first[kept[where]]
-            out = hard.expand(len(where), n, c).clone()
-            out[torch.arange(len(where), device=out.device), row, to] = higher(hard[row].amax(1))
+            row = choices.rows
+            out = hard.expand(len(row), *hard.shape).clone()
+            out[torch.arange(len(row), device=out.device), row, choices.to] = higher(hard[row].amax(1))
             return out.reshape(-1, *shape)
 
-        def change(values: Tensor) -> Tensor:
-            delta = self._filled(values.to(scores), where, to, mass, own, right)
-            worth, best, span = worths(delta)
-            slot = torch.full((len(first),), -1, device=kept.device)
-            slot[kept] = torch.arange(len(kept), device=kept.device)
-            rows = slot[stratum]
-            heard = rows >= 0  # a stratum that was not drawn is silent; those drawn speak for it by their weights
-            rows = rows[heard]
-            odds = quality_odds(log_share[heard], worth[rows])
-            return expected_change(odds, best[rows] * weight[rows], span[rows] * weight[rows], q)
+        entries = EntryMoves(expectation=choices.change, base=hard.reshape(1, *shape), stack=stack)
+        if self.exchangeable != "all":
+            return entries
+        labels = partial(choices.labels, predicted, targets)
+        return LabelMoves(expectation=choices.change, base=entries.base, stack=stack, labels=labels)
 
-        def labels() -> Labels:
-            size = torch.bincount(stratum)
-            more = size > 1  # the rows of a stratum beside the one that moves stay together, as one weighted row
-            of = torch.cat([first[more], first])
-            out = predicted[of].expand(1 + len(where), -1).clone()
-            out[torch.arange(len(where), device=out.device) + 1, int(more.sum()) + kept[where]] = to
-            return Labels(out, targets[of], torch.cat([size[more] - 1, torch.ones_like(size)]).to(scores))
-
-        base = hard.reshape(1, *shape)
-        return Moves(stack, change, base=base, labels=labels if self.exchangeable == "all" else None)
+    def _key(self, sample: Tensor, targets: Tensor, predicted: Tensor, scores: Tensor) -> Tensor:
+        """``(R,)`` equal for rows that share moves."""
+        n, c = scores.shape
+        cell = targets * c + predicted
+        keys = {"all": cell, "sample": sample * c * c + cell}
+        return keys.get(self.exchangeable, torch.arange(n, device=scores.device))
 
     @staticmethod
-    def _chosen(mass: Tensor, own: Tensor, right: Tensor, budget: int) -> tuple[Tensor, Tensor]:
-        """Strata and classes of the moves: one that each stratum cannot do without, then the likeliest others."""
-        strata = torch.arange(len(own), device=own.device)
-        needed = torch.where(own == right, mass.argmax(1), right)
-        others = mass.scatter(1, needed[:, None], 0.0).reshape(-1)
-        more = others.topk(min(budget - len(own), int((others > 0).sum()))).indices
-        c = mass.shape[1]
-        return torch.cat([strata, more // c]), torch.cat([needed, more % c])
-
-    @staticmethod
-    def _filled(values: Tensor, where: Tensor, to: Tensor, mass: Tensor, own: Tensor, right: Tensor) -> Tensor:
-        """``(K, C)`` change of the metric for every class; an untried wrong class counts as the mean of the tried."""
-        delta = torch.zeros_like(mass).index_put((where, to), values)
-        tried = torch.zeros_like(mass).index_put((where, to), torch.ones_like(values)).scatter(1, right[:, None], 0.0)
-        share = tried * mass
-        mean = (share * delta).sum(1) / share.sum(1).clamp(min=torch.finfo(mass.dtype).tiny)
-        known = tried.scatter(1, right[:, None], 1.0).scatter(1, own[:, None], 1.0) > 0
-        return torch.where(known, delta, mean[:, None])
+    def _log_shares(scores: Tensor, targets: Tensor, request: MoveRequest) -> Tensor:
+        """``(R, C)`` log-probabilities; under a share, of the likeliest classes and the target alone."""
+        log_share = log_shares(scores, request.softness)
+        if request.share >= 1:
+            return log_share
+        most = max(1, round(request.share * (scores.shape[1] - 1))) + 1
+        kept = torch.zeros_like(scores, dtype=torch.bool)
+        kept.scatter_(1, scores.detach().topk(most, 1).indices, True)
+        left_out = ~kept.scatter(1, targets[:, None], True)
+        return log_share.masked_fill(left_out, -LIMIT).log_softmax(1)
 
 
 def drawn(probability: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:

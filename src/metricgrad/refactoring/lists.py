@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import log_odds, wide
-from metricgrad.refactoring.base import samples_of
+from metricgrad.refactoring.strata import samples_of
 
 #: What makes a list: everything, one index of the first axis (an image), of all axes but the last, of the last axis, or
 #: one query. Of scores with one axis for the classes more than the targets, a sample has all classes of its items.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.cosines import same_class, similarities, unit_rows
-from metricgrad.refactoring.base import Moves, Refactoring, Rows
+from metricgrad.refactoring.base import Refactoring
+from metricgrad.refactoring.moves import MoveRequest, Moves, NoMoves, RowMoves
 from metricgrad.refactoring.rankings import PositivesOverNegatives
 
 
@@ -23,7 +25,7 @@ class Neighbours(Refactoring):
     through their length. It is :class:`metricgrad.refactoring.rankings.PositivesOverNegatives` by row, on the
     similarity matrix without its diagonal: a local move shifts one similarity past its neighbours in the row, which no
     set of embeddings need realise, so a metric that is a mean over queries is called on the row itself
-    (:func:`metricgrad.metrics.families.neighbours.of_rows`). Anchors for inverse distances are true sets of embeddings.
+    (:class:`metricgrad.metrics.fast_paths.OfRows`). Anchors for inverse distances are true sets of embeddings.
 
     Cost for P others of its class to a row: a local step takes O(N^2 (D + P)) time and O(N^2 P) memory up to 256 rows
     or four million terms, beyond them near-linear sums row by row; :meth:`comparisons`, and with it inverse distances,
@@ -110,35 +112,24 @@ class Neighbours(Refactoring):
         size = moved.norm(dim=-1, keepdim=True)
         return stack.scatter(1, chosen[..., None].expand(-1, -1, width), moved + jitter * size)
 
-    def moves(
-        self,
-        scores: Tensor,
-        targets: Tensor,
-        *,
-        softness: Tensor,
-        q: float,
-        budget: int,
-        share: float,
-        generator: torch.Generator,
-        groups: Tensor | None = None,
-    ) -> Moves:
+    def moves(self, request: MoveRequest) -> Moves:
         """In one row at a time, one similarity to its class moves up or down past the others within reach."""
-        similar, relevant = similarities(scores), same_class(targets)
-        moves = self._by_row.moves(
-            similar, relevant, softness=softness, q=q, budget=budget, share=share, generator=generator
+        similar, relevant = similarities(request.scores), same_class(request.targets)
+        passing = self._by_row.passing(replace(request, scores=similar, targets=relevant, groups=None))
+        if passing is None:
+            return NoMoves(request.scores)
+        row, column = passing.item // similar.shape[1], passing.item % similar.shape[1]
+        base, starts = passing.sets.base, len(passing.sets.base)
+        return RowMoves(
+            expectation=passing.change,
+            similar=base.flatten(0, 1),
+            relevant=relevant.repeat(starts, 1),
+            row=passing.origin * len(similar) + row,
+            column=column,
+            value=passing.sets.value_at(passing.origin, passing.item, passing.rank),
+            origin=passing.origin,
+            starts=starts,
         )
-        if (entries := moves.entries) is None:
-            return Moves(lambda: scores.detach()[None][:0], moves.change)
-
-        def rows() -> Rows:
-            assert moves.base is not None
-            entry, value = entries()
-            width = similar.shape[1]
-            ranked = moves.base.reshape(-1, width)
-            many = relevant.repeat(len(moves.base), 1)
-            return Rows(ranked, many, entry // width, entry % width, value, len(moves.base))
-
-        return Moves(_unrealised, moves.change, rows=rows)
 
     def spread(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """Mean absolute comparison, row by row; zero where there is nothing to compare."""
@@ -162,7 +153,3 @@ def _directions(classes: int, width: int, generator: torch.Generator) -> Tensor:
         return torch.stack([angle.cos(), angle.sin()], 1)
     random = torch.randn(max(classes, 1), width, generator=generator, dtype=torch.float64)
     return torch.linalg.qr(random.mT).Q.mT[:classes] if classes <= width else unit_rows(random)
-
-
-def _unrealised() -> Tensor:
-    raise MetricgradError("a move of one similarity need not be a set of embeddings: call the metric on moves.rows()")

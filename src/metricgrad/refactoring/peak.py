@@ -8,21 +8,12 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.functional.leak import LIMIT, leak_rate
+from metricgrad.functional.leak import LIMIT
 from metricgrad.metrics.families.pose import check_radius, inside, reach
-from metricgrad.refactoring.base import (
-    EXCHANGEABLE,
-    Exchangeable,
-    Moves,
-    Refactoring,
-    bounded,
-    checked_choice,
-    choose,
-    expected_change,
-    first_of_each,
-    higher,
-    log_shares,
-)
+from metricgrad.refactoring.base import EXCHANGEABLE, Exchangeable, Refactoring, checked_choice
+from metricgrad.refactoring.expectation import bounded, higher, log_shares
+from metricgrad.refactoring.flips import chosen_flips, flip_mass
+from metricgrad.refactoring.moves import EntryMoves, MoveRequest, Moves
 
 
 class Peak(Refactoring):
@@ -105,48 +96,39 @@ class Peak(Refactoring):
         flat[which, maps, pixels] = higher(bounded(flat[which, maps].amax(-1)))
         return flat.reshape(stack.shape)
 
-    def moves(
-        self,
-        scores: Tensor,
-        targets: Tensor,
-        *,
-        softness: Tensor,
-        q: float,
-        budget: int,
-        share: float,
-        generator: torch.Generator,
-        groups: Tensor | None = None,
-    ) -> Moves:
+    def moves(self, request: MoveRequest) -> Moves:
         """Peaks go to the other side; of the pixels outside only the best ``share`` count in the softmax."""
-        near, both = self._near(scores, targets)
-        flat = scores.flatten(1)
-        hard = bounded(flat)
-        right = near.gather(1, flat.detach().argmax(1, keepdim=True))[:, 0]
-        log_share, far = log_shares(flat, softness), ~near
-        if share < 1:
-            outside = hard.masked_fill(near, -torch.inf)
-            kept = outside.topk(max(1, round(share * hard.shape[1])), 1).indices
-            far = far & torch.zeros_like(near).scatter(1, kept, True)
-        # a map without two sides has no move; a large negative number in place of -inf keeps its gradient finite
-        sides = (log_share.masked_fill(~side, -LIMIT).logsumexp(1) for side in (near, far))
-        margin = torch.sub(*sides)
+        near, both = self._near(request.scores, request.targets)
+        hard = bounded(request.scores.flatten(1))
+        right = near.gather(1, request.scores.detach().flatten(1).argmax(1, keepdim=True))[:, 0]
+        # the softmax of a map says how likely its peak is near; the metric reads only that, so the log-odds of the two
+        # sides are the margin of a single decision
+        margin = self._log_odds_of_near(request, near)
         flipping = torch.where(right, -margin, margin)
-        # what is surely wrong is tried as well, however unlikely it is to flip
-        likely = flipping.detach().sigmoid() + ~right * leak_rate(flipping)
         key = right.long() if self.exchangeable == "all" else torch.arange(len(right), device=right.device)
-        stratum, first = first_of_each(torch.where(both, key, -1 - right.long()))
-        total = likely.new_zeros(len(first)).index_add(0, stratum, likely * both)
-        index, weight = choose(total, budget, generator)
+        # a map without two sides has a stratum without mass, so that nobody speaks for it
+        flips = chosen_flips(
+            flipping, flip_mass(flipping, ~right) * both, torch.where(both, key, -1 - right.long()), request
+        )
 
         def stack() -> Tensor:
-            maps = first[index]
+            maps = flips.units
             other = torch.where((near ^ right[:, None])[maps], hard[maps], -torch.inf).argmax(1)
-            out = hard.expand(len(index), *hard.shape).clone()
-            out[torch.arange(len(index), device=out.device), maps, other] = higher(hard[maps].amax(1))
-            return out.reshape(-1, *scores.shape)
+            out = hard.expand(len(maps), *hard.shape).clone()
+            out[torch.arange(len(maps), device=out.device), maps, other] = higher(hard[maps].amax(1))
+            return out.reshape(-1, *request.scores.shape)
 
-        def change(values: Tensor) -> Tensor:
-            delta = margin.new_zeros(len(first)).index_put((index,), values.to(margin) * weight)[stratum]
-            return expected_change(torch.where(delta > 0, flipping, -flipping), delta.clamp(min=0), delta.abs(), q)
+        return EntryMoves(expectation=flips.change, base=hard.reshape(1, *request.scores.shape), stack=stack)
 
-        return Moves(stack, change)
+    @staticmethod
+    def _log_odds_of_near(request: MoveRequest, near: Tensor) -> Tensor:
+        """``(R,)`` log-odds that the peak is near, the best ``share`` of the pixels outside speaking for all."""
+        flat, far = request.scores.flatten(1), ~near
+        if request.share < 1:
+            outside = bounded(flat).masked_fill(near, -torch.inf)
+            kept = outside.topk(max(1, round(request.share * flat.shape[1])), 1).indices
+            far = far & torch.zeros_like(near).scatter(1, kept, True)
+        log_share = log_shares(flat, request.softness)
+        # a map without two sides has no move; a large negative number in place of -inf keeps its gradient finite
+        sides = (log_share.masked_fill(~side, -LIMIT).logsumexp(1) for side in (near, far))
+        return torch.sub(*sides)

@@ -4,59 +4,33 @@ from __future__ import annotations
 
 import abc
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from metricgrad.functional.dominance_sums import dominance_sum
-from metricgrad.functional.kernels import SIGMOID, SIGMOID_SQUARED, SOFTPLUS, Kernel
+from metricgrad.functional.kernels import SIGMOID, SIGMOID_SQUARED, SOFTPLUS
 from metricgrad.functional.leak import LEAK, START
 from metricgrad.functional.pair_sums import pair_sum
-from metricgrad.refactoring.base import (
-    EXCHANGEABLE,
-    Exchangeable,
-    Moves,
-    Refactoring,
-    Shapes,
-    checked_choice,
-    first_of_each,
-)
+from metricgrad.refactoring.base import EXCHANGEABLE, Exchangeable, Refactoring, Shapes, checked_choice
 from metricgrad.refactoring.lists import WITHIN, Lists, Within, as_lists
-from metricgrad.refactoring.score_sets import Logits, Ranks, moved
-from metricgrad.refactoring.soft_ranks import blur, place_at, sample, soft_counts, stand, surely_above
+from metricgrad.refactoring.moves import CountMoves, EntryMoves, MoveRequest, Moves, NoMoves
+from metricgrad.refactoring.passing import Passing, Sides, passing
+from metricgrad.refactoring.score_sets import Logits, Ranks
 from metricgrad.refactoring.tie_orders import strict_orders
-
-_LARGEST = 1e150
-
-
-@dataclass(frozen=True)
-class _Way:
-    """Moves from one strict order: which items, to which places, what comes of them, and as counts of who is above."""
-
-    item: Tensor
-    place: Tensor
-    change: Callable[[Tensor], Tensor]
-    above: Callable[[], Tensor]
 
 
 class Order(Refactoring, abc.ABC):
     """Shared by rankings: some items move past others, and a soft count says how many they have passed.
 
-    Let item i stand above :math:`c_i` of the items it is compared with, and let
-    :math:`\\tilde c_i = \\sum_j (1 - k((t_j - s_i) / \\tau))` be its soft count, with
-    :math:`k(z) = q \\, \\sigma(z) + (1 - q) \\, \\mathrm{softplus}(z)`: at q = 1 the soft count of the paper (Eq. 9),
-    below it a gradient that does not vanish on pairs that are badly wrong. The interpolated metric is
-    :math:`g + \\sum_i \\Delta_i (\\tilde c_i - c_i)`, where the slope :math:`\\Delta_i` is a secant of the metric
-    itself: it is called on the scores with item i moved up, and down, past as many neighbours as the softness blurs.
+    The moves are those of :mod:`metricgrad.refactoring.passing`.
 
     Args:
         within: what makes a list.
         odds: rank by softmax probabilities rather than by raw scores.
         exchangeable: ``"all"`` where lists of equal length may be swapped (macro averages over rows or columns).
-        reach: the width of the secant, in units of the softness' own blur; 0 moves past one neighbour only.
+        reach: the width of the secant, in units of how many others lie within the softness; 0 passes one only.
         decoded: whether the metric is called on the log-odds themselves rather than on logits.
         apart: ``(N,)`` numbers that tell rows of equal score and target apart, such as weights.
 
@@ -149,135 +123,45 @@ class Order(Refactoring, abc.ABC):
         jitter = (1e-6 * found.abs()).clamp(min=1e-3) * torch.randn(chosen.shape, generator=generator).to(flat)
         return flat.scatter(1, chosen, found + jitter).reshape(stack.shape)
 
-    def moves(
-        self,
-        scores: Tensor,
-        targets: Tensor,
-        *,
-        softness: Tensor,
-        q: float,
-        budget: int,
-        share: float,
-        generator: torch.Generator,
-        groups: Tensor | None = None,
-    ) -> Moves:
+    def moves(self, request: MoveRequest) -> Moves:
         """Items move up and down past the neighbours within reach of the softness."""
-        lists = self.lists(scores, targets, groups)
+        found = self.passing(request)
+        if found is None:
+            return NoMoves(request.scores)
+        lists = found.sides.lists
+        entries = EntryMoves(
+            expectation=found.change, base=found.sets.base, stack=found.stack, origin=found.origin,
+            decoded=lists.odds and self.decoded,
+        )  # fmt: skip
+        # with a share of the negatives the counts are not all that the metric reads
+        if lists.count > 1 or self.halves < 1 or request.share < 1:
+            return entries
+        return CountMoves(**vars(entries), counts=found.counts, negatives=len(found.sides.against))
+
+    def passing(self, request: MoveRequest) -> Passing | None:
+        """The moves as items that pass others; None where there is nobody to pass."""
+        lists = self.lists(request.scores, request.targets, request.groups)
         movers, against = self._sides(lists.relevance)
-        if share < 1 and len(against):
+        if request.share < 1 and len(against):
             hard = lists.values.detach()[against]
-            lowest = hard.topk(max(1, round(share * len(against)))).values[-1]
+            lowest = hard.topk(max(1, round(request.share * len(against)))).values[-1]
             against = against[hard >= lowest]
         if len(movers) == 0 or len(against) == 0:
-            return Moves(lambda: scores.detach()[None][:0], lambda changes: lists.values.sum() * 0.0)
-        itself = movers is against
-        orders = strict_orders(lists, self._apart(lists), max(2, budget // (1 + 2 * len(movers))), generator)
-        values = self._in_softness(orders.shared(lists.values), softness)
-        if lists.count > 1 and scores.dtype == torch.float32:
-            values = values.float()  # short lists are summed pair by pair, and twice as fast
-        kernel = Kernel((0.0, q), slope=1 - q)
-        wrong = soft_counts(-values, lists, movers, against, kernel)
-        if kernel.slope < LEAK:  # without a slope of its own on pairs that are surely wrong
-            wrong = wrong + surely_above(values, lists, movers, against)
-        wrong = wrong - kernel(wrong.new_zeros(())) if itself else wrong
-        width = (self.reach * blur(values.detach(), lists, movers, against)).round().clamp(min=1).long()
-        on_logits = lists.odds and not self.decoded
-        sets = (
-            Logits(lists, scores, orders.places, orders.kind is not None) if on_logits else Ranks(lists, orders.places)
-        )
-        each = max(1, (budget + 1) // len(sets.places) - 1)
-        ways = [
-            self._past_neighbours(places, lists, movers, against, wrong, width, each, generator)
-            for places in sets.places
-        ]
-        taken = [len(way.item) for way in ways]
-        origin = torch.arange(len(ways)).repeat_interleave(torch.tensor(taken)).to(scores.device)
-
-        item, place = torch.cat([way.item for way in ways]), torch.cat([way.place for way in ways])
-
-        def entries() -> tuple[Tensor, Tensor]:
-            return origin * len(lists.group) + item, sets.value_at(origin, item, place)
-
-        def change(changes: Tensor) -> Tensor:
-            parts = changes.to(values).split(taken)
-            expected = torch.stack([way.change(part) for way, part in zip(ways, parts, strict=True)])
-            return self.halves * expected
-
-        counts = None
-        if lists.count == 1 and self.halves == 1.0 and share == 1:
-            above = [way.above() for way in ways]
-            counts = torch.cat([of[:1] for of in above] + [of[1:] for of in above]).sort(1).values
-        return Moves(
-            lambda: moved(sets, origin, item, place), change, counts, len(against), base=sets.base, origin=origin,
-            ranks=lists.odds and self.decoded, entries=entries,
-        )  # fmt: skip
-
-    @staticmethod
-    def _in_softness(values: Tensor, softness: Tensor) -> Tensor:
-        """Divided by the softness; what is too large to be summed then counts as 1e150, with its gradient."""
-        limit = _LARGEST * softness.detach()
-        if bool(values.detach().abs().amax() > limit):
-            clipped = values.detach().clamp(-limit, limit)
-            values = torch.where(clipped == values, values, clipped + (values - values.detach()))
-        return values / softness
+            return None
+        most = max(2, request.budget // (1 + 2 * len(movers)))
+        orders = strict_orders(lists, self._apart(lists), most, request.generator)
+        if lists.odds and not self.decoded:
+            sets = Logits(lists, request.scores, orders.ranks, orders.kind is not None)
+        else:
+            sets = Ranks(lists, orders.ranks)
+        sides = Sides(lists, movers, against, self.halves, self.exchangeable == "all")
+        return passing(sides, orders, sets, self.reach, request)
 
     def _apart(self, lists: Lists) -> Tensor | None:
         """``(M,)`` from one number for each row."""
         if self.apart is None or self.apart.shape != lists.shape[: self.apart.ndim]:
             return None
         return self.apart.flatten().repeat_interleave(len(lists.group) // self.apart.numel())
-
-    def _past_neighbours(
-        self,
-        places: Tensor,
-        lists: Lists,
-        movers: Tensor,
-        against: Tensor,
-        wrong: Tensor,
-        width: Tensor,
-        budget: int,
-        generator: torch.Generator,
-    ) -> _Way:
-        """The moves from one strict order."""
-        itself = movers is against
-        below, ladder, start, size = stand(places, lists, movers, against)
-        soft = size - wrong
-        up, down = (below + width).clamp(max=size), (below - width).clamp(min=0)
-        key, first, order = self._strata(lists, movers, places, below, size)
-        left, right, fraction, weight, sampled = sample(
-            key, first, order, (soft.detach() - below).abs(), max(1, budget // 2), generator
-        )
-        to = torch.cat([up[sampled], down[sampled]])
-        twice = torch.cat([sampled, sampled])
-        # the ladder of a mover among its own kind holds the mover as well
-        place = place_at(ladder, start[twice], to + (to > below[twice]).long() if itself else to)
-
-        def change(changes: Tensor) -> Tensor:
-            rise, fall = changes.chunk(2)
-            slope = (rise - fall) / (up - down).clamp(min=1)[sampled]
-            gain = slope[left] * (1 - fraction) + slope[right] * fraction
-            return (gain * weight * (soft - below)).sum()
-
-        def above() -> Tensor:
-            none, counts = twice[:1], size - below
-            which, value = torch.cat([none, twice]), torch.cat([counts[none], size[twice] - to])
-            return counts.expand(1 + len(twice), -1).scatter(1, which[:, None], value[:, None])
-
-        return _Way(movers[twice], place, change, above)
-
-    def _strata(
-        self, lists: Lists, movers: Tensor, places: Tensor, below: Tensor, size: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Key of each mover, one representative of each key, and the order of movers where there is one list."""
-        own = torch.arange(len(movers), device=movers.device)
-        if lists.count == 1:
-            return own, own, places[movers].argsort()
-        alone = torch.bincount(lists.group[movers], minlength=lists.count).max() <= 1 if len(movers) else False
-        if self.exchangeable == "all" and alone and self.halves == 1.0 and len(movers):
-            stride = int(size.max()) + 1
-            key, first = first_of_each(size * stride + below)
-            return key, first, None
-        return own, own, None
 
     def spread(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """Mean absolute comparison in O(M log M): from the standard deviation over all items of all lists."""
@@ -311,7 +195,7 @@ class PositivesOverNegatives(Order):
         positives, negatives = self._sides(lists.relevance)
         won, lost = (torch.bincount(side, minlength=len(lists.group)) for side in (winner, loser))
         out = torch.zeros_like(lists.values.detach())
-        # negatives stand on a ladder, those that lose most at the bottom; a positive stands above as many as it beats
+        # negatives stand in a row, those that lose most at the bottom; a positive stands above as many as it beats
         for g in range(lists.count):
             mine = negatives[lists.group[negatives] == g]
             out[mine[lost[mine].argsort(descending=True)]] = torch.arange(len(mine)).to(out)

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from metricgrad.refactoring.batch import Batch
+from metricgrad.refactoring.batch import Batch, RowOrder
 
 _ODD = 0x1E3779B97F4A7C15
 """About 2^64 / golden ratio, without its highest bit: its multiples are spread evenly."""
 
 
-@dataclass(frozen=True)
-class RowOrder:
-    """A batch in an order that its content decides.
+def by_content(batch: Batch) -> Batch:
+    """The batch in an order that its content decides; equal rows share the gradient of their scores evenly.
 
-    Attributes:
-        batch: the rows in that order; equal ones share the gradient of their scores evenly.
-        inverse: ``(N,)`` where each row of the original order stands in it.
-    """
-
-    batch: Batch
-    inverse: Tensor
-
-    def restored(self, stack: Tensor) -> Tensor:
-        """``(T, N, ...)`` score sets in the original order of the rows."""
-        return stack[:, self.inverse]
-
-
-def by_content(batch: Batch) -> RowOrder:
-    """Sort rows by a hash of their scores, targets and context; of 10^6 different rows two collide with chance 1e-7.
+    Rows are sorted by a hash of their scores, targets and context; of 10^6 different rows two collide with chance 1e-7.
 
     Cost: O(N C) for the hash and O(N log N) for the sort.
     """
@@ -47,7 +31,7 @@ def by_content(batch: Batch) -> RowOrder:
         size = torch.bincount(kind).to(scores)
         mean = scores.new_zeros(len(size), *scores.shape[1:]).index_add(0, kind, scores / _along(size[kind], scores))
         scores = scores.detach() + (mean - mean.detach())[kind]
-    return RowOrder(Batch(scores, batch.targets[order], context), inverse)
+    return Batch(scores, batch.targets[order], context, order=RowOrder(batch, inverse))
 
 
 def _along(values: Tensor, like: Tensor) -> Tensor:

@@ -24,21 +24,21 @@ class ScoreSets(Protocol):
     """S score sets of M items.
 
     Attributes:
-        places: ``(S, M)`` how many items of its list each item stands above, in each set.
+        ranks: ``(S, M)`` how many items of its list each item stands above, in each set.
         base: ``(S, *scores.shape)``.
     """
 
-    places: Tensor
+    ranks: Tensor
     base: Tensor
 
-    def value_at(self, origin: Tensor, item: Tensor, place: Tensor) -> Tensor:
-        """``(T,)`` scores that put, in each of the sets ``origin``, one item at a place between two others'."""
+    def value_at(self, origin: Tensor, item: Tensor, rank: Tensor) -> Tensor:
+        """``(T,)`` scores that put, in each of the sets ``origin``, one item at a rank between two others'."""
         ...
 
 
-def moved(sets: ScoreSets, origin: Tensor, item: Tensor, place: Tensor) -> Tensor:
-    """``(T, *scores.shape)``: the sets ``origin``, in each of them one item at a place between two others'."""
-    value = sets.value_at(origin, item, place)
+def moved(sets: ScoreSets, origin: Tensor, item: Tensor, rank: Tensor) -> Tensor:
+    """``(T, *scores.shape)``: the sets ``origin``, in each of them one item at a rank between two others'."""
+    value = sets.value_at(origin, item, rank)
     out = sets.base.flatten(1)[origin].scatter(1, item[:, None], value[:, None])
     return out.reshape(-1, *sets.base.shape[1:])
 
@@ -46,42 +46,42 @@ def moved(sets: ScoreSets, origin: Tensor, item: Tensor, place: Tensor) -> Tenso
 class Ranks:
     """Evenly spaced scores, list by list, in (-4, 4)."""
 
-    def __init__(self, lists: Lists, places: Tensor) -> None:
-        self.places = places
+    def __init__(self, lists: Lists, ranks: Tensor) -> None:
+        self.ranks = ranks
         self._size = torch.bincount(lists.group, minlength=lists.count)[lists.group]
         self._dtype = torch.float32 if len(self._size) < _NARROW else lists.values.dtype
-        self.base = self._spaced(places, self._size).reshape(-1, *lists.shape)
+        self.base = self._spaced(ranks, self._size).reshape(-1, *lists.shape)
 
-    def value_at(self, origin: Tensor, item: Tensor, place: Tensor) -> Tensor:
+    def value_at(self, origin: Tensor, item: Tensor, rank: Tensor) -> Tensor:
         """See :class:`ScoreSets`."""
-        return self._spaced(place, self._size[item])
+        return self._spaced(rank, self._size[item])
 
-    def _spaced(self, places: Tensor, size: Tensor) -> Tensor:
-        return (((places.double() + 0.5) / size * 2 - 1) * 4).to(self._dtype)
+    def _spaced(self, ranks: Tensor, size: Tensor) -> Tensor:
+        return (((ranks.double() + 0.5) / size * 2 - 1) * 4).to(self._dtype)
 
 
 class Logits:
     """The logits themselves in float64, ties broken by steps too small to matter otherwise."""
 
-    def __init__(self, lists: Lists, scores: Tensor, places: Tensor, tied: bool) -> None:
+    def __init__(self, lists: Lists, scores: Tensor, ranks: Tensor, tied: bool) -> None:
         self._group = lists.group
         size = torch.bincount(lists.group, minlength=lists.count)
         self._size, self._first = size, size.cumsum(0) - size
-        flat = wide(scores.detach()).reshape(1, -1).expand(len(places), -1)
+        flat = wide(scores.detach()).reshape(1, -1).expand(len(ranks), -1)
         if tied:
-            flat = flat + _NUDGE * flat.abs().clamp(min=1) * places / size[lists.group]
+            flat = flat + _NUDGE * flat.abs().clamp(min=1) * ranks / size[lists.group]
         self.base = flat.reshape(-1, *lists.shape)
         self._odds = log_odds(self.base, elementwise=False).flatten(1)
         order = self._odds.argsort(1)
         order = order.gather(1, self._group[order].argsort(dim=1, stable=True))
         self._sorted = self._odds.gather(1, order)
         rank = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).to(order).expand_as(order))
-        self.places = rank - self._first[self._group]
+        self.ranks = rank - self._first[self._group]
 
-    def value_at(self, origin: Tensor, item: Tensor, place: Tensor) -> Tensor:
+    def value_at(self, origin: Tensor, item: Tensor, rank: Tensor) -> Tensor:
         """See :class:`ScoreSets`."""
         first, last = self._first[self._group[item]], self._size[self._group[item]] - 1
-        below = place.floor().long()
+        below = rank.floor().long()
         low = self._sorted[origin, first + below.clamp(min=0)]
         high = self._sorted[origin, first + torch.minimum(below + 1, last)]
         odds = torch.where(below >= last, low + _beyond(low), (low + high) / 2)

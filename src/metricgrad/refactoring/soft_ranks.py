@@ -1,8 +1,8 @@
-"""Where items of ranked lists stand: hard and soft counts of what they have passed, and which of them to move."""
+"""Hard and soft ranks: how many items of its list each item has passed, and which items to move for real."""
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,45 +10,58 @@ from torch import Tensor
 from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
 from metricgrad.functional.leak import LEAK, START
 from metricgrad.functional.pair_sums import pair_sum
-from metricgrad.refactoring.base import choose
 from metricgrad.refactoring.lists import Lists
+from metricgrad.refactoring.strata import choose
 
 _DENSE_LIST = 256
 _DENSE_TERMS = 2**22
 _BUMP = SIGMOID.derivative()
 
 
-def stand(places: Tensor, lists: Lists, movers: Tensor, against: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where each mover stands among the items of its list that it is compared with, in one strict order.
+@dataclass(frozen=True)
+class Standing:
+    """Where movers stand among the items of their lists that they are compared with, in one strict order.
+
+    Attributes:
+        below: ``(K,)`` how many of the others stand below each.
+        size: ``(K,)`` how many others there are.
+        others: ``(A,)`` sorted ranks of the others, ascending within each list.
+        start: ``(K,)`` where the mover's list begins in them.
+    """
+
+    below: Tensor
+    size: Tensor
+    others: Tensor
+    start: Tensor
+
+
+def standing(ranks: Tensor, lists: Lists, movers: Tensor, against: Tensor) -> Standing:
+    """The hard counts of one strict order.
 
     Args:
-        places: ``(M,)`` how many items of its list each item stands above.
+        ranks: ``(M,)`` how many items of its list each item stands above.
         lists: the items.
         movers: ``(K,)`` items.
         against: ``(A,)`` the items they are compared with.
-
-    Returns:
-        ``below`` (K,) how many of the others stand below it; ``ladder`` (A,) places of the others, ascending within
-        each list; ``start`` (K,) where the mover's list begins in the ladder; ``size`` (K,) the others in its list.
     """
     own = movers is against
-    rank = places
+    position = ranks
     if lists.count > 1:
         per_list = torch.bincount(lists.group, minlength=lists.count)
-        rank = places + (per_list.cumsum(0) - per_list)[lists.group]
-    order = torch.empty_like(rank).scatter_(0, rank, torch.arange(len(rank), device=rank.device))
+        position = ranks + (per_list.cumsum(0) - per_list)[lists.group]
+    order = torch.empty_like(position).scatter_(0, position, torch.arange(len(position), device=position.device))
     is_other = torch.zeros_like(lists.group).index_fill(0, against, 1)[order]
-    ladder = places[order][is_other.bool()]
     others = torch.bincount(lists.group[against], minlength=lists.count)
-    before = (is_other.cumsum(0) - is_other)[rank[movers]]
+    before = (is_other.cumsum(0) - is_other)[position[movers]]
     start = (others.cumsum(0) - others)[lists.group[movers]]
-    return before - start, ladder, start, others[lists.group[movers]] - int(own)
+    size = others[lists.group[movers]] - int(own)
+    return Standing(before - start, size, ranks[order][is_other.bool()], start)
 
 
-def place_at(ladder: Tensor, start: Tensor, count: Tensor) -> Tensor:
-    """A place, between two items, that stands above exactly ``count`` of the ladder entries from ``start`` on."""
-    low = ladder[(start + count - 1).clamp(min=0)]
-    return torch.where(count == 0, ladder[start.clamp(max=len(ladder) - 1)] - 0.5, low + 0.5)
+def rank_above(others: Tensor, start: Tensor, count: Tensor) -> Tensor:
+    """A rank, between two items, that is above exactly ``count`` of the sorted others from ``start`` on."""
+    low = others[(start + count - 1).clamp(min=0)]
+    return torch.where(count == 0, others[start.clamp(max=len(others) - 1)] - 0.5, low + 0.5)
 
 
 def soft_counts(values: Tensor, lists: Lists, movers: Tensor, against: Tensor, kernel: Kernel = SIGMOID) -> Tensor:
@@ -73,13 +86,13 @@ def soft_counts(values: Tensor, lists: Lists, movers: Tensor, against: Tensor, k
 def surely_above(values: Tensor, lists: Lists, movers: Tensor, against: Tensor) -> Tensor:
     """``(K,)`` zeros with the gradient of :mod:`metricgrad.functional.leak`, for the others far above each mover."""
     both = torch.cat([-values - START, -values])
-    twice = dataclasses.replace(lists, values=both, group=torch.cat([lists.group, lists.group]))
+    twice = replace(lists, values=both, group=torch.cat([lists.group, lists.group]))
     counted = LEAK * soft_counts(both, twice, movers, against + len(values), SOFTPLUS)
     return counted - counted.detach()
 
 
-def blur(values: Tensor, lists: Lists, movers: Tensor, against: Tensor) -> Tensor:
-    """How many others the softness blurs each mover with, on one side: a density, 2 sum_j sigma'."""
+def local_density(values: Tensor, lists: Lists, movers: Tensor, against: Tensor) -> Tensor:
+    """``(K,)`` how many others lie within the softness of each mover, on one side: 2 sum_j sigma'."""
     return 2 * soft_counts(values, lists, movers, against, kernel=_BUMP)
 
 
@@ -94,34 +107,70 @@ def _pad(values: Tensor, group: Tensor, count: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def sample(
-    key: Tensor, first: Tensor, order: Tensor | None, mass: Tensor, budget: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Which movers are moved for real, and how the slopes of the others follow from theirs.
+@dataclass(frozen=True)
+class Sampled:
+    """Movers that are tried, and how the slopes of all movers follow from theirs.
 
-    Returns:
-        ``left``, ``right`` (K,) indices into the sampled, ``fraction`` between them, a ``weight`` for each mover, and
-        ``sampled`` (S,) mover indices.
+    Attributes:
+        index: ``(S,)`` the movers tried.
+        left: ``(K,)`` for each mover one of the S.
+        right: ``(K,)`` another, between which its slope is interpolated.
+        fraction: ``(K,)`` how far towards it.
+        weight: ``(K,)`` what each counts.
     """
-    count = len(first)
+
+    index: Tensor
+    left: Tensor
+    right: Tensor
+    fraction: Tensor
+    weight: Tensor
+
+    def spread_out(self, slope: Tensor) -> Tensor:
+        """``(K,)`` slopes of all movers, with their weights, from ``(S,)``."""
+        between = slope[self.left] * (1 - self.fraction) + slope[self.right] * self.fraction
+        return between * self.weight
+
+
+def sampled(
+    key: Tensor, first: Tensor, order: Tensor | None, mass: Tensor, budget: int, generator: torch.Generator
+) -> Sampled:
+    """Which movers are tried: one for each key, or as many as the budget allows.
+
+    In one list the slope changes little from an item to the next, so movers are tried at knots along the order, denser
+    towards the top, where metrics of rankings change most. Of many lists, keys are drawn in proportion to their mass.
+
+    Args:
+        key: ``(K,)`` equal for movers that are worth the same.
+        first: one mover of each key.
+        order: the movers in ascending order, where there is one list.
+        mass: ``(K,)`` how far each mover's soft count is from its hard one.
+        budget: movers at most.
+        generator: a CPU generator.
+    """
     zero, one = torch.zeros_like(mass), torch.ones_like(mass)
-    if count <= budget:
-        return key, key, zero, one, first
-    if order is not None:
-        half = budget // 2
-        even = torch.linspace(0, count - 1, budget - half)
-        near_top = count - 1 - (torch.logspace(0, torch.log10(torch.tensor(float(count))), half) - 1)
-        knots = torch.cat([even, near_top]).round().long().clamp(0, count - 1).unique().to(key.device)
-        place = torch.empty_like(order).scatter(0, order, torch.arange(count, device=order.device))
-        right = torch.searchsorted(knots, place)
-        left = (right - (knots[right] != place).long()).clamp(min=0)
-        gap = (knots[right] - knots[left]).clamp(min=1)
-        return left, right, ((place - knots[left]) / gap).to(mass), one, order[knots]
-    total = mass.new_zeros(count).index_add(0, key, mass)
+    if len(first) <= budget:
+        return Sampled(first, key, key, zero, one)
+    return _drawn_keys(key, first, mass, budget, generator) if order is None else _knots(order, mass, budget)
+
+
+def _knots(order: Tensor, mass: Tensor, budget: int) -> Sampled:
+    count, half = len(order), budget // 2
+    even = torch.linspace(0, count - 1, budget - half)
+    near_top = count - 1 - (torch.logspace(0, torch.log10(torch.tensor(float(count))), half) - 1)
+    knots = torch.cat([even, near_top]).round().long().clamp(0, count - 1).unique().to(order.device)
+    position = torch.empty_like(order).scatter(0, order, torch.arange(count, device=order.device))
+    right = torch.searchsorted(knots, position)
+    left = (right - (knots[right] != position).long()).clamp(min=0)
+    gap = (knots[right] - knots[left]).clamp(min=1)
+    return Sampled(order[knots], left, right, ((position - knots[left]) / gap).to(mass), torch.ones_like(mass))
+
+
+def _drawn_keys(key: Tensor, first: Tensor, mass: Tensor, budget: int, generator: torch.Generator) -> Sampled:
+    total = mass.new_zeros(len(first)).index_add(0, key, mass)
     index, scale = choose(total, budget, generator)
     if len(index) == 0:  # nothing is soft any more: one move, of no weight
         index, scale = key.new_zeros(1), mass.new_zeros(1)
-    slot = torch.zeros(count, dtype=torch.long, device=key.device)
+    slot = torch.zeros(len(first), dtype=torch.long, device=key.device)
     slot[index] = torch.arange(len(index), device=key.device)
-    weight = mass.new_zeros(count).index_put((index,), scale)
-    return slot[key], slot[key], zero, weight[key], first[index]
+    weight = mass.new_zeros(len(first)).index_put((index,), scale)
+    return Sampled(first[index], slot[key], slot[key], torch.zeros_like(mass), weight[key])

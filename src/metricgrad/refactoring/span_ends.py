@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from metricgrad.refactoring.base import Moves, Refactoring
+from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.labels import Argmax
+from metricgrad.refactoring.moves import EntryMoves, MoveRequest, Moves
 
 
 class SpanEnds(Refactoring):
@@ -56,33 +58,21 @@ class SpanEnds(Refactoring):
         """Put a random token on top of ``flips`` starts or ends of each set."""
         return self._ends.perturbed(stack.flatten(1, 2), targets.flatten(), flips, generator).reshape(stack.shape)
 
-    def moves(
-        self,
-        scores: Tensor,
-        targets: Tensor,
-        *,
-        softness: Tensor,
-        q: float,
-        budget: int,
-        share: float,
-        generator: torch.Generator,
-        groups: Tensor | None = None,
-    ) -> Moves:
+    def moves(self, request: MoveRequest) -> Moves:
         """Starts and ends move to other tokens, one at a time."""
-        moves = self._ends.moves(
-            scores.flatten(0, 1), targets.flatten(), softness=softness, q=q, budget=budget, share=share,
-            generator=generator,
-        )  # fmt: skip
-        assert moves.base is not None
-        drawn = moves.base[0].reshape(scores.shape)
-        first = nn.functional.one_hot(drawn[:, 0].argmax(-1), scores.shape[2]).to(drawn)
+        shape = request.scores.shape
+        of_ends = self._ends.moves(
+            replace(request, scores=request.scores.flatten(0, 1), targets=request.targets.flatten())
+        )
+        drawn = of_ends.base[0].reshape(shape)
+        first = nn.functional.one_hot(drawn[:, 0].argmax(-1), shape[2]).to(drawn)
         # where the draws break the order the start has its way, and a moved end is as far above as any other start can
         # be below: no two sums are then equal but for rounding
         base = drawn + 0.5 * torch.stack([first, torch.zeros_like(first)], 1)
         above = float(base.amax() - base.amin()) + 2.0 if base.numel() else 0.0
 
         def stack() -> Tensor:
-            moved = moves.stack().reshape(-1, *scores.shape)
+            moved = of_ends.stack().reshape(-1, *shape)
             return torch.add(base, moved - drawn, alpha=above)  # a moved end stands at least 1 above where it was
 
-        return Moves(stack, moves.change, base=base[None])
+        return EntryMoves(expectation=of_ends.change, base=base[None], stack=stack)

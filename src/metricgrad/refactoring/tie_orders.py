@@ -30,12 +30,12 @@ class Orders:
     """S strict orders of the items of all lists.
 
     Attributes:
-        places: ``(S, M)`` how many items of its list each item stands above.
+        ranks: ``(S, M)`` how many items of its list each item stands above.
         kind: ``(M,)`` number of the items that are equal in list, score, relevance and whatever else tells them apart;
             None where no two items of a list tie, and S is then 1.
     """
 
-    places: Tensor
+    ranks: Tensor
     kind: Tensor | None
 
     def shared(self, values: Tensor) -> Tensor:
@@ -80,9 +80,9 @@ def strict_orders(lists: Lists, apart: Tensor | None, most: int, generator: torc
     block = _runs(hard[order], group[order])
     kind = _runs(block, level[order])
     within = torch.arange(len(order), device=order.device) - first[group[order]]
-    place = _places(block, kind, group[order], within, most, generator)
+    rank = _ranks(block, kind, group[order], within, most, generator)
     inverse = _inverse(order)
-    return Orders(place[:, inverse], kind[inverse])
+    return Orders(rank[:, inverse], kind[inverse])
 
 
 def _by(group: Tensor, order: Tensor, count: int) -> Tensor:
@@ -99,10 +99,8 @@ def _runs(*sorted_values: Tensor) -> Tensor:
     return torch.nn.functional.pad(changes.long().cumsum(0), (1, 0))
 
 
-def _places(
-    block: Tensor, kind: Tensor, group: Tensor, within: Tensor, most: int, generator: torch.Generator
-) -> Tensor:
-    """``(S, M)`` places within each list, of items sorted by list, score and kind; ``within`` is where they stand."""
+def _ranks(block: Tensor, kind: Tensor, group: Tensor, within: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """``(S, M)`` ranks within each list, of items sorted by list, score and kind; ``within`` is where they stand."""
     count = len(within)
     if kind[-1] == block[-1]:  # only items that are equal in all tie
         return within[None]
@@ -112,13 +110,13 @@ def _places(
     orders = math.lcm(*(len(table) for table in tables.values() if table))
     if not every or orders > most_tabled:
         every, orders = False, min(most, max(_FEWEST, _SAMPLED // count)) // 2 * 2
-    places = within.expand(orders, -1).clone()
+    ranks = within.expand(orders, -1).clone()
     if None in tables.values():
         # the same draws in each list: lists may come in any order
         keys = torch.rand((orders // 2, int(within.max()) + 1), generator=generator, dtype=torch.float64)
         keys = keys.to(block.device)[:, within]
         drawn = (block + torch.cat([keys, 1 - keys]).clamp(max=1 - 1e-12)).argsort(1)
-        places.scatter_(1, drawn, within.expand(orders, -1))
+        ranks.scatter_(1, drawn, within.expand(orders, -1))
     start = (within == 0).nonzero().squeeze(-1).tolist()
     turn = torch.arange(orders, dtype=torch.float64)
     if not every:
@@ -127,13 +125,13 @@ def _places(
         if table:
             low = start[number]
             row = (turn * len(table) / orders).long() % len(table)
-            chosen = torch.tensor(table)[row].to(places)
-            places[:, low : low + chosen.shape[1]] = chosen
-    return places
+            chosen = torch.tensor(table)[row].to(ranks)
+            ranks[:, low : low + chosen.shape[1]] = chosen
+    return ranks
 
 
 def _tables(block: list[int], kind: list[int], group: list[int], most: int) -> dict[int, list[tuple[int, ...]] | None]:
-    """For each list, in order, the places of its items in every arrangement, or None where there are more than most."""
+    """For each list, in order, the ranks of its items in every arrangement, or None where there are more than most."""
     found: dict[int, list[tuple[int, ...]] | None] = {}
     known: dict[tuple[tuple[int, ...], ...], list[tuple[int, ...]] | None] = {}
     rows = zip(group, block, kind, strict=True)
@@ -144,7 +142,7 @@ def _tables(block: list[int], kind: list[int], group: list[int], most: int) -> d
         )
         if sizes not in known:
             total = math.prod(_ways(kinds) for kinds in sizes)
-            known[sizes] = _all_places(sizes) if total <= most else None
+            known[sizes] = _all_ranks(sizes) if total <= most else None
         found[number] = known[sizes]
     return found
 
@@ -154,11 +152,11 @@ def _ways(sizes: tuple[int, ...]) -> int:
     return math.prod(math.comb(sum(sizes[: k + 1]), size) for k, size in enumerate(sizes))
 
 
-def _all_places(blocks: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
-    """The places of a list's items, kind by kind and block by block, in each arrangement."""
+def _all_ranks(blocks: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
+    """The ranks of a list's items, kind by kind and block by block, in each arrangement."""
     ends = list(itertools.accumulate((sum(kinds) for kinds in blocks), initial=0))
     choices = [
-        [tuple(low + place for place in row) for row in _arranged(kinds, tuple(range(sum(kinds))))]
+        [tuple(low + rank for rank in row) for row in _arranged(kinds, tuple(range(sum(kinds))))]
         for low, kinds in zip(ends, blocks, strict=False)
     ]
     return [tuple(itertools.chain(*parts)) for parts in itertools.product(*choices)]
@@ -169,6 +167,6 @@ def _arranged(sizes: tuple[int, ...], free: tuple[int, ...]) -> Iterator[tuple[i
         yield ()
         return
     for taken in itertools.combinations(free, sizes[0]):
-        left = tuple(place for place in free if place not in taken)
+        left = tuple(rank for rank in free if rank not in taken)
         for rest in _arranged(sizes[1:], left):
             yield taken + rest

@@ -8,17 +8,12 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.functional.leak import leak_rate, margins
-from metricgrad.refactoring.base import (
-    Moves,
-    Refactoring,
-    Shapes,
-    choose,
-    expected_change,
-    first_of_each,
-    higher,
-    most_likely,
-)
+from metricgrad.functional.leak import margins
+from metricgrad.refactoring.base import Refactoring, Shapes
+from metricgrad.refactoring.expectation import higher
+from metricgrad.refactoring.flips import chosen_flips, flip_mass
+from metricgrad.refactoring.moves import EntryMoves, MoveRequest, Moves
+from metricgrad.refactoring.strata import most_likely
 
 
 class TopK(Refactoring):
@@ -90,42 +85,22 @@ class TopK(Refactoring):
         rows = stack.flatten(1, -2)
         return torch.where(flip[..., None], self._placed(rows, targets.flatten(), ~hit), rows).reshape(stack.shape)
 
-    def moves(
-        self,
-        scores: Tensor,
-        targets: Tensor,
-        *,
-        softness: Tensor,
-        q: float,
-        budget: int,
-        share: float,
-        generator: torch.Generator,
-        groups: Tensor | None = None,
-    ) -> Moves:
+    def moves(self, request: MoveRequest) -> Moves:
         """Rows turn from hit to miss or back; rows of equal class and outcome share one move."""
-        shape = scores.shape
-        scores, targets = scores.flatten(0, -2), targets.flatten()
-        margin = margins(self.comparisons(scores, targets), softness)
+        shape = request.scores.shape
+        scores, targets = request.scores.flatten(0, -2), request.targets.flatten()
+        margin = margins(self.comparisons(scores, targets), request.softness)
         hit = self.binaries(scores.detach(), targets)
         flipping = torch.where(hit, -margin, margin)
-        # what is surely wrong is tried as well, however unlikely it is to flip
-        mass = most_likely(flipping.detach().sigmoid() + ~hit * leak_rate(flipping), share)
-        stratum, first = first_of_each(targets.long() * 2 + hit)
-        total = mass.new_zeros(len(first)).index_add(0, stratum, mass)
-        index, weight = choose(total, budget, generator)
-
+        mass = most_likely(flip_mass(flipping, ~hit), request.share)
+        flips = chosen_flips(flipping, mass, targets.long() * 2 + hit, request)
         # the others' order decides nothing, and beside large scores a step would be lost
         level = torch.zeros_like(scores.detach())
         base, turned = self._placed(level, targets, hit), self._placed(level, targets, ~hit)
 
         def stack() -> Tensor:
-            row = first[index]
-            flip = torch.zeros(len(index), len(hit), dtype=torch.bool, device=hit.device).scatter(1, row[:, None], True)
+            row = flips.units
+            flip = torch.zeros(len(row), len(hit), dtype=torch.bool, device=hit.device).scatter(1, row[:, None], True)
             return torch.where(flip[..., None], turned, base).reshape(-1, *shape)
 
-        def change(values: Tensor) -> Tensor:
-            delta = margin.new_zeros(len(first)).index_put((index,), values.to(margin) * weight)[stratum]
-            delta = torch.where(mass > 0, delta, torch.zeros_like(delta))
-            return expected_change(torch.where(delta > 0, flipping, -flipping), delta.clamp(min=0), delta.abs(), q)
-
-        return Moves(stack, change, base=base.reshape(1, *shape))
+        return EntryMoves(expectation=flips.change, base=base.reshape(1, *shape), stack=stack)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from metricgrad.checks import check_options
+from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
-from metricgrad.losses.interpolated.interpolated import Interpolated, Interpolation
+from metricgrad.losses.interpolated.interpolated import Interpolated
+from metricgrad.losses.interpolated.options import Interpolation
+from metricgrad.losses.interpolated.paper import Gradient, Paper, PaperInterpolated
 from metricgrad.losses.registry import (
     ANSWER_SPANS,
     CLASSIFICATION,
@@ -39,6 +42,7 @@ class UniLoss(Loss):
             :class:`metricgrad.losses.interpolated.interpolated.Interpolated`.
         paper: True or ``"published"`` for the paper's bit-flip anchors and inverse distances at a fixed softness of 1;
             ``"released"`` for the anchors of the released code.
+        gradient: ``"released"``, with inverse distances, for the sign error in the released backward pass.
         seed: of its random choices.
         options: keyword arguments of :class:`metricgrad.losses.interpolated.interpolated.Interpolated`.
 
@@ -62,17 +66,37 @@ class UniLoss(Loss):
         refactoring: Refactoring | None = None,
         *,
         interpolation: Interpolation = "local",
-        paper: bool | Literal["published", "released"] = False,
+        paper: bool | Paper = False,
+        gradient: Gradient = "true",
         seed: int = 0,
         **options: Any,
     ) -> None:
-        check_options("UniLoss", options, Interpolated)
+        check_options("UniLoss", options, Interpolated, PaperInterpolated)
         if paper:
             interpolation = "inverse_distance"
             options.setdefault("softness", 1.0)
-            options["paper"] = "published" if paper is True else paper
-        form = Interpolated(as_metric(metric), refactoring=refactoring, interpolation=interpolation, **options)
+        if paper or gradient != "true":
+            form = _literal(as_metric(metric), refactoring, interpolation, paper, gradient, options)
+        else:
+            form = Interpolated(as_metric(metric), refactoring=refactoring, interpolation=interpolation, **options)
         super().__init__(form, seed=seed)
+
+
+def _literal(
+    metric: Metric,
+    refactoring: Refactoring | None,
+    interpolation: Interpolation,
+    paper: bool | Paper,
+    gradient: Gradient,
+    options: dict[str, Any],
+) -> PaperInterpolated:
+    if interpolation != "inverse_distance":
+        raise MetricgradError(f"gradient is {gradient!r}; expected 'true', unless interpolation='inverse_distance'")
+    anchors: Paper | None = "published" if paper is True else paper or None
+    # one search space serves both forms: these are of moves, which the paper has not
+    given: dict[str, Any] = {name: value for name, value in options.items() if name not in ("q", "calls")}
+    given.setdefault("softness", "once")
+    return PaperInterpolated(metric, refactoring=refactoring, paper=anchors, gradient=gradient, **given)
 
 
 register(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import metricgrad as mg
-from metricgrad.metrics.families.counts import of_counts
+from metricgrad.metrics.fast_paths import OfCounts
 
 NAMES = ["average_precision", "auroc", "recall_at_precision:precision=0.6", "precision_at_k:k=4", "recall_at_k:k=7"]
 
@@ -20,9 +20,6 @@ def test_equals_the_metric_of_scores(name, seed, positives, negatives):
     targets = torch.cat([torch.ones(positives), torch.zeros(negatives)]).long()
     above = (scores[targets == 0][None] > scores[targets == 1][:, None]).sum(1).sort().values
     metric = mg.as_metric(name)
-    found = of_counts(metric)(above[None], negatives, **metric.fixed)
+    assert isinstance(metric.fast_path, OfCounts)
+    found = metric.fast_path.fn(above[None], negatives, **metric.fixed)
     torch.testing.assert_close(found[0], metric(scores / 10, targets), rtol=1e-6, atol=1e-9)
-
-
-def test_other_metrics_have_no_counts():
-    assert of_counts(mg.as_metric("spearman")) is None

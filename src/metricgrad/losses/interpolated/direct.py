@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from metricgrad.functional.leak import LEAK, START
+from metricgrad.losses.interpolated.ideal_check import IdealCheck
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.batch import Batch
+from metricgrad.refactoring.differentiable import ideal_scores
 
 _MILD = 4.0
 
@@ -33,6 +35,33 @@ def direct_value(metric: Metric, batch: Batch) -> Tensor:
     mild = at(batch.scores / temperature)
     pull = LEAK * temperature * (mild - mild.detach())
     return value + torch.nan_to_num(pull)
+
+
+def direct_loss(metric: Metric, batch: Batch, of_classes: bool, check: IdealCheck) -> Tensor | None:
+    """0-d distance of the metric from its value at ideal scores, or from 0 where none is known, as of a log-density.
+
+    Args:
+        metric: differentiable as it is.
+        batch: checked.
+        of_classes: whether targets are classes, so that ideal scores are large logits rather than the targets.
+        check: of the direction, once.
+
+    Returns:
+        None where the metric is undefined on this batch.
+    """
+    value = direct_value(metric, batch)
+    if not bool(torch.isfinite(value)):
+        return None
+    with torch.no_grad():
+        ideal = ideal_scores(batch.scores, batch.targets, of_classes)
+        poor = ideal[None][:0] if check.believed else poor_scores(ideal)
+        best, *others = batch.values(metric, torch.cat([ideal[None], poor]))
+    if bool(torch.isfinite(best)):
+        check.compare(metric, float(best), [float(other) for other in others])
+        check.tell_of_better(metric, float(value.detach()), float(best))
+    else:
+        best = torch.zeros_like(value)
+    return best - value if metric.higher_is_better else value - best
 
 
 def _may_saturate(metric: Metric, batch: Batch) -> bool:

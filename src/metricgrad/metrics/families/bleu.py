@@ -9,8 +9,9 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import wide
+from metricgrad.metrics.fast_paths import OfSentences
 from metricgrad.metrics.layouts.layout import SENTENCES
-from metricgrad.metrics.layouts.sentences import lasting, sums_over_sentences
+from metricgrad.metrics.layouts.sentences import lasting
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 
@@ -106,7 +107,14 @@ def value(
     return torch.where(length > 0, torch.where(whole, brevity * precision, 0.0), torch.nan)
 
 
-@register("bleu", reads="labels", structure=_structure, targets="classes", layout=SENTENCES)
+@register(
+    "bleu",
+    reads="labels",
+    structure=_structure,
+    targets="classes",
+    layout=SENTENCES,
+    fast_path=OfSentences(counts, value),
+)
 def bleu(
     said: Tensor,
     targets: Tensor,
@@ -138,6 +146,3 @@ def bleu(
     """
     options = {"order": order, "smooth": smooth, "end": end, "unknown": unknown}
     return value(counts(said, targets, **options).sum(-2), **options)
-
-
-sums_over_sentences("bleu", counts, value)

@@ -7,16 +7,8 @@ which is what makes a thousand anchors cheap.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from metricgrad.metrics.metric import Metric
-
-Counts = Callable[..., Tensor]
 
 
 def average_precision(above: Tensor, negatives: int) -> Tensor:
@@ -50,13 +42,3 @@ def recall_at_k(above: Tensor, negatives: int, *, k: int = 10) -> Tensor:
 def _found(above: Tensor, k: int) -> Tensor:
     place = torch.arange(1, above.shape[1] + 1, device=above.device)
     return (place + above <= k).double().sum(1)
-
-
-_TABLE: dict[str, Counts] = {
-    fn.__name__: fn for fn in (average_precision, auroc, recall_at_precision, precision_at_k, recall_at_k)
-}
-
-
-def of_counts(metric: Metric) -> Counts | None:
-    """The metric as a function of counts, or None where it has no such form."""
-    return _TABLE.get(metric.spec.partition(":")[0]) if metric.spec is not None else None

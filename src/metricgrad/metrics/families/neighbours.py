@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,13 +19,10 @@ from metricgrad.errors import MetricgradError
 from metricgrad.functional.cosines import unit_rows
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.families.retrieval import check_k
+from metricgrad.metrics.fast_paths import OfRows
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 
-if TYPE_CHECKING:
-    from metricgrad.metrics.metric import Metric
-
-OfRows = Callable[..., Tensor]
 _PAIRS = 2**22
 
 
@@ -54,14 +50,6 @@ def precision_to_r(similar: Tensor, relevant: Tensor) -> Tensor:
     return (precision * found * (place <= count)).sum(-1) / count.squeeze(-1).clamp(min=1)
 
 
-_OF_ROWS: dict[str, OfRows] = {"retrieval_recall": first_hit, "map_at_r": precision_to_r}
-
-
-def of_rows(metric: Metric) -> OfRows | None:
-    """The metric as a mean over queries of a function of one row of similarities, or None where it is no such mean."""
-    return _OF_ROWS.get(metric.spec.partition(":")[0]) if metric.spec is not None else None
-
-
 def _keys(similar: Tensor, relevant: Tensor) -> Tensor:
     """Sort keys in which, among similarities equal but for rounding, the relevant items come last."""
     similar = wide(similar)
@@ -69,7 +57,7 @@ def _keys(similar: Tensor, relevant: Tensor) -> Tensor:
     return 2 * (similar * grid).round() - relevant.to(similar)
 
 
-def _mean_over_queries(score: OfRows, read: Tensor, targets: Tensor) -> Tensor:
+def _mean_over_queries(score: Callable[..., Tensor], read: Tensor, targets: Tensor) -> Tensor:
     """Mean of ``score`` over the rows that have another row of their class, a block of rows at a time."""
     _check(read, targets)
     count = len(targets)
@@ -94,7 +82,13 @@ def _check(read: Tensor, targets: Tensor) -> None:
         )
 
 
-@register("retrieval_recall", reads="embeddings", structure=Structure("neighbours", "none"), targets="classes")
+@register(
+    "retrieval_recall",
+    reads="embeddings",
+    structure=Structure("neighbours", "none"),
+    targets="classes",
+    fast_path=OfRows(first_hit),
+)
 def retrieval_recall(read: Tensor, targets: Tensor, *, k: int = 1) -> Tensor:
     """Recall@k of embeddings: share of rows with one of their class among their k nearest other rows.
 
@@ -107,7 +101,13 @@ def retrieval_recall(read: Tensor, targets: Tensor, *, k: int = 1) -> Tensor:
     return _mean_over_queries(lambda similar, relevant: first_hit(similar, relevant, k=k), read, targets)
 
 
-@register("map_at_r", reads="embeddings", structure=Structure("neighbours", "none"), targets="classes")
+@register(
+    "map_at_r",
+    reads="embeddings",
+    structure=Structure("neighbours", "none"),
+    targets="classes",
+    fast_path=OfRows(precision_to_r),
+)
 def map_at_r(read: Tensor, targets: Tensor) -> Tensor:
     """MAP@R of embeddings: average precision of each row's R nearest, R being how many others are of its class.
 

@@ -21,6 +21,8 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.by_group import by_group
 from metricgrad.metrics.decoding import wide
+from metricgrad.metrics.families import counts
+from metricgrad.metrics.fast_paths import OfCounts
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 
@@ -104,6 +106,7 @@ def _each_column(
     by_order=True,
     structure=_STRUCTURE,
     context=_CONTEXT,
+    fast_path=OfCounts(counts.auroc),
 )
 def auroc(read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None) -> Tensor:
     """Chance that a positive outranks a negative, a tie counting half; the mean over columns for (N, C) scores."""
@@ -122,6 +125,7 @@ def auroc(read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None,
     by_order=True,
     structure=_STRUCTURE,
     context=_CONTEXT,
+    fast_path=OfCounts(counts.average_precision),
 )
 def average_precision(
     read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
@@ -135,7 +139,14 @@ def average_precision(
     return _each_column(score, read, targets, sample_weight, parts)
 
 
-@register("recall_at_precision", reads="probabilities", by_order=True, structure=_STRUCTURE, context=_CONTEXT)
+@register(
+    "recall_at_precision",
+    reads="probabilities",
+    by_order=True,
+    structure=_STRUCTURE,
+    context=_CONTEXT,
+    fast_path=OfCounts(counts.recall_at_precision),
+)
 def recall_at_precision(
     read: Tensor,
     targets: Tensor,

@@ -19,7 +19,9 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import wide
+from metricgrad.metrics.families import counts
 from metricgrad.metrics.families.queries import Queries, as_gains, queries, weights_of_queries
+from metricgrad.metrics.fast_paths import OfCounts
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 
@@ -45,7 +47,14 @@ def _mean_over_queries(
     return (each * of_query).sum(-1) / of_query.sum()
 
 
-@register("precision_at_k", reads="scores", structure=_STRUCTURE, context=_GROUPS, targets="gains")
+@register(
+    "precision_at_k",
+    reads="scores",
+    structure=_STRUCTURE,
+    context=_GROUPS,
+    targets="gains",
+    fast_path=OfCounts(counts.precision_at_k),
+)
 def precision_at_k(
     read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None, sample_weight: Tensor | None = None
 ) -> Tensor:
@@ -56,7 +65,14 @@ def precision_at_k(
     )
 
 
-@register("recall_at_k", reads="scores", structure=_STRUCTURE, context=_GROUPS, targets="gains")
+@register(
+    "recall_at_k",
+    reads="scores",
+    structure=_STRUCTURE,
+    context=_GROUPS,
+    targets="gains",
+    fast_path=OfCounts(counts.recall_at_k),
+)
 def recall_at_k(
     read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None, sample_weight: Tensor | None = None
 ) -> Tensor:

@@ -7,9 +7,7 @@ until it says the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
@@ -17,35 +15,6 @@ from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context import checked_context
 from metricgrad.metrics.decoding import floating
-
-if TYPE_CHECKING:
-    from metricgrad.metrics.metric import Metric
-
-
-@dataclass(frozen=True)
-class OfSentences:
-    """A metric that is a function of sums over sentences.
-
-    Attributes:
-        counts: ``(..., T)`` words said and ``(..., T)`` targets to ``(..., K)`` numbers of each sentence.
-        value: ``(..., K)`` sums of those numbers to ``(...)`` values.
-    """
-
-    counts: Callable[..., Tensor]
-    value: Callable[..., Tensor]
-
-
-_TABLE: dict[str, OfSentences] = {}
-
-
-def sums_over_sentences(name: str, counts: Callable[..., Tensor], value: Callable[..., Tensor]) -> None:
-    """Say of a built-in metric that it is a function of sums over sentences."""
-    _TABLE[name] = OfSentences(counts, value)
-
-
-def of_sentences(metric: Metric) -> OfSentences | None:
-    """The metric as a function of sums over sentences, or None where it is no such function."""
-    return _TABLE.get(metric.spec.partition(":")[0]) if metric.spec is not None else None
 
 
 def prepare_sequences(

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from metricgrad.metrics.decoding import is_binary
-from metricgrad.refactoring.base import samples_of
 from metricgrad.refactoring.batch import Batch, Frame
 from metricgrad.refactoring.lists import Within
+from metricgrad.refactoring.strata import samples_of
 
 Kind = Literal["binary", "graded", "classes"]
 

@@ -1,0 +1,50 @@
+"""What is amiss with scores that are presumed to be ideal: a direction that the values contradict, or better scores."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+
+from metricgrad.losses.interpolated.bounds import Bounds
+from metricgrad.metrics.metric import Metric
+from metricgrad.refactoring.anchors import corrupted
+from metricgrad.refactoring.base import Refactoring
+from metricgrad.refactoring.batch import Batch
+from metricgrad.refactoring.direction import beats, refuse_wrong_direction
+
+
+class IdealCheck:
+    """Says once what is amiss with the scores that are presumed to be ideal.
+
+    Attributes:
+        believed: whether some scores were seen to be worse than ideal ones, as they must be.
+    """
+
+    def __init__(self) -> None:
+        self.believed, self._told = False, False
+
+    def of_decisions(self, metric: Metric, batch: Batch, refactoring: Refactoring, bounds: Bounds) -> None:
+        """Refuse a direction that the values contradict; say where the scores are better than the presumed ideal."""
+        now, ideal, reversed_ = torch.stack([bounds.current, bounds.best, bounds.worst]).tolist()
+        self.believed = self.believed or beats(metric, ideal, reversed_)
+        if not self.believed:
+            poor = corrupted(refactoring, batch.scores, batch.targets, groups=batch.groups)
+            self.compare(metric, ideal, [reversed_, *batch.values(metric, poor).tolist()])
+        self.tell_of_better(metric, now, ideal)
+
+    def compare(self, metric: Metric, ideal: float, others: Sequence[float]) -> None:
+        """Refuse a direction in which none of the other values is worse than the ideal one."""
+        refuse_wrong_direction(metric, ideal, others)
+        self.believed = self.believed or any(beats(metric, ideal, other) for other in others)
+
+    def tell_of_better(self, metric: Metric, now: float, ideal: float) -> None:
+        """Warn, once, of scores that are better than what is presumed to be ideal."""
+        if beats(metric, now, ideal) and not self._told:
+            self._told = True
+            warnings.warn(
+                f"metric {metric.name!r} is {now:.4g} for these scores and {ideal:.4g} where every decision is as "
+                "the targets say, presumed to be ideal: the loss is below 0 where scores are better than that",
+                stacklevel=6,
+            )

@@ -1,0 +1,69 @@
+"""What else a built-in metric is a function of, so that a change of one decision is worth little to compute.
+
+A metric that is a function of score sets alone is called on a whole set for each move. Each class here is one shorter
+way, which a metric is registered with; :mod:`metricgrad.refactoring.moves` takes it where the moves have what it needs.
+Functions take the metric's own parameters by keyword.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+class FastPath:
+    """Abstract: a shorter way to a metric's values."""
+
+    def elements(self, scores: Tensor, targets: Tensor, whole: int) -> int:
+        """How many numbers one move of a batch takes; ``whole`` are those of a score set."""
+        return whole
+
+
+@dataclass(frozen=True)
+class OfLabels(FastPath):
+    """A metric of predicted labels that takes weights: rows that are alike count as one weighted row."""
+
+    def elements(self, scores: Tensor, targets: Tensor, whole: int) -> int:
+        """A row that moves and a row for the others like it; single entries are not put together."""
+        return 2 * len(targets) if scores.ndim > targets.ndim else whole
+
+
+@dataclass(frozen=True)
+class OfCounts(FastPath):
+    """A metric of how many negatives stand above each positive in one list.
+
+    Attributes:
+        fn: of :mod:`metricgrad.metrics.families.counts`; ``(T, P)`` counts and the number of negatives to ``(T,)``.
+    """
+
+    fn: Callable[..., Tensor]
+
+    def elements(self, scores: Tensor, targets: Tensor, whole: int) -> int:
+        """One count for each positive, of one list."""
+        return (int(targets.sum()) if scores.ndim == 1 else 0) or whole
+
+
+@dataclass(frozen=True)
+class OfRows(FastPath):
+    """A mean over queries, each of which reads its own row of similarities alone.
+
+    Attributes:
+        fn: ``(M, n)`` similarities and booleans that say what is relevant to ``(M,)``.
+    """
+
+    fn: Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class OfSentences(FastPath):
+    """A function of sums over sentences.
+
+    Attributes:
+        counts: ``(..., T)`` predicted and ``(..., T)`` target tokens to ``(..., K)`` numbers of each sentence.
+        value: ``(..., K)`` sums of those numbers to ``(...)``.
+    """
+
+    counts: Callable[..., Tensor]
+    value: Callable[..., Tensor]

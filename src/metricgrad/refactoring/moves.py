@@ -1,0 +1,281 @@
+"""Elementary changes of decisions, and what a metric is worth after each: the second half of local interpolation.
+
+A refactoring makes the moves and says how likely they are; it knows nothing of the metric's values. Each kind of moves
+knows how to have a metric valued after them: on whole score sets, which any metric takes, or by the
+:mod:`metricgrad.metrics.fast_paths` that the metric is registered with. The interpolated metric is then
+
+    g(start) + change(g(after each move) - g(start)).
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.metrics.fast_paths import OfCounts, OfLabels, OfRows, OfSentences
+from metricgrad.metrics.metric import Metric
+from metricgrad.refactoring.batch import Batch
+
+#: Maps ``(M,)`` changes of the metric to the change that is expected of the soft decisions, differentiable in the
+#: scores: 0-d, or ``(S,)`` from each of S starts.
+Expectation = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class MoveRequest:
+    """What a refactoring is asked to move.
+
+    Attributes:
+        scores: in a shape of :meth:`metricgrad.refactoring.base.Refactoring.check`, with graph.
+        targets: as the metric takes them.
+        softness: 0-d, the temperature that divides comparisons.
+        q: tail exponent in (0, 1]; see :func:`metricgrad.functional.interpolation.power_loss`.
+        budget: how many moves the metric may be called on.
+        share: the share of the comparisons looked at, those nearest to being violated first.
+        generator: for the choice among more moves than the budget allows.
+        groups: ``(N,)`` query numbers, for metrics within groups.
+    """
+
+    scores: Tensor
+    targets: Tensor
+    softness: Tensor
+    q: float
+    budget: int
+    share: float
+    generator: torch.Generator
+    groups: Tensor | None = None
+
+
+class Moves(abc.ABC):
+    """Abstract: M moves from one start or several.
+
+    Attributes:
+        origin: ``(M,)`` from which of the strict orders of the current scores each move starts; None where all start
+            from one draw of the soft decisions.
+    """
+
+    origin: Tensor | None = None
+
+    @abc.abstractmethod
+    def values(self, metric: Metric, batch: Batch) -> tuple[Tensor, Tensor]:
+        """``(S,)`` values of the metric where the moves start, and ``(M,)`` after each."""
+
+    @abc.abstractmethod
+    def change(self, delta: Tensor) -> Tensor:
+        """The change that is expected, of ``(M,)`` changes of the metric: 0-d, or ``(S,)`` from each start."""
+
+    def delta(self, start: Tensor, values: Tensor) -> Tensor:
+        """``(M,)`` changes of the metric; none where it is undefined."""
+        return torch.nan_to_num(values - (start if self.origin is None else start[self.origin]))
+
+    def inform(self, delta: Tensor) -> Tensor:
+        """0-d boolean: whether these changes tell decisions apart; where nothing was tried, nothing speaks against."""
+        return (delta != 0).any() | (len(delta) == 0)
+
+
+@dataclass(frozen=True)
+class NoMoves(Moves):
+    """Where no decision is open, as of a list without positives.
+
+    Attributes:
+        scores: with graph, so that a loss has a gradient of zero.
+    """
+
+    scores: Tensor
+
+    def values(self, metric: Metric, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of the current scores, and none."""
+        start = batch.values(metric, batch.scores.detach()[None])
+        return start, start[:0]
+
+    def change(self, delta: Tensor) -> Tensor:
+        """Zero."""
+        return self.scores.sum() * 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryMoves(Moves):
+    """Moves as whole score sets, for any metric.
+
+    Attributes:
+        expectation: of their changes.
+        base: ``(S, *scores.shape)`` score sets that the moves start from.
+        stack: makes the ``(M, *scores.shape)`` score sets, one after each move.
+        origin: see :class:`Moves`.
+        decoded: whether score sets are what the metric reads of the scores, decoded already.
+    """
+
+    expectation: Expectation
+    base: Tensor
+    stack: Callable[[], Tensor]
+    origin: Tensor | None = None
+    decoded: bool = False
+
+    def values(self, metric: Metric, batch: Batch) -> tuple[Tensor, Tensor]:
+        """By calls of the metric on whole score sets."""
+        judge = metric.decoded() if self.decoded else metric
+        found = batch.values(judge, torch.cat([self.base, self.stack()]))
+        return found[: len(self.base)], found[len(self.base) :]
+
+    def change(self, delta: Tensor) -> Tensor:
+        """See :class:`Moves`."""
+        return self.expectation(delta)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Predicted labels after each move, rows of equal target and prediction put together.
+
+    Attributes:
+        predicted: ``(1 + M, R)`` class numbers, before any move and after each.
+        targets: ``(R,)``.
+        weight: ``(R,)`` how many rows each stands for.
+    """
+
+    predicted: Tensor
+    targets: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelMoves(EntryMoves):
+    """Moves of rows from class to class.
+
+    Attributes:
+        labels: makes the same as labels.
+    """
+
+    labels: Callable[[], Labels]
+
+    def values(self, metric: Metric, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of weighted labels where the metric takes weights and the batch has no context of its own."""
+        if not isinstance(metric.fast_path, OfLabels) or batch.context:
+            return super().values(metric, batch)
+        made = self.labels()
+        found = metric.of_labels(made.predicted, made.targets, made.weight)
+        return found[:1], found[1:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountMoves(EntryMoves):
+    """Moves of positives past negatives in one list.
+
+    Attributes:
+        counts: makes ``(S + M, P)`` ascending numbers of negatives above each positive, where the moves start and after
+            each.
+        negatives: how many negatives there are.
+    """
+
+    counts: Callable[[], Tensor]
+    negatives: int
+
+    def values(self, metric: Metric, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Without sorting, where the metric is a function of counts and all rows weigh the same."""
+        path = metric.fast_path
+        if not isinstance(path, OfCounts) or batch.scores.ndim > 1 or "sample_weight" in batch.context:
+            return super().values(metric, batch)
+        found = path.fn(self.counts(), self.negatives, **metric.fixed)
+        return found[: len(self.base)], found[len(self.base) :]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowMoves(Moves):
+    """Moves of which each changes one query's similarities; no set of embeddings need realise them.
+
+    Attributes:
+        expectation: of their changes.
+        similar: ``(S * N, n)`` similarities of every query in each strict order.
+        relevant: ``(S * N, n)`` booleans.
+        row: ``(M,)`` the query of one order that each move changes.
+        column: ``(M,)`` the item that moves.
+        value: ``(M,)`` its similarity after the move.
+        origin: see :class:`Moves`.
+        starts: S.
+    """
+
+    expectation: Expectation
+    similar: Tensor
+    relevant: Tensor
+    row: Tensor
+    column: Tensor
+    value: Tensor
+    origin: Tensor | None
+    starts: int
+
+    def after(self) -> Tensor:
+        """``(M, n)``: the query that each move changes, after the move."""
+        return self.similar[self.row].scatter(1, self.column[:, None], self.value[:, None])
+
+    def values(self, metric: Metric, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Means over the queries that have something to find, of which a move changes one.
+
+        Raises:
+            MetricgradError: for a metric that is not known as a mean over queries.
+        """
+        path = metric.fast_path
+        if not isinstance(path, OfRows):
+            raise MetricgradError(
+                f"metric {metric.name!r} is not known as a mean over queries, so it cannot be called on single "
+                "similarities; pass interpolation='inverse_distance', which calls it on whole sets of embeddings"
+            )
+        asks = self.relevant.any(1)
+        asking = asks.sum() / self.starts
+        before = path.fn(self.similar, self.relevant, **metric.fixed)
+        after = path.fn(self.after(), self.relevant[self.row], **metric.fixed)
+        start = torch.where(asks, before, 0).reshape(self.starts, -1).sum(1) / asking
+        return start, start[self.origin] + (after - before[self.row]) / asking
+
+    def change(self, delta: Tensor) -> Tensor:
+        """See :class:`Moves`."""
+        return self.expectation(delta)
+
+    def inform(self, delta: Tensor) -> Tensor:
+        """Always: where every query is answered no move changes anything."""
+        return torch.ones((), dtype=torch.bool, device=delta.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordMoves(Moves):
+    """Moves of which each changes one token of one sentence.
+
+    Attributes:
+        expectation: of their changes.
+        entries: makes the same as score sets, which are as long as the vocabulary.
+        predicted: ``(N, T)`` tokens before any move; those below 0 match nothing.
+        targets: ``(N, T)`` tokens, -1 for padding.
+        row: ``(M,)`` the sentence that each move changes.
+        position: ``(M,)`` where in it.
+        token: ``(M,)`` what is predicted there after the move.
+    """
+
+    expectation: Expectation
+    entries: Callable[[], EntryMoves]
+    predicted: Tensor
+    targets: Tensor
+    row: Tensor
+    position: Tensor
+    token: Tensor
+
+    def after(self) -> Tensor:
+        """``(M, T)``: the sentence that each move changes, after the move."""
+        return self.predicted[self.row].scatter(1, self.position[:, None], self.token[:, None])
+
+    def values(self, metric: Metric, batch: Batch) -> tuple[Tensor, Tensor]:
+        """By sums over sentences, of which only the one that a move changes is counted again."""
+        path = metric.fast_path
+        if not isinstance(path, OfSentences):
+            return self.entries().values(metric, batch)
+        own = path.counts(self.predicted, self.targets, **metric.fixed)
+        total = own.sum(0)
+        moved = path.counts(self.after(), self.targets[self.row], **metric.fixed)
+        start = path.value(total, **metric.fixed)
+        return start[None], path.value(total - own[self.row] + moved, **metric.fixed)
+
+    def change(self, delta: Tensor) -> Tensor:
+        """See :class:`Moves`."""
+        return self.expectation(delta)

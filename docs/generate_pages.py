@@ -11,7 +11,7 @@ from torch import Tensor
 
 import metricgrad as mg
 from metricgrad.errors import MetricgradError
-from metricgrad.loss import ALIGNERS, FORMS
+from metricgrad.grid import ALIGNERS, FORMS
 from metricgrad.losses.composite.mix import Mix
 from metricgrad.losses.composite.scaled import Scaled
 from metricgrad.losses.networks.heat_maps import HeatmapNetwork

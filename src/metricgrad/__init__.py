@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from metricgrad.checks import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from metricgrad import decisions, functional
+    from metricgrad import aligners, decisions, forms, functional
     from metricgrad.comparison.mismatch import mismatch
     from metricgrad.comparison.study import compare
     from metricgrad.decisions.fit import fit_decision
@@ -38,12 +39,14 @@ __all__ = [
     "ReLoss",
     "Task",
     "UniLoss",
+    "aligners",
     "as_metric",
     "compare",
     "decisions",
     "fit",
     "fit_decision",
     "fit_population",
+    "forms",
     "functional",
     "infer_refactoring",
     "list_metrics",
@@ -73,10 +76,17 @@ _HOME = {
     "record_scores": "metricgrad.training.recording",
 }
 
+_MODULES = {
+    "aligners": "metricgrad.aligners",
+    "decisions": "metricgrad.decisions",
+    "forms": "metricgrad.forms",
+    "functional": "metricgrad.functional",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name in ("decisions", "functional"):
-        return importlib.import_module(f"metricgrad.{name}")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name in _HOME:
         try:
             return getattr(importlib.import_module(_HOME[name]), name)
@@ -86,7 +96,10 @@ def __getattr__(name: str) -> Any:
             raise MetricgradError(
                 f"mg.{name} needs {error.name}, which is not installed: pip install 'metricgrad[train,compare]'"
             ) from error
-    raise AttributeError(f"module 'metricgrad' has no attribute {name!r}")
+    message = f"module 'metricgrad' has no attribute {name!r}"
+    if not name.startswith("_"):
+        message += f": {did_you_mean(name, __all__, {known.lower(): known for known in __all__})}"
+    raise AttributeError(message)
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import metricgrad as mg
-from metricgrad import loss as loss_module
+from metricgrad import grid
 from metricgrad.aligners.lookahead.look_ahead import LookAhead
 from tests.contract.registry import ALIGNERS, FORMS, LOSSES, SIGNED
 
@@ -25,8 +25,8 @@ def _value_and_gradient(loss, scores, targets, grad_output=1.0):
 
 
 def test_every_form_and_aligner_is_registered():
-    assert set(loss_module.FORMS.values()) == FORMS
-    assert set(loss_module.ALIGNERS.values()) == ALIGNERS
+    assert set(grid.FORMS.values()) == FORMS
+    assert set(grid.ALIGNERS.values()) == ALIGNERS
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])

@@ -148,7 +148,7 @@ def reward(store: Store) -> dict[str, Any]:
     study = STUDIES[REWARDS]
     by_loss = mg.as_metric(training_loss, higher_is_better=False, reads="scores", name="training_loss")
 
-    def fed(metric: Any) -> Callable[[int], Values]:
+    def rewarded_by(metric: Any) -> Callable[[int], Values]:
         def run(seed: int) -> Values:
             loss = mg.ALA(metric, None, None, every=EVERY, seed=seed)
             return measured(study, seed, [population(study, loss, seed, feedback=study.load(seed).train)])
@@ -157,8 +157,8 @@ def reward(store: Store) -> dict[str, Any]:
 
     made = {
         "ala": rows(study)["ala"],
-        "by accuracy on training data": fed(study.metric),
-        "by the training loss": fed(by_loss),
+        "by accuracy on training data": rewarded_by(study.metric),
+        "by the training loss": rewarded_by(by_loss),
     }
     borrow(store, "reward", REWARDS, "ala")
     return summary(table(store, "reward", made, SEEDS), ["ala"], study.overlap)

@@ -31,8 +31,8 @@ def arguments(
 ) -> argparse.Namespace:
     """--data, which defaults to METRICGRAD_DATA or to ../shared/data beside the repository; --only; --limit."""
     parser = argparse.ArgumentParser(description=doc)
-    home = os.environ.get("METRICGRAD_DATA", str(HERE.parent.parent / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=Path(home), help="folder with mnist20k.npz and the glyphs")
+    folder = os.environ.get("METRICGRAD_DATA", str(HERE.parent.parent / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=Path(folder), help="folder with mnist20k.npz and the glyphs")
     if chosen := default or parts:
         parser.add_argument("--only", nargs="*", choices=parts, default=list(chosen), help="do these parts only")
     if limit is not None:

@@ -83,7 +83,7 @@ def step_of(model_name: str, cell: str, size: int = BATCH) -> Callable[[], Any]:
         loss.attach(model, optimizer, valid=[valid])
 
     def step() -> None:
-        if cell == "unrolled":  # the double backward a person would write with torch.func, and the step itself
+        if cell == "unrolled":  # the double backward a user would write with torch.func, and the step itself
             assert isinstance(loss, mg.Loss)
             pair: Any = lambda m, b: (m(b[0]), b[1])  # noqa: E731
             unrolled(loss.form, model, optimizer, [(inputs, targets)], valid, CrossEntropy(), pair, Draw(0, 0, False))

@@ -8,7 +8,7 @@ from report_text import estimate, number, table
 
 
 def claims(result: dict[str, Any]) -> str:
-    """Test error by step, and at the end against every opponent."""
+    """Test error by step, and at the end against every baseline."""
     parts = [
         f"AdaLFL starts from {result['offline_rounds']} offline rounds. Every loss tries the same learning rates on a "
         "draw that is not among the seeds; half of its validation rows feed the aligner, the other half chooses. No "

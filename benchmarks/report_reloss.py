@@ -46,7 +46,7 @@ def correlation(result: dict[str, Any]) -> str:
 
 
 def training(result: dict[str, Any]) -> str:
-    """Test metrics of trainings on ReLoss and its opponents."""
+    """Test metrics of trainings on ReLoss and its baselines."""
     parts = [
         f"Every loss has {result['trials']} trials; seconds are of one run with recording and fitting, on a shared "
         "machine. `reloss:anchor=0.0` has no cross-entropy beside it, `reloss_value` regresses the metric's value, "
@@ -209,6 +209,6 @@ def humanoid(result: dict[str, Any]) -> str:
         "epochs says how far the squared error is from its plateau.",
         table(["loss", "rate", "test PCKh", f"minus {best}, paired", "seconds"], rows),
         f"Against the squared error with twice the epochs: {longer}. UniLoss minus fitted ReLoss: "
-        f"{estimate(result['uniloss_minus_reloss'], '+.3f')}. Rank correlation with PCK on heat maps kept apart: "
+        f"{estimate(result['uniloss_minus_reloss'], '+.3f')}. Rank correlation with PCK on heat maps held out: "
         f"{ranks}.",
     ])  # fmt: skip

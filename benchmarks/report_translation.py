@@ -28,6 +28,6 @@ def translation(result: dict[str, Any]) -> str:
         "non-autoregressive Transformer, sacrebleu of detokenised text on test, "
         f"{result['paired_seeds']} paired draws.",
         table(["loss", "lr", "BLEU", "over token cross-entropy", "seconds"], rows),
-        f"Before training, ReLoss ranked blocks kept apart as BLEU does with {ours:.3f}, cross-entropy with "
+        f"Before training, ReLoss ranked blocks held out as BLEU does with {ours:.3f}, cross-entropy with "
         f"{usual:.3f}. UniLoss(bleu) without a warm-up reached {scratch:.2f} on validation at its best rate.",
     ])  # fmt: skip

@@ -72,7 +72,7 @@ def test_there_is_no_circle_but_for_the_arrows_named():
 
 def test_imports_of_all_kinds_are_drawn(tmp_path):
     files = {
-        "__init__.py": "_HOME = {'thing': 'metricgrad.rooms.a'}",
+        "__init__.py": "_IMPORT_PATH = {'thing': 'metricgrad.rooms.a'}",
         "rooms/__init__.py": "",
         "rooms/a.py": "from .b import x\nfrom metricgrad import ground",
         "rooms/b.py": "def f():\n    import metricgrad.rooms.c as c",

@@ -236,7 +236,7 @@ def round_trip(draws: Draws) -> str:
 
 
 def mismatch(draws: Draws) -> str:
-    """``mg.mismatch`` of losses of ours, of torch's and of a person's own."""
+    """``mg.mismatch`` of losses of ours, of torch's and of a user's own."""
     metric = mg.as_metric(draws.pick("metric", SPECS))
     batch = for_metric(draws, metric, stored=True)
     losses: dict[str, Callable[[], Any]] = {

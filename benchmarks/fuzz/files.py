@@ -1,6 +1,6 @@
 """Malformed files by the thousand: losses, policies, study folders, runs of fit and of fit_population.
 
-Every file is a sound one with something spoiled, read as a person's next call reads it. It may be taken (what was
+Every file is a sound one with something spoiled, read as a user's next call reads it. It may be taken (what was
 spoiled is of no account, or is mended) or refused by one MetricgradError that names it; anything else is a fault:
 another exception, or a module imported because a file named it.
 

@@ -44,7 +44,7 @@ class Found:
 
     Attributes:
         outcome: ``"value"``, ``"undefined"`` where NaN or silence is documented, ``"overflow"`` where float32 does not
-            hold what a loss of scores from 1e20 up is, ``"refused"``, ``"own"`` where the person's own model or loss
+            hold what a loss of scores from 1e20 up is, ``"refused"``, ``"own"`` where the user's own model or loss
             raised, or ``"fault"``.
         fault: what was wrong, without the numbers that differ from call to call, so that faults can be counted.
         said: the choices that made the call, and the message of a refusal.

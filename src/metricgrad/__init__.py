@@ -55,7 +55,7 @@ __all__ = [
     "record_scores",
 ]
 
-_HOME = {
+_IMPORT_PATH = {
     "ALA": "metricgrad.systems.ala",
     "AdaLFL": "metricgrad.systems.adalfl",
     "FitResult": "metricgrad.training.result",
@@ -87,9 +87,9 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(_MODULES[name])
-    if name in _HOME:
+    if name in _IMPORT_PATH:
         try:
-            return getattr(importlib.import_module(_HOME[name]), name)
+            return getattr(importlib.import_module(_IMPORT_PATH[name]), name)
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] == "metricgrad":
                 raise

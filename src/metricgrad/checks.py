@@ -1,4 +1,4 @@
-"""What is asked of anything a person hands over: that it is made of numbers, and where they are none."""
+"""What is asked of anything a user hands over: that it is made of numbers, and where they are none."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Loss(ScoreLoss):
     """A loss form times an aligner.
 
     Call it like any loss. Aligners that act during training need one more line, ``loss.attach(model, optimizer)``, and
-    the person's own loop stays as it is.
+    the user's own loop stays as it is.
 
     Args:
         form: what the loss looks like.
@@ -139,7 +139,7 @@ class Loss(ScoreLoss):
         forward: Forward | None = None,
         total_steps: int | None = None,
     ) -> Handle:
-        """Let the aligner act around every step of the person's own optimiser.
+        """Let the aligner act around every step of the user's own optimiser.
 
         Args:
             model: the model that is trained.

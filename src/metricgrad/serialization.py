@@ -1,7 +1,7 @@
 """Tensors in a safetensors file whose header says, in JSON, what they are: how losses and policies are stored.
 
 A file is data. It names no code: classes are looked up in the package's own table, metrics are built in or passed by
-the person who loads it. What it says is checked against the signatures, state dicts and shapes of what it is for before
+the user who loads it. What it says is checked against the signatures, state dicts and shapes of what it is for before
 anything of its size is asked for, and whatever is wrong with it is one :class:`MetricgradError` that names the file.
 """
 
@@ -42,7 +42,7 @@ class Headed:
         path: where it is.
         header: what it says of itself.
         tensors: by name.
-        metric: what the person who loads it is judged by, or None: it goes in place of a metric that is not built in.
+        metric: what the user who loads it is judged by, or None: it goes in place of a metric that is not built in.
     """
 
     path: str | Path

@@ -30,7 +30,7 @@ def said(call, words):
         warnings.simplefilter("always")
         call()
     found = [one for one in caught if words in str(one.message)]
-    assert all(one.filename == __file__ for one in found), found  # it points at the person's own line
+    assert all(one.filename == __file__ for one in found), found  # it points at the user's own line
     return len(found)
 
 

@@ -1,4 +1,4 @@
-"""The whole job: killed and resumed, with a person's own task and losses, lower is better."""
+"""The whole job: killed and resumed, with a user's own task and losses, lower is better."""
 
 import json
 import os

@@ -196,16 +196,16 @@ def test_a_copy_is_the_loss_as_it_is_attached_to_nothing(entry, attached, copied
         loss.attach(model, optimizer, valid=[(scores, targets)])
     loss(model(scores), targets).backward()
     loss(model(scores), targets)  # what is under way when it is copied
-    twin, model_twin = copied(loss), copied(model)
+    loss_copy, model_copy = copied(loss), copied(model)
     for name, value in loss.state_dict().items():
         if isinstance(value, torch.Tensor):
-            assert torch.equal(value.nan_to_num(), twin.state_dict()[name].nan_to_num())
-    twin.attach(model_twin, torch.optim.SGD(model_twin.parameters(), lr=0.1), valid=[(scores, targets)])
-    before = [p.clone() for p in twin.parameters()]
+            assert torch.equal(value.nan_to_num(), loss_copy.state_dict()[name].nan_to_num())
+    loss_copy.attach(model_copy, torch.optim.SGD(model_copy.parameters(), lr=0.1), valid=[(scores, targets)])
+    before = [p.clone() for p in loss_copy.parameters()]
     optimizer.step()
-    assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(before, twin.parameters(), strict=True))
+    assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(before, loss_copy.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(_value_and_gradient(loss.eval(), scores, targets),
-                                                 _value_and_gradient(twin.eval(), scores, targets), strict=True)
+                                                 _value_and_gradient(loss_copy.eval(), scores, targets), strict=True)
                ) or isinstance(loss.aligner, LookAhead)  # fmt: skip
 
 

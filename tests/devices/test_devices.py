@@ -92,9 +92,9 @@ else:
         there = make()
         stepped(there, scores.to("sim"), targets.to("sim"))
         there.save(tmp_path / "loss.safetensors")
-        twin = copy.deepcopy(there)
+        copied = copy.deepcopy(there)
         expected = host(stepped(there, scores.to("sim"), targets.to("sim"), steps=1))
-        for loss, device in ((mg.load_loss(tmp_path / "loss.safetensors"), "cpu"), (twin, "sim")):
+        for loss, device in ((mg.load_loss(tmp_path / "loss.safetensors"), "cpu"), (copied, "sim")):
             found = host(stepped(loss, scores.to(device), targets.to(device), steps=1))
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 

@@ -1,6 +1,6 @@
 """Real metrics of scikit-learn and torchmetrics, each with a batch it is for and how it wants to see the scores.
 
-``feed`` names what the test hands to the bare function: the adapter must come to the same value from raw scores.
+``delivery`` names what the test hands to the bare function: the adapter must come to the same value from raw scores.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import torchmetrics.functional.retrieval as tr
 
 @dataclass(frozen=True)
 class Case:
-    """One callable: ``kind`` of batch, ``feed``, direction, kind of structure and its one telling value."""
+    """One callable: ``kind`` of batch, ``delivery``, direction, kind of structure and its one telling value."""
 
     fn: Callable[..., Any]
     kind: str
-    feed: str
+    delivery: str
     higher: bool = True
     structure: str | None = "labels"
     tells: object = "all"

@@ -322,8 +322,8 @@ def test_toward_a_metric_the_objective_is_the_metrics_loss():
     model = nn.Linear(6, 3).double()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     first, valid = [(x.double(), y) for x, y in _data(2)]
-    twin = mg.UniLoss("macro_f1", softness=1.0).double()
-    expected = unrolled.hypergradient(model, optimizer, loss.form, [first], valid, twin)
+    smooth = mg.UniLoss("macro_f1", softness=1.0).double()
+    expected = unrolled.hypergradient(model, optimizer, loss.form, [first], valid, smooth)
     loss.step(model, optimizer, first, valid)
     for a, b in zip(loss.aligner.last_hypergradient, expected, strict=True):
         torch.testing.assert_close(a, b)

@@ -54,8 +54,8 @@ class Scene:
 
     Attributes:
         loss: the loss it aligns.
-        model: the person's model.
-        optimizer: the person's optimiser.
+        model: the user's model.
+        optimizer: the user's optimiser.
         valid: validation batches, or None.
         forward: maps (model, batch) to (scores, targets).
         total_steps: how many optimiser steps there will be, where known.
@@ -135,7 +135,7 @@ class Aligner(nn.Module, abc.ABC):
     def saw(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
     ) -> None:
-        """Called after each call of the loss that counts as a step; all tensors are the person's own."""
+        """Called after each call of the loss that counts as a step; all tensors are the user's own."""
 
     def prepare(self, form: Form, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> None:
         """Fit the form before training, from stored scores and targets, and what belongs together among them.

@@ -1,4 +1,4 @@
-"""Pure maths with no state; imports nothing of ours. The names a person may want are here, imported when first used."""
+"""Pure maths with no state; imports nothing of ours. The names a user may want are here, imported when first used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["hard_rank", "kendall", "relaxed_permutation", "soft_rank", "soft_rank_network", "spearman"]
 
-_HOME = {
+_IMPORT_PATH = {
     "hard_rank": "metricgrad.functional.ranks",
     "kendall": "metricgrad.functional.correlation",
     "relaxed_permutation": "metricgrad.functional.sorting_network",
@@ -23,8 +23,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _IMPORT_PATH:
+        return getattr(importlib.import_module(_IMPORT_PATH[name]), name)
     raise AttributeError(f"module 'metricgrad.functional' has no attribute {name!r}")
 
 

@@ -1,6 +1,6 @@
 """How a loss is called: ours with raw scores, any other as torch's own losses are; context is passed on or refused.
 
-A loss that is not ours sees a documented convention, wherever it is called for the person (``compare``, ``fit``,
+A loss that is not ours sees a documented convention, wherever it is called for the user (``compare``, ``fit``,
 ``mismatch``, look-ahead objectives, :class:`metricgrad.losses.composite.hand_made.HandMade`):
 
 ==========================================  ==============================  ======================================

@@ -82,7 +82,7 @@ def as_metric(
 
 
 def stored_metric(spec: object, passed: Any) -> Metric:
-    """The built-in metric that a file names, or else the one that the person who loads the file passed.
+    """The built-in metric that a file names, or else the one that the user who loads the file passed.
 
     Raises:
         MetricgradError: where it names no built-in metric and none was passed. A file names no code to import, be it of

@@ -90,7 +90,7 @@ class Metric:
         spec: str | None = None,
         by_order: bool = False,
         targets: TargetKind = "real",
-        twin: Callable[..., Tensor] | None = None,
+        torch_equivalent: Callable[..., Tensor] | None = None,
         layout: Layout = ROWS,
         fast_path: FastPath | None = None,
     ) -> None:
@@ -111,9 +111,10 @@ class Metric:
             spec: the string that builds the metric again.
             by_order: only the order of the probabilities matters, so ``fn`` gets their log-odds in float64, which do
                 not saturate into ties.
-            targets: what a batched ``fn`` or ``twin`` can mean as targets; anything else is refused before the call.
-            twin: a batched torch function of the raw scores with the same value, for :meth:`differentiable` of a
-                NumPy metric.
+            targets: what a batched ``fn`` or ``torch_equivalent`` can mean as targets; anything else is refused before
+                the call.
+            torch_equivalent: a batched torch function of the raw scores with the same value, for
+                :meth:`differentiable` of a NumPy metric.
             layout: see the class, as for ``fast_path``.
         """
         self._fn = fn
@@ -129,7 +130,7 @@ class Metric:
         self.spec = spec
         self.by_order = by_order
         self._targets: TargetKind = targets
-        self._twin = twin
+        self._torch_equivalent = torch_equivalent
         self.layout: Layout = Embeddings(layout) if reads == "embeddings" else layout
         self.fast_path: FastPath | None = fast_path
         # not a property: what a metric averages over stays so when nothing is said of it any more
@@ -248,8 +249,8 @@ class Metric:
         if not targets.numel() or _masked_out(kwargs):
             return stack.sum() * torch.nan
         elementwise = stack.shape[1:] == targets.shape
-        if self._twin is not None:
-            return narrowed(self._twin(stack, self._checked(stack, targets), **kwargs)[0], stack.dtype)
+        if self._torch_equivalent is not None:
+            return narrowed(self._torch_equivalent(stack, self._checked(stack, targets), **kwargs)[0], stack.dtype)
         if self.batched:
             found = self._batch(stack, self._checked(stack, targets), kwargs)[0]
             return narrowed(self._within_range(found, stack), stack.dtype)

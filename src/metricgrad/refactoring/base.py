@@ -3,7 +3,7 @@
 A refactoring knows nothing of the metric's values. It says which comparisons of scores the metric can depend on
 (UniLoss, Eq. 5 to 9), and makes score sets on which the unmodified metric is then called, so that nobody has to write
 g by hand. Scores and targets come as the metric gets them: :func:`metricgrad.metrics.decoding.canonical` rows for
-built-in metrics, the person's own shapes for a callable.
+built-in metrics, the user's own shapes for a callable.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class UniLoss(Loss):
 
     Use it where you are judged by a metric of labels or of order and want a loss without writing one. Do not use it
     where the metric is differentiable (it is then the metric itself), or as the first thing: tuned cross-entropy is a
-    hard opponent on clean, balanced data.
+    hard baseline on clean, balanced data.
 
     Args:
         metric: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.

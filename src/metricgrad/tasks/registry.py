@@ -8,7 +8,7 @@ from metricgrad.checks import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.tasks.task import Task
 
-_HOME = {
+_IMPORT_PATH = {
     "digits": "digits:digits",
     "digits-noisy": "digits:digits_noisy",
     "digits-rare": "digits:digits_rare",
@@ -22,7 +22,7 @@ _HOME = {
 
 def list_tasks() -> list[str]:
     """The names of the built-in tasks."""
-    return list(_HOME)
+    return list(_IMPORT_PATH)
 
 
 def get_task(name: str) -> Task:
@@ -31,7 +31,7 @@ def get_task(name: str) -> Task:
     Raises:
         MetricgradError: for an unknown name, naming what is close.
     """
-    if name not in _HOME:
-        raise MetricgradError(f"unknown task {name!r}: {did_you_mean(name, _HOME)}")
-    module, _, attribute = _HOME[name].partition(":")
+    if name not in _IMPORT_PATH:
+        raise MetricgradError(f"unknown task {name!r}: {did_you_mean(name, _IMPORT_PATH)}")
+    module, _, attribute = _IMPORT_PATH[name].partition(":")
     return getattr(importlib.import_module(f"metricgrad.tasks.{module}"), attribute)

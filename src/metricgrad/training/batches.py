@@ -103,7 +103,7 @@ def _plain(part: Any) -> bool:
 def loader(
     data: Data, batch_size: int, *, shuffle: bool, name: str, per_class: int | None = None, seed: int = 0
 ) -> Iterable[Any]:
-    """An iterable of batches; a loader given by the person is used as it is.
+    """An iterable of batches; a loader given by the user is used as it is.
 
     Args:
         data: see :data:`Data`.

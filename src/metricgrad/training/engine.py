@@ -66,7 +66,7 @@ class Engine(lightning.LightningModule):
         return None if self.steps is None else self.steps * self.recipe.epochs
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The person's optimiser over the model's parameters; the loss's own belong to its aligner."""
+        """The user's optimiser over the model's parameters; the loss's own belong to its aligner."""
         return self.recipe.make_optimizer(self.model.parameters())
 
     def on_fit_start(self) -> None:

@@ -1,4 +1,4 @@
-"""Keep Lightning from talking about its own internals, and from ending the person's process."""
+"""Keep Lightning from talking about its own internals, and from ending the user's process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOT_FOR_THE_READER = (
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence notices nobody using ``fit`` can act on; warnings of the person's own code still show."""
+    """Silence notices nobody using ``fit`` can act on; warnings of the user's own code still show."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

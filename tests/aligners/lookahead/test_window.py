@@ -31,7 +31,7 @@ def _net(dropout=0.0):
 
 
 def _steps(loss, model, optimizer, count, *, accumulate=1):
-    """Training as a person writes it, with a schedule, and part of the model's output as scores."""
+    """Training as a user writes it, with a schedule, and part of the model's output as scores."""
     x, y = _data()
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.7)
     for number in range(count):
@@ -74,7 +74,7 @@ def test_it_is_the_slope_of_the_training_itself(optimizer, accumulate):
     model = _trained(copy.deepcopy(start), make, aligner, accumulate)
     plain = _trained(copy.deepcopy(start), make, accumulate=accumulate)
     for a, b in zip([*model.parameters(), *model.buffers()], [*plain.parameters(), *plain.buffers()], strict=True):
-        assert torch.equal(a, b)  # the person's own steps are untouched
+        assert torch.equal(a, b)  # the user's own steps are untouched
     assert int(aligner.updates) == 1
     generator = torch.Generator().manual_seed(3)
     way = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in start.parameters()]

@@ -1,4 +1,4 @@
-"""Opponents from pytorch-metric-learning, called as our losses are."""
+"""Baselines from pytorch-metric-learning, called as our losses are."""
 
 import pytest
 import torch

@@ -34,10 +34,10 @@ def example(kind: str, n: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
     return scores, torch.randint(0, high, shape, generator=g)
 
 
-def fed(case: Case, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    if case.feed == "labels":
+def handed(case: Case, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    if case.delivery == "labels":
         return labels(scores, targets)
-    if case.feed == "probabilities":
+    if case.delivery == "probabilities":
         return sigmoid(scores) if scores.shape == targets.shape else softmax(scores)
     return scores
 
@@ -58,13 +58,13 @@ def test_scikit_learn(case):
     metric = mg.as_metric(case.fn, **case.fixed)
     check_known(metric, case)
     scores, targets = example(case.kind)
-    expected = quietly(case.fn, targets.numpy(), fed(case, scores.numpy(), targets.numpy()), **case.fixed)
+    expected = quietly(case.fn, targets.numpy(), handed(case, scores.numpy(), targets.numpy()), **case.fixed)
     assert float(metric(scores, targets)) == pytest.approx(expected)
     if "sample_weight" in metric.context:
         weight = torch.rand(len(targets))
         if case.fixed.get("multi_class") != "ovo":
             found = metric(scores, targets, sample_weight=weight)
-            read = fed(case, scores.numpy(), targets.numpy())
+            read = handed(case, scores.numpy(), targets.numpy())
             expected = quietly(case.fn, targets.numpy(), read, sample_weight=weight.numpy(), **case.fixed)
             assert float(found) == pytest.approx(expected)
     if metric.structure is not None and metric.structure.kind == "differentiable":
@@ -79,7 +79,7 @@ def test_torchmetrics(case):
     metric = mg.as_metric(case.fn, **case.fixed)
     check_known(metric, case)
     scores, targets = example(case.kind)
-    read = torch.as_tensor(fed(case, scores.numpy(), targets.numpy()))
+    read = torch.as_tensor(handed(case, scores.numpy(), targets.numpy()))
     value = case.fn(read, targets, **case.fixed)
     expected = float(value[0] if isinstance(value, tuple) else value)
     assert float(metric(scores, targets)) == pytest.approx(expected, abs=1e-6)
@@ -142,15 +142,15 @@ OBJECTS = [
 ]
 
 
-@pytest.mark.parametrize(("obj", "kind", "twin"), OBJECTS, ids=lambda x: type(x).__name__ if callable(x) else x)
-def test_torchmetrics_objects(obj, kind, twin):
-    metric, twin = mg.as_metric(obj), mg.as_metric(twin)
+@pytest.mark.parametrize(("obj", "kind", "built_in"), OBJECTS, ids=lambda x: type(x).__name__ if callable(x) else x)
+def test_torchmetrics_objects(obj, kind, built_in):
+    metric, built_in = mg.as_metric(obj), mg.as_metric(built_in)
     scores, targets = example(kind)
-    assert float(metric(scores, targets)) == pytest.approx(float(twin(scores, targets)), abs=1e-5)
-    assert metric.higher_is_better is twin.higher_is_better
+    assert float(metric(scores, targets)) == pytest.approx(float(built_in(scores, targets)), abs=1e-5)
+    assert metric.higher_is_better is built_in.higher_is_better
     assert metric.structure is not None
-    assert twin.structure is not None
-    assert metric.structure.kind == twin.structure.kind
+    assert built_in.structure is not None
+    assert metric.structure.kind == built_in.structure.kind
     stack = torch.stack([scores, -scores, scores])
     again = metric.over(stack, targets)
     assert again[0] == again[2] == metric(scores, targets)

@@ -47,7 +47,7 @@ def standing_still(model: nn.Module) -> Iterator[None]:
 
 
 def first_rows(batches: Iterable[Any], rows: int | None) -> list[Any]:
-    """The first batches, as many as hold so many rows; a loader's own draws do not count in the person's training."""
+    """The first batches, as many as hold so many rows; a loader's own draws do not count in the user's training."""
     state = torch.get_rng_state()
     kept, count = [], 0
     for batch in batches:

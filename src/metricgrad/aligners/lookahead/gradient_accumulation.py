@@ -93,7 +93,7 @@ class Accumulating:
 
     @property
     def hooked(self) -> bool:
-        """Whether a person's hooks may have changed gradients before they were seen here."""
+        """Whether a user's hooks may have changed gradients before they were seen here."""
         return any(p._backward_hooks or not _is_ours(p) for p in self.reached)
 
     @property

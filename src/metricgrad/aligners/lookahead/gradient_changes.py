@@ -38,7 +38,7 @@ class Changes:
         """The gradients as the backward passes left them; None where they still are.
 
         They are computed again where they were not copied: at the first change, which begins the copies, and where
-        hooks changed them before they could be copied or a person assigned them.
+        hooks changed them before they could be copied or a user assigned them.
 
         Raises:
             UntoldError: where what was computed again does not explain those that the optimiser sees.

@@ -1,4 +1,4 @@
-"""What a person does between the model's outputs and the scores."""
+"""What a user does between the model's outputs and the scores."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def goes_past(scores: Tensor, outputs: list[Tensor], parameters: Collection[Tens
 
 
 class Head:
-    """What a person does between the model's outputs and the scores: a slice, a reshape, a cast, or nothing.
+    """What a user does between the model's outputs and the scores: a slice, a reshape, a cast, or nothing.
 
-    It is read off the autograd graph, before the person's backward pass frees it: the transposed Jacobian is taken at
+    It is read off the autograd graph, before the user's backward pass frees it: the transposed Jacobian is taken at
     a symbolic vector, and is linear in it.
     """
 
@@ -70,5 +70,5 @@ class Head:
         needing = [output for output in outputs if output.requires_grad]
         try:
             return all(g is None for g in torch.autograd.grad(probe, needing, retain_graph=True, allow_unused=True))
-        except RuntimeError:  # the way to the outputs leads through values that the person's backward pass has freed
+        except RuntimeError:  # the way to the outputs leads through values that the user's backward pass has freed
             return False

@@ -209,7 +209,7 @@ class OneStep:
         """The objective and its gradient at the stepped parameters, by linear weights as outer products if told so."""
         if batch is not None:
             taps = LinearTaps(self.scene.model if apart else None)
-            # a person's hooks on gradients are no part of the objective's
+            # a user's hooks on gradients are no part of the objective's
             bare = {p: p.detach().requires_grad_() for p in parameters if p._backward_hooks}
             with taps, standing(parameter_places(self.scene.model, bare)):
                 scores, targets = self.scene.forward(self.scene.model, batch)

@@ -40,7 +40,7 @@ class LookAhead(Aligner):
     .. math:: \phi \leftarrow \phi - \eta \nabla_\phi\, \mathrm{objective}(y, f_{\theta'}(X_{val})), \qquad
         \theta' = U(\theta, \nabla_\theta M_\phi)
 
-    U is the person's own SGD, Adam or AdamW, its state, weight decay and this very step's learning rate included, and
+    U is the user's own SGD, Adam or AdamW, its state, weight decay and this very step's learning rate included, and
     gradient clipping, accumulation and scaled losses as well. The training step itself is untouched.
 
     Use it with :meth:`metricgrad.Loss.attach` where validation batches are at hand, and any form that has parameters.

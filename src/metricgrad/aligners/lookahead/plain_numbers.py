@@ -1,4 +1,4 @@
-"""Numbers that a person wrote, told from numbers that were computed."""
+"""Numbers that a user wrote, told from numbers that were computed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 r"""Whether the gradients are what the recorded calls of the loss put there, shown by one number.
 
 For any direction w in the parameters, :math:`\sum_k c_k \nabla_s \ell(s_k) \cdot J_k w` is :math:`g \cdot w`. The left
-side is computed as the hypergradient is, from what was recorded; on the right is the gradient of the person's own
+side is computed as the hypergradient is, from what was recorded; on the right is the gradient of the user's own
 backward pass. Where they differ, and the recorded calls computed again do not explain it, something happened that was
 not recorded.
 """

@@ -1,7 +1,7 @@
-"""What happened in the person's own training step: each call of the model and each call of the loss.
+"""What happened in the user's own training step: each call of the model and each call of the loss.
 
 Hooks on the model keep its inputs, the random state and the buffers of the moment; the loss keeps scores, targets, its
-form as it was, and the factor its gradient was multiplied by in each backward pass. Nothing of the person's computation
+form as it was, and the factor its gradient was multiplied by in each backward pass. Nothing of the user's computation
 changes.
 """
 

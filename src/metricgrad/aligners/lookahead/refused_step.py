@@ -6,7 +6,7 @@ from metricgrad.errors import MetricgradError
 
 
 class UntoldError(MetricgradError):
-    """Why it cannot be told: it is raised and caught while looking ahead, and a person reads it as a warning.
+    """Why it cannot be told: it is raised and caught while looking ahead, and a user reads it as a warning.
 
     Args:
         kind: of the reason; each is said once.

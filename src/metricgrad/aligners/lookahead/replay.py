@@ -17,7 +17,7 @@ from metricgrad.losses.base import Form
 
 @contextlib.contextmanager
 def as_called(form: Form, loss: LossCall, phi: Mapping[Tensor, Tensor]) -> Iterator[None]:
-    """The form is inside as it was right before a call, with these parameters, and computes as the person called it."""
+    """The form is inside as it was right before a call, with these parameters, and computes as the user called it."""
     uncast = torch.autocast(loss.scores.device.type, enabled=False)
     with uncast, standing([*parameter_places(form, phi), *again(loss.form.buffers)]):
         yield
@@ -32,7 +32,7 @@ def loss_again(
         contribution: the call; scores that are no affine function of the model's outputs are right to first order.
         form: what is called.
         phi: its parameters, as they were or with gradients to them.
-        theta: the model's, for those of the person's that are not to be read as they are.
+        theta: the model's, for those of the user's that are not to be read as they are.
 
     Raises:
         MetricgradError: where the model's forward pass gives other outputs than it did.

@@ -1,7 +1,7 @@
 """The last few optimiser steps of an attached training, written again as one function, and double backward through it.
 
 One step ahead is blind to what a step does later: through momentum, and through where it leads. Here the steps that the
-person's own loop has just taken are repeated from what was recorded of them, each as a differentiable function of the
+user's own loop has just taken are repeated from what was recorded of them, each as a differentiable function of the
 one before, so that the objective after the last knows them all.
 """
 

@@ -20,12 +20,12 @@ def describe(metric: Callable[..., Any], fixed: dict[str, Any], reads: Reads | N
     Args:
         metric: a function, a torchmetrics class or object, or anything else that can be called.
         fixed: the keyword arguments it will be called with.
-        reads: what the person said it reads. Where that is not what is known, the callable is handed exactly what was
+        reads: what the user said it reads. Where that is not what is known, the callable is handed exactly what was
             said, and neither the adapter's own preparation nor the structure holds any more.
 
     Returns:
         Some of ``higher_is_better``, ``reads``, ``inputs``, ``order``, ``name``, ``structure``, ``by_order``,
-        ``context``, ``twin``, ``targets``, ``layout``, and a replacement for ``fn`` and ``fixed``.
+        ``context``, ``torch_equivalent``, ``targets``, ``layout``, and a replacement for ``fn`` and ``fixed``.
 
     Raises:
         MetricgradError: for something that is no metric of scores and targets, such as a scikit-learn scorer.

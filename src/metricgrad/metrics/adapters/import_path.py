@@ -1,4 +1,4 @@
-"""From what a person wrote to the callable it names: ``pkg.mod:fn`` strings and partials; a file names no code."""
+"""From what a user wrote to the callable it names: ``pkg.mod:fn`` strings and partials; a file names no code."""
 
 from __future__ import annotations
 

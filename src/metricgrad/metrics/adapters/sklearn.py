@@ -33,8 +33,8 @@ _READS: dict[Delivery, Reads] = {
 
 
 @dataclass(frozen=True)
-class Known:
-    """How one function is fed.
+class SklearnEntry:
+    """How one function is called.
 
     Attributes:
         delivery: what it is handed: ``"order"`` is anything in the order of the probabilities, ``"indicator"`` scores
@@ -42,24 +42,25 @@ class Known:
         higher: the direction.
         exchangeable: for labels; ``"average"`` where the ``average`` parameter decides.
         structure: for everything else.
-        twin: the built-in metric of the same value that has a gradient, where the parameters are the defaults.
+        torch_equivalent: the built-in metric of the same value that has a gradient, where the parameters are the
+            defaults.
     """
 
     delivery: Delivery
     higher: bool = True
     exchangeable: str = "all"
     structure: Structure | None = None
-    twin: str | None = None
+    torch_equivalent: str | None = None
 
 
 _PAIRS = Structure("positives_over_negatives", "all", {"within": "auto", "two_d": "column"})
 _ROW_PAIRS = Structure("positives_over_negatives", "all", {"within": "row"})
 _ROW_RANKING = Structure("ranking", "all", {"within": "auto", "two_d": "row"})
 
-_KNOWN: dict[str, Known] = {
-    **{name: Known("labels") for name in ("balanced_accuracy_score", "matthews_corrcoef", "cohen_kappa_score")},
+_KNOWN: dict[str, SklearnEntry] = {
+    **{name: SklearnEntry("labels") for name in ("balanced_accuracy_score", "matthews_corrcoef", "cohen_kappa_score")},
     **{
-        name: Known("labels")
+        name: SklearnEntry("labels")
         for name in (
             "adjusted_mutual_info_score",
             "adjusted_rand_score",
@@ -73,30 +74,30 @@ _KNOWN: dict[str, Known] = {
         )
     },
     **{
-        name: Known("labels", exchangeable="average")
+        name: SklearnEntry("labels", exchangeable="average")
         for name in ("f1_score", "fbeta_score", "precision_score", "recall_score", "jaccard_score")
     },
-    "accuracy_score": Known("labels", exchangeable="row"),
-    "zero_one_loss": Known("labels", higher=False, exchangeable="row"),
-    "hamming_loss": Known("labels", higher=False),
-    "average_precision_score": Known("order", structure=_PAIRS),
-    "roc_auc_score": Known("order", structure=_PAIRS),
-    "label_ranking_average_precision_score": Known("indicator", structure=_ROW_PAIRS),
-    "coverage_error": Known("indicator", higher=False, structure=_ROW_PAIRS),
-    "label_ranking_loss": Known("indicator", higher=False, structure=_ROW_PAIRS),
-    "ndcg_score": Known("indicator", structure=_ROW_RANKING),
-    "dcg_score": Known("indicator", structure=_ROW_RANKING),
-    "top_k_accuracy_score": Known("top_k"),
-    "log_loss": Known("probabilities", higher=False, twin="log_loss"),
-    "brier_score_loss": Known("probabilities", higher=False),
-    "d2_log_loss_score": Known("probabilities"),
-    "d2_brier_score": Known("probabilities"),
-    "hinge_loss": Known("decision", higher=False),
-    "mean_squared_error": Known("regression", higher=False, twin="mse"),
-    "mean_absolute_error": Known("regression", higher=False, twin="mae"),
-    "r2_score": Known("regression", twin="r2"),
+    "accuracy_score": SklearnEntry("labels", exchangeable="row"),
+    "zero_one_loss": SklearnEntry("labels", higher=False, exchangeable="row"),
+    "hamming_loss": SklearnEntry("labels", higher=False),
+    "average_precision_score": SklearnEntry("order", structure=_PAIRS),
+    "roc_auc_score": SklearnEntry("order", structure=_PAIRS),
+    "label_ranking_average_precision_score": SklearnEntry("indicator", structure=_ROW_PAIRS),
+    "coverage_error": SklearnEntry("indicator", higher=False, structure=_ROW_PAIRS),
+    "label_ranking_loss": SklearnEntry("indicator", higher=False, structure=_ROW_PAIRS),
+    "ndcg_score": SklearnEntry("indicator", structure=_ROW_RANKING),
+    "dcg_score": SklearnEntry("indicator", structure=_ROW_RANKING),
+    "top_k_accuracy_score": SklearnEntry("top_k"),
+    "log_loss": SklearnEntry("probabilities", higher=False, torch_equivalent="log_loss"),
+    "brier_score_loss": SklearnEntry("probabilities", higher=False),
+    "d2_log_loss_score": SklearnEntry("probabilities"),
+    "d2_brier_score": SklearnEntry("probabilities"),
+    "hinge_loss": SklearnEntry("decision", higher=False),
+    "mean_squared_error": SklearnEntry("regression", higher=False, torch_equivalent="mse"),
+    "mean_absolute_error": SklearnEntry("regression", higher=False, torch_equivalent="mae"),
+    "r2_score": SklearnEntry("regression", torch_equivalent="r2"),
     **{
-        name: Known("regression", higher=False)
+        name: SklearnEntry("regression", higher=False)
         for name in (
             "max_error",
             "mean_absolute_percentage_error",
@@ -111,7 +112,7 @@ _KNOWN: dict[str, Known] = {
         )
     },
     **{
-        name: Known("regression")
+        name: SklearnEntry("regression")
         for name in (
             "d2_absolute_error_score",
             "d2_pinball_score",
@@ -131,16 +132,16 @@ def describe_sklearn(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict[
     if known is None:
         return options
     options |= {
-        "fn": Fed(metric, known.delivery, "labels" in _parameters(metric) - fixed.keys()),
+        "fn": SklearnAdapter(metric, known.delivery, "labels" in _parameters(metric) - fixed.keys()),
         "reads": _READS[known.delivery],
         "by_order": known.delivery == "order",
         "higher_is_better": known.higher,
         "structure": _structure(known, metric, fixed),
         "context": frozenset({"sample_weight"} & _parameters(metric)),
     }
-    if known.twin and not fixed:
-        entry = table()[known.twin]
-        options |= {"twin": entry.fn, "targets": entry.targets, "structure": Structure("differentiable")}
+    if known.torch_equivalent and not fixed:
+        entry = table()[known.torch_equivalent]
+        options |= {"torch_equivalent": entry.fn, "targets": entry.targets, "structure": Structure("differentiable")}
     return options
 
 
@@ -148,7 +149,7 @@ def _parameters(metric: Callable[..., Any]) -> frozenset[str]:
     return frozenset(inspect.signature(metric).parameters)
 
 
-def _structure(known: Known, metric: Callable[..., Any], fixed: dict[str, Any]) -> Structure | None:
+def _structure(known: SklearnEntry, metric: Callable[..., Any], fixed: dict[str, Any]) -> Structure | None:
     defaults = {name: p.default for name, p in inspect.signature(metric).parameters.items()}
     given = {**defaults, **fixed}
     if known.delivery == "top_k":
@@ -166,7 +167,7 @@ def _structure(known: Known, metric: Callable[..., Any], fixed: dict[str, Any]) 
 
 
 @dataclass(frozen=True)
-class Fed:
+class SklearnAdapter:
     """The metric, called with targets and scores in the form it documents; an object, so that it can be pickled."""
 
     metric: Callable[..., Any]
@@ -180,7 +181,7 @@ class Fed:
         rows_of_classes = read.ndim == targets.ndim + 1
         classes = read.shape[1] if rows_of_classes else 2
         if self.delivery != "regression":
-            targets = _whole(targets)
+            targets = _integer_labels(targets)
         if rows_of_classes and classes == 2 and self.delivery in _TWO_TO_ONE:
             read, rows_of_classes = _TWO_TO_ONE[self.delivery](read), False
         if self.delivery == "indicator" or (self.delivery == "order" and not self.wants_labels):
@@ -208,7 +209,7 @@ _TWO_TO_ONE: dict[str, Callable[[Any], Any]] = {
 """One column of two, in the functions that take one where there are two classes."""
 
 
-def _whole(targets: Any) -> Any:
+def _integer_labels(targets: Any) -> Any:
     """Labels as int64; soft labels are left for scikit-learn to refuse."""
     labels = targets.astype(np.int64)
     return labels if (labels == targets).all() else targets

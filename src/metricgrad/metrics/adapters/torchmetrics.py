@@ -18,14 +18,14 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.adapters.torchmetrics_table import KNOWN, OBJECTS, Entry
+from metricgrad.metrics.adapters.torchmetrics_table import KNOWN, TorchmetricsEntry
 from metricgrad.metrics.layouts.layout import GIVEN, ROWS
 from metricgrad.metrics.types import Structure
 
@@ -34,29 +34,35 @@ _TASKS = ("binary", "multiclass", "multilabel")
 
 @dataclass(frozen=True)
 class Described:
-    """One torchmetrics metric: its entry in the table, its task and how its options are set."""
+    """One torchmetrics metric: its entry in the table, its task, how its options are set, and if it is an object."""
 
-    entry: Entry
+    entry: TorchmetricsEntry
     task: str | None
     options: Mapping[str, Any]
+    is_object: bool = False
+
+    @property
+    def takes_queries(self) -> bool:
+        """Whether it is told which query each item belongs to; a function gets one query."""
+        return self.is_object and self.entry.within == "queries"
 
     @property
     def top_k(self) -> int:
         """The k of multiclass label metrics; 1 where there is none."""
-        return self.options.get("top_k") or 1 if self.task == "multiclass" and self.entry.feed == "labels" else 1
+        return self.options.get("top_k") or 1 if self.task == "multiclass" and self.entry.delivery == "labels" else 1
 
     @property
     def cut(self) -> float:
         """The logit above which a binary or multilabel prediction is yes."""
         threshold = self.options.get("threshold", 0.5) if self.task != "multiclass" else 0.5
-        if threshold == 0.5 or self.entry.feed != "labels":
+        if threshold == 0.5 or self.entry.delivery != "labels":
             return 0.0
         return math.log(threshold / (1 - threshold)) if 0 < threshold < 1 else math.copysign(math.inf, threshold - 0.5)
 
     @property
     def binned(self) -> bool:
         """Whether a curve is taken at given probabilities, so that more than the order matters."""
-        return self.entry.feed == "order" and self.options.get("thresholds") is not None
+        return self.entry.delivery == "order" and self.options.get("thresholds") is not None
 
     @property
     def whole_samples(self) -> bool:
@@ -82,14 +88,14 @@ class Described:
         if entry.within == "task":
             pooled = self.task == "binary" or self.options.get("average") == "micro"
             within = {"within": "all" if pooled else "column"}
-        elif entry.within == "auto":
-            within = {"within": "auto", "two_d": "row"}
+        elif entry.within == "queries":
+            within = {"within": "auto", "two_d": "row"} if self.takes_queries else {"within": "all"}
         return Structure(entry.kind, "all", within)
 
     def known(self) -> dict[str, Any]:
         """The options of :func:`metricgrad.as_metric` that do not depend on the callable."""
-        by_order = self.entry.feed == "order" and not self.binned
-        reads = {"labels": "labels", "order": "probabilities"}.get(self.entry.feed, self.entry.feed)
+        by_order = self.entry.delivery == "order" and not self.binned
+        reads = {"labels": "labels", "order": "probabilities"}.get(self.entry.delivery, self.entry.delivery)
         if self.top_k > 1:
             reads = "scores"
         elif self.cut:
@@ -106,16 +112,16 @@ class Described:
 
     def prepared(self, read: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Predictions and targets in the form torchmetrics documents, with nothing left to guess."""
-        feed = self.entry.feed
+        delivery = self.entry.delivery
         if self.task is not None:
-            targets = _whole(targets)
+            targets = _integer_labels(targets)
             if self.task == "binary" and read.ndim == targets.ndim + 1 and read.shape[-1] == 2:
                 read = read[..., 1]
-        if feed == "labels" and self.cut:
+        if delivery == "labels" and self.cut:
             read = (read > self.cut).long()
-        elif feed == "order" and not self.binned:
+        elif delivery == "order" and not self.binned:
             read = ranks_in_unit(read)
-        elif feed == "scores" and not targets.is_floating_point():
+        elif delivery == "scores" and not targets.is_floating_point():
             targets = targets.to(read.dtype)
         return read, targets
 
@@ -136,7 +142,7 @@ def describe_function(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict
     if "task" in parameters and task not in _TASKS:
         raise MetricgradError(f"{name}: say its task, as as_metric({name}, task='binary'); one of {', '.join(_TASKS)}")
     described = Described(KNOWN[base], task, options)
-    return described.known() | {"fn": Fed(metric, described), "context": frozenset()}
+    return described.known() | {"fn": TorchmetricsAdapter(metric, described), "context": frozenset()}
 
 
 def describe_object(metric: Any, fixed: dict[str, Any]) -> dict[str, Any]:
@@ -161,23 +167,22 @@ def describe_object(metric: Any, fixed: dict[str, Any]) -> dict[str, Any]:
     options = {"fn": fresh, "raw": fresh, "fixed": {}, "name": type(metric).__name__, "context": frozenset()}
     for kind in kinds:
         task, base = _split(kind.lower())
-        entry = OBJECTS.get(base) or KNOWN.get(base)
+        entry = KNOWN.get(base)
         if entry is not None:
             break
     else:
         declared = getattr(metric, "higher_is_better", None)
         return options | ({} if declared is None else {"higher_is_better": declared})
     names = ("average", "ignore_index", "threshold", "thresholds", "top_k")
-    described = Described(entry, task or entry.task, {name: getattr(metric, name, None) for name in names})
+    described = Described(entry, task or entry.task, {name: getattr(metric, name, None) for name in names}, True)
     if described.options["threshold"] is None:
-        described = Described(entry, described.task, {**described.options, "threshold": 0.5})
-
-    context = frozenset({"groups"}) if entry.within == "auto" else frozenset()
-    return options | described.known() | {"fn": Fed(fresh, described), "context": context}
+        described = replace(described, options={**described.options, "threshold": 0.5})
+    context = frozenset({"groups"}) if described.takes_queries else frozenset()
+    return options | described.known() | {"fn": TorchmetricsAdapter(fresh, described), "context": context}
 
 
 @dataclass(frozen=True)
-class Fed:
+class TorchmetricsAdapter:
     """A function or a fresh object, called with what it documents."""
 
     metric: Callable[..., Any]
@@ -186,7 +191,7 @@ class Fed:
     def __call__(self, read: Tensor, targets: Tensor, *, groups: Tensor | None = None, **fixed: Any) -> Any:
         """Call it on tensors; the retrieval classes also get the query of each item."""
         prepared = self.described.prepared(read, targets)
-        indexes = {"indexes": _queries(read, groups)} if self.described.entry.within == "auto" else {}
+        indexes = {"indexes": _queries(read, groups)} if self.described.takes_queries else {}
         return self.described.picked(self.metric(*prepared, **indexes, **fixed))
 
 
@@ -232,7 +237,7 @@ def _split(name: str) -> tuple[str | None, str]:
     return None, name
 
 
-def _whole(targets: Tensor) -> Tensor:
+def _integer_labels(targets: Tensor) -> Tensor:
     labels = targets.long()
     if targets.is_floating_point() and not bool((labels == targets).all()):
         raise MetricgradError("torchmetrics' classification metrics need whole labels; round soft targets first")

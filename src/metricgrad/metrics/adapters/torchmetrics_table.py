@@ -1,7 +1,7 @@
-"""What torchmetrics' metrics are fed and which way is up, under one name for a function and its class.
+"""What torchmetrics' metrics are handed and which way is up, under one name for a function and its class.
 
 Names are lower case without underscores and without the task: ``binary_f1_score`` and ``MultilabelF1Score`` are both
-``f1score``. What is not here is not known: its direction is asked for, and it is handed what the person says.
+``f1score``. What is not here is not known: its direction is asked for, and it is handed what the user says.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Entry:
+class TorchmetricsEntry:
     """One metric.
 
     Attributes:
-        feed: what it is handed: labels, ranks in (0, 1), probabilities, or the scores as they are.
+        delivery: what it is handed: labels, ranks in (0, 1), probabilities, or the scores as they are.
         kind: the kind of its structure, or None where it has to be probed.
         higher: the direction.
-        within: what is ranked by itself: ``"all"``, ``"row"``, ``"auto"`` (query groups), or ``"task"`` (columns unless
-            the task is binary).
+        within: what is ranked by itself: ``"all"``, ``"row"``, ``"task"`` (columns unless the task is binary), or
+            ``"queries"`` (a class takes query groups, a function one query).
         whole_rows: whether all labels of a row count together.
         with_threshold: whether the function returns (value, threshold).
         task: the task of a metric whose name does not say it.
     """
 
-    feed: Literal["labels", "order", "probabilities", "scores"]
+    delivery: Literal["labels", "order", "probabilities", "scores"]
     kind: str | None
     higher: bool = True
     within: str = "task"
@@ -36,9 +36,9 @@ class Entry:
 
 _PAIRS = "positives_over_negatives"
 
-KNOWN: dict[str, Entry] = {
+KNOWN: dict[str, TorchmetricsEntry] = {
     **{
-        name: Entry("labels", "labels")
+        name: TorchmetricsEntry("labels", "labels")
         for name in (
             "accuracy",
             "cohenkappa",
@@ -52,14 +52,14 @@ KNOWN: dict[str, Entry] = {
             "specificity",
         )
     },
-    "hammingdistance": Entry("labels", "labels", higher=False),
-    "exactmatch": Entry("labels", "labels", whole_rows=True),
-    "auroc": Entry("order", _PAIRS),
-    "averageprecision": Entry("order", _PAIRS),
-    "logauc": Entry("order", _PAIRS),
-    "eer": Entry("order", _PAIRS, higher=False),
+    "hammingdistance": TorchmetricsEntry("labels", "labels", higher=False),
+    "exactmatch": TorchmetricsEntry("labels", "labels", whole_rows=True),
+    "auroc": TorchmetricsEntry("order", _PAIRS),
+    "averageprecision": TorchmetricsEntry("order", _PAIRS),
+    "logauc": TorchmetricsEntry("order", _PAIRS),
+    "eer": TorchmetricsEntry("order", _PAIRS, higher=False),
     **{
-        name: Entry("order", _PAIRS, with_threshold=True)
+        name: TorchmetricsEntry("order", _PAIRS, with_threshold=True)
         for name in (
             "precisionatfixedrecall",
             "recallatfixedprecision",
@@ -67,29 +67,32 @@ KNOWN: dict[str, Entry] = {
             "specificityatsensitivity",
         )
     },
-    "coverageerror": Entry("order", _PAIRS, higher=False, within="row"),
-    "rankingaverageprecision": Entry("order", _PAIRS, within="row"),
-    "rankingloss": Entry("order", _PAIRS, higher=False, within="row"),
-    "calibrationerror": Entry("probabilities", None, higher=False),
-    "hingeloss": Entry("probabilities", "differentiable", higher=False),
+    "coverageerror": TorchmetricsEntry("order", _PAIRS, higher=False, within="row"),
+    "rankingaverageprecision": TorchmetricsEntry("order", _PAIRS, within="row"),
+    "rankingloss": TorchmetricsEntry("order", _PAIRS, higher=False, within="row"),
+    "calibrationerror": TorchmetricsEntry("probabilities", None, higher=False),
+    "hingeloss": TorchmetricsEntry("probabilities", "differentiable", higher=False),
     **{
-        name: Entry("order", _PAIRS, within="all")
+        name: TorchmetricsEntry("order", _PAIRS, within="queries")
         for name in (
             "retrievalauroc",
             "retrievalaverageprecision",
             "retrievalhitrate",
+            "retrievalmap",
+            "retrievalmrr",
             "retrievalprecision",
             "retrievalrprecision",
             "retrievalrecall",
             "retrievalreciprocalrank",
         )
     },
-    "retrievalfallout": Entry("order", _PAIRS, higher=False, within="all"),
-    "retrievalnormalizeddcg": Entry("order", "ranking", within="all"),
-    "spearmancorrcoef": Entry("scores", "ranking", within="all"),
-    "kendallrankcorrcoef": Entry("scores", "ranking", within="all"),
+    "retrievalrecallatfixedprecision": TorchmetricsEntry("order", _PAIRS, within="queries", with_threshold=True),
+    "retrievalfallout": TorchmetricsEntry("order", _PAIRS, higher=False, within="queries"),
+    "retrievalnormalizeddcg": TorchmetricsEntry("order", "ranking", within="queries"),
+    "spearmancorrcoef": TorchmetricsEntry("scores", "ranking", within="all"),
+    "kendallrankcorrcoef": TorchmetricsEntry("scores", "ranking", within="all"),
     **{
-        name: Entry("scores", "differentiable")
+        name: TorchmetricsEntry("scores", "differentiable")
         for name in (
             "concordancecorrcoef",
             "cosinesimilarity",
@@ -99,7 +102,7 @@ KNOWN: dict[str, Entry] = {
         )
     },
     **{
-        name: Entry("scores", "differentiable", higher=False)
+        name: TorchmetricsEntry("scores", "differentiable", higher=False)
         for name in (
             "logcosherror",
             "meanabsoluteerror",
@@ -114,25 +117,6 @@ KNOWN: dict[str, Entry] = {
             "weightedmeanabsolutepercentageerror",
         )
     },
-    "continuousrankedprobabilityscore": Entry("scores", None, higher=False),
-    "criticalsuccessindex": Entry("scores", None),
+    "continuousrankedprobabilityscore": TorchmetricsEntry("scores", None, higher=False),
+    "criticalsuccessindex": TorchmetricsEntry("scores", None),
 }
-
-OBJECTS: dict[str, Entry] = {
-    **{
-        name: Entry("order", _PAIRS, within="auto")
-        for name in (
-            "retrievalauroc",
-            "retrievalhitrate",
-            "retrievalmap",
-            "retrievalmrr",
-            "retrievalprecision",
-            "retrievalrprecision",
-            "retrievalrecall",
-        )
-    },
-    "retrievalrecallatfixedprecision": Entry("order", _PAIRS, within="auto", with_threshold=True),
-    "retrievalfallout": Entry("order", _PAIRS, higher=False, within="auto"),
-    "retrievalnormalizeddcg": Entry("order", "ranking", within="auto"),
-}
-"""Entries of classes that differ from the function's: the retrieval classes take query groups."""

@@ -1,6 +1,6 @@
-"""Batches in the person's own shape, for callables that nobody described: images stay images, sentences sentences.
+"""Batches in the user's own shape, for callables that nobody described: images stay images, sentences sentences.
 
-A callable gets scores, probabilities or labels, and targets, laid out as the person passed them: ``(N, H, W)`` scores
+A callable gets scores, probabilities or labels, and targets, laid out as the user passed them: ``(N, H, W)`` scores
 with ``(N, H, W)`` targets, ``(N, T, C)`` with ``(N, T)``, any number of axes after the first. Only a column of one is
 dropped: ``(N, 1)`` scores become ``(N,)``, and ``(N, T, 1)`` with ``(N, T)`` targets ``(N, T)``.
 """

@@ -1,4 +1,4 @@
-"""What to tell a person whose metric no reading explains."""
+"""What to tell a user whose metric no reading explains."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from metricgrad.losses.calling import ScoreLoss
 
 
 @dataclass(frozen=True)
-class Draw:
+class CallContext:
     """The random choices of one call: everything random in a form follows from the seed and the step.
 
     Attributes:
@@ -30,6 +30,10 @@ class Draw:
     def generator(self) -> torch.Generator:
         """A CPU generator that depends on nothing but the seed and the step."""
         return torch.Generator().manual_seed((self.seed * 1_000_003 + self.step) % (2**63 - 1))
+
+
+#: Its name in version 0.1.
+Draw = CallContext
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,11 @@ class Form(ScoreLoss, abc.ABC):
     kind: ClassVar[str]
 
     @abc.abstractmethod
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, *, draw: CallContext, **context: Tensor | None) -> Tensor:
         """0-d loss, minimised."""
 
     @classmethod
-    def batched_forward(cls, forms: Sequence[Form], scores: Tensor, targets: Tensor, *, draw: Draw) -> Tensor:
+    def batched_forward(cls, forms: Sequence[Form], scores: Tensor, targets: Tensor, *, draw: CallContext) -> Tensor:
         """``(n,)`` losses of n forms of this class, each of a batch of its own; a form may do better than n calls.
 
         Args:
@@ -89,8 +93,8 @@ class Form(ScoreLoss, abc.ABC):
         """Whether scores of labels are read as logits, so that probabilities in their place are a mistake."""
         return True
 
-    def along(
-        self, scores: Tensor, targets: Tensor, tangent: Tensor, *, draw: Draw, **context: Tensor | None
+    def directional_derivative(
+        self, scores: Tensor, targets: Tensor, tangent: Tensor, *, draw: CallContext, **context: Tensor | None
     ) -> Tensor | None:
         """The loss's derivative along a direction in the scores, differentiable in the form's parameters.
 

@@ -51,8 +51,8 @@ def test_the_tangent_by_hand_is_that_of_double_backward(kind, output):
     form.beta -= torch.tensor([3.0, 8.0])
     form.requires_grad_(True)
     tangent = torch.randn(scores.shape, dtype=torch.float64)
-    ours = form.along(scores, targets, tangent, draw=DRAW)
-    slow = Form.along(form, scores, targets, tangent, draw=DRAW)
+    ours = form.directional_derivative(scores, targets, tangent, draw=DRAW)
+    slow = Form.directional_derivative(form, scores, targets, tangent, draw=DRAW)
     torch.testing.assert_close(ours, slow)
     for value, other in zip(
         *(torch.autograd.grad(v, list(form.parameters()), allow_unused=True) for v in (ours, slow)), strict=True

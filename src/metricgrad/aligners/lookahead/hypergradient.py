@@ -264,8 +264,10 @@ class OneStep:
             leaves = {p: value.clone().requires_grad_() for p, value in loss.form.parameters.items()}
             with as_called(form, loss, leaves):
                 # a form's own way may leave out what does not depend on its parameters, which a power needs
-                along = form.along if not one.power else functools.partial(Form.along, form)
-                value = along(loss.scores, loss.targets, one.tangent, draw=loss.draw, **loss.context)
+                own = Form if one.power else type(form)
+                value = own.directional_derivative(
+                    form, loss.scores, loss.targets, one.tangent, draw=loss.draw, **loss.context
+                )
                 if value is None:
                     continue
                 value = value * factor

@@ -99,14 +99,14 @@ class Residual(_OnBase):
         added = self.form(scores, targets, draw=draw, **context)
         return self.based(scores, targets, draw, context) + added
 
-    def along(
+    def directional_derivative(
         self, scores: Tensor, targets: Tensor, tangent: Tensor, *, draw: Draw, **context: Tensor | None
     ) -> Tensor | None:
         """The sum of both; a base without parameters is left out, because it has no part in the hypergradient."""
         parts = [self.form]
         if isinstance(self.base, Form) and next(self.base.parameters(), None) is not None:
             parts.append(self.base)
-        found = [part.along(scores, targets, tangent, draw=draw, **context) for part in parts]
+        found = [part.directional_derivative(scores, targets, tangent, draw=draw, **context) for part in parts]
         known = [value for value in found if value is not None]
         return torch.stack(known).sum() if known else None
 

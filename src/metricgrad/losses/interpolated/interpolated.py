@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import Draw, Form, Knob
+from metricgrad.losses.base import CallContext, Form, Knob
 from metricgrad.losses.constant_batches import CONSTANT, UNDEFINED, NoGradient, warn_of_constant_batch
 from metricgrad.losses.interpolated.bounds import Bounds, Estimate, bounds_of, distance_from_ideal
 from metricgrad.losses.interpolated.direct import direct_loss
@@ -128,7 +128,7 @@ class Interpolated(Form):
         self._found: Structure | None = None
         self._ideal = IdealCheck()
 
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, *, draw: CallContext, **context: Tensor | None) -> Tensor:
         """0-d; zero with a zero gradient, and a warning, where the metric is undefined or nothing can change it."""
         batch = checked(self.metric, scores, targets, context, check_finite=self.check_finite)
         if batch.targets.numel() == 0:
@@ -207,11 +207,11 @@ class Interpolated(Form):
         batch = self._ordered(batch)
         return far_value(self.metric, batch, refactoring, bounds.current, self._anchors, softness, generator)
 
-    def _warn(self, cause: NoGradient | None, batch: Batch, draw: Draw, reason: str = "") -> None:
+    def _warn(self, cause: NoGradient | None, batch: Batch, draw: CallContext, reason: str = "") -> None:
         if draw.counts and draw.step >= self.warm_up:
             warn_of_constant_batch(self.constant_batches, self.metric, cause, batch.targets, reason)
 
-    def _warmed(self, loss: Tensor, batch: Batch, draw: Draw) -> Tensor:
+    def _warmed(self, loss: Tensor, batch: Batch, draw: CallContext) -> Tensor:
         return warmed(loss, self.metric.layout, batch, draw.step, self.warm_up)
 
     @property

@@ -174,3 +174,17 @@ def test_a_loss_by_name_is_in_float32_at_least_and_takes_booleans_for_0_and_1(na
             (slope,) = torch.autograd.grad(value, leaf)
             assert value.dtype == torch.promote_types(dtype, torch.float32), (metric, given.dtype)
             assert slope.dtype == dtype
+
+
+@pytest.mark.parametrize("metric", ["mrr", "map", "ndcg", "auroc", "hit_rate:k=2"])
+@pytest.mark.parametrize("rows", [5, 8])
+def test_lists_that_stand_for_each_other_are_not_chosen_by_the_order_of_the_rows(metric, rows):
+    scores, targets = multiclass(rows, torch.float32)
+    scores.requires_grad_()
+    value = mg.UniLoss(metric)(scores, targets)
+    (slope,) = torch.autograd.grad(value, scores)
+    for seed in range(4):
+        order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+        again = mg.UniLoss(metric)(scores[order], targets[order])
+        assert torch.allclose(again, value, atol=1e-6)
+        assert torch.allclose(torch.autograd.grad(again, scores)[0], slope, atol=1e-6)

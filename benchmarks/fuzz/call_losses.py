@@ -60,7 +60,7 @@ OPTIONS: dict[str, list[Any]] = {
 def natural(metric: mg.Metric) -> list[str]:
     """The kinds of batches that a metric reads."""
     if metric.name not in _READS:
-        kinds = NATURAL["embeddings" if metric.reads == "embeddings" else metric.layout]
+        kinds = NATURAL[metric.layout.name]
         _READS[metric.name] = [kind for kind in kinds if _reads(metric, kind)] if metric.batched else kinds
     return _READS[metric.name]
 

@@ -101,7 +101,12 @@ def of_ideal(metric: mg.Metric, batch: Batch, value: Tensor, slope: Tensor) -> N
     """An interpolated metric is 0 where the metric is ideal alone, within its range, and teaches everywhere else."""
     scores, targets, context = batch.scores.detach(), batch.targets, batch.context
     refactoring = mg.infer_refactoring(metric, scores, targets, **context)
-    if refactoring.name == "differentiable" or "mask" in context or "groups" in context or metric.layout == "sentences":
+    if (
+        refactoring.name == "differentiable"
+        or "mask" in context
+        or "groups" in context
+        or metric.layout.name == "sentences"
+    ):
         return
     try:
         best = refactoring.ideal(scores.double(), targets, 1, torch.Generator().manual_seed(0))[0]

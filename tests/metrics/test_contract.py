@@ -44,8 +44,7 @@ def draw(kind: str, seed: int = 0, n: int = 24) -> tuple[torch.Tensor, torch.Ten
 CASES = []
 for spec in SPECS:
     layout = mg.as_metric(spec).layout
-    of_rows = layout.of_decisions or layout.of_embeddings
-    for kind in ("flat", "classes", "columns") if of_rows else (layout.name,):
+    for kind in ("flat", "classes", "columns") if layout.of_rows else (layout.name,):
         try:
             mg.as_metric(spec)(*draw(kind))
         except mg.MetricgradError:

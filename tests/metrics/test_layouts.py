@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import metricgrad as mg
-from metricgrad.metrics.layouts.layout import GIVEN, HEAT_MAPS, ROWS, SENTENCES, SPANS, Embeddings
+from metricgrad.metrics.layouts.embeddings import Embeddings
+from metricgrad.metrics.layouts.layout import GIVEN, HEAT_MAPS, ROWS, SENTENCES, SPANS
 
 ALL = [ROWS, GIVEN, HEAT_MAPS, SENTENCES, SPANS, Embeddings(ROWS)]
 

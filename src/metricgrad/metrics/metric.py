@@ -48,7 +48,8 @@ from metricgrad.metrics.adapters.callables import Generators, call_each
 from metricgrad.metrics.chunks import in_chunks
 from metricgrad.metrics.decoding import canonical, checked_targets, decode, log_odds, narrowed, wide
 from metricgrad.metrics.fast_paths import FastPath
-from metricgrad.metrics.layouts.layout import ROWS, Embeddings, Layout
+from metricgrad.metrics.layouts.embeddings import Embeddings
+from metricgrad.metrics.layouts.layout import ROWS, Layout
 from metricgrad.metrics.probabilities import FEWEST_ROWS, rows_of, transformed, warn_of_probabilities, within_unit
 from metricgrad.metrics.time_limit import within_limit
 from metricgrad.metrics.types import Apart, Inputs, Order, Reads, Structure, TargetKind

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import canonical, is_binary
+from metricgrad.metrics.layouts.embeddings import Embeddings
 from metricgrad.metrics.layouts.heat_maps import peaks
-from metricgrad.metrics.layouts.layout import HEAT_MAPS, ROWS, SENTENCES, SPANS, Embeddings, Layout
+from metricgrad.metrics.layouts.layout import HEAT_MAPS, ROWS, SENTENCES, SPANS, Layout
 from metricgrad.metrics.layouts.spans import best_spans
 from metricgrad.metrics.metric import Metric
 

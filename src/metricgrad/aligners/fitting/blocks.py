@@ -16,7 +16,8 @@ from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.networks.base import NetworkForm
 from metricgrad.metrics.decoding import canonical
-from metricgrad.metrics.layouts.layout import ROWS, Embeddings, Layout, Read
+from metricgrad.metrics.layouts.embeddings import Embeddings
+from metricgrad.metrics.layouts.layout import ROWS, Layout, Read
 from metricgrad.metrics.metric import Metric
 
 _TRIES = 4

@@ -183,8 +183,7 @@ class Interpolated(Form):
         return for_batch(structure, batch, self.metric)
 
     def _ordered(self, batch: Batch) -> Batch:
-        layout = self.metric.layout
-        has_rows = batch.frame is None and (layout.of_decisions or layout.of_embeddings)
+        has_rows = batch.frame is None and self.metric.layout.of_rows
         return by_content(batch) if has_rows and batch.order is None else batch
 
     @property

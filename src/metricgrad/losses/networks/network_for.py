@@ -18,7 +18,8 @@ from metricgrad.losses.networks.spans import SpanNetwork
 from metricgrad.losses.networks.tokens import TokenNetwork
 from metricgrad.losses.networks.values import RegressionNetwork
 from metricgrad.metrics.decoding import is_binary
-from metricgrad.metrics.layouts.layout import Embeddings, HeatMaps, Layout, Sentences, Spans
+from metricgrad.metrics.layouts.embeddings import Embeddings
+from metricgrad.metrics.layouts.layout import HeatMaps, Layout, Sentences, Spans
 from metricgrad.metrics.metric import Metric
 
 

@@ -7,13 +7,11 @@ where losses are, as :func:`metricgrad.losses.standard_loss.standard_loss`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.layouts.given import prepare_given
 from metricgrad.metrics.layouts.heat_maps import peaks, prepare_maps
@@ -38,6 +36,11 @@ class Layout:
     of_embeddings: ClassVar[bool] = False
     #: ``(stack, targets, context, *, takes, name)`` to what :meth:`prepare` returns.
     _prepare: ClassVar[Callable[..., tuple[Tensor, Tensor, dict[str, Tensor]]]]
+
+    @property
+    def of_rows(self) -> bool:
+        """Whether a row is one item, with a target of its own."""
+        return self.of_decisions or self.of_embeddings
 
     def __eq__(self, other: object) -> bool:
         # ``metric.layout`` was its name in version 0.1
@@ -102,15 +105,15 @@ class Layout:
 
     def with_label_noise(self, scores: Tensor, targets: Tensor, rate: float, generator: torch.Generator) -> Tensor:
         """Targets of which a share is replaced: labels by another one, values by those of other rows."""
-        chosen = _chosen(targets, rate, generator)
+        replaced = chosen(targets, rate, generator)
         if scores.shape == targets.shape:
             other = 1 - targets.long() if is_binary(targets) else targets[shuffled(targets, generator)]
         else:
             classes = scores.shape[-1]
             shift = torch.randint(1, max(2, classes), targets.shape, generator=generator)
             other = (targets.long() + shift.to(targets.device)) % classes
-            chosen = chosen & (targets >= 0)
-        return torch.where(chosen, other.to(targets.dtype), targets)
+            replaced = replaced & (targets >= 0)
+        return torch.where(replaced, other.to(targets.dtype), targets)
 
     def stored(self, scores: Tensor, targets: Tensor, read: Read) -> tuple[Tensor, Tensor]:
         """Raw pairs as they are kept for blocks: in the shapes of this layout.
@@ -191,71 +194,6 @@ class Given(Layout):
         return targets.ndim > 1
 
 
-@dataclass(frozen=True, eq=False)
-class Embeddings(Layout):
-    """``(N, D)`` embeddings with ``(N,)`` class numbers of any size, prepared as rows or as they were given."""
-
-    name: ClassVar[str] = "embeddings"
-    of_embeddings: ClassVar[bool] = True
-    base: Layout
-
-    def _called(self, name: str) -> bool:
-        return super()._called(name) or self.base == name
-
-    def prepare(
-        self,
-        stack: Tensor,
-        targets: Tensor,
-        context: Mapping[str, Tensor | None],
-        *,
-        takes: frozenset[str],
-        keeps_apart: Apart | None = None,
-        name: str,
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """As the layout it is made of."""
-        return self.base.prepare(stack, targets, context, takes=takes, keeps_apart=keeps_apart, name=name)
-
-    def check(self, scores: Tensor, targets: Tensor, metric: str) -> None:
-        """One embedding and one class a row."""
-        if scores.ndim != 2 or targets.ndim != 1 or targets.is_floating_point():
-            raise MetricgradError(
-                f"metric {metric!r} reads embeddings: expected scores (N, D), D of 2 or more, and integer class "
-                f"numbers (N,), got {tuple(scores.shape)} and {targets.dtype} {tuple(targets.shape)}"
-            )
-
-    def elements(self, scores: Tensor, targets: Tensor) -> int:
-        """One for each row: distances are made row by row."""
-        return len(scores)
-
-    def padding(self, scores: Tensor, targets: Tensor) -> Tensor | None:
-        """None: class numbers may be anything."""
-        return None
-
-    def predicted(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """Refused: a row by itself says nothing of its class."""
-        raise MetricgradError("embeddings predict no classes to stand for the true ones; leave paper out")
-
-    def with_label_noise(self, scores: Tensor, targets: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-        """Classes of which a share is replaced by those of other rows."""
-        return torch.where(_chosen(targets, rate, generator), targets[shuffled(targets, generator)], targets)
-
-    def stored(self, scores: Tensor, targets: Tensor, read: Read) -> tuple[Tensor, Tensor]:
-        """As the layout it is made of."""
-        return self.base.stored(scores, targets, read)
-
-    def stored_groups(self, scores: Tensor, targets: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As the layout it is made of."""
-        return self.base.stored_groups(scores, targets, groups)
-
-    def from_stored(self, read: Read) -> Read:
-        """As the layout it is made of."""
-        return self.base.from_stored(read)
-
-    def rows_are_batches(self, targets: Tensor) -> bool:
-        """A row is read beside all others."""
-        return True
-
-
 class _WholeTargets(Layout):
     """Abstract: each target is one thing of two numbers, a point or an answer."""
 
@@ -265,8 +203,8 @@ class _WholeTargets(Layout):
 
     def with_label_noise(self, scores: Tensor, targets: Tensor, rate: float, generator: torch.Generator) -> Tensor:
         """Targets of which a share is replaced by those of other rows, each as a whole."""
-        chosen = _chosen(targets, rate, generator)
-        return torch.where(chosen[:, :1], targets[shuffled(targets, generator)], targets)
+        replaced = chosen(targets, rate, generator)
+        return torch.where(replaced[:, :1], targets[shuffled(targets, generator)], targets)
 
 
 class HeatMaps(_WholeTargets):
@@ -317,5 +255,6 @@ def shuffled(targets: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randperm(len(targets), generator=generator).to(targets.device)
 
 
-def _chosen(targets: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+def chosen(targets: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    """Booleans in the shape of the targets, of which a share is true."""
     return (torch.rand(targets.shape, generator=generator) < rate).to(targets.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metricgrad.metrics.fast_paths import OfLabels
 from metricgrad.metrics.metric import Metric
 
 _EPS = 1e-3
@@ -19,7 +20,7 @@ def values_of_labels(metric: Metric, labels: Tensor, targets: Tensor, classes: i
     Built-in metrics that take weights are called on the labels; others on scores that have these labels on top.
     """
     given = {name: value for name, value in context.items() if value is not None}
-    if metric.counts_rows and given.keys() <= {"sample_weight"}:
+    if isinstance(metric.fast_path, OfLabels) and given.keys() <= {"sample_weight"}:
         weight = given.get("sample_weight", torch.ones(targets.shape, dtype=torch.float64, device=targets.device))
         return metric.of_labels(labels, targets, weight).double()
     scores = labels.float() * 2 - 1 if classes == 1 else torch.nn.functional.one_hot(labels, classes).float()

@@ -217,4 +217,4 @@ def _sided(loss: nn.Module) -> bool:
 def _drawn(loss: nn.Module) -> bool:
     """Whether a loss draws at random among rows or decisions, so that a rounding may lead it elsewhere."""
     forms = [part for part in loss.modules() if isinstance(part, Interpolated)]
-    return any(form.interpolation != "local" or form.paper or form.calls < 48 or form.share < 1 for form in forms)
+    return any(form.interpolation != "local" or form.calls < 48 or form.share < 1 for form in forms)

@@ -88,6 +88,8 @@ def watched(entry: str, call: Callable[[Draws], str], number: int) -> Found:
         except Exception as error:
             where = [at for at in traceback.extract_tb(error.__traceback__) if "/metricgrad/" in at.filename]
             at = where[-1] if where else traceback.extract_tb(error.__traceback__)[-1]
+            if not where and isinstance(error, AttributeError | NameError | TypeError | KeyError):
+                raise  # a mistake of the fuzz itself
             outcome = "fault" if where and where[-1].name != "called" else "own"
             fault = (
                 ""

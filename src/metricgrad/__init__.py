@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from metricgrad.comparison.mismatch import mismatch
     from metricgrad.comparison.study import compare
     from metricgrad.decisions.fit import fit_decision
-    from metricgrad.loss import Loss, load_loss
+    from metricgrad.loading import load_loss
+    from metricgrad.loss import Loss
     from metricgrad.metrics.as_metric import as_metric
     from metricgrad.metrics.built_in import list_metrics
     from metricgrad.metrics.metric import Metric
@@ -71,7 +72,7 @@ _IMPORT_PATH = {
     "fit_population": "metricgrad.training.population.fit_population",
     "infer_refactoring": "metricgrad.refactoring.infer",
     "list_metrics": "metricgrad.metrics.built_in",
-    "load_loss": "metricgrad.loss",
+    "load_loss": "metricgrad.loading",
     "mismatch": "metricgrad.comparison.mismatch",
     "record_scores": "metricgrad.training.recording",
 }

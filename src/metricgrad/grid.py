@@ -13,6 +13,7 @@ from metricgrad.aligners.knobs.policy import Policy
 from metricgrad.aligners.knobs.random_walk import RandomWalk
 from metricgrad.aligners.lookahead.look_ahead import LookAhead
 from metricgrad.aligners.static import Static
+from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 from metricgrad.losses.composite.mix import Mix
 from metricgrad.losses.composite.residual import LearnedRate, Residual
@@ -76,6 +77,20 @@ ALIGNERS: dict[str, type[Aligner]] = {
         LookAhead,
     )
 }
+
+
+def describe(form: Form, aligner: Aligner) -> dict[str, Any]:
+    """What :func:`part` makes the two again from, JSON-able.
+
+    Raises:
+        MetricgradError: where one of them is none of the known classes, such as a hand-made module.
+    """
+    described = [form.kind, form.config()]
+    foreign = [kind for kind in kinds(described) if kind not in FORMS]
+    if foreign or aligner.kind not in ALIGNERS:
+        kind = foreign[0] if foreign else aligner.kind
+        raise MetricgradError(f"a {kind} form cannot be saved: build it again and load its state_dict")
+    return {"form": described, "aligner": [aligner.kind, aligner.config()]}
 
 
 def part(known: Mapping[str, type[T]], described: Any, file: Headed, loss: Callable[[Any, Headed], Any]) -> T:

@@ -1,4 +1,4 @@
-"""``Loss(form, aligner)``: the one module people hold.
+"""``Loss(form, aligner)``: the one module users hold.
 
 Every published system that closes the gap between a loss and a metric is a loss form times an aligner. The form is what
 the training loss looks like; the aligner is what moves it. UniLoss is an interpolated metric that nothing moves;
@@ -17,21 +17,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metricgrad import serialization as headed_file
-from metricgrad.aligners.base import Aligner, Forward, OfflineStart, Scene, pair
+from metricgrad import serialization
+from metricgrad.aligners.base import Aligner, Forward, OfflineStart, TrainingContext, check_cell, default_forward
 from metricgrad.aligners.first_calls import FirstCalls
 from metricgrad.aligners.isolation import device_of
 from metricgrad.aligners.lookahead.optimizers import unwrapped
 from metricgrad.aligners.static import Static
+from metricgrad.aligners.step_hooks import StepHooks
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.handle import Handle
 from metricgrad.losses.base import Draw, Form
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.calling import ScoreLoss
-from metricgrad.metrics.metric import Metric
 from metricgrad.outside_graphs import outside_graphs
-from metricgrad.serialization import Headed
 
 
 class Loss(ScoreLoss):
@@ -66,20 +65,13 @@ class Loss(ScoreLoss):
     def __init__(self, form: Form, aligner: Aligner | None = None, *, seed: int = 0) -> None:
         super().__init__()
         aligner = Static() if aligner is None else aligner
-        if not isinstance(form, Form) or not isinstance(aligner, Aligner):
-            raise MetricgradError(
-                f"Loss takes a form and an aligner, got {type(form).__name__} and {type(aligner).__name__}; "
-                "a plain module becomes a form with metricgrad.losses.composite.hand_made.HandMade(module)"
-            )
-        reason = aligner.refusal(form)
-        if reason is not None:
-            raise MetricgradError(f"{type(form).__name__} x {type(aligner).__name__} means nothing: {reason}")
+        check_cell(form, aligner)
         self.form = form
         self.aligner = aligner
         self.seed = checked_whole("seed", seed)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-        self._scene: Scene | None = None
-        self._to_the_end: Callable[[], None] | None = None  # of hooks on the step, where others may change gradients
+        self._training: TrainingContext | None = None
+        self._hooks: StepHooks | None = None
         self._first = FirstCalls()
         #: Whether NaN among scores or targets of the first calls is an error.
         self.check_finite = True
@@ -87,7 +79,7 @@ class Loss(ScoreLoss):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, by ``copy.deepcopy`` or pickle, is attached to nothing."""
-        return {**self.__dict__, "_scene": None, "_to_the_end": None}
+        return {**self.__dict__, "_training": None, "_hooks": None}
 
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The loss of one batch.
@@ -114,13 +106,14 @@ class Loss(ScoreLoss):
         draw = Draw(self.seed, int(self.steps), counts)
         if counts:
             self._first.look(self.form, self.aligner, scores, targets, check_finite=self.check_finite)
-            if self._to_the_end is not None:
-                self._to_the_end()
-            self.aligner.called(self.form)
+            if self._hooks is not None:
+                self._hooks.run_last_before_step()
+            self.aligner.before_loss_call(self.form)
+        half = scores.dtype in (torch.float16, torch.bfloat16)
         with torch.autocast(scores.device.type, enabled=False):  # a loss is computed in float32, as torch's own are
-            value = self.form(_single(scores), targets, draw=draw, **context)
+            value = self.form(scores.float() if half else scores, targets, draw=draw, **context)
         if counts:
-            self.aligner.saw(scores, targets, context, draw, value)
+            self.aligner.on_loss_call(scores, targets, context, draw, value)
             self.steps += 1
         return value
 
@@ -152,47 +145,22 @@ class Loss(ScoreLoss):
         Raises:
             MetricgradError: where the loss is attached already, or the aligner cannot work with this training.
         """
-        if self._scene is not None:
+        if self._training is not None:
             raise MetricgradError("this loss is attached already; call detach() on the handle of the first attachment")
         if total_steps is not None:
             checked_whole("total_steps", total_steps, least=1)
         optimizer = unwrapped(optimizer)
         self._first.attended = True
         self._follow(device_of(list(model.parameters())))
-        scene = Scene(self, model, optimizer, valid, forward or pair, total_steps)
-        self.aligner.attached(scene)
-
-        def before(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
-            found = _closure_of(args, kwargs)
-            if found is None:
-                self.aligner.before_step(scene)
-                return None
-
-            # the closure computes the gradients (Lightning's automatic optimisation steps this way)
-            def then_before() -> Any:
-                value = found()
-                self.aligner.before_step(scene)
-                return value
-
-            return (*args[:1], then_before), {}
-
-        first = optimizer.register_step_post_hook(lambda *_: self.aligner.after_step(scene))
-        after: Any = optimizer._optimizer_step_post_hooks
-        after.move_to_end(first.id, last=False)
-        last = [optimizer.register_step_pre_hook(before)]
-
-        def to_the_end() -> None:
-            if next(reversed(optimizer._optimizer_step_pre_hooks)) != last[0].id:
-                last[0].remove()
-                last[0] = optimizer.register_step_pre_hook(before)
-
-        self._scene, self._to_the_end = scene, to_the_end
+        training = TrainingContext(self, model, optimizer, valid, forward or default_forward, total_steps)
+        self.aligner.attached(training)
+        hooks = StepHooks(self.aligner, training)
+        self._training, self._hooks = training, hooks
 
         def remove() -> None:
-            for hook in (first, *last):
-                hook.remove()
-            self.aligner.detached(scene)
-            self._scene = self._to_the_end = None
+            hooks.remove()
+            self.aligner.detached(training)
+            self._training = self._hooks = None
 
         return Handle(remove)
 
@@ -208,7 +176,7 @@ class Loss(ScoreLoss):
         """Exactly one optimiser step on one batch, the aligner included; returns the 0-d loss, detached."""
         with self._for_one_step(model, optimizer, valid_batch, forward):
             optimizer.zero_grad()
-            scores, targets = (forward or pair)(model, batch)
+            scores, targets = (forward or default_forward)(model, batch)
             value = self(scores, targets)
             value.backward()
             optimizer.step()
@@ -218,17 +186,13 @@ class Loss(ScoreLoss):
     def _for_one_step(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, valid_batch: Any, forward: Forward | None
     ) -> Iterator[None]:
-        if self._scene is not None:
-            self.aligner.given = valid_batch
-            try:
+        if self._training is not None:
+            with self.aligner.judged_on(valid_batch):
                 yield
-            finally:
-                self.aligner.given = None
             return
         if (reason := self.aligner.needs_attachment()) is not None:
             raise MetricgradError(reason)
-        valid = None if valid_batch is None else [valid_batch]
-        handle = self.attach(model, optimizer, valid=valid, forward=forward)
+        handle = self.attach(model, optimizer, valid=None if valid_batch is None else [valid_batch], forward=forward)
         try:
             yield
         finally:
@@ -295,7 +259,9 @@ class Loss(ScoreLoss):
         Raises:
             MetricgradError: where the aligner has none, as all but LookAhead.
         """
-        start = OfflineStart(make_model, make_optimizer, batches, steps, inner, keep, lr, valid, forward or pair)
+        start = OfflineStart(
+            make_model, make_optimizer, batches, steps, inner, keep, lr, valid, forward or default_forward
+        )
         self._first.attended = True
         return self.aligner.offline_start(self, start)
 
@@ -315,17 +281,9 @@ class Loss(ScoreLoss):
         Raises:
             MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
         """
-        from metricgrad.grid import ALIGNERS, FORMS, kinds  # all forms, of which whoever saves none has imported one
+        from metricgrad.grid import describe  # all forms, of which whoever saves none has imported one
 
-        foreign = [kind for kind in kinds([self.form.kind, self.form.config()]) if kind not in FORMS]
-        if foreign or self.aligner.kind not in ALIGNERS:
-            kind = foreign[0] if foreign else self.aligner.kind
-            raise MetricgradError(f"a {kind} form cannot be saved: build it again and load its state_dict")
-        return {
-            "form": [self.form.kind, self.form.config()],
-            "aligner": [self.aligner.kind, self.aligner.config()],
-            "seed": self.seed,
-        }
+        return {**describe(self.form, self.aligner), "seed": self.seed}
 
     def save(self, path: str | Path, *, note: str = "") -> None:
         """Write the loss as one safetensors file whose header says, in JSON, how to build it again.
@@ -340,39 +298,4 @@ class Loss(ScoreLoss):
         state = self.state_dict()
         extra = {k: v for k, v in state.items() if not isinstance(v, Tensor)}
         tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
-        headed_file.write(path, tensors, {**self.described(), "extra": extra, "note": note})
-
-
-def _single(scores: Tensor) -> Tensor:
-    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
-
-
-def load_loss(path: str | Path, metric: str | Metric | Callable[..., Any] | None = None) -> Loss:
-    """Load a saved loss.
-
-    Args:
-        path: written by :meth:`Loss.save`.
-        metric: must be passed again where it was a foreign callable that the loss still calls; ignored otherwise. A
-            fitted ReLoss calls its metric no more, and works without it.
-
-    Raises:
-        MetricgradError: for a file that is none of ours, or a foreign metric that was not passed.
-    """
-    file = headed_file.read(path, part="form", writer="Loss.save", metric=metric)
-    with file.blamed():
-        loss = _built(file.header, file)
-        file.fill(loss, file.header.get("extra"))
-    return loss
-
-
-def _built(header: dict[str, Any], file: Headed) -> Loss:
-    from metricgrad.grid import ALIGNERS, FORMS, part
-
-    form = part(FORMS, header.get("form"), file, _built)
-    aligner = part(ALIGNERS, header.get("aligner"), file, _built)
-    return Loss(form, aligner, seed=checked_whole("seed", header.get("seed")))
-
-
-def _closure_of(args: Any, kwargs: Any) -> Callable[[], Any] | None:
-    """The closure of a call of ``optimizer.step``, whose first argument is the optimiser."""
-    return kwargs.get("closure", args[1] if len(args) > 1 else None)
+        serialization.write(path, tensors, {**self.described(), "extra": extra, "note": note})

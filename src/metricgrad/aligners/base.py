@@ -1,16 +1,18 @@
 """What an aligner is: the right half of the grid, which moves a loss form so that it agrees with the metric.
 
 The moments there are: when the loss is made (``bind``), before training (``prepare``, ``offline_start``), when training
-begins and ends (``attached``, ``detached``), when the loss is called in training (``saw``), around an optimiser step
-(``before_step`` and ``after_step``, called from hooks that :meth:`metricgrad.Loss.attach` sets), and when validation
-scores come by hand (``observe``). An aligner overrides the moments it lives in.
+begins and ends (``attached``, ``detached``), around a call of the loss in training (``before_loss_call``,
+``on_loss_call``), around an optimiser step (``before_step`` and ``after_step``, called from the hooks of
+:mod:`metricgrad.aligners.step_hooks`), and when validation scores come by hand (``observe``). An aligner overrides the
+moments it lives in.
 """
 
 from __future__ import annotations
 
 import abc
+import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, cast
 
@@ -49,7 +51,7 @@ class AlignedLoss(Protocol):
 
 
 @dataclass(frozen=True)
-class Scene:
+class TrainingContext:
     """What an aligner sees of the training it is attached to.
 
     Attributes:
@@ -104,6 +106,15 @@ class Aligner(nn.Module, abc.ABC):
         """A copy is attached to nothing."""
         return {**self.__dict__, "given": None, **self.unattached()}
 
+    @contextlib.contextmanager
+    def judged_on(self, batch: Any) -> Generator[None]:
+        """Inside, steps are judged on this validation batch, where it is not None."""
+        self.given = batch
+        try:
+            yield
+        finally:
+            self.given = None
+
     @abc.abstractmethod
     def refusal(self, form: Form) -> str | None:
         """Why this cell of the grid means nothing, or None where it does mean something."""
@@ -119,20 +130,20 @@ class Aligner(nn.Module, abc.ABC):
         """Why it cannot act around a single step of :meth:`metricgrad.Loss.step`, or None where it can."""
         return None
 
-    def attached(self, scene: Scene) -> None:
+    def attached(self, training: TrainingContext) -> None:
         """Called when the loss is attached to a training."""
 
-    def detached(self, scene: Scene) -> None:
+    def detached(self, training: TrainingContext) -> None:
         """Called when that attachment ends."""
 
-    def called(self, form: Form) -> None:
+    def before_loss_call(self, form: Form) -> None:
         """Called right before each call of the loss that counts as a step."""
 
     def unattended(self) -> str | None:
         """What to say of a training in which nothing moves the loss, or None where that is as it should be."""
         return None
 
-    def saw(
+    def on_loss_call(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
     ) -> None:
         """Called after each call of the loss that counts as a step; all tensors are the user's own."""
@@ -159,17 +170,17 @@ class Aligner(nn.Module, abc.ABC):
             f"{type(self).__name__} has no offline start; make the loss with LookAhead: Loss(form, LookAhead())"
         )
 
-    def before_step(self, scene: Scene) -> None:
+    def before_step(self, training: TrainingContext) -> None:
         """Called right before each optimiser step."""
 
-    def after_step(self, scene: Scene) -> None:
+    def after_step(self, training: TrainingContext) -> None:
         """Called right after each optimiser step."""
 
     def observe(self, form: Form, scores: Tensor, targets: Tensor, progress: float | None) -> None:
         """Validation feedback given by hand."""
 
 
-def pair(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+def default_forward(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
     """The usual ``forward``: a batch is (inputs, targets), the model's output is the scores.
 
     Raises:
@@ -182,3 +193,19 @@ def pair(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         )
     inputs, targets = cast("list[Any]", batch)
     return model(inputs), targets
+
+
+def check_cell(form: Any, aligner: Any) -> None:
+    """Refuse what is no cell of the grid, or one that means nothing.
+
+    Raises:
+        MetricgradError: for anything but a form and an aligner, and where the aligner refuses the form.
+    """
+    if not isinstance(form, Form) or not isinstance(aligner, Aligner):
+        raise MetricgradError(
+            f"Loss takes a form and an aligner, got {type(form).__name__} and {type(aligner).__name__}; "
+            "a plain module becomes a form with metricgrad.losses.composite.hand_made.HandMade(module)"
+        )
+    reason = aligner.refusal(form)
+    if reason is not None:
+        raise MetricgradError(f"{type(form).__name__} x {type(aligner).__name__} means nothing: {reason}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from metricgrad.aligners.base import Forward, pair
+from metricgrad.aligners.base import Forward, default_forward
 from metricgrad.aligners.isolation import kept_randomness, seed
 from metricgrad.errors import MetricgradError
 
@@ -93,7 +93,7 @@ def _kept(generators: list[torch.Generator]) -> Iterator[None]:
             generator.set_state(state)
 
 
-def checked_batches(batches: Any, forward: Forward = pair) -> None:
+def checked_batches(batches: Any, forward: Forward = default_forward) -> None:
     """Refuse what is no collection of batches.
 
     Raises:
@@ -101,7 +101,7 @@ def checked_batches(batches: Any, forward: Forward = pair) -> None:
     """
     alone = isinstance(batches, tuple | list) and len(batches) == 2 and all(hasattr(part, "shape") for part in batches)
     kind = f"a {type(batches).__name__}"
-    if forward is pair and alone:
+    if forward is default_forward and alone:
         kind = "one batch of its own"
     elif isinstance(batches, Dataset) and not isinstance(batches, IterableDataset):
         kind += ", whose items are single rows and not batches"

@@ -16,7 +16,8 @@ from metricgrad.aligners.fitting.report import held_out_report, match_scale
 from metricgrad.aligners.fitting.value_regression import ValueRegression
 from metricgrad.checks import check_options, check_tensor
 from metricgrad.errors import MetricgradError
-from metricgrad.loss import Loss, load_loss
+from metricgrad.loading import load_loss
+from metricgrad.loss import Loss
 from metricgrad.losses.base import Form
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.networks.base import NetworkForm

@@ -9,7 +9,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from metricgrad.aligners.base import Forward, pair
+from metricgrad.aligners.base import Forward, default_forward
 from metricgrad.errors import FailedRunError, MetricgradError
 from metricgrad.losses.calling import called
 from metricgrad.training.batches import Epochs, check_finite_data
@@ -50,7 +50,7 @@ class Engine(lightning.LightningModule):
         self.begun = False  # whether a step was taken since the training was taken up
         self.output: Output | None = None
         self.recipe, self.folder, self.epochs = recipe, folder, epochs
-        self._custom_forward, self._forward_pass = forward, forward or pair
+        self._custom_forward, self._forward_pass = forward, forward or default_forward
         self._train, self._valid = train, valid
         self._outputs: list[tuple[Tensor, Tensor]] = []
         self._handle: Any = None

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from metricgrad.aligners.base import Forward, pair
+from metricgrad.aligners.base import Forward, default_forward
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.training.options import check_counts, no_module
@@ -70,7 +70,7 @@ class record_scores:  # noqa: N801  (a context manager, read as a verb)
         if isinstance(batches, Iterator):
             raise MetricgradError("batches is a generator, used up after one pass; give a list or a DataLoader")
         self._model, self._optimizer, self._batches, self._every = model, optimizer, batches, every
-        self._forward = forward or pair
+        self._forward = forward or default_forward
         self._step = 0
         self._hook: Any = None
         self._scores: list[Tensor] = []

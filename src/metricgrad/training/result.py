@@ -14,7 +14,7 @@ from lightning.fabric.utilities import move_data_to_device
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
-from metricgrad.aligners.base import Forward, pair
+from metricgrad.aligners.base import Forward, default_forward
 from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.aligners.knobs.controller import KnobController
 from metricgrad.aligners.knobs.plot import plot_history
@@ -147,7 +147,7 @@ class FitResult:
 
     def _scores_and_targets(self, data: Data, batch_size: int) -> tuple[Tensor, Tensor]:
         """Raw scores and targets, on the CPU."""
-        step, model, device = self.forward or pair, self._scorer(), self._device
+        step, model, device = self.forward or default_forward, self._scorer(), self._device
         batches: Iterable[Any] = loader(data, batch_size, shuffle=False, name="data")
         with torch.no_grad(), kept_all_randomness():  # a loader draws a seed, shuffled or not
             outputs = [step(model, move_data_to_device(batch, device)) for batch in batches]

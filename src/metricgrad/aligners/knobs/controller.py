@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.base import Aligner, Scene
+from metricgrad.aligners.base import Aligner, TrainingContext
 from metricgrad.aligners.knobs.controller_state import ControllerState, SavedState
 from metricgrad.aligners.knobs.evaluation import rows_held, scored, spread_rows
 from metricgrad.aligners.knobs.observation import Observation, Scored, observed
@@ -89,14 +89,14 @@ class KnobController(Aligner, abc.ABC):
         )  # fmt: skip
         self.metric = as_metric(metric)
         self.state, self.child, self.stopwatch = ControllerState(), Child(), Stopwatch()
-        self._scene: Scene | None = None
+        self._training: TrainingContext | None = None
         self._batches: list[Any] = []
         self._optimizer: torch.optim.Optimizer | None = None
 
     def unattached(self) -> dict[str, Any]:
         """A copy goes on with the run as a loaded state does."""
         state = replace(self.state, resumed=self.state.resumed or self.state.steps > 0)
-        return {"_scene": None, "_batches": [], "_optimizer": None, "state": state}
+        return {"_training": None, "_batches": [], "_optimizer": None, "state": state}
 
     @property
     def periods(self) -> int:
@@ -131,29 +131,29 @@ class KnobController(Aligner, abc.ABC):
             "validation scores as it goes"
         )
 
-    def attached(self, scene: Scene) -> None:
+    def attached(self, training: TrainingContext) -> None:
         """Begin anew, unless it goes on: with the optimiser of before, or from a state that was loaded."""
         state = self.state
-        ended = scene.total_steps is not None and state.steps >= scene.total_steps
-        same = self._optimizer is scene.optimizer and not ended
+        ended = training.total_steps is not None and state.steps >= training.total_steps
+        same = self._optimizer is training.optimizer and not ended
         if state.steps and not same and not state.resumed:
             self.restart()
-        self._optimizer = scene.optimizer
+        self._optimizer = training.optimizer
         state.held = None
-        if scene.valid is None:
+        if training.valid is None:
             return
-        checked_batches(scene.valid, scene.forward)
-        state.held = rows_held(scene.valid)
-        schedule = self.schedule(scene.total_steps)
-        if scene.total_steps is not None and scene.total_steps < schedule.first_move:
+        checked_batches(training.valid, training.forward)
+        state.held = rows_held(training.valid)
+        schedule = self.schedule(training.total_steps)
+        if training.total_steps is not None and training.total_steps < schedule.first_move:
             warnings.warn(
                 f"{type(self).__name__} first moves after {schedule.first_move} steps (warm_up={schedule.warm_up} "
-                f"periods of {schedule.period}, and one more), and total_steps is {scene.total_steps}: it will move "
+                f"periods of {schedule.period}, and one more), and total_steps is {training.total_steps}: it will move "
                 "nothing; set a smaller every or warm_up",
                 stacklevel=3,
             )
 
-    def detached(self, scene: Scene) -> None:
+    def detached(self, training: TrainingContext) -> None:
         """The next training is another one."""
         self.state.resumed = False
 
@@ -162,7 +162,7 @@ class KnobController(Aligner, abc.ABC):
         self.state.restart()
         self.child, self.stopwatch = Child(), Stopwatch()
 
-    def saw(
+    def on_loss_call(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
     ) -> None:
         """Note a training batch, for the history; not one with a mask or context, which no evaluation has."""
@@ -170,16 +170,16 @@ class KnobController(Aligner, abc.ABC):
         if all(part is None for part in context.values()):
             self.child.train_batches.add(scores, targets, value)
 
-    def after_step(self, scene: Scene) -> None:
+    def after_step(self, training: TrainingContext) -> None:
         """Count the step; in the last steps of a period score validation data, at its end move the knobs."""
-        if not scene.loss.training:
+        if not training.loss.training:
             return
-        if scene.valid is not None:
-            self.stepped(scene.total_steps, lambda rows: [self._scored(scene, rows)])
+        if training.valid is not None:
+            self.stepped(training.total_steps, lambda rows: [self._scored(training, rows)])
             return
-        self.stepped(scene.total_steps, lambda rows: [])
+        self.stepped(training.total_steps, lambda rows: [])
         state = self.state
-        if state.periods == 0 and state.steps == _PATIENCE * self.schedule(scene.total_steps).period:
+        if state.periods == 0 and state.steps == _PATIENCE * self.schedule(training.total_steps).period:
             warnings.warn(
                 f"{type(self).__name__} has had no validation feedback in {state.steps} steps and moves nothing; "
                 "pass valid= to attach, or call loss.observe(scores, targets)",
@@ -304,9 +304,9 @@ class KnobController(Aligner, abc.ABC):
         """Restore the counters."""
         self.state.load(state)
 
-    def _scored(self, scene: Scene, rows: int | None) -> Scored:
+    def _scored(self, training: TrainingContext, rows: int | None) -> Scored:
         """Validation scores of the model as it is, which is left as it is."""
         most = self.settings.rows
-        if scene is not self._scene:
-            self._scene, self._batches = scene, spread_rows(scene.valid or (), most, rows, scene.forward)
-        return Scored(self.child, scene.loss.form, *scored(scene.model, scene.forward, self._batches, most))
+        if training is not self._training:
+            self._training, self._batches = training, spread_rows(training.valid or (), most, rows, training.forward)
+        return Scored(self.child, training.loss.form, *scored(training.model, training.forward, self._batches, most))

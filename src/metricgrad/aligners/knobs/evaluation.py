@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
 
-from metricgrad.aligners.base import Forward, pair
+from metricgrad.aligners.base import Forward, default_forward
 from metricgrad.aligners.validation_batches import moved_to
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
@@ -79,9 +79,9 @@ def spread_rows(batches: Iterable[Any], most: int | None, rows: int | None, forw
 
     Only pairs of tensors can be cut; of other batches the first are taken, as many as hold so many rows.
     """
-    kept = first_rows(batches, most if forward is pair else rows)
+    kept = first_rows(batches, most if forward is default_forward else rows)
     total = sum(_rows_of(batch) for batch in kept)
-    if rows is None or total <= rows or forward is not pair or not all(_is_pair(batch) for batch in kept):
+    if rows is None or total <= rows or forward is not default_forward or not all(_is_pair(batch) for batch in kept):
         return kept
     index = spread(min(total, most or total), rows)
     found, begin = [], 0

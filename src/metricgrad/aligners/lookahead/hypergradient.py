@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.base import Scene
+from metricgrad.aligners.base import TrainingContext
 from metricgrad.aligners.isolation import borrowed, kept_randomness, parameter_places, plain_checkpoints, standing
 from metricgrad.aligners.lookahead.clipping import Clipping, Gradients
 from metricgrad.aligners.lookahead.forward_mode import Pusher
@@ -49,7 +49,7 @@ class OneStep:
     A step whose hypergradient cannot be told is passed over.
 
     Args:
-        scene: the training.
+        training: what it is attached to.
         objective: of scores and targets; what the step should have lowered.
         clipping: see :func:`metricgrad.aligners.lookahead.clipping.through`.
         pusher: remembers which way works for the model.
@@ -62,9 +62,9 @@ class OneStep:
         MetricgradError: for an optimiser without a rule, or one that moves none of the model's parameters.
     """
 
-    def __init__(self, scene: Scene, objective: Objective, clipping: Clipping, pusher: Pusher) -> None:
-        rule_of(scene.optimizer)
-        self.scene, self._objective = scene, objective
+    def __init__(self, training: TrainingContext, objective: Objective, clipping: Clipping, pusher: Pusher) -> None:
+        rule_of(training.optimizer)
+        self.training, self._objective = training, objective
         self._watch_anew()
         self._pusher = pusher
         self._before: dict[Tensor, Before] = {}
@@ -78,8 +78,8 @@ class OneStep:
         self.why: UntoldError | None = None
 
     def _watch_anew(self) -> None:
-        stepped = {p for group in self.scene.optimizer.param_groups for p in group["params"]}
-        self._own = {p: None for p in self.scene.model.parameters() if p in stepped and p.requires_grad}
+        stepped = {p for group in self.training.optimizer.param_groups for p in group["params"]}
+        self._own = {p: None for p in self.training.model.parameters() if p in stepped and p.requires_grad}
         if not self._own:
             raise MetricgradError(
                 "the optimiser moves none of the attached model's parameters; attach the model it was built from"
@@ -87,7 +87,7 @@ class OneStep:
         if (recorder := getattr(self, "recorder", None)) is not None:
             recorder.remove()
         copies = recorder is not None and recorder.gradients.copies
-        self.recorder = Recorder(self.scene.model, list(self._own), copies=copies)
+        self.recorder = Recorder(self.training.model, list(self._own), copies=copies)
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -107,11 +107,11 @@ class OneStep:
         try:
             if not self._has_part():
                 return False
-            self._raw = self._changes.raw(self.scene.loss.form, recorder, self._contributions, self.undisturbed)
+            self._raw = self._changes.raw(self.training.loss.form, recorder, self._contributions, self.undisturbed)
         except UntoldError as why:
             self.why = UntoldError(why.kind, str(why))  # no traceback, which would hold the graph
             return False
-        self._before = before_step(self.scene.optimizer, self._spare)
+        self._before = before_step(self.training.optimizer, self._spare)
         self._seen = [(p.grad, p.grad._version) for p in self._before if p.grad is not None]
         return True
 
@@ -121,12 +121,14 @@ class OneStep:
         recorder.claim()
         if not recorder.done():
             return False
-        if getattr(self.scene.optimizer, "grad_scale", None) is not None:
+        if getattr(self.training.optimizer, "grad_scale", None) is not None:
             raise MetricgradError(
                 "the optimiser unscales gradients inside its step (fused, with a GradScaler), where LookAhead cannot "
                 "see them; build it with fused=False"
             )
-        if any(p not in self._own and p in set(self.scene.model.parameters()) for p, _ in moved(self.scene.optimizer)):
+        if any(
+            p not in self._own and p in set(self.training.model.parameters()) for p, _ in moved(self.training.optimizer)
+        ):
             self._watch_anew()
             return False
         recorder.check()
@@ -153,7 +155,7 @@ class OneStep:
             return None
 
     def _looked(self, form: Form, batch: Any, before: dict[Tensor, Before]) -> Ahead:
-        optimizer, recorder = self.scene.optimizer, self.recorder
+        optimizer, recorder = self.training.optimizer, self.recorder
         now = [p.grad for p in before]
         if any(
             a is not b or a._version != version
@@ -208,11 +210,11 @@ class OneStep:
     def _ahead(self, last: LossCall, parameters: list[Tensor], batch: Any, *, apart: bool) -> tuple[float, Direction]:
         """The objective and its gradient at the stepped parameters, by linear weights as outer products if told so."""
         if batch is not None:
-            taps = LinearTaps(self.scene.model if apart else None)
+            taps = LinearTaps(self.training.model if apart else None)
             # a user's hooks on gradients are no part of the objective's
             bare = {p: p.detach().requires_grad_() for p in parameters if p._backward_hooks}
-            with taps, standing(parameter_places(self.scene.model, bare)):
-                scores, targets = self.scene.forward(self.scene.model, batch)
+            with taps, standing(parameter_places(self.training.model, bare)):
+                scores, targets = self.training.forward(self.training.model, batch)
                 value = self._objective(scores, targets)
             if not value.requires_grad:
                 return float(value), {}
@@ -286,7 +288,7 @@ class OneStep:
         last = self.recorder.done()[-1]
         device = next(iter(self._own)).device
         cast = last.heads[0][0].autocast.again()
-        still = kept_randomness(device), borrowed(self.scene.model), plain_checkpoints(), self.paused()
+        still = kept_randomness(device), borrowed(self.training.model), plain_checkpoints(), self.paused()
         with still[0], still[1], still[2], still[3], torch.enable_grad(), cast:
             yield
 

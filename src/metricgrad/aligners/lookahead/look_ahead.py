@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from metricgrad.aligners.base import AlignedLoss, Aligner, Forward, OfflineStart, Scene, pair
+from metricgrad.aligners.base import AlignedLoss, Aligner, Forward, OfflineStart, TrainingContext, default_forward
 from metricgrad.aligners.isolation import device_of, kept_foreign_randomness, kept_randomness, untouched
 from metricgrad.aligners.lookahead.clipping import CLIPPINGS, Clipping
 from metricgrad.aligners.lookahead.forward_mode import Pusher
@@ -209,7 +209,7 @@ class LookAhead(Aligner):
             return None
         return f"LookAhead(steps={self.steps}) needs a training that stays attached: call attach() once, then step()"
 
-    def attached(self, scene: Scene) -> None:
+    def attached(self, training: TrainingContext) -> None:
         """Begin to record the training.
 
         Raises:
@@ -223,8 +223,8 @@ class LookAhead(Aligner):
                 "LookAhead does not know how gradients are averaged over processes; train on one process, or use "
                 "another aligner"
             )
-        if scene.valid is not None:
-            checked_batches(scene.valid, scene.forward)
+        if training.valid is not None:
+            checked_batches(training.valid, training.forward)
         elif "no valid" not in self._said:
             self._said.add("no valid")
             warnings.warn(
@@ -232,50 +232,50 @@ class LookAhead(Aligner):
                 "was taken on, which rewards a loss that overfits; pass valid=batches to attach",
                 stacklevel=3,
             )
-        self._step = self._begin(scene)
-        device = device_of(list(scene.model.parameters()))
-        self._feedback = None if scene.valid is None else Feedback(scene.valid, self.place, self.seed, device)
+        self._step = self._begin(training)
+        device = device_of(list(training.model.parameters()))
+        self._feedback = None if training.valid is None else Feedback(training.valid, self.place, self.seed, device)
 
-    def detached(self, scene: Scene) -> None:
+    def detached(self, training: TrainingContext) -> None:
         """Stop recording."""
         if self._step is not None:
             self._step.close()
         self._step = self._feedback = None
 
-    def called(self, form: Form) -> None:
+    def before_loss_call(self, form: Form) -> None:
         """Keep the form as it is before the call."""
         if self._step is not None:
-            self._step.recorder.called(form)
+            self._step.recorder.before_loss_call(form)
 
-    def saw(
+    def on_loss_call(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
     ) -> None:
         """Record a call of the loss."""
         if self._step is not None:
-            self._step.recorder.saw(scores, targets, context, draw, value)
+            self._step.recorder.on_loss_call(scores, targets, context, draw, value)
 
     def offline_start(self, loss: AlignedLoss, start: OfflineStart) -> list[float]:
         """AdaLFL's Algorithm 1: see :meth:`metricgrad.Loss.offline_start`."""
         ahead = functools.partial(self.looked_ahead, fresh=Pusher(self.exact))
         return offline_start(loss, start, ahead, seed=self.seed)
 
-    def before_step(self, scene: Scene) -> None:
+    def before_step(self, training: TrainingContext) -> None:
         """Keep what the step will overwrite."""
         step = self._step
         if step is None or self._simulating or step.recorder.paused:
             return
         if self._window is not None:
-            self._window.before(scene, step.recorder)
+            self._window.before(training, step.recorder)
         else:
             step.before()
 
-    def after_step(self, scene: Scene) -> None:
+    def after_step(self, training: TrainingContext) -> None:
         """Move the loss."""
         step = self._step
         if step is None or self._simulating:
             return
         if step.ready or (self._window is not None and self._window.full):
-            form = scene.loss.form
+            form = training.loss.form
             with kept_foreign_randomness():
                 batch = self.given
                 if batch is None and self._feedback is not None:
@@ -304,7 +304,7 @@ class LookAhead(Aligner):
                 f"steps is {self.steps}, and there are no validation batches to judge them by; pass valid= to attach"
             )
         with step.undisturbed():
-            return window.after(step.scene, step.scene.loss.form, self._judge(), batch)
+            return window.after(step.training, step.training.loss.form, self._judge(), batch)
 
     def hypergradient(
         self,
@@ -329,7 +329,7 @@ class LookAhead(Aligner):
         Returns:
             The gradient of the objective, one tensor for each of ``loss.form.parameters()``.
         """
-        return tuple(self.looked_ahead(model, optimizer, [batch], valid_batch, forward or pair)[0])
+        return tuple(self.looked_ahead(model, optimizer, [batch], valid_batch, forward or default_forward)[0])
 
     def unrolled(
         self,
@@ -344,7 +344,7 @@ class LookAhead(Aligner):
 
         Gradients are not clipped, and the model, the optimiser and the random state are left as they are.
         """
-        return tuple(self._unrolled(model, unwrapped(optimizer), batches, valid_batch, forward or pair)[0])
+        return tuple(self._unrolled(model, unwrapped(optimizer), batches, valid_batch, forward or default_forward)[0])
 
     def looked_ahead(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], valid_batch: Any,
@@ -361,10 +361,10 @@ class LookAhead(Aligner):
             if fresh is not None:
                 self._taken(model, optimizer, batches, forward)
             return found
-        scene = Scene(loss, model, optimizer, None, forward, None)
+        training = TrainingContext(loss, model, optimizer, None, forward, None)
         ahead = None
-        with self._rehearsing(scene, fresh) as step:
-            scores, targets = scene.forward(model, batches[0])
+        with self._rehearsing(training, fresh) as step:
+            scores, targets = training.forward(model, batches[0])
             loss(scores, targets).backward()
             if step.before():
                 optimizer.step()
@@ -387,12 +387,14 @@ class LookAhead(Aligner):
                 optimizer.step()
 
     @contextlib.contextmanager
-    def _rehearsing(self, scene: Scene, fresh: Pusher | None) -> Iterator[OneStep]:
+    def _rehearsing(self, training: TrainingContext, fresh: Pusher | None) -> Iterator[OneStep]:
         """A training of its own, beside the one that may be attached."""
         outer, simulating = self._step, self._simulating
-        care = untouched(scene.loss, scene.model, scene.optimizer) if fresh is None else contextlib.nullcontext()
+        care = (
+            untouched(training.loss, training.model, training.optimizer) if fresh is None else contextlib.nullcontext()
+        )
         with care, contextlib.nullcontext() if outer is None else outer.paused():
-            step = self._step = self._begin(scene, fresh)
+            step = self._step = self._begin(training, fresh)
             self._simulating = True
             try:
                 yield step
@@ -413,9 +415,9 @@ class LookAhead(Aligner):
             raise MetricgradError("this LookAhead has no loss yet; make one: Loss(form, LookAhead())")
         return self._of[0]
 
-    def _begin(self, scene: Scene, pusher: Pusher | None = None) -> OneStep:
-        pusher = pusher or self._pushers.setdefault(scene.model, Pusher(self.exact))
-        return OneStep(scene, self._judge(), self.clipping, pusher)
+    def _begin(self, training: TrainingContext, pusher: Pusher | None = None) -> OneStep:
+        pusher = pusher or self._pushers.setdefault(training.model, Pusher(self.exact))
+        return OneStep(training, self._judge(), self.clipping, pusher)
 
     def _judge(self) -> Callable[..., Tensor]:
         objective = self._task if isinstance(self.objective, str) else self.objective

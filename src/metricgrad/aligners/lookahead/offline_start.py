@@ -29,7 +29,7 @@ def offline_start(
         loss: that learns.
         start: what it learns on.
         looked_ahead: takes steps of a model and returns the hypergradient and the objective's value; called as
-            :meth:`metricgrad.aligners.lookahead.look_ahead.LookAhead.looked_ahead`.
+            :meth:`metricgrad.aligners.lookahead.look_ahead.LookAhead.hypergradient`.
         seed: of models and the order of batches.
 
     Returns:

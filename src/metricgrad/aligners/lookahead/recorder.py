@@ -86,11 +86,11 @@ class Recorder:
         self.calls, self.losses, self._within, self._form = [], [], [], None
         self.gradients.clear()
 
-    def called(self, form: Form) -> None:
+    def before_loss_call(self, form: Form) -> None:
         """Keep the form as it is, right before a call of the loss."""
         self._form = None if self.paused else AsCalled.now(form)
 
-    def saw(
+    def on_loss_call(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
     ) -> None:
         """Keep one call of the loss; its factors are filled in by backward passes."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metricgrad.aligners.base import Scene
+from metricgrad.aligners.base import TrainingContext
 from metricgrad.aligners.isolation import parameter_places, standing
 from metricgrad.aligners.lookahead.history import Ahead
 from metricgrad.aligners.lookahead.loss_uses import power_of
@@ -64,14 +64,14 @@ class Window:
         """Whether all steps are there."""
         return len(self._steps) == self.length
 
-    def before(self, scene: Scene, recorder: Recorder) -> None:
+    def before(self, training: TrainingContext, recorder: Recorder) -> None:
         """Keep a step that is about to be taken; one in which the loss has no part ends the window.
 
         Raises:
             MetricgradError: where gradients were changed since the backward pass, or scores are no affine function of
                 the model's outputs.
         """
-        optimizer = scene.optimizer
+        optimizer = training.optimizer
         recorder.claim()
         losses = recorder.contributions()
         if not losses:
@@ -98,16 +98,16 @@ class Window:
                 "scales; move the rest into the model, or take steps=1"
             )
         if not self._steps:
-            own = [p for p in scene.model.parameters() if p.requires_grad]
+            own = [p for p in training.model.parameters() if p.requires_grad]
             self._values = {p: p.detach().clone() for p in own}
             self._states = {p: _copied(optimizer.state.get(p, {})) for p in own}
         self._steps.append(_Step(losses, {p: group for p, group in groups.items() if p in self._values}))
 
-    def after(self, scene: Scene, form: Form, objective: Objective, batch: Any) -> Ahead:
+    def after(self, training: TrainingContext, form: Form, objective: Objective, batch: Any) -> Ahead:
         """The gradient through all steps; the window is empty afterwards.
 
         Args:
-            scene: the training; its model is on borrowed buffers, recording is paused.
+            training: what it is attached to; its model is on borrowed buffers, recording is paused.
             form: one gradient is returned for each of its parameters.
             objective: of scores and targets.
             batch: the validation batch.
@@ -120,8 +120,8 @@ class Window:
             start, states = theta, self._states
             for step in self._steps:
                 theta, states = self._taken(step, form, phi, theta, states)
-            with standing(parameter_places(scene.model, theta)):
-                scores, targets = scene.forward(scene.model, batch)
+            with standing(parameter_places(training.model, theta)):
+                scores, targets = training.forward(training.model, batch)
             value = objective(scores, targets)
             found = torch.autograd.grad(value, [*phi.values(), *theta.values()], allow_unused=True)
         slopes = zip(theta, found[len(phi) :], strict=True)

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from torch import Tensor
 
-from metricgrad.aligners.base import pair
+from metricgrad.aligners.base import default_forward
 from metricgrad.aligners.knobs.controller import KnobController
 from metricgrad.aligners.knobs.evaluation import spread_rows
 from metricgrad.aligners.knobs.observation import Scored
@@ -118,7 +118,7 @@ class PopulationRun:
         """Every child's scores of the rows that the aligner evaluates."""
         if self._rows is None:
             most = self.aligner.settings.rows
-            inputs, targets = spread_rows([self.feedback], most, rows, pair)[0]
+            inputs, targets = spread_rows([self.feedback], most, rows, default_forward)[0]
             self._rows = inputs[:most], targets[:most]
         inputs, targets = self._rows
         parts = zip(self.memories, self.group.forms, self.group.scores(inputs), strict=True)

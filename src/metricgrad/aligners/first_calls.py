@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 from torch import Tensor
@@ -12,8 +13,6 @@ from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.probabilities import FEWEST_ROWS, rows_of, transformed, warn_of_probabilities, within_unit
-
-_LEVEL = 7  # the caller of the loss, behind nn.Module's call and torch.compile's wrapper
 
 
 class FirstCalls:
@@ -38,7 +37,7 @@ class FirstCalls:
         if not self._seen:
             self._look_at(form, scores, targets, check_finite)
         if self._calls == 2 and not self.attended and (missing := aligner.unattended()) is not None:
-            warnings.warn(missing, stacklevel=_LEVEL)
+            warnings.warn(missing, stacklevel=_level_of_user())
 
     def _look_at(self, form: Form, scores: Tensor, targets: Tensor, check_finite: bool) -> None:
         if transformed(scores):
@@ -54,7 +53,7 @@ class FirstCalls:
         self._seen = not (form.of_logits and _of_labels(scores, targets) and within_unit(scores.detach()))
         if not self._seen and self._rows >= FEWEST_ROWS:
             self._seen = True
-            warn_of_probabilities(f"this loss ({form.kind})", stacklevel=_LEVEL + 1)
+            warn_of_probabilities(f"this loss ({form.kind})", stacklevel=_level_of_user())
 
 
 def _of_labels(scores: Tensor, targets: Tensor) -> bool:
@@ -62,3 +61,11 @@ def _of_labels(scores: Tensor, targets: Tensor) -> bool:
     if not targets.ndim or not targets.numel():
         return False
     return scores.ndim == targets.ndim + 1 or is_binary(targets)
+
+
+def _level_of_user() -> int:
+    """The stack level of whoever called the loss, seen from the caller: torch's frames between differ in number."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("metricgrad", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from metricgrad.losses.networks.tokens import TokenNetwork as TokenNetwork
     from metricgrad.losses.networks.values import RegressionNetwork as RegressionNetwork
 
-_HOME = {
+_IMPORT_PATH = {
     "ClassificationFamily": "metricgrad.losses.families.classification",
     "CorrelationMatrix": "metricgrad.losses.families.correlation_matrix",
     "DistanceMixture": "metricgrad.losses.families.distance_mixture",
@@ -63,4 +63,4 @@ _HOME = {
     "TokenNetwork": "metricgrad.losses.networks.tokens",
 }
 
-__getattr__, __dir__ = lazy_names(__name__, _HOME)
+__getattr__, __dir__ = lazy_names(__name__, _IMPORT_PATH)

@@ -9,12 +9,12 @@ from typing import Any
 from metricgrad.checks import did_you_mean
 
 
-def lazy_names(module: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def lazy_names(module: str, import_paths: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` of a module.
 
     Args:
         module: its name.
-        homes: each name to the module that defines it.
+        import_paths: each name to the module that defines it.
 
     Example:
         >>> found, listed = lazy_names("shop", {"sqrt": "math"})
@@ -27,11 +27,11 @@ def lazy_names(module: str, homes: Mapping[str, str]) -> tuple[Callable[[str], A
     """
 
     def find(name: str) -> Any:
-        if name in homes:
-            return getattr(importlib.import_module(homes[name]), name)
+        if name in import_paths:
+            return getattr(importlib.import_module(import_paths[name]), name)
         message = f"module {module!r} has no attribute {name!r}"
         if not name.startswith("_"):
-            message += f": {did_you_mean(name, homes, {known.lower(): known for known in homes})}"
+            message += f": {did_you_mean(name, import_paths, {known.lower(): known for known in import_paths})}"
         raise AttributeError(message)
 
-    return find, lambda: sorted(homes)
+    return find, lambda: sorted(import_paths)

@@ -1,46 +1,62 @@
-"""A progress bar for fitting a loss, shown once it has lasted two seconds and where rich is installed."""
+"""A progress bar on stderr, of terminals and notebooks, that stays away from what is over in two seconds."""
 
 from __future__ import annotations
 
 import importlib.util
-import time
-from types import TracebackType
+import sys
 
 PATIENCE = 2.0
 
 
-class FitBar:
-    """A context with ``update``; on stderr.
+class ProgressBar:
+    """One bar, also as a context; silent where tqdm is not installed.
 
     Args:
-        total: steps in all.
+        total: steps in all, where known.
         what: the text before the bar.
+        done: steps that an earlier run did.
+        unit: what a step is.
+        patience: seconds before it is shown.
+        shown: whether to show it at all.
     """
 
-    def __init__(self, total: int, what: str) -> None:
-        self._total, self._what = total, what
-        self._start = time.monotonic()
+    def __init__(
+        self, total: int | None, what: str, done: int = 0, unit: str = "step", patience: float = PATIENCE,
+        *, shown: bool = True,
+    ) -> None:  # fmt: skip
         self._bar = None
-        self._possible = importlib.util.find_spec("rich") is not None
+        if shown and importlib.util.find_spec("tqdm") and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+            from tqdm import tqdm
 
-    def __enter__(self) -> FitBar:
-        return self
+            self._bar = tqdm(total=total, initial=done, delay=patience, leave=False, desc=what, unit=unit)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def advance(self) -> None:
+        """One step is done."""
         if self._bar is not None:
-            self._bar.stop()
+            self._bar.update()
 
     def update(self, done: int) -> None:
-        """Show how many steps are done."""
-        if self._bar is None and self._possible and time.monotonic() - self._start > PATIENCE:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            console = Console(stderr=True)
-            self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-            self._task = self._bar.add_task(self._what, total=self._total)
-            self._bar.start()
+        """So many steps are done."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=done)
+            self._bar.update(done - self._bar.n)
+
+    def say(self, what: str) -> None:
+        """Name what is being done."""
+        if self._bar is not None:
+            self._bar.set_description(what)
+
+    def show(self, valid: float) -> None:
+        """Say an epoch's validation value."""
+        if self._bar is not None:
+            self._bar.set_postfix(valid=f"{valid:.4f}", refresh=False)
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

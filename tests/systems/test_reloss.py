@@ -10,7 +10,7 @@ from metricgrad.aligners.fitting.rank_correlation import RankCorrelation
 from metricgrad.losses.baselines.cross_entropy import CrossEntropy
 from metricgrad.losses.networks.probabilities import ProbabilityNetwork
 from metricgrad.losses.networks.sets import SetNetwork
-from metricgrad.progress import FitBar
+from metricgrad.progress import ProgressBar
 from metricgrad.tasks.mlp import mlp
 
 
@@ -171,6 +171,6 @@ def test_a_set_network_learns_ndcg():
 
 def test_fitting_ends_when_patience_does_and_says_how_far_it_is(stored, monkeypatch):
     shown = []
-    monkeypatch.setattr(FitBar, "update", lambda self, done, *rest: shown.append(done))
+    monkeypatch.setattr(ProgressBar, "update", lambda self, done, *rest: shown.append(done))
     mg.ReLoss.fit("accuracy", *stored, steps=400, patience=1, seed=0)
     assert 0 < max(shown) < 400

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from metricgrad.aligners.lookahead.look_ahead import LookAhead as LookAhead
     from metricgrad.aligners.static import Static as Static
 
-_HOME = {
+_IMPORT_PATH = {
     "Aligner": "metricgrad.aligners.base",
     "LookAhead": "metricgrad.aligners.lookahead.look_ahead",
     "Policy": "metricgrad.aligners.knobs.policy",
@@ -25,4 +25,4 @@ _HOME = {
     "ValueRegression": "metricgrad.aligners.fitting.value_regression",
 }
 
-__getattr__, __dir__ = lazy_names(__name__, _HOME)
+__getattr__, __dir__ = lazy_names(__name__, _IMPORT_PATH)

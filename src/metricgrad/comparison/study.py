@@ -14,7 +14,6 @@ import torch
 from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.comparison.candidates import Candidate, Given, candidates
 from metricgrad.comparison.plot import plot
-from metricgrad.comparison.progress import Progress
 from metricgrad.comparison.proposals import propose
 from metricgrad.comparison.records import Record, Records, locked
 from metricgrad.comparison.summary import DIVERGED, diverged, said_to_fail, summarise
@@ -23,6 +22,7 @@ from metricgrad.errors import FailedRunError, MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.time_limit import MetricFailedError, time_limit
+from metricgrad.progress import ProgressBar
 from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.task import Task
 from metricgrad.training.batches import is_pair
@@ -92,7 +92,7 @@ def compare(
     rows = candidates(losses, chosen, judged_by, controls=controls)
     folder = Path(out)
     threads = torch.get_num_threads()
-    with locked(folder), Progress((trials + seeds) * len(rows), shown=progress) as bar:
+    with locked(folder), ProgressBar((trials + seeds) * len(rows), "", unit="run", patience=0, shown=progress) as bar:
         records = Records(folder, _config(chosen, judged_by, rows))
         torch.set_num_threads(1)  # small models run faster on one, and sums keep their order
         study = _Study(chosen, judged_by, records, bar, metric_timeout)
@@ -138,7 +138,7 @@ class _Study:
     task: Task
     metric: Metric
     records: Records
-    bar: Progress
+    bar: ProgressBar
     metric_timeout: float | None
 
     def tune(self, row: Candidate, trials: int) -> dict[str, float]:

@@ -1,9 +1,10 @@
-"""Pure maths with no state; imports nothing of ours. The names a user may want are here, imported when first used."""
+"""Pure maths with no state; The names a user may want are here, imported when first used."""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from metricgrad.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from metricgrad.functional.correlation import kendall, spearman
@@ -21,12 +22,4 @@ _IMPORT_PATH = {
     "spearman": "metricgrad.functional.correlation",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _IMPORT_PATH:
-        return getattr(importlib.import_module(_IMPORT_PATH[name]), name)
-    raise AttributeError(f"module 'metricgrad.functional' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _IMPORT_PATH)

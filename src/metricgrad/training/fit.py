@@ -25,7 +25,7 @@ from metricgrad.training.engine import Engine
 from metricgrad.training.folder import RunFolder
 from metricgrad.training.options import Optimizer, Recipe, as_loss, no_module, unchecked
 from metricgrad.training.population.fit_population import fit_population
-from metricgrad.training.progress import Bar
+from metricgrad.training.progress import LightningBar
 from metricgrad.training.quiet import interruptible, quiet
 from metricgrad.training.result import FitResult, load_finished
 from metricgrad.training.run_record import RunRecord
@@ -158,7 +158,7 @@ def _train(engine: Engine, judged_on: Iterable[Any], device: str, saved: dict[st
     """Every epoch that is left, on Lightning."""
     folder, done = engine.folder, engine.record.epoch * (engine.steps or 0)
     path = folder.checkpoint if folder and saved else None
-    bar = Bar(engine.total_steps, done) if progress else None
+    bar = LightningBar(engine.total_steps, "fit", done) if progress else None
     trainer = trainer_of(folder, engine.recipe.epochs, [bar] if bar else [], device)
     try:
         with interruptible(), files.blamed(folder and folder.path), files.resumed(path, lambda: engine.begun):

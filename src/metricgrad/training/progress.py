@@ -1,31 +1,16 @@
-"""A progress bar that stays away from short runs."""
+"""The progress bar of a training by Lightning."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from tqdm import tqdm
 
-PATIENCE = 2.0
+from metricgrad.progress import ProgressBar
 
 
-class Bar(Callback):
-    """One bar over all training steps, on stderr, shown once a run has lasted two seconds.
-
-    As a callback it advances by itself; a loop without Lightning calls :meth:`advance` and :meth:`show`.
-    """
-
-    def __init__(self, total: int | None, done: int = 0, what: str = "fit") -> None:
-        self._bar = tqdm(total=total, initial=done, delay=PATIENCE, leave=False, desc=what, unit="step")
-
-    def advance(self) -> None:
-        """By one step."""
-        self._bar.update()
-
-    def show(self, valid: float) -> None:
-        """Say the epoch's validation value."""
-        self._bar.set_postfix(valid=f"{valid:.4f}", refresh=False)
+class LightningBar(ProgressBar, Callback):
+    """One bar over all training steps, which advances by itself."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -37,7 +22,3 @@ class Bar(Callback):
         """Show the epoch's validation value."""
         if "valid" in trainer.callback_metrics:
             self.show(float(trainer.callback_metrics["valid"]))
-
-    def close(self) -> None:
-        """Take the bar off the screen."""
-        self._bar.close()

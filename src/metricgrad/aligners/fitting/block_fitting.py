@@ -21,7 +21,7 @@ from metricgrad.losses.batches import checked_number
 from metricgrad.losses.networks.base import NetworkForm
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
-from metricgrad.progress import FitBar
+from metricgrad.progress import ProgressBar
 from metricgrad.refactoring.probing.probe import check_direction
 
 _REAL: tuple[Augmentation, ...] = ("real",)
@@ -193,7 +193,7 @@ class BlockFitting(Aligner, abc.ABC):
             )
         self._begin(checks)
         best = -math.inf
-        with FitBar(self.steps, f"fit to {self.metric.name}") as bar:
+        with ProgressBar(self.steps, f"fit to {self.metric.name}") as bar:
             for attempt in range(self.restarts + 1):
                 if attempt:
                     form.reset(form.seed + 7919 * attempt)
@@ -212,7 +212,7 @@ class BlockFitting(Aligner, abc.ABC):
         train: ScoreStore,
         checks: LabeledBlocks,
         generator: torch.Generator,
-        bar: FitBar,
+        bar: ProgressBar,
     ) -> float:
         """One attempt; the form has the best weights afterwards. Returns their quality."""
         pool = min(self.steps * self.values, max(_POOL, self.values))

@@ -15,7 +15,7 @@ from metricgrad.aligners.isolation import seed as seeded
 from metricgrad.aligners.validation_batches import Feedback
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number, checked_whole
-from metricgrad.progress import FitBar
+from metricgrad.progress import ProgressBar
 
 MakeOptimizer = Callable[[Any], torch.optim.Optimizer]
 
@@ -51,7 +51,7 @@ def offline_start(
     judged = train if start.valid is None else Feedback(start.valid, torch.zeros(2, dtype=torch.long), seed + 1, device)
     counted, training, lost = loss.steps.clone(), loss.training, 0
     loss.train()
-    with FitBar(steps, "offline start") as bar, kept_randomness(device):
+    with ProgressBar(steps, "offline start") as bar, kept_randomness(device):
         model, base = _made_at(make_model, make_optimizer, seed, 0)
         for number in range(steps):
             if number and number % keep == 0:

@@ -17,6 +17,7 @@ from metricgrad.loss import Loss
 from metricgrad.losses.base import Draw
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
+from metricgrad.progress import ProgressBar
 from metricgrad.training import files
 from metricgrad.training.batches import reseed
 from metricgrad.training.engine import DivergedError
@@ -26,7 +27,6 @@ from metricgrad.training.population.children import Stacked
 from metricgrad.training.population.orders import Orders
 from metricgrad.training.population.run import PopulationRun
 from metricgrad.training.population.start import children_of, forms_of, tensors_of
-from metricgrad.training.progress import Bar
 from metricgrad.training.quiet import quiet
 from metricgrad.training.result import PopulationResult
 from metricgrad.training.run_record import RunRecord
@@ -173,7 +173,7 @@ def _train(
     record, steps = run.record, len(orders)
     state = run.aligner.state
     state.batch, state.held = state.batch or recipe.batch_size, len(run.feedback[0])
-    bar = Bar(steps * recipe.epochs, steps * record.epoch, "population") if progress else None
+    bar = ProgressBar(steps * recipe.epochs, "population", steps * record.epoch) if progress else None
     try:
         while not record.over(recipe.epochs):
             # every epoch's draws follow from the seed and its number, so that a resumed run has them too
@@ -193,7 +193,7 @@ def _pass(
     targets: Tensor,
     orders: Orders,
     loss_seed: int,
-    bar: Bar | None,
+    bar: ProgressBar | None,
 ) -> None:
     """One epoch of all children."""
     epoch = run.record.epoch

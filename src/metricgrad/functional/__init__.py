@@ -1,4 +1,4 @@
-"""Pure maths with no state; The names a user may want are here, imported when first used."""
+"""Pure maths with no state. The names a user may want are here, imported when first used."""
 
 from __future__ import annotations
 

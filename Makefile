@@ -4,7 +4,7 @@ BIN := .venv/bin
 BENCHMARKS := cosines controls quality paper_tables where_it_pays cost soft_rank reloss_correlation reloss_training reloss_pitfalls adalfl toward_metric phenomena look_ahead_cost pose pose_humanoid translation spans retrieval ala
 STAMP := .venv/.installed
 
-.PHONY: install compare test lint bench docs fence clean
+.PHONY: install compare test lint bench docs loc fence clean
 
 install: $(STAMP)
 
@@ -36,6 +36,10 @@ fuzz: install
 docs: install
 	$(BIN)/python docs/generate_inference_table.py
 	$(BIN)/python docs/generate_pages.py
+
+# how large the library is
+loc:
+	@$(PYTHON) docs/count_lines.py
 
 # the numbers of every cell into RECORD, before and after a reorganisation; see CONTRIBUTING.md
 RECORD ?= runs/fence.safetensors

@@ -28,7 +28,10 @@ def _root() -> None:
 
 @app.command()
 def compare(
-    task: Annotated[str, typer.Argument(help="A task; `metricgrad tasks` lists them.")],
+    task: Annotated[
+        str,
+        typer.Argument(help="A task; `metricgrad tasks` lists them. Your own: path/to/file.py:task or pkg.mod:task."),
+    ],
     metric: Annotated[
         str | None,
         typer.Option(help="What decides: a built-in name, name:key=value, or pkg.mod:fn. Default: the task's."),

@@ -63,7 +63,7 @@ def compare(
     why, the study goes on, and the table says how many there were.
 
     Args:
-        task: a built-in task's name, or a :class:`metricgrad.Task`.
+        task: a built-in task's name, ``path/to/file.py:task``, ``pkg.mod:task``, or a :class:`metricgrad.Task`.
         metric: what decides; by default the task's own.
         losses: names (``"uniloss"``, ``"cross_entropy:label_smoothing=0.1"``), modules, or factories of modules.
             Modules that are not ours are handed what torch's own losses take: see :mod:`metricgrad.losses.calling`.

@@ -6,6 +6,7 @@ import importlib
 
 from metricgrad.checks import did_you_mean
 from metricgrad.errors import MetricgradError
+from metricgrad.tasks.by_path import is_path, task_at
 from metricgrad.tasks.task import Task
 
 _IMPORT_PATH = {
@@ -26,12 +27,16 @@ def list_tasks() -> list[str]:
 
 
 def get_task(name: str) -> Task:
-    """A built-in task.
+    """A built-in task by its name, or one of the user's own as :func:`metricgrad.tasks.by_path.task_at` finds it.
 
     Raises:
         MetricgradError: for an unknown name, naming what is close.
     """
+    if is_path(name):
+        return task_at(name)
     if name not in _IMPORT_PATH:
-        raise MetricgradError(f"unknown task {name!r}: {did_you_mean(name, _IMPORT_PATH)}")
+        raise MetricgradError(
+            f"unknown task {name!r}: {did_you_mean(name, _IMPORT_PATH)}; your own is path/to/file.py:task"
+        )
     module, _, attribute = _IMPORT_PATH[name].partition(":")
     return getattr(importlib.import_module(f"metricgrad.tasks.{module}"), attribute)

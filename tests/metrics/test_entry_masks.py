@@ -43,6 +43,13 @@ ROWS = {
     "samples_f1": _labels(lambda y, p: sk.f1_score(y, p, zero_division=0)),
     "jaccard:average=samples": _labels(lambda y, p: sk.jaccard_score(y, p, zero_division=0)),
 }
+POOLED = {
+    "f1": sk.f1_score,
+    "micro_f1": sk.f1_score,
+    "fbeta:beta=2,average=micro": lambda y, p: sk.fbeta_score(y, p, beta=2),
+    "jaccard": sk.jaccard_score,
+    "jaccard:average=micro": sk.jaccard_score,
+}
 
 
 def _batch(spec, n=24, columns=4):
@@ -68,6 +75,21 @@ def test_an_average_goes_over_what_each_column_or_row_has(spec):
     nonsense = torch.where(mask, targets.double(), torch.nan), torch.where(mask, scores, torch.nan)
     assert float(metric(nonsense[1], nonsense[0], mask=mask)) == pytest.approx(expected)
     assert metric(scores, targets, mask=mask & ~mask).isnan()
+    assert metric(scores, targets, mask=mask | ~mask) == pytest.approx(float(metric(scores, targets)))
+
+
+@pytest.mark.parametrize("spec", POOLED)
+def test_entries_that_count_together_are_each_a_yes_or_a_no(spec):
+    scores, targets, mask = _batch(spec)
+    weight = torch.arange(len(scores)) % 3 + 1.0
+    each = weight[:, None].expand(mask.shape)[mask]
+    kept = (targets[mask].numpy(), (scores[mask] > 0).numpy())
+    beta = 2 if spec.startswith("fbeta") else 1
+    score = sk.jaccard_score if spec.startswith("jaccard") else lambda y, p, **w: sk.fbeta_score(y, p, beta=beta, **w)
+    metric = mg.as_metric(spec)
+    assert float(metric(scores, targets, mask=mask)) == pytest.approx(POOLED[spec](*kept))
+    found = metric(scores, targets, mask=mask, sample_weight=weight)
+    assert float(found) == pytest.approx(score(*kept, sample_weight=each.numpy()))
     assert metric(scores, targets, mask=mask | ~mask) == pytest.approx(float(metric(scores, targets)))
 
 

@@ -139,11 +139,13 @@ def _averaged(
     parts: Tensor | None,
 ) -> Tensor:
     """Apply a function of counts to the counts that an average asks for."""
-    if parts is not None:
+    if parts is not None and average != "binary":
         each = Parts.of(parts, weight)
         ones = torch.ones_like(targets) if weight is None or average == "samples" else weight
         hit, actual, predicted = (each.total(x * ones) for x in (labels * targets, targets.expand_as(labels), labels))
         counts = Counts(hit, actual, predicted, torch.ones_like(hit, dtype=torch.bool))
+        if average == "micro":
+            return score(counts.summed())
         return (each.mean_of_rows if average == "samples" else each.mean)(score(counts))
     single = labels.ndim == 2
     if average == "samples":
@@ -216,10 +218,12 @@ def macro_f1(
     return fbeta(labels, targets, average="macro", sample_weight=sample_weight, parts=parts)
 
 
-@register("micro_f1", reads="labels", structure=_POOLED, context=_WEIGHTED)
-def micro_f1(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+@register("micro_f1", reads="labels", structure=_POOLED, context=_BY_PART)
+def micro_f1(
+    labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
+) -> Tensor:
     """F1 of all classes' counts together: the accuracy where every row has one label."""
-    return fbeta(labels, targets, average="micro", sample_weight=sample_weight)
+    return fbeta(labels, targets, average="micro", sample_weight=sample_weight, parts=parts)
 
 
 @register("samples_f1", reads="labels", structure=_BY_ROW, context=_BY_PART)

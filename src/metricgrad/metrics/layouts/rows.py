@@ -57,7 +57,7 @@ def prepare(
         if "groups" in given:
             raise MetricgradError("each row of (N, C) scores is a query by itself; leave groups out")
         given["groups"] = row
-    elif PARTS in takes and keeps_apart is not None:
+    elif PARTS in takes:  # also where all entries count together: no list of single labels is what they came from
         given[PARTS] = row if keeps_apart == "row" else column
     elif keeps_apart is not None:
         raise MetricgradError(

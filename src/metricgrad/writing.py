@@ -43,6 +43,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise MetricgradError(f"cannot write {str(asked)!r}: {_reason(error)}; {_kept(path)}") from error
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """An empty matplotlib figure, in inches, that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def write_figure(figure: Figure, path: str | Path) -> Path:
     """Write a matplotlib figure in the format that the path's ending names, whole or not at all; PNG where none.
 

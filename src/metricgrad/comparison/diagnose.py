@@ -19,7 +19,7 @@ from metricgrad.losses.registry import ProblemKind, standard_for
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.systems.by_name import find, make_loss
-from metricgrad.writing import write_figure
+from metricgrad.writing import new_figure, write_figure
 
 
 @dataclass(frozen=True)
@@ -186,11 +186,7 @@ def _kind(scores: Tensor, targets: Tensor) -> ProblemKind:
 
 def _plot(found: Diagnosis, metric: Tensor, path: Path) -> None:
     """One panel a loss, one dot a block; it needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(1 + 3.2 * len(found.losses), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(1 + 3.2 * len(found.losses), 3.6)
     panels = figure.subplots(1, len(found.losses), sharey=True, squeeze=False)[0]
     for panel, (name, values) in zip(panels, found.losses.items(), strict=True):
         panel.scatter(values, metric, s=12, alpha=0.5, linewidths=0, color="#1f5fa8")

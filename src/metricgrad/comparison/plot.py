@@ -5,19 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from metricgrad.comparison.table import Table
-from metricgrad.writing import write_figure
+from metricgrad.writing import new_figure, write_figure
 
 _CANDIDATE, _BASELINE, _CONTROL = "#1f5fa8", "#b3591c", "#9a9a9a"
 
 
 def plot(table: Table, path: Path) -> Path:
     """Write the picture as PNG; it needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     names = [row["loss"] for row in table.summary]
-    figure = Figure(figsize=(8, 1.4 + 0.75 * len(names)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 1.4 + 0.75 * len(names))
     axes = figure.subplots()
     by_seed: dict[int, dict[str, float]] = {}
     for run in table.runs:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.functional.pair_sums import compute_dtype
+from metricgrad.functional.sorting_network import expected_places, relaxed
 
 _STEEPNESS = 5.0
 _LAMBDA = 0.25
@@ -83,21 +84,15 @@ def bitonic_sort(x: Tensor) -> tuple[Tensor, Tensor]:
         the score on; a power of two is needed there.
     """
     values = x.to(compute_dtype(x))
-    layers = list(_comparators(x.shape[-1]))
-    weights = []
-    for low, high in layers:
-        low, high = low.to(x.device), high.to(x.device)
-        apart = values[..., high] - values[..., low]
-        weights.append(torch.sigmoid(_STEEPNESS * apart / (apart.abs() + _LEAST) ** _LAMBDA))
-        values = _mixed(values, low, high, weights[-1])
-    places = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=values.dtype).expand(x.shape)
-    # rank = P^T places; every layer of P is symmetric, so the layers act on the places in reverse
-    for (low, high), weight in zip(reversed(layers), reversed(weights), strict=True):
-        places = _mixed(places, low.to(x.device), high.to(x.device), weight)
-    return values, places
+    values, comparators = relaxed(values, _bitonic(x.shape[-1]), _straight)
+    return values, expected_places(values, comparators)
 
 
-def _comparators(n: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _straight(apart: Tensor) -> Tensor:
+    return torch.sigmoid(_STEEPNESS * apart / (apart.abs() + _LEAST) ** _LAMBDA)
+
+
+def _bitonic(n: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Layer by layer the wires compared, the smaller score going to the first; a merge begins with a mirrored layer."""
     wires = torch.arange(n)
     size = 2
@@ -111,9 +106,3 @@ def _comparators(n: int) -> Iterator[tuple[Tensor, Tensor]]:
             yield first, first + gap
             gap //= 2
         size *= 2
-
-
-def _mixed(values: Tensor, low: Tensor, high: Tensor, weight: Tensor) -> Tensor:
-    """One layer: what stands on two wires is mixed, what has no partner passes."""
-    a, b = values[..., low], values[..., high]
-    return values.index_copy(-1, low, weight * a + (1 - weight) * b).index_copy(-1, high, (1 - weight) * a + weight * b)

@@ -9,6 +9,7 @@ sorted values non-decreasing in the scores; a logistic one would not.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.pair_sums import compute_dtype
 from metricgrad.functional.ranks import checked_scores
+
+Comparators = tuple[Tensor, Tensor, Tensor]
+"""Of one layer: the first wires, the second wires, and the weight of each straight path."""
 
 
 def soft_rank_network(x: Tensor, steepness: float = 10.0) -> Tensor:
@@ -47,13 +51,8 @@ def soft_rank_network(x: Tensor, steepness: float = 10.0) -> Tensor:
         F. Petersen, C. Borgelt, H. Kuehne, O. Deussen, "Monotonic Differentiable Sorting Networks", ICLR 2022
         (f_C, odd-even). Deviation: x is standardised.
     """
-    weights = _layers(x, steepness)
-    n = x.shape[-1]
-    places = torch.arange(1, n + 1, device=x.device, dtype=compute_dtype(x)).expand(x.shape)
-    # rank = P^T places; every layer of P is symmetric, so the layers act on the places in reverse
-    for number in reversed(range(len(weights))):
-        places = _swapped(places, weights[number], number % 2)
-    return places.to(x.dtype)
+    values, comparators = _odd_even(x, steepness)
+    return expected_places(values, comparators).to(x.dtype)
 
 
 def relaxed_permutation(x: Tensor, steepness: float = 10.0) -> Tensor:
@@ -72,17 +71,44 @@ def relaxed_permutation(x: Tensor, steepness: float = 10.0) -> Tensor:
         tensor([[0., 1.],
                 [1., 0.]])
     """
-    weights = _layers(x, steepness)
+    values, comparators = _odd_even(x, steepness)
     n = x.shape[-1]
     # columns are swapped as rows are: kept transposed, so that the last axis is the one that is sorted
-    matrix = torch.eye(n, device=x.device, dtype=compute_dtype(x)).expand(*x.shape, n)
-    for number, weight in enumerate(weights):
-        matrix = _swapped(matrix, weight.unsqueeze(-2), number % 2)
+    matrix = torch.eye(n, device=x.device, dtype=values.dtype).expand(*x.shape, n)
+    for low, high, weight in comparators:
+        matrix = _mixed(matrix, low, high, weight.unsqueeze(-2))
     return matrix.mT.to(x.dtype)
 
 
-def _layers(x: Tensor, steepness: float) -> list[Tensor]:
-    """The weight of each comparator's straight path, layer by layer."""
+def relaxed(
+    values: Tensor, layers: Iterable[tuple[Tensor, Tensor]], straight: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, list[Comparators]]:
+    """The values that leave a relaxed network, and its comparators, layer by layer.
+
+    Args:
+        values: ``(..., n)``.
+        layers: the wires compared in each layer, the smaller value going to the first.
+        straight: the weight of the straight path, of the second value less the first.
+    """
+    comparators: list[Comparators] = []
+    for low, high in layers:
+        low, high = low.to(values.device), high.to(values.device)
+        weight = straight(values[..., high] - values[..., low])
+        comparators.append((low, high, weight))
+        values = _mixed(values, low, high, weight)
+    return values, comparators
+
+
+def expected_places(values: Tensor, comparators: Sequence[Comparators]) -> Tensor:
+    """Ranks of what entered a network, from 1, in the shape and dtype of the ``values`` that left it."""
+    places = torch.arange(1, values.shape[-1] + 1, device=values.device, dtype=values.dtype).expand(values.shape)
+    # rank = P^T places; every layer of P is symmetric, so the layers act on the places in reverse
+    for low, high, weight in reversed(comparators):
+        places = _mixed(places, low, high, weight)
+    return places
+
+
+def _odd_even(x: Tensor, steepness: float) -> tuple[Tensor, list[Comparators]]:
     checked_scores(x)
     if not (isinstance(steepness, (int, float)) and 0 < steepness < math.inf):
         raise MetricgradError(f"steepness is {steepness!r}; expected a positive number")
@@ -93,22 +119,12 @@ def _layers(x: Tensor, steepness: float) -> list[Tensor]:
     variance = centred.square().mean(-1, keepdim=True)
     varies = (x != x[..., :1]).any(-1, keepdim=True)
     values = torch.where(varies, centred * torch.where(varies, variance, 1).rsqrt(), 0)
-    found = []
-    for number in range(x.shape[-1] if x.shape[-1] > 1 else 0):
-        a, b = _pairs(values, number % 2).unbind(-1)
-        found.append(((b - a) * steepness).atan() / math.pi + 0.5)
-        values = _swapped(values, found[-1], number % 2)
-    return found
+    n = x.shape[-1]
+    firsts = [torch.arange(layer % 2, n - 1, 2) for layer in range(n if n > 1 else 0)]
+    return relaxed(values, ((low, low + 1) for low in firsts), lambda apart: (apart * steepness).atan() / math.pi + 0.5)
 
 
-def _pairs(values: Tensor, offset: int) -> Tensor:
-    count = (values.shape[-1] - offset) // 2
-    return values[..., offset : offset + 2 * count].unflatten(-1, (count, 2))
-
-
-def _swapped(values: Tensor, weight: Tensor, offset: int) -> Tensor:
-    """One layer: neighbours from ``offset`` on are mixed, what has no partner passes."""
-    pairs = _pairs(values, offset)
-    a, b = pairs.unbind(-1)
-    mixed = torch.stack([weight * a + (1 - weight) * b, (1 - weight) * a + weight * b], -1).flatten(-2)
-    return torch.cat([values[..., :offset], mixed, values[..., offset + mixed.shape[-1] :]], -1)
+def _mixed(values: Tensor, low: Tensor, high: Tensor, weight: Tensor) -> Tensor:
+    """One layer: what stands on two wires is mixed, what has no partner passes."""
+    a, b = values[..., low], values[..., high]
+    return values.index_copy(-1, low, weight * a + (1 - weight) * b).index_copy(-1, high, (1 - weight) * a + weight * b)

@@ -10,7 +10,7 @@ from typing import Any
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
-from metricgrad.writing import write_figure
+from metricgrad.writing import new_figure, write_figure
 
 BLUE, GREY, RED = "#1f5fa8", "#9a9a9a", "#c03a2b"
 _LINES = 8
@@ -48,11 +48,7 @@ def plot_history(history: Mapping[str, Any], path: str | Path, metric: Metric) -
     """
     if not history["step"]:
         raise MetricgradError("there is nothing to plot yet: train with the loss attached first")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 7), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(13, 7)
     axes = figure.subplots(2, 3).flatten()
     steps = history["step"]
     _gap(axes[0], steps, history, metric)

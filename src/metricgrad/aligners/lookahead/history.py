@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
-from metricgrad.writing import write_figure
+from metricgrad.writing import new_figure, write_figure
 
 _PANELS = {
     "objective": "objective at the stepped weights",
@@ -72,11 +72,7 @@ class Watch:
         """
         if not self.history:
             raise MetricgradError("there is nothing to plot yet: train with the loss attached first")
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(12, 6.5), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(12, 6.5)
         axes = figure.subplots(2, 3).flatten()
         for ax, (name, title) in zip(axes, _PANELS.items(), strict=False):
             measured = [row for row in self.history if row[name] == row[name]]

@@ -74,12 +74,12 @@ def train_one(task: str, name: str, seed: int) -> Run:
         optimizer.step()
         if step % EVERY == 0:
             tests.append(_judged(model, test))
-    watch = loss.aligner.watch  # type: ignore[attr-defined]
+    recorded = loss.aligner.recorded  # type: ignore[attr-defined]
     shape: Any = getattr(loss.form, "shape", None)
-    shapes = [*watch.shapes, (STEPS, shape())] if shape else []
+    shapes = [*recorded.shapes, (STEPS, shape())] if shape else []
     return {
-        "implied_rate": [round(row["implied_rate"], 7) for row in watch.history],
-        "gradient_norm": [round(row["gradient_norm"], 6) for row in watch.history],
+        "implied_rate": [round(row["implied_rate"], 7) for row in recorded.rows],
+        "gradient_norm": [round(row["gradient_norm"], 6) for row in recorded.rows],
         "test_loss": [loss for loss, _ in tests],
         "test_error": [error for _, error in tests],
         "curves": [[step, [round(v, 5) for v in true_class(curves).tolist()]] for step, curves in shapes],

@@ -177,5 +177,18 @@ def read(path: str | Path, *, part: str, writer: str, metric: Any = None) -> Hea
     return Headed(path, header, tensors, metric)
 
 
+def rename_keys(state_dict: dict[str, Any], prefix: str, renamed: Mapping[str, str]) -> None:
+    """Give the keys of an older version's state their names of today, before they are loaded.
+
+    Args:
+        state_dict: changed in place.
+        prefix: of the module.
+        renamed: a name of its own, or of a module in it, and today's.
+    """
+    for old, new in renamed.items():
+        for key in [k for k in state_dict if k == prefix + old or k.startswith(f"{prefix}{old}.")]:
+            state_dict[prefix + new + key[len(prefix + old) :]] = state_dict.pop(key)
+
+
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}

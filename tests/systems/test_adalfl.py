@@ -485,7 +485,7 @@ def test_it_is_watched(tmp_path):
         loss.aligner.plot(tmp_path / "early.png")
     loss.attach(model, optimizer, valid=_data(2))
     _train(loss, model, optimizer, _data(5))
-    assert [step for step, _ in loss.aligner.watch.shapes] == [0, 1, 3]
+    assert [step for step, _ in loss.aligner.recorded.shapes] == [0, 1, 3]
     assert loss.aligner.plot(tmp_path / "loss.png").stat().st_size > 10_000
 
 

@@ -15,7 +15,7 @@ from metricgrad.aligners.isolation import kept_randomness, seed
 from metricgrad.errors import MetricgradError
 
 
-class Feedback:
+class EndlessBatches:
     """Draws batches in turn, pass after pass.
 
     Whatever is random in them (shuffling by a DataLoader, a dataset's transforms with torch's generator) follows from
@@ -23,17 +23,17 @@ class Feedback:
 
     Args:
         batches: can be iterated more than once: a list or a DataLoader, not a generator.
-        place: ``(2,)`` int64, the pass and the place in it; kept up to date.
+        cursor: ``(2,)`` int64, the pass and the place in it; kept up to date.
         seed: of the draws.
         device: where the batches' tensors go.
     """
 
-    def __init__(self, batches: Iterable[Any], place: Tensor, seed: int, device: torch.device) -> None:
+    def __init__(self, batches: Iterable[Any], cursor: Tensor, seed: int, device: torch.device) -> None:
         if isinstance(batches, Iterator):
             raise MetricgradError(
                 "valid is a generator, which is used up after one pass; pass a list of batches or a DataLoader"
             )
-        self._batches, self._place, self._seed, self._device = batches, place, seed, device
+        self._batches, self._cursor, self._seed, self._device = batches, cursor, seed, device
         self._open: Iterator[Any] | None = None
         sampler = getattr(batches, "sampler", None)
         own = (getattr(part, "generator", None) for part in (batches, sampler))
@@ -47,11 +47,11 @@ class Feedback:
         """
         with kept_randomness(self._device), _kept(self._generators):
             if self._open is None:
-                self._begin(skip=int(self._place[1]))
+                self._begin(skip=int(self._cursor[1]))
             found = self._next()
             if found is None:
-                self._place[0] += 1
-                self._place[1] = 0
+                self._cursor[0] += 1
+                self._cursor[1] = 0
                 self._begin(skip=0)
                 found = self._next()
         if found is None:
@@ -63,23 +63,23 @@ class Feedback:
         for generator in self._generators:
             generator.manual_seed(self._mixed(-1))
         self._open = iter(self._batches)
-        self._place[1] = 0
+        self._cursor[1] = 0
         for _ in range(skip):
             if self._next() is None:
                 return
 
     def _next(self) -> tuple[Any] | None:
         assert self._open is not None
-        seed(self._mixed(int(self._place[1])), self._device)
+        seed(self._mixed(int(self._cursor[1])), self._device)
         try:
             batch = next(self._open)
         except StopIteration:
             return None
-        self._place[1] += 1
+        self._cursor[1] += 1
         return (batch,)
 
     def _mixed(self, index: int) -> int:
-        return (self._seed * 1_000_003 + int(self._place[0]) * 7_919 + index + 2) % 2**32
+        return (self._seed * 1_000_003 + int(self._cursor[0]) * 7_919 + index + 2) % 2**32
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import metricgrad as mg
-from metricgrad.aligners.lookahead.clipping import through
+from metricgrad.aligners.lookahead.clipping import clipping_vjp
 
 
 def _gradients(dtype=torch.float64):
@@ -23,7 +23,7 @@ def _both(change, clipping="auto"):
     raw, seen, direction = (
         {p: t.detach() for p, t in zip(parameters, tensors, strict=True)} for tensors in (leaves, changed, along)
     )
-    found = through(raw, seen, direction, clipping)
+    found = clipping_vjp(raw, seen, direction, clipping)
     return [found[p] for p in parameters], expected
 
 
@@ -109,7 +109,7 @@ def test_the_first_changed_gradients_are_found_again_and_the_next_are_copied(cha
         loss = mg.AdaLFL(num_outputs=3).double()
         batch, valid = ((torch.randn(8, 6, dtype=torch.float64), torch.randint(3, (8,))) for _ in range(2))
         loss.attach(model, optimizer, valid=[valid])
-        recorder = loss.aligner._step.recorder.gradients
+        recorder = loss.aligner._current.step.recorder.gradients
         recorder.copies = copies
         for step in range(3):
             optimizer.zero_grad()
@@ -150,4 +150,4 @@ def test_gradients_that_are_views_or_not_finite_are_not_taken_for_changed(output
     raw = dict(zip(parameters, (flat[:3].clone(), flat[3:].clone()), strict=True))
     seen = dict(zip(parameters, (flat[:3], flat[3:]), strict=True))
     direction = {p: torch.ones_like(p) for p in parameters}
-    assert through(raw, seen, direction, "auto") is direction
+    assert clipping_vjp(raw, seen, direction, "auto") is direction

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from metricgrad.serialization import rename_keys
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -40,19 +42,6 @@ class Slot:
             return None if bool(fine.all()) else "has NaN or infinite numbers"
         top = torch.iinfo(value.dtype).max if self.below is None else self.below - 1
         return None if bool(((value >= 0) & (value <= top)).all()) else f"has numbers that are not from 0 to {top}"
-
-
-def rename_keys(state_dict: dict[str, Any], prefix: str, renamed: Mapping[str, str]) -> None:
-    """Give the keys of an older version's state their names of today, before they are loaded.
-
-    Args:
-        state_dict: changed in place.
-        prefix: of the module.
-        renamed: a name of its own, or of a module in it, and today's.
-    """
-    for old, new in renamed.items():
-        for key in [k for k in state_dict if k == prefix + old or k.startswith(f"{prefix}{old}.")]:
-            state_dict[prefix + new + key[len(prefix + old) :]] = state_dict.pop(key)
 
 
 class Renamed(nn.Module):

@@ -37,7 +37,7 @@ class _Reading:
     stabiliser: float = 0.0
 
 
-def through(
+def clipping_vjp(
     raw: Gradients,
     seen: Gradients,
     direction: dict[Tensor, Tensor],
@@ -77,14 +77,14 @@ def through(
     factors = {p: _factor(raw[p], seen[p]) for p in changed}
     if any(factor is None for factor in factors.values()) or clipping == "value":
         return direction | _by_entry(changed, raw, seen, direction, clipping, constants or Constants())
-    pulled = dict(direction)
+    vjp = dict(direction)
     groups = _groups(changed, {p: f for p, f in factors.items() if f is not None}, raw)
     if len(groups) == 1:  # a gradient of zero is not seen to change, and belongs to the norm all the same
         groups[0] += [p for p in direction if p not in factors and not bool(raw[p].any())]
     for number, group in enumerate(groups):
         common = _Common(group, raw, seen, direction, others if len(groups) == 1 else (), scales)
-        pulled |= common.pulled(common.meant(clipping, constants or Constants(), number))
-    return pulled
+        vjp |= common.vjp(common.meant(clipping, constants or Constants(), number))
+    return vjp
 
 
 class _Common:
@@ -129,7 +129,7 @@ class _Common:
             "clip_grad_norm_ ('norm_1', 'norm_inf' for other norms), 'scale' for a constant"
         )
 
-    def pulled(self, reading: _Reading) -> dict[Tensor, Tensor]:
+    def vjp(self, reading: _Reading) -> dict[Tensor, Tensor]:
         """The direction, pulled back."""
         factor = self.factor
         if reading.order is None:
@@ -143,7 +143,7 @@ class _Common:
 
     def _alike(self, a: _Reading, b: _Reading) -> bool:
         """Whether two readings have the same Jacobian in this direction, up to rounding."""
-        x, y = self.pulled(a), self.pulled(b)
+        x, y = self.vjp(a), self.vjp(b)
         gap, size = (sum(float(part.double().square().sum()) for part in parts) ** 0.5
                      for parts in ([x[p] - y[p] for p in x], x.values()))  # fmt: skip
         return gap <= 64 * self._eps * size

@@ -17,19 +17,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metricgrad.aligners.isolation import again, kept_randomness, parameter_places, plain_checkpoints, standing
 from metricgrad.aligners.lookahead.forward_rules import ForwardRules, ReadElsewhereError
-from metricgrad.aligners.lookahead.outer_products import OuterProducts, whole
+from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, whole
 from metricgrad.aligners.lookahead.recorded_calls import ModelCall, outputs_of
 from metricgrad.errors import MetricgradError
 
 Values = Mapping[Tensor, Tensor]
-Direction = Mapping[Tensor, Tensor | OuterProducts]
 Way = Callable[[nn.Module, Values, Any, ModelCall], tuple[list[Tensor], list[Tensor]]]
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
-class Pusher:
-    """Pushes directions through one model, and remembers which way works for it.
+class ForwardMode:
+    """Jacobian-vector products of one model, and which way to them works for it.
 
     Args:
         exact: False begins with a one-sided difference, whose one side is the step's own output: one forward pass.
@@ -60,7 +59,7 @@ class Pusher:
         """Whether outer products in a direction need not be multiplied out as a whole."""
         return self._ways[0][1] is _forward_mode
 
-    def push(self, model: nn.Module, values: Values, direction: Direction, call: ModelCall) -> list[Tensor]:
+    def jvp(self, model: nn.Module, values: Values, direction: ParameterDirection, call: ModelCall) -> list[Tensor]:
         """One tangent for each output of a call.
 
         Args:
@@ -136,7 +135,7 @@ def run(model: nn.Module, values: Values, call: ModelCall) -> list[Tensor]:
 
 
 def _forward_mode(
-    model: nn.Module, values: Values, direction: Direction, call: ModelCall
+    model: nn.Module, values: Values, direction: ParameterDirection, call: ModelCall
 ) -> tuple[list[Tensor], list[Tensor]]:
     try:
         return _dual_pass(model, values, direction, call)
@@ -146,7 +145,7 @@ def _forward_mode(
 
 
 def _dual_pass(
-    model: nn.Module, values: Values, direction: Direction, call: ModelCall
+    model: nn.Module, values: Values, direction: ParameterDirection, call: ModelCall
 ) -> tuple[list[Tensor], list[Tensor]]:
     products = [(values[p], along) for p, along in direction.items() if isinstance(along, OuterProducts)]
     with torch.no_grad(), forward_ad.dual_level():
@@ -161,7 +160,7 @@ def _dual_pass(
         return primal, [torch.zeros_like(p) if t is None else t for p, t in unpacked]
 
 
-def _dense(direction: Direction) -> Values:
+def _dense(direction: ParameterDirection) -> Values:
     return {p: whole(along) for p, along in direction.items()}
 
 

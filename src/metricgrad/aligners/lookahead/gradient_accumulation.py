@@ -16,7 +16,7 @@ from metricgrad.aligners.lookahead.clipping import unchanged
 
 
 @dataclass(frozen=True)
-class Left:
+class GradientSnapshot:
     """A gradient as a backward pass left it.
 
     Attributes:
@@ -30,11 +30,11 @@ class Left:
     sums: tuple[Tensor, Tensor] | None
 
     @classmethod
-    def now(cls, gradient: Tensor) -> Left:
+    def now(cls, gradient: Tensor) -> GradientSnapshot:
         """As it is."""
         return cls(gradient, gradient._version, None if gradient.is_sparse else _sums(gradient))
 
-    def is_still(self, gradient: Tensor | None) -> bool:
+    def is_unchanged(self, gradient: Tensor | None) -> bool:
         """Whether it is the same tensor, not written to since."""
         if gradient is None or gradient is not self.gradient or gradient._version != self.version:
             return False
@@ -49,14 +49,14 @@ def _sums(gradient: Tensor) -> tuple[Tensor, Tensor]:
     return flat.sum(), torch.dot(flat, flat)
 
 
-class Accumulating:
+class AccumulatedGradients:
     """Which backward passes through a loss ended in which gradients, and what the gradients were then.
 
     A pass of ``torch.autograd.grad`` ends in none. Within a pass, checkpoints may run further passes, which belong to
     it. Gradients are copied only where ``copies`` is set: a copy takes as much memory as the model.
 
     Attributes:
-        left: for each parameter, its gradient after the last pass.
+        snapshots: for each parameter, its gradient after the last pass.
         reached: for each parameter, the numbers of the passes through the loss that are in its gradient.
         raw: copies of gradients.
         touched: whether gradients were changed between two passes that both are in them.
@@ -71,14 +71,14 @@ class Accumulating:
 
     def clear(self) -> None:
         """Forget everything."""
-        self.left: dict[Tensor, Left] = {}
+        self.snapshots: dict[Tensor, GradientSnapshot] = {}
         self.reached: dict[Tensor, set[int]] = {}
         self.raw: dict[Tensor, Tensor] = {}
         self.touched, self._open = False, 0
 
     def forget(self, parameter: Tensor) -> None:
         """Its gradient was thrown away."""
-        for of in (self.left, self.reached, self.raw):
+        for of in (self.snapshots, self.reached, self.raw):
             of.pop(parameter, None)
 
     def number(self) -> int:
@@ -101,11 +101,11 @@ class Accumulating:
         """Those that are in some gradient."""
         return set().union(*self.reached.values())
 
-    def as_left(self, parameter: Tensor) -> bool:
+    def is_unchanged(self, parameter: Tensor) -> bool:
         """Whether the parameter's gradient is what the backward passes left."""
         if parameter in self.raw:
             return parameter.grad is not None and unchanged(self.raw[parameter], parameter.grad)
-        return parameter in self.left and self.left[parameter].is_still(parameter.grad)
+        return parameter in self.snapshots and self.snapshots[parameter].is_unchanged(parameter.grad)
 
     def _end(self, number: int) -> None:
         if self._open == number:
@@ -113,8 +113,8 @@ class Accumulating:
 
     def _look_back(self) -> None:
         """What happened to the gradients since the last pass, before this one adds to them."""
-        for p in list(self.left):
-            if not self.as_left(p):
+        for p in list(self.snapshots):
+            if not self.is_unchanged(p):
                 if p.grad is None or not bool(p.grad.any()):
                     self.forget(p)
                 else:
@@ -123,12 +123,12 @@ class Accumulating:
     def _accumulated(self, parameter: Tensor) -> None:
         if self.paused or parameter.grad is None:
             return
-        before, gradient = self.left.get(parameter), parameter.grad
+        before, gradient = self.snapshots.get(parameter), parameter.grad
         if before is not None and before.gradient is not gradient and not gradient._version:
             self.forget(parameter)
         elif before is not None and (before.gradient is not gradient or gradient._version != before.version + 1):
             self.touched = True
-        self.left[parameter] = Left.now(gradient)
+        self.snapshots[parameter] = GradientSnapshot.now(gradient)
         if self._open:
             self.reached.setdefault(parameter, set()).add(self._open)
         if self.copies:
@@ -138,4 +138,4 @@ class Accumulating:
 def _is_ours(parameter: Any) -> bool:
     """Whether the first hook after accumulation is one of ours."""
     hook = next(iter((parameter._post_accumulate_grad_hooks or {}).values()), None)
-    return isinstance(getattr(hook, "__self__", None), Accumulating)
+    return isinstance(getattr(hook, "__self__", None), AccumulatedGradients)

@@ -9,22 +9,22 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.lookahead.clipping import Clipping, Gradients, through
-from metricgrad.aligners.lookahead.outer_products import Direction, whole
+from metricgrad.aligners.lookahead.clipping import Clipping, Gradients, clipping_vjp
+from metricgrad.aligners.lookahead.outer_products import ParameterDirection, whole
 from metricgrad.aligners.lookahead.plain_numbers import Constants
 from metricgrad.aligners.lookahead.recorded_calls import Contribution
 from metricgrad.aligners.lookahead.recorder import Recorder
-from metricgrad.aligners.lookahead.refused_step import UntoldError
 from metricgrad.aligners.lookahead.replay import gradients_again, is_close
+from metricgrad.aligners.lookahead.skipped_step import SkippedStepError
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 
 
-class Changes:
+class GradientChanges:
     """What was done to gradients between backward and step, over the steps of one training.
 
     Args:
-        clipping: see :func:`metricgrad.aligners.lookahead.clipping.through`.
+        clipping: see :func:`metricgrad.aligners.lookahead.clipping.clipping_vjp`.
     """
 
     def __init__(self, clipping: Clipping) -> None:
@@ -41,11 +41,11 @@ class Changes:
         hooks changed them before they could be copied or a user assigned them.
 
         Raises:
-            UntoldError: where what was computed again does not explain those that the optimiser sees.
+            SkippedStepError: where what was computed again does not explain those that the optimiser sees.
         """
         gradients = recorder.gradients
         certain = not (recorder.by_hand or gradients.hooked)
-        if certain and all(map(gradients.as_left, gradients.reached)):
+        if certain and all(map(gradients.is_unchanged, gradients.reached)):
             return None
         if certain and gradients.copies:
             return dict(gradients.raw)
@@ -53,29 +53,29 @@ class Changes:
         with undisturbed():
             again = gradients_again(form, contributions, {p: p for p in gradients.reached})
         seen = {p: torch.zeros_like(p) if p.grad is None else p.grad for p in again}
-        kept = {p for p in again if is_close(again[p], seen[p]) or (certain and gradients.as_left(p))}
+        kept = {p for p in again if is_close(again[p], seen[p]) or (certain and gradients.is_unchanged(p))}
         if len(kept) == len(again):
             return None
         raw = {p: seen[p].clone() if p in kept else g for p, g in again.items()}
         try:
-            through(raw, seen, {p: torch.zeros_like(p) for p in again}, "scale")
+            clipping_vjp(raw, seen, {p: torch.zeros_like(p) for p in again}, "scale")
         except MetricgradError as error:
             why = f"{error}. Where another loss has a part in them, it is told from the next step on"
             if recorder.by_hand:
                 why = "gradients were assigned by hand, and not those of this loss alone; call backward() instead"
             elif gradients.hooked:
                 why = "hooks on the parameters' gradients changed them in a way that cannot be told; remove the hooks"
-            raise UntoldError("changed", why) from error
+            raise SkippedStepError("changed", why) from error
         return raw
 
-    def pulled(
-        self, raw: Gradients, seen: Gradients, direction: Direction, others: Sequence[Tensor],
+    def vjp(
+        self, raw: Gradients, seen: Gradients, direction: ParameterDirection, others: Sequence[Tensor],
         contributions: Sequence[Contribution],
-    ) -> Direction:  # fmt: skip
+    ) -> ParameterDirection:  # fmt: skip
         """A direction in the gradients the optimiser saw, in those the backward passes left.
 
         Raises:
-            UntoldError: where the way from one to the other cannot be told.
+            SkippedStepError: where the way from one to the other cannot be told.
         """
         factors = {abs(float(part.factor)) for part in contributions} - {0.0}
         scales = [factor * n for factor in factors for n in (1, len(contributions))]
@@ -88,7 +88,7 @@ class Changes:
         ]
         dense = {p: whole(along) for p, along in direction.items()}
         try:
-            found = through(raw, seen, dense, self._clipping, self._constants, others=others, scales=scales)
+            found = clipping_vjp(raw, seen, dense, self._clipping, self._constants, others=others, scales=scales)
         except MetricgradError as error:
-            raise UntoldError("changed", str(error)) from error
+            raise SkippedStepError("changed", str(error)) from error
         return {**found}

@@ -47,7 +47,7 @@ class Head:
             self._transposed = [by_id.get(id(output)) for output in outputs]
             self.reaches = any(part is not None for part in self._transposed)
 
-    def push(self, tangents: list[Tensor], *, create_graph: bool = False) -> Tensor:
+    def jvp(self, tangents: list[Tensor], *, create_graph: bool = False) -> Tensor:
         """The Jacobian times one tangent for each output."""
         if self._same is not None:
             return tangents[self._same]

@@ -22,7 +22,7 @@ _PANELS = {
 
 
 @dataclass(frozen=True)
-class Ahead:
+class LookAheadResult:
     """One look ahead.
 
     Attributes:
@@ -39,27 +39,27 @@ class Ahead:
     implied_rate: float
 
 
-class Watch:
+class History:
     """The record of one loss.
 
     Attributes:
-        history: one row for each look ahead: ``step``, ``objective``, ``gradient_norm``, ``implied_rate``,
+        rows: one row for each look ahead: ``step``, ``objective``, ``gradient_norm``, ``implied_rate``,
             ``hypergradient_norm``.
         shapes: (step, curves of :meth:`metricgrad.losses.networks.neural.NeuralLoss.shape`) after 1, 2, 4, ... looks,
             for forms that have a shape.
     """
 
     def __init__(self) -> None:
-        self.history: list[dict[str, float]] = []
+        self.rows: list[dict[str, float]] = []
         self.shapes: list[tuple[int, Mapping[str, Tensor]]] = []
 
-    def note(self, step: int, ahead: Ahead, norm: float, form: Form) -> None:
+    def note(self, step: int, ahead: LookAheadResult, norm: float, form: Form) -> None:
         """Add a row."""
-        self.history.append({
+        self.rows.append({
             "step": step, "objective": ahead.objective, "gradient_norm": ahead.gradient_norm,
             "implied_rate": ahead.implied_rate, "hypergradient_norm": norm,
         })  # fmt: skip
-        count = len(self.history)
+        count = len(self.rows)
         shape: Any = getattr(form, "shape", None)
         if shape is not None and count & (count - 1) == 0:
             self.shapes.append((step, shape()))
@@ -70,19 +70,19 @@ class Watch:
         Raises:
             MetricgradError: before the first look ahead.
         """
-        if not self.history:
+        if not self.rows:
             raise MetricgradError("there is nothing to plot yet: train with the loss attached first")
         figure = new_figure(12, 6.5)
         axes = figure.subplots(2, 3).flatten()
         for ax, (name, title) in zip(axes, _PANELS.items(), strict=False):
-            measured = [row for row in self.history if row[name] == row[name]]
+            measured = [row for row in self.rows if row[name] == row[name]]
             ax.plot([row["step"] for row in measured], [row[name] for row in measured], color="#1f5fa8", linewidth=0.8)
             if name != "implied_rate":
                 ax.set_yscale("log")
             ax.set_title(title, fontsize=10)
             ax.set_xlabel("optimiser step")
         shape: Any = getattr(form, "shape", None)
-        shapes = [*self.shapes, (int(self.history[-1]["step"]), shape())] if shape is not None else []
+        shapes = [*self.shapes, (int(self.rows[-1]["step"]), shape())] if shape is not None else []
         for ax, target in zip(axes[len(_PANELS) :], ("target_1", "target_0"), strict=True):
             for place, (step, curves) in enumerate(shapes):
                 shade = 0.15 + 0.85 * (place + 1) / len(shapes)

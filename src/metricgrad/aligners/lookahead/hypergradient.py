@@ -21,20 +21,28 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.base import TrainingContext
-from metricgrad.aligners.isolation import borrowed, kept_randomness, parameter_places, plain_checkpoints, standing
+from metricgrad.aligners.isolation import borrowed, kept_randomness, plain_checkpoints
 from metricgrad.aligners.lookahead.clipping import Clipping, Gradients
-from metricgrad.aligners.lookahead.forward_mode import Pusher
-from metricgrad.aligners.lookahead.gradient_changes import Changes
-from metricgrad.aligners.lookahead.history import Ahead
+from metricgrad.aligners.lookahead.forward_mode import ForwardMode
+from metricgrad.aligners.lookahead.gradient_changes import GradientChanges
+from metricgrad.aligners.lookahead.history import LookAheadResult
 from metricgrad.aligners.lookahead.loss_uses import power_of
-from metricgrad.aligners.lookahead.optimizers import Before, before_step, is_uniform, moved, rule_of, slope
-from metricgrad.aligners.lookahead.outer_products import Direction, LinearTaps, OuterProducts, joined, times
+from metricgrad.aligners.lookahead.optimizers import (
+    Before,
+    before_step,
+    is_uniform,
+    optimizer_jacobian,
+    rule_of,
+    stepped_parameters,
+)
+from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, times
 from metricgrad.aligners.lookahead.plain_numbers import Constants
 from metricgrad.aligners.lookahead.proof import Proofs
-from metricgrad.aligners.lookahead.recorded_calls import Contribution, LossCall, ModelCall, Pushed, outputs_of
+from metricgrad.aligners.lookahead.recorded_calls import Contribution, ModelCall, ScoreTangent
 from metricgrad.aligners.lookahead.recorder import Recorder
-from metricgrad.aligners.lookahead.refused_step import UntoldError
 from metricgrad.aligners.lookahead.replay import as_called
+from metricgrad.aligners.lookahead.skipped_step import SkippedStepError
+from metricgrad.aligners.lookahead.validation_gradient import on_training_batch, on_validation_batch
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 
@@ -51,7 +59,7 @@ class OneStep:
     Args:
         training: what it is attached to.
         objective: of scores and targets; what the step should have lowered.
-        clipping: see :func:`metricgrad.aligners.lookahead.clipping.through`.
+        clipping: see :func:`metricgrad.aligners.lookahead.clipping.clipping_vjp`.
         pusher: remembers which way works for the model.
 
     Attributes:
@@ -62,22 +70,24 @@ class OneStep:
         MetricgradError: for an optimiser without a rule, or one that moves none of the model's parameters.
     """
 
-    def __init__(self, training: TrainingContext, objective: Objective, clipping: Clipping, pusher: Pusher) -> None:
+    def __init__(
+        self, training: TrainingContext, objective: Objective, clipping: Clipping, forward_mode: ForwardMode
+    ) -> None:
         rule_of(training.optimizer)
         self.training, self._objective = training, objective
-        self._watch_anew()
-        self._pusher = pusher
+        self._record_anew()
+        self._forward_mode = forward_mode
         self._before: dict[Tensor, Before] = {}
         self._spare: dict[Tensor, Tensor] = {}
         self._raw: Gradients | None = None
         self._seen: list[tuple[Tensor, int]] = []
         self._contributions: list[Contribution] = []
         self._powers: list[float] = []
-        self._uses, self._changes, self._proofs = Constants(), Changes(clipping), Proofs()
+        self._uses, self._clipping, self._proofs = Constants(), GradientChanges(clipping), Proofs()
         self._looks = 0
-        self.why: UntoldError | None = None
+        self.why: SkippedStepError | None = None
 
-    def _watch_anew(self) -> None:
+    def _record_anew(self) -> None:
         stepped = {p for group in self.training.optimizer.param_groups for p in group["params"]}
         self._own = {p: None for p in self.training.model.parameters() if p in stepped and p.requires_grad}
         if not self._own:
@@ -107,9 +117,9 @@ class OneStep:
         try:
             if not self._has_part():
                 return False
-            self._raw = self._changes.raw(self.training.loss.form, recorder, self._contributions, self.undisturbed)
-        except UntoldError as why:
-            self.why = UntoldError(why.kind, str(why))  # no traceback, which would hold the graph
+            self._raw = self._clipping.raw(self.training.loss.form, recorder, self._contributions, self.undisturbed)
+        except SkippedStepError as why:
+            self.why = SkippedStepError(why.kind, str(why))  # no traceback, which would hold the graph
             return False
         self._before = before_step(self.training.optimizer, self._spare)
         self._seen = [(p.grad, p.grad._version) for p in self._before if p.grad is not None]
@@ -127,16 +137,17 @@ class OneStep:
                 "see them; build it with fused=False"
             )
         if any(
-            p not in self._own and p in set(self.training.model.parameters()) for p, _ in moved(self.training.optimizer)
+            p not in self._own and p in set(self.training.model.parameters())
+            for p, _ in stepped_parameters(self.training.optimizer)
         ):
-            self._watch_anew()
+            self._record_anew()
             return False
         recorder.check()
         self._contributions = recorder.contributions()
         self._powers = [power_of(part.factor, part.loss.value, self._uses) for part in self._contributions]
         return True
 
-    def after(self, form: Form, batch: Any) -> Ahead | None:
+    def after(self, form: Form, batch: Any) -> LookAheadResult | None:
         """Look ahead through the step just taken.
 
         Args:
@@ -150,11 +161,11 @@ class OneStep:
         try:
             with self.undisturbed():
                 return self._looked(form, batch, before)
-        except UntoldError as why:
-            self.why = UntoldError(why.kind, str(why))  # no traceback, which would hold the graph
+        except SkippedStepError as why:
+            self.why = SkippedStepError(why.kind, str(why))  # no traceback, which would hold the graph
             return None
 
-    def _looked(self, form: Form, batch: Any, before: dict[Tensor, Before]) -> Ahead:
+    def _looked(self, form: Form, batch: Any, before: dict[Tensor, Before]) -> LookAheadResult:
         optimizer, recorder = self.training.optimizer, self.recorder
         now = [p.grad for p in before]
         if any(
@@ -162,40 +173,47 @@ class OneStep:
             for a, (b, version) in zip(now, self._seen, strict=True)
             if a is not None
         ):
-            raise UntoldError(
+            raise SkippedStepError(
                 "late",
                 "gradients were changed by a hook on the step that was registered after the loss was called; register "
                 "it before",
             )
-        groups = {p: group for p, group in moved(optimizer) if p in self._own and p in before}
+        groups = {p: group for p, group in stepped_parameters(optimizer) if p in self._own and p in before}
         seen = {p: p.grad for p in groups if p.grad is not None}
-        apart = self._raw is None and is_uniform(optimizer) and self._pusher.takes_products
-        value, ahead = self._ahead(recorder.done()[-1], list(groups), batch, apart=apart)
-        slopes = {p: slope(optimizer, p, groups[p], before[p]) for p in ahead if p in recorder.gradients.reached}
+        apart = self._raw is None and is_uniform(optimizer) and self._forward_mode.takes_products
+        if batch is None:
+            value, ahead = on_training_batch(self._objective, recorder.done()[-1], list(groups))
+        else:
+            value, ahead = on_validation_batch(self._objective, self.training, list(groups), batch, apart=apart)
+        jacobians = {
+            p: optimizer_jacobian(optimizer, p, groups[p], before[p]) for p in ahead if p in recorder.gradients.reached
+        }
         found = [torch.zeros_like(p) for p in form.parameters()]
-        if slopes:
-            shared = _shared(list(slopes.values()))
+        if jacobians:
+            shared = _shared(list(jacobians.values()))
             with torch.no_grad():
-                direction: Direction = {
-                    p: ahead[p] if shared is not None else times(ahead[p], of) for p, of in slopes.items()
+                direction: ParameterDirection = {
+                    p: ahead[p] if shared is not None else times(ahead[p], of) for p, of in jacobians.items()
                 }
                 if self._raw is not None:
-                    others = [p.grad for p, _ in moved(optimizer) if p not in direction and p.grad is not None]
-                    direction = self._changes.pulled(self._raw, seen, direction, others, self._contributions)
+                    others = [
+                        p.grad for p, _ in stepped_parameters(optimizer) if p not in direction and p.grad is not None
+                    ]
+                    direction = self._clipping.vjp(self._raw, seen, direction, others, self._contributions)
             values = {p: kept.value for p, kept in before.items()}
             pushed = [
-                Pushed(part, self._tangent(direction, values, part), power)
+                ScoreTangent(part, self._tangent(direction, values, part), power)
                 for part, power in zip(self._contributions, self._powers, strict=True)
             ]
             gradients = {p: (self._raw or seen)[p] for p in direction}
-            self._proofs.check(form, pushed, direction, gradients, values, recorder.doubt(), self._pusher)
+            self._proofs.check(form, pushed, direction, gradients, values, recorder.doubt(), self._forward_mode)
             found = self._along(form, pushed, 1.0 if shared is None else shared)
         rate = self._implied_rate(ahead, before)
         self._looks += 1
-        return Ahead(found, value, _length(list(seen.values())), rate)
+        return LookAheadResult(found, value, _length(list(seen.values())), rate)
 
-    def _implied_rate(self, ahead: Direction, before: dict[Tensor, Before]) -> float:
-        """See :class:`Ahead`; where outer products would have to be multiplied out for it, at every tenth look."""
+    def _implied_rate(self, ahead: ParameterDirection, before: dict[Tensor, Before]) -> float:
+        """See :class:`LookAheadResult`; at every tenth step where outer products must be multiplied out for it."""
         if self._looks % _MEASURED_EVERY and any(isinstance(v, OuterProducts) for v in ahead.values()):
             return float("nan")
         progress = squared = 0.0
@@ -207,57 +225,20 @@ class OneStep:
                     progress, squared = progress + _dot(way, block), squared + _dot(block, block)
         return progress / squared if squared > 0 else 0.0
 
-    def _ahead(self, last: LossCall, parameters: list[Tensor], batch: Any, *, apart: bool) -> tuple[float, Direction]:
-        """The objective and its gradient at the stepped parameters, by linear weights as outer products if told so."""
-        if batch is not None:
-            taps = LinearTaps(self.training.model if apart else None)
-            # a user's hooks on gradients are no part of the objective's
-            bare = {p: p.detach().requires_grad_() for p in parameters if p._backward_hooks}
-            with taps, standing(parameter_places(self.training.model, bare)):
-                scores, targets = self.training.forward(self.training.model, batch)
-                value = self._objective(scores, targets)
-            if not value.requires_grad:
-                return float(value), {}
-            with taps.collecting():
-                gradients = torch.autograd.grad(value, [bare.get(p, p) for p in parameters], allow_unused=True)
-            return float(value.detach()), joined(parameters, gradients, taps.found())
-        outputs: list[Tensor] = []
-        pushed = last.scores
-        shifts: list[list[Tensor]] = []
-        for call, head in last.heads:
-            if not head.is_affine(call.outputs):
-                raise MetricgradError(
-                    "without validation batches the training batch serves, which needs scores that are the model's "
-                    "output up to slices, reshapes and scales; pass valid= to attach, or valid_batch= to step"
-                )
-            again = outputs_of(call.module(*call.args, **call.kwargs))
-            shift = [(new - old).detach().requires_grad_() for new, old in zip(again, call.outputs, strict=True)]
-            pushed = pushed + head.push(shift, create_graph=True)
-            outputs += again
-            shifts.append(shift)
-        value = self._objective(pushed, last.targets, **last.context)
-        flat = [part for shift in shifts for part in shift]
-        back = torch.autograd.grad(value, flat, allow_unused=True)
-        live = [(o, b) for o, b in zip(outputs, back, strict=True) if b is not None and o.requires_grad]
-        gradients = torch.autograd.grad(
-            [o for o, _ in live], parameters, [b for _, b in live], allow_unused=True
-        )  # fmt: skip
-        return float(value.detach()), joined(parameters, gradients, {})
-
-    def _tangent(self, direction: Direction, values: dict[Tensor, Tensor], part: Contribution) -> Tensor:
+    def _tangent(self, direction: ParameterDirection, values: dict[Tensor, Tensor], part: Contribution) -> Tensor:
         """Where the direction takes the scores of one call of the loss."""
         into = {p: along for p, along in direction.items() if part.parameters is None or p in part.parameters}
         with torch.no_grad():
-            found = [(head, self._push(into, values, call)) for call, head in part.loss.heads]
-        return functools.reduce(torch.add, (head.push(tangents).detach() for head, tangents in found))
+            found = [(head, self._jvp(into, values, call)) for call, head in part.loss.heads]
+        return functools.reduce(torch.add, (head.jvp(tangents).detach() for head, tangents in found))
 
-    def _push(self, direction: Direction, values: dict[Tensor, Tensor], call: ModelCall) -> list[Tensor]:
+    def _jvp(self, direction: ParameterDirection, values: dict[Tensor, Tensor], call: ModelCall) -> list[Tensor]:
         own = set(call.module.parameters())
         values = {p: value for p, value in values.items() if p in own}
         along = {p: part for p, part in direction.items() if p in own}
-        return self._pusher.push(call.module, values, along, call)
+        return self._forward_mode.jvp(call.module, values, along, call)
 
-    def _along(self, form: Form, pushed: list[Pushed], times: float) -> list[Tensor]:
+    def _along(self, form: Form, pushed: list[ScoreTangent], times: float) -> list[Tensor]:
         """d/dphi of the loss's gradient along so many times the direction."""
         phi = list(form.parameters())
         total = [torch.zeros_like(p) for p in phi]
@@ -303,10 +284,10 @@ class OneStep:
             self.recorder.paused = was
 
 
-def _shared(slopes: list[Tensor | float]) -> float | None:
+def _shared(jacobians: list[Tensor | float]) -> float | None:
     """The one number that all slopes are, or None: then no tensor as large as the model need be multiplied by it."""
-    first = slopes[0]
-    return first if isinstance(first, float) and all(type(s) is float and s == first for s in slopes) else None
+    first = jacobians[0]
+    return first if isinstance(first, float) and all(type(s) is float and s == first for s in jacobians) else None
 
 
 def _length(tensors: list[Tensor]) -> float:

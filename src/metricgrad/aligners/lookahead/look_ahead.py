@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
@@ -15,23 +14,24 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import AlignedLoss, Aligner, Forward, OfflineStart, TrainingContext, default_forward
-from metricgrad.aligners.isolation import device_of, kept_foreign_randomness, kept_randomness, untouched
+from metricgrad.aligners.isolation import device_of, kept_foreign_randomness
 from metricgrad.aligners.lookahead.clipping import CLIPPINGS, Clipping
-from metricgrad.aligners.lookahead.forward_mode import Pusher
-from metricgrad.aligners.lookahead.history import Ahead, Watch
+from metricgrad.aligners.lookahead.dry_run import CurrentStep, DryRun
+from metricgrad.aligners.lookahead.forward_mode import ForwardMode
+from metricgrad.aligners.lookahead.history import History, LookAheadResult
 from metricgrad.aligners.lookahead.hypergradient import OneStep
 from metricgrad.aligners.lookahead.meta_adam import MetaAdam
 from metricgrad.aligners.lookahead.offline_start import offline_start
 from metricgrad.aligners.lookahead.optimizers import unwrapped
-from metricgrad.aligners.lookahead.refused_step import UntoldError
-from metricgrad.aligners.lookahead.unrolled import unrolled
+from metricgrad.aligners.lookahead.skipped_step import SkippedStepError
 from metricgrad.aligners.lookahead.window import Window
-from metricgrad.aligners.validation_batches import Feedback, checked_batches
+from metricgrad.aligners.validation_batches import EndlessBatches, checked_batches
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Draw, Form
 from metricgrad.losses.baselines.task_loss import TaskLoss
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.calling import called
+from metricgrad.serialization import rename_keys
 
 
 class LookAhead(Aligner):
@@ -62,7 +62,7 @@ class LookAhead(Aligner):
         steps: look through so many optimiser steps at once, unrolled by double backward. They must be unclipped, and
             validation batches are needed. A run is resumed exactly only where it was saved between two windows.
         clipping: what a common factor on the gradients between backward and step means: ``"scale"``, ``"norm"``,
-            ``"norm_1"``, ``"norm_inf"`` or ``"auto"``; see :func:`metricgrad.aligners.lookahead.clipping.through`.
+            ``"norm_1"``, ``"norm_inf"`` or ``"auto"``; see :func:`metricgrad.aligners.lookahead.clipping.clipping_vjp`.
         exact: False replaces the forward-mode pass by a one-sided difference: one plain forward pass, and an error of
             about 1e-3 in float32.
         seed: of the order of validation batches.
@@ -90,7 +90,7 @@ class LookAhead(Aligner):
     kind: ClassVar[str] = "look_ahead"
     valid_like_train: ClassVar[bool] = True
     optimizer_steps: Tensor
-    place: Tensor
+    cursor: Tensor
 
     def __init__(
         self,
@@ -123,27 +123,30 @@ class LookAhead(Aligner):
         self.every, self.steps, self.exact, self.seed = every, steps, exact, seed
         self.adam = MetaAdam(self.lr, self.clip)
         self.register_buffer("optimizer_steps", torch.zeros((), dtype=torch.long))
-        self.register_buffer("place", torch.zeros(2, dtype=torch.long))
-        self.watch = Watch()
+        self.register_buffer("cursor", torch.zeros(2, dtype=torch.long))
+        self.recorded = History()
         self.last_hypergradient: list[Tensor] = []
         self._task = TaskLoss()
         self._of: tuple[AlignedLoss, ...] = ()
-        self._step: OneStep | None = None
+        self._current = CurrentStep()
         self._window = Window(steps) if steps > 1 else None
-        self._feedback: Feedback | None = None
-        self._simulating = False
+        self._valid: EndlessBatches | None = None
         self._said: set[str] = set()
-        self._pushers: WeakKeyDictionary[nn.Module, Pusher] = WeakKeyDictionary()
+        self._forward_modes: WeakKeyDictionary[nn.Module, ForwardMode] = WeakKeyDictionary()
 
     def unattached(self) -> dict[str, Any]:
         """Nothing recorded."""
         window = None if self._window is None else Window(self.steps)
-        rest: dict[str, Any] = {"_step": None, "_feedback": None, "_simulating": False, "last_hypergradient": []}
-        return {"_window": window, "_pushers": None, **rest}
+        rest: dict[str, Any] = {"_current": CurrentStep(), "_valid": None, "last_hypergradient": []}
+        return {"_window": window, "_forward_modes": None, **rest}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Weak references are made anew: they can be neither pickled nor shared."""
-        super().__setstate__({**state, "_pushers": WeakKeyDictionary()})
+        super().__setstate__({**state, "_forward_modes": WeakKeyDictionary()})
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        rename_keys(state_dict, prefix, {"place": "cursor"})
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def refusal(self, form: Form) -> str | None:
         """Only what has parameters can be moved by their gradient."""
@@ -187,15 +190,15 @@ class LookAhead(Aligner):
         The implied learning rate is NaN, but at every tenth look, where gradients of wide layers are kept as factors:
         it would take longer than all the rest.
         """
-        return self.watch.history
+        return self.recorded.rows
 
     def plot(self, path: str | Path) -> Path:
         """The history and the learned loss's shape as one PNG."""
-        return self.watch.plot(path, self._loss().form)
+        return self.recorded.plot(path, self._loss().form)
 
     def unattended(self) -> str | None:
         """A loss that was never moved is the random or plain one it was made as."""
-        if self._step is not None or self._simulating or int(self.updates):
+        if self._current.step is not None or self._current.dry or int(self.updates):
             return None
         return (
             "this loss is moved by LookAhead, and nothing moves it: it was never attached, so the model trains on the "
@@ -232,37 +235,37 @@ class LookAhead(Aligner):
                 "was taken on, which rewards a loss that overfits; pass valid=batches to attach",
                 stacklevel=3,
             )
-        self._step = self._begin(training)
+        self._current.step = self._begin(training)
         device = device_of(list(training.model.parameters()))
-        self._feedback = None if training.valid is None else Feedback(training.valid, self.place, self.seed, device)
+        self._valid = None if training.valid is None else EndlessBatches(training.valid, self.cursor, self.seed, device)
 
     def detached(self, training: TrainingContext) -> None:
         """Stop recording."""
-        if self._step is not None:
-            self._step.close()
-        self._step = self._feedback = None
+        if self._current.step is not None:
+            self._current.step.close()
+        self._current.step = self._valid = None
 
     def before_loss_call(self, form: Form) -> None:
         """Keep the form as it is before the call."""
-        if self._step is not None:
-            self._step.recorder.before_loss_call(form)
+        if self._current.step is not None:
+            self._current.step.recorder.before_loss_call(form)
 
     def on_loss_call(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
     ) -> None:
         """Record a call of the loss."""
-        if self._step is not None:
-            self._step.recorder.on_loss_call(scores, targets, context, draw, value)
+        if self._current.step is not None:
+            self._current.step.recorder.on_loss_call(scores, targets, context, draw, value)
 
     def offline_start(self, loss: AlignedLoss, start: OfflineStart) -> list[float]:
         """AdaLFL's Algorithm 1: see :meth:`metricgrad.Loss.offline_start`."""
-        ahead = functools.partial(self.looked_ahead, fresh=Pusher(self.exact))
+        ahead = functools.partial(self._dry_run().hypergradient, fresh=ForwardMode(self.exact))
         return offline_start(loss, start, ahead, seed=self.seed)
 
     def before_step(self, training: TrainingContext) -> None:
         """Keep what the step will overwrite."""
-        step = self._step
-        if step is None or self._simulating or step.recorder.paused:
+        step = self._current.step
+        if step is None or self._current.dry or step.recorder.paused:
             return
         if self._window is not None:
             self._window.before(training, step.recorder)
@@ -271,15 +274,15 @@ class LookAhead(Aligner):
 
     def after_step(self, training: TrainingContext) -> None:
         """Move the loss."""
-        step = self._step
-        if step is None or self._simulating:
+        step = self._current.step
+        if step is None or self._current.dry:
             return
         if step.ready or (self._window is not None and self._window.full):
             form = training.loss.form
             with kept_foreign_randomness():
                 batch = self.given
-                if batch is None and self._feedback is not None:
-                    batch = self._feedback.draw()
+                if batch is None and self._valid is not None:
+                    batch = self._valid.draw()
                 ahead = step.after(form, batch) if self._window is None else self._far(step, self._window, batch)
             if ahead is not None:
                 self._move(form, ahead)
@@ -291,13 +294,13 @@ class LookAhead(Aligner):
         if self._window is not None and step.recorder.paused:
             self._window.clear()
 
-    def _passed_over(self, why: UntoldError) -> None:
+    def _passed_over(self, why: SkippedStepError) -> None:
         self.last_hypergradient = []
         if why.kind not in self._said:
             warnings.warn(f"LookAhead passes over this step and leaves the loss as it is: {why}", stacklevel=4)
         self._said.add(why.kind)
 
-    def _far(self, step: OneStep, window: Window, batch: Any) -> Ahead:
+    def _far(self, step: OneStep, window: Window, batch: Any) -> LookAheadResult:
         """Through all steps of the window."""
         if batch is None:
             raise MetricgradError(
@@ -329,7 +332,9 @@ class LookAhead(Aligner):
         Returns:
             The gradient of the objective, one tensor for each of ``loss.form.parameters()``.
         """
-        return tuple(self.looked_ahead(model, optimizer, [batch], valid_batch, forward or default_forward)[0])
+        return tuple(
+            self._dry_run().hypergradient(model, optimizer, [batch], valid_batch, forward or default_forward)[0]
+        )
 
     def unrolled(
         self,
@@ -344,80 +349,21 @@ class LookAhead(Aligner):
 
         Gradients are not clipped, and the model, the optimiser and the random state are left as they are.
         """
-        return tuple(self._unrolled(model, unwrapped(optimizer), batches, valid_batch, forward or default_forward)[0])
-
-    def looked_ahead(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], valid_batch: Any,
-        forward: Forward, fresh: Pusher | None = None,
-    ) -> tuple[list[Tensor], float]:  # fmt: skip
-        """The hypergradient through a step on each batch, and the objective's value.
-
-        Nothing is changed; where ``fresh`` is given, the model and its optimiser are nobody's, and take the steps.
-        """
-        loss = self._loss()
-        optimizer = unwrapped(optimizer)
-        if len(batches) > 1:
-            found = self._unrolled(model, optimizer, batches, valid_batch, forward)
-            if fresh is not None:
-                self._taken(model, optimizer, batches, forward)
-            return found
-        training = TrainingContext(loss, model, optimizer, None, forward, None)
-        ahead = None
-        with self._rehearsing(training, fresh) as step:
-            scores, targets = training.forward(model, batches[0])
-            loss(scores, targets).backward()
-            if step.before():
-                optimizer.step()
-                ahead = step.after(loss.form, valid_batch)
-            elif step.why is None:
-                return [torch.zeros_like(p) for p in loss.form.parameters()], float("nan")
-        if step.why is not None or ahead is None:
-            raise MetricgradError(f"there is no hypergradient of this step: {step.why}")
-        return ahead.gradients, ahead.objective
-
-    def _taken(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], forward: Forward
-    ) -> None:
-        """Take plain steps that no look-ahead records."""
-        with contextlib.nullcontext() if self._step is None else self._step.paused():
-            for batch in batches:
-                optimizer.zero_grad()
-                scores, targets = forward(model, batch)
-                self._loss()(scores, targets).backward()
-                optimizer.step()
-
-    @contextlib.contextmanager
-    def _rehearsing(self, training: TrainingContext, fresh: Pusher | None) -> Iterator[OneStep]:
-        """A training of its own, beside the one that may be attached."""
-        outer, simulating = self._step, self._simulating
-        care = (
-            untouched(training.loss, training.model, training.optimizer) if fresh is None else contextlib.nullcontext()
+        return tuple(
+            self._dry_run().unrolled(model, unwrapped(optimizer), batches, valid_batch, forward or default_forward)[0]
         )
-        with care, contextlib.nullcontext() if outer is None else outer.paused():
-            step = self._step = self._begin(training, fresh)
-            self._simulating = True
-            try:
-                yield step
-            finally:
-                step.close()
-                self._step, self._simulating = outer, simulating
 
-    def _unrolled(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], valid: Any, forward: Forward
-    ) -> tuple[list[Tensor], float]:
-        loss = self._loss()
-        draw = Draw(loss.seed, int(loss.steps), counts=False)
-        with kept_randomness(device_of(list(model.parameters()))):
-            return unrolled(loss.form, model, optimizer, batches, valid, self._judge(), forward, draw)
+    def _dry_run(self) -> DryRun:
+        return DryRun(self._loss(), self._judge(), self._current, self._begin)
 
     def _loss(self) -> AlignedLoss:
         if not self._of:
             raise MetricgradError("this LookAhead has no loss yet; make one: Loss(form, LookAhead())")
         return self._of[0]
 
-    def _begin(self, training: TrainingContext, pusher: Pusher | None = None) -> OneStep:
-        pusher = pusher or self._pushers.setdefault(training.model, Pusher(self.exact))
-        return OneStep(training, self._judge(), self.clipping, pusher)
+    def _begin(self, training: TrainingContext, forward_mode: ForwardMode | None = None) -> OneStep:
+        forward_mode = forward_mode or self._forward_modes.setdefault(training.model, ForwardMode(self.exact))
+        return OneStep(training, self._judge(), self.clipping, forward_mode)
 
     def _judge(self) -> Callable[..., Tensor]:
         objective = self._task if isinstance(self.objective, str) else self.objective
@@ -427,11 +373,11 @@ class LookAhead(Aligner):
 
         return judge
 
-    def _move(self, form: Form, ahead: Ahead) -> None:
+    def _move(self, form: Form, ahead: LookAheadResult) -> None:
         self.last_hypergradient = ahead.gradients
         norm = self.adam.move(list(form.parameters()), ahead.gradients)
         form.project()
-        self.watch.note(int(self.optimizer_steps), ahead, norm, form)
+        self.recorded.note(int(self.optimizer_steps), ahead, norm, form)
         if not norm < float("inf"):
             warnings.warn(
                 f"the hypergradient is not finite at optimiser step {int(self.optimizer_steps)}, so the loss stays as "

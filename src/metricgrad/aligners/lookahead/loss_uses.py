@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.lookahead.plain_numbers import Constants
-from metricgrad.aligners.lookahead.refused_step import UntoldError
+from metricgrad.aligners.lookahead.skipped_step import SkippedStepError
 
 _POWERS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 
@@ -25,7 +25,7 @@ def power_of(factor: Tensor, value: Tensor, constants: Constants) -> float:
         constants: what was seen in earlier steps.
 
     Raises:
-        UntoldError: where it cannot be told.
+        SkippedStepError: where it cannot be told.
     """
     f, v = float(factor), float(value)
     if abs(f) == 1.0 or f == 0.0 or not math.isfinite(f) or not math.isfinite(v):
@@ -34,7 +34,7 @@ def power_of(factor: Tensor, value: Tensor, constants: Constants) -> float:
     eps = max(torch.finfo(factor.dtype).eps, 1e-15)
     found = constants.told({m: f / v**m for m in powers}, v, eps, lambda a, b: a == b)
     if found is None:
-        raise UntoldError(
+        raise SkippedStepError(
             "used",
             f"the loss's gradient was multiplied by {f:.6g}, and whether that number is a constant or follows from the "
             "loss's own value cannot be told from it; multiply the loss by plain numbers, or by the same in each step",

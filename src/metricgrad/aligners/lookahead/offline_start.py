@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metricgrad.aligners.base import AlignedLoss, OfflineStart
 from metricgrad.aligners.isolation import device_of, kept_randomness
 from metricgrad.aligners.isolation import seed as seeded
-from metricgrad.aligners.validation_batches import Feedback
+from metricgrad.aligners.validation_batches import EndlessBatches
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number, checked_whole
 from metricgrad.progress import ProgressBar
@@ -47,8 +47,12 @@ def offline_start(
     values: list[float] = []
     with kept_randomness(torch.device("cpu")):
         device = device_of(list(make_model_at(make_model, seed, 0).parameters()))
-    train = Feedback(start.batches, torch.zeros(2, dtype=torch.long), seed, device)
-    judged = train if start.valid is None else Feedback(start.valid, torch.zeros(2, dtype=torch.long), seed + 1, device)
+    train = EndlessBatches(start.batches, torch.zeros(2, dtype=torch.long), seed, device)
+    judged = (
+        train
+        if start.valid is None
+        else EndlessBatches(start.valid, torch.zeros(2, dtype=torch.long), seed + 1, device)
+    )
     counted, training, lost = loss.steps.clone(), loss.training, 0
     loss.train()
     with ProgressBar(steps, "offline start") as bar, kept_randomness(device):

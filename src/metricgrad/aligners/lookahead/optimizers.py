@@ -123,7 +123,7 @@ def _code(cls: type[torch.optim.Optimizer]) -> Any:
     return inspect.unwrap(cls.step).__code__
 
 
-def moved(optimizer: torch.optim.Optimizer) -> Iterator[tuple[Tensor, Group]]:
+def stepped_parameters(optimizer: torch.optim.Optimizer) -> Iterator[tuple[Tensor, Group]]:
     """The parameters the optimiser would step on now, with their groups."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -131,13 +131,13 @@ def moved(optimizer: torch.optim.Optimizer) -> Iterator[tuple[Tensor, Group]]:
                 yield parameter, group
 
 
-def check_moved(optimizer: torch.optim.Optimizer) -> None:
+def check_stepped(optimizer: torch.optim.Optimizer) -> None:
     """Refuse what the rules do not hold for.
 
     Raises:
         MetricgradError: for sparse gradients or complex parameters.
     """
-    for parameter, _ in moved(optimizer):
+    for parameter, _ in stepped_parameters(optimizer):
         if parameter.is_complex() or (parameter.grad is not None and parameter.grad.is_sparse):
             raise MetricgradError(
                 "LookAhead cannot differentiate a step on sparse gradients or complex parameters; build the embedding "
@@ -146,26 +146,28 @@ def check_moved(optimizer: torch.optim.Optimizer) -> None:
 
 
 def before_step(optimizer: torch.optim.Optimizer, spare: dict[Tensor, Tensor]) -> dict[Tensor, Before]:
-    """What :func:`slope` needs to know from before the step.
+    """What :func:`optimizer_jacobian` needs to know from before the step.
 
     Args:
         optimizer: about to step.
         spare: memory of the step before, see :func:`metricgrad.aligners.isolation.copied`.
 
     Raises:
-        MetricgradError: see :func:`check_moved`.
+        MetricgradError: see :func:`check_stepped`.
     """
-    check_moved(optimizer)
+    check_stepped(optimizer)
     return {
         parameter: Before(
             copied(spare, parameter, parameter),
             fresh=optimizer.state.get(parameter, {}).get("momentum_buffer") is None,
         )
-        for parameter, _ in moved(optimizer)
+        for parameter, _ in stepped_parameters(optimizer)
     }
 
 
-def slope(optimizer: torch.optim.Optimizer, parameter: Tensor, group: Group, before: Before) -> Tensor | float:
+def optimizer_jacobian(
+    optimizer: torch.optim.Optimizer, parameter: Tensor, group: Group, before: Before
+) -> Tensor | float:
     r"""The diagonal of :math:`\partial \theta' / \partial g` of the step just taken, finite.
 
     Args:

@@ -55,7 +55,7 @@ class OuterProducts:
         return (self.outer.t() @ self.inner).mul_(self.factor)
 
 
-Direction = dict[Tensor, Tensor | OuterProducts]
+ParameterDirection = Mapping[Tensor, Tensor | OuterProducts]
 
 
 def whole(gradient: Tensor | OuterProducts) -> Tensor:
@@ -73,9 +73,9 @@ def times(gradient: Tensor | OuterProducts, slope: Tensor | float) -> Tensor | O
 
 def joined(
     parameters: Sequence[Tensor], gradients: Sequence[Tensor | None], products: Mapping[Tensor, OuterProducts]
-) -> Direction:
+) -> ParameterDirection:
     """Of each parameter that has any: the gradient, or the outer products, or their sum where it has both."""
-    found: Direction = {}
+    found: dict[Tensor, Tensor | OuterProducts] = {}
     for p, gradient in zip(parameters, gradients, strict=True):
         if p in products:
             found[p] = products[p] if gradient is None else gradient + products[p].whole()

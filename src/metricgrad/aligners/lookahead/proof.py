@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.lookahead.forward_mode import Pusher
-from metricgrad.aligners.lookahead.outer_products import Direction, OuterProducts
-from metricgrad.aligners.lookahead.recorded_calls import Pushed
-from metricgrad.aligners.lookahead.refused_step import UntoldError
+from metricgrad.aligners.lookahead.forward_mode import ForwardMode
+from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection
+from metricgrad.aligners.lookahead.recorded_calls import ScoreTangent
 from metricgrad.aligners.lookahead.replay import as_called, gradients_again
+from metricgrad.aligners.lookahead.skipped_step import SkippedStepError
 from metricgrad.losses.base import Form
 
 _EVERY = 25
@@ -37,8 +37,9 @@ class Proofs:
         self._looks, self._shape, self._failed = 0, (), True
 
     def check(
-        self, form: Form, pushed: Sequence[Pushed], direction: Direction, gradients: Mapping[Tensor, Tensor],
-        values: Mapping[Tensor, Tensor], doubt: str | None, pusher: Pusher,
+        self, form: Form, pushed: Sequence[ScoreTangent], direction: ParameterDirection,
+        gradients: Mapping[Tensor, Tensor], values: Mapping[Tensor, Tensor], doubt: str | None,
+        forward_mode: ForwardMode,
     ) -> None:  # fmt: skip
         """Prove this step, where that is due.
 
@@ -52,7 +53,7 @@ class Proofs:
             pusher: the way to the tangents.
 
         Raises:
-            UntoldError: where the proof fails.
+            SkippedStepError: where the proof fails.
         """
         shape = (len(pushed), len(direction), *(one.of.parameters is None for one in pushed))
         self._looks += 1
@@ -60,14 +61,14 @@ class Proofs:
         if not (due or self._failed or doubt):
             return
         self._shape, self._failed = shape, True
-        if why := _difference(form, pushed, direction, gradients, values, doubt, pusher):
-            raise UntoldError("unproved", why)
+        if why := _difference(form, pushed, direction, gradients, values, doubt, forward_mode):
+            raise SkippedStepError("unproved", why)
         self._failed = False
 
 
 def _difference(
-    form: Form, pushed: Sequence[Pushed], direction: Direction, gradients: Mapping[Tensor, Tensor],
-    values: Mapping[Tensor, Tensor], doubt: str | None, pusher: Pusher,
+    form: Form, pushed: Sequence[ScoreTangent], direction: ParameterDirection, gradients: Mapping[Tensor, Tensor],
+    values: Mapping[Tensor, Tensor], doubt: str | None, forward_mode: ForwardMode,
 ) -> str | None:  # fmt: skip
     """Why the gradients are not what was recorded, or None."""
     found = of_calls(form, pushed)
@@ -75,7 +76,7 @@ def _difference(
         return doubt or "the loss has another value when it is computed again; do not change its inputs or itself"
     casts = any(call.autocast.enabled for one in pushed for call, _ in one.of.loss.heads)
     dtype = torch.bfloat16 if casts else pushed[0].of.loss.scores.dtype
-    near = functools.partial(is_near, dtype=dtype, differences=pusher.takes_differences)
+    near = functools.partial(is_near, dtype=dtype, differences=forward_mode.takes_differences)
     there = of_gradients(gradients, direction)
     if near(there[0], found[0], there[1] + found[1]):
         return None
@@ -90,7 +91,7 @@ def _difference(
     return None  # another loss has a part in the gradients, which this one's form does not change
 
 
-def of_calls(form: Form, pushed: Sequence[Pushed]) -> Sums | None:
+def of_calls(form: Form, pushed: Sequence[ScoreTangent]) -> Sums | None:
     """The left side, and the size of its terms; None where a loss computed again has another value."""
     total = size = 0.0
     for one in pushed:
@@ -108,7 +109,7 @@ def of_calls(form: Form, pushed: Sequence[Pushed]) -> Sums | None:
     return total, size
 
 
-def of_gradients(gradients: Mapping[Tensor, Tensor], direction: Direction) -> Sums:
+def of_gradients(gradients: Mapping[Tensor, Tensor], direction: ParameterDirection) -> Sums:
     """The right side, and the size of its terms."""
     total = squared = length = 0.0
     for p, along in direction.items():

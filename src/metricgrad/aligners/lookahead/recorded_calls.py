@@ -109,7 +109,7 @@ class Contribution:
 
 
 @dataclass(frozen=True)
-class Pushed:
+class ScoreTangent:
     """A contribution, and where a direction in the parameters takes its scores.
 
     Attributes:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.aligners.isolation import Autocast, Randomness, buffer_places
-from metricgrad.aligners.lookahead.gradient_accumulation import Accumulating
+from metricgrad.aligners.lookahead.gradient_accumulation import AccumulatedGradients
 from metricgrad.aligners.lookahead.head import Head, goes_past
 from metricgrad.aligners.lookahead.recorded_calls import (
     AsCalled,
@@ -25,7 +25,7 @@ from metricgrad.aligners.lookahead.recorded_calls import (
     outputs_of,
     tensors_of,
 )
-from metricgrad.aligners.lookahead.refused_step import UntoldError
+from metricgrad.aligners.lookahead.skipped_step import SkippedStepError
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Draw, Form
 
@@ -48,7 +48,7 @@ class Recorder:
     def __init__(self, model: nn.Module, parameters: list[Tensor], *, copies: bool = False) -> None:
         self.calls: list[ModelCall] = []
         self.losses: list[LossCall] = []
-        self.gradients = Accumulating(parameters, copies=copies)
+        self.gradients = AccumulatedGradients(parameters, copies=copies)
         self._paused = self.by_hand = False
         self._form: AsCalled | None = None
         self._parameters, self._watched = parameters, frozenset(parameters)
@@ -152,7 +152,7 @@ class Recorder:
     def claim(self) -> None:
         """Find gradients that were assigned by hand where ``autograd.grad`` ran through the loss: they are its."""
         ours = set().union(*(loss.factors for loss in self.losses)) - self.gradients.passes
-        by_hand = [p for p in self._parameters if p.grad is not None and p not in self.gradients.left]
+        by_hand = [p for p in self._parameters if p.grad is not None and p not in self.gradients.snapshots]
         self.by_hand = bool(ours and by_hand)
         if ours:
             self.gradients.reached |= {p: set(ours) for p in by_hand}
@@ -161,22 +161,22 @@ class Recorder:
         """Refuse what cannot be computed again.
 
         Raises:
-            UntoldError: where parameters or gradients were written to in the middle of the step.
+            SkippedStepError: where parameters or gradients were written to in the middle of the step.
         """
         now = [p._version for p in self._parameters]
         if any(call.versions != now for loss in self.done() for call, _ in loss.heads):
-            raise UntoldError(
+            raise SkippedStepError(
                 "moved",
                 "the model's parameters were written to between its forward pass and the step (as SAM does, or another "
                 "optimiser), and the gradients are those of other parameters; LookAhead knows plain steps only",
             )
         if any(loss.past for loss in self.done()):
-            raise UntoldError(
+            raise SkippedStepError(
                 "past",
                 "the scores were computed from the model's parameters outside its call as well; do that inside it",
             )
         if self.gradients.touched:
-            raise UntoldError(
+            raise SkippedStepError(
                 "touched", "gradients were changed between two backward passes; change them once, right before the step"
             )
 

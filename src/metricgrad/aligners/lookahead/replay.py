@@ -49,7 +49,7 @@ def loss_again(
                 "inputs, parameters, buffers and torch's random state alone, or take steps=1"
             )
         shift = [new - old.detach() for new, old in zip(outputs, call.outputs, strict=True)]
-        scores = scores + head.push(shift, create_graph=True)
+        scores = scores + head.jvp(shift, create_graph=True)
     # the value is the one of the moment, the gradient goes to phi
     then = {p: was + (phi[p] - phi[p].detach()) for p, was in loss.form.parameters.items()}
     with as_called(form, loss, then):

@@ -17,9 +17,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metricgrad.aligners.base import TrainingContext
 from metricgrad.aligners.isolation import parameter_places, standing
-from metricgrad.aligners.lookahead.history import Ahead
+from metricgrad.aligners.lookahead.history import LookAheadResult
 from metricgrad.aligners.lookahead.loss_uses import power_of
-from metricgrad.aligners.lookahead.optimizers import Group, State, check_moved, moved
+from metricgrad.aligners.lookahead.optimizers import Group, State, check_stepped, stepped_parameters
 from metricgrad.aligners.lookahead.plain_numbers import Constants
 from metricgrad.aligners.lookahead.recorded_calls import Contribution
 from metricgrad.aligners.lookahead.recorder import Recorder
@@ -77,11 +77,11 @@ class Window:
         if not losses:
             self.clear()
             return
-        check_moved(optimizer)
-        groups = {p: dict(group) for p, group in moved(optimizer)}
+        check_stepped(optimizer)
+        groups = {p: dict(group) for p, group in stepped_parameters(optimizer)}
         scaled = getattr(optimizer, "grad_scale", None) is not None
         gradients = recorder.gradients
-        changed = recorder.by_hand or gradients.hooked or not all(map(gradients.as_left, gradients.reached))
+        changed = recorder.by_hand or gradients.hooked or not all(map(gradients.is_unchanged, gradients.reached))
         if scaled or changed:
             raise MetricgradError(
                 "the gradients were changed between backward and step (clipped or scaled), which LookAhead can go "
@@ -103,7 +103,7 @@ class Window:
             self._states = {p: _copied(optimizer.state.get(p, {})) for p in own}
         self._steps.append(_Step(losses, {p: group for p, group in groups.items() if p in self._values}))
 
-    def after(self, training: TrainingContext, form: Form, objective: Objective, batch: Any) -> Ahead:
+    def after(self, training: TrainingContext, form: Form, objective: Objective, batch: Any) -> LookAheadResult:
         """The gradient through all steps; the window is empty afterwards.
 
         Args:
@@ -130,7 +130,7 @@ class Window:
         progress = sum(float((way * v).sum()) for way, v in pairs) / self.length
         self.clear()
         gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(phi.values(), found, strict=False)]
-        return Ahead(gradients, float(value.detach()), norm, progress / squared if squared > 0 else 0.0)
+        return LookAheadResult(gradients, float(value.detach()), norm, progress / squared if squared > 0 else 0.0)
 
     def _taken(
         self, step: _Step, form: Form, phi: Theta, theta: Theta, states: dict[Tensor, State]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from metricgrad.errors import MetricgradError
 
 
-class UntoldError(MetricgradError):
+class SkippedStepError(MetricgradError):
     """Why it cannot be told: it is raised and caught while looking ahead, and a user reads it as a warning.
 
     Args:

@@ -1,0 +1,115 @@
+"""Optimiser steps taken for their hypergradient alone, beside a training that may be attached."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metricgrad.aligners.base import AlignedLoss, Forward, TrainingContext
+from metricgrad.aligners.isolation import device_of, kept_randomness, untouched
+from metricgrad.aligners.lookahead.forward_mode import ForwardMode
+from metricgrad.aligners.lookahead.hypergradient import Objective, OneStep
+from metricgrad.aligners.lookahead.optimizers import unwrapped
+from metricgrad.aligners.lookahead.unrolled import unrolled
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.base import CallContext
+
+Begin = Callable[[TrainingContext, ForwardMode | None], OneStep]
+
+
+@dataclass
+class CurrentStep:
+    """What calls of the loss are recorded in.
+
+    Attributes:
+        step: of the attached training, or of a dry run; None where there is neither.
+        dry: whether it is a dry run's.
+    """
+
+    step: OneStep | None = None
+    dry: bool = False
+
+
+class DryRun:
+    """Steps whose hypergradient is computed and that the loss is not moved by.
+
+    Args:
+        loss: whose form the gradient is of.
+        objective: of scores and targets.
+        current: what calls of the loss are recorded in.
+        begin: begins to record a training.
+    """
+
+    def __init__(self, loss: AlignedLoss, objective: Objective, current: CurrentStep, begin: Begin) -> None:
+        self._loss, self._objective, self._current, self._begin = loss, objective, current, begin
+
+    def hypergradient(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], valid_batch: Any,
+        forward: Forward, fresh: ForwardMode | None = None,
+    ) -> tuple[list[Tensor], float]:  # fmt: skip
+        """The hypergradient through a step on each batch, and the objective's value.
+
+        Nothing is changed; where ``fresh`` is given, the model and its optimiser are nobody's, and take the steps.
+        """
+        optimizer = unwrapped(optimizer)
+        if len(batches) > 1:
+            found = self.unrolled(model, optimizer, batches, valid_batch, forward)
+            if fresh is not None:
+                self._take(model, optimizer, batches, forward)
+            return found
+        result = None
+        with self._recorded(TrainingContext(self._loss, model, optimizer, None, forward, None), fresh) as step:
+            scores, targets = forward(model, batches[0])
+            self._loss(scores, targets).backward()
+            if step.before():
+                optimizer.step()
+                result = step.after(self._loss.form, valid_batch)
+            elif step.why is None:
+                return [torch.zeros_like(p) for p in self._loss.form.parameters()], float("nan")
+        if step.why is not None or result is None:
+            raise MetricgradError(f"there is no hypergradient of this step: {step.why}")
+        return result.gradients, result.objective
+
+    def unrolled(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], valid_batch: Any,
+        forward: Forward,
+    ) -> tuple[list[Tensor], float]:  # fmt: skip
+        """The same by double backward through all steps, none of which is taken."""
+        loss = self._loss
+        draw = CallContext(loss.seed, int(loss.steps), counts=False)
+        with kept_randomness(device_of(list(model.parameters()))):
+            return unrolled(loss.form, model, optimizer, batches, valid_batch, self._objective, forward, draw)
+
+    def _take(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], forward: Forward
+    ) -> None:
+        """Take plain steps that nothing records."""
+        with self._paused():
+            for batch in batches:
+                optimizer.zero_grad()
+                scores, targets = forward(model, batch)
+                self._loss(scores, targets).backward()
+                optimizer.step()
+
+    @contextlib.contextmanager
+    def _recorded(self, training: TrainingContext, fresh: ForwardMode | None) -> Generator[OneStep]:
+        """A training of its own, beside the one that may be attached."""
+        current = self._current
+        outer, dry = current.step, current.dry
+        kept = untouched(training.loss, training.model, training.optimizer)
+        with kept if fresh is None else contextlib.nullcontext(), self._paused():
+            step = current.step = self._begin(training, fresh)
+            current.dry = True
+            try:
+                yield step
+            finally:
+                step.close()
+                current.step, current.dry = outer, dry
+
+    def _paused(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._current.step is None else self._current.step.paused()

@@ -1,0 +1,71 @@
+"""The objective that a step should have lowered, and its gradient at the stepped parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from metricgrad.aligners.base import TrainingContext
+from metricgrad.aligners.isolation import parameter_places, standing
+from metricgrad.aligners.lookahead.outer_products import LinearTaps, ParameterDirection, joined
+from metricgrad.aligners.lookahead.recorded_calls import LossCall, outputs_of
+from metricgrad.errors import MetricgradError
+
+Objective = Callable[..., Tensor]
+
+
+def on_validation_batch(
+    objective: Objective, training: TrainingContext, parameters: list[Tensor], batch: object, *, apart: bool
+) -> tuple[float, ParameterDirection]:
+    """Value and gradient on a validation batch.
+
+    Args:
+        objective: of scores and targets.
+        training: whose model and forward pass they come from.
+        parameters: in which the gradient is.
+        batch: as the forward pass takes it.
+        apart: whether the gradient of linear layers' weights is left as outer products.
+    """
+    taps = LinearTaps(training.model if apart else None)
+    # a user's hooks on gradients are no part of the objective's
+    bare = {p: p.detach().requires_grad_() for p in parameters if p._backward_hooks}
+    with taps, standing(parameter_places(training.model, bare)):
+        scores, targets = training.forward(training.model, batch)
+        value = objective(scores, targets)
+    if not value.requires_grad:
+        return float(value), {}
+    with taps.collecting():
+        gradients = torch.autograd.grad(value, [bare.get(p, p) for p in parameters], allow_unused=True)
+    return float(value.detach()), joined(parameters, gradients, taps.found())
+
+
+def on_training_batch(
+    objective: Objective, last: LossCall, parameters: list[Tensor]
+) -> tuple[float, ParameterDirection]:
+    """Value and gradient on the batch of the last call of the loss, where there is no validation batch.
+
+    Raises:
+        MetricgradError: for scores that are no affine function of the model's outputs.
+    """
+    outputs: list[Tensor] = []
+    scores = last.scores
+    shifts: list[list[Tensor]] = []
+    for call, head in last.heads:
+        if not head.is_affine(call.outputs):
+            raise MetricgradError(
+                "without validation batches the training batch serves, which needs scores that are the model's "
+                "output up to slices, reshapes and scales; pass valid= to attach, or valid_batch= to step"
+            )
+        again = outputs_of(call.module(*call.args, **call.kwargs))
+        shift = [(new - old).detach().requires_grad_() for new, old in zip(again, call.outputs, strict=True)]
+        scores = scores + head.jvp(shift, create_graph=True)
+        outputs += again
+        shifts.append(shift)
+    value = objective(scores, last.targets, **last.context)
+    flat = [part for shift in shifts for part in shift]
+    back = torch.autograd.grad(value, flat, allow_unused=True)
+    live = [(o, b) for o, b in zip(outputs, back, strict=True) if b is not None and o.requires_grad]
+    gradients = torch.autograd.grad([o for o, _ in live], parameters, [b for _, b in live], allow_unused=True)
+    return float(value.detach()), joined(parameters, gradients, {})

@@ -36,7 +36,7 @@ def slopes_of_labels(
     prediction share one column, so a thousand classes cost no more than those seen.
 
     Args:
-        metric: built in, with :attr:`~metricgrad.metric.Metric.counts_rows`.
+        metric: one whose fast path is :class:`~metricgrad.metrics.fast_paths.OfLabels`.
         labels: ``(N,)`` predicted classes.
         targets: ``(N,)`` classes.
         classes: C.

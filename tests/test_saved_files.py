@@ -31,7 +31,14 @@ CELLS = [(version, cell) for version in VERSIONS for cell in _cells(version)]
 #: cell, run or "study" -> why it no longer gives the stored numbers
 CHANGED: dict[str, str] = {
     **dict.fromkeys(
-        ("inverse-distance-ap", "inverse-distance-macro-f1", "paper-accuracy", "paper-ap", "released-accuracy"),
+        (
+            "inverse-distance-ap",
+            "inverse-distance-macro-f1",
+            "paper-accuracy",
+            "paper-ap",
+            "released-accuracy",
+            "fit-uniloss",
+        ),
         "anchors are drawn by what rows hold, not by their order: permuting rows permutes gradients",
     ),
     "uniloss-auroc-columns": "odds that are equal at the precision of the logits are ties",

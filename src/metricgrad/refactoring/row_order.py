@@ -9,29 +9,59 @@ from torch import Tensor
 
 from metricgrad.refactoring.batch import Batch, RowOrder
 
-_ODD = 0x1E3779B97F4A7C15
-"""About 2^64 / golden ratio, without its highest bit: its multiples are spread evenly."""
-
 
 def by_content(batch: Batch) -> Batch:
     """The batch in an order that its content decides; equal rows share the gradient of their scores evenly.
 
-    Rows are sorted by a hash of their scores, targets and context; of 10^6 different rows two collide with chance 1e-7.
+    Rows are sorted by a weighted sum of their scores, then of their targets, then of their context: as long as no two
+    rows change places, the loss is a continuous function of the scores.
 
-    Cost: O(N C) for the hash and O(N log N) for the sort.
+    Cost: O(N C) for the sums and O(N log N) for the sort.
     """
     parts = [batch.scores.detach(), batch.targets, *_by_row(batch.context, len(batch.scores))]
-    key, order = _hash(parts).sort()
+    key, order = _sum_of_columns(parts[0]).sort(stable=True)
+    if bool((key.diff() == 0).any()):
+        order = _lexicographic([_sum_of_columns(part) for part in parts])
     inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
     context = {name: value[order] if _is_by_row(value, len(order)) else value for name, value in batch.context.items()}
     scores = batch.scores[order]
-    same = key.diff() == 0
+    same = _same_as_next([part[order] for part in parts], key)
     if bool(same.any()):
         kind = torch.nn.functional.pad((~same).long().cumsum(0), (1, 0))
         size = torch.bincount(kind).to(scores)
         mean = scores.new_zeros(len(size), *scores.shape[1:]).index_add(0, kind, scores / _along(size[kind], scores))
         scores = scores.detach() + (mean - mean.detach())[kind]
     return Batch(scores, batch.targets[order], context, order=RowOrder(batch, inverse))
+
+
+def _sum_of_columns(part: Tensor) -> Tensor:
+    """``(N,)`` float64, in units of the largest entry so that nothing overflows; equal rows have equal sums."""
+    rows = part.reshape(len(part), -1).double()
+    if not rows.numel():
+        return rows.new_zeros(len(rows))
+    # drawn, so that no whole numbers of columns add up to the same; from a seed, so that they are the same always
+    weight = 0.5 + torch.rand(rows.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rows = rows / rows.abs().amax().clamp(min=torch.finfo(torch.float64).tiny) * weight.to(rows.device)
+    while rows.shape[1] > 1:  # by halves: a reduction adds up some rows in another order than others
+        half = rows.shape[1] // 2
+        rows = torch.cat([rows[:, :half] + rows[:, half : 2 * half], rows[:, 2 * half :]], 1)
+    return rows[:, 0]
+
+
+def _lexicographic(keys: list[Tensor]) -> Tensor:
+    order = torch.arange(len(keys[0]), device=keys[0].device)
+    for key in reversed(keys):
+        order = order[key[order].argsort(stable=True)]
+    return order
+
+
+def _same_as_next(parts: list[Tensor], key: Tensor) -> Tensor:
+    """``(N - 1,)`` whether two neighbours are one row in all parts."""
+    same = key.diff() == 0
+    for part in parts:
+        rows = part.reshape(len(part), -1)
+        same = same & (rows[1:] == rows[:-1]).all(1)
+    return same
 
 
 def _along(values: Tensor, like: Tensor) -> Tensor:
@@ -44,21 +74,3 @@ def _is_by_row(value: Tensor, rows: int) -> bool:
 
 def _by_row(context: Mapping[str, Tensor], rows: int) -> list[Tensor]:
     return [context[name] for name in sorted(context) if _is_by_row(context[name], rows)]
-
-
-def _hash(parts: list[Tensor]) -> Tensor:
-    """``(N,)`` int64 of tensors of N rows each."""
-    total = parts[0].new_zeros(len(parts[0]), dtype=torch.long)
-    for number, part in enumerate(parts):
-        rows = part.reshape(len(part), -1)
-        if rows.is_floating_point():  # -0 is 0
-            rows = rows.float() if rows.dtype.itemsize < 4 else rows
-            rows = (rows + 0.0).view(torch.int64 if rows.dtype == torch.float64 else torch.int32)
-        bits = rows.long()
-        place = torch.arange(bits.shape[1], device=bits.device) + (number << 40)
-        odd = (2 * place + 1) * _ODD
-        # the high bits first, where small whole numbers have all of theirs
-        bits = (bits ^ (bits >> 29)) * odd
-        bits = (bits ^ (bits >> 32)) * _ODD
-        total = total + (bits ^ (bits >> 29)).sum(1)
-    return total

@@ -19,6 +19,8 @@ from torch.nn.parameter import is_lazy
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits, parse
 from metricgrad.loss import Loss
+from metricgrad.losses.interpolated.interpolated import Interpolated
+from metricgrad.losses.interpolated.paper import from_version_0_1
 from metricgrad.training.batches import Data, as_tensor, is_pair
 from metricgrad.writing import replacing
 
@@ -138,6 +140,9 @@ def _described_today(loss: Any) -> Any:
         found = json.loads(loss, object_hook=lambda options: {_RENAMED.get(k, k): v for k, v in options.items()})
     except (TypeError, ValueError, RecursionError):  # a loss by name, or no loss of ours
         return loss
+    match found:
+        case {"form": [Interpolated.kind, dict(options)]}:
+            found["form"] = list(from_version_0_1(options))
     return json.dumps(found, sort_keys=True) if isinstance(found, dict | list) else loss
 
 

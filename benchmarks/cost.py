@@ -10,7 +10,6 @@ import json
 import math
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from typing import Any
@@ -20,7 +19,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import metricgrad as mg
-from common import RESULTS, Store, arguments
+from common import RESULTS, Store, arguments, in_process
 from metricgrad.functional.kernels import Kernel
 from metricgrad.functional.pair_sums import pair_sum
 from metricgrad.refactoring import rankings  # noqa: F401  (so that all that sum over pairs are imported)
@@ -118,14 +117,6 @@ def resnet_steps(name: str) -> dict[str, Any]:
             "ours_ms": statistics.median(t[1] for t in times)}  # fmt: skip
 
 
-def in_process(*words: str) -> Any:
-    """Run one cell in a process of its own."""
-    done = subprocess.run([sys.executable, "-W", "ignore", __file__, "--cell", *words], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def main() -> None:
     """Run what is missing, write the JSON."""
     if "--cell" in sys.argv:
@@ -142,12 +133,12 @@ def main() -> None:
             runs = []
             for repeat in range(REPEATS):
                 key = f"{name}/{n}/{repeat}"
-                runs.append(store.get(key) or store.add(key, in_process(name, str(n))))
+                runs.append(store.get(key) or store.add(key, in_process(__file__, name, str(n))))
             table[f"{name}/{n}"] = {what: statistics.median(run[what] for run in runs) for what in runs[0]}
     resnet = before.get("resnet", {})
     if "resnet" in only:
         for name in ("uniloss", "reloss"):
-            resnet[name] = store.get(key := f"resnet/{name}") or store.add(key, in_process("resnet", name))
+            resnet[name] = store.get(key := f"resnet/{name}") or store.add(key, in_process(__file__, "resnet", name))
     growth = math.log(table["uniloss/65536"]["ms"] / table["uniloss/16384"]["ms"]) / math.log(4)
     ours, naive = table["uniloss/16384"], table["naive/16384"]
     bars = [

@@ -13,7 +13,6 @@ import itertools
 import json
 import math
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 import metricgrad as mg
-from common import Store, arguments
+from common import Store, arguments, in_process
 from look_ahead_peers import MOMENTUM, PEERS, RATE, installed, peer_step
 from metricgrad.aligners.lookahead.unrolled import unrolled
 from metricgrad.losses.base import Draw
@@ -143,14 +142,6 @@ def agrees(model_name: str, peer: str) -> float:
     return float((a - b).norm() / a.norm())
 
 
-def in_process(*words: str) -> Any:
-    """Run one cell in a process of its own."""
-    done = subprocess.run([sys.executable, "-W", "ignore", __file__, "--cell", *words], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def main() -> None:
     """Run what is missing, write the JSON."""
     if "--cell" in sys.argv:
@@ -166,14 +157,16 @@ def main() -> None:
             if (model, cell) == ("cnn", "look_ahead_adamw"):  # its steps soon vanish on noise: half cost nothing
                 continue
             key = f"{model}/{cell}"
-            found = store.get(key) or store.add(key, in_process("time", model, cell))
+            found = store.get(key) or store.add(key, in_process(__file__, "time", model, cell))
             table[key] = dict(found)
             if cell in PEERS:
                 name = f"{key}/agrees"
                 gap = store.get(name)
-                table[key]["agrees"] = store.add(name, in_process("agrees", model, cell)) if gap is None else gap
+                table[key]["agrees"] = (
+                    store.add(name, in_process(__file__, "agrees", model, cell)) if gap is None else gap
+                )
             megabytes = [
-                store.get(f"{model}/{c}/mb") or store.add(f"{model}/{c}/mb", in_process("memory", model, c))
+                store.get(f"{model}/{c}/mb") or store.add(f"{model}/{c}/mb", in_process(__file__, "memory", model, c))
                 for c in (plain_of(cell), cell)
             ]
             table[key] |= {"memory": megabytes[1] / megabytes[0], "plain_mb": megabytes[0]}

@@ -9,7 +9,6 @@ another exception, or a module imported because a file named it.
 
 from __future__ import annotations
 
-import argparse
 import collections
 import json
 import random
@@ -33,7 +32,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 from tests.contract.registry import LOSSES  # noqa: E402
 
 import metricgrad as mg  # noqa: E402
-from common import RESULTS, cpu  # noqa: E402
+from fuzz.attacks import attack_all  # noqa: E402
 from fuzz.spoiling import dumped, spoil_bytes, spoil_json, spoil_tensors  # noqa: E402
 from metricgrad.aligners.knobs.controller import KnobController  # noqa: E402
 from metricgrad.aligners.knobs.policy import Policy  # noqa: E402
@@ -271,27 +270,5 @@ def attack(kind: str, each: int, seed: int) -> dict[str, Any]:
     return {"files": each, **count, "faults": dict(faults.most_common(20)), "slowest": slowest}
 
 
-def main() -> None:
-    """Attack every kind."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--each", type=int, default=5000, help="files of each kind")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", choices=list(KINDS), default=list(KINDS))
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    path = RESULTS / "fuzz_files.json"
-    done = json.loads(path.read_text())["kinds"] if path.exists() else {}
-    for kind in options.only:
-        done[kind] = attack(kind, options.each, options.seed)
-        print(kind, done[kind], flush=True)
-        found = {
-            "command": "python benchmarks/fuzz/files.py", "cpu": cpu(), "threads": 1, "seeds": 1,
-            "versions": {"metricgrad": mg.__version__, "torch": torch.__version__}, "kinds": done,
-        }  # fmt: skip
-        path.write_text(json.dumps(found, indent=1) + "\n")
-    if any(result["faults"] for result in done.values()):
-        sys.exit("faults were found")
-
-
 if __name__ == "__main__":
-    main()
+    attack_all(__doc__, "files", "kinds", KINDS, attack, each=5000, unit="files of each kind")

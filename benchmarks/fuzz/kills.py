@@ -8,7 +8,6 @@ the history and the state of the loss, bit for bit.
 
 from __future__ import annotations
 
-import argparse
 import collections
 import json
 import os
@@ -29,7 +28,7 @@ from torch import Tensor, nn
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import metricgrad as mg  # noqa: E402
-from common import RESULTS, cpu  # noqa: E402
+from fuzz.attacks import attack_all  # noqa: E402
 from metricgrad.tasks.split import split  # noqa: E402
 from metricgrad.training.fit import fit  # noqa: E402
 
@@ -150,27 +149,5 @@ def attack(name: str, each: int, seed: int) -> dict[str, Any]:
     return {**count, "reruns": reruns, "faults": faults, "seconds of an undisturbed run": duration}
 
 
-def main() -> None:
-    """Kill every job."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--each", type=int, default=50, help="kills of each job")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", choices=list(JOBS), default=list(JOBS))
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    path = RESULTS / "fuzz_kills.json"
-    done = json.loads(path.read_text())["jobs"] if path.exists() else {}
-    for name in options.only:
-        done[name] = attack(name, options.each, options.seed)
-        print(name, done[name], flush=True)
-        found = {
-            "command": "python benchmarks/fuzz/kills.py", "cpu": cpu(), "threads": 1, "seeds": 1,
-            "versions": {"metricgrad": mg.__version__, "torch": torch.__version__}, "jobs": done,
-        }  # fmt: skip
-        path.write_text(json.dumps(found, indent=1) + "\n")
-    if any(result["faults"] for result in done.values()):
-        sys.exit("faults were found")
-
-
 if __name__ == "__main__":
-    main()
+    attack_all(__doc__, "kills", "jobs", JOBS, attack, each=50, unit="kills of each job")

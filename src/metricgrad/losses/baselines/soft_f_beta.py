@@ -52,14 +52,14 @@ class SoftFBeta(LabelLoss):
             probabilities = scores.softmax(1)
             targets = nn.functional.one_hot(targets, scores.shape[1]).to(scores)
             weights = None if weights is None else weights[:, None]
-        truth, said = (x if weights is None else weights * x for x in (targets, probabilities))
+        truth, predicted = (x if weights is None else weights * x for x in (targets, probabilities))
         positives = truth.sum(0)
         present = positives > 0
         if not bool(present.any()):
             return (scores * 0).sum()
         weight = self.beta**2
-        hits = (said * targets).sum(0)
-        return (1 - (1 + weight) * hits[present] / (weight * positives + said.sum(0))[present]).mean()
+        hits = (predicted * targets).sum(0)
+        return (1 - (1 + weight) * hits[present] / (weight * positives + predicted.sum(0))[present]).mean()
 
     def extra_repr(self) -> str:
         """Its settings."""

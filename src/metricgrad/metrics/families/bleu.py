@@ -34,7 +34,7 @@ def _structure(
 
 
 def counts(
-    said: Tensor,
+    predicted: Tensor,
     targets: Tensor,
     *,
     order: int = 4,
@@ -42,10 +42,10 @@ def counts(
     end: int | None = None,
     unknown: int | None = None,
 ) -> Tensor:
-    """``(..., 2 + 2 * order)``: words said, words in the reference, n-grams found and n-grams said of each length.
+    """``(..., 2 + 2 * order)``: words predicted, words in the reference, n-grams found and predicted of each length.
 
     Args:
-        said: ``(..., T)`` words; those below 0 match nothing.
+        predicted: ``(..., T)`` words; those below 0 match nothing.
         targets: ``(..., T)`` words, -1 for padding.
         order: of the longest n-grams.
         smooth: not read here.
@@ -56,20 +56,20 @@ def counts(
     """
     answer = lasting(targets, end)
     # without an end token the answer is as long as the reference
-    spoken = lasting(said, end) if end is not None else answer.expand(said.shape)
+    spoken = lasting(predicted, end) if end is not None else answer.expand(predicted.shape)
     if unknown is not None:
-        said = said.masked_fill(said == unknown, _NEVER)
-    said = said.masked_fill(~spoken, _NOWHERE)
+        predicted = predicted.masked_fill(predicted == unknown, _NEVER)
+    predicted = predicted.masked_fill(~spoken, _NOWHERE)
     wanted = targets.masked_fill(~answer, _NEVER - 2)
-    words, length = spoken.sum(-1), answer.sum(-1).expand(said.shape[:-1])
+    words, length = spoken.sum(-1), answer.sum(-1).expand(predicted.shape[:-1])
     found: list[Tensor] = []
     uttered: list[Tensor] = []
     # equal n-grams that begin at i and j: equal words at i and j, and equal (n-1)-grams at i + 1 and j + 1
-    twice, right = said[..., :, None] == said[..., None, :], said[..., :, None] == wanted[..., None, :]
-    same, hit, present = twice, right & (said >= 0)[..., None], spoken
-    earlier = torch.ones(said.shape[-1], said.shape[-1], dtype=torch.bool, device=said.device).tril(-1)
+    twice, right = predicted[..., :, None] == predicted[..., None, :], predicted[..., :, None] == wanted[..., None, :]
+    same, hit, present = twice, right & (predicted >= 0)[..., None], spoken
+    earlier = torch.ones(predicted.shape[-1], predicted.shape[-1], dtype=torch.bool, device=predicted.device).tril(-1)
     for n in range(1, order + 1):
-        begins = max(said.shape[-1] - n + 1, 0)
+        begins = max(predicted.shape[-1] - n + 1, 0)
         if n > 1:
             same = twice[..., :begins, :begins] & same[..., 1:, 1:]
             hit = right[..., :begins, :begins] & hit[..., 1:, 1:]
@@ -116,7 +116,7 @@ def value(
     fast_path=OfSentences(counts, value),
 )
 def bleu(
-    said: Tensor,
+    predicted: Tensor,
     targets: Tensor,
     *,
     order: int = 4,
@@ -131,11 +131,11 @@ def bleu(
     loss has nothing to hold on to there.
 
     Args:
-        said: ``(S, N, T)`` words.
+        predicted: ``(S, N, T)`` words.
         targets: ``(N, T)`` words of one reference each, -1 for padding.
         order: of the longest n-grams.
         smooth: ``"exp"`` (sacrebleu's default: the k-th length of which no n-gram is found counts 2^-k of one),
-            ``"add_k"`` (one more found and said of every length but the first) or ``"none"``.
+            ``"add_k"`` (one more found and predicted of every length but the first) or ``"none"``.
         end: number of the word that ends a sentence; an answer goes on to its own end, or to the last place. None:
             an answer is as long as the reference.
         unknown: number of the word that stands for all words out of the vocabulary; it matches nothing.
@@ -145,4 +145,4 @@ def bleu(
         ACL 2002. M. Post, "A Call for Clarity in Reporting BLEU Scores", WMT 2018 (sacrebleu).
     """
     options = {"order": order, "smooth": smooth, "end": end, "unknown": unknown}
-    return value(counts(said, targets, **options).sum(-2), **options)
+    return value(counts(predicted, targets, **options).sum(-2), **options)

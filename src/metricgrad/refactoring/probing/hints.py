@@ -23,11 +23,11 @@ def refusal(caller: Caller) -> str:
     """For a metric that varies, and that nothing of what was tried determines."""
     if _is_unsteady(caller):
         return "it gives another value when called again on the same scores: draw its random numbers from a fixed seed"
-    twin = _twin(caller)
-    if twin:
+    built_in = _built_in(caller)
+    if built_in:
         return (
-            f"it has the values of the built-in {twin!r}, which is differentiable already: "
-            f"pass as_metric({twin!r}) instead"
+            f"it has the values of the built-in {built_in!r}, which is differentiable already: "
+            f"pass as_metric({built_in!r}) instead"
         )
     stepwise = _is_stepwise(caller)
     if stepwise and caller.batch.kind == "graded":
@@ -48,7 +48,7 @@ def refusal(caller: Caller) -> str:
     )
 
 
-def _twin(caller: Caller) -> str:
+def _built_in(caller: Caller) -> str:
     """The differentiable built-in metric of the same values, if there is one."""
     batch = caller.batch
     for name in _TWINS:

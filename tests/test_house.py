@@ -13,7 +13,7 @@ FILES, LINES, CODE = 25, 320, 60
 FOLDERS = {"refactoring"}
 LONG_FILES = {
     "aligners/lookahead/look_ahead.py",
-    "loss.py",
+    "metrics/families/confusion.py",
 }
 LONG_FUNCTIONS: set[str] = set()
 

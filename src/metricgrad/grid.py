@@ -78,6 +78,29 @@ ALIGNERS: dict[str, type[Aligner]] = {
     )
 }
 
+Half = TypeVar("Half", bound=type[Form] | type[Aligner])
+
+
+def register(half: Half) -> Half:
+    """Let saved losses name a form or an aligner of one's own; a decorator of its class.
+
+    Whoever loads such a loss imports the class first: a file names no code.
+
+    Raises:
+        MetricgradError: for anything else, and for a ``kind`` that another class has.
+    """
+    if not (
+        isinstance(half, type) and issubclass(half, Form | Aligner) and isinstance(getattr(half, "kind", None), str)
+    ):
+        raise MetricgradError(f"{half!r:.60} is no subclass of Form or Aligner with a kind")
+    known: dict[str, Any] = FORMS if issubclass(half, Form) else ALIGNERS
+    there = known.get(half.kind)
+    # a file that is run again, as in a notebook, defines its class anew
+    if there is not None and (there.__module__, there.__qualname__) != (half.__module__, half.__qualname__):
+        raise MetricgradError(f"kind {half.kind!r} of {half.__name__} is that of {there.__name__}; take another")
+    known[half.kind] = half
+    return half
+
 
 def describe(form: Form, aligner: Aligner) -> dict[str, Any]:
     """What :func:`part` makes the two again from, JSON-able.
@@ -89,7 +112,10 @@ def describe(form: Form, aligner: Aligner) -> dict[str, Any]:
     foreign = [kind for kind in kinds(described) if kind not in FORMS]
     if foreign or aligner.kind not in ALIGNERS:
         kind = foreign[0] if foreign else aligner.kind
-        raise MetricgradError(f"a {kind} form cannot be saved: build it again and load its state_dict")
+        raise MetricgradError(
+            f"a loss with {kind} cannot be saved: decorate a form or an aligner of your own with "
+            "metricgrad.grid.register, or build the loss again and load its state_dict"
+        )
     return {"form": described, "aligner": [aligner.kind, aligner.config()]}
 
 

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from metricgrad.abstract import Abstract
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Draw, Form
 
@@ -86,7 +87,7 @@ class OfflineStart:
     forward: Forward
 
 
-class Aligner(nn.Module, abc.ABC):
+class Aligner(nn.Module, Abstract):
     """Abstract: moves the parameters or the knobs of a form."""
 
     #: Written into a saved loss; :data:`metricgrad.grid.ALIGNERS` maps it back to the class.

@@ -13,13 +13,14 @@ from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
+from metricgrad.abstract import Abstract
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
 
 Reading = Literal["threshold", "argmax", "value"]
 
 
-class Decision(nn.Module, abc.ABC):
+class Decision(nn.Module, Abstract):
     """Abstract: maps scores to scores of the same shape; its state is in buffers, so ``.to(device)`` moves it.
 
     Fitted by :func:`metricgrad.fit_decision`, or by the class method ``fit`` alone, which takes no guard against a

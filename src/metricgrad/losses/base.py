@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from metricgrad.abstract import Abstract
 from metricgrad.losses.calling import ScoreLoss
 
 
@@ -58,7 +59,7 @@ class Knob:
         return (self.high - self.low) / 2
 
 
-class Form(ScoreLoss, abc.ABC):
+class Form(ScoreLoss, Abstract):
     """Abstract: a loss of raw scores.
 
     ``parameters()`` are what RankCorrelation and LookAhead move; they do not require gradients until an aligner asks

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 import torch
 from torch import Tensor
 
+from metricgrad.abstract import Abstract
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.leak import leaky_sigmoid, margins
 from metricgrad.metrics.context import PARTS
@@ -60,7 +61,7 @@ def _checked(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return call
 
 
-class Refactoring(abc.ABC):
+class Refactoring(Abstract):
     """Abstract: what a metric reads from the scores."""
 
     name: ClassVar[str]

@@ -5,7 +5,7 @@ import torch
 
 from metricgrad.functional.interpolation import power_loss
 from metricgrad.functional.leak import LEAK, LIMIT, START, leak, leaky_sigmoid, margins
-from metricgrad.refactoring.base import expected_change, log_shares, quality_odds, worths
+from metricgrad.refactoring.expectation import expected_change, log_shares, quality_odds, worths
 
 
 def test_the_gradient_is_that_of_the_stated_composite_and_the_value_that_of_the_decision():

@@ -33,7 +33,8 @@ class Neighbours(Refactoring):
 
     Example:
         >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-        >>> Neighbours().comparisons(embeddings, torch.tensor([4, 4, 9]))  # 0 and 1 alike; 1 is as near to 2 as to 0
+        >>> found = Neighbours().comparisons(embeddings, torch.tensor([4, 4, 9]))
+        >>> found.float()  # 0 and 1 alike; 1 is as near to 2 as to 0
         tensor([0.7071, 0.0000])
     """
 

@@ -22,8 +22,10 @@ class IdealCheck:
         believed: whether some scores were seen to be worse than ideal ones, as they must be.
     """
 
-    def __init__(self) -> None:
-        self.believed, self._told = False, False
+    def __init__(self, metric: Metric) -> None:
+        # a built-in metric has its direction by definition, and a batch may well have no worse scores than its ideal
+        self.believed = metric.spec is not None and metric.batched
+        self._told = False
 
     def of_decisions(self, metric: Metric, batch: Batch, refactoring: Refactoring, bounds: Bounds) -> None:
         """Refuse a direction that the values contradict; say where the scores are better than the presumed ideal."""

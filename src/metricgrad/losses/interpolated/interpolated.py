@@ -126,7 +126,7 @@ class Interpolated(Form):
         self.register_buffer("constant_batches", torch.zeros((), dtype=torch.long))
         self.register_load_state_dict_pre_hook(_renamed)
         self._found: Structure | None = None
-        self._ideal = IdealCheck()
+        self._ideal = IdealCheck(metric)
 
     def forward(self, scores: Tensor, targets: Tensor, *, draw: CallContext, **context: Tensor | None) -> Tensor:
         """0-d; zero with a zero gradient, and a warning, where the metric is undefined or nothing can change it."""

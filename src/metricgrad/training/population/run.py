@@ -109,6 +109,7 @@ class PopulationRun:
                 raise DivergedError(f"metric {metric.name!r} was NaN on valid in every epoch of a child")
             model.load_state_dict(kept.state)
             result = FitResult(model.eval(), metric, kept.threshold, kept.history)
+            result.look(self.valid)
             found.append((kept.value, child, result))
         found.sort(key=lambda one: (-one[0] if metric.higher_is_better else one[0], one[1]))
         histories = [self.aligner.history_of(self.memories[child]) for _, child, _ in found]

@@ -150,6 +150,11 @@ class Loss(ScoreLoss):
         if total_steps is not None:
             checked_whole("total_steps", total_steps, least=1)
         optimizer = unwrapped(optimizer)
+        if not isinstance(model, nn.Module) or not isinstance(optimizer, torch.optim.Optimizer):
+            raise MetricgradError(
+                f"model is a {type(model).__name__} and optimizer a {type(optimizer).__name__}; pass the module and a "
+                "torch optimiser of its parameters, in this order: loss.attach(model, optimizer)"
+            )
         self._first.attended = True
         self._follow(device_of(list(model.parameters())))
         training = TrainingContext(self, model, optimizer, valid, forward or default_forward, total_steps)

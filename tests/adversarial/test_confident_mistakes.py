@@ -159,3 +159,29 @@ def test_sure_mistakes_among_right_decisions_are_the_ones_that_are_pulled(dtype)
     # each mistake costs 1/40, and a softness of 1 leaves the slope of the leak as it is
     torch.testing.assert_close(pulled[:5], torch.full((5,), -0.05 / 40), rtol=1e-2, atol=0)
     assert pulled[5:].abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("metric", ["pck", "macro_f1", "top_k_accuracy:k=2", "bleu"])
+def test_scores_up_to_the_end_of_float32_have_the_loss_of_large_ones(metric):
+    g = torch.Generator().manual_seed(1)
+    shape, of = {"pck": ((14, 6, 6), (14, 2)), "bleu": ((3, 5, 7), (3, 5))}.get(metric, ((30, 4), (30,)))
+    scores, targets = torch.rand(shape, generator=g) - 0.5, torch.randint(4, of, generator=g)
+    targets = targets.float() if metric == "pck" else targets
+    loss = mg.UniLoss(metric)
+    expected = float(loss(scores * 1e8, targets))
+    assert 0 < expected < 1
+    for size in (1e29, 1e31, 1e36, 6.8e38):  # the largest float32 is 3.4e38, the largest of these scores 0.5
+        large = (scores.double() * size).float().requires_grad_()
+        value = loss(large, targets)
+        value.backward()
+        assert value.item() == pytest.approx(expected, abs=1e-5)
+        assert large.grad is not None
+        assert bool(large.grad.isfinite().all())
+        assert bool(large.grad.any())
+
+
+def test_heat_maps_that_surely_peak_aside_are_worth_what_the_metric_says():
+    maps = torch.zeros(14, 6, 6)
+    maps[:, 2, 2], maps[9:, 0, 5] = 1e35, 2e35  # 9 of 14 peak on their point
+    loss = mg.UniLoss("pck:radius=1")(maps, torch.full((14, 2), 2.0))
+    assert float(loss) == pytest.approx(5 / 14, abs=1e-6)

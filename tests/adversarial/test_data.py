@@ -66,6 +66,17 @@ def test_nan_in_targets_is_said_before_training():
         Task("t", model=lambda: nn.Linear(4, 1), train=(x, x.sum(1)), valid=(x, y), test=(x, x.sum(1)))
 
 
+def test_a_row_of_nan_has_no_label():
+    inputs, targets = torch.randn(40, 3), torch.arange(40) % 2
+    result = mg.fit(nn.Linear(3, 1), (inputs, targets), (inputs, targets), metric="f1", loss="cross_entropy", epochs=1)
+    inputs = inputs.clone()
+    inputs[[3, 7], 1] = torch.nan
+    assert result.predict_scores(inputs).isnan().nonzero()[:, 0].tolist() == [3, 7]
+    for answer in (result.predict, result.predict_proba):
+        with pytest.raises(mg.MetricgradError, match=r"NaN in 2 of 40 rows \(rows 3, 7\).*look at the inputs"):
+            answer(inputs)
+
+
 def test_nan_from_the_training_itself_names_the_learning_rate():
     with pytest.raises(mg.MetricgradError, match=r"non-finite.*lower lr"):
         fitted(

@@ -283,3 +283,18 @@ def test_a_fitted_loss_works_without_its_metric_and_keeps_its_report(tmp_path):
 def test_look_ahead_alone_is_unattended_too():
     loss = mg.Loss(ProbabilityNetwork(), LookAhead())
     assert said(trained(loss), "it was never attached") == 1
+
+
+def test_a_model_and_an_optimizer_in_the_wrong_order_are_told():
+    model = nn.Linear(3, 1)
+    loss = mg.AdaLFL(num_outputs=1, kind="binary")
+    with pytest.raises(
+        mg.MetricgradError, match=r"model is a SGD and optimizer a Linear; .*attach\(model, optimizer\)"
+    ):
+        loss.attach(torch.optim.SGD(model.parameters(), 0.1), model)  # pyright: ignore[reportArgumentType]
+    loss.attach(model, torch.optim.SGD(model.parameters(), 0.1), valid=[(torch.randn(4, 3), torch.ones(4))]).detach()
+
+
+def test_mismatch_wants_a_function():
+    with pytest.raises(mg.MetricgradError, match="loss is 'cross_entropy'; pass a function of"):
+        mg.mismatch("cross_entropy", "f1", torch.randn(64), torch.arange(64) % 2)  # pyright: ignore[reportArgumentType]

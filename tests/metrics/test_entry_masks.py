@@ -93,6 +93,19 @@ def test_entries_that_count_together_are_each_a_yes_or_a_no(spec):
     assert metric(scores, targets, mask=mask | ~mask) == pytest.approx(float(metric(scores, targets)))
 
 
+def test_an_average_of_another_library_is_not_taken_of_both_answers():
+    scores, targets, mask = _batch("f1")
+    binary = mg.as_metric(sk.f1_score)(scores, targets, mask=mask)
+    assert float(binary) == pytest.approx(sk.f1_score(targets[mask], scores[mask] > 0))
+    for fn in (sk.f1_score, sk.jaccard_score):
+        metric = mg.as_metric(fn, average="micro")  # of one list it is the accuracy, and its Jaccard index
+        with pytest.raises(mg.MetricgradError, match="mask whole rows, take a built-in metric such as 'micro_f1'"):
+            metric(scores, targets, mask=mask)
+        rows = mask[:, 0]
+        expected = fn(targets[rows], scores[rows] > 0, average="micro")
+        assert float(metric(scores, targets, mask=rows)) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("spec", [*COLUMNS, *ROWS, "mse", "mae"])
 def test_weights_count_rows_of_which_some_entries_are_missing(spec):
     scores, targets, mask = _batch(spec)

@@ -67,6 +67,11 @@ def mismatch(
         >>> 0.5 < found.value < 1
         True
     """
+    if not callable(loss):
+        raise MetricgradError(
+            f"loss is {loss!r}; pass a function of (scores, targets), such as torch.nn.functional.cross_entropy or "
+            "mg.UniLoss(metric); `metricgrad diagnose` takes losses by name"
+        )
     refuse_others(others, "mismatch", ("groups", "block", "blocks", "per_class", "seed"))
     drawn, target_loss = drawn_blocks(
         metric, scores, targets, groups=groups, block=block, blocks=blocks, per_class=per_class, seed=seed

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.functional.interpolation import power_loss
-from metricgrad.functional.leak import LIMIT, leak, margins
+from metricgrad.functional.leak import leak, margins
 
 
 def expected_change(odds: Tensor, best: Tensor, span: Tensor, q: float) -> Tensor:
@@ -51,8 +51,10 @@ def worths(change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def bounded(scores: Tensor) -> Tensor:
-    """Detached scores that leave room above and below the largest and the smallest."""
-    return scores.detach().clamp(-LIMIT, LIMIT)
+    """Detached scores that leave room above and below the largest and the smallest: :func:`higher` stays finite."""
+    scores = scores.detach()
+    most = torch.finfo(scores.dtype).max * (1 - 1e-5)
+    return scores.clamp(-most, most)
 
 
 def higher(values: Tensor) -> Tensor:

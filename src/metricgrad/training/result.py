@@ -18,6 +18,7 @@ from metricgrad.aligners.base import Forward, default_forward
 from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.aligners.knobs.controller import KnobController
 from metricgrad.aligners.knobs.plot import plot_history
+from metricgrad.checks import where_not_finite
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.metrics.metric import Metric
@@ -100,9 +101,9 @@ class FitResult:
             ``(x, y)`` points or (first, last) tokens for sentences, heat maps and answer spans.
 
         Raises:
-            MetricgradError: for a model of embeddings.
+            MetricgradError: for a model of embeddings, and where scores are NaN, as of inputs that are.
         """
-        return labels_of(self._output(), self.predict_scores(data, batch_size=batch_size), self.threshold, self.metric)
+        return labels_of(self._output(), self._known_scores(data, batch_size), self.threshold, self.metric)
 
     def predict_proba(self, data: Any, *, batch_size: int = 1024) -> Tensor:
         """The probabilities of the raw scores: their softmax or their sigmoid; the threshold is not applied.
@@ -117,9 +118,18 @@ class FitResult:
             the probability is above ``sigmoid(threshold)``.
 
         Raises:
-            MetricgradError: for a regression, heat maps or embeddings, which have none.
+            MetricgradError: for a regression, heat maps or embeddings, which have none, and where scores are NaN.
         """
-        return probabilities_of(self._output(), self.predict_scores(data, batch_size=batch_size))
+        return probabilities_of(self._output(), self._known_scores(data, batch_size))
+
+    def _known_scores(self, data: Any, batch_size: int) -> Tensor:
+        scores = self.predict_scores(data, batch_size=batch_size)
+        if found := where_not_finite(scores, nan_only=True):
+            raise MetricgradError(
+                f"the model's scores hold {found}, which say nothing; look at the inputs of those rows, or take "
+                "predict_scores"
+            )
+        return scores
 
     def evaluate(self, data: Data, *, batch_size: int = 1024) -> float:
         """The metric on ``(inputs, targets)``, a Dataset or a DataLoader, the threshold applied."""

@@ -162,7 +162,9 @@ def _structure(known: SklearnEntry, metric: Callable[..., Any], fixed: dict[str,
         return known.structure
     if known.exchangeable != "average":
         return Structure("labels", known.exchangeable)  # pyright: ignore[reportArgumentType] (from the table above)
-    by_average = {"binary": "all", "micro": "all", "samples": "row"}
+    if given["average"] == "micro":  # of columns of yes or no the yeses alone count, of one list both answers
+        return Structure("labels", "all", {"two_d": "column"})
+    by_average = {"binary": "all", "samples": "row"}
     return Structure("labels", by_average.get(given["average"], "column"))  # pyright: ignore[reportArgumentType]
 
 

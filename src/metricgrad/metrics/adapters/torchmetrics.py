@@ -81,7 +81,8 @@ class Described:
                 return Structure("labels", "sample" if self.whole_samples else "all")
             if entry.whole_rows:
                 return Structure("labels", "row")
-            return Structure("labels", "column" if self.options.get("average") in ("macro", "weighted") else "all")
+            by_column = self.options.get("average") in ("macro", "weighted")
+            return Structure("labels", "column" if by_column else "all", {"two_d": "column"})  # it knows num_labels
         if entry.kind in ("differentiable", None):
             return Structure("differentiable") if entry.kind else None
         within: dict[str, Any] = {"within": entry.within}

@@ -62,6 +62,7 @@ def prepare(
     elif keeps_apart is not None:
         raise MetricgradError(
             f"metric {name!r} looks at rows or columns of {tuple(lead)} targets, which a mask over single "
-            "entries takes apart; mask whole rows, or pass scores[mask] and targets[mask] to pool the entries"
+            "entries takes apart; mask whole rows, take a built-in metric such as 'micro_f1', or pass scores[mask] and "
+            "targets[mask] to pool the entries as one list"
         )
     return stack, targets, given

@@ -128,6 +128,11 @@ REFUSED = {
     "seed is 'z'": lambda: mg.ReLoss.fit("accuracy", SCORES, TARGETS, seed="z"),
     "block is 3.5": lambda: mg.mismatch(nn.functional.cross_entropy, "accuracy", SCORES, TARGETS, block=3.5),
     "blocks is 1": lambda: mg.mismatch(nn.functional.cross_entropy, "accuracy", SCORES, TARGETS, blocks=1),
+    "loss gives a tensor of shape (20,)": lambda: mg.mismatch(
+        nn.CrossEntropyLoss(reduction="none"), "accuracy", SCORES, TARGETS
+    ),
+    "one class for each": lambda: mg.mismatch(nn.MSELoss(), "nmi", SCORES, torch.ones(40, 5).long()),
+    "as many rows of both": lambda: mg.record_scores(nn.Linear(5, 2), _sgd(), [(X, Y[:30])]).__enter__(),
     "every is 'x'": lambda: mg.record_scores(nn.Linear(5, 2), _sgd(), [(X, Y)], every="x"),
     "batches is a NoneType": lambda: mg.record_scores(nn.Linear(5, 2), _sgd(), None),
     "per_class is 0": lambda: mg.fit(nn.Linear(5, 2), (X, Y), (X, Y), **{**SETTINGS, "per_class": 0}),

@@ -126,6 +126,11 @@ class record_scores:  # noqa: N801  (a context manager, read as a verb)
                     scores, targets = self._forward(self._model, batch)
                     check_tensor("scores", scores)
                     check_tensor("targets", targets)
+                    if not scores.ndim or scores.shape[:1] != targets.shape[:1]:
+                        raise MetricgradError(
+                            f"a batch of batches gives scores of shape {tuple(scores.shape)} and targets of shape "
+                            f"{tuple(targets.shape)}; expected as many rows of both"
+                        )
                     self._scores.append(scores.detach().cpu().clone())
                     self._targets.append(targets.detach().cpu().clone())
                     self._moments.append(torch.full((len(targets),), self._step))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.fitting.blocks import Block
+from metricgrad.errors import MetricgradError
 from metricgrad.functional import spearman
 
 LossFunction = Callable[..., Tensor]
@@ -40,7 +41,14 @@ def losses_of(loss: LossFunction, blocks: list[Block], *, in_groups: bool = Fals
     """``(B,)`` float64 values, one for each block, without gradients; ``in_groups`` hands it the blocks' groups."""
     with torch.no_grad():
         found = [loss(b.scores, b.targets, **(b.context if in_groups else {})) for b in blocks]
-        return torch.stack([torch.as_tensor(value).double().reshape(()).cpu() for value in found])
+        numbers = [torch.as_tensor(value) for value in found]
+        uneven = [value for value in numbers if value.numel() != 1]
+        if uneven:
+            raise MetricgradError(
+                f"loss gives a tensor of shape {tuple(uneven[0].shape)} for a block; give one that returns one "
+                "number, as with reduction='mean'"
+            )
+        return torch.stack([value.double().reshape(()).cpu() for value in numbers])
 
 
 def agreement(values: Tensor, target_loss: Tensor, *, seed: int = 0) -> Agreement:

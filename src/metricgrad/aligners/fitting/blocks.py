@@ -94,6 +94,11 @@ class ScoreStore:
         for what, values in (("scores", scores), ("targets", targets)):
             if found := where_not_finite(values):
                 raise MetricgradError(f"stored {what} hold {found}; leave those rows out")
+        if per_class is not None and (scores.ndim, targets.ndim) != (2, 1):
+            raise MetricgradError(
+                f"stored embeddings are scores (N, D) with targets (N,), one class for each, got {tuple(scores.shape)} "
+                f"and {tuple(targets.shape)}"
+            )
         if per_class is not None and not layout.of_embeddings:
             layout = Embeddings(layout)
         return cls(scores, targets, layout, groups, per_class)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
 
@@ -41,3 +44,28 @@ def refuse_wrong_direction(metric: Metric, ideal: float, others: Sequence[float]
         f"reversed scores, none of them worse: pass higher_is_better={not metric.higher_is_better}, or check reads= "
         "and order="
     )
+
+
+@torch.no_grad()
+def check_direction(metric: Metric, scores: Tensor, targets: Tensor) -> None:
+    """Refuse a direction that a metric of users contradicts on these targets, before anything is chosen by it.
+
+    Asked of metrics of labels and of probabilities that are not built in, on scores that say what the targets say, the
+    same reversed, and moved to other rows. Where one of these cannot be scored, nothing is said.
+
+    Cost: three calls of the metric.
+    """
+    if (metric.spec is not None and metric.batched) or metric.reads not in ("labels", "probabilities"):
+        return
+    if not metric.layout.of_decisions or targets.is_floating_point() or not targets.numel():
+        return
+    if scores.ndim == targets.ndim + 1 and scores.shape[-1] > 1:
+        ideal = 8 * torch.nn.functional.one_hot(targets.long(), scores.shape[-1]).to(scores) - 4
+    else:
+        ideal = (8 * targets.reshape(scores.shape) - 4).to(scores)
+    moved = ideal[torch.randperm(len(ideal), generator=torch.Generator().manual_seed(0)).to(ideal.device)]
+    try:
+        best, *others = metric.over(torch.stack([ideal, -ideal, moved]), targets).tolist()
+    except MetricgradError:
+        return
+    refuse_wrong_direction(metric, best, others)

@@ -14,6 +14,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.threshold import judged_at
+from metricgrad.refactoring.direction import check_direction
 
 _ROW = {"epoch", "train_loss", "valid", "seconds"}
 
@@ -105,6 +106,8 @@ class RunRecord:
             The epoch's row of each model.
         """
         seconds = time.perf_counter() - self._started
+        if self.epoch == 0:
+            check_direction(self.metric, scores[0], targets)
         for model, (kept, each, loss) in enumerate(zip(self.kept, scores, train_losses, strict=True)):
             threshold, value = judged_at(self.metric, each, targets, self.threshold)
             row = {"epoch": self.epoch, "train_loss": loss, "valid": value, "seconds": seconds}

@@ -30,6 +30,7 @@ from metricgrad.losses.base import Draw, Form
 from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
+from metricgrad.refactoring.direction import check_direction
 
 _PATIENCE = 3
 
@@ -210,6 +211,8 @@ class KnobController(Aligner, abc.ABC):
     def evaluate(self, scored: Sequence[Scored], progress: float | None) -> None:
         """One evaluation of every child; at the end of a period reward, choose, move and note."""
         state, seen = self.state, []
+        if state.periods == 0 and scored:
+            check_direction(self.metric, scored[0].scores, scored[0].targets)
         for one in scored:
             value, observation = observed(
                 one, self.metric, self.settings, progress, periods=state.periods, batch=state.batch

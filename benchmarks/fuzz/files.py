@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from safetensors import safe_open
@@ -217,10 +218,11 @@ def _data(seed: int) -> Any:
 def study_job(out: Path) -> Any:
     """Two losses, three trials, two seeds; its picture is not drawn."""
     task = mg.Task("tiny", model=lambda: nn.Linear(4, 3), load=_data, metric="accuracy", epochs=1, batch_size=45)
-    study.plot = lambda table, path: path
-    return mg.compare(
-        task, losses=["cross_entropy", nn.MultiMarginLoss], trials=3, seeds=2, out=out, controls=False, progress=False
-    )
+    with patch.object(study, "plot", lambda table, path: path):
+        return mg.compare(
+            task, losses=["cross_entropy", nn.MultiMarginLoss], trials=3, seeds=2, out=out, controls=False,
+            progress=False,
+        )  # fmt: skip
 
 
 KINDS: dict[str, Callable[[Path], Any]] = {

@@ -16,19 +16,20 @@ class ProgressBar:
         what: the text before the bar.
         done: steps that an earlier run did.
         unit: what a step is.
-        patience: seconds before it is shown.
+        patience: seconds before it is shown; 2 by default.
         shown: whether to show it at all.
     """
 
     def __init__(
-        self, total: int | None, what: str, done: int = 0, unit: str = "step", patience: float = PATIENCE,
+        self, total: int | None, what: str, done: int = 0, unit: str = "step", patience: float | None = None,
         *, shown: bool = True,
     ) -> None:  # fmt: skip
         self._bar = None
         if shown and importlib.util.find_spec("tqdm") and (sys.stderr.isatty() or "ipykernel" in sys.modules):
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, initial=done, delay=patience, leave=False, desc=what, unit=unit)
+            delay = PATIENCE if patience is None else patience
+            self._bar = tqdm(total=total, initial=done, delay=delay, leave=False, desc=what, unit=unit)
 
     def advance(self) -> None:
         """One step is done."""

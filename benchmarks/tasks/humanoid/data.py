@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.progress import FitBar
+from metricgrad.progress import ProgressBar
 from tasks.humanoid.motion import PARTS, Part, motion_folder, part_of_motion, read_motion
 
 JOINTS = (
@@ -95,7 +95,7 @@ def draw_humanoids(
     images, joints, heads = torch.zeros(count, 1, size, size), torch.zeros(count, len(JOINTS), 2), torch.zeros(count)
     if not count:
         return images, joints, heads
-    with _body() as body, FitBar(count, "draw humanoids") as bar:
+    with _body() as body, ProgressBar(count, "draw humanoids", unit="image") as bar:
         for row, frame in enumerate(torch.cat(rounds)[:count].tolist()):
             body.take(frames[frame].tolist())
             images[row, 0], joints[row], heads[row] = body.picture(size, g)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 
 import pytest
 import torch
@@ -130,7 +131,8 @@ def test_class_balanced_batches_of_embeddings():
 def test_a_bar_after_two_seconds(capfd, monkeypatch):
     _fit(progress=True)
     assert capfd.readouterr().err == ""
-    monkeypatch.setattr("metricgrad.training.progress.PATIENCE", 0.0)
+    monkeypatch.setattr("metricgrad.progress.PATIENCE", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     _fit(progress=True)
     assert "population" in capfd.readouterr().err
 

@@ -60,7 +60,8 @@ def standing(ranks: Tensor, lists: Lists, movers: Tensor, against: Tensor) -> St
 
 def rank_above(others: Tensor, start: Tensor, count: Tensor) -> Tensor:
     """A rank, between two items, that is above exactly ``count`` of the sorted others from ``start`` on."""
-    low = others[(start + count - 1).clamp(min=0)]
+    # a softness that a file claims may be infinite: then a count of what it reaches is no number of theirs
+    low = others[(start + count - 1).clamp(min=0, max=len(others) - 1)]
     return torch.where(count == 0, others[start.clamp(max=len(others) - 1)] - 0.5, low + 0.5)
 
 

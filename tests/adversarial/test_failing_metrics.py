@@ -128,7 +128,8 @@ def test_after_one_call_that_hangs_the_others_do_not_wait_again():
     ],
 )
 def test_the_run_is_marked_failed_and_the_study_goes_on(bad, reason, tmp_path):
-    table = Study(bad, lambda call: call == 3).compare(tmp_path, metric_timeout=0.2)
+    # a run calls it twice on valid, and three times to see that its direction is what was said
+    table = Study(bad, lambda call: call == 6).compare(tmp_path, metric_timeout=0.2)
     failed = [line for line in lines(tmp_path) if "failed" in line]
     assert [(line["loss"], line["trial"], line["valid"]) for line in failed] == [("cross_entropy", 1, None)]
     assert reason in failed[0]["failed"]
@@ -138,8 +139,8 @@ def test_the_run_is_marked_failed_and_the_study_goes_on(bad, reason, tmp_path):
 
 
 def test_a_test_part_without_a_value_is_said(tmp_path):
-    # trials call it 2 x 2 times a loss; then each final run twice on valid and once on test
-    table = Study(lambda: float("nan"), lambda call: call == 8 + 3 + 3 + 3).compare(tmp_path)
+    # four trials call it 5 times each; then each final run as often, and once on test
+    table = Study(lambda: float("nan"), lambda call: call == 4 * 5 + 6 + 6 + 6).compare(tmp_path)
     (failed,) = [line for line in lines(tmp_path) if "failed" in line]
     assert (failed["loss"], failed["seed"], failed["test"]) == ("MultiMarginLoss", 0, None)
     assert failed["valid"] is not None

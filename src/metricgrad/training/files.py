@@ -187,7 +187,8 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     path = folder / "result.json"
     try:
         found = parse(path.read_bytes())
-        if isinstance(found, dict) and all(fits(found.get(k), h) for k, h in get_type_hints(Finished).items()):
+        hints = get_type_hints(Finished)
+        if isinstance(found, dict) and all(k in found and fits(found[k], hint) for k, hint in hints.items()):
             return found
         reason = "it is no result of a run"
     except FileNotFoundError:

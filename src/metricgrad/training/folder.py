@@ -71,7 +71,7 @@ class RunFolder:
                 )
             return None
         files.check_same(self.path, found["config"], self.config)
-        if whole and "population" not in found:
+        if whole and not isinstance(found.get("population", {}).get("stacked"), bool):
             raise MetricgradError(f"{str(self.checkpoint)!r} has no population; pass resume=False to train anew")
         with files.resumed(self.checkpoint, lambda: False):
             record.load_state(found["record"], models)

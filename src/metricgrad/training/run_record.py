@@ -106,14 +106,14 @@ class RunRecord:
             The epoch's row of each model.
         """
         seconds = time.perf_counter() - self._started
-        if self.epoch == 0:
-            check_direction(self.metric, scores[0], targets)
         for model, (kept, each, loss) in enumerate(zip(self.kept, scores, train_losses, strict=True)):
             threshold, value = judged_at(self.metric, each, targets, self.threshold)
             row = {"epoch": self.epoch, "train_loss": loss, "valid": value, "seconds": seconds}
             kept.history.append(row if threshold is None else {**row, "threshold": threshold})
             if self._better(value, kept.value):
                 kept.value, kept.threshold, kept.state = value, threshold, weights(model)
+        if self.epoch == 0:
+            check_direction(self.metric, scores[0], targets)
         self.epoch, self.stale = self.epoch + 1, self.stale + 1
         rows = [kept.history[-1] for kept in self.kept]
         for row in rows:

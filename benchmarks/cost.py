@@ -22,7 +22,7 @@ import metricgrad as mg
 from common import RESULTS, Store, arguments, in_process
 from metricgrad.functional.kernels import Kernel
 from metricgrad.functional.pair_sums import pair_sum
-from metricgrad.refactoring import rankings  # noqa: F401  (so that all that sum over pairs are imported)
+from metricgrad.refactoring.ranking import rankings  # noqa: F401  (so that all that sum over pairs are imported)
 
 SIZES = (1024, 4096, 16384, 65536)
 LOSSES = ("bce", "uniloss", "naive")

@@ -10,10 +10,9 @@ from tests.import_graph import SOURCE
 FILES, LINES, CODE = 25, 320, 60
 
 #: folders, files and functions beyond their limit. Take out what you mend; nothing joins.
-FOLDERS = {"refactoring"}
+FOLDERS: set[str] = set()
 LONG_FILES = {
     "aligners/lookahead/look_ahead.py",
-    "metrics/families/confusion.py",
 }
 LONG_FUNCTIONS: set[str] = set()
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import metricgrad as mg
 from metricgrad.refactoring.labels import Argmax, Threshold
-from metricgrad.refactoring.rankings import PositivesOverNegatives
+from metricgrad.refactoring.ranking.rankings import PositivesOverNegatives
 
 
 def rng(seed: int = 0) -> torch.Generator:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import metricgrad as mg
 from metricgrad.refactoring.labels import Argmax, Threshold
-from metricgrad.refactoring.rankings import PositivesOverNegatives, Ranking
+from metricgrad.refactoring.ranking.rankings import PositivesOverNegatives, Ranking
 from metricgrad.refactoring.top_k import TopK
 from tests.metrics.tester import labels, sigmoid, softmax
 

@@ -7,7 +7,7 @@ import sklearn.metrics as sk
 import torch
 
 import metricgrad as mg
-from metricgrad.refactoring.rankings import PositivesOverNegatives
+from metricgrad.refactoring.ranking.rankings import PositivesOverNegatives
 
 
 def _recall_at(y, s, precision):

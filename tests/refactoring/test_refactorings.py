@@ -6,9 +6,9 @@ import torch
 from metricgrad.errors import MetricgradError
 from metricgrad.refactoring.anchors import bit_anchors, score_anchors
 from metricgrad.refactoring.labels import Argmax, Threshold
-from metricgrad.refactoring.lists import as_lists
 from metricgrad.refactoring.moves import MoveRequest
-from metricgrad.refactoring.rankings import PositivesOverNegatives, Ranking
+from metricgrad.refactoring.ranking.lists import as_lists
+from metricgrad.refactoring.ranking.rankings import PositivesOverNegatives, Ranking
 from metricgrad.refactoring.strata import choose
 from metricgrad.refactoring.top_k import TopK
 

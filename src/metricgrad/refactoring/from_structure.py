@@ -11,10 +11,10 @@ from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch
 from metricgrad.refactoring.differentiable import Differentiable, of_classes
 from metricgrad.refactoring.labels import Argmax, Threshold
-from metricgrad.refactoring.lists import Within
 from metricgrad.refactoring.neighbours import Neighbours
 from metricgrad.refactoring.peak import Peak
-from metricgrad.refactoring.rankings import PositivesOverNegatives, Ranking
+from metricgrad.refactoring.ranking.lists import Within
+from metricgrad.refactoring.ranking.rankings import PositivesOverNegatives, Ranking
 from metricgrad.refactoring.span_ends import SpanEnds
 from metricgrad.refactoring.tokens import Tokens
 from metricgrad.refactoring.top_k import TopK

@@ -14,7 +14,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.functional.cosines import same_class, similarities, unit_rows
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.moves import MoveRequest, Moves, NoMoves, RowMoves
-from metricgrad.refactoring.rankings import PositivesOverNegatives
+from metricgrad.refactoring.ranking.rankings import PositivesOverNegatives
 
 
 class Neighbours(Refactoring):
@@ -22,7 +22,7 @@ class Neighbours(Refactoring):
 
     Scores are embeddings ``(N, D)``, D of 2 or more, targets class numbers ``(N,)``. The comparisons of row i are
     ``cos(i, p) - cos(i, n)`` for each p of its class and each n of another, differentiable through both embeddings and
-    through their length. It is :class:`metricgrad.refactoring.rankings.PositivesOverNegatives` by row, on the
+    through their length. It is :class:`metricgrad.refactoring.ranking.rankings.PositivesOverNegatives` by row, on the
     similarity matrix without its diagonal: a local move shifts one similarity past its neighbours in the row, which no
     set of embeddings need realise, so a metric that is a mean over queries is called on the row itself
     (:class:`metricgrad.metrics.fast_paths.OfRows`). Anchors for inverse distances are true sets of embeddings.

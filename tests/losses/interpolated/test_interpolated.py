@@ -12,7 +12,7 @@ import metricgrad as mg
 from metricgrad.metrics.layouts.layout import SENTENCES, SPANS
 from metricgrad.refactoring.labels import Argmax, Threshold
 from metricgrad.refactoring.peak import Peak
-from metricgrad.refactoring.rankings import Ranking
+from metricgrad.refactoring.ranking.rankings import Ranking
 from metricgrad.refactoring.top_k import TopK
 
 

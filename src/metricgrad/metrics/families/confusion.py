@@ -11,7 +11,6 @@ entries of ``(N, C)`` multilabel targets as one list of yes-or-no decisions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -19,6 +18,14 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import wide
+from metricgrad.metrics.families.class_counts import (
+    Counts,
+    class_counts,
+    mean_over_last,
+    pooled,
+    ratio,
+    yes_counts,
+)  # fmt: skip
 from metricgrad.metrics.families.parts import Parts
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
@@ -37,97 +44,6 @@ def _by_average(average: str, **_: object) -> Structure:
     if average not in _OF_AVERAGE:
         raise MetricgradError(f"average={average!r}; expected one of {', '.join(_OF_AVERAGE)}")
     return _OF_AVERAGE[average]
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Weighted counts of each class, or of each yes in a multilabel problem.
-
-    Attributes:
-        hit: ``(..., C)`` entries where target and prediction are the class.
-        actual: ``(..., C)`` or ``(C,)`` entries whose target is the class.
-        predicted: ``(..., C)`` entries whose prediction is the class.
-        seen: ``(..., C)`` whether any entry, however little it weighs, has the class as target or prediction.
-    """
-
-    hit: Tensor
-    actual: Tensor
-    predicted: Tensor
-    seen: Tensor
-
-    @property
-    def either(self) -> Tensor:
-        """Targets and predictions together, a hit twice."""
-        return self.actual + self.predicted
-
-    def only(self, index: int) -> Counts:
-        """The counts of one class, without the axis of classes."""
-        return Counts(self.hit[..., index], self.actual[..., index], self.predicted[..., index], self.seen[..., index])
-
-    def summed(self) -> Counts:
-        """The counts of all classes together."""
-        return Counts(self.hit.sum(-1), self.actual.sum(-1), self.predicted.sum(-1), self.seen.any(-1))
-
-
-def class_counts(labels: Tensor, targets: Tensor, weight: Tensor | None = None) -> Counts:
-    """Count hits, targets and predictions of each class.
-
-    Args:
-        labels: ``(T, N)`` class indices.
-        targets: ``(N,)`` class indices.
-        weight: ``(N,)`` weights of the rows; 1 by default.
-
-    Returns:
-        ``(T, C)`` counts, with C one more than the largest class seen, and at least 2.
-    """
-    classes = max(2, 1 + int(max(labels.max(), targets.max())))
-    ones = torch.ones_like(targets) if weight is None else weight
-    ones = wide(ones)
-    shape = (len(labels), classes)
-    spread = ones.expand(labels.shape)
-    predicted = ones.new_zeros(shape).scatter_add(1, labels, spread)
-    hit = ones.new_zeros(shape).scatter_add(1, labels, spread * (labels == targets))
-    actual = ones.new_zeros(classes).scatter_add(0, targets, ones).expand(shape)
-    if weight is None:
-        return Counts(hit, actual, predicted, (predicted + actual) > 0)
-    seen = torch.zeros(shape, dtype=torch.bool, device=labels.device).scatter(1, labels, True)
-    seen[:, targets] = True
-    return Counts(hit, actual, predicted, seen)
-
-
-def _yes_counts(labels: Tensor, targets: Tensor, weight: Tensor | None, over: int) -> Counts:
-    """Counts of yes in ``(T, N, C)`` labels, summed over the rows (``over=1``) or over the columns (``over=2``)."""
-    ones = labels.new_ones(len(targets)) if weight is None or over == 2 else weight
-    ones = wide(ones)[:, None]
-    parts = ((labels * targets * ones), (targets * ones).expand(labels.shape), labels * ones)
-    hit, actual, predicted = (x.sum(over) for x in parts)
-    return Counts(hit, actual, predicted, torch.ones_like(hit, dtype=torch.bool))
-
-
-def pooled(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Multilabel entries as one list of yes-or-no decisions."""
-    if labels.ndim == 2:
-        return labels, targets, weight
-    if weight is not None:
-        weight = weight[:, None].expand(targets.shape).reshape(-1)
-    return labels.flatten(1), targets.reshape(-1), weight
-
-
-def ratio(top: Tensor, bottom: Tensor, empty: float = 0.0) -> Tensor:
-    """Entry by entry; ``empty`` where the bottom is zero."""
-    return torch.where(bottom != 0, top / torch.where(bottom != 0, bottom, 1), empty)
-
-
-def _mean(values: Tensor, weight: Tensor | None, where: Tensor | None = None) -> Tensor:
-    """Mean over the last axis, weighted, of the entries ``where``; NaN without any."""
-    if where is not None:
-        return torch.where(where, values, 0).sum(-1) / where.sum(-1)
-    return values.mean(-1) if weight is None else (values * weight).sum(-1) / weight.sum()
-
-
-def mean_of_seen(values: Tensor, seen: Tensor) -> Tensor:
-    """Mean over the last axis of the classes that are a target or a prediction; NaN without any."""
-    return _mean(values, None, seen)
 
 
 def _averaged(
@@ -153,19 +69,19 @@ def _averaged(
             raise MetricgradError(
                 "average='samples' is for multilabel targets of shape (N, C), not for one label a row"
             )
-        return _mean(score(_yes_counts(labels, targets, None, 2)), None if weight is None else wide(weight))
+        return mean_over_last(score(yes_counts(labels, targets, None, 2)), None if weight is None else wide(weight))
     if average == "binary" or (average == "macro" and single):
         labels, targets, weight = pooled(labels, targets, weight)
         counts = class_counts(labels, targets, weight)
         if average == "macro":
-            return _mean(score(counts), None, counts.seen)
+            return mean_over_last(score(counts), None, counts.seen)
         if counts.hit.shape[-1] > 2:
             raise MetricgradError(
                 "average='binary' (as in 'f1') is for yes-or-no targets, but there are more than two classes; "
                 "take macro_f1 or micro_f1, or average='macro' or 'micro'"
             )
         return score(counts.only(1))
-    counts = class_counts(labels, targets, weight) if single else _yes_counts(labels, targets, weight, 1)
+    counts = class_counts(labels, targets, weight) if single else yes_counts(labels, targets, weight, 1)
     return score(counts.summed()) if average == "micro" else score(counts).mean(-1)
 
 
@@ -179,7 +95,7 @@ def accuracy(
         each = Parts.of(parts, sample_weight)
         return each.mean_of_rows(wide((each.total((~right).float()) == 0).float()))
     right = wide(right.all(-1).float() if right.ndim > 2 else right.float())
-    return _mean(right, None if sample_weight is None else wide(sample_weight))
+    return mean_over_last(right, None if sample_weight is None else wide(sample_weight))
 
 
 @register("fbeta", reads="labels", structure=_by_average, context=_BY_PART)
@@ -261,14 +177,14 @@ def _recalls(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Te
 def balanced_accuracy(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
     """Recall of each class that is a target, averaged."""
     recall, present = _recalls(labels, targets, sample_weight)
-    return _mean(recall, None, present)
+    return mean_over_last(recall, None, present)
 
 
 @register("g_mean", reads="labels", structure=_POOLED, context=_WEIGHTED)
 def g_mean(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
     """Geometric mean of the recalls of the classes that are targets: 0 as soon as one of them is never found."""
     recall, present = _recalls(labels, targets, sample_weight)
-    return _mean(recall.log(), None, present).exp()
+    return mean_over_last(recall.log(), None, present).exp()
 
 
 @register("mcc", reads="labels", structure=_POOLED, context=_WEIGHTED)

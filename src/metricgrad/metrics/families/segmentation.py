@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from metricgrad.metrics.families.confusion import Counts, class_counts, mean_of_seen, pooled, ratio
+from metricgrad.metrics.families.class_counts import Counts, class_counts, mean_of_seen, pooled, ratio
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.refactoring.batch import Batch, Frame
-from metricgrad.refactoring.lists import Within
+from metricgrad.refactoring.ranking.lists import Within
 from metricgrad.refactoring.strata import samples_of
 
 Kind = Literal["binary", "graded", "classes"]

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from metricgrad.metrics.types import Reads, Structure
-from metricgrad.refactoring.lists import Within
 from metricgrad.refactoring.probing.batch import ProbeBatch
 from metricgrad.refactoring.probing.redraws import (
     keep_argmax,
@@ -20,6 +19,7 @@ from metricgrad.refactoring.probing.redraws import (
     keep_top_k,
     mix_columns,
 )
+from metricgrad.refactoring.ranking.lists import Within
 
 Redraw = Callable[[Tensor, torch.Generator], Tensor]
 

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from metricgrad.functional.kernels import Kernel
 from metricgrad.functional.leak import LEAK
-from metricgrad.refactoring.lists import Lists
 from metricgrad.refactoring.moves import MoveRequest
-from metricgrad.refactoring.score_sets import ScoreSets, moved
-from metricgrad.refactoring.soft_ranks import (
+from metricgrad.refactoring.ranking.lists import Lists
+from metricgrad.refactoring.ranking.score_sets import ScoreSets, moved
+from metricgrad.refactoring.ranking.soft_ranks import (
     Sampled,
     local_density,
     rank_above,
@@ -32,8 +32,8 @@ from metricgrad.refactoring.soft_ranks import (
     standing,
     surely_above,
 )
+from metricgrad.refactoring.ranking.tie_orders import Orders
 from metricgrad.refactoring.strata import first_of_each
-from metricgrad.refactoring.tie_orders import Orders
 
 _LARGEST = 1e150
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metricgrad.refactoring.lists import Lists
+from metricgrad.refactoring.ranking.lists import Lists
 
 _ENUMERATED = 2**13
 """Items times orders up to which every arrangement is visited."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
 from metricgrad.functional.leak import LEAK, START
 from metricgrad.functional.pair_sums import pair_sum
-from metricgrad.refactoring.lists import Lists
+from metricgrad.refactoring.ranking.lists import Lists
 from metricgrad.refactoring.strata import choose
 
 _DENSE_LIST = 256

@@ -14,17 +14,17 @@ from metricgrad.functional.kernels import SIGMOID, SIGMOID_SQUARED, SOFTPLUS
 from metricgrad.functional.leak import LEAK, START
 from metricgrad.functional.pair_sums import pair_sum
 from metricgrad.refactoring.base import EXCHANGEABLE, Exchangeable, Refactoring, Shapes, checked_choice
-from metricgrad.refactoring.lists import WITHIN, Lists, Within, as_lists
 from metricgrad.refactoring.moves import CountMoves, EntryMoves, MoveRequest, Moves, NoMoves
-from metricgrad.refactoring.passing import Passing, Sides, passing
-from metricgrad.refactoring.score_sets import Logits, Ranks
-from metricgrad.refactoring.tie_orders import strict_orders
+from metricgrad.refactoring.ranking.lists import WITHIN, Lists, Within, as_lists
+from metricgrad.refactoring.ranking.passing import Passing, Sides, passing
+from metricgrad.refactoring.ranking.score_sets import Logits, Ranks
+from metricgrad.refactoring.ranking.tie_orders import strict_orders
 
 
 class Order(Refactoring, abc.ABC):
     """Shared by rankings: some items move past others, and a soft count says how many they have passed.
 
-    The moves are those of :mod:`metricgrad.refactoring.passing`.
+    The moves are those of :mod:`metricgrad.refactoring.ranking.passing`.
 
     Args:
         within: what makes a list.
@@ -35,7 +35,7 @@ class Order(Refactoring, abc.ABC):
         apart: ``(N,)`` numbers that tell rows of equal score and target apart, such as weights.
 
     Scores that tie are put in every order that breaks the tie, and the loss is the mean over these orders: see
-    :mod:`metricgrad.refactoring.tie_orders`.
+    :mod:`metricgrad.refactoring.ranking.tie_orders`.
     """
 
     def __init__(

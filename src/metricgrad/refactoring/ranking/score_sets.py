@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.metrics.decoding import log_odds, wide
-from metricgrad.refactoring.lists import Lists
+from metricgrad.refactoring.ranking.lists import Lists
 
 _NARROW = 2**17
 """Items up to which evenly spaced scores are distinct as float32 probabilities."""

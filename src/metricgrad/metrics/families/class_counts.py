@@ -1,0 +1,101 @@
+"""Counts of each class, of which metrics of predicted labels are functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metricgrad.metrics.decoding import wide
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Weighted counts of each class, or of each yes in a multilabel problem.
+
+    Attributes:
+        hit: ``(..., C)`` entries where target and prediction are the class.
+        actual: ``(..., C)`` or ``(C,)`` entries whose target is the class.
+        predicted: ``(..., C)`` entries whose prediction is the class.
+        seen: ``(..., C)`` whether any entry, however little it weighs, has the class as target or prediction.
+    """
+
+    hit: Tensor
+    actual: Tensor
+    predicted: Tensor
+    seen: Tensor
+
+    @property
+    def either(self) -> Tensor:
+        """Targets and predictions together, a hit twice."""
+        return self.actual + self.predicted
+
+    def only(self, index: int) -> Counts:
+        """The counts of one class, without the axis of classes."""
+        return Counts(self.hit[..., index], self.actual[..., index], self.predicted[..., index], self.seen[..., index])
+
+    def summed(self) -> Counts:
+        """The counts of all classes together."""
+        return Counts(self.hit.sum(-1), self.actual.sum(-1), self.predicted.sum(-1), self.seen.any(-1))
+
+
+def class_counts(labels: Tensor, targets: Tensor, weight: Tensor | None = None) -> Counts:
+    """Count hits, targets and predictions of each class.
+
+    Args:
+        labels: ``(T, N)`` class indices.
+        targets: ``(N,)`` class indices.
+        weight: ``(N,)`` weights of the rows; 1 by default.
+
+    Returns:
+        ``(T, C)`` counts, with C one more than the largest class seen, and at least 2.
+    """
+    classes = max(2, 1 + int(max(labels.max(), targets.max())))
+    ones = torch.ones_like(targets) if weight is None else weight
+    ones = wide(ones)
+    shape = (len(labels), classes)
+    spread = ones.expand(labels.shape)
+    predicted = ones.new_zeros(shape).scatter_add(1, labels, spread)
+    hit = ones.new_zeros(shape).scatter_add(1, labels, spread * (labels == targets))
+    actual = ones.new_zeros(classes).scatter_add(0, targets, ones).expand(shape)
+    if weight is None:
+        return Counts(hit, actual, predicted, (predicted + actual) > 0)
+    seen = torch.zeros(shape, dtype=torch.bool, device=labels.device).scatter(1, labels, True)
+    seen[:, targets] = True
+    return Counts(hit, actual, predicted, seen)
+
+
+def yes_counts(labels: Tensor, targets: Tensor, weight: Tensor | None, over: int) -> Counts:
+    """Counts of yes in ``(T, N, C)`` labels, summed over the rows (``over=1``) or over the columns (``over=2``)."""
+    ones = labels.new_ones(len(targets)) if weight is None or over == 2 else weight
+    ones = wide(ones)[:, None]
+    parts = ((labels * targets * ones), (targets * ones).expand(labels.shape), labels * ones)
+    hit, actual, predicted = (x.sum(over) for x in parts)
+    return Counts(hit, actual, predicted, torch.ones_like(hit, dtype=torch.bool))
+
+
+def pooled(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Multilabel entries as one list of yes-or-no decisions."""
+    if labels.ndim == 2:
+        return labels, targets, weight
+    if weight is not None:
+        weight = weight[:, None].expand(targets.shape).reshape(-1)
+    return labels.flatten(1), targets.reshape(-1), weight
+
+
+def ratio(top: Tensor, bottom: Tensor, empty: float = 0.0) -> Tensor:
+    """Entry by entry; ``empty`` where the bottom is zero."""
+    return torch.where(bottom != 0, top / torch.where(bottom != 0, bottom, 1), empty)
+
+
+def mean_over_last(values: Tensor, weight: Tensor | None, where: Tensor | None = None) -> Tensor:
+    """Mean over the last axis, weighted, of the entries ``where``; NaN without any."""
+    if where is not None:
+        return torch.where(where, values, 0).sum(-1) / where.sum(-1)
+    return values.mean(-1) if weight is None else (values * weight).sum(-1) / weight.sum()
+
+
+def mean_of_seen(values: Tensor, seen: Tensor) -> Tensor:
+    """Mean over the last axis of the classes that are a target or a prediction; NaN without any."""
+    return mean_over_last(values, None, seen)

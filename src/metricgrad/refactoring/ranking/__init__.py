@@ -1,0 +1,1 @@
+"""Metrics of an order: which items pass which, softly counted, with every order that breaks a tie."""

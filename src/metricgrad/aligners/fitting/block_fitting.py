@@ -27,6 +27,7 @@ from metricgrad.refactoring.probing.probe import check_direction
 _REAL: tuple[Augmentation, ...] = ("real",)
 _WIDE: tuple[Augmentation, ...] = ("tempered", "shifted", "flipped", "shifted", "random")
 
+_MOST_LR = 1.0
 _POOL = 512
 _CHECKS = 128
 _EVERY = 10
@@ -46,7 +47,7 @@ class BlockFitting(Aligner, abc.ABC):
             that takes images or sentences, these are the rows.
         values: blocks in a step.
         steps: of Adam.
-        lr: its learning rate.
+        lr: its learning rate, up to 1: beyond it Adam leaves no weight where it was.
         patience: steps without a better quality before it stops.
         restarts: how many times a fit of no quality starts anew.
         per_class: rows of a class in a block of embeddings, from 2; use that of the training's batches. Else unused.
@@ -77,7 +78,7 @@ class BlockFitting(Aligner, abc.ABC):
             )
         self._metric = None if metric is None else as_metric(metric)
         self.block, self.values, self.steps = block, values, steps
-        self.lr = checked_number("lr", lr)
+        self.lr = checked_number("lr", lr, most=_MOST_LR)
         self.patience, self.restarts, self.per_class, self.seed = patience, restarts, per_class, seed
         #: None before a fit; empty where nothing was measured of it.
         self.report: dict[str, Any] | None = None

@@ -85,6 +85,11 @@ class ListReader(Reader):
 
     def readings(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         """``(B, K)``, of ``(B, L)`` lists."""
+        if scores.ndim != 2 or scores.shape != targets.shape:
+            raise MetricgradError(
+                f"a loss of lists reads lists (B, L) of scores and of gains, got {tuple(scores.shape)} and "
+                f"{tuple(targets.shape)}; leave form= out, or choose one for this metric"
+            )
         centred = scores - scores.mean(1, keepdim=True)
         standing = centred / (centred.square().mean(1, keepdim=True) + 1e-3).sqrt()
         found = [_readings(values, targets) for values in (scores, *(sharp * standing for sharp in _SHARPNESS))]

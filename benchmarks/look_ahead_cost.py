@@ -27,7 +27,7 @@ import metricgrad as mg
 from common import Store, arguments, in_process
 from look_ahead_peers import MOMENTUM, PEERS, RATE, installed, peer_step
 from metricgrad.aligners.lookahead.unrolled import unrolled
-from metricgrad.losses.base import Draw
+from metricgrad.losses.base import CallContext
 from metricgrad.losses.baselines.cross_entropy import CrossEntropy
 from metricgrad.losses.networks.neural import NeuralLoss
 
@@ -85,7 +85,9 @@ def step_of(model_name: str, cell: str, size: int = BATCH) -> Callable[[], Any]:
         if cell == "unrolled":  # the double backward a user would write with torch.func, and the step itself
             assert isinstance(loss, mg.Loss)
             pair: Any = lambda m, b: (m(b[0]), b[1])  # noqa: E731
-            unrolled(loss.form, model, optimizer, [(inputs, targets)], valid, CrossEntropy(), pair, Draw(0, 0, False))
+            unrolled(
+                loss.form, model, optimizer, [(inputs, targets)], valid, CrossEntropy(), pair, CallContext(0, 0, False)
+            )
         optimizer.zero_grad()
         loss(model(inputs), targets).backward()
         optimizer.step()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from metricgrad.losses.base import Draw, Form
+from metricgrad.losses.base import CallContext, Form
 
 PEERS = ("higher", "torchopt")
 RATE, MOMENTUM = 0.01, 0.9
@@ -28,10 +28,10 @@ def peer_step(name: str, model: nn.Module, form: Form, train: Batch, valid: Batc
     """A training step of SGD with momentum that moves the form too, and returns the hypergradient."""
     phi = [p.requires_grad_() for p in form.parameters()]
     meta = torch.optim.Adam(phi, lr=1e-3)
-    draw = Draw(0, 0, counts=False)
+    call = CallContext(0, 0, counts=False)
 
     def learned(scores: Tensor) -> Tensor:
-        return form(scores, train[1], draw=draw)
+        return form(scores, train[1], call=call)
 
     def judged(scores: Tensor) -> Tensor:
         return nn.functional.cross_entropy(scores, valid[1])

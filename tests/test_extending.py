@@ -41,7 +41,7 @@ def test_there_is_a_file_for_each():
 @pytest.mark.parametrize(
     ("base", "missing"),
     [
-        (mg.forms.Form, "kind, config(), forward(scores, targets, draw, **context)"),
+        (mg.forms.Form, "kind, config(), forward(scores, targets, call, **context)"),
         (mg.aligners.Aligner, "kind, config(), refusal(form)"),
         (Decision, "kind, "),
         (Refactoring, "name, "),

@@ -27,7 +27,7 @@ from metricgrad.aligners.step_hooks import StepHooks
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.handle import Handle
-from metricgrad.losses.base import Draw, Form
+from metricgrad.losses.base import CallContext, Form
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.calling import ScoreLoss
 from metricgrad.outside_graphs import outside_graphs
@@ -103,7 +103,7 @@ class Loss(ScoreLoss):
         check_tensor("targets", targets)
         self._follow(scores.device)
         counts = self.training and torch.is_grad_enabled()
-        draw = Draw(self.seed, int(self.steps), counts)
+        call = CallContext(self.seed, int(self.steps), counts)
         if counts:
             self._first.look(self.form, self.aligner, scores, targets, check_finite=self.check_finite)
             if self._hooks is not None:
@@ -111,9 +111,9 @@ class Loss(ScoreLoss):
             self.aligner.before_loss_call(self.form)
         half = scores.dtype in (torch.float16, torch.bfloat16)
         with torch.autocast(scores.device.type, enabled=False):  # a loss is computed in float32, as torch's own are
-            value = self.form(scores.float() if half else scores, targets, draw=draw, **context)
+            value = self.form(scores.float() if half else scores, targets, call=call, **context)
         if counts:
-            self.aligner.on_loss_call(scores, targets, context, draw, value)
+            self.aligner.on_loss_call(scores, targets, context, call, value)
             self.steps += 1
         return value
 

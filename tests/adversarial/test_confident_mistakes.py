@@ -76,7 +76,7 @@ def test_sgd_leaves_scores_that_are_surely_wrong(metric, kind, interpolation, q)
     assert before.detach().abs().median() > 20
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     loss = mg.UniLoss(metric, interpolation=interpolation, q=q)
-    for _ in range(40):
+    for _ in range(40 if interpolation == "local" else 120):  # far anchors are few and random
         optimizer.zero_grad()
         loss(shaped(model(inputs)), targets).backward()
         optimizer.step()

@@ -7,7 +7,7 @@ from torch import nn
 import metricgrad as mg
 from metricgrad.aligners.lookahead.look_ahead import LookAhead
 from metricgrad.comparison.study import compare
-from metricgrad.losses.base import Draw
+from metricgrad.losses.base import CallContext
 from metricgrad.losses.calling import as_torch_takes, called
 from metricgrad.losses.composite.hand_made import HandMade
 from metricgrad.losses.composite.residual import LearnedRate
@@ -185,4 +185,4 @@ def test_warm_up_counts_weights():
 
 def test_a_form_of_a_module_is_called_as_the_module():
     form = HandMade(nn.MSELoss())
-    assert torch.equal(form(ONE, YES, draw=Draw(0, 0)), called(nn.MSELoss(), ONE, YES))
+    assert torch.equal(form(ONE, YES, call=CallContext(0, 0)), called(nn.MSELoss(), ONE, YES))

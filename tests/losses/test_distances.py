@@ -8,7 +8,7 @@ import torch
 
 import metricgrad as mg
 from metricgrad.comparison.catalogue import space_of
-from metricgrad.losses.base import Draw
+from metricgrad.losses.base import CallContext
 from metricgrad.losses.distances import distances
 from metricgrad.losses.families.distance_mixture import WEIGHTS, DistanceMixture
 from metricgrad.losses.families.focal_weighting import FocalWeighting
@@ -35,7 +35,7 @@ def _draw(n=18, d=4, classes=4, seed=0):
 
 
 def _call(form, scores, targets, **context):
-    return form(scores, targets, draw=Draw(0, 0), **context)
+    return form(scores, targets, call=CallContext(0, 0), **context)
 
 
 def _triplets(scores, targets):
@@ -117,7 +117,7 @@ def test_focal_weighting_tends_to_its_hinges_and_its_knobs_have_their_slopes():
 
     def of(near, far):
         state = {"near_hardness": near, "far_hardness": far}
-        return torch.func.functional_call(form, state, (scores, targets), {"draw": Draw(0, 0)})
+        return torch.func.functional_call(form, state, (scores, targets), {"call": CallContext(0, 0)})
 
     assert torch.autograd.gradcheck(of, knobs)
     assert torch.isfinite(torch.stack(torch.autograd.grad(of(*(k * 0 + 1 for k in knobs)), knobs))).all()

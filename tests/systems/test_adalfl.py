@@ -10,7 +10,7 @@ from torch import nn
 import metricgrad as mg
 from metricgrad.aligners.lookahead.look_ahead import LookAhead
 from metricgrad.aligners.static import Static
-from metricgrad.losses.base import Draw
+from metricgrad.losses.base import CallContext
 from metricgrad.losses.composite.hand_made import HandMade
 from metricgrad.losses.composite.residual import LearnedRate, Residual
 from metricgrad.losses.networks.neural import NeuralLoss
@@ -303,7 +303,7 @@ def test_the_softness_of_uniloss_is_moved():
         model.load_state_dict(state)
         form.log_softness.add_(shift)
         optimizer.zero_grad()
-        form(model(first[0]), first[1], draw=Draw(0, 0)).backward()
+        form(model(first[0]), first[1], call=CallContext(0, 0)).backward()
         optimizer.step()
         form.log_softness.sub_(shift)
         with torch.no_grad():

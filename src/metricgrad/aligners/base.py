@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from metricgrad.abstract import Abstract
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import Draw, Form
+from metricgrad.losses.base import CallContext, Form
 
 Forward = Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
 
@@ -145,7 +145,7 @@ class Aligner(nn.Module, Abstract):
         return None
 
     def on_loss_call(
-        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
+        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], call: CallContext, value: Tensor
     ) -> None:
         """Called after each call of the loss that counts as a step; all tensors are the user's own."""
 

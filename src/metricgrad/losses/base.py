@@ -70,20 +70,20 @@ class Form(ScoreLoss, Abstract):
     kind: ClassVar[str]
 
     @abc.abstractmethod
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: CallContext, **context: Tensor | None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d loss, minimised."""
 
     @classmethod
-    def batched_forward(cls, forms: Sequence[Form], scores: Tensor, targets: Tensor, *, draw: CallContext) -> Tensor:
+    def batched_forward(cls, forms: Sequence[Form], scores: Tensor, targets: Tensor, *, call: CallContext) -> Tensor:
         """``(n,)`` losses of n forms of this class, each of a batch of its own; a form may do better than n calls.
 
         Args:
             forms: the same but for their knobs, and trained on the same data.
             scores: ``(n, B, ...)``.
             targets: ``(n, B, ...)``.
-            draw: as in :meth:`forward`.
+            call: as in :meth:`forward`.
         """
-        return torch.stack([form(own, y, draw=draw) for form, own, y in zip(forms, scores, targets, strict=True)])
+        return torch.stack([form(own, y, call=call) for form, own, y in zip(forms, scores, targets, strict=True)])
 
     @abc.abstractmethod
     def config(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Form(ScoreLoss, Abstract):
         return True
 
     def directional_derivative(
-        self, scores: Tensor, targets: Tensor, tangent: Tensor, *, draw: CallContext, **context: Tensor | None
+        self, scores: Tensor, targets: Tensor, tangent: Tensor, *, call: CallContext, **context: Tensor | None
     ) -> Tensor | None:
         """The loss's derivative along a direction in the scores, differentiable in the form's parameters.
 
@@ -103,14 +103,14 @@ class Form(ScoreLoss, Abstract):
             scores: detached.
             targets: as in :meth:`forward`.
             tangent: in the shape of the scores.
-            draw: as in :meth:`forward`.
+            call: as in :meth:`forward`.
             context: likewise.
 
         Returns:
             0-d; None where the loss does not depend on the scores. A form may do better than this double backward.
         """
         leaf = scores.detach().clone().requires_grad_()
-        value = self(leaf, targets, draw=draw, **context)
+        value = self(leaf, targets, call=call, **context)
         if not value.requires_grad:
             return None
         (slopes,) = torch.autograd.grad(value, leaf, create_graph=True)

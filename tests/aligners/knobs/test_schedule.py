@@ -90,9 +90,9 @@ def test_what_compares_all_rows_with_all_gets_few():
     sizes = []
 
     class Noting(OneKnob):
-        def forward(self, scores, targets, *, draw, **context):
+        def forward(self, scores, targets, *, call, **context):
             sizes.append(len(scores))
-            return super().forward(scores, targets, draw=draw, **context)
+            return super().forward(scores, targets, call=call, **context)
 
     aligner = Policy("accuracy", warm_up=0)
     for batch in (0, 300):

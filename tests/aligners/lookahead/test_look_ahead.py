@@ -9,7 +9,7 @@ from torch import nn
 
 import metricgrad as mg
 from metricgrad.aligners.lookahead.look_ahead import LookAhead
-from metricgrad.losses.base import Draw
+from metricgrad.losses.base import CallContext
 from tests.aligners.lookahead import unrolled
 
 OPTIMIZERS = {
@@ -160,7 +160,7 @@ def test_it_agrees_with_finite_differences(model, optimizer):
         optimizer.load_state_dict(copy.deepcopy(optimizer_state))
         optimizer.zero_grad()
         torch.manual_seed(3)
-        loss.form(model(second[0]), second[1], draw=Draw(0, 0)).backward()
+        loss.form(model(second[0]), second[1], call=CallContext(0, 0)).backward()
         optimizer.step()
         with torch.no_grad():
             return float(nn.functional.cross_entropy(model(valid[0]), valid[1]))

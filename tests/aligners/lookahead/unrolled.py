@@ -4,14 +4,14 @@ import torch
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metricgrad.losses.base import Draw
+from metricgrad.losses.base import CallContext
 
 
 def hypergradient(
-    model, optimizer, form, micro, valid, objective, *, factor=1.0, clip=None, value_clip=None, draw=None
+    model, optimizer, form, micro, valid, objective, *, factor=1.0, clip=None, value_clip=None, call=None
 ):
     """d objective / d phi through the step that ``micro`` batches would give, by double backward."""
-    draw = draw or Draw(0, 0, counts=False)
+    call = call or CallContext(0, 0, counts=False)
     phi = {name: p.detach().clone().requires_grad_() for name, p in form.named_parameters()}
     live = {name: p for name, p in model.named_parameters() if p.requires_grad}
     theta = {name: p.detach().clone().requires_grad_() for name, p in live.items()}
@@ -20,7 +20,7 @@ def hypergradient(
     with sdpa_kernel(SDPBackend.MATH):
         for x, y in micro:  # summed in the order of .backward(), to the last digit
             scores = functional_call(model, {**theta, **buffers}, (x,))
-            value = factor * functional_call(form, phi, (scores, y), {"draw": draw})
+            value = factor * functional_call(form, phi, (scores, y), {"call": call})
             found = torch.autograd.grad(value, list(theta.values()), create_graph=True)
             gradients = [a + b for a, b in zip(gradients, found, strict=True)]
         if clip is not None:

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 import metricgrad as mg
-from metricgrad.losses.base import Draw
+from metricgrad.losses.base import CallContext
 from metricgrad.losses.families.classification import RANGES, ClassificationFamily
 
 AT = {"balance": 0.7, "exponent": 0.4, "focus": 1.3, "smoothing": 0.2, "adjustment": 0.8}
@@ -18,7 +18,7 @@ def _classes(n=40, c=5):
 
 
 def _call(form, scores, targets, counts=True):
-    return form(scores, targets, draw=Draw(0, 0, counts))
+    return form(scores, targets, call=CallContext(0, 0, counts))
 
 
 def _turned(form, at=AT):

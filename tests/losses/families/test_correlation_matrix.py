@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import one_hot
 
 import metricgrad as mg
-from metricgrad.losses.base import Draw
+from metricgrad.losses.base import CallContext
 from metricgrad.losses.families.correlation_matrix import DOMINANCE, CorrelationMatrix, log_of_the_rest
 
 
@@ -23,7 +23,7 @@ def _shaken(form, size=0.6):
 
 
 def _call(form, scores, targets):
-    return form(scores, targets, draw=Draw(0, 0))
+    return form(scores, targets, call=CallContext(0, 0))
 
 
 @pytest.mark.parametrize("rank", [None, 2])
@@ -133,7 +133,7 @@ def test_project_leaves_an_allowed_matrix_alone():
 def test_warm_up_is_cross_entropy():
     scores, targets = _batch()
     form = CorrelationMatrix(4, warm_up=2)
-    values = [form(scores, targets, draw=Draw(0, step)).item() for step in (0, 1, 2)]
+    values = [form(scores, targets, call=CallContext(0, step)).item() for step in (0, 1, 2)]
     plain = torch.nn.functional.cross_entropy(scores, targets).item()
     assert values[:2] == [plain, plain]
     assert values[2] < 0.5

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import softplus
 
-from metricgrad.losses.base import Draw
+from metricgrad.losses.base import CallContext
 from metricgrad.losses.baselines.pairwise_logistic import PairwiseLogistic
 from metricgrad.losses.families.ranking import RankingFamily
 
@@ -16,7 +16,7 @@ def _batch(n=40):
 
 
 def _call(form, scores, targets):
-    return form(scores, targets, draw=Draw(0, 0))
+    return form(scores, targets, call=CallContext(0, 0))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])

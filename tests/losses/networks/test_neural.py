@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 import metricgrad as mg
-from metricgrad.losses.base import Draw, Form
+from metricgrad.losses.base import CallContext, Form
 from metricgrad.losses.baselines.task_loss import TaskLoss
 from metricgrad.losses.composite.residual import LearnedRate, Residual
 from metricgrad.losses.networks.neural import NeuralLoss
 
-DRAW = Draw(0, 0, counts=False)
+CALL = CallContext(0, 0, counts=False)
 
 
 def _batch(kind, n=7):
@@ -40,7 +40,7 @@ def test_it_is_the_papers_network_of_target_and_prediction(kind):
         x = x @ layer.weight.T + layer.bias
         if i < 2:
             x = (torch.exp(form.beta[i] * x) + 1).log() / form.beta[i] * (1 - form.gamma[i]) + form.gamma[i] * x
-    torch.testing.assert_close(form(scores, targets, draw=DRAW), x.mean())
+    torch.testing.assert_close(form(scores, targets, call=CALL), x.mean())
 
 
 @pytest.mark.parametrize("output", ["none", "softplus"])
@@ -51,8 +51,8 @@ def test_the_tangent_by_hand_is_that_of_double_backward(kind, output):
     form.beta -= torch.tensor([3.0, 8.0])
     form.requires_grad_(True)
     tangent = torch.randn(scores.shape, dtype=torch.float64)
-    ours = form.directional_derivative(scores, targets, tangent, draw=DRAW)
-    slow = Form.directional_derivative(form, scores, targets, tangent, draw=DRAW)
+    ours = form.directional_derivative(scores, targets, tangent, call=CALL)
+    slow = Form.directional_derivative(form, scores, targets, tangent, call=CALL)
     torch.testing.assert_close(ours, slow)
     for value, other in zip(
         *(torch.autograd.grad(v, list(form.parameters()), allow_unused=True) for v in (ours, slow)), strict=True
@@ -67,15 +67,15 @@ def test_permuting_classes_and_rows_keeps_the_value():
     form, (scores, targets) = NeuralLoss(num_outputs=4).double(), _batch("classification")
     order, rows = torch.tensor([2, 0, 3, 1]), torch.randperm(7)
     renamed = order.argsort()[targets]
-    expected = form(scores, targets, draw=DRAW)
-    torch.testing.assert_close(form(scores[:, order], renamed, draw=DRAW), expected)
-    torch.testing.assert_close(form(scores[rows], targets[rows], draw=DRAW), expected)
+    expected = form(scores, targets, call=CALL)
+    torch.testing.assert_close(form(scores[:, order], renamed, call=CALL), expected)
+    torch.testing.assert_close(form(scores[rows], targets[rows], call=CALL), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_auto_finds_the_kind_and_keeps_it(kind):
     form, batch = NeuralLoss(kind="auto").double(), _batch(kind)
-    assert torch.equal(form(*batch, draw=DRAW), NeuralLoss(kind=kind).double()(*batch, draw=DRAW))
+    assert torch.equal(form(*batch, call=CALL), NeuralLoss(kind=kind).double()(*batch, call=CALL))
     other = NeuralLoss(kind="auto")
     other.load_state_dict(form.state_dict())
     assert int(other.settled) == KINDS.index(kind)
@@ -84,14 +84,14 @@ def test_auto_finds_the_kind_and_keeps_it(kind):
 def test_softplus_is_never_negative():
     form, batch = NeuralLoss(output="softplus").double(), _batch("classification")
     form.layers[-1].bias.fill_(-20)
-    assert 0 < form(*batch, draw=DRAW) < 1e-6
+    assert 0 < form(*batch, call=CALL) < 1e-6
 
 
 def test_a_mask_leaves_rows_out():
     form, (scores, targets) = NeuralLoss().double(), _batch("classification")
     mask = torch.arange(7) != 3
-    expected = form(scores[mask], targets[mask], draw=DRAW)
-    torch.testing.assert_close(form(scores, targets, draw=DRAW, mask=mask), expected)
+    expected = form(scores[mask], targets[mask], call=CALL)
+    torch.testing.assert_close(form(scores, targets, call=CALL, mask=mask), expected)
 
 
 @pytest.mark.parametrize(
@@ -108,15 +108,15 @@ def test_a_mask_leaves_rows_out():
 )
 def test_what_does_not_fit_is_refused(options, batch, says):
     with pytest.raises(mg.MetricgradError, match=says):
-        NeuralLoss(**options)(*batch, draw=DRAW)
+        NeuralLoss(**options)(*batch, call=CALL)
 
 
 def test_a_residual_starts_as_its_base_and_a_rate_of_one_is_the_base():
     for kind in KINDS:
         scores, targets = _batch(kind)
         expected = TaskLoss(kind)(scores, targets)
-        torch.testing.assert_close(LearnedRate()(scores, targets, draw=DRAW), expected)
-        torch.testing.assert_close(Residual()(scores, targets, draw=DRAW), expected, atol=0.02, rtol=0)
+        torch.testing.assert_close(LearnedRate()(scores, targets, call=CALL), expected)
+        torch.testing.assert_close(Residual()(scores, targets, call=CALL), expected, atol=0.02, rtol=0)
 
 
 def test_a_base_that_is_none_is_refused():

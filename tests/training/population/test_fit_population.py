@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import metricgrad as mg
-from metricgrad.losses.base import Draw
+from metricgrad.losses.base import CallContext
 from metricgrad.losses.families.classification import ClassificationFamily
 from metricgrad.losses.families.correlation_matrix import CorrelationMatrix
 from metricgrad.training.population.children import Looped, Stacked
@@ -46,7 +46,7 @@ def test_a_stacked_step_is_the_looped_one(turns):
     groups = [kind(copy.deepcopy(models), copy.deepcopy(forms), adam) for kind in (Looped, Stacked)]
     inputs, targets = torch.randn(3, 16, 6), torch.randint(3, (3, 16))
     for _ in range(5):
-        a, b = (group.step(inputs, targets, Draw(0, 0)) for group in groups)
+        a, b = (group.step(inputs, targets, CallContext(0, 0)) for group in groups)
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     for child in range(3):
         a, b = (group.state_of(child) for group in groups)
@@ -122,10 +122,10 @@ def test_the_best_child_replaces_the_worst(kind):
     models = [_network() for _ in range(3)]
     group = kind(models, [ClassificationFamily(3) for _ in models], lambda p: torch.optim.Adam(p, lr=0.1))
     inputs, targets = torch.randn(3, 16, 6), torch.randint(3, (3, 16))
-    group.step(inputs, targets, Draw(0, 0))
+    group.step(inputs, targets, CallContext(0, 0))
     group.copy(2, 0)
     same = torch.stack([inputs[2], inputs[1], inputs[2]]), torch.stack([targets[2], targets[1], targets[2]])
-    group.step(*same, Draw(0, 0))  # moments were copied too, or the next step would differ
+    group.step(*same, CallContext(0, 0))  # moments were copied too, or the next step would differ
     for name, value in group.state_of(0).items():
         torch.testing.assert_close(value, group.state_of(2)[name])
     assert not torch.equal(group.state_of(1)["0.weight"], group.state_of(2)["0.weight"])
@@ -194,14 +194,16 @@ def test_refusals_say_what_was_wrong(options, words):
 
 def test_a_form_that_calls_itself_otherwise_is_not_mapped_as_its_parent():
     class Doubled(ClassificationFamily):
-        def forward(self, scores, targets, *, draw, **context):
-            return 2 * super().forward(scores, targets, draw=draw, **context)
+        def forward(self, scores, targets, *, call, **context):
+            return 2 * super().forward(scores, targets, call=call, **context)
 
     scores, targets = torch.randn(3, 8, 3), torch.arange(24).view(3, 8) % 3
     plain, doubled = ([kind(3, turns=RATELESS) for _ in range(3)] for kind in (ClassificationFamily, Doubled))
     for form, other in zip(plain, doubled, strict=True):
         form.exponent.fill_(0.3)
         other.exponent.fill_(0.3)
-    one, two = (type(forms[0]).batched_forward(forms, scores, targets, draw=Draw(0, 0)) for forms in (plain, doubled))
+    one, two = (
+        type(forms[0]).batched_forward(forms, scores, targets, call=CallContext(0, 0)) for forms in (plain, doubled)
+    )
     torch.testing.assert_close(two, 2 * one)
     assert len(set(one.tolist())) == 3

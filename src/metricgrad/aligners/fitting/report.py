@@ -11,7 +11,7 @@ from metricgrad.aligners.base import AlignedLoss
 from metricgrad.aligners.fitting.agreement import agreement, as_json, difference, losses_of
 from metricgrad.aligners.fitting.blocks import Block, ScoreStore, labelled_by
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import Draw
+from metricgrad.losses.base import CallContext
 from metricgrad.losses.networks.base import NetworkForm
 from metricgrad.metrics.metric import Metric
 
@@ -69,7 +69,9 @@ def _slopes(loss: AlignedLoss, form: NetworkForm, blocks: list[Block]) -> dict[s
         scores, targets = block.scores, block.targets
         leaf = scores.detach().clone().requires_grad_()
         with torch.enable_grad():
-            (ours,) = torch.autograd.grad(loss.form(leaf, targets, draw=Draw(0, 0, False), **block.context), leaf)
+            (ours,) = torch.autograd.grad(
+                loss.form(leaf, targets, call=CallContext(0, 0, False), **block.context), leaf
+            )
             (standard,) = torch.autograd.grad(form.standard_loss(leaf, targets, block.groups), leaf)
         norms.append(torch.stack([ours.norm(), standard.norm()]))
         lowers.append(form.reader.target_direction(ours, scores, targets) < 0)

@@ -26,7 +26,7 @@ from metricgrad.aligners.knobs.settings import KnobSettings, Where, renamed
 from metricgrad.aligners.knobs.state import ROLES, Child, roles_of
 from metricgrad.aligners.knobs.stopwatch import Stopwatch
 from metricgrad.aligners.validation_batches import checked_batches
-from metricgrad.losses.base import Draw, Form
+from metricgrad.losses.base import CallContext, Form
 from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
@@ -164,7 +164,7 @@ class KnobController(Aligner, abc.ABC):
         self.child, self.stopwatch = Child(), Stopwatch()
 
     def on_loss_call(
-        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
+        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], call: CallContext, value: Tensor
     ) -> None:
         """Note a training batch, for the history; not one with a mask or context, which no evaluation has."""
         self.state.batch = self.state.batch or len(scores)

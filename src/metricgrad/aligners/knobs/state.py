@@ -12,7 +12,7 @@ from metricgrad.aligners.knobs.evaluation import spread
 from metricgrad.aligners.knobs.state_buffers import Renamed, Slot, StateBuffers
 from metricgrad.aligners.knobs.train_batch_buffer import TrainBatchBuffer
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import Draw, Form, Knob
+from metricgrad.losses.base import CallContext, Form, Knob
 
 PAST = 10
 FEATURES = 2 * PAST + 4
@@ -64,7 +64,7 @@ class Child(Renamed):
         memory = self.memory
         few = spread(len(scores), max(batch, _ROWS)).to(scores.device)
         with torch.no_grad():
-            loss = form(scores[few], targets[few.to(targets.device)], draw=Draw(0, 0, counts=False)).double()
+            loss = form(scores[few], targets[few.to(targets.device)], call=CallContext(0, 0, counts=False)).double()
         memory.push("metric", torch.tensor([value], dtype=torch.float64), PAST)
         memory.push("loss", loss.reshape(1), PAST)
         if any(knob.classes is not None for knob in knobs):

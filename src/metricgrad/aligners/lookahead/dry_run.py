@@ -81,9 +81,9 @@ class DryRun:
     ) -> tuple[list[Tensor], float]:  # fmt: skip
         """The same by double backward through all steps, none of which is taken."""
         loss = self._loss
-        draw = CallContext(loss.seed, int(loss.steps), counts=False)
+        call = CallContext(loss.seed, int(loss.steps), counts=False)
         with kept_randomness(device_of(list(model.parameters()))):
-            return unrolled(loss.form, model, optimizer, batches, valid_batch, self._objective, forward, draw)
+            return unrolled(loss.form, model, optimizer, batches, valid_batch, self._objective, forward, call)
 
     def _take(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], forward: Forward

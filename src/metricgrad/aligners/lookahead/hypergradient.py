@@ -249,13 +249,13 @@ class OneStep:
                 # a form's own way may leave out what does not depend on its parameters, which a power needs
                 own = Form if one.power else type(form)
                 value = own.directional_derivative(
-                    form, loss.scores, loss.targets, one.tangent, draw=loss.draw, **loss.context
+                    form, loss.scores, loss.targets, one.tangent, call=loss.call, **loss.context
                 )
                 if value is None:
                     continue
                 value = value * factor
                 if one.power:
-                    itself = form(loss.scores, loss.targets, draw=loss.draw, **loss.context)
+                    itself = form(loss.scores, loss.targets, call=loss.call, **loss.context)
                     value = value + value.detach() * one.power * itself / loss.value
                 if not value.requires_grad:
                     continue

@@ -27,7 +27,7 @@ from metricgrad.aligners.lookahead.skipped_step import SkippedStepError
 from metricgrad.aligners.lookahead.window import Window
 from metricgrad.aligners.validation_batches import EndlessBatches, checked_batches
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import Draw, Form
+from metricgrad.losses.base import CallContext, Form
 from metricgrad.losses.baselines.task_loss import TaskLoss
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.calling import called
@@ -251,11 +251,11 @@ class LookAhead(Aligner):
             self._current.step.recorder.before_loss_call(form)
 
     def on_loss_call(
-        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
+        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], call: CallContext, value: Tensor
     ) -> None:
         """Record a call of the loss."""
         if self._current.step is not None:
-            self._current.step.recorder.on_loss_call(scores, targets, context, draw, value)
+            self._current.step.recorder.on_loss_call(scores, targets, context, call, value)
 
     def offline_start(self, loss: AlignedLoss, start: OfflineStart) -> list[float]:
         """AdaLFL's Algorithm 1: see :meth:`metricgrad.Loss.offline_start`."""

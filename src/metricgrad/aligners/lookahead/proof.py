@@ -98,7 +98,7 @@ def of_calls(form: Form, pushed: Sequence[ScoreTangent]) -> Sums | None:
         loss = one.of.loss
         leaf = loss.scores.clone().requires_grad_()
         with torch.enable_grad(), as_called(form, loss, loss.form.parameters):
-            value = form(leaf, loss.targets, draw=loss.draw, **loss.context)
+            value = form(leaf, loss.targets, call=loss.call, **loss.context)
         if not is_near(float(value.detach()), float(loss.value), abs(float(loss.value)), loss.scores.dtype):
             return None
         if not value.requires_grad:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metricgrad.aligners.isolation import Autocast, Place, Randomness, buffer_places
 from metricgrad.aligners.lookahead.head import Head
-from metricgrad.losses.base import Draw, Form
+from metricgrad.losses.base import CallContext, Form
 
 
 @dataclass
@@ -66,7 +66,7 @@ class LossCall:
         scores: as the loss got them, detached.
         targets: likewise.
         context: likewise.
-        draw: what was random in it.
+        call: what was random in it.
         form: as it was.
         value: of the loss, detached.
         heads: for each model call the scores come from, the call and how they come from its outputs.
@@ -81,7 +81,7 @@ class LossCall:
     scores: Tensor
     targets: Tensor
     context: Mapping[str, Tensor | None]
-    draw: Draw
+    call: CallContext
     form: AsCalled
     value: Tensor
     heads: list[tuple[ModelCall, Head]]

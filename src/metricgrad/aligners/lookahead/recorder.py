@@ -27,7 +27,7 @@ from metricgrad.aligners.lookahead.recorded_calls import (
 )
 from metricgrad.aligners.lookahead.skipped_step import SkippedStepError
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import Draw, Form
+from metricgrad.losses.base import CallContext, Form
 
 
 class Recorder:
@@ -91,7 +91,7 @@ class Recorder:
         self._form = None if self.paused else AsCalled.now(form)
 
     def on_loss_call(
-        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], draw: Draw, value: Tensor
+        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], call: CallContext, value: Tensor
     ) -> None:
         """Keep one call of the loss; its factors are filled in by backward passes."""
         if self.paused or not value.requires_grad or self._form is None:
@@ -114,7 +114,7 @@ class Recorder:
                 "an input of the attached model was itself computed from parameters, so that part of the gradient "
                 "would be missed; attach the whole model, and call it as one; or detach the input: model(x.detach())"
             )
-        kept = LossCall(scores.detach(), targets, context, draw, self._form, value.detach(), heads)
+        kept = LossCall(scores.detach(), targets, context, call, self._form, value.detach(), heads)
         read = [scores, targets, *(part for part in context.values() if part is not None)]
         kept.written = [(tensor, tensor._version) for tensor in read if isinstance(tensor, Tensor)]
         kept.past = goes_past(scores, [output for call, _ in heads for output in call.outputs], self._watched)

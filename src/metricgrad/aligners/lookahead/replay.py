@@ -53,7 +53,7 @@ def loss_again(
     # the value is the one of the moment, the gradient goes to phi
     then = {p: was + (phi[p] - phi[p].detach()) for p, was in loss.form.parameters.items()}
     with as_called(form, loss, then):
-        value = form(scores, loss.targets, draw=loss.draw, **loss.context)
+        value = form(scores, loss.targets, call=loss.call, **loss.context)
     return value * contribution.factor
 
 

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from metricgrad.aligners.base import Forward
 from metricgrad.aligners.isolation import borrowed, parameter_places, standing
 from metricgrad.aligners.lookahead.optimizers import Group, State, rule_of
-from metricgrad.losses.base import Draw, Form
+from metricgrad.losses.base import CallContext, Form
 
 
 def unrolled(
@@ -28,7 +28,7 @@ def unrolled(
     valid_batch: Any,
     objective: Callable[[Tensor, Tensor], Tensor],
     forward: Forward,
-    draw: Draw,
+    call: CallContext,
 ) -> tuple[list[Tensor], float]:
     """The gradient of the objective after one step on each batch in turn, from the present state.
 
@@ -40,7 +40,7 @@ def unrolled(
         valid_batch: what the objective is measured on.
         objective: of scores and targets.
         forward: maps (model, batch) to (scores, targets).
-        draw: of the form's first call; each further one counts one step up.
+        call: of the form's first call; each further one counts one step up.
 
     Returns:
         One tensor for each of the form's parameters, and the objective's value.
@@ -61,8 +61,8 @@ def unrolled(
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), borrowed(model):
         for number, batch in enumerate(batches):
             scores, targets = passed(batch)
-            here = dataclasses.replace(draw, step=draw.step + number, counts=False)
-            value = functional_call(form, phi, (scores, targets), {"draw": here})
+            here = dataclasses.replace(call, step=call.step + number, counts=False)
+            value = functional_call(form, phi, (scores, targets), {"call": here})
             found = torch.autograd.grad(value, list(theta.values()), create_graph=True, allow_unused=True)
             for (p, old), gradient in zip(list(theta.items()), found, strict=True):
                 if gradient is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import Draw, Form, Knob
+from metricgrad.losses.base import CallContext, Form, Knob
 
 _LEAST = 1e-6
 
@@ -57,9 +57,9 @@ class Mix(Form):
         weights = self.weights.clamp(min=0)
         return weights / weights.sum().clamp(min=_LEAST)
 
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d. The context goes to every form."""
-        values = torch.stack([form(scores, targets, draw=draw, **context) for form in self.forms])
+        values = torch.stack([form(scores, targets, call=call, **context) for form in self.forms])
         return (self.mixture().to(values.dtype) * values).sum()
 
     @property

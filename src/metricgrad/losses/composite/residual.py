@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import Draw, Form, Knob
+from metricgrad.losses.base import CallContext, Form, Knob
 from metricgrad.losses.baselines.task_loss import TaskLoss
 from metricgrad.losses.composite.hand_made import HandMade
 from metricgrad.losses.networks.neural import NeuralLoss
@@ -35,11 +35,11 @@ class _OnBase(Form):
             module = base if isinstance(base, Form) else getattr(base, "form", base)  # a loss of ours has a form
             self.base = module if isinstance(module, Form) else HandMade(module)
 
-    def based(self, scores: Tensor, targets: Tensor, draw: Draw, context: dict[str, Tensor | None]) -> Tensor:
+    def based(self, scores: Tensor, targets: Tensor, call: CallContext, context: dict[str, Tensor | None]) -> Tensor:
         """The base's value."""
         if isinstance(self.base, TaskLoss):
             return self.base(scores, targets, **context)
-        return self.base(scores, targets, draw=draw, **context)
+        return self.base(scores, targets, call=call, **context)
 
     @property
     def problem(self) -> Problem:
@@ -81,7 +81,7 @@ class Residual(_OnBase):
         >>> import torch
         >>> form = Residual("cross_entropy")
         >>> scores, targets = torch.zeros(2, 4), torch.tensor([0, 1])
-        >>> abs(float(form(scores, targets, draw=Draw(0, 0))) - math.log(4)) < 0.01
+        >>> abs(float(form(scores, targets, call=CallContext(0, 0))) - math.log(4)) < 0.01
         True
 
     References:
@@ -94,19 +94,19 @@ class Residual(_OnBase):
         super().__init__(base)
         self.form = NeuralLoss(kind=self.problem, start=NEAR_ZERO) if form is None else form
 
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d."""
-        added = self.form(scores, targets, draw=draw, **context)
-        return self.based(scores, targets, draw, context) + added
+        added = self.form(scores, targets, call=call, **context)
+        return self.based(scores, targets, call, context) + added
 
     def directional_derivative(
-        self, scores: Tensor, targets: Tensor, tangent: Tensor, *, draw: Draw, **context: Tensor | None
+        self, scores: Tensor, targets: Tensor, tangent: Tensor, *, call: CallContext, **context: Tensor | None
     ) -> Tensor | None:
         """The sum of both; a base without parameters is left out, because it has no part in the hypergradient."""
         parts = [self.form]
         if isinstance(self.base, Form) and next(self.base.parameters(), None) is not None:
             parts.append(self.base)
-        found = [part.directional_derivative(scores, targets, tangent, draw=draw, **context) for part in parts]
+        found = [part.directional_derivative(scores, targets, tangent, call=call, **context) for part in parts]
         known = [value for value in found if value is not None]
         return torch.stack(known).sum() if known else None
 
@@ -127,7 +127,7 @@ class LearnedRate(_OnBase):
 
     Example:
         >>> form = LearnedRate("mse")
-        >>> float(form(torch.tensor([2.0]), torch.tensor([0.0]), draw=Draw(0, 0)))
+        >>> float(form(torch.tensor([2.0]), torch.tensor([0.0]), call=CallContext(0, 0)))
         4.0
     """
 
@@ -137,9 +137,9 @@ class LearnedRate(_OnBase):
         super().__init__(base)
         self.log_rate = nn.Parameter(torch.zeros(()), requires_grad=False)
 
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d."""
-        value = self.based(scores, targets, draw, context)
+        value = self.based(scores, targets, call, context)
         return value * self.log_rate.exp().to(value.dtype)
 
     def knobs(self) -> dict[str, Knob]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import Draw, Form, Knob
+from metricgrad.losses.base import CallContext, Form, Knob
 
 _FACTOR = math.log(10)
 
@@ -51,9 +51,9 @@ class Scaled(Form):
         self.scale = nn.Parameter(torch.zeros(()), requires_grad=False)
         self.sharpness = nn.Parameter(torch.zeros(()), requires_grad=False)
 
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d."""
-        value = self.form(self.sharpness.exp().to(scores.dtype) * scores, targets, draw=draw, **context)
+        value = self.form(self.sharpness.exp().to(scores.dtype) * scores, targets, call=call, **context)
         return self.scale.exp().to(value.dtype) * value
 
     @property

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import Draw, Form, Knob
+from metricgrad.losses.base import CallContext, Form, Knob
 from metricgrad.losses.batches import labelled, mask_of
 
 RANGES: dict[str, tuple[float, float]] = {
@@ -56,10 +56,10 @@ class ClassificationFamily(Form):
 
     Example:
         >>> import torch
-        >>> from metricgrad.losses.base import Draw
+        >>> from metricgrad.losses.base import CallContext
         >>> form, scores, targets = ClassificationFamily(2), torch.tensor([[2.0, 0.0]]), torch.tensor([0])
         >>> plain = torch.nn.functional.cross_entropy(scores, targets)
-        >>> bool(torch.isclose(form(scores, targets, draw=Draw(0, 0)), plain))
+        >>> bool(torch.isclose(form(scores, targets, call=CallContext(0, 0)), plain))
         True
 
     References:
@@ -102,23 +102,23 @@ class ClassificationFamily(Form):
         # one item of each class before the first batch, so that no rate is 0
         self.register_buffer("counts", torch.ones(num_outputs or 0, 2, dtype=torch.long))
 
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d and non-negative; zero with a zero gradient for an empty batch. Takes a ``mask``."""
         scores, targets = labelled(scores, targets, mask_of(context, type(self).__name__))
         if not targets.numel():
             return (scores * 0).sum()
         elementwise = scores.shape == targets.shape
         self._check(scores, elementwise)
-        if draw.counts:
+        if call.counts:
             self.count(scores, targets)
         return self.of_checked(scores, targets)
 
     @classmethod
-    def batched_forward(cls, forms: Sequence[Form], scores: Tensor, targets: Tensor, *, draw: Draw) -> Tensor:
+    def batched_forward(cls, forms: Sequence[Form], scores: Tensor, targets: Tensor, *, call: CallContext) -> Tensor:
         """One pass over all, the class rates counted over all together."""
         first = forms[0]
         if cls.forward is not ClassificationFamily.forward or not isinstance(first, ClassificationFamily):
-            return super().batched_forward(forms, scores, targets, draw=draw)
+            return super().batched_forward(forms, scores, targets, call=call)
         flat, labels = labelled(scores.flatten(0, 1), targets.flatten(0, 1))
         first.count(flat.detach(), labels)
         names = [name for name, _ in first.named_parameters()]

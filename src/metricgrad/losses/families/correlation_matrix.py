@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import Draw, Form, Knob
+from metricgrad.losses.base import CallContext, Form, Knob
 from metricgrad.losses.batches import labelled, mask_of
 
 DOMINANCE = 0.9
@@ -53,9 +53,9 @@ class CorrelationMatrix(Form):
 
     Example:
         >>> import torch
-        >>> from metricgrad.losses.base import Draw
+        >>> from metricgrad.losses.base import CallContext
         >>> scores, targets = torch.tensor([[0.0, 0.0]]), torch.tensor([0])
-        >>> value = CorrelationMatrix(2, bounded=False)(scores, targets, draw=Draw(0, 0))
+        >>> value = CorrelationMatrix(2, bounded=False)(scores, targets, call=CallContext(0, 0))
         >>> round(float(value), 4)  # -(1/2) / (1 + 1/2)
         -0.3333
 
@@ -98,7 +98,7 @@ class CorrelationMatrix(Form):
         upper = torch.zeros(self.num_outputs, self.num_outputs).to(self.free).index_put((rows, columns), self.free)
         return upper + upper.triu(1).T
 
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d; zero with a zero gradient for an empty batch. Takes a ``mask``."""
         scores, targets = labelled(scores, targets, mask_of(context, type(self).__name__))
         if scores.shape == targets.shape or scores.shape[1] != self.num_outputs:
@@ -108,7 +108,7 @@ class CorrelationMatrix(Form):
             )
         if not targets.numel():
             return (scores * 0).sum()
-        if draw.counts and draw.step < self.warm_up:
+        if call.counts and call.step < self.warm_up:
             return nn.functional.cross_entropy(scores, targets)
         logs, rows = scores.log_softmax(1), self.matrix().to(scores.dtype)[targets]
         if not self.bounded:

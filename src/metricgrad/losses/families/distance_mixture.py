@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from metricgrad.losses.base import Draw, Form, Knob
+from metricgrad.losses.base import CallContext, Form, Knob
 from metricgrad.losses.batches import checked_number, mask_of
 from metricgrad.losses.distances import distances
 
@@ -51,7 +51,7 @@ class DistanceMixture(Form):
     Example:
         >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
         >>> form = DistanceMixture(margin=0.2)  # 0 and 1 alike: d = 1.414; 2 is 2 from 0 and 1.414 from 1
-        >>> round(float(form(embeddings, torch.tensor([0, 0, 1]), draw=Draw(0, 0))), 4)
+        >>> round(float(form(embeddings, torch.tensor([0, 0, 1]), call=CallContext(0, 0))), 4)
         0.2
 
     References:
@@ -90,13 +90,13 @@ class DistanceMixture(Form):
         """Started as the margin loss of Wu et al."""
         return cls(triplet=0.0, pull=1.0, push=1.0, boundary=boundary, slack=slack)
 
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d, from 0; zero with a zero gradient for a batch without a triplet.
 
         Args:
             scores: ``(N, D)`` embeddings, D of 2 or more; normalised here.
             targets: ``(N,)`` integer class numbers.
-            draw: unused, nothing is random.
+            call: unused, nothing is random.
             context: ``mask``, ``(N,)`` booleans.
         """
         batch = distances(scores, targets, mask_of(context, type(self).__name__))

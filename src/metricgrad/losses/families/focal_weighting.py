@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import Draw, Form, Knob
+from metricgrad.losses.base import CallContext, Form, Knob
 from metricgrad.losses.batches import checked_number, mask_of
 from metricgrad.losses.distances import distances
 
@@ -58,7 +58,7 @@ class FocalWeighting(Form):
 
     Example:
         >>> form, embeddings = FocalWeighting(a=1, b=1), torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
-        >>> round(float(form(embeddings, torch.tensor([0, 0, 1]), draw=Draw(0, 0))), 4)  # 2 log(1 + 1/e)
+        >>> round(float(form(embeddings, torch.tensor([0, 0, 1]), call=CallContext(0, 0))), 4)  # 2 log(1 + 1/e)
         0.6265
 
     References:
@@ -84,13 +84,13 @@ class FocalWeighting(Form):
         """Started as the margin loss of Wu et al., averaged over all pairs of each sort."""
         return cls(a=None, b=None, alpha=boundary, slack=slack)
 
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d, from 0; zero with a zero gradient for a batch without pairs of both sorts.
 
         Args:
             scores: ``(N, D)`` embeddings, D of 2 or more; normalised here.
             targets: ``(N,)`` integer class numbers.
-            draw: unused, nothing is random.
+            call: unused, nothing is random.
             context: ``mask``, ``(N,)`` booleans.
         """
         batch = distances(scores, targets, mask_of(context, type(self).__name__))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metricgrad.functional.kernels import SOFTPLUS
 from metricgrad.functional.pair_sums import pair_sum
-from metricgrad.losses.base import Draw, Form, Knob
+from metricgrad.losses.base import CallContext, Form, Knob
 from metricgrad.losses.batches import Rows, labelled, mask_of, mean_of_lists
 
 RANGES: dict[str, tuple[float, float, float]] = {
@@ -43,10 +43,11 @@ class RankingFamily(Form):
 
     Example:
         >>> import torch
-        >>> from metricgrad.losses.base import Draw
+        >>> from metricgrad.losses.base import CallContext
         >>> from metricgrad.losses.baselines.pairwise_logistic import PairwiseLogistic
         >>> scores, targets = torch.tensor([1.0, 1.0, 0.0]), torch.tensor([0, 1, 0])
-        >>> bool(torch.isclose(RankingFamily()(scores, targets, draw=Draw(0, 0)), PairwiseLogistic()(scores, targets)))
+        >>> ours = RankingFamily()(scores, targets, call=CallContext(0, 0))
+        >>> bool(torch.isclose(ours, PairwiseLogistic()(scores, targets)))
         True
 
     References:
@@ -65,7 +66,7 @@ class RankingFamily(Form):
         for name, (_, _, start) in RANGES.items():
             self.register_parameter(name, nn.Parameter(torch.tensor(start), requires_grad=False))
 
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d and non-negative; zero with a zero gradient where no column has both classes. Takes a ``mask``."""
         scores, targets = labelled(scores, targets, mask_of(context, type(self).__name__))
         return mean_of_lists(self._list, Rows(scores, targets))

@@ -128,7 +128,7 @@ class Interpolated(Form):
         self._found: Structure | None = None
         self._ideal = IdealCheck(metric)
 
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: CallContext, **context: Tensor | None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d; zero with a zero gradient, and a warning, where the metric is undefined or nothing can change it."""
         batch = checked(self.metric, scores, targets, context, check_finite=self.check_finite)
         if batch.targets.numel() == 0:
@@ -136,24 +136,24 @@ class Interpolated(Form):
         structure = self._structure(batch)
         if structure is not None and structure.kind == "differentiable":
             found = direct_loss(self.metric, batch, of_classes(structure, self.metric), self._ideal)
-            self._warn(UNDEFINED if found is None else None, batch, draw)
+            self._warn(UNDEFINED if found is None else None, batch, call)
             return _nothing(batch.scores) if found is None else found
 
-        dtype, generator = batch.scores.dtype, draw.generator()
+        dtype, generator = batch.scores.dtype, call.generator()
         batch, refactoring = self._reading(batch, structure)
         bounds = bounds_of(self.metric, batch, refactoring, generator)
         if not bool(torch.isfinite(bounds.best)):
-            self._warn(UNDEFINED, batch, draw, bounds.reason)
-            return self._warmed(_nothing(batch.scores), batch, draw)
+            self._warn(UNDEFINED, batch, call, bounds.reason)
+            return self._warmed(_nothing(batch.scores), batch, call)
         self._ideal.of_decisions(self.metric, batch, refactoring, bounds)
-        if isinstance(self.softness, str) and draw.counts:
+        if isinstance(self.softness, str) and call.counts:
             follow(self.log_softness, self.softness, refactoring, batch)
         softness = softness_of(self.log_softness, batch.scores)
         batch = with_room(batch, softness)
         estimate = self._interpolate(batch, refactoring, softness, bounds, generator)
-        self._warn(None if estimate.informs or bounds.ideal else CONSTANT, batch, draw)
+        self._warn(None if estimate.informs or bounds.ideal else CONSTANT, batch, call)
         loss = distance_from_ideal(estimate, bounds, self.metric.higher_is_better).mean()
-        return self._warmed(loss, batch, draw).to(dtype)
+        return self._warmed(loss, batch, call).to(dtype)
 
     def _structure(self, batch: Batch) -> Structure | None:
         """What is known of the metric, or found by probing at the first batch; None of decisions chosen by hand."""
@@ -206,12 +206,12 @@ class Interpolated(Form):
         batch = self._ordered(batch)
         return far_value(self.metric, batch, refactoring, bounds.current, self._anchors, softness, generator)
 
-    def _warn(self, cause: NoGradient | None, batch: Batch, draw: CallContext, reason: str = "") -> None:
-        if draw.counts and draw.step >= self.warm_up:
+    def _warn(self, cause: NoGradient | None, batch: Batch, call: CallContext, reason: str = "") -> None:
+        if call.counts and call.step >= self.warm_up:
             warn_of_constant_batch(self.constant_batches, self.metric, cause, batch.targets, reason)
 
-    def _warmed(self, loss: Tensor, batch: Batch, draw: CallContext) -> Tensor:
-        return warmed(loss, self.metric.layout, batch, draw.step, self.warm_up)
+    def _warmed(self, loss: Tensor, batch: Batch, call: CallContext) -> Tensor:
+        return warmed(loss, self.metric.layout, batch, call.step, self.warm_up)
 
     @property
     def of_logits(self) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.by_group import by_group
-from metricgrad.losses.base import Draw, Form
+from metricgrad.losses.base import CallContext, Form
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.networks.mlp import MLP
 from metricgrad.losses.networks.reader import Reader
@@ -55,7 +55,7 @@ class NetworkForm(Form):
         """The keyword arguments."""
         return {**self._options, "seed": self.seed}
 
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d and non-negative; zero with a zero gradient for an empty batch."""
         given_names(context, ("groups",) if self.reader.takes_groups else (), type(self).__name__)
         groups, mask = context.get("groups"), context.get("mask")

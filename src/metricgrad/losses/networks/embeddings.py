@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.functional.cosines import same_class, unit_rows
-from metricgrad.losses.base import Draw
+from metricgrad.losses.base import CallContext
 from metricgrad.losses.distances import embedded, to_others
 from metricgrad.losses.families.distance_mixture import DistanceMixture
 from metricgrad.losses.networks.base import NetworkForm
@@ -57,7 +57,7 @@ class EmbeddingNetwork(NetworkForm):
     Example:
         >>> form, targets = EmbeddingNetwork(), torch.tensor([0, 0, 1, 1])
         >>> apart = torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1]])
-        >>> right, wrong = (form(apart, t, draw=Draw(0, 0)) for t in (targets, targets[[0, 2, 1, 3]]))
+        >>> right, wrong = (form(apart, t, call=CallContext(0, 0)) for t in (targets, targets[[0, 2, 1, 3]]))
         >>> bool(wrong > right)
         True
 
@@ -92,7 +92,7 @@ class EmbeddingReader(Reader):
 
     def standard(self, scores: Tensor, targets: Tensor) -> Tensor:
         """The triplet loss at a margin of 0.2."""
-        return DistanceMixture()(scores, targets, draw=Draw(0, 0, False))
+        return DistanceMixture()(scores, targets, call=CallContext(0, 0, False))
 
     def target_direction(self, gradient: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
         """The derivative of each row that has another of its class, in the direction of the mean of those others."""

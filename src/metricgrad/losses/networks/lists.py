@@ -49,9 +49,9 @@ class ListNetwork(NetworkForm):
             ``groups``.
 
     Example:
-        >>> from metricgrad.losses.base import Draw
+        >>> from metricgrad.losses.base import CallContext
         >>> form, gains, groups = ListNetwork(), torch.tensor([2, 0, 1, 0]), torch.tensor([7, 7, 9, 9])
-        >>> right, wrong = (form(s * torch.tensor([3.0, 1.0, 9.0, 8.0]), gains, groups=groups, draw=Draw(0, 0))
+        >>> right, wrong = (form(s * torch.tensor([3.0, 1.0, 9.0, 8.0]), gains, groups=groups, call=CallContext(0, 0))
         ...     for s in (1, -1))
         >>> bool(wrong > right)
         True

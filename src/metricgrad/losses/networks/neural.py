@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import Draw, Form
+from metricgrad.losses.base import CallContext, Form
 from metricgrad.losses.batches import checked_whole, labelled, mask_of
 from metricgrad.losses.networks.neural_tangent import Along
 from metricgrad.losses.registry import PROBLEMS, Problem
@@ -55,11 +55,11 @@ class NeuralLoss(Form):
 
     Example:
         >>> import torch
-        >>> from metricgrad.losses.base import Draw
+        >>> from metricgrad.losses.base import CallContext
         >>> form = NeuralLoss(num_outputs=3)
         >>> scores, targets = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
-        >>> turned = form(scores[:, [2, 0, 1]], torch.tensor([1, 0, 2, 2]), draw=Draw(0, 0))
-        >>> bool(torch.isclose(form(scores, targets, draw=Draw(0, 0)), turned))
+        >>> turned = form(scores[:, [2, 0, 1]], torch.tensor([1, 0, 2, 2]), call=CallContext(0, 0))
+        >>> bool(torch.isclose(form(scores, targets, call=CallContext(0, 0)), turned))
         True
 
     References:
@@ -129,7 +129,7 @@ class NeuralLoss(Form):
             self.gamma.fill_(0.01)
         self.requires_grad_(False)
 
-    def forward(self, scores: Tensor, targets: Tensor, *, draw: Draw, **context: Tensor | None) -> Tensor:
+    def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d; zero with a zero gradient for an empty batch."""
         target, logits, problem = self._read(scores, targets, mask_of(context, type(self).__name__))
         if not target.numel():
@@ -147,7 +147,7 @@ class NeuralLoss(Form):
         return nn.functional.softplus(value, threshold=_LINEAR_FROM) if self.output == "softplus" else value
 
     def directional_derivative(
-        self, scores: Tensor, targets: Tensor, tangent: Tensor, *, draw: Draw, **context: Tensor | None
+        self, scores: Tensor, targets: Tensor, tangent: Tensor, *, call: CallContext, **context: Tensor | None
     ) -> Tensor | None:
         """Tangents carried through the layers by hand: a fifth of the time of a double backward."""
         mask = mask_of(context, type(self).__name__)

@@ -44,11 +44,11 @@ class PeakNetwork(NetworkForm):
             ``mask``.
 
     Example:
-        >>> from metricgrad.losses.base import Draw
+        >>> from metricgrad.losses.base import CallContext
         >>> from metricgrad.losses.baselines.gaussian_mse import gaussian_maps
         >>> form, point = PeakNetwork(), torch.tensor([[2.0, 1.0]])
         >>> near, far = (gaussian_maps(torch.tensor([[x, 1.0]]), 8, 8, 1.0) for x in (2.5, 6.0))
-        >>> bool(form(far, point, draw=Draw(0, 0)) > form(near, point, draw=Draw(0, 0)))
+        >>> bool(form(far, point, call=CallContext(0, 0)) > form(near, point, call=CallContext(0, 0)))
         True
 
     References:

@@ -39,9 +39,9 @@ class ProbabilityNetwork(NetworkForm):
 
     Example:
         >>> import torch
-        >>> from metricgrad.losses.base import Draw
+        >>> from metricgrad.losses.base import CallContext
         >>> form, targets = ProbabilityNetwork(), torch.tensor([1])
-        >>> wrong, right = (form(torch.tensor([s]), targets, draw=Draw(0, 0)) for s in (-2.0, 2.0))
+        >>> wrong, right = (form(torch.tensor([s]), targets, call=CallContext(0, 0)) for s in (-2.0, 2.0))
         >>> bool(wrong > right)
         True
 

@@ -48,9 +48,9 @@ class SetNetwork(NetworkForm):
 
     Example:
         >>> import torch
-        >>> from metricgrad.losses.base import Draw
+        >>> from metricgrad.losses.base import CallContext
         >>> form, targets = SetNetwork(), torch.tensor([0, 0, 1, 1])
-        >>> wrong, right = (form(s * torch.arange(-2.0, 2.0), targets, draw=Draw(0, 0)) for s in (-1, 1))
+        >>> wrong, right = (form(s * torch.arange(-2.0, 2.0), targets, call=CallContext(0, 0)) for s in (-1, 1))
         >>> bool(wrong > right)
         True
 

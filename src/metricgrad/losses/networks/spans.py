@@ -41,10 +41,10 @@ class SpanNetwork(NetworkForm):
 
     Example:
         >>> import torch
-        >>> from metricgrad.losses.base import Draw
+        >>> from metricgrad.losses.base import CallContext
         >>> form, targets = SpanNetwork(), torch.tensor([[1, 2]])
         >>> right = torch.tensor([[[0.0, 4, 0, 0], [0, 0, 4, 0]]])
-        >>> bool(form(-right, targets, draw=Draw(0, 0)) > form(right, targets, draw=Draw(0, 0)))
+        >>> bool(form(-right, targets, call=CallContext(0, 0)) > form(right, targets, call=CallContext(0, 0)))
         True
 
     References:

@@ -44,10 +44,10 @@ class TokenNetwork(NetworkForm):
 
     Example:
         >>> import torch
-        >>> from metricgrad.losses.base import Draw
+        >>> from metricgrad.losses.base import CallContext
         >>> form, targets = TokenNetwork(), torch.tensor([[0, 2, 1]])
         >>> right = 5.0 * torch.nn.functional.one_hot(targets, 4)
-        >>> bool(form(-right, targets, draw=Draw(0, 0)) > form(right, targets, draw=Draw(0, 0)))
+        >>> bool(form(-right, targets, call=CallContext(0, 0)) > form(right, targets, call=CallContext(0, 0)))
         True
 
     References:

@@ -41,9 +41,9 @@ class RegressionNetwork(NetworkForm):
 
     Example:
         >>> import torch
-        >>> from metricgrad.losses.base import Draw
+        >>> from metricgrad.losses.base import CallContext
         >>> form, targets = RegressionNetwork(), torch.arange(4.0)
-        >>> near, far = (form(targets + off, targets, draw=Draw(0, 0)) for off in (0.1, 2.0))
+        >>> near, far = (form(targets + off, targets, call=CallContext(0, 0)) for off in (0.1, 2.0))
         >>> bool(far > near)
         True
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from metricgrad.losses.base import Draw, Form
+from metricgrad.losses.base import CallContext, Form
 from metricgrad.training.options import Optimizer
 
 
@@ -31,7 +31,7 @@ class Children(abc.ABC):
         self.outputs: list[tuple[Tensor, Tensor]] = []
 
     @abc.abstractmethod
-    def step(self, inputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
+    def step(self, inputs: Tensor, targets: Tensor, call: CallContext) -> Tensor:
         """One optimiser step of each child on its own batch, ``(n, B, ...)``; the ``(n,)`` losses."""
 
     @abc.abstractmethod
@@ -68,14 +68,14 @@ class Looped(Children):
         super().__init__(models, forms)
         self.optimizers = [optimizer(model.parameters()) for model in models]
 
-    def step(self, inputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
+    def step(self, inputs: Tensor, targets: Tensor, call: CallContext) -> Tensor:
         """One after the other."""
         losses, self.outputs = [], []
         for child, (model, form, optimizer) in enumerate(zip(self.models, self.forms, self.optimizers, strict=True)):
             model.train()
             optimizer.zero_grad()
             scores = model(inputs[child])
-            loss = form(scores, targets[child], draw=draw)
+            loss = form(scores, targets[child], call=call)
             self.outputs.append((scores.detach(), targets[child]))
             if loss.requires_grad:
                 loss.backward()
@@ -121,13 +121,13 @@ class Stacked(Children):
             return False
         return True
 
-    def step(self, inputs: Tensor, targets: Tensor, draw: Draw) -> Tensor:
+    def step(self, inputs: Tensor, targets: Tensor, call: CallContext) -> Tensor:
         """One pass, one step."""
         self.skeleton.train()
         (optimizer,) = self.optimizers
         optimizer.zero_grad()
         scores = self._apply(inputs)
-        losses = type(self.forms[0]).batched_forward(self.forms, scores, targets, draw=draw)
+        losses = type(self.forms[0]).batched_forward(self.forms, scores, targets, call=call)
         self.outputs = list(zip(scores.detach(), targets, strict=True))
         if losses.requires_grad:
             losses.sum().backward()

@@ -14,7 +14,7 @@ from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.aligners.knobs.controller import KnobController
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
-from metricgrad.losses.base import Draw
+from metricgrad.losses.base import CallContext
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.progress import ProgressBar
@@ -200,7 +200,7 @@ def _pass(
     run.record.begin()
     total = torch.zeros(len(run.group.models), device=inputs.device)
     for step, some in enumerate(orders.of(epoch)):
-        values = run.group.step(inputs[some], targets[some], Draw(loss_seed, epoch * len(orders) + step))
+        values = run.group.step(inputs[some], targets[some], CallContext(loss_seed, epoch * len(orders) + step))
         if not torch.isfinite(values).all():
             raise DivergedError(f"the loss became non-finite in epoch {epoch} with lr={recipe.lr:g}; lower lr")
         total += values

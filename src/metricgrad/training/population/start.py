@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import Draw, Form
+from metricgrad.losses.base import CallContext, Form
 from metricgrad.training.batches import is_pair, pair_of
 from metricgrad.training.options import Optimizer
 from metricgrad.training.population.children import Children, Looped, Stacked
@@ -99,6 +99,8 @@ def _seconds(
     found: list[float] = []
     for _ in range(1 + _TIMED):
         begun = time.perf_counter()
-        trial.step(batch[0], batch[1], Draw(0, 0)).tolist()  # a value that is read has been computed, also on a GPU
+        trial.step(
+            batch[0], batch[1], CallContext(0, 0)
+        ).tolist()  # a value that is read has been computed, also on a GPU
         found.append(time.perf_counter() - begun)
     return min(found[1:])

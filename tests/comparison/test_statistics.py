@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metricgrad.comparison.statistics import corrected, holm, paired
+from metricgrad.comparison.statistics import corrected, equivalence, holm, paired, seeds_to_tell
 
 
 def test_without_overlap_it_is_the_t_test_of_scipy():
@@ -54,3 +54,59 @@ def test_holm_against_the_definition():
     adjusted = holm([0.02, math.nan])
     assert adjusted[0] == 0.02
     assert math.isnan(adjusted[1])
+
+
+def test_equivalence_is_the_90_percent_interval_within_the_margin():
+    rng = np.random.default_rng(2)
+    for ratio in (0.0, 1 / 3):
+        for _ in range(50):
+            values = rng.normal(rng.normal(0, 0.003), 0.003, 8)
+            found = corrected(values.tolist(), ratio)
+            half = stats.t.ppf(0.95, 7) * values.std(ddof=1) * math.sqrt(1 / 8 + ratio)
+            inside = abs(values.mean()) + half < 0.005
+            assert (equivalence(found, 0.005) < 0.05) == inside
+
+
+def test_equivalence_against_two_one_sided_tests_of_scipy():
+    values = [0.002, -0.001, 0.003, 0.001, 0.0, 0.002]
+    lower = stats.ttest_1samp(values, -0.004, alternative="greater").pvalue
+    upper = stats.ttest_1samp(values, 0.004, alternative="less").pvalue
+    assert equivalence(corrected(values), 0.004) == pytest.approx(max(lower, upper))
+
+
+def test_equivalence_of_equal_and_of_single_values():
+    assert equivalence(corrected([0.0, 0.0]), 0.005) == 0.0
+    assert equivalence(corrected([0.01, 0.01]), 0.005) == 1.0
+    assert math.isnan(equivalence(corrected([0.0]), 0.005))
+
+
+def test_a_difference_at_the_margin_is_equivalent_in_one_study_of_twenty():
+    rng = np.random.default_rng(3)
+    said = sum(equivalence(corrected(rng.normal(0.005, 0.004, 10).tolist()), 0.005) < 0.05 for _ in range(1000))
+    assert 30 < said < 70
+
+
+def test_seeds_to_tell_tell_four_times_in_five():
+    rng = np.random.default_rng(4)
+    values = rng.normal(0, 1, 10)
+    values = (values - values.mean()) / values.std(ddof=1)
+    for mean, shown in ((0.02, True), (0.0, False)):
+        now = corrected((mean + 0.03 * values).tolist())
+        n = 10 + seeds_to_tell(now, 0.01)
+        later = [corrected((mean + 0.03 * rng.normal(size=n)).tolist()) for _ in range(1000)]
+        told = sum(each.p < 0.05 if shown else equivalence(each, 0.01) < 0.05 for each in later)
+        assert told == pytest.approx(800 if shown else 600, abs=60)  # at 0, both sides must be told: 2 * 0.8 - 1
+
+
+def test_redrawn_splits_have_a_floor_that_seeds_do_not_lower():
+    values = [0.01, 0.03, -0.01, 0.02, 0.0, 0.01]  # mean 0.01, deviation 0.0141
+    assert seeds_to_tell(corrected(values), 0.005) < 20
+    # the limit of the error is 0.0141 * sqrt(1/3) = 0.0082, and to show 0.01 takes 2.80 of them
+    assert seeds_to_tell(corrected(values, 1 / 3), 0.005, 1 / 3) is None
+    # with 1/20 it is 0.0032, and 2.80 of them are 0.0089
+    assert 0 < seeds_to_tell(corrected(values, 1 / 20), 0.005, 1 / 20) < 200
+
+
+def test_several_tests_need_more_seeds():
+    found = corrected([0.01, 0.03, -0.01, 0.02, 0.0, 0.01])
+    assert seeds_to_tell(found, 0.001, tests=5) > seeds_to_tell(found, 0.001)

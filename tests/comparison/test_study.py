@@ -57,7 +57,7 @@ def test_lines_table_and_files(tmp_path):
     ]
     assert table["cross_entropy"]["verdict"] == "baseline"
     assert table["Own"]["difference"] == 0.0  # the same loss, the same draws
-    assert table["Own"]["verdict"] == "no difference shown"
+    assert table["Own"]["verdict"] == "equivalent"
     assert "baseline" in str(table)
     assert len(table.to_frame()) == 18
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")

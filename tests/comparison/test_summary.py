@@ -22,8 +22,9 @@ def runs(name, level, *, seeds=8, valid=None, phase=1):
     ]
 
 
-def verdicts(rows, *records, higher=True, ratio=0.0):
-    table, notes = summarise(rows, [r for group in records for r in group], higher_is_better=higher, ratio=ratio)
+def verdicts(rows, *records, higher=True, ratio=0.0, margin=0.005):
+    found = [r for group in records for r in group]
+    table, notes = summarise(rows, found, higher_is_better=higher, ratio=ratio, margin=margin)
     return {line["loss"]: line for line in table}, notes
 
 
@@ -38,8 +39,9 @@ def test_better_worse_and_neither():
     assert table["new"]["difference"] == pytest.approx(0.1, abs=1e-3)
     assert table["new"]["difference_low"] > 0
     assert verdicts([BASE, NEW], runs("ce", 0.9), runs("new", 0.8, phase=-1))[0]["new"]["verdict"] == "worse"
-    neither = verdicts([BASE, NEW], runs("ce", 0.9), runs("new", 0.9, phase=-1))[0]["new"]
-    assert neither["verdict"] == "no difference shown"
+    neither = verdicts([BASE, NEW], runs("ce", 0.9), runs("new", 0.9, phase=-1), margin=0.001)[0]["new"]
+    assert neither["verdict"] == "undecided"
+    assert neither["more_seeds"] > 0
 
 
 def test_direction_is_the_metric_s():
@@ -129,3 +131,25 @@ def test_a_control_of_another_loss_says_nothing():
     assert sum("margin" in note for note in notes) == 1  # it is new's
     _, notes = verdicts([BASE, ala, NEW, BLIND, wrong], *records, runs(wrong.name, 0.9, phase=-1))
     assert sum(wrong.name in note for note in notes) == 2  # and the wrong metric is everybody's
+
+
+def test_equivalent_within_a_margin_wide_enough():
+    records = runs("ce", 0.9), runs("new", 0.9, phase=-1)
+    assert verdicts([BASE, NEW], *records, margin=0.02)[0]["new"]["verdict"] == "equivalent"
+    table, _ = verdicts([BASE, NEW], *records, margin=0.001)
+    assert table["new"]["verdict"] == "undecided"
+    assert table["new"]["p_equivalent"] > 0.05
+    assert table["ce"]["p_equivalent"] is None
+
+
+def test_a_difference_shown_within_the_margin_is_equivalent():
+    records = runs("ce", 0.9), runs("new", 0.903, phase=1.01)
+    assert verdicts([BASE, NEW], *records, margin=0.001)[0]["new"]["verdict"] == "better"
+    assert verdicts([BASE, NEW], *records, margin=0.01)[0]["new"]["verdict"] == "equivalent"
+
+
+def test_equivalences_of_several_candidates_are_adjusted():
+    records = runs("ce", 0.9), runs("new", 0.9, phase=-1), runs("third", 0.906, phase=2)
+    table, _ = verdicts([BASE, NEW, row("third")], *records, margin=0.008)
+    alone, _ = verdicts([BASE, NEW], *records[:2], margin=0.008)
+    assert table["new"]["p_equivalent"] == pytest.approx(2 * alone["new"]["p_equivalent"])

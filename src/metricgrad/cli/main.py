@@ -42,6 +42,10 @@ def compare(
     trials: Annotated[int, typer.Option(help="Runs spent on tuning each loss.")] = 20,
     seeds: Annotated[int, typer.Option(help="Final runs of each loss, each with a fresh split.")] = 10,
     out: Annotated[str, typer.Option(help="Folder for results.jsonl and compare.png.")] = "runs/compare",
+    margin: Annotated[
+        float | None,
+        typer.Option(help="A difference below it is none that matters. Default: .005 of the metric's range."),
+    ] = None,
     metric_timeout: Annotated[
         float, typer.Option(help="Seconds that one call of a metric of your own may take; 0 is no limit.")
     ] = 60.0,
@@ -57,7 +61,7 @@ def compare(
     names = [chosen.standard, "uniloss"] if losses is None else named_losses(losses)
     table = run(
         chosen, metric=metric, losses=names, trials=trials, seeds=seeds, out=out, controls=controls,
-        metric_timeout=metric_timeout or None,
+        margin=margin, metric_timeout=metric_timeout or None,
     )  # fmt: skip
     if as_json:
         print(json.dumps(table.to_dict(), allow_nan=False))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from metricgrad.comparison.table import Table
+from metricgrad.comparison.verdicts import words
 from metricgrad.writing import new_figure, write_figure
 
 _CANDIDATE, _BASELINE, _CONTROL = "#1f5fa8", "#b3591c", "#9a9a9a"
@@ -31,9 +32,9 @@ def plot(table: Table, path: Path) -> Path:
             axes.plot([row["low"], row["high"]], [place + 0.2] * 2, color=color, linewidth=2.5, zorder=3)
         if row["mean"] is not None:
             axes.plot(row["mean"], place + 0.2, "D", color=color, markersize=6, zorder=4)
-            words = f"{row['mean']:.4f}  {row['verdict']}"
+            label = f"{row['mean']:.4f}  {words(row)}"
             axes.annotate(
-                words, (row["mean"], place + 0.2), (0, -13), textcoords="offset points", ha="center", fontsize=8
+                label, (row["mean"], place + 0.2), (0, -13), textcoords="offset points", ha="center", fontsize=8
             )
     axes.set_yticks(
         range(len(names)),

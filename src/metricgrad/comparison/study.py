@@ -18,6 +18,7 @@ from metricgrad.comparison.proposals import propose
 from metricgrad.comparison.records import Record, Records, locked
 from metricgrad.comparison.summary import DIVERGED, diverged, said_to_fail, summarise
 from metricgrad.comparison.table import Table
+from metricgrad.comparison.verdicts import default_margin, note_on_floor
 from metricgrad.errors import FailedRunError, MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.metric import Metric
@@ -45,6 +46,7 @@ def compare(
     seeds: int = 10,
     out: str | Path = "runs/compare",
     controls: bool = True,
+    margin: float | None = None,
     metric_timeout: float | None = None,
     progress: bool = True,
 ) -> Table:
@@ -72,6 +74,8 @@ def compare(
         seeds: final runs of each loss; below 6 there is no verdict.
         out: the folder for results.jsonl and compare.png.
         controls: add the metric-blind control to a comparison with a loss that is not a standard one.
+        margin: a difference below it is none that matters, in the metric's units; by default 0.005 for a metric from 0
+            to 1, and half a percent of the standard losses' mean for errors and metrics in units of their own.
         metric_timeout: seconds that one call of a metric that is not built in may take; None is no limit. A loop in
             Python, a sleep and a wait are interrupted; compiled code that neither returns nor lets go of Python's lock
             cannot be, whatever the limit.
@@ -86,6 +90,8 @@ def compare(
     chosen = get_task(task) if isinstance(task, str) else task
     if trials < 1 or seeds < 1:
         raise MetricgradError(f"trials and seeds must be at least 1, got {trials} and {seeds}")
+    if margin is not None:
+        checked_number("margin", margin)
     if metric_timeout is not None:
         checked_number("metric_timeout", metric_timeout)
     judged_by = chosen.judged_by(metric)
@@ -101,7 +107,7 @@ def compare(
             runs = [study.final(row, tuned[row.name], seed) for row in rows for seed in range(seeds)]
         finally:
             torch.set_num_threads(threads)
-        summary, notes = summarise(rows, runs, higher_is_better=judged_by.higher_is_better, ratio=_overlap(chosen))
+        summary, notes, margin = _summarised(chosen, judged_by, rows, runs, margin)
         tried = [record for row in rows for record in records.trials(row.name)[:trials]]
         notes += [note for row in rows if (note := said_to_fail(row.name, "trial", "valid", tried))]
         if not chosen.redraws:
@@ -109,9 +115,24 @@ def compare(
                 "the test part is the same for every seed: intervals and p-values cover the randomness of training, "
                 "not that of the test items"
             )
-        table = Table(chosen.name, judged_by.name, judged_by.higher_is_better, runs, summary, notes, folder)
+        table = Table(chosen.name, judged_by.name, judged_by.higher_is_better, margin, runs, summary, notes, folder)
         plot(table, folder / "compare.png")
     return table
+
+
+def _summarised(
+    task: Task, metric: Metric, rows: Sequence[Candidate], runs: Sequence[Record], margin: float | None
+) -> tuple[list[dict[str, Any]], list[str], float]:
+    """Summary, notes and the margin they go by."""
+    higher, ratio = metric.higher_is_better, _overlap(task)
+    if margin is None:
+        standard = {row.name for row in rows if row.standard}
+        values = [run["test"] for run in runs if run["loss"] in standard and run["test"] is not None]
+        margin = default_margin(values, higher_is_better=higher)
+    summary, notes = summarise(rows, runs, higher_is_better=higher, ratio=ratio, margin=margin)
+    if floor := note_on_floor(summary, margin, ratio):
+        notes = [*notes, floor]
+    return summary, notes, margin
 
 
 def _config(task: Task, metric: Metric, rows: Sequence[Candidate]) -> dict[str, Any]:

@@ -8,28 +8,37 @@ from typing import Any
 
 from metricgrad.comparison.candidates import Candidate
 from metricgrad.comparison.records import Record
-from metricgrad.comparison.statistics import Estimate, corrected, holm, paired
+from metricgrad.comparison.statistics import (
+    ALPHA,
+    Estimate,
+    corrected,
+    equivalence,
+    holm,
+    paired,
+    seeds_to_tell,
+)
+from metricgrad.comparison.verdicts import ENOUGH_SEEDS, verdict
 
-ENOUGH_SEEDS = 6
-ALPHA = 0.05
 DIVERGED = "diverged: "
 """What a failed run's reason begins with where it was no metric's fault."""
 
 
 def summarise(
-    rows: Sequence[Candidate], runs: Sequence[Record], *, higher_is_better: bool, ratio: float
+    rows: Sequence[Candidate], runs: Sequence[Record], *, higher_is_better: bool, ratio: float, margin: float
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """One summary for each row, and notes in words.
 
     The baseline is the standard loss with the best mean validation value: the test part has no say in it. Every
     other row is paired with it seed by seed. The p-values of candidates are adjusted by Holm's procedure; a
-    control's is its own. Intervals and tests carry Nadeau and Bengio's correction.
+    control's is its own; so are those of equivalence within the margin. Intervals and tests carry Nadeau and Bengio's
+    correction.
 
     Args:
         rows: the losses.
         runs: one record for each loss and seed; ``test`` is None where a run diverged.
         higher_is_better: the metric's direction.
         ratio: n_test / n_train where seeds redraw the split, else 0.
+        margin: a difference below it is none that matters, in the metric's units.
     """
     tests = {row.name: _by_seed(runs, row.name, "test") for row in rows}
     valids = {row.name: _by_seed(runs, row.name, "valid") for row in rows}
@@ -40,7 +49,9 @@ def summarise(
     )
     against = {row.name: _difference(tests[row.name], tests[baseline], ratio) for row in rows}
     tested = [row.name for row in rows if row.role == "candidate" and row.name != baseline]
+    same = {name: equivalence(difference, margin) for name, difference in against.items()}
     adjusted = dict(zip(tested, holm([against[name].p for name in tested]), strict=True))
+    same |= dict(zip(tested, holm([same[name] for name in tested]), strict=True))
     table = []
     for row in rows:
         scores = [v for v in tests[row.name].values() if v is not None]
@@ -48,13 +59,16 @@ def summarise(
         p = adjusted.get(row.name, difference.p)
         failures = [run for run in runs if run["loss"] == row.name and run["test"] is None]
         failed = len(failures)
+        p_equivalent, more = same[row.name], None
         if row.name == baseline:
-            verdict, difference, p = "baseline", Estimate(0.0, 0.0, 0.0, math.nan), math.nan
+            said, difference, p, p_equivalent = "baseline", Estimate(0.0, 0.0, 0.0, math.nan), math.nan, math.nan
         elif failed:
             how = "diverged" if all(map(diverged, failures)) else "failed"
-            verdict = f"{how} in {failed} of {failed + len(scores)} seeds"
+            said = f"{how} in {failed} of {failed + len(scores)} seeds"
         else:
-            verdict = _verdict(sign * difference.mean, p, len(scores))
+            said = verdict(difference, higher_is_better=higher_is_better, p=p, p_equivalent=p_equivalent)
+            if said == "undecided":
+                more = seeds_to_tell(difference, margin, ratio, tests=len(tested) if row.name in tested else 1)
         table.append(
             {
                 "loss": row.name,
@@ -67,7 +81,9 @@ def summarise(
                 "difference_high": difference.high,
                 "p": p,
                 "p_unadjusted": difference.p if row.name != baseline else math.nan,
-                "verdict": verdict,
+                "p_equivalent": p_equivalent,
+                "verdict": said,
+                "more_seeds": more,
                 "valid": _mean(valids[row.name]),
                 "seconds": _mean(_by_seed(runs, row.name, "seconds")),
             }
@@ -99,14 +115,6 @@ def said_to_fail(loss: str, numbered: str, value: str, runs: Sequence[Record]) -
         f"{loss} failed in {len(failures)} of {len(own)} {numbered}s; in {numbered} {first[numbered]}: "
         f"{first.get('failed', DIVERGED.rstrip(': '))}"
     )
-
-
-def _verdict(gain: float, p: float, seeds: int) -> str:
-    if seeds < ENOUGH_SEEDS:
-        return "too few seeds"
-    if p < ALPHA:
-        return "better" if gain > 0 else "worse"
-    return "no difference shown"
 
 
 def _notes(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metricgrad.comparison.records import Record
+from metricgrad.comparison.verdicts import words
 
 if TYPE_CHECKING:
     import pandas
@@ -24,7 +25,11 @@ class Table:
         metric: the metric's name.
         higher_is_better: the metric's direction.
         runs: one record for each loss and seed: loss, role, seed, valid, test, seconds, params.
-        summary: one row for each loss: loss, role, mean, low, high, difference (from the baseline), p, verdict, ...
+        margin: a difference below it is none that matters, in the metric's units.
+        summary: one row for each loss: loss, role, mean, low, high, difference (from the baseline), p, verdict
+            (``"baseline"``, ``"better"``, ``"worse"``, ``"equivalent"`` within the margin, ``"undecided"``, ``"too few
+            seeds"``, or in how many seeds it failed), more_seeds (about how many would tell where it is undecided; None
+            where no number of them would), ...
         notes: what the verdicts do not say.
         path: the folder with results.jsonl and compare.png.
     """
@@ -32,6 +37,7 @@ class Table:
     task: str
     metric: str
     higher_is_better: bool
+    margin: float
     runs: list[Record]
     summary: list[dict[str, Any]]
     notes: list[str] = field(default_factory=list)
@@ -44,6 +50,7 @@ class Table:
             "task": self.task,
             "metric": self.metric,
             "higher_is_better": self.higher_is_better,
+            "margin": self.margin,
             "runs": self.runs,
             "summary": self.summary,
             "notes": self.notes,
@@ -64,9 +71,12 @@ class Table:
 
         arrow = "↑" if self.higher_is_better else "↓"
         seeds = len({run["seed"] for run in self.runs})
-        shown = RichTable(title=f"{self.task}, test {self.metric} {arrow}, {seeds} seeds", title_justify="left")
-        for title in ("loss", "mean", "95 % interval", "difference", "95 % interval", "p", "seconds", "verdict"):
-            shown.add_column(title, justify="left" if title in ("loss", "verdict") else "right")
+        shown = RichTable(
+            title=f"{self.task}, test {self.metric} {arrow}, {seeds} seeds, margin {self.margin:.2g}",
+            title_justify="left",
+        )
+        for name in ("loss", "mean", "95 % interval", "difference", "95 % interval", "p", "seconds", "verdict"):
+            shown.add_column(name, justify="left" if name in ("loss", "verdict") else "right")
         for row in self.summary:
             base = row["verdict"] == "baseline"
             name = row["loss"] + (" (control)" if row["role"] == "control" else "")
@@ -78,7 +88,7 @@ class Table:
                 "" if base else _interval(row["difference_low"], row["difference_high"], "+.4f"),
                 "" if base else _number(row["p"], ".2g"),
                 _number(row["seconds"], ".1f"),
-                row["verdict"],
+                words(row),
                 style="dim" if row["role"] == "control" else None,
             )
         return shown

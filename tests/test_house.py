@@ -11,9 +11,7 @@ FILES, LINES, CODE = 25, 320, 60
 
 #: folders, files and functions beyond their limit. Take out what you mend; nothing joins.
 FOLDERS: set[str] = set()
-LONG_FILES = {
-    "aligners/lookahead/look_ahead.py",
-}
+LONG_FILES: set[str] = set()
 LONG_FUNCTIONS: set[str] = set()
 
 

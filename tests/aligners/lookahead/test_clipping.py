@@ -109,7 +109,7 @@ def test_the_first_changed_gradients_are_found_again_and_the_next_are_copied(cha
         loss = mg.AdaLFL(num_outputs=3).double()
         batch, valid = ((torch.randn(8, 6, dtype=torch.float64), torch.randint(3, (8,))) for _ in range(2))
         loss.attach(model, optimizer, valid=[valid])
-        recorder = loss.aligner._current.step.recorder.gradients
+        recorder = loss.aligner._attachment.step.recorder.gradients
         recorder.copies = copies
         for step in range(3):
             optimizer.zero_grad()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import torch
@@ -12,27 +11,13 @@ from torch import Tensor, nn
 
 from metricgrad.aligners.base import AlignedLoss, Forward, TrainingContext
 from metricgrad.aligners.isolation import device_of, kept_randomness, untouched
+from metricgrad.aligners.lookahead.attachment import Attachment
 from metricgrad.aligners.lookahead.forward_mode import ForwardMode
-from metricgrad.aligners.lookahead.hypergradient import Objective, OneStep
+from metricgrad.aligners.lookahead.hypergradient import OneStep
 from metricgrad.aligners.lookahead.optimizers import unwrapped
 from metricgrad.aligners.lookahead.unrolled import unrolled
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext
-
-Begin = Callable[[TrainingContext, ForwardMode | None], OneStep]
-
-
-@dataclass
-class CurrentStep:
-    """What calls of the loss are recorded in.
-
-    Attributes:
-        step: of the attached training, or of a dry run; None where there is neither.
-        dry: whether it is a dry run's.
-    """
-
-    step: OneStep | None = None
-    dry: bool = False
 
 
 class DryRun:
@@ -40,13 +25,11 @@ class DryRun:
 
     Args:
         loss: whose form the gradient is of.
-        objective: of scores and targets.
-        current: what calls of the loss are recorded in.
-        begin: begins to record a training.
+        attachment: where calls of the loss are recorded, to the training's or to the dry run's.
     """
 
-    def __init__(self, loss: AlignedLoss, objective: Objective, current: CurrentStep, begin: Begin) -> None:
-        self._loss, self._objective, self._current, self._begin = loss, objective, current, begin
+    def __init__(self, loss: AlignedLoss, attachment: Attachment) -> None:
+        self._loss, self._attachment = loss, attachment
 
     def hypergradient(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], valid_batch: Any,
@@ -80,10 +63,10 @@ class DryRun:
         forward: Forward,
     ) -> tuple[list[Tensor], float]:  # fmt: skip
         """The same by double backward through all steps, none of which is taken."""
-        loss = self._loss
+        loss, objective = self._loss, self._attachment.objective
         call = CallContext(loss.seed, int(loss.steps), counts=False)
         with kept_randomness(device_of(list(model.parameters()))):
-            return unrolled(loss.form, model, optimizer, batches, valid_batch, self._objective, forward, call)
+            return unrolled(loss.form, model, optimizer, batches, valid_batch, objective, forward, call)
 
     def _take(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], forward: Forward
@@ -99,17 +82,18 @@ class DryRun:
     @contextlib.contextmanager
     def _recorded(self, training: TrainingContext, fresh: ForwardMode | None) -> Generator[OneStep]:
         """A training of its own, beside the one that may be attached."""
-        current = self._current
-        outer, dry = current.step, current.dry
+        attachment = self._attachment
+        outer, dry = attachment.step, attachment.dry
         kept = untouched(training.loss, training.model, training.optimizer)
         with kept if fresh is None else contextlib.nullcontext(), self._paused():
-            step = current.step = self._begin(training, fresh)
-            current.dry = True
+            step = attachment.step = attachment.record(training, fresh)
+            attachment.dry = True
             try:
                 yield step
             finally:
                 step.close()
-                current.step, current.dry = outer, dry
+                attachment.step, attachment.dry = outer, dry
 
     def _paused(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext() if self._current.step is None else self._current.step.paused()
+        step = self._attachment.step
+        return contextlib.nullcontext() if step is None else step.paused()

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.lookahead.clipping import Clipping, Gradients, clipping_vjp
+from metricgrad.aligners.lookahead.history import SkippedStepError
 from metricgrad.aligners.lookahead.outer_products import ParameterDirection, whole
 from metricgrad.aligners.lookahead.plain_numbers import Constants
 from metricgrad.aligners.lookahead.recorded_calls import Contribution
 from metricgrad.aligners.lookahead.recorder import Recorder
 from metricgrad.aligners.lookahead.replay import gradients_again, is_close
-from metricgrad.aligners.lookahead.skipped_step import SkippedStepError
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 

@@ -1,4 +1,4 @@
-"""What a loss that learns did during training: numbers for each update, the loss's shape at times, and one picture."""
+"""What comes of looking ahead, and its record: numbers for each update, the loss's shape at times, and one picture."""
 
 from __future__ import annotations
 
@@ -37,6 +37,19 @@ class LookAheadResult:
     objective: float
     gradient_norm: float
     implied_rate: float
+
+
+class SkippedStepError(MetricgradError):
+    """Why a step's hypergradient cannot be told: raised and caught while looking ahead, and a user reads a warning.
+
+    Args:
+        kind: of the reason; each is said once.
+        why: a sentence that names the cause and the remedy.
+    """
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(why)
+        self.kind = kind
 
 
 class History:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,8 +25,7 @@ from metricgrad.aligners.isolation import borrowed, kept_randomness, plain_check
 from metricgrad.aligners.lookahead.clipping import Clipping, Gradients
 from metricgrad.aligners.lookahead.forward_mode import ForwardMode
 from metricgrad.aligners.lookahead.gradient_changes import GradientChanges
-from metricgrad.aligners.lookahead.history import LookAheadResult
-from metricgrad.aligners.lookahead.loss_uses import power_of
+from metricgrad.aligners.lookahead.history import LookAheadResult, SkippedStepError
 from metricgrad.aligners.lookahead.optimizers import (
     Before,
     before_step,
@@ -36,17 +35,14 @@ from metricgrad.aligners.lookahead.optimizers import (
     stepped_parameters,
 )
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, times
-from metricgrad.aligners.lookahead.plain_numbers import Constants
+from metricgrad.aligners.lookahead.plain_numbers import Constants, power_of
 from metricgrad.aligners.lookahead.proof import Proofs
 from metricgrad.aligners.lookahead.recorded_calls import Contribution, ModelCall, ScoreTangent
 from metricgrad.aligners.lookahead.recorder import Recorder
 from metricgrad.aligners.lookahead.replay import as_called
-from metricgrad.aligners.lookahead.skipped_step import SkippedStepError
-from metricgrad.aligners.lookahead.validation_gradient import on_training_batch, on_validation_batch
+from metricgrad.aligners.lookahead.validation_gradient import Objective, on_training_batch, on_validation_batch
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
-
-Objective = Callable[..., Tensor]
 
 _MEASURED_EVERY = 10
 

@@ -7,30 +7,26 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import AlignedLoss, Aligner, Forward, OfflineStart, TrainingContext, default_forward
-from metricgrad.aligners.isolation import device_of, kept_foreign_randomness
+from metricgrad.aligners.isolation import device_of
+from metricgrad.aligners.lookahead.attachment import Attachment
 from metricgrad.aligners.lookahead.clipping import CLIPPINGS, Clipping
-from metricgrad.aligners.lookahead.dry_run import CurrentStep, DryRun
+from metricgrad.aligners.lookahead.dry_run import DryRun
 from metricgrad.aligners.lookahead.forward_mode import ForwardMode
-from metricgrad.aligners.lookahead.history import History, LookAheadResult
-from metricgrad.aligners.lookahead.hypergradient import OneStep
+from metricgrad.aligners.lookahead.history import History, LookAheadResult, SkippedStepError
 from metricgrad.aligners.lookahead.meta_adam import MetaAdam
 from metricgrad.aligners.lookahead.offline_start import offline_start
 from metricgrad.aligners.lookahead.optimizers import unwrapped
-from metricgrad.aligners.lookahead.skipped_step import SkippedStepError
-from metricgrad.aligners.lookahead.window import Window
+from metricgrad.aligners.lookahead.validation_gradient import Objective
 from metricgrad.aligners.validation_batches import EndlessBatches, checked_batches
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form
-from metricgrad.losses.baselines.task_loss import TaskLoss
 from metricgrad.losses.batches import checked_number
-from metricgrad.losses.calling import called
 from metricgrad.serialization import rename_keys
 
 
@@ -105,18 +101,12 @@ class LookAhead(Aligner):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        names = ("task", "cross_entropy", "mse")
-        if not (objective in names if isinstance(objective, str) else callable(objective)):
-            raise MetricgradError(
-                f"objective is {objective!r}; expected 'task', 'cross_entropy', 'mse', or a differentiable loss of "
-                "scores and targets"
-            )
         if clipping not in CLIPPINGS:
             raise MetricgradError(f"clipping is {clipping!r}; expected one of {', '.join(map(repr, CLIPPINGS))}")
         for name, count in (("every", every), ("steps", steps)):
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise MetricgradError(f"{name} is {count!r}; expected a number of steps, 1 or more")
-        self.objective = objective
+        self.objective = objective  # a module is one of this module's, with its state
         self.lr = checked_number("lr", lr, zero=True)
         self.clip = None if clip is None else checked_number("clip", clip)
         self.clipping: Clipping = clipping
@@ -126,23 +116,13 @@ class LookAhead(Aligner):
         self.register_buffer("cursor", torch.zeros(2, dtype=torch.long))
         self.recorded = History()
         self.last_hypergradient: list[Tensor] = []
-        self._task = TaskLoss()
         self._of: tuple[AlignedLoss, ...] = ()
-        self._current = CurrentStep()
-        self._window = Window(steps) if steps > 1 else None
-        self._valid: EndlessBatches | None = None
         self._said: set[str] = set()
-        self._forward_modes: WeakKeyDictionary[nn.Module, ForwardMode] = WeakKeyDictionary()
+        self._attachment = Attachment(Objective(objective), clipping, exact=exact, steps=steps)
 
     def unattached(self) -> dict[str, Any]:
-        """Nothing recorded."""
-        window = None if self._window is None else Window(self.steps)
-        rest: dict[str, Any] = {"_current": CurrentStep(), "_valid": None, "last_hypergradient": []}
-        return {"_window": window, "_forward_modes": None, **rest}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Weak references are made anew: they can be neither pickled nor shared."""
-        super().__setstate__({**state, "_forward_modes": WeakKeyDictionary()})
+        """Nothing looked at."""
+        return {"last_hypergradient": []}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         rename_keys(state_dict, prefix, {"place": "cursor"})
@@ -158,9 +138,7 @@ class LookAhead(Aligner):
             raise MetricgradError("this LookAhead belongs to another loss already; make one for each loss")
         self._of = (loss,)
         self.adam.make_room(list(loss.form.parameters()))
-        if isinstance(self.objective, str):
-            kinds = {"cross_entropy": "binary", "mse": "regression", "task": getattr(loss.form, "problem", "auto")}
-            self._task.kind = kinds[self.objective]
+        self._attachment.objective.bind(loss.form)
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments.
@@ -168,15 +146,8 @@ class LookAhead(Aligner):
         Raises:
             MetricgradError: for an objective that is a foreign module or function.
         """
-        described = self.objective if isinstance(self.objective, str) else getattr(self.objective, "described", None)
-        if described is None:
-            raise MetricgradError(
-                f"a LookAhead toward a {type(self.objective).__name__} cannot be saved; build it again and load its "
-                "state_dict"
-            )
-        objective = described if isinstance(described, str) else described()
         rest = ("lr", "clip", "every", "steps", "clipping", "exact", "seed")
-        return {"objective": objective, **{name: getattr(self, name) for name in rest}}
+        return {"objective": self._attachment.objective.described(), **{name: getattr(self, name) for name in rest}}
 
     @property
     def updates(self) -> Tensor:
@@ -198,7 +169,7 @@ class LookAhead(Aligner):
 
     def unattended(self) -> str | None:
         """A loss that was never moved is the random or plain one it was made as."""
-        if self._current.step is not None or self._current.dry or int(self.updates):
+        if self._attachment.step is not None or int(self.updates):
             return None
         return (
             "this loss is moved by LookAhead, and nothing moves it: it was never attached, so the model trains on the "
@@ -208,7 +179,7 @@ class LookAhead(Aligner):
 
     def needs_attachment(self) -> str | None:
         """A window of several steps lies across calls of ``step``."""
-        if self._window is None:
+        if self.steps == 1:
             return None
         return f"LookAhead(steps={self.steps}) needs a training that stays attached: call attach() once, then step()"
 
@@ -219,8 +190,6 @@ class LookAhead(Aligner):
             MetricgradError: for an optimiser without a rule, under distributed training, or with ``steps`` above 1 and
                 no validation batches.
         """
-        if self._window is not None:
-            self._window.clear()
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             raise MetricgradError(
                 "LookAhead does not know how gradients are averaged over processes; train on one process, or use "
@@ -235,27 +204,25 @@ class LookAhead(Aligner):
                 "was taken on, which rewards a loss that overfits; pass valid=batches to attach",
                 stacklevel=3,
             )
-        self._current.step = self._begin(training)
         device = device_of(list(training.model.parameters()))
-        self._valid = None if training.valid is None else EndlessBatches(training.valid, self.cursor, self.seed, device)
+        valid = None if training.valid is None else EndlessBatches(training.valid, self.cursor, self.seed, device)
+        self._attachment.begin(training, valid)
 
     def detached(self, training: TrainingContext) -> None:
         """Stop recording."""
-        if self._current.step is not None:
-            self._current.step.close()
-        self._current.step = self._valid = None
+        self._attachment.end()
 
     def before_loss_call(self, form: Form) -> None:
         """Keep the form as it is before the call."""
-        if self._current.step is not None:
-            self._current.step.recorder.before_loss_call(form)
+        if (recorder := self._attachment.recorder) is not None:
+            recorder.before_loss_call(form)
 
     def on_loss_call(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], call: CallContext, value: Tensor
     ) -> None:
         """Record a call of the loss."""
-        if self._current.step is not None:
-            self._current.step.recorder.on_loss_call(scores, targets, context, call, value)
+        if (recorder := self._attachment.recorder) is not None:
+            recorder.on_loss_call(scores, targets, context, call, value)
 
     def offline_start(self, loss: AlignedLoss, start: OfflineStart) -> list[float]:
         """AdaLFL's Algorithm 1: see :meth:`metricgrad.Loss.offline_start`."""
@@ -264,50 +231,27 @@ class LookAhead(Aligner):
 
     def before_step(self, training: TrainingContext) -> None:
         """Keep what the step will overwrite."""
-        step = self._current.step
-        if step is None or self._current.dry or step.recorder.paused:
-            return
-        if self._window is not None:
-            self._window.before(training, step.recorder)
-        else:
-            step.before()
+        if (step := self._attachment.live) is not None:
+            self._attachment.before_step(step)
 
     def after_step(self, training: TrainingContext) -> None:
         """Move the loss."""
-        step = self._current.step
-        if step is None or self._current.dry:
+        if (step := self._attachment.live) is None:
             return
-        if step.ready or (self._window is not None and self._window.full):
-            form = training.loss.form
-            with kept_foreign_randomness():
-                batch = self.given
-                if batch is None and self._valid is not None:
-                    batch = self._valid.draw()
-                ahead = step.after(form, batch) if self._window is None else self._far(step, self._window, batch)
-            if ahead is not None:
-                self._move(form, ahead)
+        ahead = self._attachment.look_ahead(step, self.given)
+        if ahead is not None:
+            self._move(training.loss.form, ahead)
         if step.why is not None:
             self._passed_over(step.why)
         self.optimizer_steps += 1
-        step.recorder.clear()
-        step.recorder.paused = int(self.optimizer_steps) % max(self.every, self.steps) >= self.steps
-        if self._window is not None and step.recorder.paused:
-            self._window.clear()
+        paused = int(self.optimizer_steps) % max(self.every, self.steps) >= self.steps
+        self._attachment.next_step(step, paused=paused)
 
     def _passed_over(self, why: SkippedStepError) -> None:
         self.last_hypergradient = []
         if why.kind not in self._said:
             warnings.warn(f"LookAhead passes over this step and leaves the loss as it is: {why}", stacklevel=4)
         self._said.add(why.kind)
-
-    def _far(self, step: OneStep, window: Window, batch: Any) -> LookAheadResult:
-        """Through all steps of the window."""
-        if batch is None:
-            raise MetricgradError(
-                f"steps is {self.steps}, and there are no validation batches to judge them by; pass valid= to attach"
-            )
-        with step.undisturbed():
-            return window.after(step.training, step.training.loss.form, self._judge(), batch)
 
     def hypergradient(
         self,
@@ -354,24 +298,12 @@ class LookAhead(Aligner):
         )
 
     def _dry_run(self) -> DryRun:
-        return DryRun(self._loss(), self._judge(), self._current, self._begin)
+        return DryRun(self._loss(), self._attachment)
 
     def _loss(self) -> AlignedLoss:
         if not self._of:
             raise MetricgradError("this LookAhead has no loss yet; make one: Loss(form, LookAhead())")
         return self._of[0]
-
-    def _begin(self, training: TrainingContext, forward_mode: ForwardMode | None = None) -> OneStep:
-        forward_mode = forward_mode or self._forward_modes.setdefault(training.model, ForwardMode(self.exact))
-        return OneStep(training, self._judge(), self.clipping, forward_mode)
-
-    def _judge(self) -> Callable[..., Tensor]:
-        objective = self._task if isinstance(self.objective, str) else self.objective
-
-        def judge(scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
-            return called(objective, scores, targets, context)
-
-        return judge
 
     def _move(self, form: Form, ahead: LookAheadResult) -> None:
         self.last_hypergradient = ahead.gradients

@@ -1,4 +1,4 @@
-"""Numbers that a user wrote, told from numbers that were computed."""
+"""Numbers that a user wrote, told from numbers that were computed, such as a power of the loss's own value."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from fractions import Fraction
 from typing import TypeVar
 
+import torch
+from torch import Tensor
+
+from metricgrad.aligners.lookahead.history import SkippedStepError
+
 _TOLERANCE = 6.0  # roundings
 _FIRST, _LATER = 2e-3, 2e-4
 _FAR = 30.0
 _KEPT = 16
+_POWERS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -88,3 +94,32 @@ class Constants:
             abs(constant - before) <= _TOLERANCE * eps * abs(constant) and abs(witness - then) > 1e-3 * abs(witness)
             for before, then in self._seen.get(key, ())
         )
+
+
+def power_of(factor: Tensor, value: Tensor, constants: Constants) -> float:
+    r"""m, where the factor is :math:`c v^m` of the value v with a constant c: 0 for a constant factor.
+
+    A backward pass tells the number alone. ``v ** 2`` leaves 2 v (m is 1), ``v / v.detach()`` leaves 1 / v, and a plain
+    number says that it is a constant.
+
+    Args:
+        factor: 0-d.
+        value: 0-d.
+        constants: what was seen in earlier steps.
+
+    Raises:
+        SkippedStepError: where it cannot be told.
+    """
+    f, v = float(factor), float(value)
+    if abs(f) == 1.0 or f == 0.0 or not math.isfinite(f) or not math.isfinite(v):
+        return 0.0
+    powers = [m for m in _POWERS if not m or v > 0 or (v < 0 and m == int(m))]
+    eps = max(torch.finfo(factor.dtype).eps, 1e-15)
+    found = constants.told({m: f / v**m for m in powers}, v, eps, lambda a, b: a == b)
+    if found is None:
+        raise SkippedStepError(
+            "used",
+            f"the loss's gradient was multiplied by {f:.6g}, and whether that number is a constant or follows from the "
+            "loss's own value cannot be told from it; multiply the loss by plain numbers, or by the same in each step",
+        )
+    return found

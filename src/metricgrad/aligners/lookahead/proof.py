@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.lookahead.forward_mode import ForwardMode
+from metricgrad.aligners.lookahead.history import SkippedStepError
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection
 from metricgrad.aligners.lookahead.recorded_calls import ScoreTangent
 from metricgrad.aligners.lookahead.replay import as_called, gradients_again
-from metricgrad.aligners.lookahead.skipped_step import SkippedStepError
 from metricgrad.losses.base import Form
 
 _EVERY = 25

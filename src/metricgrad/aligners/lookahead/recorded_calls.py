@@ -115,7 +115,7 @@ class ScoreTangent:
     Attributes:
         of: the contribution.
         tangent: in the shape of the scores.
-        power: see :func:`metricgrad.aligners.lookahead.loss_uses.power_of`.
+        power: see :func:`metricgrad.aligners.lookahead.plain_numbers.power_of`.
     """
 
     of: Contribution

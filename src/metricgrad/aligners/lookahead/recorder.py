@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from metricgrad.aligners.isolation import Autocast, Randomness, buffer_places
 from metricgrad.aligners.lookahead.gradient_accumulation import AccumulatedGradients
 from metricgrad.aligners.lookahead.head import Head, goes_past
+from metricgrad.aligners.lookahead.history import SkippedStepError
 from metricgrad.aligners.lookahead.recorded_calls import (
     AsCalled,
     Contribution,
@@ -25,7 +26,6 @@ from metricgrad.aligners.lookahead.recorded_calls import (
     outputs_of,
     tensors_of,
 )
-from metricgrad.aligners.lookahead.skipped_step import SkippedStepError
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form
 

@@ -3,17 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metricgrad.aligners.base import TrainingContext
 from metricgrad.aligners.isolation import parameter_places, standing
 from metricgrad.aligners.lookahead.outer_products import LinearTaps, ParameterDirection, joined
 from metricgrad.aligners.lookahead.recorded_calls import LossCall, outputs_of
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.base import Form
+from metricgrad.losses.baselines.task_loss import TaskLoss
+from metricgrad.losses.calling import called
 
-Objective = Callable[..., Tensor]
+_NAMES = ("task", "cross_entropy", "mse")
+
+TrainingObjective = str | nn.Module | Callable[[Tensor, Tensor], Tensor]
+
+
+class Objective:
+    """What an optimiser step should lower.
+
+    Args:
+        loss: as in :class:`metricgrad.aligners.lookahead.look_ahead.LookAhead`.
+
+    Raises:
+        MetricgradError: for another name, or what cannot be called.
+    """
+
+    def __init__(self, loss: TrainingObjective) -> None:
+        if not (loss in _NAMES if isinstance(loss, str) else callable(loss)):
+            raise MetricgradError(
+                f"objective is {loss!r}; expected 'task', 'cross_entropy', 'mse', or a differentiable loss of "
+                "scores and targets"
+            )
+        self._named = loss if isinstance(loss, str) else None
+        self._loss: Callable[..., Tensor] = TaskLoss() if isinstance(loss, str) else loss
+
+    def bind(self, form: Form) -> None:
+        """A named one is that of the form's kind of problem."""
+        if isinstance(self._loss, TaskLoss) and self._named is not None:
+            kinds = {"cross_entropy": "binary", "mse": "regression", "task": getattr(form, "problem", "auto")}
+            self._loss.kind = kinds[self._named]
+
+    def described(self) -> Any:
+        """Its name, or what a loss of ours says of itself, for a file.
+
+        Raises:
+            MetricgradError: for a foreign module or function.
+        """
+        found = self._named or getattr(self._loss, "described", None)
+        if found is None:
+            raise MetricgradError(
+                f"a LookAhead toward a {type(self._loss).__name__} cannot be saved; build it again and load its "
+                "state_dict"
+            )
+        return found if isinstance(found, str) else found()
+
+    def __call__(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
+        """0-d, minimised."""
+        return called(self._loss, scores, targets, context)
 
 
 def on_validation_batch(

@@ -7,7 +7,6 @@ one before, so that the objective after the last knows them all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,17 +17,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from metricgrad.aligners.base import TrainingContext
 from metricgrad.aligners.isolation import parameter_places, standing
 from metricgrad.aligners.lookahead.history import LookAheadResult
-from metricgrad.aligners.lookahead.loss_uses import power_of
 from metricgrad.aligners.lookahead.optimizers import Group, State, check_stepped, stepped_parameters
-from metricgrad.aligners.lookahead.plain_numbers import Constants
+from metricgrad.aligners.lookahead.plain_numbers import Constants, power_of
 from metricgrad.aligners.lookahead.recorded_calls import Contribution
 from metricgrad.aligners.lookahead.recorder import Recorder
 from metricgrad.aligners.lookahead.replay import loss_again
 from metricgrad.aligners.lookahead.unrolled import stepped
+from metricgrad.aligners.lookahead.validation_gradient import Objective
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 
-Objective = Callable[..., Tensor]
 Theta = dict[Tensor, Tensor]
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import report_aa
 import report_adalfl
 import report_ala
 import report_claims
@@ -21,6 +22,7 @@ from report_text import table
 
 DOCS = HERE.parent / "docs" / "interpolation.md"
 SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
+    ("aa_studies", "A loss against itself", report_aa.section),
     ("where_it_pays", "Where it pays and where it does not", report_claims.where_it_pays),
     ("controls", "Controls: broken values, no anchors, the wrong metric", report_claims.controls),
     ("cosines", "How much of the gradient is the metric", report_claims.cosines),

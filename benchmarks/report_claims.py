@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import report_aa
 import report_ala
 from common import paired
 from report_text import estimate, number, said, short, table
@@ -11,6 +12,8 @@ from report_text import estimate, number, said, short, table
 
 def bars(name: str, result: dict[str, Any]) -> list[list[str]]:
     """Claims that hold or do not, for the top of the report."""
+    if name == "aa_studies":
+        return report_aa.bars(result)
     if name == "ala":
         return report_ala.bars(result)
     if name in ("cost", "look_ahead_cost"):

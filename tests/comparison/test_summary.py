@@ -1,5 +1,6 @@
 """Verdicts in words."""
 
+import numpy as np
 import pytest
 
 from metricgrad.comparison.candidates import Candidate
@@ -153,3 +154,21 @@ def test_equivalences_of_several_candidates_are_adjusted():
     table, _ = verdicts([BASE, NEW, row("third")], *records, margin=0.008)
     alone, _ = verdicts([BASE, NEW], *records[:2], margin=0.008)
     assert table["new"]["p_equivalent"] == pytest.approx(2 * alone["new"]["p_equivalent"])
+
+
+def test_a_loss_under_another_name_is_rarely_better():
+    """Splits redrawn from one pool, and trainings that differ from seed to seed."""
+    rng = np.random.default_rng(0)
+    said = []
+    for _ in range(200):
+        items = 0.15 * rng.normal(size=1000)
+        draws = [float(items[rng.permutation(1000)[:200]].mean()) for _ in range(10)]
+        noise = 0.005 * rng.normal(size=10)
+        again = [
+            {"loss": "new", "seed": i, "valid": 0.8, "test": 0.8 + d + e, "seconds": 1.0}
+            for i, (d, e) in enumerate(zip(draws, noise, strict=True))
+        ]
+        base = [{**run, "loss": "ce", "test": 0.8} for run in again]
+        said.append(verdicts([BASE, NEW], base, again, ratio=1 / 3)[0]["new"]["verdict"])
+    assert said.count("better") <= 10
+    assert said.count("undecided") > 150

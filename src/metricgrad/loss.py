@@ -21,9 +21,8 @@ from metricgrad import serialization
 from metricgrad.aligners.base import Aligner, Forward, OfflineStart, TrainingContext, check_cell, default_forward
 from metricgrad.aligners.first_calls import FirstCalls
 from metricgrad.aligners.isolation import device_of
-from metricgrad.aligners.lookahead.optimizers import unwrapped
 from metricgrad.aligners.static import Static
-from metricgrad.aligners.step_hooks import StepHooks
+from metricgrad.aligners.step_hooks import StepHooks, unwrapped
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.handle import Handle

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save, save_file
 
 import metricgrad as mg
-from metricgrad import serialization as headed_file
+from metricgrad import serialization
 from metricgrad.aligners.knobs.policy import Policy
 from metricgrad.json_types import checked_arguments, fits, parse
 from metricgrad.losses.families.correlation_matrix import CorrelationMatrix
@@ -230,6 +230,6 @@ def test_what_is_no_file_of_ours_is_said(tmp_path):
     save_file({"a": torch.zeros(2)}, tmp_path / "plain.safetensors")
     with pytest.raises(mg.MetricgradError, match=r"not written by Loss\.save"):
         mg.load_loss(tmp_path / "plain.safetensors")
-    headed_file.write(tmp_path / "other", {}, {"policy": {}})
+    serialization.write(tmp_path / "other", {}, {"policy": {}})
     with pytest.raises(mg.MetricgradError, match=r"not written by Loss\.save"):
         mg.load_loss(tmp_path / "other")

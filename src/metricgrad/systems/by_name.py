@@ -4,6 +4,8 @@ Importing this file imports every file in which a loss registers itself, so that
 looked up.
 """
 
+# pyright: reportUnusedImport=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -13,7 +15,7 @@ from torch import nn
 
 from metricgrad.checks import did_you_mean
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.baselines import (
+from metricgrad.losses.baselines import (  # noqa: F401
     cross_entropy,
     focal,
     gaussian_mse,
@@ -30,13 +32,7 @@ from metricgrad.losses.registry import REGISTRY, Entry
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.spec import parse_spec
-from metricgrad.systems import adalfl, ala, embedding, reloss, uniloss
-
-REGISTERING = (
-    cross_entropy, focal, soft_f_beta, pairwise_logistic, smooth_ap, lovasz, gaussian_mse, token_cross_entropy,
-    regression, metric_learning, margin, uniloss, ala, embedding, adalfl, reloss,
-)  # fmt: skip
-"""The files in which losses register themselves."""
+from metricgrad.systems import adalfl, ala, embedding, reloss, uniloss  # noqa: F401
 
 _ALSO_KNOWN = {
     "ce": "cross_entropy", "bce": "cross_entropy", "crossentropy": "cross_entropy", "crossentropyloss": "cross_entropy",

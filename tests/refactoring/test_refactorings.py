@@ -1,5 +1,7 @@
 """What every refactoring promises: right at the ideal, bits that come back, moves that do what they say."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -95,6 +97,25 @@ def test_scores_from_realises_the_binaries_of_any_score_set(case):
         bits = refactoring.binaries(stack, targets, groups=groups)
         again = refactoring.scores_from(bits, scores, targets, groups=groups)
         assert torch.equal(refactoring.binaries(again, targets, groups=groups), bits)
+
+
+def test_many_score_sets_are_what_each_is_by_itself(case):
+    refactoring, scores, targets, groups = case
+    stack = refactoring.random(scores, targets, 5, _generator())
+    bits = torch.stack([refactoring.binaries(row, targets, groups=groups) for row in stack])
+    assert torch.equal(refactoring.binaries_of(stack, targets, groups=groups), bits)
+    bits ^= torch.rand(bits.shape, generator=_generator(1)) < 0.2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # cyclic ones
+        each = torch.stack([refactoring.scores_from(row, scores, targets, groups=groups) for row in bits])
+    assert torch.equal(refactoring.score_sets(bits, scores, targets, groups=groups), each)
+
+
+def test_every_comparison_has_an_owner(case):
+    refactoring, scores, targets, groups = case
+    owners = refactoring.owners(scores, targets, groups=groups)
+    assert owners.shape == refactoring.comparisons(scores, targets, groups=groups).shape
+    assert owners.min() >= 0
 
 
 def test_comparisons_are_differentiable(case):

@@ -7,8 +7,6 @@ as it is; of random bit patterns over positive-negative pairs nearly all are cyc
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
@@ -53,7 +51,8 @@ def bit_anchors(current: Tensor, *, each: int, flips: int, released: bool, gener
         current: ``(l,)`` booleans, the binaries of the current scores.
         each: anchors of each type.
         flips: how many bits a good or nearby anchor has flipped.
-        released: as the released code does it: exactly one bit, and a nearby anchor corrects one *wrong* bit.
+        released: as the released code does it: exactly one bit, and a nearby anchor corrects one *wrong* bit; where
+            none is wrong any more, it has one bit of the best flipped, as a good one has.
         generator: a CPU generator.
     """
     length, device = len(current), current.device
@@ -69,22 +68,24 @@ def bit_anchors(current: Tensor, *, each: int, flips: int, released: bool, gener
     everything = torch.ones_like(current)
     good = flipped(best, everything, count)
     bad = torch.rand((each, length), generator=generator).to(device) > 0.5
-    nearby = flipped(current[None], ~current if released else everything, count)
+    corrects = released and not bool(current.all())
+    nearby = flipped(current[None], ~current if corrects else everything, count)
     return torch.cat([best, good, bad, nearby])
 
 
-def realise(
-    refactoring: Refactoring, bits: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Score sets for binaries, and which of them realise the binaries exactly.
+def nearest(comparisons: Tensor, owners: Tensor, share: float) -> Tensor:
+    """``(k,)`` ascending indices of the comparisons nearest to being violated: of each owner its share, at least one.
 
-    Returns:
-        ``(T, *scores.shape)`` scores and ``(T,)`` booleans.
+    Of a row, say, these are the target's against the best-scored rivals.
+
+    Args:
+        comparisons: ``(l,)``.
+        owners: ``(l,)``; see :meth:`metricgrad.refactoring.base.Refactoring.owners`.
+        share: in (0, 1].
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        stack = torch.stack([refactoring.scores_from(row, scores.detach(), targets, groups=groups) for row in bits])
-    exact = torch.stack(
-        [(refactoring.binaries(s, targets, groups=groups) == b).all() for s, b in zip(stack, bits, strict=True)]
-    )
-    return stack, exact
+    order = comparisons.detach().argsort()
+    order = order[owners[order].argsort(stable=True)]
+    size = torch.bincount(owners)
+    owner = owners[order]
+    place = torch.arange(len(order), device=order.device) - (size.cumsum(0) - size)[owner]
+    return order[place < (share * size).round().clamp(min=1)[owner]].sort().values

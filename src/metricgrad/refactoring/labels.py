@@ -45,7 +45,11 @@ class Threshold(Refactoring):
 
     def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """Scores of magnitude one on the side that each binary says."""
-        right = 2 * binaries.reshape(scores.shape).to(scores) - 1
+        return self.score_sets(binaries[None], scores, targets)[0]
+
+    def score_sets(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """See :meth:`scores_from`."""
+        right = 2 * binaries.reshape(len(binaries), *scores.shape).to(scores) - 1
         return right * (2 * targets.to(scores) - 1)
 
     def ideal(
@@ -118,22 +122,38 @@ class Argmax(Refactoring):
 
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """``(rows * (C - 1),)``: the target's score minus each other class's."""
-        scores, targets = scores.flatten(0, -2), targets.flatten()
-        right = scores.gather(1, targets.long()[:, None])
-        return (right - scores)[self._others(scores, targets)]
+        return self._compared(scores[None], targets)[0]
+
+    def binaries_of(self, stack: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """Of all score sets at once."""
+        return self._compared(stack, targets) > 0
+
+    def owners(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """The row of each comparison."""
+        return self._others(scores, targets) // scores.shape[-1]
+
+    def _compared(self, stack: Tensor, targets: Tensor) -> Tensor:
+        """``(T, rows * (C - 1))``: the comparisons of each of T score sets."""
+        index = targets.long().expand(stack.shape[:-1])[..., None]
+        return (stack.gather(-1, index) - stack).flatten(1)[:, self._others(stack[0], targets)]
 
     @staticmethod
     def _others(scores: Tensor, targets: Tensor) -> Tensor:
-        return torch.ones_like(scores, dtype=torch.bool).scatter(1, targets.long()[:, None], False)
+        """``(rows * (C - 1),)`` where the other classes are among all scores."""
+        other = torch.ones_like(scores, dtype=torch.bool).scatter(-1, targets.long()[..., None], False)
+        return other.flatten().nonzero()[:, 0]
 
     def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """The target at 0, each other class below or above it; their order among themselves is that of ``scores``."""
-        shape, c = scores.shape, scores.shape[-1]
-        scores, targets = scores.flatten(0, -2), targets.flatten()
-        order = scores.detach().argsort(1).argsort(1).to(scores) / (2 * c)
-        bits = torch.zeros_like(order).masked_scatter(self._others(scores, targets), binaries.to(scores))
-        out = order + torch.where(bits > 0, -1.0, 0.5).to(scores)
-        return out.scatter(1, targets.long()[:, None], 0.0).reshape(shape)
+        return self.score_sets(binaries[None], scores, targets)[0]
+
+    def score_sets(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """See :meth:`scores_from`."""
+        order = scores.detach().argsort(-1).argsort(-1).to(scores) / (2 * scores.shape[-1])
+        above = order.new_full((len(binaries), order.numel()), 0.5)
+        above[:, self._others(scores, targets)] = 0.5 - 1.5 * binaries.to(scores)
+        out = order + above.reshape(-1, *scores.shape)
+        return out.scatter(-1, targets.long().expand(out.shape[:-1])[..., None], 0.0)
 
     def ideal(
         self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator, *, groups: Tensor | None = None

@@ -55,11 +55,24 @@ class Peak(Refactoring):
 
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """``(l,)``: the best pixel within reach minus each pixel outside, map by map."""
+        return self._compared(scores[None], targets)[0]
+
+    def binaries_of(self, stack: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """Of all score sets at once."""
+        return self._compared(stack, targets) > 0
+
+    def owners(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """The map of each comparison."""
         near, both = self._near(scores, targets)
-        flat = scores.flatten(1)
-        best = flat.masked_fill(~near, -torch.inf).amax(1, keepdim=True)
-        used = ~near & both[:, None]
-        return best.expand(flat.shape)[used] - flat[used]
+        return (~near & both[:, None]).nonzero()[:, 0]
+
+    def _compared(self, stack: Tensor, targets: Tensor) -> Tensor:
+        """``(T, l)``: the comparisons of each of T score sets."""
+        near, both = self._near(stack[0], targets)
+        flat = stack.flatten(2)
+        best = flat.masked_fill(~near, -torch.inf).amax(2, keepdim=True)
+        used = (~near & both[:, None]).flatten().nonzero()[:, 0]
+        return best.expand(flat.shape).flatten(1)[:, used] - flat.flatten(1)[:, used]
 
     def spread(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """0-d; 1 where no map has a comparison."""
@@ -68,15 +81,20 @@ class Peak(Refactoring):
 
     def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """The best pixel within reach at 0, those outside above or below it as the binaries say."""
+        return self.score_sets(binaries[None], scores, targets)[0]
+
+    def score_sets(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """See :meth:`scores_from`."""
         near, both = self._near(scores, targets)
         flat = scores.detach().flatten(1)
         order = flat.argsort(1).argsort(1).to(flat) / (2 * flat.shape[1])
         used = ~near & both[:, None]
-        right = torch.zeros_like(flat).masked_scatter(used, binaries.to(flat)) > 0
-        placed = order + torch.where(right | near, -1.0, 0.5)
+        right = near.expand(len(binaries), *near.shape).flatten(1).clone()
+        right[:, used.flatten()] = binaries
+        placed = order + torch.where(right.reshape(-1, *near.shape), -1.0, 0.5)
         best = flat.masked_fill(~near, -torch.inf).argmax(1, keepdim=True)
-        placed = placed.scatter(1, best, 0.0)
-        return torch.where(both[:, None], placed, flat).reshape(scores.shape)
+        placed = placed.scatter(2, best.expand(len(binaries), -1, -1), 0.0)
+        return torch.where(both[:, None], placed, flat).reshape(-1, *scores.shape)
 
     def ideal(
         self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator, *, groups: Tensor | None = None

@@ -54,7 +54,12 @@ class TopK(Refactoring):
 
     def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """The target above, or below, all other classes of its row."""
-        return self._placed(scores.detach(), targets, binaries.reshape(targets.shape))
+        return self.score_sets(binaries[None], scores, targets)[0]
+
+    def score_sets(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """See :meth:`scores_from`."""
+        stack = scores.detach().expand(len(binaries), *scores.shape)
+        return self._placed(stack, targets, binaries.reshape(-1, *targets.shape))
 
     @staticmethod
     def _placed(scores: Tensor, targets: Tensor, hit: Tensor) -> Tensor:
@@ -81,7 +86,7 @@ class TopK(Refactoring):
         count, n = len(stack), targets.numel()
         chosen = torch.rand((count, n), generator=generator).topk(min(flips, n)).indices
         flip = torch.zeros(count, n, dtype=torch.bool).scatter(1, chosen, True).to(stack.device)
-        hit = torch.stack([self.binaries(row, targets) for row in stack])
+        hit = self.binaries_of(stack, targets)
         rows = stack.flatten(1, -2)
         return torch.where(flip[..., None], self._placed(rows, targets.flatten(), ~hit), rows).reshape(stack.shape)
 

@@ -75,7 +75,9 @@ class RankCorrelation(BlockFitting):
         tau in place of Spearman's rho, which on digits ranked held-out blocks better for accuracy and average
         precision, the same for macro F1 and a little worse for F1; real labels beside flipped ones; the penalty acts
         on rows, because on a batch's mean it forces a slope that grows with the batch; mean ranks for ties; restarts.
-        With ``paper`` there are two: how many steps, and that a block's flipped labels are never the predicted one.
+        With ``paper`` there are four: how many steps; that a block's flipped labels are never the predicted one; that
+        the fit starts from fresh weights, where the released script starts from a published checkpoint; and that the
+        weights to keep are looked for several times in what was one of its epochs, after which alone it looks.
     """
 
     kind: ClassVar[str] = "rank_correlation"

@@ -66,7 +66,7 @@ class Interpolated(Form):
         refactoring: what the metric reads; by default the metric's own, or found by probing at the first batch.
         interpolation: ``"local"`` or ``"inverse_distance"``.
         softness: the temperature that divides comparisons: a positive number, ``"once"`` (the mean absolute comparison
-            of the first batch, at most 1 and, for labels, at least 0.5; for embeddings 0.15 of it) or ``"auto"``
+            of the first batch, at most 1 and at least 0.5; for embeddings 0.15 of it, at least 0.01) or ``"auto"``
             (follows it slowly, which removes the pull to grow margins).
         q: tail exponent in (0, 1] of local moves of labels; 1 is the plain expectation (most robust to label noise),
             towards 0 the gradient no longer vanishes on entries that are badly wrong.

@@ -15,7 +15,7 @@ from metricgrad.losses.interpolated.interpolated import Interpolated
 from metricgrad.losses.interpolated.inverse_distance import Anchors
 from metricgrad.losses.interpolated.options import check_options
 from metricgrad.metrics.metric import Metric
-from metricgrad.refactoring.anchors import bit_anchors, realise
+from metricgrad.refactoring.anchors import bit_anchors, nearest
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch
 
@@ -35,10 +35,12 @@ class PaperInterpolated(Interpolated):
         paper: ``"published"``; ``"released"`` for the released code's anchors; None for score sets.
         gradient: ``"released"`` reproduces the sign error in the released backward pass.
         softness: likewise; 1 in the paper.
-        share: share in (0, 1] of the comparisons looked at, those nearest to being violated first; 1 for score sets.
+        share: share in (0, 1] of the comparisons looked at: of each row those of its target with the best-scored
+            rivals, of each positive those with the best-scored negatives. The others count as decided right. 1 for
+            score sets.
         warm_up: likewise.
         anchors: likewise.
-        flips: likewise.
+        flips: likewise; one by default, as in the paper's appendix A.
         power: likewise.
         check_finite: likewise.
 
@@ -62,7 +64,7 @@ class PaperInterpolated(Interpolated):
         share: float = 1.0,
         warm_up: int = 0,
         anchors: int = 16,
-        flips: int = 2,
+        flips: int = 1,
         power: float = 1.0,
         check_finite: bool = True,
     ) -> None:
@@ -85,19 +87,23 @@ class PaperInterpolated(Interpolated):
     ) -> Estimate:
         if self.paper is None:
             return super()._interpolate(batch, refactoring, softness, bounds, generator)
-        comparisons = refactoring.comparisons(batch.scores, batch.targets, groups=batch.groups)
-        released = self.paper == "released"
+        hard, targets, groups = batch.scores.detach(), batch.targets, batch.groups
+        comparisons = refactoring.comparisons(batch.scores, targets, groups=groups)
+        kept: Tensor | slice = slice(None)
+        if self.share < 1:
+            kept = nearest(comparisons, refactoring.owners(hard, targets, groups=groups), self.share)
+        looked_at, released = comparisons[kept], self.paper == "released"
         bits = bit_anchors(
-            comparisons.detach() > 0, each=self.anchors, flips=self.flips, released=released, generator=generator
+            looked_at.detach() > 0, each=self.anchors, flips=self.flips, released=released, generator=generator
         )
-        stack, exact = realise(refactoring, bits, batch.scores, batch.targets, groups=batch.groups)
+        whole = bits.new_ones(len(bits), len(comparisons))
+        whole[:, kept] = bits
+        stack = refactoring.score_sets(whole, hard, targets, groups=groups)
         values = batch.values(self.metric, stack)
         if released:
+            exact = (refactoring.binaries_of(stack, targets, groups=groups) == whole).all(1)
             values = torch.where(exact, values, torch.zeros_like(values))
-        soft = leaky_sigmoid(margins(comparisons, softness))
-        if self.share < 1:
-            kept = soft.detach().topk(max(1, round(self.share * len(soft))), largest=False).indices
-            soft, bits = soft[kept], bits[:, kept]
+        soft = leaky_sigmoid(margins(looked_at, softness))
         return self._anchors.weighted(values, (soft - bits.to(soft)).square().sum(1), bounds.current)
 
 

@@ -39,6 +39,11 @@ class Lists:
     odds: bool
 
 
+def ranked_by(scores: Tensor, odds: bool) -> Tensor:
+    """What items are ranked by, in the shape of the scores: these, or their log-odds under a softmax over the row."""
+    return wide(log_odds(scores, elementwise=False) if odds else scores)
+
+
 def as_lists(scores: Tensor, targets: Tensor, within: Within, groups: Tensor | None, odds: bool = False) -> Lists:
     """See scores and targets as lists.
 
@@ -53,7 +58,7 @@ def as_lists(scores: Tensor, targets: Tensor, within: Within, groups: Tensor | N
     relevance = targets
     if scores.ndim == targets.ndim + 1:
         relevance = torch.nn.functional.one_hot(targets.long(), scores.shape[-1])
-    values = wide(log_odds(scores, elementwise=False) if odds else scores)
+    values = ranked_by(scores, odds)
     entry = torch.arange(scores.numel(), device=scores.device)
     columns = max(1, scores.shape[-1]) if scores.ndim > 1 else 1
     if within == "group" or (within == "sample" and scores.ndim == 1):

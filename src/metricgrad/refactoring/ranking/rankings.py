@@ -15,7 +15,7 @@ from metricgrad.functional.leak import LEAK, START
 from metricgrad.functional.pair_sums import pair_sum
 from metricgrad.refactoring.base import EXCHANGEABLE, Exchangeable, Refactoring, Shapes, checked_choice
 from metricgrad.refactoring.moves import CountMoves, EntryMoves, MoveRequest, Moves, NoMoves
-from metricgrad.refactoring.ranking.lists import WITHIN, Lists, Within, as_lists
+from metricgrad.refactoring.ranking.lists import WITHIN, Lists, Within, as_lists, ranked_by
 from metricgrad.refactoring.ranking.passing import Passing, Sides, passing
 from metricgrad.refactoring.ranking.score_sets import Logits, Ranks
 from metricgrad.refactoring.ranking.tie_orders import strict_orders
@@ -69,7 +69,6 @@ class Order(Refactoring, abc.ABC):
 
     halves: ClassVar[float]
     shapes: ClassVar[Shapes | None] = "either"
-    sharpest: ClassVar[float] = 0.05
 
     def lists(self, scores: Tensor, targets: Tensor, groups: Tensor | None) -> Lists:
         """The lists that this refactoring ranks."""
@@ -81,11 +80,17 @@ class Order(Refactoring, abc.ABC):
         upper, lower = self._pairs(lists)
         return lists.values[upper] - lists.values[lower]
 
+    def binaries_of(self, stack: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """Of all score sets at once."""
+        upper, lower = self._pairs(self.lists(stack[0], targets, groups))
+        values = ranked_by(stack, self.odds).flatten(1)
+        return values[:, upper] - values[:, lower] > 0
+
     def scores_from(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """The order in which each item stands by the number of its comparisons won; warns where bits are cyclic."""
         lists = self.lists(scores, targets, groups)
         upper, lower = self._pairs(lists)
-        out = self._realised(lists, torch.where(binaries, upper, lower), torch.where(binaries, lower, upper))
+        (out,) = self._realised(lists, upper, lower, binaries[None])
         off = int(((out[upper] > out[lower]) != binaries).sum())
         if off:
             warnings.warn(
@@ -95,9 +100,16 @@ class Order(Refactoring, abc.ABC):
             )
         return out.reshape(scores.shape)
 
+    def score_sets(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """See :meth:`scores_from`."""
+        lists = self.lists(scores, targets, groups)
+        return self._realised(lists, *self._pairs(lists), binaries).reshape(-1, *scores.shape)
+
     @abc.abstractmethod
-    def _realised(self, lists: Lists, winner: Tensor, loser: Tensor) -> Tensor:
-        """Values for all items in which each winner stands above its loser, as far as that is possible."""
+    def _realised(self, lists: Lists, upper: Tensor, lower: Tensor, binaries: Tensor) -> Tensor:
+        """``(T, M)`` values in which upper items stand above their lower ones where the ``(T, l)`` binaries say so, and
+        below elsewhere, as far as that is possible.
+        """
 
     def ideal(
         self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator, *, groups: Tensor | None = None
@@ -191,15 +203,25 @@ class PositivesOverNegatives(Order):
         i, j = same.nonzero(as_tuple=True)
         return positives[i], negatives[j]
 
-    def _realised(self, lists: Lists, winner: Tensor, loser: Tensor) -> Tensor:
+    def owners(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
+        """The positive of each comparison."""
+        upper, _ = self._pairs(self.lists(scores.detach(), targets, groups))
+        return upper.unique(return_inverse=True)[1]
+
+    def _realised(self, lists: Lists, upper: Tensor, lower: Tensor, binaries: Tensor) -> Tensor:
         positives, negatives = self._sides(lists.relevance)
-        won, lost = (torch.bincount(side, minlength=len(lists.group)) for side in (winner, loser))
-        out = torch.zeros_like(lists.values.detach())
+        nothing = lists.values.new_zeros(len(binaries), len(lists.group))
+        won = binaries.to(nothing)
+        beaten = nothing.index_add(1, upper, won)
         # negatives stand in a row, those that lose most at the bottom; a positive stands above as many as it beats
-        for g in range(lists.count):
-            mine = negatives[lists.group[negatives] == g]
-            out[mine[lost[mine].argsort(descending=True)]] = torch.arange(len(mine)).to(out)
-        out[positives] = won[positives].to(out) - 0.5
+        lost = nothing.index_add(1, lower, won)[:, negatives]
+        group = lists.group[negatives]
+        order = lost.argsort(dim=1, descending=True, stable=True)
+        order = order.gather(1, group[order].argsort(dim=1, stable=True))
+        one_by_one = group.sort().values
+        place = torch.arange(len(negatives), device=group.device) - torch.searchsorted(one_by_one, one_by_one)
+        out = nothing.scatter(1, negatives[order], place.to(nothing).expand(order.shape))
+        out[:, positives] = beaten[:, positives] - 0.5
         return out
 
     def squared_distances(
@@ -252,16 +274,22 @@ class Ranking(Order):
         upper, lower = (better & (lists.group[:, None] == lists.group[None, :])).nonzero(as_tuple=True)
         return upper, lower
 
-    def _realised(self, lists: Lists, winner: Tensor, loser: Tensor) -> Tensor:
-        count = len(lists.group)
+    def _realised(self, lists: Lists, upper: Tensor, lower: Tensor, binaries: Tensor) -> Tensor:
+        sides = [(torch.where(row, upper, lower), torch.where(row, lower, upper)) for row in binaries]
+        layers = [self._layers(len(lists.group), winner, loser) for winner, loser in sides]
+        return torch.stack(layers).to(lists.values.dtype)
+
+    @staticmethod
+    def _layers(count: int, winner: Tensor, loser: Tensor) -> Tensor:
+        """``(count,)`` whole numbers: higher for whoever stands higher."""
         layer = torch.zeros(count, dtype=torch.long, device=winner.device)
         # peel off, layer by layer, the items that lose to nobody who is left
         while len(winner):
             beaten = torch.zeros(count, dtype=torch.bool, device=winner.device).index_fill(0, loser, True)
             if bool(beaten[winner].all()):  # a cycle: all that are left lose to somebody
                 won, lost = (torch.bincount(side, minlength=count) for side in (winner, loser))
-                return (-layer * 2 * count + won - lost).to(lists.values.dtype)
+                return -layer * 2 * count + won - lost
             layer += beaten
             keep = beaten[winner]
             winner, loser = winner[keep], loser[keep]
-        return -layer.to(lists.values.dtype)
+        return -layer

@@ -26,7 +26,9 @@ def grid() -> str:
     """The table of loss forms and aligners, with the reason where a cell is refused."""
     makers = {
         **FORMS,
-        "interpolated": lambda: mg.UniLoss("accuracy").form,
+        "interpolated": lambda: mg.UniLoss("accuracy", anchored=False).form,
+        "anchored": lambda: mg.AdaLFL().form,
+        "linearized": lambda: mg.UniLoss("accuracy").form.form,
         "paper_interpolated": lambda: mg.UniLoss("accuracy", paper=True).form,
         "heatmap_network": lambda: HeatmapNetwork(size=(8, 8)),
         "peak_network": PeakNetwork,

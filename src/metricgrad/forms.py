@@ -14,6 +14,7 @@ from metricgrad.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from metricgrad.losses.base import Form as Form
+    from metricgrad.losses.composite.anchored import Anchored as Anchored
     from metricgrad.losses.composite.hand_made import HandMade as HandMade
     from metricgrad.losses.composite.mix import Mix as Mix
     from metricgrad.losses.composite.residual import LearnedRate as LearnedRate
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from metricgrad.losses.families.focal_weighting import FocalWeighting as FocalWeighting
     from metricgrad.losses.families.ranking import RankingFamily as RankingFamily
     from metricgrad.losses.interpolated.interpolated import Interpolated as Interpolated
+    from metricgrad.losses.interpolated.linearized import Linearized as Linearized
     from metricgrad.losses.interpolated.paper import PaperInterpolated as PaperInterpolated
     from metricgrad.losses.networks.embeddings import EmbeddingNetwork as EmbeddingNetwork
     from metricgrad.losses.networks.heat_maps import HeatmapNetwork as HeatmapNetwork
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from metricgrad.losses.networks.values import RegressionNetwork as RegressionNetwork
 
 _IMPORT_PATH = {
+    "Anchored": "metricgrad.losses.composite.anchored",
     "ClassificationFamily": "metricgrad.losses.families.classification",
     "CorrelationMatrix": "metricgrad.losses.families.correlation_matrix",
     "DistanceMixture": "metricgrad.losses.families.distance_mixture",
@@ -48,6 +51,7 @@ _IMPORT_PATH = {
     "HeatmapNetwork": "metricgrad.losses.networks.heat_maps",
     "Interpolated": "metricgrad.losses.interpolated.interpolated",
     "LearnedRate": "metricgrad.losses.composite.residual",
+    "Linearized": "metricgrad.losses.interpolated.linearized",
     "ListNetwork": "metricgrad.losses.networks.lists",
     "Mix": "metricgrad.losses.composite.mix",
     "NeuralLoss": "metricgrad.losses.networks.neural",

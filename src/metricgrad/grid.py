@@ -15,6 +15,7 @@ from metricgrad.aligners.lookahead.look_ahead import LookAhead
 from metricgrad.aligners.static import Static
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
+from metricgrad.losses.composite.anchored import Anchored
 from metricgrad.losses.composite.mix import Mix
 from metricgrad.losses.composite.residual import LearnedRate, Residual
 from metricgrad.losses.composite.scaled import Scaled
@@ -24,6 +25,7 @@ from metricgrad.losses.families.distance_mixture import DistanceMixture
 from metricgrad.losses.families.focal_weighting import FocalWeighting
 from metricgrad.losses.families.ranking import RankingFamily
 from metricgrad.losses.interpolated.interpolated import Interpolated
+from metricgrad.losses.interpolated.linearized import Linearized
 from metricgrad.losses.interpolated.paper import PaperInterpolated, from_version_0_1
 from metricgrad.losses.networks.embeddings import EmbeddingNetwork
 from metricgrad.losses.networks.heat_maps import HeatmapNetwork
@@ -64,6 +66,8 @@ FORMS: dict[str, type[Form]] = {
         RankingFamily,
         Mix,
         Scaled,
+        Anchored,
+        Linearized,
     )
 }
 ALIGNERS: dict[str, type[Aligner]] = {

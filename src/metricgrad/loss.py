@@ -21,8 +21,10 @@ from metricgrad import serialization
 from metricgrad.aligners.base import Aligner, Forward, OfflineStart, TrainingContext, check_cell, default_forward
 from metricgrad.aligners.first_calls import FirstCalls
 from metricgrad.aligners.isolation import device_of
+from metricgrad.aligners.lookahead.optimizers import unwrapped
 from metricgrad.aligners.static import Static
-from metricgrad.aligners.step_hooks import StepHooks, unwrapped
+from metricgrad.aligners.step_hooks import StepHooks
+from metricgrad.aligners.training_progress import TrainingProgress
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.handle import Handle
@@ -69,11 +71,14 @@ class Loss(ScoreLoss):
         self.aligner = aligner
         self.seed = checked_whole("seed", seed)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self._progress = TrainingProgress()
         self._training: TrainingContext | None = None
         self._hooks: StepHooks | None = None
         self._first = FirstCalls()
         #: Whether NaN among scores or targets of the first calls is an error.
         self.check_finite = True
+        #: The share of training that weights which change with it take for done; None: what it is attached to says.
+        self.progress: float | None = None
         aligner.bind(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -102,7 +107,9 @@ class Loss(ScoreLoss):
         check_tensor("targets", targets)
         self._follow(scores.device)
         counts = self.training and torch.is_grad_enabled()
-        call = CallContext(self.seed, int(self.steps), counts)
+        call = CallContext(
+            self.seed, int(self.steps), counts, self._progress.share if self.progress is None else self.progress
+        )
         if counts:
             self._first.look(self.form, self.aligner, scores, targets, check_finite=self.check_finite)
             if self._hooks is not None:
@@ -139,7 +146,9 @@ class Loss(ScoreLoss):
                 then begins its counters, warm-up and history anew, unless its state was loaded.
             valid: validation batches, any iterable.
             forward: ``forward(model, batch) -> (scores, targets)``; by default a batch is (inputs, targets).
-            total_steps: how many optimiser steps there will be.
+            total_steps: how many optimiser steps there will be. Weights that change while training runs
+                (:class:`metricgrad.losses.composite.anchored.Anchored`) go by it; a loss that has been through as many
+                begins anew.
 
         Raises:
             MetricgradError: where the loss is attached already, or the aligner cannot work with this training.
@@ -159,10 +168,12 @@ class Loss(ScoreLoss):
         training = TrainingContext(self, model, optimizer, valid, forward or default_forward, total_steps)
         self.aligner.attached(training)
         hooks = StepHooks(self.aligner, training)
+        counted = self._progress.follow(optimizer, total_steps)
         self._training, self._hooks = training, hooks
 
         def remove() -> None:
             hooks.remove()
+            counted.detach()
             self.aligner.detached(training)
             self._training = self._hooks = None
 

@@ -110,7 +110,8 @@ class Headed:
             own = before.get(name)
             if own is None:
                 continue
-            if value.is_floating_point() and not bool((value.isfinite() | ~own.isfinite()).all()):
+            may_lack = ~own.isfinite() if own.shape == value.shape else torch.zeros_like(value, dtype=torch.bool)
+            if value.is_floating_point() and not bool((value.isfinite() | may_lack).all()):
                 raise self.wrong(f"tensor {name!r} has NaN or infinite numbers")
             if not value.is_floating_point() and bool(((value < 0) | (value > _MOST)).any()):
                 raise self.wrong(f"tensor {name!r} counts, and has numbers that are not from 0 to {_MOST}")

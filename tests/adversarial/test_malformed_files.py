@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save, save_file
 
 import metricgrad as mg
-from metricgrad import serialization
+from metricgrad import serialization as headed_file
 from metricgrad.aligners.knobs.policy import Policy
 from metricgrad.json_types import checked_arguments, fits, parse
 from metricgrad.losses.families.correlation_matrix import CorrelationMatrix
@@ -48,7 +48,7 @@ def trap(tmp_path, monkeypatch):
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "loss.safetensors"
-    mg.UniLoss("f1").save(path)
+    mg.UniLoss("f1", anchored=False).save(path)
     return path
 
 
@@ -64,7 +64,7 @@ def test_a_file_names_no_metric_to_import(saved, trap, named):
 
 def test_nor_does_an_objective_or_an_aligner_in_it(tmp_path, trap):
     inner, outer = tmp_path / "inner.safetensors", tmp_path / "outer.safetensors"
-    mg.AdaLFL(num_outputs=3, objective=mg.UniLoss("macro_f1")).save(outer)
+    mg.AdaLFL(num_outputs=3, objective=mg.UniLoss("macro_f1", anchored=False)).save(outer)
     changed(outer, lambda header, _: header["aligner"][1]["objective"]["form"][1].update(metric="trap:fn"))
     mg.ALA("accuracy", num_outputs=3).save(inner)
     changed(inner, lambda header, _: header["aligner"][1].update(metric="trap:fn"))
@@ -131,7 +131,7 @@ def test_a_malformed_loss_is_one_sentence_that_names_the_file(saved, edit, words
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_a_network_of_numbers_that_are_not_finite_is_refused(tmp_path, number):
     path = tmp_path / "loss.safetensors"
-    mg.AdaLFL(num_outputs=3).save(path)
+    mg.AdaLFL(num_outputs=3, anchored=False).save(path)
     changed(path, lambda _, tensors: tensors["form.layers.1.weight"][2, 3:4].fill_(number))
     with pytest.raises(mg.MetricgradError, match=r"loss\.safetensors: tensor 'form\.layers\.1\.weight' has NaN"):
         mg.load_loss(path)
@@ -148,7 +148,7 @@ def test_a_size_is_refused_before_memory_is_asked_for(tmp_path, size):
 
 def test_half_and_double_precision_come_back_as_they_always_did(tmp_path):
     path = tmp_path / "loss.safetensors"
-    loss = mg.AdaLFL(num_outputs=3)
+    loss = mg.AdaLFL(num_outputs=3, anchored=False)
     loss.double().save(path)
     again = mg.load_loss(path)
     assert torch.equal(again.form.beta, loss.form.beta.float())
@@ -230,6 +230,6 @@ def test_what_is_no_file_of_ours_is_said(tmp_path):
     save_file({"a": torch.zeros(2)}, tmp_path / "plain.safetensors")
     with pytest.raises(mg.MetricgradError, match=r"not written by Loss\.save"):
         mg.load_loss(tmp_path / "plain.safetensors")
-    serialization.write(tmp_path / "other", {}, {"policy": {}})
+    headed_file.write(tmp_path / "other", {}, {"policy": {}})
     with pytest.raises(mg.MetricgradError, match=r"not written by Loss\.save"):
         mg.load_loss(tmp_path / "other")

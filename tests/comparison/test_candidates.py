@@ -77,8 +77,8 @@ def test_another_metric_makes_a_control():
 
 
 def test_what_a_spec_fixes_is_not_tuned():
-    assert set(space_of("uniloss")) == {"softness"}
-    assert space_of("uniloss:softness=0.5") == {}
+    assert set(space_of("margin")) == {"softness"}
+    assert space_of("margin:softness=0.5") == {}
     loss = make_loss("margin:softness=0.5", ACCURACY, softness=2.0)
     assert isinstance(loss, Margin)
     assert loss.softness == 0.5

@@ -15,6 +15,7 @@ from metricgrad.aligners.knobs.random_walk import RandomWalk
 from metricgrad.aligners.lookahead.look_ahead import LookAhead
 from metricgrad.aligners.static import Static
 from metricgrad.loss import Loss
+from metricgrad.losses.composite.anchored import Anchored
 from metricgrad.losses.composite.mix import Mix
 from metricgrad.losses.composite.residual import LearnedRate, Residual
 from metricgrad.losses.composite.scaled import Scaled
@@ -24,6 +25,7 @@ from metricgrad.losses.families.distance_mixture import DistanceMixture
 from metricgrad.losses.families.focal_weighting import FocalWeighting
 from metricgrad.losses.families.ranking import RankingFamily
 from metricgrad.losses.interpolated.interpolated import Interpolated
+from metricgrad.losses.interpolated.linearized import Linearized
 from metricgrad.losses.interpolated.paper import PaperInterpolated
 from metricgrad.losses.networks.embeddings import EmbeddingNetwork
 from metricgrad.losses.networks.heat_maps import HeatmapNetwork
@@ -90,6 +92,15 @@ def heat_maps(n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 #: name -> (factory of a fresh loss, data)
 LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
+    "uniloss alone f1": (lambda: mg.UniLoss("f1", anchored=False), binary),
+    "uniloss alone macro_f1": (lambda: mg.UniLoss("macro_f1", anchored=False), multiclass),
+    "uniloss alone average_precision": (lambda: mg.UniLoss("average_precision", anchored=False), binary),
+    "linearized f1": (lambda: Loss(Linearized(mg.as_metric("f1"))), binary),
+    "anchored network": (lambda: mg.AdaLFL(num_outputs=5), multiclass),
+    "anchored network looked ahead": (
+        lambda: Loss(Anchored("mse", NeuralLoss(kind="regression"), weight=0.5), LookAhead()),
+        regression,
+    ),
     "uniloss f1": (lambda: mg.UniLoss("f1"), binary),
     "uniloss macro_f1": (lambda: mg.UniLoss("macro_f1"), multiclass),
     "uniloss macro_f1 multilabel": (lambda: mg.UniLoss("macro_f1"), multilabel),
@@ -139,17 +150,17 @@ LOSSES: dict[str, tuple[Callable[[], Loss], Data]] = {
     ),
     "scaled network": (lambda: mg.ALA("f1", Scaled(SetNetwork())), binary),
     "random walk": (lambda: mg.ALA("accuracy", num_outputs=5, aligner="random_walk"), multiclass),
-    "adalfl": (lambda: mg.AdaLFL(num_outputs=5), multiclass),
-    "adalfl softplus": (lambda: mg.AdaLFL(output="softplus"), multiclass),
-    "adalfl binary": (lambda: mg.AdaLFL(kind="binary"), binary),
-    "adalfl multilabel": (lambda: mg.AdaLFL(kind="multilabel"), multilabel),
-    "adalfl regression": (lambda: mg.AdaLFL(kind="regression"), regression),
+    "adalfl": (lambda: mg.AdaLFL(num_outputs=5, anchored=False), multiclass),
+    "adalfl softplus": (lambda: mg.AdaLFL(output="softplus", anchored=False), multiclass),
+    "adalfl binary": (lambda: mg.AdaLFL(kind="binary", anchored=False), binary),
+    "adalfl multilabel": (lambda: mg.AdaLFL(kind="multilabel", anchored=False), multilabel),
+    "adalfl regression": (lambda: mg.AdaLFL(kind="regression", anchored=False), regression),
     "adalfl residual": (lambda: mg.AdaLFL(num_outputs=5, residual=True), multiclass),
     "residual binary": (lambda: Loss(Residual("task"), LookAhead()), binary),
     "residual regression": (lambda: Loss(Residual("mse"), LookAhead()), regression),
     "residual on a network": (lambda: Loss(Residual(ProbabilityNetwork()), LookAhead()), multiclass),
     "learned rate": (lambda: Loss(LearnedRate("cross_entropy"), LookAhead()), multilabel),
-    "toward a metric": (lambda: mg.AdaLFL(objective=mg.UniLoss("macro_f1")), multiclass),
+    "toward a metric": (lambda: mg.AdaLFL(objective=mg.UniLoss("macro_f1"), anchored=False), multiclass),
     "probability network looking ahead": (lambda: Loss(ProbabilityNetwork(), LookAhead()), multiclass),
     "set network looking ahead": (lambda: Loss(SetNetwork(), LookAhead(lr=0.1)), binary),
     "uniloss looking ahead": (lambda: Loss(mg.UniLoss("macro_f1").form, LookAhead()), multiclass),
@@ -180,7 +191,9 @@ SIGNED: set[str] = {
 }
 
 FORMS: set[type] = {
+    Anchored,
     Interpolated,
+    Linearized,
     PaperInterpolated,
     ProbabilityNetwork,
     SetNetwork,

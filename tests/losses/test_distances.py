@@ -243,6 +243,6 @@ def test_the_blind_control_of_embeddings_is_the_mean_sigmoid_of_their_comparison
     expected = (-Neighbours().comparisons(scores, targets) / 0.1).sigmoid().mean()
     torch.testing.assert_close(blind(scores, targets), expected)
     assert space_of("uniloss", mg.as_metric("map_at_r"))["softness"].default < 0.1
-    assert space_of("uniloss", mg.as_metric("f1"))["softness"].default == 1
+    assert space_of("margin", mg.as_metric("f1"))["softness"].default == 1
     with pytest.raises(mg.MetricgradError, match="between is 'rows'"):
         make_loss("margin:between=rows", "map_at_r")

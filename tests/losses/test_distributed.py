@@ -21,7 +21,7 @@ def _constant(labels, targets):
 def _worker(rank, port, fn, expected):
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     metric = mg.as_metric(fn, higher_is_better=True, reads="labels")
-    loss = mg.UniLoss(metric)
+    loss = mg.UniLoss(metric, anchored=False)
     scores, targets = torch.randn(30 + rank, 3, requires_grad=True), torch.arange(30 + rank) % 3
     try:
         loss(scores, targets).backward()

@@ -383,4 +383,4 @@ def test_fit_gives_the_loss_back_as_it_was():
     loss = mg.UniLoss("accuracy")
     x, y = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
     mg.fit(nn.Linear(3, 2), (x, y), (x, y), metric="accuracy", loss=loss, epochs=1, progress=False)
-    assert loss.form.check_finite
+    assert loss.form.form.check_finite

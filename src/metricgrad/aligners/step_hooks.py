@@ -54,9 +54,3 @@ class StepHooks:
 def _closure_of(args: Any, kwargs: Any) -> Callable[[], Any] | None:
     """The closure of a call of ``optimizer.step``, whose first argument is the optimiser."""
     return kwargs.get("closure", args[1] if len(args) > 1 else None)
-
-
-def unwrapped(optimizer: Any) -> torch.optim.Optimizer:
-    """The torch optimiser inside a wrapper such as Lightning's or Accelerate's."""
-    inner = getattr(optimizer, "optimizer", None)
-    return unwrapped(inner) if isinstance(inner, torch.optim.Optimizer) else optimizer

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.isotonic import Floats, log_ratio_starts, mean_starts
 from metricgrad.functional.pair_sums import compute_dtype
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Regularisation = Literal["quadratic", "entropic"]
 

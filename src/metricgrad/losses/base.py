@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from metricgrad.abstract import Abstract
 from metricgrad.losses.calling import ScoreLoss
+
+STEPS_TO_ANCHOR = 500
+"""Calls after which a ramp over a training of unknown length has ended."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,18 @@ class CallContext:
         seed: of the loss.
         step: how many training steps the loss has counted.
         counts: whether this call counts as a step: in training mode, with gradients on.
+        progress: the share of the training that is done, 0 to 1, where its length is known.
     """
 
     seed: int
     step: int
     counts: bool = True
+    progress: float | None = None
+
+    @property
+    def share(self) -> float:
+        """The share of training done; of a training of unknown length, that of its first 500 steps."""
+        return min(1.0, self.step / STEPS_TO_ANCHOR) if self.progress is None else self.progress
 
     def generator(self) -> torch.Generator:
         """A CPU generator that depends on nothing but the seed and the step."""
@@ -59,6 +69,53 @@ class Knob:
         return (self.high - self.low) / 2
 
 
+@dataclass(frozen=True)
+class Ramp:
+    """A weight that goes from one value to another while training runs, and then stays.
+
+    Attributes:
+        start: at the beginning.
+        end: from ``by`` on.
+        by: a share of the training in (0, 1].
+    """
+
+    start: float
+    end: float
+    by: float = 1.0
+
+    def at(self, share: float) -> float:
+        """The weight when this share of the training is done."""
+        return self.start + (self.end - self.start) * min(1.0, share / self.by)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The losses that a form is the sum of, for one batch; see :class:`metricgrad.losses.composite.anchored.Anchored`.
+
+    Attributes:
+        again: the 0-d losses as functions of scores; whatever else the call read or changed stays as it was then.
+        losses: the same of the scores of the call, with graph, where they were computed so.
+        gradients: their gradients in the scores of the call, where they are known in closed form instead.
+        shown: 0-d, detached: what the loss is said to be; None for the base's value.
+        base_weight: what the base should weigh beside them; None where the form does not say.
+        weight: what they should weigh; likewise.
+        matched: whether they are to be brought to the base's size, or are as large as they should be.
+    """
+
+    again: Callable[[Tensor], tuple[Tensor, ...]]
+    losses: tuple[Tensor, ...] | None = None
+    gradients: tuple[Tensor, ...] | None = None
+    shown: Tensor | None = None
+    base_weight: Ramp | None = None
+    weight: Ramp | None = None
+    matched: bool = True
+
+
+def ordinary(tensor: Any) -> Any:
+    """The same outside inference mode, whose own tensors autograd takes no part in; what is no tensor stays."""
+    return tensor.clone() if isinstance(tensor, Tensor) and tensor.is_inference() else tensor
+
+
 class Form(ScoreLoss, Abstract):
     """Abstract: a loss of raw scores.
 
@@ -84,6 +141,22 @@ class Form(ScoreLoss, Abstract):
             call: as in :meth:`forward`.
         """
         return torch.stack([form(own, y, call=call) for form, own, y in zip(forms, scores, targets, strict=True)])
+
+    #: The most losses that :meth:`parts` may give.
+    most_parts: ClassVar[int] = 1
+
+    def parts(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Parts:
+        """The losses that it is the sum of, each of which an anchored loss brings to its base's size; itself alone.
+
+        Args:
+            scores: with gradients on.
+            targets: as in :meth:`forward`, as all else.
+            call: likewise.
+            context: likewise.
+        """
+        still = replace(call, counts=False)
+        value = self(scores, targets, call=call, **context)
+        return Parts(lambda scores: (self(scores, targets, call=still, **context),), losses=(value,))
 
     @abc.abstractmethod
     def config(self) -> dict[str, Any]:

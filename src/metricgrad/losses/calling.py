@@ -95,10 +95,10 @@ def as_torch_takes(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return scores, targets.to(scores.dtype)
     if scores.shape[:-1] != targets.shape:
         return scores, targets
-    classes = targets.long()
-    if targets.is_floating_point() and not bool((classes == targets).all()):
+    whole = targets.long()
+    if targets.is_floating_point() and not bool((whole == targets).all()):
         return scores, targets
-    return scores.movedim(-1, 1), classes
+    return scores.movedim(-1, 1), whole
 
 
 def _taken(loss: Callable[..., Tensor]) -> frozenset[str]:

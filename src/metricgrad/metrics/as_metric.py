@@ -43,7 +43,7 @@ def as_metric(
         fixed: keyword arguments passed to the callable at every call.
 
     Raises:
-        MetricgradError: for an unknown name, or where something that cannot be known is not given.
+        MetricgradError: for an unknown name, or where something that cannot be known is not said.
 
     Example:
         >>> import torch, metricgrad as mg
@@ -51,20 +51,20 @@ def as_metric(
         >>> float(metric(torch.tensor([[2.0, 0.0], [1.0, 3.0]]), torch.tensor([0, 0])))
         0.5
     """
-    given = {"higher_is_better": higher_is_better, "reads": reads, "inputs": inputs, "order": order, "name": name}
-    given = {k: v for k, v in given.items() if v is not None}
-    _check_given(given)
+    said = {"higher_is_better": higher_is_better, "reads": reads, "inputs": inputs, "order": order, "name": name}
+    said = {k: v for k, v in said.items() if v is not None}
+    _check_said(said)
     if isinstance(metric, str) and (is_built_in(metric.partition(":")[0]) or ":" not in metric):
         metric, fixed = built_in(metric, fixed), {}
     if isinstance(metric, Metric):
-        return _adjusted(metric, given, fixed)
+        return _adjusted(metric, said, fixed)
     if isinstance(metric, str):
         metric, params = find_callable(metric)
-        return as_metric(metric, **{**params, **given, **fixed})
+        return as_metric(metric, **{**params, **said, **fixed})
     if not callable(metric):
         raise MetricgradError(f"metric must be a name or a callable, got {type(metric).__name__}")
     metric, fixed = unwrap(metric, fixed)
-    options = {**describe(metric, fixed, reads), **given}
+    options = {**describe(metric, fixed, reads), **said}
     options.pop("raw", None)
     if options.get("higher_is_better") is None:
         raise MetricgradError(
@@ -103,23 +103,23 @@ _CHOICES = {
 }
 
 
-def _check_given(given: Mapping[str, Any]) -> None:
-    if not isinstance(given.get("higher_is_better", True), bool):
-        raise MetricgradError(f"higher_is_better={given['higher_is_better']!r}; expected True or False")
+def _check_said(said: Mapping[str, Any]) -> None:
+    if not isinstance(said.get("higher_is_better", True), bool):
+        raise MetricgradError(f"higher_is_better={said['higher_is_better']!r}; expected True or False")
     for key, choices in _CHOICES.items():
-        if key in given and given[key] not in choices:
-            raise MetricgradError(f"{key}={given[key]!r}; expected one of {', '.join(map(repr, choices))}")
+        if key in said and said[key] not in choices:
+            raise MetricgradError(f"{key}={said[key]!r}; expected one of {', '.join(map(repr, choices))}")
 
 
-def _adjusted(metric: Metric, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Metric:
+def _adjusted(metric: Metric, said: Mapping[str, Any], fixed: Mapping[str, Any]) -> Metric:
     """A finished metric under another name or with the direction turned round; nothing else can change any more."""
-    refused = [key for key in given if key not in ("name", "higher_is_better") and given[key] != vars(metric).get(key)]
+    refused = [key for key in said if key not in ("name", "higher_is_better") and said[key] != vars(metric).get(key)]
     if refused or fixed:
         raise MetricgradError(
             f"metric {metric.name!r} is finished: {', '.join([*refused, *fixed])} cannot be set; "
             "pass them where it is made from a name or a callable"
         )
-    changes = {k: v for k, v in given.items() if v != vars(metric).get(k)}
+    changes = {k: v for k, v in said.items() if v != vars(metric).get(k)}
     if "higher_is_better" in changes:
         changes["spec"] = None
     return metric._copy(**changes) if changes else metric

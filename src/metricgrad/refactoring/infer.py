@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
@@ -16,9 +16,7 @@ from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import checked
 from metricgrad.refactoring.direction import refuse_wrong_direction
 from metricgrad.refactoring.from_structure import described, from_structure
-
-if TYPE_CHECKING:
-    from metricgrad.refactoring.probing.probe import Finding
+from metricgrad.refactoring.probing.probe import Finding, describe, probe
 
 
 def infer_refactoring(
@@ -51,8 +49,6 @@ def infer_refactoring(
         >>> infer_refactoring(metric, torch.randn(40, 3), torch.arange(40) % 3).name
         'argmax'
     """
-    from metricgrad.refactoring.probing.probe import describe, probe
-
     metric = as_metric(metric)
     batch = checked(metric, scores, targets, context, check_finite=False)
     if metric.structure is not None:
@@ -78,10 +74,9 @@ def probe_once(metric: Metric, scores: Tensor, targets: Tensor, **context: Tenso
         MetricgradError: where nothing holds, saying what was tried and what to do; where ideal scores have the worst
             value of all in the metric's direction.
     """
-    from metricgrad.refactoring.probing.probe import probe  # a described metric imports no search
-
     _check_probeable(metric)
-    return _found(metric, probe(metric, scores, targets, **context))
+    finding = probe(metric, scores, targets, **context)
+    return _found(metric, finding)
 
 
 def _check_probeable(metric: Metric) -> None:

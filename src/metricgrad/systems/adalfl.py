@@ -8,6 +8,8 @@ from metricgrad.aligners.lookahead.look_ahead import LookAhead
 from metricgrad.checks import check_options
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
+from metricgrad.losses.base import Form
+from metricgrad.losses.composite.anchored import Anchored
 from metricgrad.losses.composite.residual import NEAR_ZERO, Residual
 from metricgrad.losses.networks.neural import NeuralLoss
 from metricgrad.losses.registry import CLASSIFICATION, REGRESSION, Entry, Problem, Range, register
@@ -22,11 +24,16 @@ TASKS: dict[Problem, str] = {
 
 
 class AdaLFL(Loss):
-    """A small network of (target, prediction), moved after every optimiser step by an exact hypergradient.
+    r"""A small network of (target, prediction), moved after every optimiser step by an exact hypergradient.
 
-    Use it where validation batches are at hand and a schedule, early stopping or label smoothing would otherwise be
-    tuned: a learned loss takes their part. Attach it to the training (:meth:`metricgrad.Loss.attach`); begin with
-    :meth:`metricgrad.Loss.offline_start`, or with ``residual=True``, because a fresh network is random. Under plain SGD
+    By default it is *anchored*: the loss people use for the task plus ten times the network, which starts near zero,
+    its gradient brought to the size of the standard loss's times a learned :math:`e^\rho`, :math:`|\rho| \le \log 10`
+    (:class:`metricgrad.losses.composite.anchored.Anchored`). So it learns a shape, and within bounds a rate, and needs
+    no offline start.
+
+    Use it where validation batches are at hand that are cleaner, or nearer to what will come, than those of training:
+    attach it with ``valid=`` (:meth:`metricgrad.Loss.attach`). The bare network, ``anchored=False``, is the paper's
+    form: begin it with :meth:`metricgrad.Loss.offline_start`, because a fresh network is random. Under plain SGD
     much of what it learns is a learning rate: compare it with cross-entropy at a tuned rate and with
     :class:`metricgrad.losses.composite.residual.LearnedRate`. With momentum it can overshoot, because it sees one step
     ahead.
@@ -39,8 +46,8 @@ class AdaLFL(Loss):
         kind: ``"classification"``, ``"binary"``, ``"multilabel"``, ``"regression"`` or ``"auto"``; see
             :class:`metricgrad.losses.networks.neural.NeuralLoss`.
         output: ``"none"`` or ``"softplus"``.
-        residual: add the network, starting near zero, to the loss people use for the task, so that no offline start is
-            needed; the paper's form is the network alone.
+        anchored: see above. None: True, unless ``residual`` is given.
+        residual: add the network, starting near zero, to the loss people use for the task, whatever size it grows to.
         meta_lr: ``lr`` under the name ``compare`` tunes it by, beside the learning rate of the model.
         seed: of everything random.
         options: keyword arguments of :class:`metricgrad.aligners.lookahead.look_ahead.LookAhead`: ``objective``, ``lr``
@@ -68,6 +75,7 @@ class AdaLFL(Loss):
         kind: Problem = "classification",
         *,
         output: Literal["none", "softplus"] = "none",
+        anchored: bool | None = None,
         residual: bool = False,
         meta_lr: float | None = None,
         seed: int = 0,
@@ -78,11 +86,17 @@ class AdaLFL(Loss):
             options["lr"] = meta_lr
         if kind not in TASKS:
             raise MetricgradError(f"kind is {kind!r}; expected one of {', '.join(TASKS)}")
-        start = NEAR_ZERO if residual else 1.0
-        network = NeuralLoss(num_outputs, kind, output=output, start=start, seed=seed)
-        super().__init__(
-            Residual(TASKS[kind], network) if residual else network, LookAhead(seed=seed, **options), seed=seed
-        )
+        if anchored and residual:
+            raise MetricgradError("anchored and residual are both True; an anchored loss has the standard loss in it")
+        anchored = not residual if anchored is None else anchored
+        start = NEAR_ZERO if residual or anchored else 1.0
+        form: Form = NeuralLoss(num_outputs, kind, output=output, start=start, seed=seed)
+        if residual:
+            form = Residual(TASKS[kind], form)
+        if anchored:
+            corrected = Residual(TASKS[kind], form, factor=10.0)
+            form = Anchored(TASKS[kind], corrected, weight=1.0, base_weight=0.0, momentum=0.0)
+        super().__init__(form, LookAhead(seed=seed, **options), seed=seed)
 
 
 register(
@@ -90,9 +104,9 @@ register(
     Entry(
         AdaLFL,
         CLASSIFICATION | REGRESSION,
-        "the standard loss plus a small network, learned while training by looking one step ahead on validation data",
+        "the standard loss corrected by a small network that looks one step ahead on validation data while training",
         space={"meta_lr": Range(1e-4, 1e-2, default=1e-3)},
         passes_on_to=LookAhead,
-        from_metric=lambda metric: {"kind": "auto", "residual": True},
+        from_metric=lambda metric: {"kind": "auto"},
     ),
 )

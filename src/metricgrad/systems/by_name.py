@@ -4,8 +4,6 @@ Importing this file imports every file in which a loss registers itself, so that
 looked up.
 """
 
-# pyright: reportUnusedImport=false
-
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -15,7 +13,7 @@ from torch import nn
 
 from metricgrad.checks import did_you_mean
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.baselines import (  # noqa: F401
+from metricgrad.losses.baselines import (
     cross_entropy,
     focal,
     gaussian_mse,
@@ -32,7 +30,13 @@ from metricgrad.losses.registry import REGISTRY, Entry
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.spec import parse_spec
-from metricgrad.systems import adalfl, ala, embedding, reloss, uniloss  # noqa: F401
+from metricgrad.systems import adalfl, ala, embedding, reloss, uniloss
+
+REGISTERING = (
+    cross_entropy, focal, soft_f_beta, pairwise_logistic, smooth_ap, lovasz, gaussian_mse, token_cross_entropy,
+    regression, metric_learning, margin, uniloss, ala, embedding, adalfl, reloss,
+)  # fmt: skip
+"""The files in which losses register themselves."""
 
 _ALSO_KNOWN = {
     "ce": "cross_entropy", "bce": "cross_entropy", "crossentropy": "cross_entropy", "crossentropyloss": "cross_entropy",

@@ -8,7 +8,10 @@ from typing import Any
 from metricgrad.checks import check_options
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
+from metricgrad.losses.base import Form
+from metricgrad.losses.composite.anchored import Anchored
 from metricgrad.losses.interpolated.interpolated import Interpolated
+from metricgrad.losses.interpolated.linearized import Linearized
 from metricgrad.losses.interpolated.options import Interpolation
 from metricgrad.losses.interpolated.paper import Gradient, Paper, PaperInterpolated
 from metricgrad.losses.registry import (
@@ -17,7 +20,6 @@ from metricgrad.losses.registry import (
     KEYPOINTS,
     REGRESSION,
     RETRIEVAL,
-    SOFTNESS,
     SOFTNESS_OF_COSINES,
     TOKENS,
     Entry,
@@ -27,37 +29,59 @@ from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.base import Refactoring
 
+#: structures of metrics that a standard loss of rows can carry
+_ANCHORED = ("labels", "top_k", "ranking", "positives_over_negatives")
+#: options of the metric alone
+_ALONE = ("softness", "share", "warm_up", "anchors", "flips", "power")
+_OF_ANCHORING = ("weight", "base_weight", "momentum", "memory")
+
 
 class UniLoss(Loss):
-    """The metric itself, interpolated over configurations of its comparisons; nothing is learned, nothing is aligned.
+    """The metric itself, interpolated over its comparisons, riding on a loss that trains; nothing is learned.
 
-    Use it where you are judged by a metric of labels or of order and want a loss without writing one. Do not use it
-    where the metric is differentiable (it is then the metric itself), or as the first thing: tuned cross-entropy is a
-    hard baseline on clean, balanced data.
+    By default it is *anchored*: the standard loss of the problem trains the network, and what the metric asks for is
+    brought to the standard loss's size and takes over while training runs
+    (:class:`metricgrad.losses.composite.anchored.Anchored` over
+    :class:`metricgrad.losses.interpolated.linearized.Linearized`). Tell it how long that is: ``fit`` does, and in a
+    loop of your own ``loss.attach(model, optimizer, total_steps=...)``; otherwise the first 500 calls are taken for it.
+
+    Use it where you are judged by a metric of labels or of order. It ties cross-entropy where nothing is to be gained,
+    and gains most where classes are ordered, rare or noisy and capacity is short (docs/choosing.md). Do not use it
+    where the metric is differentiable (it is then the metric itself).
 
     Args:
         metric: a name, a Metric, or a callable that :func:`metricgrad.as_metric` knows.
-        refactoring: what the metric reads of the scores; known or found by probing when left out.
+        refactoring: what the metric reads of the scores; known or found by probing when left out. Given, it is that of
+            the metric alone.
+        anchored: False for the metric alone, by local or far interpolation. None: True, unless an option is given that
+            only the metric alone has (``refactoring``, ``interpolation``, ``paper``, ``gradient``, ``softness``,
+            ``share``, ``warm_up``, ``anchors``, ``flips``, ``power``), or the metric is of embeddings, key points,
+            words, spans or real values.
         interpolation: ``"local"`` or ``"inverse_distance"``; see
             :class:`metricgrad.losses.interpolated.interpolated.Interpolated`.
         paper: True or ``"published"`` for the paper's bit-flip anchors and inverse distances at a fixed softness of 1;
             ``"released"`` for the anchors of the released code.
         gradient: ``"released"``, with inverse distances, for the sign error in the released backward pass.
         seed: of its random choices.
-        options: keyword arguments of :class:`metricgrad.losses.interpolated.interpolated.Interpolated`.
+        options: anchored, those of ``Anchored`` (``weight``, ``base_weight``, ``momentum``) and of ``Linearized``
+            (``memory``, ``calls``, ``q``, ``check_finite``); otherwise those of ``Interpolated``.
 
-    Quadratic kappa, and other metrics that compare with chance, say little about single moves while a model still
-    predicts few classes: give them ``warm_up=`` some steps. Without it quadratic kappa ends where it pays to predict
-    few classes; with 100 steps of it, a linear scorer's kappa beats cross-entropy's (benchmarks/RESULTS.md).
+    The metric alone (``anchored=False``) trains badly from scratch where it compares with chance, as quadratic kappa
+    does: give it ``warm_up=`` some steps.
+
+    Raises:
+        MetricgradError: for ``anchored=True`` of a metric that no standard loss of rows can carry, and options that do
+            not belong together.
 
     Cost:
-        Labels: one sort-free pass over at most ``calls`` (foreign metric) or some thousand (built-in) score sets.
-        Binary rankings of N scores: near-linear time and memory in N.
+        Labels: some passes over the scores, and one over 1,024 remembered decisions. A list of N scores: near-linear
+        in N. A foreign metric is called at most 16 times a step.
 
     References:
         Liu, Wang and Deng, "UniLoss: Unified Surrogate Loss by Adaptive Interpolation", ECCV 2020, Eq. 5 to 10. The
-        default differs from the paper: anchors are score sets rather than bit patterns, and the interpolation is local,
-        because inverse distance weighting hardly depends on the metric for rankings (docs/interpolation.md).
+        default differs from the paper: anchors are score sets rather than bit patterns, the interpolation is local,
+        because inverse distance weighting hardly depends on the metric for rankings (docs/interpolation.md), and it is
+        anchored, because alone it seldom beats tuned cross-entropy (benchmarks/RESULTS.md).
     """
 
     def __init__(
@@ -65,20 +89,41 @@ class UniLoss(Loss):
         metric: str | Metric | Callable[..., Any],
         refactoring: Refactoring | None = None,
         *,
+        anchored: bool | None = None,
         interpolation: Interpolation = "local",
         paper: bool | Paper = False,
         gradient: Gradient = "true",
         seed: int = 0,
         **options: Any,
     ) -> None:
-        check_options("UniLoss", options, Interpolated, PaperInterpolated)
-        if paper:
-            interpolation = "inverse_distance"
-            options.setdefault("softness", 1.0)
-        if paper or gradient != "true":
-            form = _literal(as_metric(metric), refactoring, interpolation, paper, gradient, options)
+        check_options("UniLoss", options, Interpolated, PaperInterpolated, Linearized, Anchored)
+        metric = as_metric(metric)
+        alone = [name for name in _ALONE if name in options]
+        alone += ["refactoring"] * (refactoring is not None) + ["interpolation"] * (interpolation != "local")
+        alone += ["paper"] * bool(paper) + ["gradient"] * (gradient != "true")
+        known = metric.structure
+        carried = metric.layout.of_decisions and (known is None or known.kind in _ANCHORED)
+        if anchored is None:
+            anchored = carried and not alone
+        if anchored and (alone or not carried):
+            raise MetricgradError(
+                f"anchored is True, but {alone[0]}= is of the metric alone; leave one of them out"
+                if alone
+                else f"anchored is True, but no standard loss of rows carries metric {metric.name!r}; leave it out"
+            )
+        theirs = [name for name in _OF_ANCHORING if name in options]
+        if theirs and not anchored:
+            raise MetricgradError(f"{theirs[0]}= is of the anchored loss, and this is the metric alone; leave it out")
+        if anchored:
+            of_base = {name: options.pop(name) for name in theirs if name != "memory"}
+            form: Form = Anchored("task", Linearized(metric, **options), **of_base)
+        elif paper or gradient != "true":
+            if paper:
+                interpolation = "inverse_distance"
+                options.setdefault("softness", 1.0)
+            form = _literal(metric, refactoring, interpolation, paper, gradient, options)
         else:
-            form = Interpolated(as_metric(metric), refactoring=refactoring, interpolation=interpolation, **options)
+            form = Interpolated(metric, refactoring=refactoring, interpolation=interpolation, **options)
         super().__init__(form, seed=seed)
 
 
@@ -105,7 +150,6 @@ register(
         UniLoss,
         CLASSIFICATION | REGRESSION | RETRIEVAL | KEYPOINTS | TOKENS | ANSWER_SPANS,
         "the metric itself, interpolated; uniloss:metric=accuracy is a wrong-metric control",
-        space={"softness": SOFTNESS},
         of_embeddings={"softness": SOFTNESS_OF_COSINES},
         takes_metric=True,
         passes_on_to=Interpolated,

@@ -1,4 +1,4 @@
-"""The history has both sides of the generalisation gap, and one picture shows it with the disagreement."""
+"""The history has both sides of the generalisation gap, and one picture shows it with the mismatch."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import metricgrad as mg
-from metricgrad.aligners.knobs.plot import disagreement, running
+from metricgrad.aligners.knobs.plot import mismatch, running
 from metricgrad.aligners.knobs.train_batch_buffer import TrainBatchBuffer
 from metricgrad.losses.families.correlation_matrix import CorrelationMatrix
 from metricgrad.training.population.fit_population import fit_population
@@ -108,13 +108,13 @@ def test_only_the_last_rows_are_kept():
     ],
 )
 def test_the_mismatch_is_how_often_loss_and_metric_disagree(losses, values, expected):
-    assert disagreement(_history(losses, values), ACCURACY) == expected
+    assert mismatch(_history(losses, values), ACCURACY) == expected
     falling = mg.as_metric(lambda s, t: s.sum(), higher_is_better=False, reads="scores", name="falling")
-    assert disagreement(_history(losses, [-v for v in values]), falling) == expected
+    assert mismatch(_history(losses, [-v for v in values]), falling) == expected
 
 
 def test_where_nothing_moves_the_mismatch_says_nothing():
-    assert math.isnan(disagreement(_history([1.0, 1.0], [0.1, 0.2]), ACCURACY))
+    assert math.isnan(mismatch(_history([1.0, 1.0], [0.1, 0.2]), ACCURACY))
     assert running([math.nan, 1.0, math.nan, 0.0])[2] == 1
 
 

@@ -58,12 +58,14 @@ def _batches(count, dtype, size=12):
     ]
 
 
-def _worst(model, optimizer, dtype, *, micro=1, factor=1.0, clip=None, value_clip=None, steps=3):
+def _worst(
+    model, optimizer, dtype, *, micro=1, factor=1.0, clip=None, value_clip=None, steps=3, anchored=False
+):  # fmt: skip
     """The largest relative error over consecutive steps of an ordinary loop."""
     torch.manual_seed(0)
     model = MODELS[model]().to(dtype)
     optimizer = OPTIMIZERS[optimizer](model.parameters())
-    loss = mg.AdaLFL(num_outputs=3, lr=1e-2).to(dtype)
+    loss = mg.AdaLFL(num_outputs=3, lr=1e-2, anchored=anchored).to(dtype)
     data = _batches(steps * (micro + 1), dtype)
     valid, train = data[:steps], data[steps:]
     loss.attach(model, optimizer, valid=valid)
@@ -99,6 +101,12 @@ LIMITS = {torch.float32: 2e-5, torch.float64: 1e-10}
 )
 def test_it_is_the_gradient_through_the_real_step(optimizer, dtype, options):
     assert _worst("mlp", optimizer, dtype, **options) < LIMITS[dtype]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("options", [{}, {"clip": 0.001, "micro": 2}])
+def test_it_goes_through_a_ratio_of_norms(optimizer, options):
+    assert _worst("mlp", optimizer, torch.float64, anchored=True, **options) < 1e-10
 
 
 @pytest.mark.parametrize("dtype", LIMITS)

@@ -73,7 +73,7 @@ def test_training_succeeds_with_the_metric_and_fails_with_its_values_shuffled(in
 
     shuffled = mg.as_metric("accuracy")
     shuffled._fn = Shuffled()
-    assert _train(mg.UniLoss(shuffled, interpolation=interpolation)) < 0.5
+    assert _train(mg.UniLoss(shuffled, anchored=False, interpolation=interpolation)) < 0.5
 
 
 def test_a_constant_metric_warns_then_raises():
@@ -135,7 +135,7 @@ def test_g_mean_trains_from_scratch():
 
 
 def test_batches_without_a_positive_do_not_count_as_silent():
-    loss = mg.UniLoss("average_precision")
+    loss = mg.UniLoss("average_precision", anchored=False)
     scores = torch.randn(16, requires_grad=True)
     for _ in range(30):
         value = loss(scores, torch.zeros(16))
@@ -376,7 +376,7 @@ def test_a_refactoring_is_inferred_of_a_name():
 
 def test_a_metric_that_nobody_described_is_asked_for_when_its_loss_is_loaded(tmp_path):
     metric = mg.as_metric("f1").undescribed()
-    mg.UniLoss(metric).save(tmp_path / "loss.safetensors")
+    mg.UniLoss(metric, anchored=False).save(tmp_path / "loss.safetensors")
     with pytest.raises(mg.MetricgradError, match="metric"):
         mg.load_loss(tmp_path / "loss.safetensors")
     assert mg.load_loss(tmp_path / "loss.safetensors", metric).form.metric is metric

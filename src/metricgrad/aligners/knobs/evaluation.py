@@ -28,14 +28,14 @@ def scored(model: nn.Module, forward: Forward, batches: Sequence[Any], rows: int
     if not batches:
         raise MetricgradError("valid is empty; give at least one validation batch")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with eval_mode(model), torch.no_grad():
+    with standing_still(model), torch.no_grad():
         pairs = [forward(model, moved_to(batch, device)) for batch in batches]
     scores, targets = (torch.cat(part)[:rows] for part in zip(*pairs, strict=True))
     return scores, targets
 
 
 @contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
+def standing_still(model: nn.Module) -> Iterator[None]:
     """Eval mode, every part back in its own mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -98,7 +98,7 @@ def spread(total: int, rows: int) -> Tensor:
     return torch.arange(total) if total <= rows else torch.arange(rows) * total // rows
 
 
-def evaluated(metric: Metric, scores: Tensor, targets: Tensor, *, best: bool) -> float:
+def judged(metric: Metric, scores: Tensor, targets: Tensor, *, best: bool) -> float:
     """The metric of some rows; where it reads labels of one score, ``best`` takes the best of 32 thresholds."""
     if best and needs_threshold(metric, scores, targets):
         return choose_threshold(metric, scores, targets, _CANDIDATES)[1]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metricgrad.aligners.knobs.evaluation import evaluated
+from metricgrad.aligners.knobs.evaluation import judged
 from metricgrad.aligners.knobs.schedule import PERIODS
 from metricgrad.aligners.knobs.settings import KnobSettings
 from metricgrad.aligners.knobs.state import Child, coded
@@ -45,7 +45,7 @@ def observed(
 
     Args:
         scored: a child, into whose memory it goes. A metric that is undefined says nothing: the last value goes in.
-        metric: what scores are evaluated by.
+        metric: what scores are judged by.
         settings: how many evaluations a period has, how they are discounted, and at which threshold they are made.
         progress: the share of training done, where known.
         periods: that have ended.
@@ -53,7 +53,7 @@ def observed(
     """
     child, form, scores, targets = scored
     best = settings.threshold == "best"
-    value = measured = evaluated(metric, scores, targets, best=best)
+    value = measured = judged(metric, scores, targets, best=best)
     memory = child.memory
     if math.isnan(value):
         if "metric" not in memory:

@@ -1,4 +1,4 @@
-"""One picture of a training whose knobs were turned: metric and loss, the knobs, and what moved them."""
+"""One picture of a training whose knobs were turned: the metric, the mismatch, the knobs, what moved them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LINES = 8
 _NAMED = 24
 
 
-def disagreement(history: Mapping[str, Any], metric: Metric) -> float:
+def mismatch(history: Mapping[str, Any], metric: Metric) -> float:
     """Share of the periods in which the loss fell on validation data and the metric got worse, or the reverse.
 
     Periods in which either stood still do not count. 0: minimising the loss was improving the metric; a half: the loss
@@ -102,9 +102,9 @@ def _disagreement(ax: Any, steps: list[float], history: Mapping[str, Any], metri
     lines = [*ax.get_lines(), *other.get_lines()]
     ax.legend(lines, [line.get_label() for line in lines], fontsize=8)
     other.spines["top"].set_visible(False)
-    share = disagreement(history, metric)
-    note = "" if math.isnan(share) else f"\nthey disagree in {100 * share:.0f} % of the periods"
-    ax.set_title(f"loss-metric mismatch, better is down{note}", fontsize=10)
+    share = mismatch(history, metric)
+    said = "" if math.isnan(share) else f"\nthey disagree in {100 * share:.0f} % of the periods"
+    ax.set_title(f"loss-metric mismatch, better is down{said}", fontsize=10)
 
 
 def _knobs(ax: Any, steps: list[float], knobs: Mapping[str, list[float]]) -> None:

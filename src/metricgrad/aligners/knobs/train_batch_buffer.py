@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metricgrad.aligners.knobs.evaluation import evaluated
+from metricgrad.aligners.knobs.evaluation import judged
 from metricgrad.metrics.metric import Metric
 
 _NUMBERS = 2**20
@@ -58,7 +58,7 @@ class TrainBatchBuffer(nn.Module):
                 torch.cat([t.to(device) for t in part])[-rows:] for part in zip(*self.batches, strict=True)
             )
             try:
-                value = evaluated(metric, scores, targets, best=best)
+                value = judged(metric, scores, targets, best=best)
             except (ValueError, RuntimeError):
                 value = math.nan
         self.batches, self.total, self.count = [], None, 0

@@ -14,8 +14,8 @@ from metricgrad.aligners.isolation import device_of, kept_randomness, untouched
 from metricgrad.aligners.lookahead.attachment import Attachment
 from metricgrad.aligners.lookahead.forward_mode import ForwardMode
 from metricgrad.aligners.lookahead.hypergradient import OneStep
+from metricgrad.aligners.lookahead.optimizers import unwrapped
 from metricgrad.aligners.lookahead.unrolled import unrolled
-from metricgrad.aligners.step_hooks import unwrapped
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext
 

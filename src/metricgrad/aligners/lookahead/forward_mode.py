@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metricgrad.aligners.isolation import again, kept_randomness, parameter_places, plain_checkpoints, standing
 from metricgrad.aligners.lookahead.forward_rules import ForwardRules, ReadElsewhereError
-from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, dense
+from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, whole
 from metricgrad.aligners.lookahead.recorded_calls import ModelCall, outputs_of
 from metricgrad.errors import MetricgradError
 
@@ -56,7 +56,7 @@ class ForwardMode:
 
     @property
     def takes_products(self) -> bool:
-        """Whether outer products in a direction need not be multiplied out."""
+        """Whether outer products in a direction need not be multiplied out as a whole."""
         return self._ways[0][1] is _forward_mode
 
     def jvp(self, model: nn.Module, values: Values, direction: ParameterDirection, call: ModelCall) -> list[Tensor]:
@@ -161,7 +161,7 @@ def _dual_pass(
 
 
 def _dense(direction: ParameterDirection) -> Values:
-    return {p: dense(along) for p, along in direction.items()}
+    return {p: whole(along) for p, along in direction.items()}
 
 
 def _double_backward(
@@ -179,8 +179,8 @@ def _double_backward(
         if not pairs:
             return outputs, [torch.zeros_like(output) for output in outputs]
         parts, tangents = zip(*pairs, strict=True)
-        products = iter(torch.autograd.grad(parts, vectors, tangents, allow_unused=True))
-        found = [next(products) if output.requires_grad else None for output in outputs]
+        pushed = iter(torch.autograd.grad(parts, vectors, tangents, allow_unused=True))
+        found = [next(pushed) if output.requires_grad else None for output in outputs]
         return outputs, [torch.zeros_like(o) if t is None else t for o, t in zip(outputs, found, strict=True)]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metricgrad.aligners.lookahead.clipping import Clipping, Gradients, clipping_vjp
 from metricgrad.aligners.lookahead.history import SkippedStepError
-from metricgrad.aligners.lookahead.outer_products import ParameterDirection, dense
+from metricgrad.aligners.lookahead.outer_products import ParameterDirection, whole
 from metricgrad.aligners.lookahead.plain_numbers import Constants
 from metricgrad.aligners.lookahead.recorded_calls import Contribution
 from metricgrad.aligners.lookahead.recorder import Recorder
@@ -86,9 +86,9 @@ class GradientChanges:
             if most > 16
             for n in range(6)
         ]
-        filled = {p: dense(along) for p, along in direction.items()}
+        dense = {p: whole(along) for p, along in direction.items()}
         try:
-            found = clipping_vjp(raw, seen, filled, self._clipping, self._constants, others=others, scales=scales)
+            found = clipping_vjp(raw, seen, dense, self._clipping, self._constants, others=others, scales=scales)
         except MetricgradError as error:
             raise SkippedStepError("changed", str(error)) from error
         return {**found}

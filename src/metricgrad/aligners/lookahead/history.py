@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
+from metricgrad.losses.networks.neural import NeuralLoss
 from metricgrad.writing import new_figure, write_figure
 
 _PANELS = {
@@ -73,7 +74,7 @@ class History:
             "implied_rate": ahead.implied_rate, "hypergradient_norm": norm,
         })  # fmt: skip
         count = len(self.rows)
-        shape: Any = getattr(form, "shape", None)
+        shape: Any = _shape_of(form)
         if shape is not None and count & (count - 1) == 0:
             self.shapes.append((step, shape()))
 
@@ -94,7 +95,7 @@ class History:
                 ax.set_yscale("log")
             ax.set_title(title, fontsize=10)
             ax.set_xlabel("optimiser step")
-        shape: Any = getattr(form, "shape", None)
+        shape: Any = _shape_of(form)
         shapes = [*self.shapes, (int(self.rows[-1]["step"]), shape())] if shape is not None else []
         for ax, target in zip(axes[len(_PANELS) :], ("target_1", "target_0"), strict=True):
             for place, (step, curves) in enumerate(shapes):
@@ -108,3 +109,8 @@ class History:
         for ax in axes:
             ax.spines[["top", "right"]].set_visible(False)
         return write_figure(figure, path)
+
+
+def _shape_of(form: Form) -> Callable[[], Mapping[str, Tensor]] | None:
+    """The curves of the learned part of a form, where it has some."""
+    return next((part.shape for part in form.modules() if isinstance(part, NeuralLoss)), None)

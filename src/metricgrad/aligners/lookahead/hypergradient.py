@@ -56,7 +56,7 @@ class OneStep:
         training: what it is attached to.
         objective: of scores and targets; what the step should have lowered.
         clipping: see :func:`metricgrad.aligners.lookahead.clipping.clipping_vjp`.
-        forward_mode: remembers which way works for the model.
+        pusher: remembers which way works for the model.
 
     Attributes:
         recorder: what was seen since the last step.
@@ -197,13 +197,13 @@ class OneStep:
                     ]
                     direction = self._clipping.vjp(self._raw, seen, direction, others, self._contributions)
             values = {p: kept.value for p, kept in before.items()}
-            tangents = [
+            pushed = [
                 ScoreTangent(part, self._tangent(direction, values, part), power)
                 for part, power in zip(self._contributions, self._powers, strict=True)
             ]
             gradients = {p: (self._raw or seen)[p] for p in direction}
-            self._proofs.check(form, tangents, direction, gradients, values, recorder.doubt(), self._forward_mode)
-            found = self._directional_derivative(form, tangents, 1.0 if shared is None else shared)
+            self._proofs.check(form, pushed, direction, gradients, values, recorder.doubt(), self._forward_mode)
+            found = self._along(form, pushed, 1.0 if shared is None else shared)
         rate = self._implied_rate(ahead, before)
         self._looks += 1
         return LookAheadResult(found, value, _length(list(seen.values())), rate)
@@ -234,11 +234,11 @@ class OneStep:
         along = {p: part for p, part in direction.items() if p in own}
         return self._forward_mode.jvp(call.module, values, along, call)
 
-    def _directional_derivative(self, form: Form, tangents: list[ScoreTangent], times: float) -> list[Tensor]:
+    def _along(self, form: Form, pushed: list[ScoreTangent], times: float) -> list[Tensor]:
         """d/dphi of the loss's gradient along so many times the direction."""
         phi = list(form.parameters())
         total = [torch.zeros_like(p) for p in phi]
-        for one in tangents:
+        for one in pushed:
             loss, factor = one.of.loss, one.of.factor * times
             leaves = {p: value.clone().requires_grad_() for p, value in loss.form.parameters.items()}
             with as_called(form, loss, leaves):

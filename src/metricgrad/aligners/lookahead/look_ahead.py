@@ -21,8 +21,8 @@ from metricgrad.aligners.lookahead.forward_mode import ForwardMode
 from metricgrad.aligners.lookahead.history import History, LookAheadResult, SkippedStepError
 from metricgrad.aligners.lookahead.meta_adam import MetaAdam
 from metricgrad.aligners.lookahead.offline_start import offline_start
+from metricgrad.aligners.lookahead.optimizers import unwrapped
 from metricgrad.aligners.lookahead.validation_gradient import Objective
-from metricgrad.aligners.step_hooks import unwrapped
 from metricgrad.aligners.validation_batches import EndlessBatches, checked_batches
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form

@@ -21,14 +21,14 @@ MakeOptimizer = Callable[[Any], torch.optim.Optimizer]
 
 
 def offline_start(
-    loss: AlignedLoss, start: OfflineStart, hypergradient: Callable[..., tuple[list[Tensor], float]], *, seed: int
+    loss: AlignedLoss, start: OfflineStart, looked_ahead: Callable[..., tuple[list[Tensor], float]], *, seed: int
 ) -> list[float]:
     """Run it.
 
     Args:
         loss: that learns.
         start: what it learns on.
-        hypergradient: takes steps of a model and returns the hypergradient and the objective's value; called as
+        looked_ahead: takes steps of a model and returns the hypergradient and the objective's value; called as
             :meth:`metricgrad.aligners.lookahead.look_ahead.LookAhead.hypergradient`.
         seed: of models and the order of batches.
 
@@ -42,13 +42,13 @@ def offline_start(
         checked_whole(name, count, least=1)
     checked_number("lr", start.lr)
     parameters = list(loss.form.parameters())
-    copies = [p.detach().clone() for p in parameters]
-    optimizer = torch.optim.Adam(copies, lr=start.lr)
+    twin = [p.detach().clone() for p in parameters]
+    optimizer = torch.optim.Adam(twin, lr=start.lr)
     values: list[float] = []
     with kept_randomness(torch.device("cpu")):
         device = device_of(list(make_model_at(make_model, seed, 0).parameters()))
     train = EndlessBatches(start.batches, torch.zeros(2, dtype=torch.long), seed, device)
-    valid = (
+    judged = (
         train
         if start.valid is None
         else EndlessBatches(start.valid, torch.zeros(2, dtype=torch.long), seed + 1, device)
@@ -62,18 +62,18 @@ def offline_start(
                 model, base = _made_at(make_model, make_optimizer, seed, number)
             rounds = [train.draw() for _ in range(inner)]
             base.zero_grad()
-            found, value = hypergradient(model, base, rounds, valid.draw(), start.forward)
+            found, value = looked_ahead(model, base, rounds, judged.draw(), start.forward)
             values.append(value)
             bar.update(number + 1)
             if not all(bool(gradient.isfinite().all()) for gradient in found):
                 lost += 1
                 model, base = _made_at(make_model, make_optimizer, seed, number + 1)
                 continue
-            for own, gradient in zip(copies, found, strict=True):
+            for own, gradient in zip(twin, found, strict=True):
                 own.grad = gradient.to(own)
             optimizer.step()
             with torch.no_grad():
-                for parameter, own in zip(parameters, copies, strict=True):
+                for parameter, own in zip(parameters, twin, strict=True):
                     parameter.copy_(own)
     loss.steps.copy_(counted)
     loss.train(training)

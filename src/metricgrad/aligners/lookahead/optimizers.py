@@ -182,3 +182,9 @@ def optimizer_jacobian(
     assert parameter.grad is not None
     with torch.no_grad():
         return rule_of(optimizer)(group, optimizer.state[parameter], before, parameter.grad)
+
+
+def unwrapped(optimizer: Any) -> torch.optim.Optimizer:
+    """The torch optimiser inside a wrapper such as Lightning's or Accelerate's."""
+    inner = getattr(optimizer, "optimizer", None)
+    return unwrapped(inner) if isinstance(inner, torch.optim.Optimizer) else optimizer

@@ -50,7 +50,7 @@ class OuterProducts:
         """0-d: the sum of the products of V's entries and a matrix's."""
         return ((self.outer @ matrix) * self.inner).double().sum() * self.factor
 
-    def dense(self) -> Tensor:
+    def whole(self) -> Tensor:
         """V."""
         return (self.outer.t() @ self.inner).mul_(self.factor)
 
@@ -58,9 +58,9 @@ class OuterProducts:
 ParameterDirection = Mapping[Tensor, Tensor | OuterProducts]
 
 
-def dense(gradient: Tensor | OuterProducts) -> Tensor:
+def whole(gradient: Tensor | OuterProducts) -> Tensor:
     """Multiplied out, where it is not yet."""
-    return gradient.dense() if isinstance(gradient, OuterProducts) else gradient
+    return gradient.whole() if isinstance(gradient, OuterProducts) else gradient
 
 
 def times(gradient: Tensor | OuterProducts, slope: Tensor | float) -> Tensor | OuterProducts:
@@ -78,7 +78,7 @@ def joined(
     found: dict[Tensor, Tensor | OuterProducts] = {}
     for p, gradient in zip(parameters, gradients, strict=True):
         if p in products:
-            found[p] = products[p] if gradient is None else gradient + products[p].dense()
+            found[p] = products[p] if gradient is None else gradient + products[p].whole()
         elif gradient is not None:
             found[p] = gradient
     return found

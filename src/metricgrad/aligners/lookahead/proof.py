@@ -37,7 +37,7 @@ class Proofs:
         self._looks, self._shape, self._failed = 0, (), True
 
     def check(
-        self, form: Form, tangents: Sequence[ScoreTangent], direction: ParameterDirection,
+        self, form: Form, pushed: Sequence[ScoreTangent], direction: ParameterDirection,
         gradients: Mapping[Tensor, Tensor], values: Mapping[Tensor, Tensor], doubt: str | None,
         forward_mode: ForwardMode,
     ) -> None:  # fmt: skip
@@ -45,45 +45,44 @@ class Proofs:
 
         Args:
             form: the loss form.
-            tangents: what the recorded calls put into the gradients, and the scores' tangents.
+            pushed: what the recorded calls put into the gradients, and the scores' tangents.
             direction: w.
             gradients: g, as the backward passes left it.
             values: of the parameters before the step.
             doubt: why the gradients may hold more than what was recorded, or None.
-            forward_mode: the way to the tangents.
+            pusher: the way to the tangents.
 
         Raises:
             SkippedStepError: where the proof fails.
         """
-        shape = (len(tangents), len(direction), *(one.of.parameters is None for one in tangents))
+        shape = (len(pushed), len(direction), *(one.of.parameters is None for one in pushed))
         self._looks += 1
         due = self._looks <= 2 or self._looks % _EVERY == 0 or shape != self._shape
         if not (due or self._failed or doubt):
             return
         self._shape, self._failed = shape, True
-        if why := _difference(form, tangents, direction, gradients, values, doubt, forward_mode):
+        if why := _difference(form, pushed, direction, gradients, values, doubt, forward_mode):
             raise SkippedStepError("unproved", why)
         self._failed = False
 
 
 def _difference(
-    form: Form, tangents: Sequence[ScoreTangent], direction: ParameterDirection, gradients: Mapping[Tensor, Tensor],
+    form: Form, pushed: Sequence[ScoreTangent], direction: ParameterDirection, gradients: Mapping[Tensor, Tensor],
     values: Mapping[Tensor, Tensor], doubt: str | None, forward_mode: ForwardMode,
 ) -> str | None:  # fmt: skip
     """Why the gradients are not what was recorded, or None."""
-    found = of_calls(form, tangents)
+    found = of_calls(form, pushed)
     if found is None:
         return doubt or "the loss has another value when it is computed again; do not change its inputs or itself"
-    casts = any(call.autocast.enabled for one in tangents for call, _ in one.of.loss.heads)
-    dtype = torch.bfloat16 if casts else tangents[0].of.loss.scores.dtype
+    casts = any(call.autocast.enabled for one in pushed for call, _ in one.of.loss.heads)
+    dtype = torch.bfloat16 if casts else pushed[0].of.loss.scores.dtype
     near = functools.partial(is_near, dtype=dtype, differences=forward_mode.takes_differences)
     there = of_gradients(gradients, direction)
     if near(there[0], found[0], there[1] + found[1]):
         return None
     if doubt is not None:
         return doubt
-    again = gradients_again(form, [one.of for one in tangents], {p: values[p] for p in direction})
-    here = of_gradients(again, direction)
+    here = of_gradients(gradients_again(form, [one.of for one in pushed], {p: values[p] for p in direction}), direction)
     if not near(here[0], found[0], here[1] + found[1]):
         return (
             "the model's backward pass is not the derivative of its forward pass (a straight-through estimator, a "
@@ -92,10 +91,10 @@ def _difference(
     return None  # another loss has a part in the gradients, which this one's form does not change
 
 
-def of_calls(form: Form, tangents: Sequence[ScoreTangent]) -> Sums | None:
+def of_calls(form: Form, pushed: Sequence[ScoreTangent]) -> Sums | None:
     """The left side, and the size of its terms; None where a loss computed again has another value."""
     total = size = 0.0
-    for one in tangents:
+    for one in pushed:
         loss = one.of.loss
         leaf = loss.scores.clone().requires_grad_()
         with torch.enable_grad(), as_called(form, loss, loss.form.parameters):

@@ -40,6 +40,8 @@ class Objective:
             )
         self._named = loss if isinstance(loss, str) else None
         self._loss: Callable[..., Tensor] = TaskLoss() if isinstance(loss, str) else loss
+        if hasattr(loss, "progress"):  # what a loss becomes at the end of training, not what it begins with
+            setattr(loss, "progress", 1.0)  # noqa: B010  (an attribute of our losses only)
 
     def bind(self, form: Form) -> None:
         """A named one is that of the form's kind of problem."""

@@ -1,4 +1,4 @@
-"""Baselines for embeddings, from pytorch-metric-learning: an extra, imported when one of them is built."""
+"""Opponents for embeddings, from pytorch-metric-learning: an extra, imported when one of them is built."""
 
 from __future__ import annotations
 

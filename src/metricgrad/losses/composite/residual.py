@@ -8,65 +8,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form, Knob
-from metricgrad.losses.baselines.task_loss import TaskLoss
-from metricgrad.losses.composite.hand_made import HandMade
+from metricgrad.losses.batches import checked_number
+from metricgrad.losses.composite.on_base import FormOnBase
 from metricgrad.losses.networks.neural import NeuralLoss
-from metricgrad.losses.registry import Problem
 
-BASES: dict[str, Problem] = {"task": "auto", "cross_entropy": "binary", "mse": "regression"}
 NEAR_ZERO = 0.01
 
 
-class _OnBase(Form):
-    """Abstract: a form around a base, which is saved where it can be built again."""
-
-    def __init__(self, base: str | nn.Module) -> None:
-        super().__init__()
-        if not (base in BASES if isinstance(base, str) else isinstance(base, nn.Module)):
-            raise MetricgradError(
-                f"base is {base!r}; expected {', '.join(map(repr, BASES))}, a form, or a module of scores and targets"
-            )
-        self._name = base if isinstance(base, str) else None
-        if isinstance(base, str):
-            self.base: Form | TaskLoss = TaskLoss(BASES[base])
-        else:
-            module = base if isinstance(base, Form) else getattr(base, "form", base)  # a loss of ours has a form
-            self.base = module if isinstance(module, Form) else HandMade(module)
-
-    def based(self, scores: Tensor, targets: Tensor, call: CallContext, context: dict[str, Tensor | None]) -> Tensor:
-        """The base's value."""
-        if isinstance(self.base, TaskLoss):
-            return self.base(scores, targets, **context)
-        return self.base(scores, targets, call=call, **context)
-
-    @property
-    def problem(self) -> Problem:
-        """The kind of problem, where the base says it."""
-        if self._name is not None:
-            return "auto" if self._name == "cross_entropy" else BASES[self._name]
-        return getattr(self.base, "problem", "auto")
-
-    def described_base(self) -> str | list[Any]:
-        """What builds the base again.
-
-        Raises:
-            MetricgradError: for a hand-made module.
-        """
-        if self._name is not None:
-            return self._name
-        if not isinstance(self.base, Form) or isinstance(self.base, HandMade):
-            name = type(getattr(self.base, "module", self.base)).__name__
-            raise MetricgradError(
-                f"a loss around a {name} cannot be saved: build it again and load its state_dict, or name the base: "
-                f"{', '.join(BASES)}"
-            )
-        return [self.base.kind, self.base.config()]
-
-
-class Residual(_OnBase):
-    r"""A loss you know plus a small network that starts near zero: :math:`L = L_{base} + M_\phi`.
+class Residual(FormOnBase):
+    r"""A loss you know plus a small network that starts near zero: :math:`L = L_{base} + f M_\phi`.
 
     Use it in place of a bare :class:`NeuralLoss` where there is no time for an offline start: the first steps are those
     of the base.
@@ -74,6 +25,7 @@ class Residual(_OnBase):
     Args:
         base: ``"task"``, ``"cross_entropy"``, ``"mse"``, a form or a loss of ours, or a module of scores and targets.
         form: what is added; a :class:`NeuralLoss` whose last layer is a hundredth of the usual by default.
+        factor: f, above 0: how much a change of the network counts, and so how fast it learns under Adam.
 
     Cost: both.
 
@@ -90,32 +42,37 @@ class Residual(_OnBase):
 
     kind: ClassVar[str] = "residual"
 
-    def __init__(self, base: str | nn.Module = "task", form: Form | None = None) -> None:
+    def __init__(self, base: str | nn.Module = "task", form: Form | None = None, *, factor: float = 1.0) -> None:
         super().__init__(base)
+        self.factor = checked_number("factor", factor)
         self.form = NeuralLoss(kind=self.problem, start=NEAR_ZERO) if form is None else form
 
     def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d."""
         added = self.form(scores, targets, call=call, **context)
-        return self.based(scores, targets, call, context) + added
+        return self.based(scores, targets, call, context) + self.factor * added
 
     def directional_derivative(
         self, scores: Tensor, targets: Tensor, tangent: Tensor, *, call: CallContext, **context: Tensor | None
     ) -> Tensor | None:
         """The sum of both; a base without parameters is left out, because it has no part in the hypergradient."""
-        parts = [self.form]
+        parts = [(self.form, self.factor)]
         if isinstance(self.base, Form) and next(self.base.parameters(), None) is not None:
-            parts.append(self.base)
-        found = [part.directional_derivative(scores, targets, tangent, call=call, **context) for part in parts]
-        known = [value for value in found if value is not None]
+            parts.append((self.base, 1.0))
+        found = [
+            (part.directional_derivative(scores, targets, tangent, call=call, **context), factor)
+            for part, factor in parts
+        ]
+        known = [factor * value for value, factor in found if value is not None]
         return torch.stack(known).sum() if known else None
 
     def config(self) -> dict[str, Any]:
         """The keyword arguments."""
-        return {"base": self.described_base(), "form": [self.form.kind, self.form.config()]}
+        described = {"base": self.described_base(), "form": [self.form.kind, self.form.config()]}
+        return described if self.factor == 1 else {**described, "factor": self.factor}
 
 
-class LearnedRate(_OnBase):
+class LearnedRate(FormOnBase):
     r"""A loss you know times one learned factor: :math:`L = e^{\rho} L_{base}`.
 
     The control for every learned loss: with plain SGD it can do nothing but set the learning rate, and a learned loss

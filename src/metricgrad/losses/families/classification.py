@@ -231,11 +231,22 @@ class ClassificationFamily(Form):
         if elementwise and self.class_weights:
             raise MetricgradError("class_weights is for (N, C) scores with (N,) classes; turn 'balance' instead")
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         saved = state_dict.get(prefix + "counts")
         if self.num_outputs is None and saved is not None:
             self.counts = torch.ones_like(saved, device=self.counts.device)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
 
 class _Checked(nn.Module):

@@ -12,6 +12,7 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch
 from metricgrad.refactoring.direction import ROUNDING
+from metricgrad.refactoring.probing.probe import defined_elsewhere
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,6 @@ def bounds_of(metric: Metric, batch: Batch, refactoring: Refactoring, generator:
         current, best, worst = refactoring.extremes(metric, batch, generator)
         return Bounds(current, best, worst)
     except MetricgradError as error:
-        from metricgrad.refactoring.probing.probe import defined_elsewhere
-
         if not defined_elsewhere(metric, batch):
             raise
         nothing = batch.scores.new_full((), torch.nan)

@@ -126,16 +126,16 @@ class Interpolated(Form):
         self.register_buffer("constant_batches", torch.zeros((), dtype=torch.long))
         self.register_load_state_dict_pre_hook(_renamed)
         self._found: Structure | None = None
-        self._ideal = IdealCheck(metric)
+        self.ideal_check = IdealCheck(metric)
 
     def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d; zero with a zero gradient, and a warning, where the metric is undefined or nothing can change it."""
         batch = checked(self.metric, scores, targets, context, check_finite=self.check_finite)
         if batch.targets.numel() == 0:
             return _nothing(batch.scores)
-        structure = self._structure(batch)
+        structure = self.structure_of(batch)
         if structure is not None and structure.kind == "differentiable":
-            found = direct_loss(self.metric, batch, of_classes(structure, self.metric), self._ideal)
+            found = direct_loss(self.metric, batch, of_classes(structure, self.metric), self.ideal_check)
             self._warn(UNDEFINED if found is None else None, batch, call)
             return _nothing(batch.scores) if found is None else found
 
@@ -145,7 +145,7 @@ class Interpolated(Form):
         if not bool(torch.isfinite(bounds.best)):
             self._warn(UNDEFINED, batch, call, bounds.reason)
             return self._warmed(_nothing(batch.scores), batch, call)
-        self._ideal.of_decisions(self.metric, batch, refactoring, bounds)
+        self.ideal_check.of_decisions(self.metric, batch, refactoring, bounds)
         if isinstance(self.softness, str) and call.counts:
             follow(self.log_softness, self.softness, refactoring, batch)
         softness = softness_of(self.log_softness, batch.scores)
@@ -155,7 +155,7 @@ class Interpolated(Form):
         loss = distance_from_ideal(estimate, bounds, self.metric.higher_is_better).mean()
         return self._warmed(loss, batch, call).to(dtype)
 
-    def _structure(self, batch: Batch) -> Structure | None:
+    def structure_of(self, batch: Batch) -> Structure | None:
         """What is known of the metric, or found by probing at the first batch; None of decisions chosen by hand."""
         if self.refactoring is not None:
             self.refactoring.check_batch(batch)
@@ -167,16 +167,22 @@ class Interpolated(Form):
 
     def _reading(self, batch: Batch, structure: Structure | None) -> tuple[Batch, Refactoring]:
         """What the metric reads of the batch, and the batch in an order that no draw for its rows can depend on."""
-        refactoring = self._refactoring(batch, structure)
+        refactoring = self.refactoring_of(batch, structure)
         drawn = self.interpolation == "inverse_distance" or refactoring.draws_rows(
             batch.scores, budget(self.metric, batch, self.calls)
         )
         if not drawn and not batch.context.keys() - {"groups"}:
             return batch, refactoring
         batch = self._ordered(batch)
-        return batch, self._refactoring(batch, structure)  # what it holds of each row has the order of the rows
+        return batch, self.refactoring_of(batch, structure)  # what it holds of each row has the order of the rows
 
-    def _refactoring(self, batch: Batch, structure: Structure | None) -> Refactoring:
+    @property
+    def known(self) -> Structure | None:
+        """What is known of the metric so far."""
+        return self.metric.structure or self._found
+
+    def refactoring_of(self, batch: Batch, structure: Structure | None) -> Refactoring:
+        """The refactoring given, or what the structure is for this batch."""
         if self.refactoring is not None:
             return self.refactoring
         assert structure is not None

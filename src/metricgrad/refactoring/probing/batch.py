@@ -19,7 +19,7 @@ from metricgrad.refactoring.batch import Batch, Frame
 from metricgrad.refactoring.ranking.lists import Within
 from metricgrad.refactoring.strata import samples_of
 
-ProbeKind = Literal["binary", "graded", "classes"]
+Kind = Literal["binary", "graded", "classes"]
 
 _MIN_ROWS = 16
 _ROWS = 48
@@ -47,7 +47,7 @@ class ProbeBatch:
 
     targets: Tensor
     shape: torch.Size
-    kind: ProbeKind
+    kind: Kind
     like: Tensor
     context: Mapping[str, Tensor]
     frame: Frame
@@ -112,7 +112,7 @@ def given_batch(given: Batch) -> ProbeBatch:
     """The batch as it was given; only shapes, dtype and device of the scores are used."""
     scores, targets = given.scores, given.targets
     same = scores.shape == targets.shape
-    kind: ProbeKind = ("binary" if is_binary(targets) else "graded") if same else "classes"
+    kind: Kind = ("binary" if is_binary(targets) else "graded") if same else "classes"
     frame = given.frame or Frame(torch.ones_like(targets, dtype=torch.bool), targets)
     like, context = scores.detach().new_zeros(()), dict(given.context)
     found = ProbeBatch(targets.reshape(-1), _flat(frame.mask, scores, same), kind, like, context, frame)

@@ -49,11 +49,11 @@ def with_target_at(ranks: Tensor, targets: Tensor, classes: int, generator: torc
     others = torch.arange(classes - 1).expand(rows, -1)
     place = torch.cat([ranks[:, None], others + (others >= ranks[:, None])], 1)
     steps = 0.3 + 1.4 * torch.rand((rows, classes), generator=generator, dtype=torch.float64)
-    ordered = -steps.cumsum(1)
+    ladder = -steps.cumsum(1)
     width = 1 + 3 * torch.rand((rows, 1), generator=generator, dtype=torch.float64)
-    ordered = ordered / steps.sum(1, keepdim=True) * width
+    ladder = ladder / steps.sum(1, keepdim=True) * width
     offset = torch.randn((rows, 1), generator=generator, dtype=torch.float64)
-    return torch.empty_like(ordered).scatter(1, order, ordered.gather(1, place)) + offset
+    return torch.empty_like(ladder).scatter(1, order, ladder.gather(1, place)) + offset
 
 
 def target_ranks(scores: Tensor, targets: Tensor) -> Tensor:

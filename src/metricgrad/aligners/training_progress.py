@@ -1,0 +1,56 @@
+"""How far a training has come, for losses whose weights change on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metricgrad.handle import Handle
+
+
+class TrainingProgress(nn.Module):
+    """Counts optimiser steps of the training that a loss is attached to.
+
+    Attributes:
+        steps: 0-d, taken so far; in the state, so that a resumed training goes on.
+    """
+
+    steps: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.register_load_state_dict_pre_hook(_not_saved)
+        self._total: int | None = None
+
+    def follow(self, optimizer: torch.optim.Optimizer, total: int | None) -> Handle:
+        """Count its steps until the handle is detached; where a whole training was counted, begin anew."""
+        if total is not None and int(self.steps) >= total:
+            self.steps.zero_()
+        self._total = total
+        hook = optimizer.register_step_post_hook(lambda *_: self._count())
+
+        def remove() -> None:
+            hook.remove()
+            self._total = None
+
+        return Handle(remove)
+
+    @property
+    def share(self) -> float | None:
+        """0 to 1; None where the length of the training is not known."""
+        return None if self._total is None else min(1.0, int(self.steps) / self._total)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy follows nothing."""
+        return {**self.__dict__, "_total": None}
+
+    def _count(self) -> None:
+        self.steps += 1
+
+
+def _not_saved(progress: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Version 0.1 counted none."""
+    state_dict.setdefault(prefix + "steps", torch.zeros((), dtype=torch.long))

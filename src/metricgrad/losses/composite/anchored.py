@@ -1,0 +1,260 @@
+"""A learned or metric loss that rides on a loss that trains."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.base import CallContext, Form, Knob, Parts, Ramp, ordinary
+from metricgrad.losses.baselines.task_loss import TaskLoss
+from metricgrad.losses.batches import checked_number
+from metricgrad.losses.composite.on_base import FormOnBase
+
+_FACTOR = math.log(10)
+_LEAST = 1e-30
+Weight = float | Sequence[float]
+
+
+class Anchored(FormOnBase):
+    r"""A form whose gradient is brought to the size of its base's and added to it.
+
+    .. math:: g = a(u) \, g_{base} + w(u) \, e^\rho \sum_k \frac{\|g_{base}\|}{\|g_k\|} \, g_k
+
+    in the scores, with :math:`g_k` the gradients of the losses that the form is the sum of (:meth:`Form.parts`), norms
+    over the whole batch as moving means of their squares, and u the share of training done: from ``fit`` or
+    ``attach(total_steps=)``, otherwise that of the first 500 calls.
+
+    Alone, a metric linearised at chance sends every row to extreme classes and never returns, and a bounded learned
+    loss leaves hard rows without a gradient and drifts in scale; on a base that trains, both add what they know. Use it
+    around any form that does not train from scratch. Not where the base is wrong about everything: it sets the size.
+
+    Args:
+        base: ``"task"``, ``"cross_entropy"``, ``"mse"``, a form or a loss of ours, or a module of scores and targets.
+        form: what rides on it.
+        weight: w: a number from 0, or ``(start, end, by)``: from one to the other by this share of training. None: what
+            the form says, or (0, 1, 1).
+        base_weight: a, likewise; by default what the form says, or 1.
+        momentum: of the moving means, in [0, 1); 0 takes the norms of each batch by themselves.
+
+    The value is the metric's distance from ideal where the form has a metric, and the base's otherwise; its gradient is
+    g, so finite differences of the value do not show it. It is differentiable twice in the scores and in the form's
+    parameters: the gradient of g takes the ratio of norms as the function of both that it is. ``log_weight`` is
+    :math:`\rho`, a knob within :math:`\pm\log 10`. The means change once in each training call, never in backward.
+
+    Cost: both, and one backward pass of each to the scores.
+
+    Raises:
+        MetricgradError: for a form that is none, and weights out of range.
+
+    Example:
+        >>> import torch
+        >>> from metricgrad.losses.networks.neural import NeuralLoss
+        >>> form = Anchored("cross_entropy", NeuralLoss(), weight=0.5)
+        >>> scores, targets = torch.zeros(2, 4, requires_grad=True), torch.tensor([0, 1])
+        >>> value = form(scores, targets, call=CallContext(0, 0))
+        >>> bool(torch.isclose(value, torch.tensor(4.0).log()))
+        True
+    """
+
+    kind: ClassVar[str] = "anchored"
+    squared_norms: Tensor
+
+    def __init__(
+        self,
+        base: str | nn.Module = "task",
+        form: Form | None = None,
+        *,
+        weight: Weight | None = None,
+        base_weight: Weight | None = None,
+        momentum: float = 0.9,
+    ) -> None:
+        super().__init__(base)
+        if not isinstance(form, Form):
+            raise MetricgradError(
+                f"form is a {type(form).__name__}; expected a form, such as mg.forms.NeuralLoss(), to ride on the base"
+            )
+        self.form = form
+        self.weight, self.base_weight = _ramp("weight", weight), _ramp("base_weight", base_weight)
+        self.momentum = checked_number("momentum", momentum, zero=True, most=0.999)
+        self.log_weight = nn.Parameter(torch.zeros(()), requires_grad=False)
+        self.register_buffer("squared_norms", torch.full((1 + form.most_parts,), torch.nan, dtype=torch.float64))
+
+    def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
+        """0-d: see the class."""
+        if not scores.is_floating_point():
+            raise MetricgradError(f"scores must be a floating tensor of logits, got {scores.dtype}")
+        before = self.squared_norms.clone()
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf, targets = ordinary(scores).detach().requires_grad_(), ordinary(targets)
+            context = {name: ordinary(value) for name, value in context.items()}
+            base, parts = self._evaluated(leaf, targets, call, context)
+            gradient, norms = self._gradient(leaf, base, parts, call, before, create_graph=False)
+        if call.counts:
+            self.squared_norms.copy_(norms)
+        shown = base.detach() if parts.shown is None else parts.shown.to(base.dtype)
+        if not torch.is_grad_enabled():
+            return shown
+        still = replace(call, counts=False)
+
+        def again(scores: Tensor) -> Tensor:
+            rest = replace(parts, losses=parts.again(scores), gradients=None)
+            base = self._of_base(scores, targets, still, context)
+            return self._gradient(scores, base, rest, call, before, create_graph=True)[0]
+
+        learned = dict(self.named_parameters())
+        restored = _Restored(self, list(learned), again)
+        return cast(Tensor, _GivenGradient.apply(shown, gradient, restored, scores, *learned.values()))
+
+    def directional_derivative(
+        self, scores: Tensor, targets: Tensor, tangent: Tensor, *, call: CallContext, **context: Tensor | None
+    ) -> Tensor | None:
+        """The product of g and the direction, the norms' ratio a function of the form's parameters too."""
+        leaf = scores.detach().clone().requires_grad_()
+        base, parts = self._evaluated(leaf, targets, call, context)
+        if parts.losses is None:
+            parts = replace(parts, losses=parts.again(leaf), gradients=None)
+        gradient, _ = self._gradient(leaf, base, parts, call, self.squared_norms.clone(), create_graph=True)
+        return (gradient * tangent).sum()
+
+    def _evaluated(
+        self, leaf: Tensor, targets: Tensor, call: CallContext, context: Mapping[str, Tensor | None]
+    ) -> tuple[Tensor, Parts]:
+        base = self._of_base(leaf, targets, call, context)
+        return base, self.form.parts(leaf, targets, call=call, **context)
+
+    def _of_base(
+        self, scores: Tensor, targets: Tensor, call: CallContext, context: Mapping[str, Tensor | None]
+    ) -> Tensor:
+        """The base's value; a loss of rows does not ask which of them are one query, image or person."""
+        of_rows = isinstance(self.base, TaskLoss)
+        taken = {name: value for name, value in context.items() if not of_rows or name in ("mask", "sample_weight")}
+        return self.based(scores, targets, call, taken)
+
+    def _gradient(
+        self, scores: Tensor, base: Tensor, parts: Parts, call: CallContext, before: Tensor, *, create_graph: bool
+    ) -> tuple[Tensor, Tensor]:
+        """g in the shape of the scores, and the means of squared norms with this batch in them."""
+        of_base = _slope(base, scores, create_graph)
+        if parts.gradients is not None:
+            each: Sequence[Tensor] = parts.gradients
+        else:
+            each = [_slope(value, scores, create_graph) for value in parts.losses or ()]
+        now = torch.stack([part.double().square().sum() for part in (of_base, *each)])
+        was = before[: len(now)].to(now.device)
+        usable = now.isfinite() & was.isfinite()
+        mean = torch.where(usable, self.momentum * was.nan_to_num() + (1 - self.momentum) * now, now)
+        ratios = (mean[0].clamp(min=_LEAST) / mean[1:].clamp(min=_LEAST)).sqrt()
+        ratios = torch.where(mean[1:] > _LEAST, ratios, 0) if parts.matched else torch.ones_like(ratios)
+        a = (self.base_weight or parts.base_weight or Ramp(1.0, 1.0)).at(call.share)
+        w = (self.weight or parts.weight or Ramp(0.0, 1.0)).at(call.share) * self.log_weight.exp()
+        total = a * of_base
+        for part, ratio in zip(each, ratios, strict=True):
+            total = total + (w * ratio).to(part.dtype) * part
+        kept = before.to(now.device).clone()
+        kept[: len(now)] = torch.where(mean.isfinite(), mean, was).detach()
+        return total, kept
+
+    @property
+    def of_logits(self) -> bool:
+        """As the form."""
+        return self.form.of_logits
+
+    def knobs(self) -> dict[str, Knob]:
+        """``log_weight``, within a factor of ten."""
+        return {"log_weight": Knob(self.log_weight, -_FACTOR, _FACTOR)}
+
+    def project(self) -> None:
+        """Its own knob and the form's between their bounds."""
+        super().project()
+        self.form.project()
+
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments."""
+        ramps = {"weight": self.weight, "base_weight": self.base_weight}
+        return {
+            "base": self.described_base(),
+            "form": [self.form.kind, self.form.config()],
+            "momentum": self.momentum,
+            **{name: None if r is None else [r.start, r.end, r.by] for name, r in ramps.items()},
+        }
+
+    def extra_repr(self) -> str:
+        """Its settings."""
+        return f"weight={self.weight}, base_weight={self.base_weight}, momentum={self.momentum:g}"
+
+
+def _ramp(name: str, weight: Weight | None) -> Ramp | None:
+    if weight is None:
+        return None
+    if isinstance(weight, str) or (isinstance(weight, Sequence) and len(weight) != 3):
+        raise MetricgradError(f"{name} is {weight!r}; expected a number from 0 up, or (start, end, by)")
+    given = weight if isinstance(weight, Sequence) else (weight, weight, 1.0)
+    start, end = (checked_number(name, value, zero=True) for value in given[:2])
+    return Ramp(start, end, checked_number(f"{name}'s third number", given[2], most=1.0))
+
+
+def _slope(value: Tensor, scores: Tensor, create_graph: bool) -> Tensor:
+    if not value.requires_grad:
+        return torch.zeros_like(scores)
+    (found,) = torch.autograd.grad(value, scores, create_graph=create_graph, allow_unused=True)
+    return torch.zeros_like(scores) if found is None else found
+
+
+class _Restored:
+    """The gradient as a function of scores and of the parameters as they were, whatever has become of them.
+
+    Args:
+        module: whose parameters they are.
+        names: of them.
+        gradient: of scores.
+    """
+
+    def __init__(self, module: nn.Module, names: Sequence[str], gradient: Callable[[Tensor], Tensor]) -> None:
+        self._module, self._names, self._gradient = module, names, gradient
+
+    def __call__(self, scores: Tensor, values: Sequence[Tensor]) -> Tensor:
+        with _standing(self._module, dict(zip(self._names, values, strict=True))):
+            return self._gradient(scores)
+
+
+@contextlib.contextmanager
+def _standing(module: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, parameters are what is given for their names."""
+    places: list[tuple[dict[str, Any], str, Tensor]] = []
+    for name, value in values.items():
+        owner, _, leaf = name.rpartition(".")
+        held = cast("dict[str, Any]", module.get_submodule(owner)._parameters)
+        places.append((held, leaf, held[leaf]))
+        held[leaf] = value
+    try:
+        yield
+    finally:
+        for held, leaf, was in places:
+            held[leaf] = was
+
+
+class _GivenGradient(torch.autograd.Function):
+    """A value whose gradient in the scores is given; computed again, with graph, only where it is differentiated."""
+
+    @staticmethod
+    def forward(shown: Tensor, gradient: Tensor, again: _Restored, scores: Tensor, *parameters: Tensor) -> Tensor:
+        return shown.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.gradient, ctx.again, scores, *parameters = inputs
+        ctx.save_for_backward(scores, *parameters)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (factor,) = grads
+        scores, *parameters = ctx.saved_tensors
+        gradient = ctx.again(scores, parameters) if torch.is_grad_enabled() else ctx.gradient
+        return None, None, None, factor * gradient, *(None for _ in parameters)

@@ -1,0 +1,294 @@
+"""The metric to first order where the last decisions stand: UniLoss's part of a loss that rides on another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.base import CallContext, Form, Knob, Parts, Ramp, ordinary
+from metricgrad.losses.batches import checked_whole
+from metricgrad.losses.constant_batches import CONSTANT, UNDEFINED, NoGradient, warn_of_constant_batch
+from metricgrad.losses.interpolated.bounds import bounds_of
+from metricgrad.losses.interpolated.expected_utility import utility_gradients, utility_losses
+from metricgrad.losses.interpolated.interpolated import Interpolated
+from metricgrad.losses.interpolated.memory import Memory, Remembered
+from metricgrad.losses.interpolated.secants import Secants
+from metricgrad.losses.interpolated.utility_table import UtilityTable
+from metricgrad.metrics.fast_paths import OfLabels
+from metricgrad.metrics.metric import Metric
+from metricgrad.metrics.utilities import values_of_labels
+from metricgrad.refactoring.batch import Batch, checked
+from metricgrad.refactoring.labels import Argmax, Threshold
+from metricgrad.refactoring.probing.probe import defined_elsewhere
+from metricgrad.refactoring.ranking.rankings import PositivesOverNegatives
+
+OVER_TO_METRIC = (Ramp(1.0, 0.0), Ramp(0.0, 1.0))
+TO_FLOOR = (Ramp(1.0, 0.1, 0.5), Ramp(0.0, 1.0, 0.5))
+ALONE = (Ramp(0.0, 0.0), Ramp(1.0, 1.0))
+_MOST_CUTS = 63
+
+
+class Linearized(Form):
+    r"""The metric as losses that are linear in the decisions' effect, for a base that trains beside them.
+
+    What it is made of follows from what the metric reads:
+
+    - labels of rows: expected cost-sensitive losses, :mod:`metricgrad.losses.interpolated.expected_utility`, of what
+      each decision is worth to the metric at the last ``memory`` decisions. Two losses.
+    - one ranked list of positives and negatives: :mod:`metricgrad.losses.interpolated.secants` over a memory of half as
+      many scores.
+    - anything else: the local interpolation of the batch, :class:`Interpolated` at a softness of 1.
+
+    Use it in :class:`metricgrad.losses.composite.anchored.Anchored`, as ``UniLoss(metric)`` does. Not alone: from
+    scratch a linearised metric sends rows where it pays at chance, and they do not come back.
+
+    Args:
+        metric: what to train on.
+        memory: decisions of the last rows that the metric is looked at on; scores of lists are half as many.
+        calls: of a foreign metric in one step, beside those that the first batches take.
+        q: tail exponent in (0, 1] of the expected utility of labels.
+        softness: of whatever is interpolated locally.
+        check_finite: raise on non-finite scores.
+
+    The value is the metric's distance from its ideal value on the memory with the batch, in the metric's units.
+    """
+
+    kind: ClassVar[str] = "linearized"
+    most_parts: ClassVar[int] = 2
+    constant_batches: Tensor
+
+    def __init__(
+        self,
+        metric: Metric,
+        *,
+        memory: int = 1024,
+        calls: int = 16,
+        q: float = 0.5,
+        softness: float = 1.0,
+        check_finite: bool = True,
+    ) -> None:
+        super().__init__()
+        self.memory = checked_whole("memory", memory, least=2)
+        self.calls = checked_whole("calls", calls, least=4)
+        self.q, self.softness, self.check_finite = q, softness, check_finite
+        self._informed = False
+        self.local = Interpolated(metric, calls=calls, q=q, softness=softness, check_finite=check_finite)
+        self.labels, self.scores = Memory(memory), Memory(memory // 2)
+        self.utilities = UtilityTable(metric)
+        self.register_buffer("constant_batches", torch.zeros((), dtype=torch.long))
+
+    @property
+    def metric(self) -> Metric:
+        """What it trains on."""
+        return self.local.metric
+
+    def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
+        """0-d: the metric's distance from ideal, with the gradient of the sum of its losses."""
+        with torch.inference_mode(False), torch.enable_grad():
+            plain = {name: ordinary(value) for name, value in context.items()}
+            leaf = ordinary(scores).detach().requires_grad_()
+            parts = self.parts(leaf, ordinary(targets), call=call, **plain)
+        assert parts.shown is not None
+        if not torch.is_grad_enabled():
+            return parts.shown
+        return parts.shown + sum(loss - loss.detach() for loss in parts.again(scores))
+
+    def parts(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Parts:
+        """See the class."""
+        batch = checked(self.metric, scores, targets, context, check_finite=self.local.check_finite)
+        way = self._way(batch, call) if batch.targets.numel() else None
+        if way is None:
+            return self._locally(scores, targets, call, context)
+        try:
+            found = way(batch, call)
+        except MetricgradError as error:
+            if not defined_elsewhere(self.metric, batch):
+                raise
+            self._warn(UNDEFINED, torch.nan, torch.nan, batch, call, str(error))
+            found = _nothing(batch.scores)
+        return self._mapped(found, batch, scores, targets, context)
+
+    def _way(self, batch: Batch, call: CallContext) -> Callable[[Batch, CallContext], _OfBatch] | None:
+        """How the metric is linearised on a memory of batches like this; None where it is interpolated locally."""
+        structure = self.local.structure_of(batch)
+        if structure is None or structure.kind == "differentiable" or batch.frame is not None:
+            return None
+        if batch.targets.ndim > 1 or batch.scores.ndim > 2 or structure.exchangeable in ("sample", "none"):
+            return None
+        refactoring = self.local.refactoring_of(batch, structure)
+        labels = isinstance(refactoring, Argmax | Threshold) and batch.context.keys() <= {"sample_weight"}
+        listed = isinstance(refactoring, PositivesOverNegatives) and batch.scores.ndim == 1 and not batch.context
+        if not (labels or listed):
+            return None
+        if call.counts and not self.local.ideal_check.believed:
+            bounds = bounds_of(self.metric, batch, refactoring, call.generator())
+            if bool(bounds.best.isfinite()):
+                self.local.ideal_check.of_decisions(self.metric, batch, refactoring, bounds)
+        return self._of_labels if labels else self._of_list
+
+    def _of_labels(self, batch: Batch, call: CallContext) -> _OfBatch:
+        """UCE and EXP of rows, see :mod:`metricgrad.losses.interpolated.expected_utility`."""
+        scores, targets, weight = batch.scores.detach(), batch.targets.long(), batch.context.get("sample_weight")
+        binary = scores.ndim == 1
+        at = self.labels.joined(scores if binary else scores.argmax(1), targets, weight, keep=call.counts)
+        cut = self._cut(at) if binary else scores.new_zeros(())
+        at = at._replace(values=(at.values > cut).double()) if binary else at
+        classes, columns = (2, 1) if binary else (scores.shape[1], scores.shape[1])
+        calls = self.calls // 2 if binary else self.calls
+        utility = self.utilities.of(at, targets, classes, calls, columns=columns, keep=call.counts).to(scores.dtype)
+        now, ideal = self._shown(batch, targets if binary else torch.nn.functional.one_hot(targets, classes))
+        if ideal != ideal:  # undefined on this batch: then on the memory
+            now, ideal = self._values(torch.stack([at.values, at.targets]), at, columns).tolist()
+        self._warn(self._cause(bool((utility != utility[:, :1]).any()), now == ideal), now, ideal, batch, call)
+        rows = torch.ones_like(targets, dtype=scores.dtype) if weight is None else weight.to(scores.dtype)
+        rows = rows / rows.sum()
+
+        def logits(scores: Tensor) -> Tensor:
+            shifted = scores - cut.to(scores.dtype)
+            return torch.stack([torch.zeros_like(shifted), shifted], 1) if binary else scores
+
+        # UCE has the threshold in it, EXP is taken at the one that is best now
+        plain = (lambda s: torch.stack([torch.zeros_like(s), s], 1)) if binary else (lambda s: s)
+        uce, _ = utility_gradients(plain(scores), utility, rows, self.q)
+        _, exp = utility_gradients(logits(scores), utility, rows, self.q)
+        return _OfBatch(
+            tuple(g[:, 1] if binary else g for g in (uce, exp)),
+            lambda s: (utility_losses(plain(s), utility, rows, self.q)[0],
+                       utility_losses(logits(s), utility, rows, self.q)[1]),
+            self._distance(now, ideal, scores), OVER_TO_METRIC,
+        )  # fmt: skip
+
+    def _cut(self, at: Remembered) -> Tensor:
+        """0-d: the threshold at which the metric is best on the memory; 0 where none is better."""
+        there = at.weight > 0
+        count = _MOST_CUTS if isinstance(self.metric.fast_path, OfLabels) else max(1, self.calls // 2 - 1)
+        places = torch.linspace(0, 1, count + 2, dtype=torch.float64, device=at.values.device)[1:-1]
+        cuts = torch.cat([at.values.new_zeros(1), torch.quantile(at.values[there], places)])
+        found = self._values((at.values > cuts[:, None]).double(), at, 1)
+        return cuts[torch.nan_to_num(found if self.metric.higher_is_better else -found, nan=-torch.inf).argmax()]
+
+    def _values(self, labels: Tensor, at: Remembered, columns: int) -> Tensor:
+        """``(T,)`` values of ``(T, R)`` labels on the memory."""
+        labels, targets, weight = labels.long(), at.targets.long(), at.weight
+        if not isinstance(self.metric.fast_path, OfLabels):
+            there = weight > 0
+            labels, targets = labels[:, there], targets[there]
+            if "sample_weight" not in self.metric.context:
+                return values_of_labels(self.metric, labels, targets, columns)
+            weight = weight[there]
+        return values_of_labels(self.metric, labels, targets, columns, sample_weight=weight)
+
+    def _of_list(self, batch: Batch, call: CallContext) -> _OfBatch:
+        """Secants of one list, see :mod:`metricgrad.losses.interpolated.secants`."""
+        scores, n = batch.scores.detach(), len(batch.scores)
+        at = self.scores.joined(scores, batch.targets, None, keep=call.counts)
+        there = at.weight > 0
+        known, positive = at.values[there], at.targets[there] > 0
+        both = bool(positive.any()) and not bool(positive.all())
+        now, ideal = self._shown(batch, batch.targets)
+        if not both:
+            self._warn(UNDEFINED, now, torch.nan, batch, call)
+            return _nothing(scores)
+        secants = Secants(self.metric, known, positive, self.calls)
+        self._warn(self._cause(bool(secants.slopes.any()), now == ideal), now, ideal, batch, call)
+        past = known[: len(known) - n]
+
+        def loss(scores: Tensor) -> tuple[Tensor]:
+            return (secants.loss(torch.cat([past.to(scores), scores])),)
+
+        gradient = secants.gradient()[len(past) :].to(scores.dtype)
+        return _OfBatch((gradient,), loss, self._distance(now, ideal, scores), TO_FLOOR)
+
+    def _shown(self, batch: Batch, ideal: Tensor) -> tuple[float, float]:
+        """The metric of the batch, and of ideal scores, which are where these are above 0."""
+        scores = batch.scores.detach()
+        found = batch.values(self.metric, torch.stack([scores, torch.where(ideal > 0, 1.0, -1.0).to(scores)]))
+        return float(found[0]), float(found[1])
+
+    def _distance(self, now: float, ideal: float, scores: Tensor) -> Tensor:
+        sign = 1.0 if self.metric.higher_is_better else -1.0
+        return scores.new_tensor(sign * (ideal - now)).nan_to_num()
+
+    def _cause(self, informs: bool, ideal: bool) -> NoGradient | None:
+        """Why there is no gradient; a metric that has told decisions apart may be silent where all are right."""
+        self._informed = self._informed or informs
+        return None if informs or (ideal and self._informed) else CONSTANT
+
+    def _warn(
+        self, cause: NoGradient | None, now: float, ideal: float, batch: Batch, call: CallContext, reason: str = ""
+    ) -> None:
+        if call.counts:
+            cause = cause if ideal == ideal or cause is None else UNDEFINED
+            warn_of_constant_batch(self.constant_batches, self.metric, cause, batch.targets, reason)
+            self.local.ideal_check.tell_of_better(self.metric, now, ideal)
+
+    def _mapped(
+        self, found: _OfBatch, batch: Batch, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
+    ) -> Parts:
+        """Of the batch as the metric reads it, said of the scores as they came."""
+
+        def again(scores: Tensor) -> tuple[Tensor, ...]:
+            return found.losses(checked(self.metric, scores, targets, context, check_finite=False).scores)
+
+        gradients = found.gradients
+        if batch.scores is not scores:
+            gradients = tuple(torch.autograd.grad(batch.scores, scores, g, retain_graph=True)[0] for g in gradients)
+        return Parts(again, None, gradients, found.shown, *found.ramps)
+
+    def _locally(
+        self, scores: Tensor, targets: Tensor, call: CallContext, context: Mapping[str, Tensor | None]
+    ) -> Parts:
+        parts = self.local.parts(scores, targets, call=call, **context)
+        assert parts.losses is not None
+        known = self.local.known
+        alone = known is not None and known.kind == "differentiable"
+        ranks = known is not None and known.kind in ("ranking", "positives_over_negatives")
+        alone = alone or (ranks and not bool(((targets == 0) | (targets == 1)).all()) and targets.shape == scores.shape)
+        ramps = ALONE if alone else TO_FLOOR if ranks else OVER_TO_METRIC
+        return replace(parts, shown=parts.losses[0].detach(), base_weight=ramps[0], weight=ramps[1], matched=not alone)
+
+    @property
+    def of_logits(self) -> bool:
+        """As the metric."""
+        return self.local.of_logits
+
+    def knobs(self) -> dict[str, Knob]:
+        """None: what it is made of has no scale of its own."""
+        return {}
+
+    def config(self) -> dict[str, Any]:
+        """The keyword arguments, the metric by its spec where it has one."""
+        names = ("memory", "calls", "q", "softness", "check_finite")
+        return {"metric": self.metric.spec, **{name: getattr(self, name) for name in names}}
+
+    def extra_repr(self) -> str:
+        """The metric and every option."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+
+
+@dataclass(frozen=True)
+class _OfBatch:
+    """Parts of a batch as the metric reads it.
+
+    Attributes:
+        gradients: in its scores.
+        losses: as functions of its scores.
+        shown: 0-d.
+        ramps: of the base's weight and of theirs.
+    """
+
+    gradients: tuple[Tensor, ...]
+    losses: Callable[[Tensor], tuple[Tensor, ...]]
+    shown: Tensor
+    ramps: tuple[Ramp, Ramp]
+
+
+def _nothing(scores: Tensor) -> _OfBatch:
+    """Of a batch on which the metric is undefined."""
+    scores = scores.detach()
+    return _OfBatch((torch.zeros_like(scores),), lambda s: (s.sum() * 0.0,), scores.new_zeros(()), TO_FLOOR)

@@ -63,6 +63,17 @@ def test_it_learns_and_the_loss_moves():
     assert int(loss.aligner.updates) == 60, "a detached loss stands still"
 
 
+def test_the_papers_recipe_is_the_bare_network_at_its_meta_learning_rate():
+    with pytest.warns(UserWarning, match=r"offline_start.*keep=1"):
+        loss = mg.AdaLFL(num_outputs=3, paper=True)
+    assert isinstance(loss.form, NeuralLoss)
+    assert loss.aligner.lr == 1e-5
+    with pytest.warns(UserWarning, match="chance"):
+        assert mg.AdaLFL(num_outputs=3, paper=True, meta_lr=1e-3).aligner.lr == 1e-3
+    with pytest.raises(mg.MetricgradError, match="residual is True with paper=True"):
+        mg.AdaLFL(num_outputs=3, residual=True, paper=True)
+
+
 def test_the_persons_step_is_untouched():
     """One step each: with and without the aligner, bit for bit, optimiser state, random state and buffers too."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 from metricgrad.aligners.lookahead.look_ahead import LookAhead
@@ -21,6 +22,8 @@ TASKS: dict[Problem, str] = {
     "regression": "mse",
     "auto": "task",
 }
+
+_PUBLISHED_META_LR = 1e-5
 
 
 class AdaLFL(Loss):
@@ -46,8 +49,11 @@ class AdaLFL(Loss):
         kind: ``"classification"``, ``"binary"``, ``"multilabel"``, ``"regression"`` or ``"auto"``; see
             :class:`metricgrad.losses.networks.neural.NeuralLoss`.
         output: ``"none"`` or ``"softplus"``.
-        anchored: see above. None: True, unless ``residual`` is given.
+        anchored: see above. None: True, unless ``residual`` or ``paper`` is given.
         residual: add the network, starting near zero, to the loss people use for the task, whatever size it grows to.
+        paper: the paper's recipe: the network alone, at a meta-learning rate of 1e-5 unless one is given. It begins
+            with an offline start of 2,500 rounds, each of a new model:
+            ``loss.offline_start(make_model, make_optimizer, batches, keep=1)``. Some seeds fail (docs/papers.md).
         meta_lr: ``lr`` under the name ``compare`` tunes it by, beside the learning rate of the model.
         seed: of everything random.
         options: keyword arguments of :class:`metricgrad.aligners.lookahead.look_ahead.LookAhead`: ``objective``, ``lr``
@@ -77,6 +83,7 @@ class AdaLFL(Loss):
         output: Literal["none", "softplus"] = "none",
         anchored: bool | None = None,
         residual: bool = False,
+        paper: bool = False,
         meta_lr: float | None = None,
         seed: int = 0,
         **options: Any,
@@ -84,11 +91,13 @@ class AdaLFL(Loss):
         check_options("AdaLFL", options, LookAhead)
         if meta_lr is not None:
             options["lr"] = meta_lr
+        if paper:
+            _as_published(options, anchored=anchored, residual=residual)
         if kind not in TASKS:
             raise MetricgradError(f"kind is {kind!r}; expected one of {', '.join(TASKS)}")
         if anchored and residual:
             raise MetricgradError("anchored and residual are both True; an anchored loss has the standard loss in it")
-        anchored = not residual if anchored is None else anchored
+        anchored = not (residual or paper) if anchored is None else anchored
         start = NEAR_ZERO if residual or anchored else 1.0
         form: Form = NeuralLoss(num_outputs, kind, output=output, start=start, seed=seed)
         if residual:
@@ -97,6 +106,19 @@ class AdaLFL(Loss):
             corrected = Residual(TASKS[kind], form, factor=10.0)
             form = Anchored(TASKS[kind], corrected, weight=1.0, base_weight=0.0, momentum=0.0)
         super().__init__(form, LookAhead(seed=seed, **options), seed=seed)
+
+
+def _as_published(options: dict[str, Any], **ours: object) -> None:
+    """Set the paper's meta-learning rate where none is given, refuse what is ours, say how to begin."""
+    if given := [name for name, value in ours.items() if value]:
+        raise MetricgradError(f"{given[0]} is True with paper=True, whose form is the network alone; leave it out")
+    options.setdefault("lr", _PUBLISHED_META_LR)
+    warnings.warn(
+        "paper=True is a random network until loss.offline_start(make_model, make_optimizer, batches, keep=1) has "
+        "taught it; what it learns differs from seed to seed, and with some of them a training stays at chance: "
+        "look at a few",
+        stacklevel=3,
+    )
 
 
 register(

@@ -51,7 +51,7 @@ Run = dict[str, Any]
 def loss_named(setting: Setting, name: str, lr: float, parts: Parts, seed: int) -> nn.Module:
     """A fresh loss, after its offline start where it has one."""
     if name in STARTED:
-        started = mg.AdaLFL(kind=setting.kind, seed=seed, **STARTED[name])
+        started = mg.AdaLFL(kind=setting.kind, anchored=False, seed=seed, **STARTED[name])
         rounds, inner = (OFFLINE // 3, FAR_STEPS) if name.startswith("far") else (OFFLINE, 1)
         make: Callable[[Any], torch.optim.Optimizer] = lambda parameters: setting.optimizer(parameters, lr)  # noqa: E731
         valid = batches(parts[1])

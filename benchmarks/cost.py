@@ -93,7 +93,7 @@ def resnet_steps(name: str) -> dict[str, Any]:
     torch.manual_seed(0)
     inputs, targets = torch.randn(128, 3, 32, 32), torch.randint(10, (128,))
     cells = []
-    ours = mg.ReLoss.pretrained("accuracy") if name == "reloss" else mg.UniLoss("accuracy")
+    ours = mg.ReLoss.pretrained("accuracy") if name == "reloss" else mg.UniLoss("accuracy", anchored=False)
     for loss in (nn.CrossEntropyLoss(), ours):
         model = resnet20().train()
         cells.append((model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), loss))

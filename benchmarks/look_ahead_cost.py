@@ -78,7 +78,7 @@ def step_of(model_name: str, cell: str, size: int = BATCH) -> Callable[[], Any]:
     elif cell in ("plain", "plain_adamw", "unrolled"):
         loss = mg.Loss(NeuralLoss(10))
     else:
-        loss = mg.AdaLFL(10, **options)
+        loss = mg.AdaLFL(10, anchored=False, **options)
         loss.attach(model, optimizer, valid=[valid])
 
     def step() -> None:
@@ -136,7 +136,7 @@ def peak(model: str, cell: str) -> float:
 def agrees(model_name: str, peer: str) -> float:
     """How far a peer's hypergradient of the first step is from ours."""
     model, train, valid = model_of(model_name), batch(32), batch(32)
-    loss = mg.AdaLFL(10)
+    loss = mg.AdaLFL(10, anchored=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM)
     ours = loss.aligner.hypergradient(model, optimizer, train, valid)  # type: ignore[attr-defined]
     theirs = peer_step(peer, model, NeuralLoss(10), train, valid)()

@@ -49,7 +49,7 @@ def loss_named(name: str, train: Part, valid: Part, seed: int) -> mg.Loss:
     """AdaLFL after its offline start, or cross-entropy, watched."""
     if name == "cross_entropy":
         return mg.Loss(LearnedRate("cross_entropy"), LookAhead(lr=0.0))
-    loss = mg.AdaLFL(10, seed=seed)
+    loss = mg.AdaLFL(10, anchored=False, seed=seed)
     loss.offline_start(
         lambda: mlp(64, 10), lambda parameters: torch.optim.SGD(parameters, lr=RATE), batches(train),
         valid=batches(valid), steps=OFFLINE,

@@ -9,6 +9,9 @@ import report_ala
 from common import paired
 from report_text import estimate, number, said, short, table
 
+ALONE = "uniloss:anchored=False"
+"""The metric alone, which these studies are of."""
+
 
 def bars(name: str, result: dict[str, Any]) -> list[list[str]]:
     """Claims that hold or do not, for the top of the report."""
@@ -26,7 +29,7 @@ def bars(name: str, result: dict[str, Any]) -> list[list[str]]:
 
 
 def _study_bars(study: dict[str, Any]) -> list[list[str]]:
-    ours = next(row for row in study["summary"] if row["loss"] == "uniloss")
+    ours = next(row for row in study["summary"] if row["loss"] == ALONE)
     base = next(row for row in study["summary"] if row["verdict"] == "baseline")
     text = f"{study['about']}: UniLoss beats the best standard loss ({base['loss']}), corrected test"
     mark = {"better": "yes", "worse": "**no, it loses**"}.get(ours["verdict"], "**no**: " + ours["verdict"])
@@ -93,14 +96,14 @@ def where_it_pays(result: dict[str, Any]) -> str:
 
 
 def _words(study: dict[str, Any], base: str) -> str:
-    ours = next(row for row in study["summary"] if row["loss"] == "uniloss")
+    ours = next(row for row in study["summary"] if row["loss"] == ALONE)
     mean = ours["mean"]
     standing = {"better": "beats", "worse": "loses to"}.get(ours["verdict"])
     out = [f"UniLoss {standing} {base}." if standing else f"UniLoss against {base}: {ours['verdict']}."]
     for row in study["summary"]:
         if row["role"] != "control":
             continue
-        gap = paired(study["tests"]["uniloss"], study["tests"][row["loss"]])
+        gap = paired(study["tests"][ALONE], study["tests"][row["loss"]])
         verb = {"better": "above", "worse": "below"}.get(said(gap))
         if verb:
             out.append(f"It is {verb} the control {row['loss']} by {estimate(gap, '.3f')} (plain t).")

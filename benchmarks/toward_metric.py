@@ -63,9 +63,9 @@ def loss_named(task: str, name: str, meta: float, seed: int) -> nn.Module:
     """A fresh one."""
     kind: Any = "binary" if task == "digits-rare" else "classification"
     if name in ADAPTIVE:
-        objective = mg.UniLoss(PARTS[task], seed=seed) if name.endswith("metric") else "task"
+        objective = mg.UniLoss(PARTS[task], anchored=False, seed=seed) if name.endswith("metric") else "task"
         return mg.AdaLFL(kind=kind, residual=True, meta_lr=meta, objective=objective, seed=seed)
-    return mg.UniLoss(PARTS[task], seed=seed) if name == "uniloss" else TaskLoss(kind)
+    return mg.UniLoss(PARTS[task], anchored=False, seed=seed) if name == "uniloss" else TaskLoss(kind)
 
 
 def train(task: str, name: str, trial: Trial, parts: tuple[Part, Part, Part], seed: int) -> float:

@@ -76,50 +76,51 @@ def ten(inputs: int, hidden: int) -> nn.Module:
 
 
 CE, SMOOTHED = "cross_entropy", "cross_entropy:label_smoothing=0.1"
+ALONE = "uniloss:anchored=False"  # the metric alone
 FAST = Range(1e-2, 3e-1, default=3e-2)  # a linear scorer takes larger steps than a network
 STUDIES: dict[str, tuple[Task, str, list[str], str]] = {
     "linear-ap": (
         Task("linear-ap", model=lambda: scorer("binary"), load=lambda seed: Splits(*load("binary", seed)),
              kind="binary", metric="average_precision", epochs=20, batch_size=512, lr=FAST, device="cpu"),
         "average_precision",
-        [CE, "cross_entropy:weighting=balanced", "focal", "smooth_ap", "pairwise_logistic", "uniloss",
-         "uniloss:metric=auroc", "margin"],
+        [CE, "cross_entropy:weighting=balanced", "focal", "smooth_ap", "pairwise_logistic", ALONE,
+         f"{ALONE},metric=auroc", "margin"],
         "average precision of a linear scorer, 16 principal components of Fashion-MNIST, shirts (5 %) against the rest",
     ),
     "linear-kappa": (
         Task("linear-kappa", model=lambda: scorer("multiclass"), load=lambda seed: Splits(*load("multiclass", seed)),
              metric="quadratic_kappa", kind="multiclass", epochs=20, batch_size=512, lr=FAST, device="cpu"),
         "quadratic_kappa",
-        [CE, "cross_entropy:weighting=balanced", SMOOTHED, "focal", "uniloss", "uniloss:metric=accuracy", "margin"],
+        [CE, "cross_entropy:weighting=balanced", SMOOTHED, "focal", ALONE, f"{ALONE},metric=accuracy", "margin"],
         "quadratic kappa of a linear scorer, 4 principal components of Fashion-MNIST, class sizes falling 20:1",
     ),
     "outliers": (
         Task("outliers", model=lambda: mlp(2, None, ()), load=outliers, metric="f1", kind="binary", epochs=15,
              device="cpu"),
-        "f1", [CE, "soft_f_beta", "uniloss", "uniloss:metric=accuracy", "margin"],
+        "f1", [CE, "soft_f_beta", ALONE, f"{ALONE},metric=accuracy", "margin"],
         "F1 of a linear scorer, synthetic 2-D data with 4 % far outliers, every loss at its validation-tuned threshold",
     ),
     "digits-noisy": (
         get_task("digits-noisy"),
-        "accuracy", [CE, SMOOTHED, "focal", "uniloss", "uniloss:q=1", "uniloss:metric=quadratic_kappa", "margin"],
+        "accuracy", [CE, SMOOTHED, "focal", ALONE, f"{ALONE},q=1", f"{ALONE},metric=quadratic_kappa", "margin"],
         "accuracy, scikit-learn's digits, 40 % of the training labels wrong, validation and test clean",
     ),
     "digits-kappa": (
         Task("digits-kappa", model=lambda: ten(64, 64), load=lambda seed: thinned(*digit_pixels(), 170, 10, seed),
              metric="quadratic_kappa", kind="multiclass", device="cpu"),
-        "quadratic_kappa", [CE, "balanced_ce", "uniloss", "uniloss:metric=accuracy", "margin"],
+        "quadratic_kappa", [CE, "balanced_ce", ALONE, f"{ALONE},metric=accuracy", "margin"],
         "quadratic kappa, digits as grades 0 to 9, class sizes falling geometrically 10:1",
     ),
     "fashion-macro-f1": (
         Task("fashion-macro-f1", model=lambda: ten(784, 64), kind="multiclass", epochs=12, batch_size=128,
              load=lambda seed: thinned(*fashion_pixels(), 1500, 50, seed), metric="macro_f1", device="cpu"),
-        "macro_f1", [CE, "balanced_ce", "uniloss", "uniloss:metric=accuracy", "margin"],
+        "macro_f1", [CE, "balanced_ce", ALONE, f"{ALONE},metric=accuracy", "margin"],
         "macro-F1, Fashion-MNIST thinned geometrically 50:1 (1,500 to 30 items a class)",
     ),
     "fashion-rare": (
         Task("fashion-rare-8k", model=lambda: mlp(784, None, (128,)), load=fashion_rare, metric="average_precision",
              kind="binary", standard="binary_ce", epochs=10, batch_size=128, device="cpu"),
-        "average_precision", ["binary_ce", "uniloss", "uniloss:metric=auroc", "margin"],
+        "average_precision", ["binary_ce", ALONE, f"{ALONE},metric=auroc", "margin"],
         "average precision, Fashion-MNIST shirts against the rest, 2 % positives, 8,000 items",
     ),
 }  # fmt: skip

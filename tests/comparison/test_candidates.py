@@ -25,7 +25,7 @@ def test_the_blind_control_joins_a_new_loss_and_no_other():
     assert rows(["cross_entropy", "uniloss"]) == [
         ("cross_entropy", "candidate"),
         ("uniloss", "candidate"),
-        ("margin", "control"),
+        ("uniloss_margin", "control"),
     ]
     assert rows(["cross_entropy"]) == [("cross_entropy", "candidate")]
     assert rows(["cross_entropy", "uniloss"], controls=False)[-1] == ("uniloss", "candidate")

@@ -163,6 +163,10 @@ class Metric:
         """
         return self._copy(structure=None, spec=None, fast_path=None)
 
+    def answering(self, fn: Callable[..., Any]) -> Metric:
+        """A copy that reads the same and has another function's values; nothing else is known of it."""
+        return self._copy(_fn=fn, batched=True, _inputs="torch", _order="scores_first", fast_path=None, fixed={})
+
     def __call__(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The hard value on one batch of logits, as a 0-d float tensor (NaN where it is undefined)."""
         if not isinstance(scores, Tensor) or scores.ndim == 0:

@@ -30,11 +30,11 @@ from metricgrad.losses.registry import REGISTRY, Entry
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.spec import parse_spec
-from metricgrad.systems import adalfl, ala, embedding, reloss, uniloss
+from metricgrad.systems import adalfl, ala, embedding, reloss, uniloss, uniloss_controls
 
 REGISTERING = (
     cross_entropy, focal, soft_f_beta, pairwise_logistic, smooth_ap, lovasz, gaussian_mse, token_cross_entropy,
-    regression, metric_learning, margin, uniloss, ala, embedding, adalfl, reloss,
+    regression, metric_learning, margin, uniloss, uniloss_controls, ala, embedding, adalfl, reloss,
 )  # fmt: skip
 """The files in which losses register themselves."""
 

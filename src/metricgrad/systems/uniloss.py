@@ -153,6 +153,6 @@ register(
         of_embeddings={"softness": SOFTNESS_OF_COSINES},
         takes_metric=True,
         passes_on_to=Interpolated,
-        controls=("margin",),
+        controls=("uniloss_margin",),
     ),
 )

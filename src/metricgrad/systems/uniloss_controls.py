@@ -1,0 +1,60 @@
+"""What UniLoss would be without the metric: the controls that a gain of it has to beat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metricgrad.losses.baselines.margin import Margin
+from metricgrad.losses.registry import CLASSIFICATION, RETRIEVAL, SOFTNESS_OF_COSINES, Entry, register
+from metricgrad.metrics.metric import Metric
+from metricgrad.systems.uniloss import UniLoss
+
+
+def never_called(metric: Metric, *, seed: int = 0, **options: Any) -> nn.Module:
+    """The same loss where every decision is worth the same, so that the metric need not be called.
+
+    Of labels that is UniLoss of accuracy, of ranked lists that of AUROC, and of embeddings the mean sigmoid margin.
+    """
+    if metric.layout.of_embeddings:
+        return Margin(between="neighbours", **options)
+    return UniLoss("accuracy" if metric.reads == "labels" else "auroc", seed=seed, **options)
+
+
+def random_values(metric: Metric, *, seed: int = 0, **options: Any) -> nn.Module:
+    """The same loss of a metric that reads what this one reads and answers at random."""
+    return UniLoss(metric.answering(_at_random), seed=seed, **options)
+
+
+def _at_random(read: Tensor, targets: Tensor, **_: Any) -> Tensor:
+    """``(T,)`` values that follow from what is read, so that a resumed training gets the same."""
+    rows = torch.arange(1, read[0].numel() + 1, dtype=torch.float64, device=read.device)
+    said = (read.double().flatten(1) * rows).sum(1)
+    return (said * 12.9898).sin().mul(43758.5453).frac().abs()
+
+
+register(
+    "uniloss_margin",
+    Entry(
+        never_called,
+        CLASSIFICATION | RETRIEVAL,
+        "uniloss that never calls the metric: every decision is worth the same",
+        role="control",
+        of_embeddings={"softness": SOFTNESS_OF_COSINES},
+        takes_metric=True,
+        passes_on_to=UniLoss,
+    ),
+)
+register(
+    "uniloss_random",
+    Entry(
+        random_values,
+        CLASSIFICATION,
+        "uniloss of a metric that answers at random",
+        role="control",
+        takes_metric=True,
+        passes_on_to=UniLoss,
+    ),
+)

@@ -11,14 +11,16 @@ CONFIG = {"task": "digits", "epochs": 3, "spaces": {"ce": {"lr": 1}}}
 
 
 def trial(number, loss="ce"):
-    return {"loss": loss, "role": "candidate", "trial": number, "valid": 0.5, "seconds": 0.1, "params": {"lr": 0.1}}
+    both = {"valid": 0.5, "valid_undecided": 0.4, "decision": "offsets"}
+    return {"loss": loss, "role": "candidate", "trial": number, **both, "seconds": 0.1, "params": {"lr": 0.1}}
 
 
 def test_records_come_back_in_order(tmp_path):
     records = Records(tmp_path, CONFIG)
     for number in (1, 0):
         records.add(trial(number))
-    seed = {"loss": "ce", "role": "candidate", "seed": 0, "valid": 0.1, "test": 0.2, "seconds": 1.0, "params": {}}
+    both = {"valid": 0.1, "valid_undecided": None, "test": 0.2, "test_undecided": 0.2, "decision": None}
+    seed = {"loss": "ce", "role": "candidate", "seed": 0, **both, "seconds": 1.0, "params": {}}
     records.add(seed)
     again = Records(tmp_path, CONFIG)
     assert [r["trial"] for r in again.trials("ce")] == [0, 1]
@@ -64,6 +66,14 @@ def test_another_study_is_refused_and_a_further_loss_is_welcome(tmp_path):
     with pytest.raises(mg.MetricgradError, match="spaces was"):
         Records(tmp_path, {**CONFIG, "spaces": {"new": {"lr": 6}}})
     Records(tmp_path, CONFIG)
+
+
+def test_a_study_of_an_earlier_schema_is_refused_and_left_as_it_is(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    with pytest.raises(mg.MetricgradError, match=r"holds a study of schema 1, .* with and without a decision"):
+        Records(tmp_path, {**CONFIG, "schema": 2})
+    assert json.loads((tmp_path / "config.json").read_text()) == CONFIG
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_one_process_at_a_time(tmp_path):

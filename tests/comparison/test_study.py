@@ -49,7 +49,8 @@ def test_lines_table_and_files(tmp_path):
     assert len(lines) == 3 * (2 + 6)  # the blind control joins
     finals = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines() if '"seed"' in line]
     assert finals == table.runs
-    assert all(list(r) == ["loss", "role", "seed", "valid", "test", "seconds", "params"] for r in finals)
+    both = ["valid", "valid_undecided", "test", "test_undecided"]
+    assert all(list(r) == ["loss", "role", "seed", *both, "decision", "seconds", "params"] for r in finals)
     assert [(row["loss"], row["role"]) for row in table.summary] == [
         ("cross_entropy", "candidate"),
         ("Own", "candidate"),

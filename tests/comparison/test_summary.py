@@ -18,9 +18,12 @@ def runs(name, level, *, seeds=8, valid=None, phase=1):
     noise = [phase * x for x in NOISE[:seeds]]
     shared = [0.01 * i for i in range(seeds)]
     return [
-        {"loss": name, "seed": i, "valid": valid or level, "test": level + s + e, "seconds": 1.0}
+        {
+            "loss": name, "seed": i, "valid": valid or level, "test": level + s + e, "test_undecided": level + s,
+            "decision": "offsets" if i else "identity", "seconds": 1.0,
+        }
         for i, (s, e) in enumerate(zip(shared, noise, strict=True))
-    ]
+    ]  # fmt: skip
 
 
 def verdicts(rows, *records, higher=True, ratio=0.0, margin=0.005):
@@ -165,7 +168,15 @@ def test_a_loss_under_another_name_is_rarely_better():
         draws = [float(items[rng.permutation(1000)[:200]].mean()) for _ in range(10)]
         noise = 0.005 * rng.normal(size=10)
         again = [
-            {"loss": "new", "seed": i, "valid": 0.8, "test": 0.8 + d + e, "seconds": 1.0}
+            {
+                "loss": "new",
+                "seed": i,
+                "valid": 0.8,
+                "test": 0.8 + d + e,
+                "test_undecided": 0.8,
+                "decision": "identity",
+                "seconds": 1.0,
+            }
             for i, (d, e) in enumerate(zip(draws, noise, strict=True))
         ]
         base = [{**run, "loss": "ce", "test": 0.8} for run in again]

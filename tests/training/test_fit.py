@@ -63,9 +63,9 @@ def test_best_weights_are_delivered_and_history_is_complete():
     result = fit(network(), train, valid, **settings())
     assert [row["epoch"] for row in result.history] == list(range(6))
     assert all(row["train_loss"] > 0 and row["seconds"] > 0 for row in result.history)
-    assert result.valid == max(row["valid"] for row in result.history)
-    assert result.evaluate(valid) == pytest.approx(result.valid)
-    assert result.valid > 0.6
+    assert result.valid_undecided == max(row["valid"] for row in result.history)
+    assert result.evaluate_both(valid).undecided == pytest.approx(result.valid_undecided)
+    assert result.valid_undecided > 0.6
 
 
 @pytest.mark.parametrize("kind", ["tensors", "loader", "seeded_loader", "dataset"])
@@ -123,7 +123,7 @@ def test_finished_run_comes_back_without_training(tmp_path):
     assert torch.equal(weights(again), weights(first))
     assert again.history == first.history
     record = json.loads((tmp_path / "result.json").read_text())
-    assert record["schema"] == 1
+    assert record["schema"] == 2
     assert record["metric"] == "accuracy"
     assert list(tmp_path.glob("events.out.tfevents.*"))
 
@@ -143,9 +143,10 @@ def test_another_configuration_is_refused_by_name_until_resume_is_off(tmp_path):
 
 
 def test_a_result_says_in_one_line_what_it_is():
-    result = FitResult(torch.nn.Linear(4, 3), mg.as_metric("accuracy"), None, [{"epoch": 0, "valid": 0.5}])
-    assert repr(result) == "FitResult(Linear, valid accuracy 0.5000 of 1 epochs, threshold=None)"
-    assert "nan of 0 epochs" in repr(FitResult(torch.nn.Linear(4, 3), mg.as_metric("accuracy"), 0.0))
+    result = FitResult(torch.nn.Linear(4, 3), mg.as_metric("accuracy"), history=[{"epoch": 0, "valid": 0.5}])
+    assert repr(result) == "FitResult(Linear, valid accuracy 0.5000, decision identity, 1 epochs)"
+    decided = FitResult(torch.nn.Linear(4, 3), mg.as_metric("accuracy"), mg.decisions.Offsets([0.0, 0.5, 1.0]))
+    assert "valid accuracy nan (nan without), decision offsets, 0 epochs" in repr(decided)
 
 
 def test_foreign_checkpoint_is_not_unpickled(tmp_path):
@@ -179,13 +180,18 @@ def test_threshold_is_chosen_on_validation_and_delivered():
     assert float(f1(model(x), y)) < 0.5
 
 
-def test_threshold_can_be_fixed_and_is_none_where_it_means_nothing():
-    train, valid = problem()
-    assert fit(network(), train, valid, **settings(epochs=1)).threshold is None
-    binary = [(x, (y > 0).long()) for x, y in (train, valid)]
-    fixed = fit(network(1), *binary, **settings(metric="f1", epochs=1, threshold=0.25))
-    assert fixed.threshold == 0.25
-    assert fixed.evaluate(binary[1]) == pytest.approx(fixed.valid)
+def test_a_decision_can_be_given_or_left_out():
+    binary = [(x, (y > 0).long()) for x, y in problem()]
+    given = fit(network(1), *binary, **settings(metric="f1", epochs=2, decision=mg.decisions.Threshold(0.25)))
+    assert given.threshold == 0.25
+    assert given.evaluate(binary[1]) == pytest.approx(given.valid) == max(row["valid"] for row in given.history)
+    assert given.evaluate_both(binary[1]) == pytest.approx((given.valid, given.valid_undecided))
+    assert "threshold, as given" in given.decision.report()
+    plain = fit(network(1), *binary, **settings(metric="f1", epochs=2, decision="none"))
+    assert plain.decision.kind == "identity"
+    assert plain.threshold is None
+    assert plain.valid == plain.valid_undecided == max(row["valid"] for row in plain.history)
+    assert plain.evaluate(binary[1]) == pytest.approx(plain.valid)
 
 
 def test_lower_is_better_and_nan_is_never_best():
@@ -259,8 +265,8 @@ def test_optimizer_factory_and_dict_batches():
             forward=lambda model, batch: (model(batch["x"]), batch["y"]),
         ),
     )
-    assert result.evaluate(held) == pytest.approx(result.valid)
-    assert result.valid > 0.5
+    assert result.evaluate_both(held).undecided == pytest.approx(result.valid_undecided)
+    assert result.valid_undecided > 0.5
 
 
 def test_loss_with_attach_is_attached_and_detached():
@@ -303,7 +309,11 @@ def test_nothing_is_printed(capfd, tmp_path):
         ({"epochs": -1}, "epochs is -1; expected a whole number above 0"),
         ({"epochs": 1.5}, "epochs is 1.5"),
         ({"patience": 0}, "patience is 0"),
-        ({"threshold": "best"}, "threshold is 'best'; expected 'auto', a number"),
+        ({"decision": "best"}, "decision is 'best'; expected 'auto', 'none', 'threshold'"),
+        (
+            {"decision": "threshold"},
+            "method 'threshold' does not serve scores .* one of 'identity', 'offsets'",
+        ),
         ({"device": "abacus"}, "device='abacus' cannot be used here"),
         ({"loss": "cross_entropi"}, "did you mean cross_entropy"),
         ({"loss": 3}, "loss must be"),
@@ -376,7 +386,7 @@ def test_folders_of_a_version_that_did_not_write_the_weights_go_on(tmp_path, fin
             torch.save(checkpoint, tmp_path / "last.ckpt")
     result = fit(network(), train, valid, **settings(out=tmp_path))
     assert len(result.history) == 6
-    assert torch.equal(result.predict(valid[0]), result.model(valid[0]).argmax(1))
+    assert torch.equal(result.predict(valid[0]), result.decision(result.model(valid[0])).argmax(1))
 
 
 def test_fit_gives_the_loss_back_as_it_was():

@@ -17,6 +17,8 @@ from metricgrad.training.files import differences, make_folder
 from metricgrad.writing import replacing, write_text
 
 Record = dict[str, Any]
+SCHEMA = 2
+"""Of the lines and of the table; 1 had values under a threshold of its own, or under no decision, and did not say."""
 
 
 @contextmanager
@@ -141,6 +143,11 @@ def _check_config(folder: Path, config: dict[str, Any]) -> None:
         write_text(path, json.dumps(config, indent=1))
         return
     saved = parse(raw)
+    if saved.get("schema", 1) != config.get("schema", 1):
+        raise MetricgradError(
+            f"out={str(folder)!r} holds a study of schema {saved.get('schema', 1)!r:.20}, whose runs do not say what "
+            f"they reach with and without a decision, and this version writes schema {SCHEMA}; choose another out"
+        )
     for one in (saved, config):
         one.pop("trials", None)  # an earlier version wrote it; a study may be given more of them
     # a loss may join a study later; one that is already there must be what it was, with the space it had
@@ -154,13 +161,27 @@ def _check_config(folder: Path, config: dict[str, Any]) -> None:
 
 
 class _Line(TypedDict):
-    """What every line has; trials have ``trial``, final runs ``seed`` and ``test``, failed ones ``failed``."""
+    """What every line has; trials have ``trial``, failed runs ``failed``, final ones what :class:`_Final` has.
+
+    ``valid`` is the metric on validation rows under a decision that was fitted without them, ``valid_undecided`` that
+    of the plain reading, ``decision`` the kind that was chosen.
+    """
 
     loss: str
     role: Role
     valid: float | None
+    valid_undecided: float | None
+    decision: str | None
     seconds: float | None
     params: dict[str, float]
+
+
+class _Final(TypedDict):
+    """What a final run has beside: the metric on the test part, with the decision and without, from the same scores."""
+
+    seed: int
+    test: float | None
+    test_undecided: float | None
 
 
 def _record(line: bytes, spaces: Mapping[str, Any]) -> Record:
@@ -172,7 +193,7 @@ def _record(line: bytes, spaces: Mapping[str, Any]) -> Record:
     record = parse(line)
     if not isinstance(record, dict):
         raise MetricgradError(f"it is {line.decode(errors='replace').strip()[:40]!r}")
-    own = {"trial": int} if "trial" in record else {"seed": int, "test": float | None}
+    own = {"trial": int} if "trial" in record else get_type_hints(_Final)
     hints = {**get_type_hints(_Line), **own, **({"failed": str} if "failed" in record else {})}
     for name in hints:
         if name not in record:

@@ -15,10 +15,11 @@ from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.comparison.candidates import Candidate, Given, candidates
 from metricgrad.comparison.plot import plot
 from metricgrad.comparison.proposals import propose
-from metricgrad.comparison.records import Record, Records, locked
+from metricgrad.comparison.records import SCHEMA, Record, Records, locked
 from metricgrad.comparison.summary import DIVERGED, diverged, said_to_fail, summarise
 from metricgrad.comparison.table import Table
 from metricgrad.comparison.verdicts import default_margin, note_on_floor
+from metricgrad.decisions.base import Judged
 from metricgrad.errors import FailedRunError, MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.metric import Metric
@@ -27,6 +28,7 @@ from metricgrad.progress import ProgressBar
 from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.task import Task
 from metricgrad.training.batches import is_pair
+from metricgrad.training.delivery import Asked, check_decision, describe_decision
 from metricgrad.training.engine import DivergedError
 from metricgrad.training.files import describe_data, describe_model
 from metricgrad.training.fit import fit
@@ -46,6 +48,7 @@ def compare(
     seeds: int = 10,
     out: str | Path = "runs/compare",
     controls: bool = True,
+    decision: Asked = "auto",
     margin: float | None = None,
     metric_timeout: float | None = None,
     progress: bool = True,
@@ -61,6 +64,14 @@ def compare(
     numbers an undisturbed one would give; more trials, seeds or losses may be asked for later in the same folder. What
     is there is used; where more trials find better hyper-parameters of a loss, its final runs are done again.
 
+    **Decisions.** Every loss, cross-entropy first of all, is delivered under the decision that the metric asks for on
+    its own validation scores (:func:`metricgrad.fit_decision`), and every value is there with it (``valid``, ``test``,
+    ``mean``) and without (``valid_undecided``, ``test_undecided``, ``mean_undecided``). Trials are compared by
+    ``valid``: each validation row is decided by a decision fitted without it, so that a loss whose scores invite a
+    decision that only fits them gains nothing by it; and a decision is taken only where its gain is above a standard
+    error, else ``valid`` is ``valid_undecided``. What optimism is left, that of the best epoch and of the best of two
+    or three kinds, all losses share, and the test part has none of it.
+
     A run that diverges, or in which a metric of one's own raises, hangs or has no value, is a failed run: its line says
     why, the study goes on, and the table says how many there were.
 
@@ -74,6 +85,8 @@ def compare(
         seeds: final runs of each loss; below 6 there is no verdict.
         out: the folder for results.jsonl and compare.png.
         controls: add the metric-blind control to a comparison with a loss that is not a standard one.
+        decision: ``"auto"``; ``"none"`` for plain readings throughout; or a kind that every loss gets, as in
+            :func:`metricgrad.fit`.
         margin: a difference below it is none that matters, in the metric's units; by default 0.005 for a metric from 0
             to 1, and half a percent of the standard losses' mean for errors and metrics in units of their own.
         metric_timeout: seconds that one call of a metric that is not built in may take; None is no limit. A loop in
@@ -92,6 +105,7 @@ def compare(
         raise MetricgradError(f"trials and seeds must be at least 1, got {trials} and {seeds}")
     if margin is not None:
         checked_number("margin", margin)
+    check_decision(decision)
     if metric_timeout is not None:
         checked_number("metric_timeout", metric_timeout)
     judged_by = chosen.judged_by(metric)
@@ -99,9 +113,9 @@ def compare(
     folder = Path(out)
     threads = torch.get_num_threads()
     with locked(folder), ProgressBar((trials + seeds) * len(rows), "", unit="run", patience=0, shown=progress) as bar:
-        records = Records(folder, _config(chosen, judged_by, rows))
+        records = Records(folder, _config(chosen, judged_by, rows, decision))
         torch.set_num_threads(1)  # small models run faster on one, and sums keep their order
-        study = _Study(chosen, judged_by, records, bar, metric_timeout)
+        study = _Study(chosen, judged_by, decision, records, bar, metric_timeout)
         try:
             tuned = {row.name: study.tune(row, trials) for row in rows}
             runs = [study.final(row, tuned[row.name], seed) for row in rows for seed in range(seeds)]
@@ -135,13 +149,15 @@ def _summarised(
     return summary, notes, margin
 
 
-def _config(task: Task, metric: Metric, rows: Sequence[Candidate]) -> dict[str, Any]:
+def _config(task: Task, metric: Metric, rows: Sequence[Candidate], decision: Asked) -> dict[str, Any]:
     with kept_all_randomness():
         model = describe_model(made_by(task.model, f"task {task.name!r}: model"))
     return {
+        "schema": SCHEMA,
         "version": __version__,
         "task": task.name,
         "metric": metric.spec or metric.name,
+        "decision": describe_decision(decision),
         "epochs": task.epochs,
         "batch_size": task.batch_size,
         **({} if task.per_class is None else {"per_class": task.per_class}),
@@ -158,6 +174,7 @@ class _Study:
 
     task: Task
     metric: Metric
+    decision: Asked
     records: Records
     bar: ProgressBar
     metric_timeout: float | None
@@ -195,10 +212,12 @@ class _Study:
         return record
 
     def _run(self, row: Candidate, params: dict[str, float], seed: int, *, test: bool) -> dict[str, Any]:
-        """One training: its validation value, its test value where asked for, its seconds; why it failed, if it did."""
+        """One training: its values with and without its decision, on test where asked for; why it failed, if it did."""
         task = self.task
         train, valid, held_out = task.load(seed)
-        outcome: dict[str, Any] = {"valid": None, "test": None, "seconds": None}
+        parts = ("valid", "test") if test else ("valid",)
+        outcome: dict[str, Any] = {part + reading: None for part in parts for reading in ("", "_undecided")}
+        outcome["decision"] = None
         started = time.perf_counter()
         with kept_all_randomness(), time_limit(self.metric_timeout) as limit:
             torch.manual_seed(seed)
@@ -206,11 +225,12 @@ class _Study:
                 result = fit(
                     task.model(), train, valid, metric=self.metric, loss=row.of(params, seed, train), lr=params["lr"],
                     weight_decay=params["weight_decay"], epochs=task.epochs, batch_size=task.batch_size, seed=seed,
-                    per_class=task.per_class, progress=False, device=task.device,
+                    per_class=task.per_class, progress=False, device=task.device, decision=self.decision,
                 )  # fmt: skip
-                outcome["valid"] = self._number(result.valid, "valid")
+                outcome["decision"] = result.decision.kind
+                outcome |= self._both("valid", Judged(result.valid, result.valid_undecided))
                 if test:
-                    outcome["test"] = self._number(result.evaluate(held_out), "the test part")
+                    outcome |= self._both("test", result.evaluate_both(held_out))
             except DivergedError as error:
                 outcome["failed"] = f"{DIVERGED}{error}"
             except MetricgradError as error:
@@ -218,13 +238,14 @@ class _Study:
                 if not isinstance(error, FailedRunError) and not (limit and limit.expired):
                     raise
                 outcome["failed"] = str(limit.error()) if limit and limit.expired else str(error)
-        outcome["seconds"] = time.perf_counter() - started
-        return outcome if test else {key: value for key, value in outcome.items() if key != "test"}
+        return {**outcome, "seconds": time.perf_counter() - started}
 
-    def _number(self, value: float, where: str) -> float:
-        if not math.isfinite(value):
-            raise MetricFailedError(f"metric {self.metric.name!r} was {value} on {where}")
-        return value
+    def _both(self, part: str, found: Judged) -> dict[str, float | None]:
+        if not math.isfinite(found.decided):
+            where = "the test part" if part == "test" else part
+            raise MetricFailedError(f"metric {self.metric.name!r} was {found.decided} on {where}")
+        undecided = found.undecided if math.isfinite(found.undecided) else None
+        return {part: found.decided, f"{part}_undecided": undecided}
 
 
 def _overlap(task: Task) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,6 +75,8 @@ def summarise(
                 "loss": row.name,
                 "role": row.role,
                 "mean": own.mean,
+                "mean_undecided": _mean(_by_seed(runs, row.name, "test_undecided")),
+                "decisions": _decisions(runs, row.name),
                 "low": own.low,
                 "high": own.high,
                 "difference": difference.mean,
@@ -168,6 +171,11 @@ def _difference(a: dict[int, float | None], b: dict[int, float | None], ratio: f
 
 def _by_seed(runs: Sequence[Record], loss: str, key: str) -> dict[int, float | None]:
     return {run["seed"]: run[key] for run in runs if run["loss"] == loss}
+
+
+def _decisions(runs: Sequence[Record], loss: str) -> dict[str, int]:
+    """How many seeds of a loss took which kind, the most frequent first."""
+    return dict(Counter(run["decision"] for run in runs if run["loss"] == loss and run["decision"]).most_common())
 
 
 def _mean(values: dict[int, float | None]) -> float:

@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metricgrad.comparison.records import Record
+from metricgrad.comparison.records import SCHEMA, Record
 from metricgrad.comparison.verdicts import words
 
 if TYPE_CHECKING:
     import pandas
     from rich.table import Table as RichTable
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -24,9 +22,11 @@ class Table:
         task: the task's name.
         metric: the metric's name.
         higher_is_better: the metric's direction.
-        runs: one record for each loss and seed: loss, role, seed, valid, test, seconds, params.
+        runs: one record for each loss and seed: loss, role, seed, valid and test (of decided scores), valid_undecided
+            and test_undecided (of the plain reading of the same scores), decision (its kind), seconds, params.
         margin: a difference below it is none that matters, in the metric's units.
-        summary: one row for each loss: loss, role, mean, low, high, difference (from the baseline), p, verdict
+        summary: one row for each loss: loss, role, mean, mean_undecided, decisions (how many seeds took which kind),
+            low, high, difference (from the baseline), p, verdict
             (``"baseline"``, ``"better"``, ``"worse"``, ``"equivalent"`` within the margin, ``"undecided"``, ``"too few
             seeds"``, or in how many seeds it failed), more_seeds (about how many would tell where it is undecided; None
             where no number of them would), ...

@@ -4,9 +4,10 @@ A model is a loss form times an aligner, delivered under a decision. Each class 
 :func:`metricgrad.fit_decision` chooses among them.
 """
 
-from metricgrad.decisions.base import Decision
-from metricgrad.decisions.fit import DECISIONS, build, fit_decision
+from metricgrad.decisions.base import Decision, Findings, Judged
+from metricgrad.decisions.fit import fit_decision
 from metricgrad.decisions.identity import Identity
+from metricgrad.decisions.kinds import DECISIONS, build, register
 from metricgrad.decisions.offsets import Offsets
 from metricgrad.decisions.operating_point import AtPrecision, AtRecall
 from metricgrad.decisions.ordinal_cuts import OrdinalCuts
@@ -15,6 +16,6 @@ from metricgrad.decisions.threshold import LabelThresholds, Threshold
 from metricgrad.decisions.top_k import TopK
 
 __all__ = [
-    "DECISIONS", "AtPrecision", "AtRecall", "Decision", "Identity", "LabelThresholds", "Offsets", "OrdinalCuts",
-    "PlugIn", "Threshold", "TopK", "build", "fit_decision",
+    "DECISIONS", "AtPrecision", "AtRecall", "Decision", "Findings", "Identity", "Judged", "LabelThresholds",
+    "Offsets", "OrdinalCuts", "PlugIn", "Threshold", "TopK", "build", "fit_decision", "register",
 ]  # fmt: skip

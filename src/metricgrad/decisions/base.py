@@ -9,7 +9,8 @@ argmax, order) is the chosen one, so ``metric(decision(scores), targets)`` is th
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar, Literal, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 
@@ -18,6 +19,28 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
 
 Reading = Literal["threshold", "argmax", "value"]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found of a decision when it was fitted.
+
+    Attributes:
+        words: the candidates, their values, and why this one.
+        decided: the metric under the decision, on rows it was not fitted on; None where nothing was measured.
+        undecided: the metric of the plain reading of the same rows.
+    """
+
+    words: str
+    decided: float | None = None
+    undecided: float | None = None
+
+
+class Judged(NamedTuple):
+    """A metric's value with the decision and without."""
+
+    decided: float
+    undecided: float
 
 
 class Decision(nn.Module, Abstract):
@@ -33,8 +56,8 @@ class Decision(nn.Module, Abstract):
     #: How decided scores are read: the side of 0 of every entry, the class on top of every row, or the value itself.
     reading: Reading = "threshold"
 
-    #: What :func:`metricgrad.fit_decision` found, in words.
-    findings: str = "made by hand: nothing was compared"
+    #: What :func:`metricgrad.fit_decision` found.
+    findings: Findings = Findings("made by hand: nothing was compared")
 
     @abc.abstractmethod
     def forward(self, scores: Tensor) -> Tensor:
@@ -48,6 +71,22 @@ class Decision(nn.Module, Abstract):
     @abc.abstractmethod
     def config(self) -> dict[str, Any]:
         """JSON-able keyword arguments that build this decision again; see :func:`metricgrad.decisions.build`."""
+
+    def described(self) -> dict[str, Any]:
+        """Its kind and its configuration, JSON-able."""
+        return {"kind": self.kind, "config": self.config()}
+
+    def judge(self, metric: Metric, scores: Tensor, targets: Tensor) -> Judged:
+        """The metric of the decided scores and of the scores as they are; one call where they are the same.
+
+        Args:
+            metric: what judges.
+            scores: raw logits.
+            targets: as the metric takes them.
+        """
+        undecided = float(metric(scores, targets))
+        decided = undecided if self.kind == "identity" else float(metric(self(scores), targets))
+        return Judged(decided, undecided)
 
     def predict(self, scores: Tensor) -> Tensor:
         """Labels: 0 or 1 of every entry, or the class of every row; the values themselves where nothing is decided.
@@ -65,7 +104,7 @@ class Decision(nn.Module, Abstract):
 
     def report(self) -> str:
         """How this decision was chosen: the candidates, their cross-validated values, and why this one."""
-        return self.findings
+        return self.findings.words
 
     def extra_repr(self) -> str:
         """The configuration, numbers rounded."""

@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from metricgrad.decisions.base import Decision
+from metricgrad.decisions.base import Decision, Findings
+from metricgrad.decisions.cross_fitting import FEWEST_ROWS, Context, Tried, folds_of, held_out, tried
 from metricgrad.decisions.identity import Identity
+from metricgrad.decisions.kinds import DECISIONS
 from metricgrad.decisions.labels import is_ordinal
-from metricgrad.decisions.offsets import Offsets
-from metricgrad.decisions.operating_point import AtPrecision, AtRecall, precision_and_recall
-from metricgrad.decisions.ordinal_cuts import OrdinalCuts
-from metricgrad.decisions.plug_in import PlugIn
-from metricgrad.decisions.threshold import LabelThresholds, Threshold
-from metricgrad.decisions.top_k import TopK
+from metricgrad.decisions.operating_point import AtPrecision, precision_and_recall
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 
-FOLDS = 10
-_FEWEST_ROWS = 20
 _MOST_CLASSES = 100
-
-#: Every decision by its name, the simplest first: among equals the earlier one stays.
-DECISIONS: dict[str, type[Decision]] = {
-    cls.kind: cls
-    for cls in (
-        Identity, Threshold, AtPrecision, AtRecall, TopK, LabelThresholds, Offsets, OrdinalCuts, PlugIn
-    )
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Tried:
-    """One candidate: its cross-validated value and gain over no decision, signed so that more is better."""
-
-    kind: str
-    value: float
-    gain: float
-    error: float
 
 
 def fit_decision(
@@ -58,10 +33,10 @@ def fit_decision(
     """The decision to deliver a model with: ``metric(decision(scores), targets)`` on new data.
 
     Fit it on validation scores, never on those of the training or the test part, and for every loss alike. With
-    ``"auto"`` each candidate that the metric and the shapes allow is fitted on nine tenths of the rows and judged on
-    the rest, ten times over; the joined decisions are scored by the metric once. The best is taken where its gain over
-    no decision is above one standard error (a jackknife over the tenths); within one standard error of the best the
-    simplest is.
+    ``"auto"`` each candidate that the metric and the shapes allow is fitted on four fifths of the rows and judged on
+    the rest, five times over; the joined decisions are scored by the metric once. The best is taken where its gain over
+    no decision is above one standard error (a jackknife over tenths of the rows); within one standard error of the best
+    the simplest is.
 
     Metrics that only read the order of scores (AUROC, average precision) need none, and get
     :class:`~metricgrad.decisions.Identity`; recall at a precision gets the cut that reaches it.
@@ -73,7 +48,7 @@ def fit_decision(
         method: ``"auto"``; ``"identity"``; or one kind, fitted on all rows without a guard: ``"threshold"``,
             ``"label_thresholds"``, ``"offsets"``, ``"ordinal_cuts"``, ``"plug_in"``, ``"top_k"``, ``"at_precision"``,
             ``"at_recall"``.
-        seed: of the division into tenths.
+        seed: of the division into fifths and tenths.
         context: what the metric takes beside: ``sample_weight``, ``groups``, ``mask``.
 
     Returns:
@@ -83,7 +58,7 @@ def fit_decision(
         MetricgradError: for bad input, an unknown method, or one that does not serve these shapes.
 
     Cost:
-        Eleven fits of each candidate. A foreign metric is called some hundred times a candidate, C times as often for
+        Six fits of each candidate. A foreign metric is called some hundred times a candidate, C times as often for
         offsets of C classes.
 
     Example:
@@ -96,23 +71,23 @@ def fit_decision(
     """
     judged_by = as_metric(metric)
     scores, targets, context = _checked(judged_by, scores, targets, context)
-    plain = Identity.fit(judged_by, scores, targets)
     if method != "auto":
-        return _one(method, judged_by, scores, targets, context)
+        return _one(method, judged_by, scores, targets, seed, context)
+    plain = Identity.fit(judged_by, scores, targets)
+    raw = float(judged_by(scores, targets, **context))
     kinds, why = candidates(judged_by, scores, targets)
-    if not kinds:
-        plain.findings = f"no decision: {why}"
-        return plain
     if kinds == ["at_precision"]:
-        return _operating_point(judged_by, scores, targets)
-    if len(targets) < _FEWEST_ROWS:
-        plain.findings = f"no decision: {len(targets)} rows are too few to compare any; give {_FEWEST_ROWS} or more"
+        return _operating_point(judged_by, scores, targets, seed)
+    if kinds and len(targets) < FEWEST_ROWS:
+        why = f"{len(targets)} rows are too few to compare any; give {FEWEST_ROWS} or more"
+    if why:
+        plain.findings = Findings(f"no decision: {why}", raw, raw)
         return plain
-    folds = _folds(targets, seed)
-    tried = [_tried(kind, judged_by, scores, targets, folds, plain, context) for kind in kinds]
-    found = _chosen(tried)
-    decision = plain if found is None else DECISIONS[found.kind].fit(judged_by, scores, targets, **context)
-    decision.findings = _words(judged_by, tried, found, plain, scores, targets, context)
+    folds = folds_of(targets, seed)
+    found = [tried(DECISIONS[kind], judged_by, scores, targets, folds, context) for kind in kinds]
+    best = _chosen(found)
+    decision = plain if best is None else DECISIONS[best.kind].fit(judged_by, scores, targets, **context)
+    decision.findings = Findings(_words(judged_by, found, best, raw, len(targets)), best.value if best else raw, raw)
     return decision
 
 
@@ -124,10 +99,10 @@ def candidates(metric: Metric, scores: Tensor, targets: Tensor) -> tuple[list[st
         scores: in canonical shapes.
         targets: likewise.
     """
-    if metric.name.partition(":")[0] == "recall_at_precision" and scores.ndim == 1:
-        return ["at_precision"], ""
-    if metric.reads != "labels" or not metric.layout.of_decisions:
-        return [], f"metric {metric.name!r} reads {metric.reads}, which no cut changes for the better"
+    if why := no_decision_for(metric):
+        return [], why
+    if metric.reads != "labels":
+        return (["at_precision"], "") if scores.ndim == 1 else ([], f"{metric.name} of several columns has no one cut")
     if scores.shape == targets.shape:
         labels = scores.ndim == 2 and scores.shape[1] > 1
         return (["threshold", "top_k", "label_thresholds"] if labels else ["threshold"]), ""
@@ -138,18 +113,40 @@ def candidates(metric: Metric, scores: Tensor, targets: Tensor) -> tuple[list[st
     return ["offsets", *(["ordinal_cuts"] if ordinal else []), "plug_in"], ""
 
 
-def build(kind: str, config: dict[str, Any]) -> Decision:
-    """A decision from what a file says of it: its kind and :meth:`~metricgrad.decisions.base.Decision.config`.
+def no_decision_for(metric: Metric) -> str:
+    """Why no decision changes this metric for the better, whatever the scores; an empty string where one may."""
+    if metric.name.partition(":")[0] == "recall_at_precision":
+        return ""
+    if metric.reads != "labels" or not metric.layout.of_decisions:
+        return f"metric {metric.name!r} reads {metric.reads}, which no cut changes for the better"
+    return ""
+
+
+def check_method(method: str, scores: Tensor, targets: Tensor) -> None:
+    """Refuse a kind that is unknown, or that does not serve scores and targets of these shapes.
+
+    Args:
+        method: what :func:`fit_decision` is asked for.
+        scores: ``(N,)``, ``(N, 1)`` or ``(N, C)``.
+        targets: ``(N,)`` or ``(N, C)``.
 
     Raises:
-        MetricgradError: for an unknown kind, or a configuration that does not fit it.
+        MetricgradError: naming those that do.
     """
-    if kind not in DECISIONS:
-        raise MetricgradError(f"unknown decision {kind!r}; known are {', '.join(DECISIONS)}")
-    try:
-        return DECISIONS[kind](**config)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise MetricgradError(f"decision {kind!r} cannot be made from {config!r}: {error}") from error
+    if method == "auto":
+        return
+    if method not in DECISIONS:
+        raise MetricgradError(f"method is {method!r}; expected 'auto' or one of {', '.join(map(repr, DECISIONS))}")
+    of_classes = scores.ndim == targets.ndim + 1 and scores.shape[-1] > 1
+    allowed = ("identity", "offsets", "ordinal_cuts", "plug_in") if of_classes else (
+        ("identity", "threshold", "at_precision", "at_recall") if targets.ndim == 1
+        else ("identity", "threshold", "top_k", "label_thresholds")
+    )  # fmt: skip
+    if method not in allowed:
+        raise MetricgradError(
+            f"method {method!r} does not serve scores {tuple(scores.shape)} with targets {tuple(targets.shape)}; "
+            f"expected one of {', '.join(map(repr, allowed))}"
+        )
 
 
 def _checked(
@@ -167,100 +164,57 @@ def _checked(
     return scores, targets.long() if not targets.is_floating_point() else targets, context
 
 
-def _one(method: str, metric: Metric, scores: Tensor, targets: Tensor, context: dict[str, Tensor | None]) -> Decision:
-    if method not in DECISIONS:
-        raise MetricgradError(f"method is {method!r}; expected 'auto' or one of {', '.join(map(repr, DECISIONS))}")
-    of_classes = scores.ndim == targets.ndim + 1
-    allowed = ("identity", "offsets", "ordinal_cuts", "plug_in") if of_classes else (
-        ("identity", "threshold", "at_precision", "at_recall") if scores.ndim == 1
-        else ("identity", "threshold", "top_k", "label_thresholds")
-    )  # fmt: skip
-    if method not in allowed:
-        raise MetricgradError(
-            f"method {method!r} does not serve scores {tuple(scores.shape)} with targets {tuple(targets.shape)}; "
-            f"expected one of {', '.join(map(repr, allowed))}"
-        )
-    decision = DECISIONS[method].fit(metric, scores, targets, **context)
-    decision.findings = f"{method}, as asked for; fitted on {len(targets)} rows, compared with nothing"
+def _one(
+    method: str, metric: Metric, scores: Tensor, targets: Tensor, seed: int, context: Context
+) -> Decision:  # fmt: skip
+    check_method(method, scores, targets)
+    cls, rows = DECISIONS[method], len(targets)
+    decision = cls.fit(metric, scores, targets, **context)
+    value = raw = float(metric(scores, targets, **context))
+    how = f"{method}, as asked for"
+    if method != "identity" and rows >= FEWEST_ROWS and metric.reads == "labels":
+        value = tried(cls, metric, scores, targets, folds_of(targets, seed), context).value
+        how += f"; {metric.name} of rows it was not fitted on {value:.4f}, without it {raw:.4f}"
+    elif method != "identity":
+        value = float(metric(decision(scores), targets, **context))
+        how += f"; {metric.name} of the rows it was fitted on {value:.4f}, without it {raw:.4f}"
+    decision.findings = Findings(f"{how}. Fitted on {rows} rows, compared with no other kind", value, raw)
     return decision
 
 
-def _folds(targets: Tensor, seed: int) -> Tensor:
-    """``(N,)`` fold of each row: shuffled, with every target spread evenly where targets are one label a row."""
-    g = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(targets), generator=g).to(targets.device)
-    if targets.ndim == 1:
-        order = order[targets[order].argsort(stable=True)]
-    folds = torch.empty(len(targets), dtype=torch.long, device=targets.device)
-    folds[order] = torch.arange(len(targets), device=targets.device) % FOLDS
-    return folds
-
-
-def _tried(
-    kind: str, metric: Metric, scores: Tensor, targets: Tensor, folds: Tensor, plain: Decision,
-    context: dict[str, Tensor | None],
-) -> _Tried:  # fmt: skip
-    decided = torch.empty_like(scores)
-    for fold in range(FOLDS):
-        out = folds == fold
-        found = DECISIONS[kind].fit(metric, scores[~out], targets[~out], **_rows(context, ~out))
-        decided[out] = found(scores[out])
-    sign = 1.0 if metric.higher_is_better else -1.0
-
-    def gain(rows: Tensor) -> float:
-        given = _rows(context, rows)
-        values = metric.over(torch.stack([decided[rows], plain(scores[rows])]), targets[rows], **given)
-        return sign * float(values[0] - values[1])
-
-    every = torch.ones_like(folds, dtype=torch.bool)
-    without = [gain(folds != fold) for fold in range(FOLDS)]
-    mean = math.fsum(without) / FOLDS
-    error = math.sqrt((FOLDS - 1) / FOLDS * math.fsum((v - mean) ** 2 for v in without))
-    return _Tried(kind, sign * float(metric(decided, targets, **context)), gain(every), error)
-
-
-def _chosen(tried: list[_Tried]) -> _Tried | None:
+def _chosen(found: list[Tried]) -> Tried | None:
     """The simplest within one standard error of the best, if that gains more than its own standard error."""
-    able = [t for t in tried if t.gain > t.error]  # false for NaN
+    able = [t for t in found if t.gain > t.error]  # false for NaN
     if not able:
         return None
     best = max(able, key=lambda t: t.gain)
     return next(t for t in able if t.gain >= best.gain - best.error)
 
 
-def _rows(context: dict[str, Tensor | None], rows: Tensor) -> dict[str, Tensor | None]:
-    return {name: value[rows] if isinstance(value, Tensor) else value for name, value in context.items()}
-
-
-def _operating_point(metric: Metric, scores: Tensor, targets: Tensor) -> Decision:
+def _operating_point(metric: Metric, scores: Tensor, targets: Tensor, seed: int) -> Decision:
     decision = AtPrecision.fit(metric, scores, targets)
-    folds, decided = _folds(targets, 0), torch.empty_like(scores)
-    for fold in range(FOLDS):
-        out = folds == fold
-        if bool(out.any()) and bool((targets[~out] > 0).any()):
-            decided[out] = AtPrecision.fit(metric, scores[~out], targets[~out])(scores[out])
+    decided = decision(scores)
+    if int((targets > 0).sum()) > 1:  # else one part has all positives, and the others nothing to cut at
+        decided = held_out(AtPrecision, metric, scores, targets, folds_of(targets, seed), {})
     precision, recall = precision_and_recall(decided, targets)
     here = precision_and_recall(decision(scores), targets)
     short = "" if here[0] >= decision.at else f"; no cut reaches precision {decision.at:g}, this one comes nearest"
-    decision.findings = (
+    value = float(metric(scores, targets))
+    words = (
         f"at_precision: positive above {float(decision.threshold):.4g}, where {len(targets)} validation rows have "
-        f"precision {here[0]:.3f} and recall {here[1]:.3f}; held out, over ten parts: precision {precision:.3f}, "
+        f"precision {here[0]:.3f} and recall {here[1]:.3f}; held out, over five parts: precision {precision:.3f}, "
         f"recall {recall:.3f}{short}. The metric itself only reads the order of scores and stays as it is"
     )
+    decision.findings = Findings(words, value, value)
     return decision
 
 
-def _words(
-    metric: Metric, tried: list[_Tried], found: _Tried | None, plain: Decision, scores: Tensor, targets: Tensor,
-    context: dict[str, Tensor | None],
-) -> str:  # fmt: skip
-    sign = 1.0 if metric.higher_is_better else -1.0
-    raw = float(metric(plain(scores), targets, **context))
-    lines = [f"{metric.name} of {len(targets)} validation rows, each candidate judged on tenths it was not fitted on:"]
+def _words(metric: Metric, found: list[Tried], best: Tried | None, raw: float, rows: int) -> str:
+    lines = [f"{metric.name} of {rows} validation rows, each candidate judged on fifths it was not fitted on:"]
     lines.append(f"  none              {raw:.4f}")
-    lines += [f"  {t.kind:17s} {sign * t.value:.4f}  gain {t.gain:+.4f}, standard error {t.error:.4f}" for t in tried]
-    if found is None:
+    lines += [f"  {t.kind:17s} {t.value:.4f}  gain {t.gain:+.4f}, standard error {t.error:.4f}" for t in found]
+    if best is None:
         lines.append("none is taken: no gain is above its standard error")
     else:
-        lines.append(f"{found.kind} is taken: the simplest within a standard error of the best gain")
+        lines.append(f"{best.kind} is taken: the simplest within a standard error of the best gain")
     return "\n".join(lines)

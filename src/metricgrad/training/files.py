@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from metricgrad.decisions.identity import Identity
+from metricgrad.decisions.kinds import Stored, restored, stored
+from metricgrad.decisions.threshold import Threshold
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits, parse
 from metricgrad.loss import Loss
@@ -123,7 +126,7 @@ def differences(saved: dict[str, Any], asked: dict[str, Any]) -> str:
 
 def check_same(folder: Path, saved: dict[str, Any], asked: dict[str, Any]) -> None:
     """Refuse to go on with a run that was another one."""
-    saved = {**saved, "loss": _described_today(saved.get("loss"))}
+    saved = _asked_today({**saved, "loss": _described_today(saved.get("loss"))})
     if WEIGHTS not in saved:
         asked = {key: value for key, value in asked.items() if key != WEIGHTS}
     if found := differences(saved, asked):
@@ -146,6 +149,15 @@ def _described_today(loss: Any) -> Any:
     return json.dumps(found, sort_keys=True) if isinstance(found, dict | list) else loss
 
 
+def _asked_today(config: dict[str, Any]) -> dict[str, Any]:
+    """What version 0.1 asked for as ``threshold`` is a decision."""
+    if "threshold" not in config:
+        return config
+    threshold = config.pop("threshold")
+    names = {"auto": "auto", None: "none"}
+    return {**config, "decision": names[threshold] if threshold in names else Threshold(threshold).described()}
+
+
 def forget_own_weights(finished: dict[str, Any], config: dict[str, Any]) -> None:
     """The weights that a finished run delivered may come back as well as those it began with."""
     if finished.get("delivered") == config.get(WEIGHTS):
@@ -164,7 +176,7 @@ class Finished(TypedDict):
 
     config: dict[str, Any]
     history: list[dict[str, float | None]]
-    threshold: float | None
+    decision: Stored
 
 
 class _EveryRun(TypedDict):
@@ -186,9 +198,10 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / "result.json"
     try:
-        found = parse(path.read_bytes())
+        found = _decided_today(parse(path.read_bytes()))
         hints = get_type_hints(Finished)
         if isinstance(found, dict) and all(k in found and fits(found[k], hint) for k, hint in hints.items()):
+            restored(found["decision"])
             return found
         reason = "it is no result of a run"
     except FileNotFoundError:
@@ -200,8 +213,20 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     raise MetricgradError(f"{str(path)!r} cannot be read: {reason}; pass resume=False to train anew")
 
 
-def read_checkpoint(folder: Path) -> dict[str, Any] | None:
+def _decided_today(found: Any) -> Any:
+    """The threshold that version 0.1 wrote in ``result.json`` is a decision."""
+    if not isinstance(found, dict) or "decision" in found or not fits(found.get("threshold", ""), float | None):
+        return found
+    threshold = found["threshold"]
+    return {**found, "decision": stored(Identity() if threshold is None else Threshold(threshold))}
+
+
+def read_checkpoint(folder: Path, *, ended: bool = False) -> dict[str, Any] | None:
     """Our part of ``last.ckpt``, a :class:`SavedRun`; nothing but tensors and plain containers is ever unpickled.
+
+    Args:
+        folder: of the run.
+        ended: whether the run did.
 
     Raises:
         MetricgradError: for a file that is torn, or none of ours.
@@ -213,7 +238,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
         with path.open("rb") as file:
             if file.read(4) != b"PK\x03\x04":  # torch's older formats say how much memory they want
                 raise ValueError("it is no zip archive")
-        found = _of_this_version(torch.load(path, map_location="cpu", weights_only=True)["metricgrad"])
+        found = _of_this_version(torch.load(path, map_location="cpu", weights_only=True)["metricgrad"], ended)
         if not fits(found, SavedRun):
             raise ValueError("it is no state of a run")
     except Exception as error:
@@ -221,16 +246,19 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     return found
 
 
-def _of_this_version(found: Any) -> Any:
-    """What version 0.1 wrote, under today's names."""
+def _of_this_version(found: Any, ended: bool) -> Any:
+    """What version 0.1 wrote, under today's names; where a run ended, thresholds are what it delivered."""
     if not isinstance(found, dict) or "record" in found:
         return found
     if "population" in found:
         rest = dict(found["population"])
         record = {name: rest.pop(name) for name in ("epoch", "stale", "best", "kept")}
+        for kept in record["kept"]:
+            threshold = kept.pop("threshold")
+            kept["decision"] = _decided_today({"threshold": threshold})["decision"] if ended else None
         return {"config": found["config"], "record": record, "population": rest}
-    history, best = found["history"], found["best"] or {"value": math.nan, "threshold": None, "epoch": -1, "state": {}}
-    kept = {name: best[name] for name in ("value", "threshold", "state")}
+    history, best = found["history"], found["best"] or {"value": math.nan, "epoch": -1, "state": {}}
+    kept = {name: best[name] for name in ("value", "state")}
     record = {"epoch": len(history), "stale": len(history) - 1 - best["epoch"], "best": best["value"]}
     return {"config": found["config"], "record": {**record, "kept": [{**kept, "history": history}]}}
 

@@ -8,27 +8,31 @@ import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import torch
 from torch import nn
 
 from metricgrad.aligners.base import Forward
 from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.aligners.knobs.controller import KnobController
+from metricgrad.decisions.base import Decision
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.time_limit import MetricFailedError
 from metricgrad.training import files
 from metricgrad.training.batches import Data, check_finite_data, epochs_of, loader, reseed
+from metricgrad.training.delivery import Delivery
 from metricgrad.training.engine import Engine
 from metricgrad.training.folder import RunFolder
 from metricgrad.training.options import Optimizer, Recipe, as_loss, no_module, unchecked
 from metricgrad.training.population.fit_population import fit_population
 from metricgrad.training.progress import LightningBar
 from metricgrad.training.quiet import interruptible, quiet
-from metricgrad.training.result import FitResult, load_finished
+from metricgrad.training.result import FitResult
 from metricgrad.training.run_record import RunRecord
+from metricgrad.training.stored_result import load_finished
 from metricgrad.training.trainer import trainer_of
 
 EVAL_BATCH = 1024
@@ -53,7 +57,7 @@ def fit(
     seed: int = 0,
     progress: bool = True,
     device: str = "auto",
-    threshold: Literal["auto"] | float | None = "auto",
+    decision: str | Decision = "auto",
     per_class: int | None = None,
     children: int | None = None,
     copy_best: int | None = None,
@@ -63,9 +67,11 @@ def fit(
     Use it for whole runs on one device; in a loop of your own, call the loss itself. The random state of the caller
     is left as it was, and nothing drawn here depends on it: every epoch's draws follow from (seed, epoch).
 
-    **Threshold.** Where the metric reads labels and there is one score for each item, every epoch is judged at the
-    threshold that is best for it on ``valid``, whatever the loss. That value selects the epoch, and that epoch's
-    threshold is the one delivered: ``metric(scores - threshold, targets)``.
+    **Decision.** After training, the decision that ``metric`` asks for is fitted on the validation scores of the best
+    weights by :func:`metricgrad.fit_decision`: a threshold, offsets of classes, cuts between grades, or none where none
+    pays. ``metric(decision(scores), targets)`` is what is delivered; ``result.valid`` is its value on validation rows
+    that each decision was not fitted on, ``result.valid_undecided`` that of the plain reading. Epochs are compared at
+    the best threshold of each where the metric reads one score an item, else by the plain reading.
 
     **Populations.** With ``children=n`` as many networks are trained at once under the one policy of a loss such as
     ``mg.ALA``, and the best is delivered; :func:`metricgrad.fit_population` has more settings. All begin with the
@@ -75,7 +81,7 @@ def fit(
     Args:
         model: any module; trained in place. With ``children`` also a zero-argument factory of one.
         train: ``(inputs, targets)`` tensors or arrays, a Dataset, or an iterable of batches such as a DataLoader.
-        valid: the same; it chooses the epoch and the threshold, so it must not be the test part.
+        valid: the same; it chooses the epoch and the decision, so it must not be the test part.
         metric: anything :func:`metricgrad.as_metric` takes with no further words.
         loss: a name from ``metricgrad.systems.by_name``, a module of scores and targets, or a zero-argument
             factory of one. A module that is not ours, such as ``torch.nn.BCEWithLogitsLoss()``, is handed what torch's
@@ -95,7 +101,8 @@ def fit(
         progress: a bar on stderr for runs longer than two seconds.
         device: ``"auto"``, or one of Lightning's accelerators, such as ``"cpu"`` (often faster for a small network) or
             ``"gpu"``.
-        threshold: ``"auto"``, a fixed number on the logit scale, or None for 0.
+        decision: ``"auto"``; ``"none"`` for the plain reading; a kind such as ``"threshold"`` or ``"offsets"``, taken
+            without a guard; or a decision that was made before, such as ``mg.decisions.Threshold(0.5)``.
         per_class: for embeddings: in each step, ``batch_size // per_class`` classes with this many items of each.
         children: how many networks to train under one policy; ``train`` and ``valid`` are then ``(inputs, targets)``,
             and there is no ``forward``.
@@ -119,13 +126,13 @@ def fit(
         True
     """
     judged_by = as_metric(metric)
-    recipe = Recipe(lr, weight_decay, epochs, batch_size, optimizer, patience, threshold, per_class, seed)
+    recipe = Recipe(lr, weight_decay, epochs, batch_size, optimizer, patience, decision, per_class, seed)
     module = as_loss(loss, judged_by, seed)
     if children is not None:
         return _best_of(
             model, train, valid, forward, metric=judged_by, loss=module, children=children, copy_best=copy_best,
             epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, optimizer=optimizer,
-            patience=patience, threshold=threshold, per_class=per_class, out=out, resume=resume, progress=progress,
+            patience=patience, decision=decision, per_class=per_class, out=out, resume=resume, progress=progress,
             device=device, seed=seed,
         )  # fmt: skip
     model = _alone(model, copy_best)
@@ -139,7 +146,7 @@ def fit(
     }, resume=resume)  # fmt: skip
     if folder is not None and folder.finished is not None:
         return _looked(load_finished(folder.path, folder.finished, model, judged_by), valid, forward)
-    record = RunRecord(judged_by, threshold, 1, patience)
+    record = RunRecord(Delivery(judged_by, decision, seed), 1, patience)
     saved = None if folder is None else folder.take_up(record, [model])
     engine = Engine(
         model, module, record, recipe, forward=forward, epochs=epochs_of(batches, seed, record.epoch), train=train,
@@ -147,15 +154,17 @@ def fit(
     )  # fmt: skip
     with quiet(), kept_all_randomness(), unchecked(module):
         reseed(seed, -1)
-        _train(engine, judged_on, device, saved, progress)
-    result = _delivered(engine, valid, forward)
+        place = _train(engine, judged_on, device, saved, progress)
+    result = _delivered(engine, valid, forward, place)
     if folder is not None:
         folder.finish(result)
     return result
 
 
-def _train(engine: Engine, judged_on: Iterable[Any], device: str, saved: dict[str, Any] | None, progress: bool) -> None:
-    """Every epoch that is left, on Lightning."""
+def _train(
+    engine: Engine, judged_on: Iterable[Any], device: str, saved: dict[str, Any] | None, progress: bool
+) -> torch.device:
+    """Every epoch that is left, on Lightning; returns where that was."""
     folder, done = engine.folder, engine.record.epoch * (engine.steps or 0)
     path = folder.checkpoint if folder and saved else None
     bar = LightningBar(engine.total_steps, "fit", done) if progress else None
@@ -167,10 +176,11 @@ def _train(engine: Engine, judged_on: Iterable[Any], device: str, saved: dict[st
         engine.detach_loss()
         if bar:
             bar.close()
+    return trainer.strategy.root_device
 
 
-def _delivered(engine: Engine, valid: Data, forward: Forward | None) -> FitResult:
-    """The model with the weights that were best."""
+def _delivered(engine: Engine, valid: Data, forward: Forward | None, device: torch.device) -> FitResult:
+    """The model with the weights that were best, and the decision for them."""
     metric, (kept,) = engine.record.metric, engine.record.kept
     if math.isnan(kept.value):
         check_finite_data("valid", valid)
@@ -179,8 +189,9 @@ def _delivered(engine: Engine, valid: Data, forward: Forward | None) -> FitResul
             "defined (for many metrics: items of every class)"
         )
     engine.model.load_state_dict(kept.state)
-    result = FitResult(engine.model.eval(), metric, kept.threshold, kept.history, output=engine.output)
-    return _looked(result, valid, forward)
+    result = FitResult(engine.model.eval(), metric, history=kept.history, forward=forward, output=engine.output)
+    result.settle(valid, engine.record.delivery, device)
+    return result
 
 
 def _looked(result: FitResult, valid: Data, forward: Forward | None) -> FitResult:

@@ -13,6 +13,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.training import files
 from metricgrad.training.result import FitResult
 from metricgrad.training.run_record import RunRecord
+from metricgrad.training.stored_result import write_finished
 from metricgrad.writing import write_text
 
 
@@ -62,7 +63,7 @@ class RunFolder:
         Raises:
             MetricgradError: for a checkpoint of another configuration, and for one that cannot be read.
         """
-        found = files.read_checkpoint(self.path)
+        found = files.read_checkpoint(self.path, ended=self.finished is not None)
         if found is None:
             if whole and self.finished is not None:
                 raise MetricgradError(
@@ -81,9 +82,13 @@ class RunFolder:
         """Our part of ``last.ckpt``: plain containers and tensors only, because loading unpickles nothing else."""
         return {"config": self.config, "record": record.state(), **more}
 
+    def keep(self, record: RunRecord, **more: Any) -> None:
+        """``last.ckpt``."""
+        files.write_whole(self.checkpoint, {"metricgrad": self.state(record, **more)})
+
     def write(self, record: RunRecord, **more: Any) -> None:
         """After an epoch in an engine of our own: ``last.ckpt``, ``metrics.csv`` and TensorBoard's events."""
-        files.write_whole(self.checkpoint, {"metricgrad": self.state(record, **more)})
+        self.keep(record, **more)
         self.write_values(record)
         last = {model: kept.history[-1] for model, kept in enumerate(record.kept)}
         for name in ("train_loss", "valid"):
@@ -101,5 +106,5 @@ class RunFolder:
         """``model.safetensors`` and ``result.json`` of the model that is delivered, where they are not there yet."""
         result.path = self.path
         if self.finished is None:
-            result.save(self.path, self.config)
+            write_finished(result, self.path, self.config)
             self.events.finalize("success")

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.metric import Metric
 from metricgrad.systems.by_name import make_loss
 from metricgrad.training import files
+from metricgrad.training.delivery import Asked, check_decision, describe_decision
 
 Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
@@ -34,7 +35,7 @@ class Recipe:
     batch_size: int
     optimizer: Optimizer | None
     patience: int | None
-    threshold: Literal["auto"] | float | None
+    decision: Asked
     per_class: int | None
     seed: int
 
@@ -43,7 +44,7 @@ class Recipe:
         check_counts(**{name: getattr(self, name) for name in counts})
         checked_number("lr", self.lr)
         checked_number("weight_decay", self.weight_decay, zero=True)
-        check_threshold(self.threshold)
+        check_decision(self.decision)
 
     def make_optimizer(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """AdamW, unless another one was given."""
@@ -54,7 +55,8 @@ class Recipe:
     def config(self) -> dict[str, Any]:
         """What a folder says of it, JSON-able."""
         found = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {**found, "optimizer": self.optimizer and files.describe(self.optimizer)}
+        optimizer = self.optimizer and files.describe(self.optimizer)
+        return {**found, "optimizer": optimizer, "decision": describe_decision(self.decision)}
 
 
 def as_loss(loss: str | nn.Module | Callable[[], nn.Module], metric: Metric, seed: int) -> nn.Module:
@@ -130,9 +132,3 @@ def check_counts(**values: object) -> None:
     for name, value in values.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise MetricgradError(f"{name} is {value!r}; expected a whole number above 0")
-
-
-def check_threshold(threshold: object) -> None:
-    """Refuse what is neither ``"auto"``, nor a number, nor None."""
-    if threshold not in ("auto", None) and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
-        raise MetricgradError(f"threshold is {threshold!r}; expected 'auto', a number on the logit scale, or None")

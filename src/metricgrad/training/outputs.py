@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from metricgrad.decisions.base import Decision
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import canonical, is_binary
 from metricgrad.metrics.layouts.embeddings import Embeddings
@@ -38,13 +39,15 @@ def output_of(metric: Metric, scores: Tensor, targets: Tensor) -> Output:
     return "labels" if metric.reads == "labels" or (is_binary(targets) and not of_values) else "values"
 
 
-def labels_of(output: Output, scores: Tensor, threshold: float | None, metric: Metric) -> Tensor:
+def labels_of(output: Output, scores: Tensor, decision: Decision, metric: Metric) -> Tensor:
     """The answer for each item, shaped like its target; see :meth:`metricgrad.FitResult.predict`.
 
     Raises:
-        MetricgradError: for embeddings.
+        MetricgradError: for embeddings, and for scores that the decision was not fitted on.
     """
-    if output in ("classes", "words"):
+    if output == "classes":
+        return decision(scores).argmax(-1)
+    if output == "words":
         return scores.argmax(-1)
     if output == "points":
         return peaks(scores)
@@ -56,7 +59,7 @@ def labels_of(output: Output, scores: Tensor, threshold: float | None, metric: M
             "cosine"
         )
     scores = _without_last(scores)
-    return scores if output == "values" else (scores > (threshold or 0.0)).long()
+    return scores if output == "values" else (decision(scores) > 0).long()
 
 
 def probabilities_of(output: Output, scores: Tensor) -> Tensor:

@@ -1,17 +1,15 @@
-"""What training delivers, and its files: safetensors for the weights, JSON for the rest."""
+"""What training delivers."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import Forward, default_forward
@@ -19,15 +17,15 @@ from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.aligners.knobs.controller import KnobController
 from metricgrad.aligners.knobs.plot import plot_history
 from metricgrad.checks import where_not_finite
+from metricgrad.decisions.base import Decision, Judged
+from metricgrad.decisions.identity import Identity
+from metricgrad.decisions.threshold import Threshold
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.metrics.metric import Metric
 from metricgrad.training.batches import Data, as_tensor, is_array, loader
-from metricgrad.training.files import describe_weights
+from metricgrad.training.delivery import Delivery
 from metricgrad.training.outputs import Output, labels_of, output_of, probabilities_of
-from metricgrad.writing import replacing, write_text
-
-SCHEMA = 1
 
 
 @dataclass(repr=False)
@@ -37,11 +35,12 @@ class FitResult:
     Attributes:
         model: in eval mode, on the CPU, with the weights of the epoch that was best by ``metric`` on validation.
         metric: what it was chosen by.
-        threshold: where decisions change, in the units of :meth:`predict_scores` (logits): an item is positive where
-            ``score > threshold``, that is where its probability is above ``sigmoid(threshold)``. :meth:`predict` and
-            :meth:`evaluate` apply it, :meth:`predict_scores` and :meth:`predict_proba` do not. None where no threshold
-            means anything (multiclass, or a metric that reads no labels).
-        history: one row for each epoch: epoch, train_loss, valid (at that epoch's own threshold), threshold, seconds.
+        decision: a module scores -> scores after which the plain reading (side of 0, class on top) is the chosen one,
+            fitted on the validation scores of these weights; ``decision.report()`` says how. :meth:`predict` and
+            :meth:`evaluate` apply it, :meth:`predict_scores` and :meth:`predict_proba` do not. An ``Identity`` where
+            no decision pays, or none means anything.
+        history: one row for each epoch: epoch, train_loss, valid (what epochs are compared by: at that epoch's own
+            best threshold where there is one, else of the plain reading), seconds.
         path: the folder with the files, or None.
         forward: how batches that are no pairs were scored, or None.
         population: of ``fit(..., children=n)``, all the children, of which this is the best; else None.
@@ -51,7 +50,7 @@ class FitResult:
 
     model: nn.Module
     metric: Metric
-    threshold: float | None
+    decision: Decision = field(default_factory=Identity)
     history: list[dict[str, float]] = field(default_factory=list)
     path: Path | None = None
     forward: Forward | None = None
@@ -60,19 +59,44 @@ class FitResult:
 
     def __repr__(self) -> str:
         where = "" if self.path is None else f", path={str(self.path)!r}"
+        without = "" if self.decision.kind == Identity.kind else f" ({self.valid_undecided:.4f} without)"
         return (
-            f"FitResult({type(self.model).__name__}, valid {self.metric.name} {self.valid:.4f} of {len(self.history)} "
-            f"epochs, threshold={self.threshold}{where})"
+            f"FitResult({type(self.model).__name__}, valid {self.metric.name} {self.valid:.4f}{without}, decision "
+            f"{self.decision.kind}, {len(self.history)} epochs{where})"
         )
 
     @property
     def valid(self) -> float:
-        """The validation value of the weights that were kept, at ``threshold``; NaN before any epoch."""
+        """The validation value of what is delivered, each row decided by a decision fitted without it.
+
+        So it is what to expect of new rows, but for the choice of the epoch and of the kind. NaN before any epoch.
+        """
+        found = self.decision.findings.decided
+        return self._best_epoch if found is None else found
+
+    @property
+    def valid_undecided(self) -> float:
+        """The validation value of the same weights under the plain reading of their scores."""
+        found = self.decision.findings.undecided
+        return self._best_epoch if found is None else found
+
+    @property
+    def threshold(self) -> float | None:
+        """The decision's one threshold, an item being positive above it; None where it is another decision.
+
+        Goes with the next version: take ``result.decision``.
+        """
+        if isinstance(self.decision, Threshold) and not self.decision.threshold.ndim:
+            return float(self.decision.threshold)
+        return None
+
+    @property
+    def _best_epoch(self) -> float:
         values = [row["valid"] for row in self.history if not math.isnan(row["valid"])] or [math.nan]
         return max(values) if self.metric.higher_is_better else min(values)
 
     def predict_scores(self, data: Any, *, batch_size: int = 1024) -> Tensor:
-        """The model's raw scores, nothing applied: logits, without the threshold.
+        """The model's raw scores, nothing applied: logits, without the decision.
 
         Args:
             data: inputs (tensor or array), ``(inputs, targets)``, a Dataset or a DataLoader.
@@ -80,7 +104,7 @@ class FitResult:
 
         Returns:
             Scores on the CPU, in the model's own shape and in the order of the items. What was delivered is
-            ``metric(scores - threshold, targets)``, where there is a threshold.
+            ``metric(decision(scores), targets)``.
         """
         if is_array(data):
             with torch.no_grad():
@@ -89,24 +113,27 @@ class FitResult:
         return self._scores_and_targets(data, batch_size)[0]
 
     def predict(self, data: Any, *, batch_size: int = 1024) -> Tensor:
-        """The label of each item, the threshold applied.
+        """The label of each item, the decision applied.
 
         Args:
             data: as in :meth:`predict_scores`.
             batch_size: items scored at once.
 
         Returns:
-            On the CPU, shaped like the targets: int64 classes by argmax; int64 0 and 1, where ``score > threshold``
-            (0 without a threshold), for one yes or no an item or a column; the score itself for a regression; words,
-            ``(x, y)`` points or (first, last) tokens for sentences, heat maps and answer spans.
+            On the CPU, shaped like the targets: int64 classes, the one on top of ``decision(scores)``; int64 0 and 1,
+            where ``decision(scores) > 0``, for one yes or no an item or a column; the score itself for a regression;
+            words, ``(x, y)`` points or (first, last) tokens for sentences, heat maps and answer spans.
 
         Raises:
             MetricgradError: for a model of embeddings, and where scores are NaN, as of inputs that are.
         """
-        return labels_of(self._output(), self._known_scores(data, batch_size), self.threshold, self.metric)
+        return labels_of(self._output(), self._known_scores(data, batch_size), self.decision, self.metric)
 
     def predict_proba(self, data: Any, *, batch_size: int = 1024) -> Tensor:
-        """The probabilities of the raw scores: their softmax or their sigmoid; the threshold is not applied.
+        """The probabilities of the raw scores, nothing applied: their softmax or their sigmoid.
+
+        The decision is not in them, so the label need not be the likeliest class: a decision pays for rare classes, or
+        for those that the metric pays for.
 
         Args:
             data: as in :meth:`predict_scores`.
@@ -114,8 +141,7 @@ class FitResult:
 
         Returns:
             On the CPU: ``(N, C)`` that sum to 1 for classes; ``(N,)`` or ``(N, C)`` probabilities of 1 for one yes or
-            no an item or a column; a softmax over words or tokens for sentences and answer spans. A label is 1 where
-            the probability is above ``sigmoid(threshold)``.
+            no an item or a column; a softmax over words or tokens for sentences and answer spans.
 
         Raises:
             MetricgradError: for a regression, heat maps or embeddings, which have none, and where scores are NaN.
@@ -132,9 +158,31 @@ class FitResult:
         return scores
 
     def evaluate(self, data: Data, *, batch_size: int = 1024) -> float:
-        """The metric on ``(inputs, targets)``, a Dataset or a DataLoader, the threshold applied."""
+        """The metric on ``(inputs, targets)``, a Dataset or a DataLoader, the decision applied."""
         scores, targets = self._scores_and_targets(data, batch_size)
-        return float(self.metric(scores - self.threshold if self.threshold else scores, targets))
+        return float(self.metric(self.decision(scores), targets))
+
+    def evaluate_both(self, data: Data, *, batch_size: int = 1024) -> Judged:
+        """The metric with the decision and without, of one pass over the data: ``(decided, undecided)``."""
+        return self.decision.judge(self.metric, *self._scores_and_targets(data, batch_size))
+
+    def settle(self, valid: Data, delivery: Delivery, device: torch.device | None = None) -> None:
+        """Fit the decision on the validation scores of the weights that are delivered.
+
+        Args:
+            valid: the validation part.
+            delivery: which decision.
+            device: where it is scored; by default where the model is.
+        """
+        if self.output is not None and not delivery.needs_scores:
+            self.decision = delivery.undecided(self.output)
+            return
+        home = self._device
+        self.model.to(device or home)
+        scores, targets = self._scores_and_targets(valid, 1024)
+        self.model.to(home)
+        self.output = self.output or output_of(self.metric, scores, targets)
+        self.decision = delivery.decided(scores, targets) if delivery.needs_scores else delivery.undecided(self.output)
 
     def look(self, valid: Data) -> None:
         """Find out what the scores are of, from all validation targets."""
@@ -163,22 +211,6 @@ class FitResult:
             outputs = [step(model, move_data_to_device(batch, device)) for batch in batches]
         scores, targets = (torch.cat([each.cpu() for each in part]) for part in zip(*outputs, strict=True))
         return scores, targets
-
-    def save(self, folder: Path, config: dict[str, Any]) -> None:
-        """Write ``model.safetensors`` and, last, ``result.json``: its presence says that the run is finished."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "model.safetensors") as part:
-            save_model(self.model, str(part))
-        record = {
-            "schema": SCHEMA,
-            "metric": self.metric.spec or self.metric.name,
-            "threshold": self.threshold,
-            "output": self.output,
-            "delivered": describe_weights(self.model),
-            "history": [{k: v if math.isfinite(v) else None for k, v in row.items()} for row in self.history],
-            "config": config,
-        }
-        write_text(folder / "result.json", json.dumps(record, indent=1, allow_nan=False))
 
 
 @dataclass(repr=False)
@@ -213,21 +245,3 @@ class PopulationResult:
         aligner = self.loss.aligner
         assert isinstance(aligner, KnobController)
         return plot_history(self.histories[0], path, aligner.metric)
-
-
-def load_finished(folder: Path, record: dict[str, Any], model: nn.Module, metric: Metric) -> FitResult:
-    """The result of a finished run, its weights loaded into ``model``."""
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    try:
-        load_model(model, str(folder / "model.safetensors"))
-    except Exception as error:  # whatever a malformed file makes safetensors or torch raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise MetricgradError(
-            f"out={str(folder)!r}: the weights in model.safetensors do not load ({reason}); pass resume=False"
-        ) from error
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and bool((value.isnan() & ~before[name].isnan()).any()):
-            raise MetricgradError(f"out={str(folder)!r}: model.safetensors has NaN in {name!r}; pass resume=False")
-    output = record.get("output") if record.get("output") in get_args(Output) else None  # not said by earlier versions
-    history = [{k: math.nan if v is None else v for k, v in row.items()} for row in record["history"]]
-    return FitResult(model.eval(), metric, record["threshold"], history, folder, output=output)

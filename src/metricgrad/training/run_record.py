@@ -6,26 +6,29 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 from torch import Tensor, nn
 
+from metricgrad.decisions.kinds import Stored
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits
-from metricgrad.metrics.metric import Metric
-from metricgrad.metrics.threshold import judged_at
 from metricgrad.refactoring.direction import check_direction
+from metricgrad.training.delivery import Delivery
 
 _ROW = {"epoch", "train_loss", "valid", "seconds"}
 
 
-class ModelState(TypedDict):
-    """What is kept of one model; ``value`` is NaN before any, and so may be numbers of the history."""
-
+class _EveryModel(TypedDict):
     value: Any
-    threshold: float | None
     state: dict[str, Tensor] | None
     history: list[dict[str, Any]]
+
+
+class ModelState(_EveryModel, total=False):
+    """What is kept of one model; ``value`` is NaN before any, and so may be numbers of the history."""
+
+    decision: Stored | None
 
 
 class RecordState(TypedDict):
@@ -43,23 +46,23 @@ class ModelRecord:
 
     Attributes:
         value: the best on validation so far; NaN before any.
-        threshold: it was judged at, where there is one.
         state: the weights it belongs to.
         history: one row for each epoch.
+        decision: that it is delivered under, once that is known, as a file has it.
     """
 
     value: float = math.nan
-    threshold: float | None = None
     state: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+    decision: Stored | None = None
 
 
 class RunRecord:
     """What every run notes at the end of an epoch, whichever engine trains it; one model is the population of one.
 
     Args:
-        metric: chooses the epoch of each model; a NaN is never best.
-        threshold: that models are judged at: ``"auto"``, a number, or None for 0.
+        delivery: its metric chooses the epoch of each model, by the value under the decision that is to be delivered; a
+            NaN is never best.
         models: how many there are.
         patience: epochs without a better value after which the run is over; None for no such end.
 
@@ -70,11 +73,8 @@ class RunRecord:
         kept: of each model.
     """
 
-    def __init__(
-        self, metric: Metric, threshold: Literal["auto"] | float | None, models: int, patience: int | None = None
-    ) -> None:
-        self.metric, self.patience = metric, patience
-        self.threshold: Literal["auto"] | float | None = threshold
+    def __init__(self, delivery: Delivery, models: int, patience: int | None = None) -> None:
+        self.delivery, self.metric, self.patience = delivery, delivery.metric, patience
         self.epoch, self.stale, self.best = 0, 0, math.nan
         self.kept = [ModelRecord() for _ in range(models)]
         self._started = time.perf_counter()
@@ -107,11 +107,10 @@ class RunRecord:
         """
         seconds = time.perf_counter() - self._started
         for model, (kept, each, loss) in enumerate(zip(self.kept, scores, train_losses, strict=True)):
-            threshold, value = judged_at(self.metric, each, targets, self.threshold)
-            row = {"epoch": self.epoch, "train_loss": loss, "valid": value, "seconds": seconds}
-            kept.history.append(row if threshold is None else {**row, "threshold": threshold})
+            value = self.delivery.value_of_epoch(each, targets)
+            kept.history.append({"epoch": self.epoch, "train_loss": loss, "valid": value, "seconds": seconds})
             if self._better(value, kept.value):
-                kept.value, kept.threshold, kept.state = value, threshold, weights(model)
+                kept.value, kept.state = value, weights(model)
         if self.epoch == 0:
             check_direction(self.metric, scores[0], targets)
         self.epoch, self.stale = self.epoch + 1, self.stale + 1

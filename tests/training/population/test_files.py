@@ -58,7 +58,8 @@ def _assert_same(found, expected):
     assert found.histories == expected.histories
     for one, other in zip(found.results, expected.results, strict=True):
         assert without_seconds(one.history) == without_seconds(other.history)
-        assert one.threshold == other.threshold
+        assert one.decision.described() == other.decision.described()
+        assert one.decision.report() == other.decision.report()
         for name, value in one.model.state_dict().items():
             assert torch.equal(value, other.model.state_dict()[name]), name
     ours, theirs = (one.loss.aligner.state_dict() for one in (found, expected))

@@ -48,7 +48,7 @@ def test_the_best_child_is_delivered_in_the_model_that_was_passed():
     assert population.best is result
     assert len(population.results) == len(population.histories) == 3
     assert result.valid == max(child.valid for child in population.results) > 0.6
-    assert result.evaluate(valid) == pytest.approx(result.valid)
+    assert result.evaluate_both(valid).undecided == pytest.approx(result.valid_undecided)
     assert all(child.model is not model for child in population.results[1:])
     assert population.histories[0]["knobs"] != population.histories[1]["knobs"]
     assert mg.fit(_network(), train, valid, metric="accuracy", epochs=1, progress=False).population is None
@@ -96,13 +96,15 @@ def test_patience_is_of_all_children():
     assert result.valid == pytest.approx(0.6)
 
 
-def test_the_threshold_is_chosen_or_fixed_as_for_one_network():
+def test_the_decision_is_chosen_or_given_as_for_one_network():
     parts = [(x, (y > 0).long()) for x, y in problem()]
     loss = mg.ALA("f1", num_outputs=None, every=3, warm_up=0)
     model = nn.Sequential(_network(1), nn.Flatten(0))
-    chosen = _fit(model, parts, metric="f1", loss=loss)
-    assert chosen.threshold not in (None, 0.0)
-    fixed = _fit(model, parts, metric="f1", loss=loss, threshold=0.25)
+    chosen = _fit(model, parts, metric="f1", loss=loss, decision="threshold")
+    assert {child.decision.kind for child in chosen.population.results} == {"threshold"}
+    values = [child.valid for child in chosen.population.results]
+    assert values == sorted(values, reverse=True)
+    fixed = _fit(model, parts, metric="f1", loss=loss, decision=mg.decisions.Threshold(0.25))
     assert {child.threshold for child in fixed.population.results} == {0.25}
     assert fixed.evaluate(parts[1]) == pytest.approx(fixed.valid)
 
@@ -177,7 +179,7 @@ class Explodes(nn.Module):
         ({"loss": mg.UniLoss("accuracy")}, "loss has the aligner Static.*mg.ALA"),
         ({"loss": mg.AdaLFL()}, "loss has the aligner LookAhead.*mg.ALA"),
         ({"device": "abacus"}, "device='abacus' cannot be used here"),
-        ({"threshold": "best"}, "threshold is 'best'"),
+        ({"decision": "best"}, "decision is 'best'"),
         ({"patience": 0}, "patience is 0"),
         ({"lr": 0}, "lr is 0"),
         ({"weight_decay": -1.0}, "weight_decay is -1.0"),

@@ -77,7 +77,7 @@ def test_tied_weights_and_buffers_that_are_not_saved(stacked, tmp_path):
     assert found.stacked is stacked
     for result in found.results:
         assert result.model.first.weight is result.model.second.weight
-        assert result.evaluate(problem()[1]) == pytest.approx(result.valid)
+        assert result.evaluate_both(problem()[1]).undecided == pytest.approx(result.valid_undecided)
 
 
 @pytest.mark.parametrize("form", [None, CorrelationMatrix(3)])
@@ -89,7 +89,7 @@ def test_children_learn_under_one_policy(stacked, form):
     values = [result.valid for result in found.results]
     assert values == sorted(values, reverse=True)
     assert found.best.valid > 0.6
-    assert found.best.evaluate(problem()[1]) == pytest.approx(found.best.valid)
+    assert found.best.evaluate_both(problem()[1]).undecided == pytest.approx(found.best.valid_undecided)
     periods, knobs = len(found.histories[0]["metric"]), len(loss.form.knobs())
     assert len(loss.aligner.network.state["replay_actions"]) == 4 * knobs * (periods - 1)  # the last move has no reward
     assert found.histories[0]["knobs"] != found.histories[1]["knobs"]
@@ -167,7 +167,7 @@ def test_the_policy_may_be_scored_on_rows_of_its_own():
     train, valid = problem()
     feedback = tuple(part[:37] for part in train)
     steps = -(-len(train[0]) // 20)
-    found = _fit(_loss(every=steps), children=2, epochs=1, feedback=feedback)
+    found = _fit(_loss(every=steps), children=2, epochs=1, feedback=feedback, decision="none")
     looked = [history["metric"] for history in found.histories]
     assert looked == [[pytest.approx(result.evaluate(feedback))] for result in found.results]
     assert [result.valid for result in found.results] == [pytest.approx(r.evaluate(valid)) for r in found.results]

@@ -12,9 +12,9 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from metricgrad.aligners.base import Forward, default_forward
 from metricgrad.aligners.validation_batches import moved_to
+from metricgrad.decisions.threshold import choose_threshold, needs_threshold
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
-from metricgrad.metrics.threshold import choose_threshold, needs_threshold
 
 _CANDIDATES = 32
 

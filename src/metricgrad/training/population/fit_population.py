@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.aligners.knobs.controller import KnobController
+from metricgrad.decisions.base import Decision
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.losses.base import CallContext
@@ -20,6 +22,7 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.progress import ProgressBar
 from metricgrad.training import files
 from metricgrad.training.batches import reseed
+from metricgrad.training.delivery import Delivery
 from metricgrad.training.engine import DivergedError
 from metricgrad.training.folder import RunFolder
 from metricgrad.training.options import Optimizer, Recipe, check_counts, made_by, unchecked
@@ -28,7 +31,7 @@ from metricgrad.training.population.orders import Orders
 from metricgrad.training.population.run import PopulationRun
 from metricgrad.training.population.start import children_of, forms_of, tensors_of
 from metricgrad.training.quiet import quiet
-from metricgrad.training.result import PopulationResult
+from metricgrad.training.result import FitResult, PopulationResult
 from metricgrad.training.run_record import RunRecord
 from metricgrad.training.trainer import device_of
 
@@ -51,7 +54,7 @@ def fit_population(
     starts: Sequence[Mapping[str, float]] | None = None,
     feedback: tuple[Any, Any] | None = None,
     patience: int | None = None,
-    threshold: Literal["auto"] | float | None = "auto",
+    decision: str | Decision = "auto",
     per_class: int | None = None,
     out: str | Path | None = None,
     resume: bool = True,
@@ -87,7 +90,7 @@ def fit_population(
             them. With a RandomWalk whose ``warm_up`` never ends this is a grid.
         feedback: ``(inputs, targets)`` that the policy is scored on in place of ``valid``.
         patience: stop after this many epochs in which no child was better than all had been; None never stops early.
-        threshold: that children are judged at, as in :func:`metricgrad.fit`.
+        decision: that children are delivered under, as in :func:`metricgrad.fit`.
         per_class: for embeddings: in each step of a child, ``batch_size // per_class`` classes with so many items.
         out: a folder for ``last.ckpt`` (all children, after each epoch), ``metrics.csv``, TensorBoard's events, and
             ``model.safetensors`` and ``result.json`` of the best child. None writes nothing.
@@ -117,7 +120,7 @@ def fit_population(
     judged_by = as_metric(metric)
     aligner = _controller_of(loss)
     check_counts(children=children, copy_best=copy_best)
-    recipe = Recipe(lr, weight_decay, epochs, batch_size, optimizer, patience, threshold, per_class, seed)
+    recipe = Recipe(lr, weight_decay, epochs, batch_size, optimizer, patience, decision, per_class, seed)
     count = 10 if children is None else children
     place = None if device is None else device_of(device)
     inputs, targets = tensors_of(train, "train", place)
@@ -135,7 +138,7 @@ def fit_population(
             "stacked": stacked, "starts": starts and [dict(start) for start in starts],
             "feedback": feedback and files.describe_data(feedback),
         }, resume=resume)  # fmt: skip
-        record = RunRecord(judged_by, threshold, count, patience)
+        record = RunRecord(Delivery(judged_by, decision, seed), count, patience)
         saved = None if folder is None else folder.take_up(record, models, whole=True)
         group = children_of(
             models, forms, recipe.make_optimizer, inputs[:batch_size], targets[:batch_size],
@@ -144,10 +147,21 @@ def fit_population(
         run = PopulationRun(group, aligner, record, judged_on, scored_on, copy_best)
         run.take_up(folder, saved)
         _train(run, recipe, inputs, targets, orders, folder, loss.seed, progress)
-        results, histories = run.results()
-    if folder:
-        folder.finish(results[0])
+        results, histories = _delivered(run, record, folder)
     return PopulationResult(results, loss, histories, isinstance(group, Stacked), time.perf_counter() - started)
+
+
+def _delivered(
+    run: PopulationRun, record: RunRecord, folder: RunFolder | None
+) -> tuple[list[FitResult], list[dict[str, Any]]]:
+    """The children, best first; of a run that has just ended the checkpoint is left with their decisions in it."""
+    ended = copy.deepcopy(run.state()) if folder and folder.finished is None else None
+    results, histories = run.results()
+    if folder is not None:
+        if ended is not None:
+            folder.keep(record, population=ended)
+        folder.finish(results[0])
+    return results, histories
 
 
 def _models(make_model: Callable[[], nn.Module], count: int, seed: int, device: torch.device | None) -> list[nn.Module]:

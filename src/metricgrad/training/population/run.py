@@ -13,6 +13,7 @@ from metricgrad.aligners.knobs.controller import KnobController
 from metricgrad.aligners.knobs.evaluation import spread_rows
 from metricgrad.aligners.knobs.observation import Scored
 from metricgrad.aligners.knobs.state import Child
+from metricgrad.decisions.kinds import restored, stored
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits
 from metricgrad.training import files
@@ -108,9 +109,14 @@ class PopulationRun:
             if math.isnan(kept.value):
                 raise DivergedError(f"metric {metric.name!r} was NaN on valid in every epoch of a child")
             model.load_state_dict(kept.state)
-            result = FitResult(model.eval(), metric, kept.threshold, kept.history)
-            result.look(self.valid)
-            found.append((kept.value, child, result))
+            result = FitResult(model.eval(), metric, history=kept.history)
+            if kept.decision is None:
+                result.settle(self.valid, self.record.delivery)
+                kept.decision = stored(result.decision)
+            else:
+                result.look(self.valid)
+                result.decision = restored(kept.decision)
+            found.append((result.valid, child, result))
         found.sort(key=lambda one: (-one[0] if metric.higher_is_better else one[0], one[1]))
         histories = [self.aligner.history_of(self.memories[child]) for _, child, _ in found]
         return [result for _, _, result in found], histories

@@ -3,7 +3,7 @@
 import torch
 
 import metricgrad as mg
-from metricgrad.metrics.threshold import CANDIDATES_FOREIGN, candidates, choose_threshold, judged_at, needs_threshold
+from metricgrad.decisions.threshold import CANDIDATES_FOREIGN, candidates, choose_threshold, needs_threshold
 
 
 def accuracy_at(scores, targets, threshold):
@@ -51,12 +51,3 @@ def test_candidates_begin_at_zero_and_stay_few():
     found = candidates(torch.linspace(-1, 1, 1000), 50)
     assert found[0] == 0
     assert len(found) == 51
-
-
-def test_an_epoch_is_judged_at_the_best_threshold_at_a_fixed_one_or_at_none():
-    scores, targets = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([0, 0, 1, 1])
-    accuracy = mg.as_metric("accuracy")
-    assert judged_at(accuracy, scores, targets, "auto") == (2.5, 1.0)
-    assert judged_at(accuracy, scores, targets, 3.5) == (3.5, 0.75)
-    assert judged_at(accuracy, scores, targets, None) == (None, 0.5)
-    assert judged_at(mg.as_metric("auroc"), scores, targets, "auto") == (None, 1.0)

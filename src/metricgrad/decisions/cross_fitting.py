@@ -1,0 +1,90 @@
+"""What a decision is worth on rows it was not fitted on: the validation rows in parts, each decided by the others."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metricgrad.decisions.base import Decision
+from metricgrad.metrics.metric import Metric
+
+FOLDS = 5
+PARTS = 10
+FEWEST_ROWS = 20
+
+Context = dict[str, Tensor | None]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One candidate.
+
+    Attributes:
+        kind: its name.
+        value: the metric of all rows, each decided by a decision fitted without it.
+        gain: of that over no decision, signed so that more is better.
+        error: the gain's standard error, a jackknife over tenths of the rows.
+    """
+
+    kind: str
+    value: float
+    gain: float
+    error: float
+
+
+def folds_of(targets: Tensor, seed: int) -> Tensor:
+    """``(N,)`` tenth of each row, two of which are a fold.
+
+    Shuffled, with every target spread evenly where targets are one label a row.
+    """
+    g = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(targets), generator=g).to(targets.device)
+    if targets.ndim == 1:
+        order = order[targets[order].argsort(stable=True)]
+    folds = torch.empty(len(targets), dtype=torch.long, device=targets.device)
+    folds[order] = torch.arange(len(targets), device=targets.device) % PARTS
+    return folds
+
+
+def held_out(
+    cls: type[Decision], metric: Metric, scores: Tensor, targets: Tensor, folds: Tensor, context: Context
+) -> Tensor:
+    """Decided scores, each fold's by a decision fitted on the other folds."""
+    decided = scores.clone()
+    for fold in range(FOLDS):
+        out = folds % FOLDS == fold
+        found = cls.fit(metric, scores[~out], targets[~out], **of_rows(context, ~out))
+        decided[out] = found(scores[out])
+    return decided
+
+
+def tried(
+    cls: type[Decision], metric: Metric, scores: Tensor, targets: Tensor, folds: Tensor, context: Context
+) -> Tried:
+    """What decisions of a kind gain over the scores as they are."""
+    decided = held_out(cls, metric, scores, targets, folds, context)
+    sign = 1.0 if metric.higher_is_better else -1.0
+    both = torch.stack([decided, scores])
+
+    def values(rows: Tensor) -> list[float]:
+        return metric.over(both[:, rows], targets[rows], **of_rows(context, rows)).tolist()
+
+    def gain(rows: Tensor) -> float:
+        found, plain = values(rows)
+        return sign * (found - plain)
+
+    value, plain = values(torch.ones_like(folds, dtype=torch.bool))
+    if math.isnan(plain) and not math.isnan(value):  # the metric has no value without a decision
+        return Tried(cls.kind, value, math.inf, 0.0)
+    without = [gain(folds != fold) for fold in range(PARTS)]
+    mean = math.fsum(without) / PARTS
+    error = math.sqrt((PARTS - 1) / PARTS * math.fsum((v - mean) ** 2 for v in without))
+    return Tried(cls.kind, value, sign * (value - plain), error)
+
+
+def of_rows(context: Context, rows: Tensor) -> Context:
+    """The context of some rows."""
+    return {name: value[rows] if isinstance(value, Tensor) else value for name, value in context.items()}

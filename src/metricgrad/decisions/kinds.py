@@ -1,0 +1,92 @@
+"""Every decision by its name, and how a file makes one again."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypedDict, TypeVar
+
+from metricgrad.decisions.base import Decision, Findings
+from metricgrad.decisions.identity import Identity
+from metricgrad.decisions.offsets import Offsets
+from metricgrad.decisions.operating_point import AtPrecision, AtRecall
+from metricgrad.decisions.ordinal_cuts import OrdinalCuts
+from metricgrad.decisions.plug_in import PlugIn
+from metricgrad.decisions.threshold import LabelThresholds, Threshold
+from metricgrad.decisions.top_k import TopK
+from metricgrad.errors import MetricgradError
+from metricgrad.json_types import checked_arguments, fits
+
+#: The simplest first: among equals the earlier one stays.
+DECISIONS: dict[str, type[Decision]] = {
+    cls.kind: cls
+    for cls in (
+        Identity, Threshold, AtPrecision, AtRecall, TopK, LabelThresholds, Offsets, OrdinalCuts, PlugIn
+    )
+}  # fmt: skip
+
+
+Kind = TypeVar("Kind", bound=type[Decision])
+
+
+def register(cls: Kind) -> Kind:
+    """Let saved models name a decision of one's own; a decorator of its class.
+
+    Whoever loads such a model imports the class first: a file names no code.
+
+    Raises:
+        MetricgradError: for anything else, and for a ``kind`` that another class has.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Decision) and isinstance(getattr(cls, "kind", None), str)):
+        raise MetricgradError(f"{cls!r:.60} is no subclass of Decision with a kind")
+    there = DECISIONS.get(cls.kind)
+    # a file that is run again, as in a notebook, defines its class anew
+    if there is not None and (there.__module__, there.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise MetricgradError(f"kind {cls.kind!r} of {cls.__name__} is that of {there.__name__}; take another")
+    DECISIONS[cls.kind] = cls
+    return cls
+
+
+class Stored(TypedDict):
+    """A decision as a file has it."""
+
+    kind: str
+    config: dict[str, Any]
+    words: str
+    decided: float | None
+    undecided: float | None
+
+
+def build(kind: str, config: dict[str, Any]) -> Decision:
+    """A decision from what a file says of it: its kind and :meth:`~metricgrad.decisions.base.Decision.config`.
+
+    Raises:
+        MetricgradError: for an unknown kind, or a configuration that does not fit it.
+    """
+    if kind not in DECISIONS:
+        raise MetricgradError(f"unknown decision {kind!r}; known are {', '.join(DECISIONS)}")
+    arguments = checked_arguments(DECISIONS[kind], config, f"decision {kind!r}")
+    try:
+        return DECISIONS[kind](**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise MetricgradError(f"decision {kind!r} cannot be made from {config!r:.100}: {error}") from error
+
+
+def stored(decision: Decision) -> Stored:
+    """What :func:`restored` makes it again from, JSON-able."""
+    found = decision.findings
+    described = decision.described()
+    decided, undecided = (v if v is not None and math.isfinite(v) else None for v in (found.decided, found.undecided))
+    return Stored(**described, words=found.words, decided=decided, undecided=undecided)
+
+
+def restored(found: Any) -> Decision:
+    """The decision of :func:`stored`.
+
+    Raises:
+        MetricgradError: for anything else.
+    """
+    if not fits(found, Stored):
+        raise MetricgradError(f"{found!r:.60} describes no decision; expected its kind, its config and what was found")
+    decision = build(found["kind"], found["config"])
+    decision.findings = Findings(found["words"], found["decided"], found["undecided"])
+    return decision

@@ -160,7 +160,7 @@ def loss_of(o: argparse.Namespace, name: str, lr: float, train: Images, valid: I
         return TaskLoss("classification")
     if name == "learned_rate":
         return mg.Loss(LearnedRate("cross_entropy"), LookAhead(lr=o.meta_lr, every=o.every)).to(o.device)
-    loss = mg.AdaLFL(o.classes, anchored=False, meta_lr=o.meta_lr, every=o.every, seed=seed).to(o.device)
+    loss = mg.AdaLFL(o.classes, paper=True, meta_lr=o.meta_lr, every=o.every, seed=seed).to(o.device)
     loss.offline_start(
         lambda: MODELS[o.model](o.classes).to(o.device),
         lambda parameters: optimizer_of(parameters, lr), train, valid=valid, steps=o.offline,

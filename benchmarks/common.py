@@ -28,14 +28,22 @@ torch.set_num_threads(1)
 
 
 def arguments(
-    doc: str | None, parts: Sequence[str] = (), default: Sequence[str] = (), limit: float | None = None
+    doc: str | None,
+    parts: Sequence[str] = (),
+    default: Sequence[str] = (),
+    limit: float | None = None,
+    processes: bool = False,
 ) -> argparse.Namespace:
-    """--data, which defaults to METRICGRAD_DATA or to ../shared/data beside the repository; --only; --limit."""
+    """--data, which defaults to METRICGRAD_DATA or to ../shared/data beside the repository; --only; --limit;
+    --processes.
+    """
     parser = argparse.ArgumentParser(description=doc)
     folder = os.environ.get("METRICGRAD_DATA", str(HERE.parent.parent / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=Path(folder), help="folder with mnist20k.npz and the glyphs")
     if chosen := default or parts:
         parser.add_argument("--only", nargs="*", choices=parts, default=list(chosen), help="do these parts only")
+    if processes:
+        parser.add_argument("--processes", type=int, default=1, help="runs at a time")
     if limit is not None:
         parser.add_argument("--limit", type=float, default=limit, help="seconds after which no seed is begun")
     return parser.parse_args()

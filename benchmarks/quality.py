@@ -37,7 +37,7 @@ def quality(seed: int) -> dict[str, list[float]]:
     scores, targets = multiclass(128, seed)
     refactoring = Argmax()
     current = refactoring.binaries(scores, targets)
-    anchors = bit_anchors(current, each=16, flips=2, released=False, generator=generator)
+    anchors = bit_anchors(current, each=16, flips=1, released=False, generator=generator)
     values, length = accuracy(anchors), anchors.shape[1]
     out = {}
     for share in SHARES:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 ROOT = Path(__file__).parents[2] / "benchmarks"
 
@@ -18,19 +17,6 @@ def cifar(monkeypatch, tmp_path):
     monkeypatch.setattr(common, "HERE", tmp_path)
     monkeypatch.setattr(common, "RESULTS", tmp_path / "results")
     return importlib.import_module("cifar")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    generator = torch.Generator().manual_seed(0)
-    for part, each in (("train", 20), ("test", 6)):
-        for label, name in enumerate(("bird", "cat", "ship")):
-            (tmp_path / "data" / part / name).mkdir(parents=True)
-            for number in range(each):
-                image = torch.randint(0, 90, (8, 8, 3), generator=generator, dtype=torch.uint8)
-                image[..., label] += 120
-                Image.fromarray(image.numpy()).save(tmp_path / "data" / part / name / f"{number}.png")
-    return tmp_path / "data"
 
 
 def test_every_loss_trains_and_a_second_call_repeats_nothing(cifar, folder, tmp_path, monkeypatch, capsys):

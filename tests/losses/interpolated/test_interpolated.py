@@ -170,23 +170,26 @@ def test_wrong_options_name_the_argument(options):
         mg.UniLoss("f1", **options)
 
 
-@pytest.mark.parametrize("metric", ["average_precision", "auroc", "ndcg:k=5", "spearman", "f1"])
-def test_an_untrained_networks_small_scores_do_not_blow_up_the_gradient(metric):
+@pytest.mark.parametrize("anchored", [True, False])
+@pytest.mark.parametrize("metric", ["average_precision", "auroc", "ndcg:k=5", "mrr", "f1"])
+def test_an_untrained_networks_small_scores_do_not_blow_up_the_gradient(metric, anchored):
     """Divided by their own spread it was some twenty times as long as cross-entropy's, and trainings diverged."""
     scores = 0.02 * torch.randn(16, generator=torch.Generator().manual_seed(0))
     targets = (torch.arange(16) == 3).long()
     scores.requires_grad_()
-    mg.UniLoss(metric)(scores, targets).backward()
+    mg.UniLoss(metric, anchored=anchored)(scores, targets).backward()
     assert float(scores.grad.abs().sum()) < 2
 
 
-def test_a_deep_network_trains_on_average_precision_at_a_rate_of_cross_entropys():
+@pytest.mark.parametrize("anchored", [True, False])
+def test_a_deep_network_trains_on_average_precision_at_a_rate_of_cross_entropys(anchored):
     digits = load_digits()
     x = torch.from_numpy(digits.data).float().repeat(1, 12) / 16
     y = torch.from_numpy((digits.target == 0).astype(int))
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(768, 500), nn.ReLU(), nn.Linear(500, 300), nn.ReLU(), nn.Linear(300, 1))
-    loss, optimizer = mg.UniLoss("average_precision"), torch.optim.SGD(model.parameters(), lr=0.1)
+    loss = mg.UniLoss("average_precision", anchored=anchored)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     largest = 0.0
     for index in torch.randperm(len(y))[: 60 * 16].split(16):
         optimizer.zero_grad()

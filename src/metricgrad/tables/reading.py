@@ -1,0 +1,218 @@
+"""CSV and Parquet files as data frames, whole or in chunks.
+
+The columns of a CSV file stay text as it was written, so that ``007`` is not 7 and one chunk is read as the next one;
+what the text means is found once, by :func:`metricgrad.tables.understanding.understand`.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metricgrad.errors import MetricgradError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+PARQUET = (".parquet", ".pq")
+CHUNK = 50_000
+_SEPARATORS = ",;\t|"
+_SNIFFED = 1 << 16
+
+
+def is_table(path: str | os.PathLike[str]) -> bool:
+    """Whether a name ends as those of tables do.
+
+    Example:
+        >>> is_table("churn.csv"), is_table("churn.py:task")
+        (True, False)
+    """
+    return str(path).lower().endswith((*CSV, *PARQUET))
+
+
+def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """The whole table.
+
+    Args:
+        path: of a file that ends in .csv or .tsv, also .gz after it, or in .parquet. Fields of a CSV file stand between
+            commas, semicolons, tabs or bars, whichever its first line has most of; with semicolons ``1,5`` is 1.5.
+
+    Returns:
+        One row for each of the file's, columns named as there. Those of a CSV file hold text, NaN where a field is
+        empty; those of a Parquet file what Arrow makes of them.
+
+    Raises:
+        MetricgradError: in one sentence, for a file that is missing, empty or malformed, has a row of more fields than
+            the first line names, or names a column twice or not at all.
+    """
+    import pandas as pd
+
+    return pd.concat(list(read_chunks(path)), ignore_index=True)
+
+
+def read_chunks(
+    path: str | os.PathLike[str], rows: int = CHUNK, *, columns: Iterable[str] | None = None
+) -> Iterator[pd.DataFrame]:
+    """The table a number of rows at a time, so that it need not fit into memory.
+
+    Args:
+        path: as for :func:`read_table`.
+        rows: of a chunk, at most.
+        columns: those to read, where they are there; all by default.
+
+    Raises:
+        MetricgradError: as :func:`read_table`, once the row is reached.
+    """
+    file = Path(path)
+    if not is_table(file):
+        raise MetricgradError(
+            f"{str(path)!r} does not end in {', '.join(CSV[:2])} or {PARQUET[0]}; name a file that does"
+        )
+    if not file.is_file():
+        there = sorted(one.name for one in file.parent.glob("*") if is_table(one))[:5] if file.parent.is_dir() else []
+        known = f"; there are {', '.join(there)}" if there else "; name one that is there"
+        raise MetricgradError(f"there is no file {str(path)!r} (seen from {os.getcwd()}){known}")
+    read = _parquet_chunks if str(file).lower().endswith(PARQUET) else _csv_chunks
+    wanted = None if columns is None else set(columns)
+    chunks, empty = read(file, rows, wanted), True
+    while True:
+        with _told(file):  # not around the yield: what the caller does in between is not the file's fault
+            chunk = next(chunks, None)
+        if chunk is None:
+            break
+        empty = empty and not len(chunk)
+        yield chunk
+    if empty:
+        raise MetricgradError(f"{str(path)!r} has column names and no rows; give a file with rows")
+
+
+def _csv_chunks(file: Path, rows: int, wanted: set[str] | None) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+
+    separator = _separator(file)
+    shared: dict[str, Any] = {
+        "sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""], "skipinitialspace": True,
+        "encoding": "utf-8-sig", "index_col": False,
+    }  # fmt: skip
+    named = pd.read_csv(file, header=None, nrows=1, **shared).iloc[0]
+    names = [str(name).strip() for name in named.fillna("")]
+    _check_names(file, names)
+    kept = [name for name in names if wanted is None or name in wanted]
+    # not usecols=kept, with which pandas lets rows of too many fields pass
+    reader: Any = pd.read_csv(file, header=0, names=names, chunksize=rows, **shared)
+    with reader:
+        for chunk in reader:
+            yield _with_points(chunk[kept]) if separator == ";" else chunk[kept]
+
+
+def _separator(file: Path) -> str:
+    """The one the first line has most of; a comma where it has none, as in a table of one column."""
+    import gzip
+
+    with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as opened:
+        start = opened.read(_SNIFFED)
+    if b"\0" in start:
+        raise MetricgradError(f"{str(file)!r} holds bytes of 0, as text never does; save it as CSV in UTF-8")
+    line = start.lstrip(b"\r\n \xef\xbb\xbf").splitlines()[:1]
+    if not line:
+        raise MetricgradError(f"{str(file)!r} is empty; give a file with column names and rows")
+    outside_quotes = b"".join(line[0].split(b'"')[::2]).decode("utf-8", "replace")
+    counted = Counter(one for one in outside_quotes if one in _SEPARATORS)
+    return max(_SEPARATORS, key=lambda one: counted[one])
+
+
+def _check_names(file: Path, names: list[str]) -> None:
+    if unnamed := [number for number, name in enumerate(names, 1) if not name]:
+        raise MetricgradError(
+            f"{str(file)!r}: column {unnamed[0]} has no name in the first line; give every column one"
+            + (" (a table with row names of its own needs a name for them too)" if unnamed == [1] else "")
+        )
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise MetricgradError(f"{str(file)!r} has the column {twice[0]!r} more than once; rename one of them")
+    if all(_is_number(name) for name in names):
+        raise MetricgradError(
+            f"{str(file)!r}: the first line ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}) names no "
+            "columns, it holds numbers; put a line of names above it"
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _with_points(chunk: pd.DataFrame) -> pd.DataFrame:
+    """Decimal commas as points."""
+    chunk = chunk.copy()
+    for name in chunk.columns:
+        chunk[name] = chunk[name].str.replace(r"^\s*([+-]?\d+),(\d+)\s*$", r"\1.\2", regex=True)
+    return chunk
+
+
+def _parquet_chunks(file: Path, rows: int, wanted: set[str] | None) -> Iterator[pd.DataFrame]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as opened:
+        names = list(opened.schema_arrow.names)
+        _check_names(file, names)
+        kept = [name for name in names if wanted is None or name in wanted]
+        schema = opened.schema_arrow
+        if opened.metadata.num_rows == 0:
+            yield pa.table({name: pa.array([], pa.string()) for name in kept}).to_pandas()
+            return
+        for batch in opened.iter_batches(batch_size=rows, columns=kept):
+            arrays = [_plain(batch.column(name), schema.field(name).type) for name in kept]
+            table = pa.table(arrays, names=kept)
+            yield table.to_pandas(ignore_metadata=True, date_as_object=False)
+
+
+def _plain(array: Any, kind: Any) -> Any:
+    """An Arrow column as numbers, text, booleans or times; what is none of them is left as it is, to be named later."""
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _plain(array.cast(kind.value_type), kind.value_type)
+    if types.is_decimal(kind) or types.is_float16(kind):
+        return array.cast(pa.float64())
+    if types.is_null(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return array.cast(pa.string())
+    return array
+
+
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """Whatever a malformed file makes the readers raise, in one sentence."""
+    from pandas.errors import ParserWarning
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ParserWarning)  # of rows longer than the first, which pandas would cut
+            yield
+    except MetricgradError:
+        raise
+    except UnicodeDecodeError as error:
+        raise MetricgradError(
+            f"{str(file)!r} is not in UTF-8 ({error.reason}); save it as such: iconv -f latin1 -t utf8 {file.name}"
+        ) from error
+    except ParserWarning as error:
+        raise MetricgradError(
+            f"{str(file)!r} has rows of more fields than its first line names; give every column a name, and quote "
+            "fields that hold separators"
+        ) from error
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        said = said.removeprefix("Error tokenizing data. C error: ")
+        raise MetricgradError(f"{str(file)!r} cannot be read: {said}; mend the file, or save it anew") from error

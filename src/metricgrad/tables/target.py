@@ -1,0 +1,195 @@
+"""What is predicted: which kind of problem a target column poses to a metric, and which class is meant by what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from metricgrad.checks import did_you_mean
+from metricgrad.decisions.labels import is_ordinal
+from metricgrad.errors import MetricgradError
+from metricgrad.metrics.metric import Metric
+from metricgrad.tables.column_types import no_and_yes
+from metricgrad.tables.schema import Target
+from metricgrad.tables.values import as_numbers, as_texts, codes_of, counts_of, refuse
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MOST_GRADES = 20  # different whole numbers that are taken for classes where the metric does not say
+_MOST_CLASSES = 1000
+_PROBED = 200
+
+
+def understand_target(
+    name: str,
+    column: pd.Series,
+    metric: Metric | None,
+    *,
+    positive: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> Target:
+    """The target, of rows that all have one.
+
+    Args:
+        name: of the column.
+        column: its values.
+        metric: what it is judged by, which says whether the target is classes or values.
+        positive: the class that is looked for, of two.
+        classes: all of them, in order.
+
+    Raises:
+        MetricgradError: where the values do not serve the metric, or which class is positive, or the order of classes,
+            is not said and cannot be known.
+    """
+    numbers, wrong = as_numbers(column)
+    numeric = not wrong.any()
+    _check_metric(name, metric)
+    if _of_classes(name, numbers if numeric else None, metric, said=positive is not None or classes is not None):
+        return _classes(name, column, numbers if numeric else None, metric, positive, classes)
+    if positive is not None or classes is not None:
+        given = "positive" if positive is not None else "classes"
+        judged = f"metric {metric.name!r} is of values" if metric else "its values are numbers"
+        raise MetricgradError(f"{given} says classes, and target {name!r} is none: {judged}; leave {given} out")
+    if not numeric:
+        at = int(wrong.argmax())
+        judged = f"metric {metric.name!r} is of values" if metric else "it would be a regression"
+        raise MetricgradError(
+            f"target {name!r} holds {str(column.iloc[at])[:40]!r}, which is no number, and {judged}; name a metric of "
+            "classes, such as macro_f1, or another target"
+        )
+    spread = float(np.std(numbers))
+    if not spread > 0:
+        raise MetricgradError(f"target {name!r} is {numbers[0]:g} in every row; name a target that varies")
+    return Target(name, "regression", centre=float(np.mean(numbers)), scale=spread)
+
+
+def encode_target(target: Target, column: pd.Series, first_row: int = 0) -> np.ndarray:
+    """Class numbers as int64, or values in the target's unit as float64.
+
+    Args:
+        target: what was understood.
+        column: values, none missing.
+        first_row: how many rows came before this chunk.
+
+    Raises:
+        MetricgradError: for a value that is none of the classes, or no number.
+    """
+    if target.type == "regression":
+        numbers, wrong = as_numbers(column)
+        wrong |= np.isnan(numbers)
+        codes = (numbers - target.centre) / target.scale
+    else:
+        codes = codes_of(as_texts(column), target.classes)
+        wrong = codes < 0
+    expected = "no number" if target.type == "regression" else f"none of {', '.join(target.classes[:8])}"
+    refuse(f"target {target.name!r}", column, wrong, f"which is {expected}", first_row)
+    return codes
+
+
+def _check_metric(name: str, metric: Metric | None) -> None:
+    if metric is not None and not metric.layout.of_decisions:
+        raise MetricgradError(
+            f"metric {metric.name!r} is of {metric.layout}, and target {name!r} is one value a row; name a metric of "
+            "classes, such as f1, or of values, such as r2"
+        )
+
+
+def _of_classes(name: str, numbers: np.ndarray | None, metric: Metric | None, *, said: bool) -> bool:
+    """Whether the target is classes: as the metric has it, or else as its values look."""
+    distinct = np.unique(numbers) if numbers is not None else np.zeros(0)
+    if metric is not None and metric.takes_logits:
+        if len(distinct) > _MOST_CLASSES or (len(distinct) > _MOST_GRADES and bool((distinct % 1 != 0).any())):
+            raise MetricgradError(
+                f"metric {metric.name!r} is of classes, and target {name!r} holds {len(distinct):,} different numbers; "
+                "name a metric of values, such as r2, or another target"
+            )
+        return True
+    if metric is not None and metric.structure is not None:
+        return False
+    return said or numbers is None or (len(distinct) <= _MOST_GRADES and not bool((distinct % 1 != 0).any()))
+
+
+def _classes(
+    name: str, column: pd.Series, numbers: np.ndarray | None, metric: Metric | None, positive: str | None,
+    classes: Sequence[str] | None,
+) -> Target:  # fmt: skip
+    counts = counts_of(as_texts(column))
+    found = _in_order(counts, numbers)
+    if len(found) < 2:
+        raise MetricgradError(f"target {name!r} is {found[0]!r} in every row; name a target that varies")
+    if len(found) > _MOST_CLASSES or (numbers is None and len(found) > 50 and len(found) > len(column) / 10):
+        raise MetricgradError(
+            f"target {name!r} has {len(found):,} different texts in {len(column):,} rows; name a target of classes, or "
+            "join the rare ones"
+        )
+    if classes is not None:
+        found = _given(name, [str(one) for one in classes], found)
+    if len(found) == 2:
+        found = _binary(name, found, positive, classes is not None)
+    elif positive is not None:
+        raise MetricgradError(
+            f"positive is {positive!r}, and target {name!r} has {len(found)} classes ({', '.join(found[:5])}); it goes "
+            "with two: leave it out, or join classes"
+        )
+    _try(name, metric, found, ordered=classes is not None or numbers is not None)
+    kind = "binary" if len(found) == 2 else "multiclass"
+    return Target(name, kind, tuple(found), counts=tuple(counts[text] for text in found))
+
+
+def _in_order(counts: dict[str, int], numbers: np.ndarray | None) -> list[str]:
+    return sorted(counts) if numbers is None else sorted(counts, key=lambda text: (float(text), text))
+
+
+def _given(name: str, classes: list[str], found: list[str]) -> list[str]:
+    """The order that was given, if it has each class once."""
+    if len(set(classes)) != len(classes):
+        raise MetricgradError(f"classes has {classes} with one of them twice; name each once")
+    for one in classes:
+        if one not in found:
+            raise MetricgradError(f"classes has {one!r}, which target {name!r} never is: {did_you_mean(one, found)}")
+    if missing := [one for one in found if one not in classes]:
+        raise MetricgradError(
+            f"classes lacks {', '.join(map(repr, missing[:5]))}, which target {name!r} is too; name all in order, such "
+            f"as --classes {','.join([*classes, *missing[:5]])}"
+        )
+    return classes
+
+
+def _binary(name: str, found: list[str], positive: str | None, given: bool) -> list[str]:
+    """The negative class and the positive one."""
+    if positive is not None:
+        if positive not in found:
+            raise MetricgradError(
+                f"positive is {positive!r}, which target {name!r} never is: {did_you_mean(positive, found)}"
+            )
+        if given and found[1] != positive:
+            raise MetricgradError(f"classes ends with {found[1]!r}, and positive is {positive!r}; say one of them")
+        return [next(one for one in found if one != positive), positive]
+    if given:
+        return found
+    if (known := no_and_yes(found)) is None:
+        raise MetricgradError(
+            f"target {name!r} is {found[0]!r} or {found[1]!r}, and neither is clearly the one to look for; "
+            f"pass positive={found[0]!r} or {found[1]!r} (--positive {found[1]})"
+        )
+    return list(known)
+
+
+def _try(name: str, metric: Metric | None, classes: list[str], *, ordered: bool) -> None:
+    """Refuse a metric that does not take so many classes, and one of grades whose order nobody gave."""
+    if metric is None:
+        return
+    count = len(classes)
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.arange(max(_PROBED, count)) % count
+    scores = torch.randn(len(targets), *([count] if count > 2 else []), generator=generator)
+    metric(scores, targets)
+    if count > 2 and not ordered and metric.reads == "labels" and is_ordinal(metric, scores.argmax(1), targets, count):
+        raise MetricgradError(
+            f"metric {metric.name!r} is of ordered grades, and target {name!r} is text ({', '.join(classes[:5])}); "
+            f"pass them from low to high: classes=[...] (--classes {','.join(classes[:5])}{',...' * (count > 5)})"
+        )

@@ -327,7 +327,7 @@ def fit(draws: Draws) -> str:
     loss = draws.pick("loss", [*list_losses(), "no such"])
     options = draws.some(
         {"lr": [0.1, 0.0, -1.0, 1e30, float("nan")], "epochs": [1, 0, -1, 2.5], "batch_size": [1, 4, 0, 10**6],
-         "patience": [1, 0], "threshold": [None, 0.5, float("nan"), "best"], "per_class": [2, 0], "seed": [1, -1],
+         "patience": [1, 0], "decision": ["none", "threshold", "best", None], "per_class": [2, 0], "seed": [1, -1],
          "weight_decay": [0.1, -1.0], "copy_best": [1], "children": [1, 0], "device": ["tpu"]},
         0.05,
     )  # fmt: skip

@@ -57,7 +57,7 @@ def fit_job(out: Path) -> Any:
         nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 3)), (X[:80], Y[:80]),
         (X[80:], Y[80:]), metric="accuracy", loss=loss, out=out, epochs=8, batch_size=20, progress=False, device="cpu",
     )  # fmt: skip
-    return _timeless([result.history, result.threshold, _numbers(result.model.state_dict())])
+    return _timeless([result.history, result.decision.described(), result.valid, _numbers(result.model.state_dict())])
 
 
 def population_job(out: Path) -> Any:

@@ -121,7 +121,7 @@ def test_fit_trains_on_torch_losses(loss, metric, columns):
     torch.manual_seed(0)
     found = mg.fit(
         nn.Linear(3, columns), (inputs, targets), (inputs, targets), metric=metric, loss=loss, lr=0.1, epochs=20,
-        progress=False, device="cpu", threshold=None,
+        progress=False, device="cpu", decision="none",
     )  # fmt: skip
     assert found.valid < 0.1 if metric == "mse" else found.valid > 0.9
 

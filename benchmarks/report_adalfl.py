@@ -39,8 +39,8 @@ def clean(result: dict[str, Any]) -> str:
         "validation rows are clean, 20 of each digit. Rows that say so train on both parts together. Rate and "
         f"stop (of {', '.join(map(str, result['stops']))} steps) are chosen jointly on two draws that are no seeds, by "
         "the half of the validation rows that the training has not seen; more rates are tried while the best is at an "
-        "edge. Test accuracy in percent; the usual one is cross-entropy on both parts. Differences are paired and, where seeds redraw the split of the same items, "
-        "corrected. Settings and rows that are not here have not been run."
+        "edge. Test accuracy in percent; the usual one is cross-entropy on both parts. Differences are paired and, "
+        "where seeds redraw the split of the same items, corrected. Settings and rows not shown have not been run."
     ]
     for name, found in result["tables"].items():
         rows = [

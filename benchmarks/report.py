@@ -23,6 +23,7 @@ from report_text import table
 DOCS = HERE.parent / "docs" / "interpolation.md"
 SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("aa_studies", "A loss against itself", report_aa.section),
+    ("tables_suite", "Losses and decisions on the development tables", report_claims.tables_suite),
     ("where_it_pays", "Where it pays and where it does not", report_claims.where_it_pays),
     ("controls", "Controls: broken values, no anchors, the wrong metric", report_claims.controls),
     ("cosines", "How much of the gradient is the metric", report_claims.cosines),

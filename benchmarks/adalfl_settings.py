@@ -99,7 +99,7 @@ def settings(data: Path) -> dict[str, Setting]:
     tenths = (0.004, 0.02, 0.1)
     with_momentum: dict[str, Any] = {"momentum": 0.9, "learned": FAR}
     mnist, fashion = functools.partial(_mnist, data), _fashion
-    small, some = small_cnn, _mlp
+    small, some = small_cnn, mlp_of_images
     found = [
         Setting("diabetes", "regression", lambda: _linear(10), _task("diabetes"), few, cheaper=CHEAPER),
         Setting("diabetes-momentum", "regression", lambda: _linear(10), _task("diabetes"), many, **with_momentum),
@@ -121,7 +121,8 @@ def small_cnn() -> nn.Sequential:
     )
 
 
-def _mlp() -> nn.Sequential:
+def mlp_of_images() -> nn.Sequential:
+    """One hidden layer of 128 units."""
     return mlp(784, 10, (128,))
 
 
@@ -147,7 +148,8 @@ def _communities(seed: int) -> Parts:
 
 
 @functools.cache
-def _images_of_mnist(data: Path) -> tuple[Tensor, ...]:
+def images_of_mnist(data: Path) -> tuple[Tensor, ...]:
+    """Images and labels of 10,000 training digits and of the test part."""
     file = read(data, "mnist20k.npz")
     return tuple(torch.from_numpy(file[name]) for name in ("x_train", "y_train", "x_test", "y_test"))
 
@@ -159,7 +161,7 @@ def _images_of_fashion() -> tuple[Tensor, ...]:
 
 
 def _mnist(data: Path, seed: int) -> Parts:
-    return _drawn(_images_of_mnist(data), seed)
+    return _drawn(images_of_mnist(data), seed)
 
 
 def _fashion(seed: int) -> Parts:
@@ -172,12 +174,12 @@ def _drawn(images: tuple[Tensor, ...], seed: int) -> Parts:
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     train, valid = order[:TRAIN], order[TRAIN : TRAIN + VALID]
     return (
-        (_scaled(inputs[train]), labels[train].long()),
-        (_scaled(inputs[valid]), labels[valid].long()),
-        (_scaled(test_inputs), test_labels.long()),
+        (scaled(inputs[train]), labels[train].long()),
+        (scaled(inputs[valid]), labels[valid].long()),
+        (scaled(test_inputs), test_labels.long()),
     )
 
 
-def _scaled(images: Tensor) -> Tensor:
+def scaled(images: Tensor) -> Tensor:
     """``(N, 28, 28)`` bytes to ``(N, 1, 28, 28)``, about standardised."""
     return (images[:, None].float() / 255 - 0.2) / 0.33

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +26,12 @@ from torch import Tensor, nn
 import metricgrad as mg
 from common import BinaryCrossEntropy, Store, arguments, interval, paired, pixels, read
 from metricgrad.losses.baselines.margin import Margin
+from metricgrad.systems.uniloss_controls import random_values
 from training import Part
+from tuning import Runs, chosen
 from where_it_pays import digit_pixels
 
 SEEDS, TUNING_SEED = 4, 1_000_000
-GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 FIRST = (0.03, 0.1, 0.3)
 BATCHES = (16, 32, 128, 512)
 Make = Callable[[int], nn.Module]
@@ -113,6 +112,7 @@ def losses(name: str) -> dict[str, tuple[Make, str | None]]:
         "UniLoss, the released code's, true gradient": (paper(paper="released"), None),
         "UniLoss, the metric alone": (lambda seed: mg.UniLoss(table.metric, anchored=False, seed=seed), None),
         "UniLoss": (lambda seed: mg.UniLoss(table.metric, seed=seed), None),
+        "UniLoss, answered at random": (lambda seed: random_values(mg.as_metric(table.metric), seed=seed), None),
         "margin, no metric": (lambda seed: Margin(between="pairs" if of_rank else "items"), None),
     }
     if table.share < 1:
@@ -179,51 +179,35 @@ def run(name: str, row: str, rate: float, seed: int, folder: Path, batch: int, e
         return {"valid": -1.0, "test": None, "curve": curve, "why": str(error)}
 
 
-Settings = tuple[str, int, int]
-
-
-class Runs:
-    """Finished runs, and those still to be done, some at a time.
+class Tables:
+    """The tables, of runs that are kept.
 
     Args:
-        store: of finished runs.
+        runs: of :func:`run`.
         folder: of the data.
-        processes: runs at a time.
     """
 
-    def __init__(self, store: Store, folder: Path, processes: int) -> None:
-        self.store, self.folder = store, folder
-        self.pool = ProcessPoolExecutor(processes, get_context("spawn"))
+    def __init__(self, runs: Runs, folder: Path) -> None:
+        self.runs, self.folder = runs, folder
 
-    def get(self, setting: Settings, row: str, cells: Sequence[tuple[float, int]]) -> list[dict[str, Any]]:
-        """One run for each cell, a rate and a seed, of a table, a batch size and a number of epochs."""
-        name, batch, epochs = setting
-        keys = {cell: f"{name}/{batch}/{epochs}/{row}/{cell[0]}/{cell[1]}" for cell in cells}
-        todo = [cell for cell, key in keys.items() if self.store.get(key) is None]
-        given = [(name, row, rate, seed, self.folder, batch, epochs) for rate, seed in todo]
-        for cell, found in zip(todo, self.pool.map(run, *zip(*given, strict=True)) if given else (), strict=True):
-            self.store.add(keys[cell], found)
-            print(f"{keys[cell]:80} valid {found['valid']:.4f}", flush=True)
-        return [self.store.get(key) for key in keys.values()]
-
-    def chosen(self, setting: Settings, row: str) -> float:
-        """The rate that is best on validation; the grid goes on while that is at an edge."""
-        tried: dict[float, float] = {}
-        missing = list(FIRST)
-        while missing:
-            runs = self.get(setting, row, [(rate, TUNING_SEED) for rate in missing])
-            tried |= {rate: found["valid"] for rate, found in zip(missing, runs, strict=True)}
-            place = GRID.index(max(tried, key=lambda rate: tried[rate]))
-            missing = [rate for rate in GRID[max(0, place - 1) : place + 2] if rate not in tried]
-        return GRID[place]
+    def get(self, name: str, row: str, cells: Sequence[tuple[float, int]], batch: int, epochs: int) -> list[Any]:
+        """One run for each cell, a rate and a seed."""
+        return self.runs.get({
+            f"{name}/{batch}/{epochs}/{row}/{rate}/{seed}": (name, row, rate, seed, self.folder, batch, epochs)
+            for rate, seed in cells
+        })  # fmt: skip
 
     def table(self, name: str) -> dict[str, Any]:
         """Every row of a table, with its rate, test values and difference from cross-entropy."""
         table, out = TABLES[name], {}
         for row, (_, parent) in losses(name).items():
-            tuning = name, table.batch, table.tuning_epochs
-            rate = self.chosen(tuning, row) if parent is None else out[parent]["rate"]
-            runs = self.get((name, table.batch, table.epochs), row, [(rate, seed) for seed in range(SEEDS)])
+
+            def valid(rates: list[float], row: str = row) -> list[float]:
+                cells = [(rate, TUNING_SEED) for rate in rates]
+                return [found["valid"] for found in self.get(name, row, cells, table.batch, table.tuning_epochs)]
+
+            rate = chosen(valid, FIRST) if parent is None else out[parent]["rate"]
+            runs = self.get(name, row, [(rate, seed) for seed in range(SEEDS)], table.batch, table.epochs)
             out[row] = summary(rate, runs, out.get("cross-entropy"))
         return out
 
@@ -231,9 +215,9 @@ class Runs:
         """Digits at several batch sizes, three losses at the rates they have at 128."""
         out: dict[str, Any] = {}
         for batch in BATCHES:
-            setting = "digits", batch, TABLES["digits"].epochs
             for row in ("cross-entropy", "UniLoss, the paper's", "UniLoss"):
-                runs = self.get(setting, row, [(rates[row], seed) for seed in range(SEEDS)])
+                cells = [(rates[row], seed) for seed in range(SEEDS)]
+                runs = self.get("digits", row, cells, batch, TABLES["digits"].epochs)
                 out.setdefault(str(batch), {})[row] = summary(rates[row], runs)
         return out
 
@@ -252,16 +236,16 @@ def main() -> None:
     """Run what is missing, write the JSON."""
     given = arguments(__doc__, [*TABLES, "batch"], processes=True)
     store = Store("paper_tables", SEEDS)
-    runs = Runs(store, given.data, given.processes)
+    made = Tables(Runs(store, run, given.processes), given.data)
     tables: dict[str, Any] = {}
     sizes: dict[str, Any] = {}
     described = {name: vars(table) for name, table in TABLES.items()}
     for name in (name for name in TABLES if name in given.only or (name == "digits" and "batch" in given.only)):
-        tables[name] = runs.table(name)
-        store.finish(tables=tables, batch_sizes=sizes, described=described, first=FIRST, grid=GRID)
+        tables[name] = made.table(name)
+        store.finish(tables=tables, batch_sizes=sizes, described=described, first=FIRST)
     if "batch" in given.only:
-        sizes = runs.batch_sizes({row: found["rate"] for row, found in tables["digits"].items()})
-    store.finish(tables=tables, batch_sizes=sizes, described=described, first=FIRST, grid=GRID)
+        sizes = made.batch_sizes({row: found["rate"] for row, found in tables["digits"].items()})
+    store.finish(tables=tables, batch_sizes=sizes, described=described, first=FIRST)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("reloss_pitfalls", "ReLoss: what goes wrong, and what mends it", report_reloss.pitfalls),
     ("adalfl", "AdaLFL: a loss learned while training", report_adalfl.claims),
     ("clean_validation", "AdaLFL with clean validation rows", report_adalfl.clean),
+    ("adalfl_long", "AdaLFL over 10,000 steps", report_adalfl.long),
     ("toward_metric", "AdaLFL toward the metric itself", report_adalfl.toward),
     ("phenomena", "AdaLFL: schedule, early stopping, label smoothing", report_adalfl.phenomena),
     ("look_ahead_cost", "The cost of a look ahead", report_adalfl.cost),

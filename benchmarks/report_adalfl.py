@@ -64,6 +64,24 @@ def _difference(value: dict[str, Any] | None) -> str:
     return "" if value is None else f"{estimate(value, '+.2f')}, {said(value)}"
 
 
+def long(result: dict[str, Any]) -> str:
+    """Test error after the paper's number of steps, beside cross-entropy at the authors' rate and at a tuned one."""
+    rivals = ("cross-entropy at 0.01", "cross-entropy, tuned")
+    parts = [
+        f"MNIST, 8,000 training digits, {result['steps']:,} steps of plain SGD at batches of {result['batch']}; "
+        f"AdaLFL's paper rows after {result['offline_rounds']:,} offline rounds, each of a new model."
+    ]
+    for model, found in result["tables"].items():
+        rows = [
+            [loss, number(row["rate"], "g"), estimate(row["test"], ".2f"),
+             *(estimate(row[f"minus {rival}"], "+.2f") if loss != rival else "" for rival in rivals)]
+            for loss, row in found.items()
+        ]  # fmt: skip
+        head = ["trained on", "rate", "test error, %", *(f"minus {rival}" for rival in rivals)]
+        parts += [f"**{model}**", table(head, rows)]
+    return "\n\n".join([*parts, "![Test error by step](results/adalfl_long.png)"])
+
+
 def toward(result: dict[str, Any]) -> str:
     """AdaLFL toward the metric against AdaLFL toward cross-entropy, UniLoss alone and tuned cross-entropy."""
     parts = [f"{result['trials']} trials each on {result['draws']} draws that are no seeds; {result['steps']} steps."]

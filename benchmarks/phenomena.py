@@ -1,4 +1,4 @@
-"""Three things the paper sees in the loss AdaLFL learns, each as a figure and as numbers, over ten seeds.
+"""Three things the paper sees in the loss AdaLFL learns, each as a figure and as numbers, over a few seeds.
 
 A schedule (digits): the implied learning rate, and with it the gradient, falls during training. Early stopping (digits
 with 40 % wrong labels): the test loss does not rise again as cross-entropy's does. Label smoothing (the same training):
@@ -27,7 +27,7 @@ from metricgrad.tasks.mlp import mlp
 from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.split import Part
 
-SEEDS = 10
+SEEDS = 3
 STEPS = 1000
 OFFLINE = 300
 BATCH = 64

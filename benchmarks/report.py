@@ -1,4 +1,4 @@
-"""Write RESULTS.md, the figure and the table in docs/interpolation.md from the JSON in results/."""
+"""Write RESULTS.md, the figure and the tables in docs/interpolation.md and docs/papers.md from the JSON in results/."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import report_ala
 import report_claims
 import report_fuzz
 import report_paper
+import report_papers
 import report_ranks
 import report_reloss
 import report_spans
@@ -21,6 +22,7 @@ from common import HERE, RESULTS
 from report_text import table
 
 DOCS = HERE.parent / "docs" / "interpolation.md"
+PAPERS = HERE.parent / "docs" / "papers.md"
 SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("aa_studies", "A loss against itself", report_aa.section),
     ("tables_suite", "Losses and decisions on the development tables", report_claims.tables_suite),
@@ -74,6 +76,7 @@ def main() -> None:
     if "paper_tables" in found:
         report_paper.curves(found["paper_tables"], RESULTS / "curves.png")
     (HERE / "RESULTS.md").write_text("\n\n".join(part for part in parts if part) + "\n")
+    report_papers.fill(PAPERS, found)
     if "cosines" in found and DOCS.exists():
         before, _, rest = DOCS.read_text().partition("<!-- cosines -->")
         _, _, after = rest.partition("<!-- /cosines -->")

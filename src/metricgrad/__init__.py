@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from metricgrad.systems.ala import ALA
     from metricgrad.systems.reloss import ReLoss
     from metricgrad.systems.uniloss import UniLoss
+    from metricgrad.tables.task import task_of_table
     from metricgrad.tasks.task import Task
     from metricgrad.training.fit import fit
     from metricgrad.training.population.fit_population import fit_population
@@ -54,6 +55,7 @@ __all__ = [
     "load_loss",
     "mismatch",
     "record_scores",
+    "task_of_table",
 ]
 
 _IMPORT_PATH = {
@@ -75,6 +77,7 @@ _IMPORT_PATH = {
     "load_loss": "metricgrad.loading",
     "mismatch": "metricgrad.comparison.mismatch",
     "record_scores": "metricgrad.training.recording",
+    "task_of_table": "metricgrad.tables.task",
 }
 
 _MODULES = {

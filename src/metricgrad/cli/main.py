@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from metricgrad.cli import table_options
 from metricgrad.errors import MetricgradError
 
 app = typer.Typer(
@@ -30,7 +31,9 @@ def _root() -> None:
 def compare(
     task: Annotated[
         str,
-        typer.Argument(help="A task; `metricgrad tasks` lists them. Your own: path/to/file.py:task or pkg.mod:task."),
+        typer.Argument(
+            help="FILE.csv or FILE.parquet, with --target; a task of `metricgrad tasks`; path/to/file.py:task."
+        ),
     ],
     metric: Annotated[
         str | None,
@@ -51,11 +54,18 @@ def compare(
     ] = 60.0,
     controls: Annotated[bool, typer.Option(help="Add the metric-blind control.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")] = False,
+    target: table_options.Target = None,
+    positive: table_options.Positive = None,
+    classes: table_options.Classes = None,
+    group: table_options.Group = None,
+    split: table_options.Split = None,
+    time: table_options.Time = None,
+    drop: table_options.Drop = None,
 ) -> None:
     """Compare losses on a task by a metric: same tuning budget, fresh seeds, paired and corrected test."""
-    from metricgrad.tasks.registry import get_task
-
-    chosen = get_task(task)  # a misspelt name is told before the seconds that the next import takes
+    chosen = table_options.task_of(
+        task, metric, target=target, positive=positive, classes=classes, group=group, split=split, time=time, drop=drop
+    )  # what is misspelt is told before the seconds that the next import takes
     from metricgrad.comparison.study import compare as run
 
     names = [chosen.standard, "uniloss"] if losses is None else named_losses(losses)

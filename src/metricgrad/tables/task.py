@@ -1,0 +1,175 @@
+"""A task made of a table: what is compared, and trained, on a CSV or Parquet file."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metricgrad.errors import MetricgradError
+from metricgrad.losses.registry import Range
+from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.metric import Metric
+from metricgrad.tables.columns import named, read_columns
+from metricgrad.tables.network import TableNetwork
+from metricgrad.tables.preprocessing import Layout, Preprocessing
+from metricgrad.tables.reading import read_table
+from metricgrad.tables.schema import Schema, Target
+from metricgrad.tables.splits import Rows, redraws, split_rows
+from metricgrad.tables.target import encode_target
+from metricgrad.tables.understanding import understand
+from metricgrad.tables.units import in_units_of
+from metricgrad.tables.values import as_texts, column_of
+from metricgrad.tasks.split import Splits
+from metricgrad.tasks.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SIZES = ((2_000, 40, 64), (20_000, 20, 128), (200_000, 12, 512))
+"""Rows up to which so many epochs of batches of this size are trained."""
+_LARGE = (8, 1024)
+_KEPT = 4
+
+
+class TableTask(Task):
+    """A task whose parts are rows of one table; made by :func:`task_of_table`.
+
+    Args:
+        name: for tables and messages.
+        frame: rows that have a target.
+        schema: what was understood of them.
+        metric: what the task is judged by.
+
+    Attributes:
+        frame: see above.
+        schema: see above.
+    """
+
+    def __init__(
+        self, name: str, frame: pd.DataFrame, schema: Schema, metric: str | Metric | Callable[..., Any]
+    ) -> None:
+        self.frame, self.schema = frame, schema
+        self._columns = read_columns(schema, frame)
+        codes = torch.from_numpy(encode_target(schema.target, column_of(frame, schema.target.name)))
+        self._targets = codes if schema.target.type != "regression" else codes.to(torch.float32)
+        self._parts = functools.lru_cache(maxsize=_KEPT)(self._parts_of)  # trials share one draw
+        epochs, batch_size = next((sizes for rows, *sizes in _SIZES if len(frame) <= rows), _LARGE)
+        super().__init__(
+            name,
+            model=functools.partial(network_of, Layout.of(schema), schema.target),
+            load=lambda seed: Splits(*self._parts(seed)),
+            metric=metric,
+            kind=schema.target.type,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=Range(3e-4, 3e-2, default=2e-3),
+            device="cpu" if len(frame) <= _SIZES[-1][0] else "auto",
+            summary=f"{len(frame):,} rows of {schema.target.name!r}",
+        )
+        self.redraws = redraws(schema)
+
+    def rows(self, seed: int) -> Rows:
+        """Which rows are in which part of a draw."""
+        return split_rows(self.frame, self.schema, seed)
+
+    def preprocessing(self, seed: int) -> Preprocessing:
+        """The preprocessing fitted on the training rows of a draw."""
+        return Preprocessing.fit(self.schema, self._columns.take(self.rows(seed).train))
+
+    def judged_by(self, metric: str | Metric | Callable[..., Any] | None = None) -> Metric:
+        """The metric asked for, or the task's own; of values, in the unit of the file."""
+        return in_units_of(self.schema.target, super().judged_by(metric))
+
+    def describe(self) -> list[str]:
+        """What was understood, and how the rows are parted."""
+        schema, rows = self.schema, self.rows(0)
+        sizes = f"{len(rows.train):,} to train on, {len(rows.valid):,} to choose by and {len(rows.test):,} to judge by"
+        if schema.split is not None:
+            how = f"as {schema.split!r} says"
+        elif schema.time is not None:
+            how = f"by {schema.time!r}, the latest to judge by"
+        else:
+            shares = "tenth of the values" if schema.target.type == "regression" else "class"
+            apart = f", no {schema.group!r} in two of them" if schema.group is not None else ""
+            how = f"drawn anew with every seed, each with its share of every {shares}{apart}"
+        return [*schema.describe(), f"parts: {sizes}; {how}"]
+
+    def _parts_of(self, seed: int) -> list[tuple[Tensor, Tensor]]:
+        rows = self.rows(seed)
+        inputs = Preprocessing.fit(self.schema, self._columns.take(rows.train)).apply(self._columns)
+        return [(inputs[part], self._targets[part]) for part in map(torch.from_numpy, rows)]
+
+
+def task_of_table(
+    table: str | os.PathLike[str] | pd.DataFrame,
+    *,
+    target: str,
+    metric: str | Metric | Callable[..., Any],
+    positive: object = None,
+    classes: Sequence[object] | None = None,
+    group: str | None = None,
+    split: str | None = None,
+    time: str | None = None,
+    drop: Sequence[str] = (),
+    name: str | None = None,
+) -> TableTask:
+    """A task for :func:`metricgrad.compare` from a CSV or Parquet file, or from a data frame.
+
+    Look at ``print("\\n".join(task.describe()))`` first: it says what was understood, what is left out and why, and
+    which columns may give the target away.
+
+    Args:
+        table: the file, see :func:`metricgrad.tables.reading.read_table`, or a frame.
+        target: see :func:`metricgrad.tables.understanding.understand`, as for the options below.
+        metric: what decides.
+        positive: the class to look for, of two.
+        classes: all of them from low to high.
+        group: a column whose rows stay together.
+        split: a column that says train, valid or test.
+        time: a column by which the parts follow each other.
+        drop: columns to leave out.
+        name: of the task; by default the file's.
+
+    Raises:
+        MetricgradError: see there, and for rows that cannot be parted.
+
+    Example:
+        >>> import pandas as pd, metricgrad as mg
+        >>> frame = pd.DataFrame({"age": [40, 51, 62] * 20, "left": ["no", "yes", "no"] * 20})
+        >>> mg.task_of_table(frame, target="left", metric="f1")
+        Task(table, binary, metric=f1)
+    """
+    is_file = isinstance(table, str | os.PathLike)
+    frame = named(read_table(table) if is_file else table)
+    judged_by = as_metric(metric)
+    if "groups" in judged_by.context:
+        raise MetricgradError(
+            f"metric {judged_by.name!r} ranks the rows of each query, and a table is trained on row by row; name a "
+            "metric of rows, such as average_precision"
+        )
+    schema = understand(
+        frame, target, metric=metric, positive=positive, classes=classes, group=group, split=split, time=time, drop=drop
+    )
+    name = name or (Path(table).name.partition(".")[0] if is_file else "table")
+    task = TableTask(name, with_target(frame, target), schema, metric)
+    task.rows(0)  # what cannot be parted is told now
+    return task
+
+
+def with_target(frame: pd.DataFrame, target: str) -> pd.DataFrame:
+    """The rows that have a target."""
+    there = ~as_texts(column_of(frame, target)).is_null().to_numpy(zero_copy_only=False)
+    return frame.take(np.flatnonzero(there)).reset_index(drop=True)
+
+
+def network_of(layout: Layout, target: Target) -> TableNetwork:
+    """A fresh network for a table."""
+    outputs = len(target.classes) if target.type == "multiclass" else None
+    return TableNetwork(layout.numbers, len(layout.gaps), layout.levels, outputs)

@@ -1,0 +1,52 @@
+"""``metricgrad compare FILE``: what was understood is said on stderr; what is missing is one line."""
+
+import json
+import sys
+
+import pytest
+
+from metricgrad.cli.main import main
+from tests.tables.frames import people
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    people(60).to_csv(tmp_path / "churn.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["metricgrad", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["churn.csv"], "Pass --target with one of who, age, income, city, member, since, country, left"),
+        (["churn.csv", "--target", "left"], "Pass --metric"),
+        (["churn.csv", "--target", "lft", "--metric", "f1"], "did you mean left?"),
+        (["churn.csv", "--target", "left", "--metric", "f1", "--drop", "age,incme"], "did you mean income or"),
+        (["churn.csv", "--target", "city", "--metric", "quadratic_kappa"], "--classes"),
+        (["chrun.csv", "--target", "left", "--metric", "f1"], "there are churn.csv"),
+        (["digits", "--target", "left"], "--target goes with a table"),
+    ],
+)
+def test_what_is_missing_is_one_line(run, arguments, words):
+    code, out, err = run("compare", *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_file_is_compared_and_what_was_understood_is_said_first(run):
+    options = ["--losses", "cross_entropy", "--trials", "1", "--seeds", "1", "--drop", "since,income", "--json"]
+    code, out, err = run("compare", "churn.csv", "--target", "left", "--metric", "f1", *options)
+    assert code == 0
+    assert json.loads(out)["task"] == "churn"
+    assert err.startswith("60 rows; target 'left': binary, positive is 'yes'")
+    assert "left out: 'who'" in err

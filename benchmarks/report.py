@@ -35,6 +35,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("quality", "Interpolation quality and the released gradient", report_paper.quality),
     ("reloss_correlation", "ReLoss: ranking as the metric ranks", report_reloss.correlation),
     ("reloss_training", "ReLoss: training on it", report_reloss.training),
+    ("reloss_networks", "ReLoss: two networks, fitted on one and used on the other", report_reloss.networks),
     ("reloss_pitfalls", "ReLoss: what goes wrong, and what mends it", report_reloss.pitfalls),
     ("adalfl", "AdaLFL: a loss learned while training", report_adalfl.claims),
     ("clean_validation", "AdaLFL with clean validation rows", report_adalfl.clean),

@@ -45,6 +45,25 @@ def correlation(result: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
+def networks(result: dict[str, Any]) -> str:
+    """Two data sets and two networks each, fitted on one and used on the other."""
+    parts = [
+        f"4,000 training images, {result['epochs']} epochs of SGD with momentum; `fashion` and `mnist` are multilayer "
+        "perceptrons, `-cnn` small convolutional networks. Roughness is the mean change of the validation accuracy "
+        "from epoch to epoch in the second half."
+    ]
+    for setting, found in result["tables"].items():
+        rows = [
+            [name, number(row["rate"], "g"), estimate(row["test"], ".4f"),
+             *(["", ""] if name == "cross-entropy" else [estimate(row["difference"], "+.4f"), said(row["difference"])]),
+             estimate(row["roughness"], ".4f")]
+            for name, row in found.items()
+        ]  # fmt: skip
+        head = ["trained on", "rate", "test accuracy", "minus cross-entropy, paired", "it is", "roughness"]
+        parts += [f"**{setting}**", table(head, rows)]
+    return "\n\n".join(parts)
+
+
 def training(result: dict[str, Any]) -> str:
     """Test metrics of trainings on ReLoss and its baselines."""
     parts = [

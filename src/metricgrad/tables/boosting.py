@@ -1,0 +1,112 @@
+"""LightGBM on a table: the opponent that people use, and the winner where it wins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metricgrad.losses.registry import Range
+from metricgrad.metrics.metric import Metric
+from metricgrad.tables.preprocessing import Layout
+from metricgrad.tables.schema import Target
+from metricgrad.tables.trees import BoostedTrees, restored
+from metricgrad.training.delivery import Asked, Delivery
+from metricgrad.training.result import FitResult
+
+Part = tuple[Tensor, Tensor]
+
+#: What a study tunes, with the values that are tried first; they are LightGBM's own but for the smaller steps.
+SPACE: dict[str, Range] = {
+    "learning_rate": Range(0.01, 0.3, default=0.05),
+    "num_leaves": Range(4, 128, default=31),
+    "min_data_in_leaf": Range(2, 100, default=20),
+    "feature_fraction": Range(0.4, 1.0, default=1.0, log=False),
+    "lambda_l2": Range(1e-3, 30.0, default=1e-3),
+}
+
+_ROUNDS = 600
+_PATIENCE = 60
+_JUDGED = 30
+_WHOLE = ("num_leaves", "min_data_in_leaf")
+
+
+def fit_trees(
+    train: Part,
+    valid: Part,
+    *,
+    layout: Layout,
+    target: Target,
+    metric: Metric,
+    params: Mapping[str, float] | None = None,
+    decision: Asked = "auto",
+    seed: int = 0,
+) -> FitResult:
+    """Grow trees on the standard loss, and keep as many rounds of them as are best by the metric on ``valid``.
+
+    Rounds are to trees what epochs are to a network: at most 600 of them are grown, until the standard loss on
+    ``valid`` has not fallen for 60; 30 evenly spread among them are judged by the metric, as a network's epochs are,
+    and a decision is fitted on the validation scores of the best, as a network's is.
+
+    Args:
+        train: ``(inputs, targets)``, as :class:`metricgrad.tables.task.TableTask` loads them.
+        valid: the same.
+        layout: of the inputs.
+        target: what is predicted.
+        metric: what decides.
+        params: of :data:`SPACE`; its defaults for those that are not given.
+        decision: as in :func:`metricgrad.fit`.
+        seed: of whatever is drawn.
+
+    Returns:
+        A :class:`metricgrad.FitResult` whose model is a :class:`metricgrad.tables.trees.BoostedTrees`.
+    """
+    import lightgbm
+
+    outputs = len(target.classes) if target.type == "multiclass" else None
+    given = {name: bounds.default for name, bounds in SPACE.items()} | dict(params or {})
+    options = {
+        **{name: round(value) if name in _WHOLE else value for name, value in given.items()},
+        "objective": target.type, "seed": seed % 2**31, "num_threads": torch.get_num_threads(), "verbosity": -1,
+        "deterministic": True, "force_row_wise": True, "early_stopping_round": _PATIENCE,
+        **({} if outputs is None else {"num_class": outputs}),
+    }  # fmt: skip
+    codes = list(range(layout.numbers, layout.numbers + len(layout.levels)))
+    known = lightgbm.Dataset(*_arrays(train, layout), categorical_feature=codes)
+    held_back = lightgbm.Dataset(*_arrays(valid, layout), reference=known)
+    losses: dict[str, Any] = {}
+    booster = lightgbm.train(
+        options, known, _ROUNDS, valid_sets=[known, held_back], valid_names=["train", "valid"],
+        callbacks=[lightgbm.record_evaluation(losses)],
+    )  # fmt: skip
+    (of_round,) = losses["train"].values()
+    delivery = Delivery(metric, decision, seed)
+    history, best = _history(booster, valid, layout, delivery, of_round)
+    model = BoostedTrees(booster.model_to_string(num_iteration=best), layout, outputs)
+    result = FitResult(model.eval(), metric, history=history)
+    result.settle(valid, delivery)
+    return result
+
+
+def _history(
+    booster: Any, valid: Part, layout: Layout, delivery: Delivery, losses: list[float]
+) -> tuple[list[dict[str, float]], int]:
+    """The rounds that were judged, and the best of them, the fewest trees among equals."""
+    grown = booster.current_iteration()
+    matrix, (_, targets) = _arrays(valid, layout)[0], valid
+    history, best, value = [], grown, math.nan
+    for rounds in np.unique(np.linspace(1, grown, min(grown, _JUDGED)).round().astype(int)).tolist():
+        scores = torch.from_numpy(booster.predict(matrix, num_iteration=rounds, raw_score=True)).to(torch.float32)
+        found = delivery.value_of_epoch(scores, targets)
+        history.append({"epoch": rounds - 1, "train_loss": losses[rounds - 1], "valid": found, "seconds": 0.0})
+        if math.isnan(value) or delivery.metric.is_better(found, value):
+            best, value = rounds, found
+    return history, best
+
+
+def _arrays(part: Part, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    return restored(part[0], layout).double().numpy(), part[1].double().numpy()

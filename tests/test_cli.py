@@ -31,6 +31,7 @@ def run(capsys, monkeypatch, *arguments):
         (["compare", "digits", "--losses", "CrossEntropyLoss"], "did you mean cross_entropy"),
         (["compare", "digits", "--trials", "0"], "at least 1"),
         (["compare", "digits", "--trials", "many"], "valid integer"),
+        (["compare", "digits", "--decision", "best"], "decision is 'best'; expected 'auto', 'none', 'threshold'"),
         (["compare", "digits", "--wrong"], "No such option"),
         (["compare"], "Missing argument"),
         (["comapre"], "No such command"),

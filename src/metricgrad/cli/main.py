@@ -45,6 +45,13 @@ def compare(
     trials: Annotated[int, typer.Option(help="Runs spent on tuning each loss.")] = 20,
     seeds: Annotated[int, typer.Option(help="Final runs of each loss, each with a fresh split.")] = 10,
     out: Annotated[str, typer.Option(help="Folder for results.jsonl and compare.png.")] = "runs/compare",
+    decision: Annotated[
+        str,
+        typer.Option(
+            help="What every loss is delivered under: auto (what the metric asks for, where it pays on validation), "
+            "none, or a kind, such as threshold or offsets."
+        ),
+    ] = "auto",
     margin: Annotated[
         float | None,
         typer.Option(help="A difference below it is none that matters. Default: .005 of the metric's range."),
@@ -71,7 +78,7 @@ def compare(
     names = [chosen.standard, "uniloss"] if losses is None else named_losses(losses)
     table = run(
         chosen, metric=metric, losses=names, trials=trials, seeds=seeds, out=out, controls=controls,
-        margin=margin, metric_timeout=metric_timeout or None,
+        decision=decision, margin=margin, metric_timeout=metric_timeout or None,
     )  # fmt: skip
     if as_json:
         print(json.dumps(table.to_dict(), allow_nan=False))

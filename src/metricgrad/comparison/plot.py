@@ -12,7 +12,10 @@ _CANDIDATE, _BASELINE, _CONTROL = "#1f5fa8", "#b3591c", "#9a9a9a"
 
 
 def plot(table: Table, path: Path) -> Path:
-    """Write the picture as PNG; it needs no display."""
+    """Write the picture as PNG; it needs no display.
+
+    A hollow diamond is the mean of the same runs without their decisions, where that is another.
+    """
     names = [row["loss"] for row in table.summary]
     figure = new_figure(8, 1.4 + 0.75 * len(names))
     axes = figure.subplots()
@@ -30,6 +33,8 @@ def plot(table: Table, path: Path) -> Path:
         axes.scatter(dots, [place] * len(dots), s=18, color=color, alpha=0.55, linewidths=0, zorder=2)
         if row["low"] is not None:
             axes.plot([row["low"], row["high"]], [place + 0.2] * 2, color=color, linewidth=2.5, zorder=3)
+        if row["mean_undecided"] is not None and row["mean_undecided"] != row["mean"]:
+            axes.plot(row["mean_undecided"], place + 0.2, "D", color=color, mfc="white", markersize=6, zorder=4)
         if row["mean"] is not None:
             axes.plot(row["mean"], place + 0.2, "D", color=color, markersize=6, zorder=4)
             label = f"{row['mean']:.4f}  {words(row)}"
@@ -41,7 +46,9 @@ def plot(table: Table, path: Path) -> Path:
         [f"{r['loss']}\n({r['role']})" if r["role"] == "control" else r["loss"] for r in table.summary],
     )
     axes.set_ylim(len(names) - 0.4, -0.4)
-    axes.set_xlabel(f"test {table.metric} ({'higher' if table.higher_is_better else 'lower'} is better)")
+    decided = any(row["decisions"].keys() - {"identity"} for row in table.summary)
+    hollow = "; hollow: without decisions" if decided else ""
+    axes.set_xlabel(f"test {table.metric} ({'higher' if table.higher_is_better else 'lower'} is better){hollow}")
     axes.set_title(f"{table.task}: one dot a seed, lines join a seed's scores; mean and 95 % interval", fontsize=10)
     axes.grid(axis="x", color="#eeeeee", zorder=0)
     axes.spines[["top", "right"]].set_visible(False)

@@ -66,7 +66,11 @@ class Table:
         return next(row for row in self.summary if row["loss"] == loss)
 
     def rich(self) -> RichTable:
-        """For a terminal; controls are dimmed."""
+        """For a terminal; controls are dimmed.
+
+        ``mean`` is of the scores under the decision that each seed's validation part asked for, ``undecided`` of the
+        plain reading of the same scores; all further columns are about the former.
+        """
         from rich.table import Table as RichTable
 
         arrow = "↑" if self.higher_is_better else "↓"
@@ -75,14 +79,17 @@ class Table:
             title=f"{self.task}, test {self.metric} {arrow}, {seeds} seeds, margin {self.margin:.2g}",
             title_justify="left",
         )
-        for name in ("loss", "mean", "95 % interval", "difference", "95 % interval", "p", "seconds", "verdict"):
-            shown.add_column(name, justify="left" if name in ("loss", "verdict") else "right")
+        for name in ("loss", "mean", "undecided", "decision", "95 % interval", "difference", "95 % interval", "p",
+                     "seconds", "verdict"):  # fmt: skip
+            shown.add_column(name, justify="left" if name in ("loss", "decision", "verdict") else "right")
         for row in self.summary:
             base = row["verdict"] == "baseline"
             name = row["loss"] + (" (control)" if row["role"] == "control" else "")
             shown.add_row(
                 name,
                 _number(row["mean"]),
+                _number(row["mean_undecided"]),
+                _kinds(row["decisions"]),
                 _interval(row["low"], row["high"], ".4f"),
                 "" if base else _number(row["difference"], "+.4f"),
                 "" if base else _interval(row["difference_low"], row["difference_high"], "+.4f"),
@@ -96,10 +103,16 @@ class Table:
     def __str__(self) -> str:
         from rich.console import Console
 
-        console = Console(width=120, no_color=True)
+        console = Console(width=150, no_color=True)
         with console.capture() as captured:
             console.print(self.rich())
         return "\n".join([captured.get().rstrip(), *self.notes])
+
+
+def _kinds(decisions: dict[str, int]) -> str:
+    """The kinds, the most frequent first, with in how many seeds each was taken where they differ."""
+    names = {"none" if kind == "identity" else kind: count for kind, count in decisions.items()}
+    return next(iter(names)) if len(names) == 1 else ", ".join(f"{name} {count}" for name, count in names.items())
 
 
 def _number(value: float | None, style: str = ".4f") -> str:

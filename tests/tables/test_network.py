@@ -5,7 +5,7 @@ import torch
 
 import metricgrad as mg
 from metricgrad.tables.columns import read_columns
-from metricgrad.tables.network import TableNetwork
+from metricgrad.tables.network import PiecewiseLinearEmbeddings, TableNetwork
 from metricgrad.tables.preprocessing import Preprocessing
 from metricgrad.tables.target import encode_target
 from metricgrad.tables.understanding import understand
@@ -37,6 +37,23 @@ def test_a_level_that_training_never_met_says_nothing():
         optimizer.step()
     assert bool((network.of_levels.weight[0] == 0).all())
     assert bool((network.of_levels.weight[2] != 0).any())
+
+
+def test_embeddings_are_linear_between_normal_quantiles_and_go_on_beyond():
+    torch.manual_seed(0)
+    embeddings = PiecewiseLinearEmbeddings(2, 3, 4)
+    torch.nn.init.normal_(embeddings.pieces)
+    edges = torch.special.ndtri(torch.tensor([0.001, 0.2505, 0.5, 0.7495, 0.999]))
+
+    def bends(*at):
+        x = torch.tensor(at)
+        found = embeddings(torch.stack([x, x], 1))
+        return (found[0] - 2 * found[1] + found[2]).abs().max().item()
+
+    for low, high in zip([torch.tensor(-9.0), *edges[1:-1]], [*edges[1:-1], torch.tensor(9.0)], strict=True):
+        assert bends(low, (low + high) / 2, high) < 1e-4
+    for edge in edges[1:-1]:
+        assert bends(edge - 0.1, edge, edge + 0.1) > 1e-2
 
 
 @pytest.mark.parametrize("wrong", [{"width": 0}, {"bins": 1}, {"dropout": 1.0}, {"outputs": -1}, {"numbers": -1}])

@@ -30,9 +30,8 @@ class TableNetwork(nn.Module):
         dropout: share of hidden units left out in training.
 
     References:
-        Gorishniy et al., "On embeddings for numerical features in tabular deep learning", NeurIPS 2022; the embeddings
-        as in "TabM: advancing tabular deep learning with parameter-efficient ensembling", ICLR 2025 (version "B" of the
-        package rtdl_num_embeddings).
+        Gorishniy et al., "On embeddings for numerical features in tabular deep learning", NeurIPS 2022; "TabM:
+        advancing tabular deep learning with parameter-efficient ensembling", ICLR 2025.
 
     Example:
         >>> network = TableNetwork(2, 1, [5], None)
@@ -62,7 +61,7 @@ class TableNetwork(nn.Module):
         if min(counts.values()) < 1 or min(numbers, flags, *levels, 1) < 0 or not 0 <= dropout < 1:
             raise MetricgradError(f"a table's network cannot be made of {self._config}; sizes are 1 or more, bins 2")
         self.numbers, self.flags = numbers, flags
-        self.of_numbers = _number_embeddings(numbers, embedding, bins) if numbers else None
+        self.of_numbers = PiecewiseLinearEmbeddings(numbers, embedding, bins) if numbers else None
         self.of_levels = nn.Embedding(sum(levels), embedding) if levels else None
         if self.of_levels is not None:
             nn.init.zeros_(self.of_levels.weight)
@@ -98,8 +97,38 @@ class TableNetwork(nn.Module):
         return scores.squeeze(-1) if self.one_score else scores
 
 
-def _number_embeddings(count: int, size: int, bins: int) -> nn.Module:
-    from rtdl_num_embeddings import PiecewiseLinearEmbeddings
+class PiecewiseLinearEmbeddings(nn.Module):
+    """A vector for each number that is linear between the quantiles of a standard normal distribution.
 
-    edges = torch.special.ndtri(torch.linspace(TAIL, 1 - TAIL, bins + 1))
-    return PiecewiseLinearEmbeddings([edges] * count, size, activation=False, version="B")
+    At the start it is linear throughout; what bends it begins at zero and is learned. Beyond the outermost quantiles
+    the outermost pieces go on.
+
+    Args:
+        numbers: how many there are, each with an embedding of its own.
+        size: of a vector.
+        bins: pieces.
+
+    References:
+        Gorishniy et al., NeurIPS 2022, equation 1; the parts that are learned as version "B" of their package
+        rtdl_num_embeddings has them. There the quantiles are each column's; here columns are normal deviates.
+    """
+
+    left: Tensor
+    width: Tensor
+
+    def __init__(self, numbers: int, size: int, bins: int) -> None:
+        super().__init__()
+        edges = torch.special.ndtri(torch.linspace(TAIL, 1 - TAIL, bins + 1))
+        self.register_buffer("left", edges[:-1], persistent=False)
+        self.register_buffer("width", edges.diff(), persistent=False)
+        self.slope = nn.Parameter(torch.empty(numbers, size).uniform_(-(size**-0.5), size**-0.5))
+        self.bias = nn.Parameter(torch.empty(numbers, size).uniform_(-(size**-0.5), size**-0.5))
+        self.pieces = nn.Parameter(torch.zeros(numbers, bins, size))
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """``(N, numbers, size)`` of ``(N, numbers)``."""
+        encoded = (numbers[..., None] - self.left) / self.width
+        first, inner, last = encoded[..., :1], encoded[..., 1:-1], encoded[..., -1:]
+        encoded = torch.cat([first.clamp(max=1), inner.clamp(0, 1), last.clamp(min=0)], -1)
+        bent = (encoded.transpose(0, 1) @ self.pieces).transpose(0, 1)
+        return torch.addcmul(self.bias, self.slope, numbers[..., None]) + bent

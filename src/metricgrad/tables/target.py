@@ -67,13 +67,16 @@ def understand_target(
     return Target(name, "regression", centre=float(np.mean(numbers)), scale=spread)
 
 
-def encode_target(target: Target, column: pd.Series, first_row: int = 0) -> np.ndarray:
+def encode_target(
+    target: Target, column: pd.Series, first_row: int = 0, *, known: np.ndarray | None = None
+) -> np.ndarray:
     """Class numbers as int64, or values in the target's unit as float64.
 
     Args:
         target: what was understood.
-        column: values, none missing.
+        column: values.
         first_row: how many rows came before this chunk.
+        known: ``(N,)`` booleans, False where a value is missing and its code of no account; by default none is.
 
     Raises:
         MetricgradError: for a value that is none of the classes, or no number.
@@ -85,6 +88,7 @@ def encode_target(target: Target, column: pd.Series, first_row: int = 0) -> np.n
     else:
         codes = codes_of(as_texts(column), target.classes)
         wrong = codes < 0
+    wrong = wrong if known is None else wrong & known
     expected = "no number" if target.type == "regression" else f"none of {', '.join(target.classes[:8])}"
     refuse(f"target {target.name!r}", column, wrong, f"which is {expected}", first_row)
     return codes

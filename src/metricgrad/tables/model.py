@@ -1,0 +1,137 @@
+"""What is delivered for a table: its preprocessing, a network or trees, and the decision; frames in, answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metricgrad.decisions.base import Decision, Judged
+from metricgrad.errors import MetricgradError
+from metricgrad.metrics.metric import Metric
+from metricgrad.tables.columns import named
+from metricgrad.tables.preprocessing import Preprocessing
+from metricgrad.tables.schema import Schema
+from metricgrad.tables.target import encode_target
+from metricgrad.tables.units import in_units_of
+from metricgrad.tables.values import as_texts, column_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class TableModel:
+    """A model that answers rows of tables; loaded by :func:`metricgrad.tables.model_folder.load_table_model`.
+
+    Columns are matched by name: their order, and whatever else is in the table, do not matter.
+
+    Attributes:
+        preprocessing: from columns to a tensor.
+        model: from the tensor to raw scores, a :class:`~metricgrad.tables.network.TableNetwork` or
+            :class:`~metricgrad.tables.trees.BoostedTrees`.
+        decision: from raw scores to what is delivered.
+        metric: what it was chosen by, or None where it is not built in and was not passed again.
+        card: what it is, on what it was trained, and how well it did.
+    """
+
+    preprocessing: Preprocessing
+    model: nn.Module
+    decision: Decision
+    metric: Metric | None = None
+    card: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        target = self.schema.target
+        made = type(self.model).__name__
+        return f"TableModel({made} of {target.name!r}, {target.type}, decision {self.decision.kind})"
+
+    @property
+    def schema(self) -> Schema:
+        """What the table was understood as."""
+        return self.preprocessing.schema
+
+    def scores(self, frame: pd.DataFrame, *, first_row: int = 0) -> Tensor:
+        """Raw scores, nothing applied: ``(N,)`` logits of the positive class, ``(N, C)``, or deviations from the mean.
+
+        Args:
+            frame: with the columns it was trained on.
+            first_row: how many rows came before, where this is a chunk of a file.
+
+        Raises:
+            MetricgradError: for columns that are missing or of another type.
+        """
+        return self._scored(self.preprocessing.transform(frame, first_row))
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        """``(N,)`` answers: the class of each row by the decision, as text; or its value, in the file's unit."""
+        return self.answers(self.scores(frame))
+
+    def predict_proba(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A column for each class: its probability by the model alone, without the decision.
+
+        Raises:
+            MetricgradError: for a regression, which has none.
+        """
+        import pandas as pd
+
+        if self.schema.target.type == "regression":
+            raise MetricgradError(
+                f"{self.schema.target.name!r} is a value, which has no probability; take predict(frame)"
+            )
+        found = self.probabilities(self.scores(frame))
+        return pd.DataFrame(found, columns=list(self.schema.target.classes), index=frame.index)
+
+    def answers(self, scores: Tensor) -> np.ndarray:
+        """What :meth:`predict` says of raw scores."""
+        target = self.schema.target
+        if target.type == "regression":
+            return scores.double().numpy() * target.scale + target.centre
+        decided = self.decision(scores)
+        labels = decided.argmax(-1) if target.type == "multiclass" else (decided > 0).long()
+        return np.array(target.classes, dtype=object)[labels.numpy()]
+
+    def probabilities(self, scores: Tensor) -> np.ndarray:
+        """``(N, C)`` in the order of the target's classes, that sum to 1."""
+        if self.schema.target.type == "multiclass":
+            return scores.double().softmax(-1).numpy()
+        positive = scores.double().sigmoid().numpy()
+        return np.stack([1 - positive, positive], 1)
+
+    def evaluate(self, frames: Iterable[pd.DataFrame], metric: Metric | None = None) -> Judged:
+        """The metric on rows whose target is known, with the decision and without; of values, in the file's unit.
+
+        Args:
+            frames: the chunks of a table, or a list of one; rows without a target are passed over.
+            metric: another one than it was chosen by.
+
+        Raises:
+            MetricgradError: where there is no metric, no target column, or no row with a target.
+        """
+        target = self.schema.target
+        if (judged_by := metric or self.metric) is None:
+            raise MetricgradError("the metric it was chosen by is not built in; pass it again: metric=...")
+        scores, targets, row = [], [], 0
+        for frame in map(named, frames):
+            if target.name not in frame.columns:
+                raise MetricgradError(f"the table has no column {target.name!r}, the target to be judged by; add it")
+            known = ~as_texts(column_of(frame, target.name)).is_null().to_numpy(zero_copy_only=False)
+            found = encode_target(target, column_of(frame, target.name), row, known=known)
+            scores.append(self.scores(frame, first_row=row)[torch.from_numpy(known)])
+            targets.append(torch.from_numpy(found[known]))
+            row += len(frame)
+        joined = torch.cat(targets) if targets else torch.zeros(0)
+        if not len(joined):
+            raise MetricgradError(f"no row has a {target.name!r}; give rows whose target is known")
+        joined = joined.to(torch.float32) if target.type == "regression" else joined
+        return self.decision.judge(in_units_of(target, judged_by), torch.cat(scores), joined)
+
+    @torch.no_grad()
+    def _scored(self, inputs: Tensor) -> Tensor:
+        return torch.cat([self.model(part) for part in inputs.split(_BATCH)]) if len(inputs) else self.model(inputs)

@@ -82,14 +82,18 @@ def tables(result: dict[str, Any]) -> str:
     if result["batch_sizes"]:
         names = list(next(iter(result["batch_sizes"].values())))
         head = ["digits, accuracy, batch size", *names]
-        rows = [[size, *(estimate(found[n], ".4f") for n in names)] for size, found in result["batch_sizes"].items()]
+        rows = [
+            [size, *(estimate(found.get(n), ".4f") for n in names)] for size, found in result["batch_sizes"].items()
+        ]
         parts += ["Batch sizes at the rates of 128 (paper, Table 3: 87.89 at 8, 91.64 at 128, 87.20 at 1024).",
                   table(head, rows)]  # fmt: skip
     parts.append("![Validation by epoch, cross-entropy and UniLoss](results/curves.png)")
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def _signs(found: dict[str, Any]) -> str:
+    if any(name not in found for name in SIGN):
+        return ""
     wrong, true = (found[name]["mean"] for name in SIGN)
     best = "the error does not hurt, it helps" if wrong > true else "the true one is better"
     return (

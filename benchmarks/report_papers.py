@@ -17,7 +17,7 @@ def uniloss(found: dict[str, Any]) -> str:
     result = found["paper_tables"]
     rows = [
         [f"{TITLES[task].split(',')[0]}, {short(result['described'][task]['metric'])}",
-         *(estimate(named[row], ".4f") for row in _KEPT)]
+         *(estimate(named.get(row), ".4f") for row in _KEPT)]
         for task, named in result["tables"].items()
     ]  # fmt: skip
     return table(["", *_KEPT], rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -12,6 +13,10 @@ from common import Store
 GRID = (1e-4, 3e-4, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
+class OutOfTimeError(Exception):
+    """What is asked for is not there, and no run is begun any more."""
+
+
 class Runs:
     """Calls of one function of a module, each made once.
 
@@ -19,15 +24,22 @@ class Runs:
         store: of finished runs.
         run: the function; its arguments and what it returns can be pickled.
         processes: runs at a time.
+        limit: seconds after which no calls are begun.
     """
 
-    def __init__(self, store: Store, run: Callable[..., Any], processes: int) -> None:
-        self.store, self.run = store, run
+    def __init__(self, store: Store, run: Callable[..., Any], processes: int, limit: float = float("inf")) -> None:
+        self.store, self.run, self.end = store, run, time.monotonic() + limit
         self.pool = ProcessPoolExecutor(processes, get_context("spawn"))
 
     def get(self, asked: Mapping[str, Sequence[Any]]) -> list[Any]:
-        """What the function returns for each of the arguments; their names are the keys of the store."""
+        """What the function returns for each of the arguments; their names are the keys of the store.
+
+        Raises:
+            OutOfTimeError: where there is no time to ask.
+        """
         todo = {key: given for key, given in asked.items() if self.store.get(key) is None}
+        if todo and time.monotonic() > self.end:
+            raise OutOfTimeError
         for key, call in {key: self.pool.submit(self.run, *given) for key, given in todo.items()}.items():
             self.store.add(key, call.result())
             print(key, flush=True)

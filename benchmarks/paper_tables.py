@@ -35,6 +35,7 @@ from where_it_pays import digit_pixels
 SEEDS, TUNING_SEED = 4, 1_000_000
 FIRST = (0.03, 0.1, 0.3)
 BATCHES = (16, 32, 128, 512)
+SIGNS = ("UniLoss, the released code's, sign error", "UniLoss, the released code's, true gradient")
 Make = Callable[[int], nn.Module]
 
 
@@ -52,6 +53,7 @@ class Table:
         momentum: of SGD.
         drops: shares of the epochs after which the rate is a tenth.
         share: of the comparisons, in UniLoss's paper mode.
+        tested: test items, where seeds redraw them from the same data as the training part; 0 of a part of its own.
     """
 
     metric: str
@@ -63,6 +65,12 @@ class Table:
     momentum: float = 0.9
     drops: tuple[float, ...] = (0.7, 0.8)
     share: float = 1.0
+    tested: int = 0
+
+    @property
+    def overlap(self) -> float:
+        """Test items for each training item that other seeds may train on."""
+        return self.tested / self.sizes[0]
 
     def network(self) -> nn.Sequential:
         """Layers with ReLU between them; with batch norm where there are classes."""
@@ -76,8 +84,8 @@ class Table:
 
 TABLES = {
     "mnist_ap": Table("average_precision", (784, 500, 300, 1), (8000, 2000), 30, 5, 16, 0.5, ()),
-    "digits": Table("accuracy", (64, 64, 10), (900, 400), 200, 200),
-    "glyphs": Table("accuracy", (784, 128, 62), (6000, 4000), 40, 15, share=0.2),
+    "digits": Table("accuracy", (64, 64, 10), (900, 400), 200, 200, tested=497),
+    "glyphs": Table("accuracy", (784, 128, 62), (6000, 4000), 40, 15, share=0.2, tested=10_000),
 }
 
 
@@ -110,8 +118,8 @@ def losses(name: str) -> dict[str, tuple[Make, str | None]]:
         "UniLoss, the paper's": (paper(), None),
         "UniLoss, the paper's, no sigmoid": (paper(sigmoid=False), None),
         "UniLoss": (lambda seed: mg.UniLoss(table.metric, seed=seed), None),
-        "UniLoss, the released code's, sign error": (paper(paper="released", gradient="released"), None),
-        "UniLoss, the released code's, true gradient": (paper(paper="released"), None),
+        SIGNS[0]: (paper(paper="released", gradient="released"), None),
+        SIGNS[1]: (paper(paper="released"), None),
         "margin, no metric": (lambda seed: Margin(between="pairs" if of_rank else "items"), None),
         "UniLoss, the metric alone": (lambda seed: mg.UniLoss(table.metric, anchored=False, seed=seed), None),
         "UniLoss, answered at random": (lambda seed: random_values(mg.as_metric(table.metric), seed=seed), None),
@@ -212,7 +220,9 @@ class Tables:
                 runs = self.get(name, row, [(rate, seed) for seed in range(SEEDS)], table.batch, table.epochs)
             except OutOfTimeError:
                 break
-            out[row] = summary(rate, runs, out.get("cross-entropy"))
+            out[row] = summary(rate, runs, table.overlap, out.get("cross-entropy"))
+        if all(row in out for row in SIGNS):
+            out[SIGNS[0]]["minus_true"] = paired(*(out[row]["tests"] for row in SIGNS), table.overlap)
         return out
 
     def batch_sizes(self, rates: dict[str, float]) -> dict[str, Any]:
@@ -225,17 +235,19 @@ class Tables:
                     runs = self.get("digits", row, cells, batch, TABLES["digits"].epochs)
                 except OutOfTimeError:
                     return out
-                out.setdefault(str(batch), {})[row] = summary(rates[row], runs)
+                out.setdefault(str(batch), {})[row] = summary(rates[row], runs, TABLES["digits"].overlap)
         return out
 
 
-def summary(rate: float, runs: list[dict[str, Any]], standard: dict[str, Any] | None = None) -> dict[str, Any]:
+def summary(
+    rate: float, runs: list[dict[str, Any]], overlap: float, standard: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Tests with their interval, the mean validation curve, and the paired difference from cross-entropy."""
     tests = [found["test"] for found in runs if found["test"] is not None]
-    out = {"rate": rate, "tests": tests, **interval(tests or [float("nan")])}
+    out = {"rate": rate, "tests": tests, **interval(tests or [float("nan")], overlap)}
     out["curve"] = np.mean([found["curve"] for found in runs if found["test"] is not None] or [[]], axis=0).tolist()
     if standard is not None and len(tests) == len(standard["tests"]):
-        out["difference"] = paired(tests, standard["tests"])
+        out["difference"] = paired(tests, standard["tests"], overlap)
     return out
 
 

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from metricgrad.cli import table_options
+from metricgrad.cli.evaluate import evaluate
+from metricgrad.cli.predict import predict
 from metricgrad.errors import MetricgradError
 
 app = typer.Typer(
@@ -157,6 +159,10 @@ def losses() -> None:
         role = "control" if entry.role == "control" else "standard" if entry.standard else "candidate"
         shown.add_row(name, ", ".join(sorted(entry.kinds)), ", ".join(entry.space), role, entry.summary)
     _console().print(shown)
+
+
+app.command()(predict)
+app.command()(evaluate)
 
 
 def split_losses(text: str) -> list[str]:

@@ -1,0 +1,33 @@
+"""``metricgrad evaluate``: how well a model does on rows whose target is known."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A folder that `metricgrad train` wrote.")],
+    file: Annotated[str, typer.Argument(help="A CSV or Parquet file with the target beside the other columns.")],
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Another one than it was chosen by; that one again where it is a function of your own."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")] = False,
+) -> None:
+    """Score a model on a table whose target is known, with its decision and without."""
+    from metricgrad.metrics.as_metric import as_metric
+    from metricgrad.tables.model_folder import load_table_model
+    from metricgrad.tables.reading import read_chunks
+
+    judged_by = None if metric is None else as_metric(metric)
+    loaded = load_table_model(model, metric=judged_by)
+    found = loaded.evaluate(read_chunks(file), judged_by)
+    name = (judged_by or loaded.metric).name  # type: ignore[union-attr]  # evaluate refuses where there is neither
+    if as_json:
+        print(json.dumps({"metric": name, "value": found.decided, "undecided": found.undecided}))
+        return
+    without = "" if loaded.decision.kind == "identity" else f" ({found.undecided:.4f} without its decision)"
+    print(f"{name} {found.decided:.4f}{without}")

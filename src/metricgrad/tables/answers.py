@@ -1,0 +1,126 @@
+"""Answers for a whole file, a chunk at a time: bounded memory, however long it is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import numpy as np
+
+from metricgrad.checks import did_you_mean
+from metricgrad.errors import MetricgradError
+from metricgrad.tables.model import TableModel
+from metricgrad.tables.reading import CHUNK, CSV, PARQUET, read_chunks
+from metricgrad.tables.values import column_of
+from metricgrad.writing import replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROW, LABEL, VALUE, PROBABILITY = "row", "label", "value", "p_"
+_DIGITS = 6
+
+
+def answer_file(
+    model: TableModel,
+    table: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    id: str | None = None,
+    rows: int = CHUNK,
+) -> int:
+    """Write one row of answers for each row of a table, and say how many there are.
+
+    The columns are the row's number from 1, or the column that was named as ``id``; the label by the decision, or the
+    value of a regression; and of classes each one's probability by the model alone.
+
+    Args:
+        model: that answers.
+        table: a CSV or Parquet file; see :func:`metricgrad.tables.reading.read_table`.
+        out: a CSV or Parquet file, written whole or not at all; None for CSV on stdout.
+        id: a column of the table that names its rows.
+        rows: answered at once.
+
+    Raises:
+        MetricgradError: for a table that lacks a column or holds a value of another type, and where ``out`` cannot be
+            written.
+    """
+    names = list(next(read_chunks(table, 1)).columns)
+    if id is not None and id not in names:
+        raise MetricgradError(f"id is {id!r}, and the table has no such column: {did_you_mean(id, names)}")
+    wanted = [column.name for column in model.schema.columns] + ([] if id is None else [id])
+    done = 0
+    with _writer(out) as write:
+        for chunk in read_chunks(table, rows, columns=wanted):
+            write(_answered(model, chunk, id, done))
+            done += len(chunk)
+    return done
+
+
+def _answered(model: TableModel, chunk: pd.DataFrame, id: str | None, first_row: int) -> pd.DataFrame:
+    import pandas as pd
+
+    scores = model.scores(chunk, first_row=first_row)
+    named = np.arange(first_row + 1, first_row + 1 + len(chunk)) if id is None else column_of(chunk, id).to_numpy()
+    target = model.schema.target
+    columns = {ROW if id is None else id: named, VALUE if not target.classes else LABEL: model.answers(scores)}
+    if target.classes:
+        probabilities = model.probabilities(scores).round(_DIGITS)
+        columns |= {f"{PROBABILITY}{name}": probabilities[:, k] for k, name in enumerate(target.classes)}
+    return pd.DataFrame(columns)
+
+
+@contextmanager
+def _writer(out: str | os.PathLike[str] | None) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """What takes chunks of answers, one after the other."""
+    if out is None:
+        yield _CsvLines(sys.stdout)
+        return
+    ending = Path(out).suffix.lower()
+    if ending not in (CSV[0], PARQUET[0]):
+        raise MetricgradError(f"out is {str(out)!r}; name a file that ends in {CSV[0]} or {PARQUET[0]}")
+    with replacing(Path(out)) as part:
+        if ending == CSV[0]:
+            with part.open("w", encoding="utf-8", newline="") as file:
+                yield _CsvLines(file)
+        else:
+            with _ParquetRows(part) as rows:
+                yield rows
+
+
+class _CsvLines:
+    """Appends to a text file, names first."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file, self.begun = file, False
+
+    def __call__(self, answers: pd.DataFrame) -> None:
+        answers.to_csv(self.file, index=False, header=not self.begun)
+        self.begun = True
+
+
+class _ParquetRows:
+    """Appends row groups; the first chunk decides the types."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.writer = path, None
+
+    def __enter__(self) -> _ParquetRows:
+        return self
+
+    def __call__(self, answers: pd.DataFrame) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.Table.from_pandas(answers, preserve_index=False)
+        if self.writer is None:
+            self.writer = pq.ParquetWriter(self.path, table.schema)
+        self.writer.write_table(table.cast(self.writer.schema))
+
+    def __exit__(self, *error: object) -> None:
+        if self.writer is not None:
+            self.writer.close()

@@ -1,0 +1,68 @@
+"""``metricgrad predict`` and ``evaluate``: answers alone on stdout, one line where something is wrong."""
+
+import json
+import sys
+
+import pytest
+
+from metricgrad.cli.main import main
+from metricgrad.tables.model_folder import save_table_model
+from tests.tables.frames import people
+from tests.tables.test_model import trained
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    save_table_model(trained("binary")[1], folder / "model")
+    people(40).to_csv(folder / "new.csv", index=False)
+    people(40).drop(columns="left").to_csv(folder / "untold.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, place):
+    monkeypatch.chdir(place)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["metricgrad", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return call
+
+
+def test_answers_are_alone_on_stdout(run):
+    code, out, err = run("predict", "model", "untold.csv", "--id", "who")
+    assert code == 0
+    assert out.splitlines()[0] == "who,label,p_no,p_yes"
+    assert len(out.splitlines()) == 41
+    assert err == "40 rows\n"
+
+
+def test_a_model_is_judged(run):
+    code, out, _ = run("evaluate", "model", "new.csv")
+    assert code == 0
+    assert out.startswith("f1 0.")
+    code, out, _ = run("evaluate", "model", "new.csv", "--metric", "accuracy", "--json")
+    assert code == 0
+    assert json.loads(out).keys() == {"metric", "value", "undecided"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", ".", "new.csv"], "holds no model"),
+        (["predict", "model", "gone.csv"], "there is no file 'gone.csv'"),
+        (["predict", "model", "new.csv", "--id", "whom"], "did you mean who?"),
+        (["evaluate", "model", "untold.csv"], "no column 'left'"),
+        (["evaluate", "model", "new.csv", "--metric", "f2"], "f2"),
+    ],
+)
+def test_what_is_wrong_is_one_line(run, arguments, words):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert len(err.strip().splitlines()) == 1

@@ -1,0 +1,72 @@
+"""Answers for files: the same in chunks, named by a row or an identifier, whole or not at all."""
+
+import pandas as pd
+import pytest
+
+import metricgrad as mg
+from metricgrad.tables.answers import answer_file
+from metricgrad.tables.model import TableModel
+from tests.tables.frames import people
+from tests.tables.test_model import trained
+
+
+@pytest.fixture(scope="module")
+def model():
+    return trained("binary")[1]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_chunks_answer_as_the_whole(tmp_path, model, ending):
+    frame = people()
+    path, out = tmp_path / "people.csv", tmp_path / f"answers.{ending}"
+    frame.to_csv(path, index=False)
+    assert answer_file(model, path, out, rows=70) == 200
+    found = pd.read_csv(out) if ending == "csv" else pd.read_parquet(out)
+    assert list(found.columns) == ["row", "label", "p_no", "p_yes"]
+    assert found["row"].tolist() == [*range(1, 201)]
+    assert found["label"].tolist() == model.predict(frame).tolist()
+    assert found["p_yes"].tolist() == pytest.approx(model.predict_proba(frame)["yes"].tolist(), abs=1e-6)
+
+
+def test_rows_are_named_by_a_column(tmp_path, model, capsys):
+    people(30).to_csv(tmp_path / "people.csv", index=False)
+    answer_file(model, tmp_path / "people.csv", id="who")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "who,label,p_no,p_yes"
+    assert lines[1].startswith("p-00000,")
+    assert len(lines) == 31
+
+
+def test_values_have_no_probabilities(tmp_path):
+    frame, model = trained("regression")
+    frame.to_parquet(tmp_path / "prices.parquet")
+    answer_file(model, tmp_path / "prices.parquet", tmp_path / "out.csv")
+    found = pd.read_csv(tmp_path / "out.csv")
+    assert list(found.columns) == ["row", "value"]
+    assert found["value"].tolist() == pytest.approx(model.predict(frame).tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        (lambda f: f.assign(age=[*[1] * 150, "old", *[1] * 49]), {}, "'old' in row 151"),
+        (lambda f: f.drop(columns="age"), {}, "lacks 'age'"),
+        (lambda f: f, {"id": "whoo"}, "did you mean who"),
+        (lambda f: f, {"out": "x.xlsx"}, "ends in .csv or .parquet"),
+    ],
+)
+def test_what_cannot_be_answered_writes_nothing(tmp_path, model, change, options, words):
+    change(people()).to_csv(tmp_path / "people.csv", index=False)
+    out = tmp_path / options.pop("out", "out.csv")
+    with pytest.raises(mg.MetricgradError, match=words):
+        answer_file(model, tmp_path / "people.csv", out, rows=70, **options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["people.csv"]
+
+
+def test_labels_are_those_of_the_decision(tmp_path, model):
+    from metricgrad.decisions.threshold import Threshold
+
+    strict = TableModel(model.preprocessing, model.model, Threshold(100.0))
+    people().to_csv(tmp_path / "people.csv", index=False)
+    answer_file(strict, tmp_path / "people.csv", tmp_path / "out.csv")
+    assert set(pd.read_csv(tmp_path / "out.csv")["label"]) == {"no"}

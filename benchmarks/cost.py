@@ -1,4 +1,5 @@
-"""Time and memory of UniLoss(AP) beside BCE and beside itself with all pairs stored; ResNet-20 steps beside CE's.
+"""Time and memory of UniLoss(AP) beside BCE and beside itself with all pairs stored; ResNet-20 steps beside CE's;
+metrics of labels beside CE, with up to 10,000 classes.
 
 Each cell is a process of its own. Memory is the rise of the process's peak (ru_maxrss) from the point where scores and
 targets exist and a batch of 64 has gone through the same loss, so that lazily loaded libraries are not counted.
@@ -28,6 +29,9 @@ SIZES = (1024, 4096, 16384, 65536)
 LOSSES = ("bce", "uniloss", "naive")
 REPEATS = 3  # processes a cell; the median is reported
 USERS = [m for name, m in sys.modules.items() if name.startswith("metricgrad.refactoring") and hasattr(m, "pair_sum")]
+CLASSES = (10, 1_000, 10_000)
+OF_CLASSES = ("accuracy", "macro_f1", "balanced_accuracy", "kappa", "quadratic_kappa", "top_k_accuracy:k=5")
+ROWS = 64
 NAIVE_LIMIT = 16384  # beyond it the stored pairs take about 1.6 GB for each tensor
 
 
@@ -117,13 +121,53 @@ def resnet_steps(name: str) -> dict[str, Any]:
             "ours_ms": statistics.median(t[1] for t in times)}  # fmt: skip
 
 
+def of_classes(metric: str, classes: int) -> dict[str, float]:
+    """Of 64 random rows, forward and backward: times of CE's step, and the rise of the peak in score matrices."""
+
+    def drawn(columns: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(columns)
+        return torch.randn(ROWS, columns, generator=generator), torch.randint(columns, (ROWS,), generator=generator)
+
+    scores, targets = drawn(classes)
+
+    def losses() -> dict[str, nn.Module]:
+        ours = {"alone": mg.UniLoss(metric, anchored=False), "default": mg.UniLoss(metric)}
+        return {**ours, "ce": nn.CrossEntropyLoss()}
+
+    for loss in losses().values():
+        step(loss, *drawn(7))
+    out: dict[str, float] = {}
+    before, cells = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, losses()
+    for name in ("alone", "default"):
+        step(cells[name], scores, targets)
+        rise = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        out[f"{name}_matrices"] = rise / (scores.numel() * scores.element_size())
+    times: dict[str, list[float]] = {name: [] for name in cells}
+    for _ in range(15):
+        for name, loss in cells.items():
+            start = time.perf_counter()
+            step(loss, scores, targets)
+            times[name].append(time.perf_counter() - start)
+    out["ce_ms"] = 1e3 * statistics.median(times["ce"])
+    for name in ("default", "alone"):
+        pairs = zip(times[name], times["ce"], strict=True)
+        out[name] = statistics.median(ours / theirs for ours, theirs in pairs)
+    return out
+
+
+def cell(words: list[str]) -> dict[str, Any]:
+    """What a process of its own measures."""
+    if words[0] == "resnet":
+        return resnet_steps(words[1])
+    return of_classes(words[1], int(words[2])) if words[0] == "classes" else measure(words[0], int(words[1]))
+
+
 def main() -> None:
     """Run what is missing, write the JSON."""
     if "--cell" in sys.argv:
-        words = sys.argv[sys.argv.index("--cell") + 1 :]
-        print(json.dumps(resnet_steps(words[1]) if words[0] == "resnet" else measure(words[0], int(words[1]))))
+        print(json.dumps(cell(sys.argv[sys.argv.index("--cell") + 1 :])))
         return
-    only = arguments(__doc__, ("pairs", "resnet")).only
+    only = arguments(__doc__, ("pairs", "resnet", "classes")).only
     store, kept = Store("cost", REPEATS), RESULTS / "cost.json"
     before = json.loads(kept.read_text()) if kept.exists() else {}
     table: dict[str, dict[str, float]] = before.get("cells", {})
@@ -139,6 +183,13 @@ def main() -> None:
     if "resnet" in only:
         for name in ("uniloss", "reloss"):
             resnet[name] = store.get(key := f"resnet/{name}") or store.add(key, in_process(__file__, "resnet", name))
+    classes = before.get("classes", {})
+    if "classes" in only:
+        for name, count in track([(name, count) for name in OF_CLASSES for count in CLASSES], "classes"):
+            key = f"classes/{name}/{count}"
+            classes[f"{name}/{count}"] = store.get(key) or store.add(
+                key, in_process(__file__, "classes", name, str(count))
+            )
     growth = math.log(table["uniloss/65536"]["ms"] / table["uniloss/16384"]["ms"]) / math.log(4)
     ours, naive = table["uniloss/16384"], table["naive/16384"]
     bars = [
@@ -150,8 +201,23 @@ def main() -> None:
             [f"{name}: ResNet-20 step at batch 128 at most 1.05 of CE's", step["ratio"], step["ratio"] <= 1.05]
             for name, step in resnet.items()
         ),
+        *_of_many_classes(classes),
     ]
-    store.finish(cells=table, resnet=resnet, bars=bars)
+    store.finish(cells=table, resnet=resnet, classes=classes, bars=bars)
+
+
+def _of_many_classes(classes: dict[str, dict[str, float]]) -> list[list[Any]]:
+    """Bars of the largest number of classes."""
+    found = [classes[key] for name in OF_CLASSES if (key := f"{name}/{CLASSES[-1]}") in classes]
+    if not found:
+        return []
+    slowest = max(max(row["default"], row["alone"]) for row in found)
+    largest = max(max(row["alone_matrices"], row["default_matrices"]) for row in found)
+    size = f"metrics of labels at {ROWS} x {CLASSES[-1]:,} classes"
+    return [
+        [f"{size}: under 100 times the cost of CE", slowest, slowest < 100],
+        [f"{size}: memory under 20 score matrices", largest, largest < 20],
+    ]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import torch
 import metricgrad as mg
 from metricgrad.refactoring.batch import checked
 from metricgrad.refactoring.from_structure import for_batch
-from metricgrad.refactoring.moves import CountMoves, LabelMoves, MoveRequest, NoMoves, WordMoves
+from metricgrad.refactoring.label_moves import LabelMoves
+from metricgrad.refactoring.moves import CountMoves, HitMoves, MoveRequest, NoMoves, WordMoves
 
 
 def _rng(seed=0):
@@ -43,6 +44,8 @@ def _moves(metric, scores, targets, **context):
 
 CASES = {
     **dict.fromkeys(("accuracy", "macro_f1", "quadratic_kappa", "mcc", "g_mean"), (LabelMoves, _classes)),
+    **dict.fromkeys(("top_k_accuracy:k=2",), (HitMoves, _classes)),
+    **dict.fromkeys(("kappa", "balanced_accuracy", "jaccard:average=macro"), (LabelMoves, _classes)),
     **dict.fromkeys(("average_precision", "auroc", "recall_at_precision:precision=0.5"), (CountMoves, _binary)),
     **dict.fromkeys(("precision_at_k:k=5", "recall_at_k:k=5"), (CountMoves, _tied)),
     **dict.fromkeys(("bleu:order=2,end=0,smooth=add_k", "bleu:end=0"), (WordMoves, _sentences)),
@@ -65,16 +68,24 @@ def test_the_fast_path_gives_the_values_of_score_sets(name, monkeypatch):
     moves.values(metric, batch)
 
 
-@pytest.mark.parametrize("name", ["macro_f1", "auroc"])
-def test_rows_that_weigh_otherwise_are_valued_as_score_sets(name):
-    metric, (scores, targets) = mg.as_metric(name), (_classes if name == "macro_f1" else _binary)()
+def test_rows_that_weigh_otherwise_are_valued_as_score_sets():
+    metric, (scores, targets) = mg.as_metric("auroc"), _binary()
     weight = torch.rand(len(targets), generator=_rng(7)).double()
     moves, batch = _moves(metric, scores, targets, sample_weight=weight)
     start, values = moves.values(metric, batch)
-    expected = metric.over(torch.cat([moves.base, moves.stack()]), targets, sample_weight=weight)
-    if name == "auroc":  # its score sets are log-odds already
-        expected = metric.decoded().over(torch.cat([moves.base, moves.stack()]), targets, sample_weight=weight)
+    # its score sets are log-odds already
+    expected = metric.decoded().over(torch.cat([moves.base, moves.stack()]), targets, sample_weight=weight)
     torch.testing.assert_close(torch.cat([start, values]), expected)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro_f1", "quadratic_kappa", "top_k_accuracy:k=2"])
+def test_labels_and_hits_are_valued_with_their_weights(name):
+    metric, (scores, targets) = mg.as_metric(name), _classes()
+    weight = torch.rand(len(targets), generator=_rng(7)).double()
+    moves, batch = _moves(metric, scores, targets, sample_weight=weight)
+    entries = moves.entries()
+    expected = metric.over(torch.cat([entries.base, entries.stack()]), targets, sample_weight=weight)
+    torch.testing.assert_close(torch.cat(moves.values(metric, batch)), expected)
 
 
 def test_a_metric_that_is_no_mean_over_queries_is_not_valued_by_rows():

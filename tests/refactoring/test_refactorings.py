@@ -7,8 +7,9 @@ import torch
 
 from metricgrad.errors import MetricgradError
 from metricgrad.refactoring.anchors import bit_anchors, score_anchors
+from metricgrad.refactoring.label_moves import LabelMoves
 from metricgrad.refactoring.labels import Argmax, Threshold
-from metricgrad.refactoring.moves import MoveRequest
+from metricgrad.refactoring.moves import HitMoves, MoveRequest
 from metricgrad.refactoring.ranking.lists import as_lists
 from metricgrad.refactoring.ranking.rankings import PositivesOverNegatives, Ranking
 from metricgrad.refactoring.strata import choose
@@ -76,7 +77,8 @@ def _moves(refactoring, scores, targets, groups, **changed):
         "share": 1.0,
         "generator": _generator(),
     }
-    return refactoring.moves(MoveRequest(scores, targets, **{**options, **changed}))
+    moves = refactoring.moves(MoveRequest(scores, targets, **{**options, **changed}))
+    return moves.entries() if isinstance(moves, LabelMoves | HitMoves) else moves
 
 
 def test_every_comparison_is_right_at_ideal_scores(case):

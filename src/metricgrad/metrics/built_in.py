@@ -104,7 +104,9 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
     if unknown:
         takes = ", ".join(entry.parameters) or "no parameters"
         raise MetricgradError(f"metric {name!r} takes {takes}, not {', '.join(sorted(unknown))}")
-    structure = entry.structure(**{**entry.parameters, **params}) if callable(entry.structure) else entry.structure
+    every = {**entry.parameters, **params}
+    structure = entry.structure(**every) if callable(entry.structure) else entry.structure
+    fast_path = entry.fast_path(**every) if callable(entry.fast_path) else entry.fast_path
     label = name + (":" + ",".join(f"{k}={v}" for k, v in params.items()) if params else "")
     return Metric(
         entry.fn,
@@ -119,5 +121,5 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
         by_order=entry.by_order,
         targets=entry.targets,
         layout=entry.layout,
-        fast_path=entry.fast_path,
+        fast_path=fast_path,
     )

@@ -26,7 +26,7 @@ class BuiltIn:
     by_order: bool
     targets: TargetKind
     layout: Layout
-    fast_path: FastPath | None
+    fast_path: FastPath | Callable[..., FastPath] | None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def register(
     by_order: bool = False,
     targets: TargetKind = "labels",
     layout: Layout = ROWS,
-    fast_path: FastPath | None = None,
+    fast_path: FastPath | Callable[..., FastPath] | None = None,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register a batched metric under a name.
 
@@ -67,7 +67,8 @@ def register(
         targets: what targets can mean: whole ``"labels"``, ``"gains"``, the ``"unit"`` interval, any ``"real"``,
             or numbers of ``"classes"`` that need no column.
         layout: of scores and targets.
-        fast_path: what else it is a function of; a metric of labels that takes weights is one of weighted labels.
+        fast_path: what else it is a function of, or a function of its parameters that says so; a metric of labels that
+            takes weights is one of weighted labels.
     """
 
     def add(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:

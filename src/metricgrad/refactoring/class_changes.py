@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metricgrad.functional.leak import leak_rate
 from metricgrad.refactoring.expectation import expected_change, quality_odds, worths
-from metricgrad.refactoring.moves import Labels, MoveRequest
+from metricgrad.refactoring.moves import MoveRequest
 from metricgrad.refactoring.strata import choose, first_of_each
 
 
@@ -65,22 +65,6 @@ class ClassChanges:
         odds = quality_odds(self.log_share[tried], worth[rows])
         return expected_change(odds, best[rows] * self.weight[rows], span[rows] * self.weight[rows], self.q)
 
-    def labels(self, predicted: Tensor, targets: Tensor) -> Labels:
-        """The moves as labels: of a stratum the row that moves is one, and the others stay together as one of weight.
-
-        Args:
-            predicted: ``(R,)`` classes before any move.
-            targets: ``(R,)``.
-        """
-        size = torch.bincount(self.stratum)
-        more = size > 1
-        of = torch.cat([self.first[more], self.first])
-        out = predicted[of].expand(1 + len(self.where), -1).clone()
-        move = torch.arange(len(self.where), device=out.device) + 1
-        out[move, int(more.sum()) + self.index[self.where]] = self.to
-        weight = torch.cat([size[more] - 1, torch.ones_like(size)]).to(self.log_share)
-        return Labels(out, targets[of], weight)
-
     def _of_all_classes(self, delta: Tensor) -> Tensor:
         """``(K, C)`` change of the metric for every class; an untried wrong class counts as the mean of the tried."""
         entry, right = (self.where, self.to), self.right[:, None]
@@ -123,6 +107,8 @@ def _tried(mass: Tensor, own: Tensor, right: Tensor, budget: int) -> tuple[Tenso
     strata = torch.arange(len(own), device=own.device)
     needed = torch.where(own == right, mass.argmax(1), right)
     others = mass.scatter(1, needed[:, None], 0.0).reshape(-1)
-    more = others.topk(min(budget - len(own), int((others > 0).sum()))).indices
+    more = others.nonzero()[:, 0]
+    if len(more) > budget - len(own):
+        more = others.topk(budget - len(own)).indices
     c = mass.shape[1]
     return torch.cat([strata, more // c]), torch.cat([needed, more % c])

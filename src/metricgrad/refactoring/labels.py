@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -12,9 +11,11 @@ from torch import Tensor
 from metricgrad.functional.leak import LIMIT, margins
 from metricgrad.refactoring.base import EXCHANGEABLE, Exchangeable, Refactoring, Shapes, checked_choice
 from metricgrad.refactoring.class_changes import chosen_classes
+from metricgrad.refactoring.class_columns import ClassColumns
 from metricgrad.refactoring.expectation import bounded, higher, log_shares
 from metricgrad.refactoring.flips import chosen_flips, flip_mass
-from metricgrad.refactoring.moves import EntryMoves, LabelMoves, MoveRequest
+from metricgrad.refactoring.label_moves import LabelMoves
+from metricgrad.refactoring.moves import EntryMoves, MoveRequest
 from metricgrad.refactoring.strata import most_likely, samples_of
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -173,28 +174,37 @@ class Argmax(Refactoring):
         out[which, rows, classes] = higher(bounded(out[which, rows].amax(-1)))
         return out.reshape(stack.shape)
 
-    def moves(self, request: MoveRequest) -> EntryMoves:
-        """Rows move to another class; rows of equal target and prediction share moves where they may."""
+    def moves(self, request: MoveRequest) -> LabelMoves:
+        """Rows move to another class; rows of equal target and prediction share moves where they may.
+
+        Cost: O(R C) for the soft decisions. All else is of the classes that are a target or a prediction and, where the
+        metric cannot tell the others apart, of one class that stands for them.
+        """
         shape, scores, targets = request.scores.shape, request.scores.flatten(0, -2), request.targets.long().flatten()
         log_share = self._log_shares(scores, targets, request)
         # from a draw of all rows, for the reason that thresholds have
         predicted = drawn(log_share.detach().exp(), targets, request.generator)
         sample = samples_of(request.targets.shape, scores.device)
-        choices = chosen_classes(log_share, predicted, targets, self._key(sample, targets, predicted, scores), request)
-        hard = bounded(scores)
-        hard = hard.scatter(1, predicted[:, None], higher(hard.amax(1, keepdim=True)))
+        key = self._key(sample, targets, predicted, scores)
+        columns = ClassColumns.over(scores.shape[1], torch.cat([targets, predicted]), request.names)
+        own, right = columns.of[predicted], columns.of[targets]
+        choices = chosen_classes(columns.grouped(log_share), own, right, key, request)
 
-        def stack() -> Tensor:
-            row = choices.rows
-            out = hard.expand(len(row), *hard.shape).clone()
-            out[torch.arange(len(row), device=out.device), row, choices.to] = higher(hard[row].amax(1))
-            return out.reshape(-1, *shape)
+        def entries() -> EntryMoves:
+            hard = bounded(scores)
+            hard = hard.scatter(1, predicted[:, None], higher(hard.amax(1, keepdim=True)))
 
-        entries = EntryMoves(expectation=choices.change, base=hard.reshape(1, *shape), stack=stack)
-        if self.exchangeable != "all":
-            return entries
-        labels = partial(choices.labels, predicted, targets)
-        return LabelMoves(expectation=choices.change, base=entries.base, stack=stack, labels=labels)
+            def stack() -> Tensor:
+                row = choices.rows
+                out = hard.expand(len(row), *hard.shape).clone()
+                out[torch.arange(len(row), device=out.device), row, columns.classes[choices.to]] = higher(
+                    hard[row].amax(1)
+                )
+                return out.reshape(-1, *shape)
+
+            return EntryMoves(expectation=choices.change, base=hard.reshape(1, *shape), stack=stack)
+
+        return LabelMoves(changes=choices, predicted=own, targets=right, entries=entries)
 
     def _key(self, sample: Tensor, targets: Tensor, predicted: Tensor, scores: Tensor) -> Tensor:
         """``(R,)`` equal for rows that share moves."""

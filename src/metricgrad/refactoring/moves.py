@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.fast_paths import OfCounts, OfLabels, OfRows, OfSentences
+from metricgrad.metrics.decoding import wide
+from metricgrad.metrics.fast_paths import ClassNames, OfCounts, OfHits, OfRows, OfSentences
 from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.batch import Batch
 
@@ -39,6 +40,7 @@ class MoveRequest:
         share: the share of the comparisons looked at, those nearest to being violated first.
         generator: for the choice among more moves than the budget allows.
         groups: ``(N,)`` query numbers, for metrics within groups.
+        names: what the metric reads of the numbers of classes; see :class:`metricgrad.metrics.fast_paths.OfLabels`.
     """
 
     scores: Tensor
@@ -49,6 +51,7 @@ class MoveRequest:
     share: float
     generator: torch.Generator
     groups: Tensor | None = None
+    names: ClassNames = "kept"
 
 
 class Moves(abc.ABC):
@@ -127,38 +130,34 @@ class EntryMoves(Moves):
         return self.expectation(delta)
 
 
-@dataclass(frozen=True)
-class Labels:
-    """Predicted labels after each move, rows of equal target and prediction put together.
-
-    Attributes:
-        predicted: ``(1 + M, R)`` class numbers, before any move and after each.
-        targets: ``(R,)``.
-        weight: ``(R,)`` how many rows each stands for.
-    """
-
-    predicted: Tensor
-    targets: Tensor
-    weight: Tensor
-
-
 @dataclass(frozen=True, kw_only=True)
-class LabelMoves(EntryMoves):
-    """Moves of rows from class to class.
+class HitMoves(Moves):
+    """Rows that turn from hit to miss or back.
 
     Attributes:
-        labels: makes the same as labels.
+        expectation: of their changes.
+        hit: ``(R,)`` booleans before any move.
+        row: ``(M,)`` the row that turns.
+        entries: makes the same as score sets.
     """
 
-    labels: Callable[[], Labels]
+    expectation: Expectation
+    hit: Tensor
+    row: Tensor
+    entries: Callable[[], EntryMoves]
 
     def values(self, metric: Metric, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Of weighted labels where the metric takes weights and the batch has no context of its own."""
-        if not isinstance(metric.fast_path, OfLabels) or batch.context:
-            return super().values(metric, batch)
-        made = self.labels()
-        found = metric.of_labels(made.predicted, made.targets, made.weight)
-        return found[:1], found[1:]
+        """Without score sets, where the metric is the share of hits."""
+        if not isinstance(metric.fast_path, OfHits) or batch.context.keys() - {"sample_weight"}:
+            return self.entries().values(metric, batch)
+        weight = wide(batch.context.get("sample_weight", torch.ones_like(self.hit, dtype=torch.float32)))
+        weight = weight / weight.sum()
+        start = (weight * self.hit).sum()
+        return start[None], start + torch.where(self.hit, -weight, weight)[self.row]
+
+    def change(self, delta: Tensor) -> Tensor:
+        """See :class:`Moves`."""
+        return self.expectation(delta)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,8 @@ class SpanEnds(Refactoring):
         of_ends = self._ends.moves(
             replace(request, scores=request.scores.flatten(0, 1), targets=request.targets.flatten())
         )
-        drawn = of_ends.base[0].reshape(shape)
+        entries = of_ends.entries()
+        drawn = entries.base[0].reshape(shape)
         first = nn.functional.one_hot(drawn[:, 0].argmax(-1), shape[2]).to(drawn)
         # where the draws break the order the start has its way, and a moved end is as far above as any other start can
         # be below: no two sums are then equal but for rounding
@@ -72,7 +73,7 @@ class SpanEnds(Refactoring):
         above = float(base.amax() - base.amin()) + 2.0 if base.numel() else 0.0
 
         def stack() -> Tensor:
-            moved = of_ends.stack().reshape(-1, *shape)
+            moved = entries.stack().reshape(-1, *shape)
             return torch.add(base, moved - drawn, alpha=above)  # a moved end stands at least 1 above where it was
 
         return EntryMoves(expectation=of_ends.change, base=base[None], stack=stack)

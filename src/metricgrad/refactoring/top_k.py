@@ -12,7 +12,7 @@ from metricgrad.functional.leak import margins
 from metricgrad.refactoring.base import Refactoring, Shapes
 from metricgrad.refactoring.expectation import higher
 from metricgrad.refactoring.flips import chosen_flips, flip_mass
-from metricgrad.refactoring.moves import EntryMoves, MoveRequest, Moves
+from metricgrad.refactoring.moves import EntryMoves, HitMoves, MoveRequest, Moves
 from metricgrad.refactoring.strata import most_likely
 
 
@@ -99,13 +99,19 @@ class TopK(Refactoring):
         flipping = torch.where(hit, -margin, margin)
         mass = most_likely(flip_mass(flipping, ~hit), request.share)
         flips = chosen_flips(flipping, mass, targets.long() * 2 + hit, request)
-        # the others' order decides nothing, and beside large scores a step would be lost
-        level = torch.zeros_like(scores.detach())
-        base, turned = self._placed(level, targets, hit), self._placed(level, targets, ~hit)
 
-        def stack() -> Tensor:
-            row = flips.units
-            flip = torch.zeros(len(row), len(hit), dtype=torch.bool, device=hit.device).scatter(1, row[:, None], True)
-            return torch.where(flip[..., None], turned, base).reshape(-1, *shape)
+        def entries() -> EntryMoves:
+            # the others' order decides nothing, and beside large scores a step would be lost
+            level = torch.zeros_like(scores.detach())
+            base, turned = self._placed(level, targets, hit), self._placed(level, targets, ~hit)
 
-        return EntryMoves(expectation=flips.change, base=base.reshape(1, *shape), stack=stack)
+            def stack() -> Tensor:
+                row = flips.units
+                flip = torch.zeros(len(row), len(hit), dtype=torch.bool, device=hit.device).scatter(
+                    1, row[:, None], True
+                )
+                return torch.where(flip[..., None], turned, base).reshape(-1, *shape)
+
+            return EntryMoves(expectation=flips.change, base=base.reshape(1, *shape), stack=stack)
+
+        return HitMoves(expectation=flips.change, hit=hit, row=flips.units, entries=entries)

@@ -71,14 +71,12 @@ def test_training_succeeds_with_the_metric_and_fails_with_its_values_shuffled(in
             values = metric._fn(labels, targets, **context)
             return values[torch.randperm(len(values), generator=self.generator)]
 
-    shuffled = mg.as_metric("accuracy")
-    shuffled._fn = Shuffled()
+    shuffled = metric.answering(Shuffled())
     assert _train(mg.UniLoss(shuffled, anchored=False, interpolation=interpolation)) < 0.5
 
 
 def test_a_constant_metric_warns_then_raises():
-    metric = mg.as_metric("accuracy")
-    metric._fn = lambda labels, targets, **context: torch.full((len(labels),), 0.5)
+    metric = mg.as_metric("accuracy").answering(lambda labels, targets, **context: torch.full((len(labels),), 0.5))
     loss = mg.UniLoss(metric)
     scores, targets = torch.randn(8, 3, requires_grad=True), torch.arange(8) % 3
     with pytest.warns(UserWarning, match="same value"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from metricgrad.losses.interpolated.bounds import Estimate
@@ -19,7 +21,7 @@ def budget(metric: Metric, batch: Batch, calls: int) -> int:
     if not metric.batched:
         return calls - 2  # two more for where the moves start and the worst value
     elements = metric.layout.elements(batch.scores, batch.targets)
-    if metric.fast_path is not None:
+    if metric.fast_path is not None and metric.fast_path.takes(batch.context):
         elements = metric.fast_path.elements(batch.scores, batch.targets, elements)
     return max(calls, _ELEMENTS // max(1, elements))
 
@@ -33,7 +35,8 @@ def local_value(
     change that another choice would make, times how likely that choice is: nothing is assumed of the metric, and its
     gradient depends on no other metric's values.
     """
-    moves = refactoring.moves(request)
+    names = "kept" if metric.fast_path is None else metric.fast_path.names
+    moves = refactoring.moves(replace(request, names=names))
     start, values = moves.values(metric, batch)
     delta = moves.delta(start, values)
     value = start + moves.change(delta)

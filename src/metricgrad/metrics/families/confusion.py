@@ -26,7 +26,18 @@ from metricgrad.metrics.families.class_counts import (
     ratio,
     yes_counts,
 )  # fmt: skip
+from metricgrad.metrics.families.class_sums import (
+    ACCURACY,
+    BALANCED_ACCURACY,
+    G_MEAN,
+    KAPPA,
+    MCC,
+    averaged,
+    f_score,
+    intersection_over_union,
+)
 from metricgrad.metrics.families.parts import Parts
+from metricgrad.metrics.fast_paths import FastPath, OfLabels
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 
@@ -85,7 +96,7 @@ def _averaged(
     return score(counts.summed()) if average == "micro" else score(counts).mean(-1)
 
 
-@register("accuracy", reads="labels", structure=_BY_ROW, context=_BY_PART)
+@register("accuracy", reads="labels", structure=_BY_ROW, context=_BY_PART, fast_path=ACCURACY)
 def accuracy(
     labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
 ) -> Tensor:
@@ -98,7 +109,19 @@ def accuracy(
     return mean_over_last(right, None if sample_weight is None else wide(sample_weight))
 
 
-@register("fbeta", reads="labels", structure=_by_average, context=_BY_PART)
+def _fbeta_sums(beta: float, average: str) -> FastPath:
+    return averaged(f_score(beta), average)
+
+
+def _jaccard_sums(average: str) -> FastPath:
+    return averaged(intersection_over_union, average)
+
+
+def _grades(num_classes: int | None) -> FastPath:
+    return OfLabels("ordered" if num_classes is None else "kept")
+
+
+@register("fbeta", reads="labels", structure=_by_average, context=_BY_PART, fast_path=_fbeta_sums)
 def fbeta(
     labels: Tensor,
     targets: Tensor,
@@ -113,11 +136,7 @@ def fbeta(
     ``average`` is ``"binary"`` (class 1), ``"macro"`` (mean over classes), ``"micro"`` (all together) or ``"samples"``
     (mean over the rows of multilabel targets).
     """
-
-    def score(counts: Counts) -> Tensor:
-        return ratio((1 + beta**2) * counts.hit, beta**2 * counts.actual + counts.predicted)
-
-    return _averaged(score, labels, targets, sample_weight, average, parts)
+    return _averaged(f_score(beta), labels, targets, sample_weight, average, parts)
 
 
 @register("f1", reads="labels", structure=_POOLED, context=_WEIGHTED)
@@ -126,7 +145,7 @@ def f1(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) 
     return fbeta(labels, targets, sample_weight=sample_weight)
 
 
-@register("macro_f1", reads="labels", structure=_BY_COLUMN, context=_BY_PART)
+@register("macro_f1", reads="labels", structure=_BY_COLUMN, context=_BY_PART, fast_path=averaged(f_score(1.0), "macro"))
 def macro_f1(
     labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
 ) -> Tensor:
@@ -134,7 +153,7 @@ def macro_f1(
     return fbeta(labels, targets, average="macro", sample_weight=sample_weight, parts=parts)
 
 
-@register("micro_f1", reads="labels", structure=_POOLED, context=_BY_PART)
+@register("micro_f1", reads="labels", structure=_POOLED, context=_BY_PART, fast_path=averaged(f_score(1.0), "micro"))
 def micro_f1(
     labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
 ) -> Tensor:
@@ -150,7 +169,7 @@ def samples_f1(
     return fbeta(labels, targets, average="samples", sample_weight=sample_weight, parts=parts)
 
 
-@register("jaccard", reads="labels", structure=_by_average, context=_BY_PART)
+@register("jaccard", reads="labels", structure=_by_average, context=_BY_PART, fast_path=_jaccard_sums)
 def jaccard(
     labels: Tensor,
     targets: Tensor,
@@ -160,11 +179,7 @@ def jaccard(
     parts: Tensor | None = None,
 ) -> Tensor:
     """Intersection over union of class 1; ``average`` is "binary", "macro", "micro" or "samples", as for ``fbeta``."""
-
-    def score(counts: Counts) -> Tensor:
-        return ratio(counts.hit, counts.either - counts.hit)
-
-    return _averaged(score, labels, targets, sample_weight, average, parts)
+    return _averaged(intersection_over_union, labels, targets, sample_weight, average, parts)
 
 
 def _recalls(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -173,21 +188,21 @@ def _recalls(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Te
     return ratio(counts.hit, counts.actual), counts.actual > 0
 
 
-@register("balanced_accuracy", reads="labels", structure=_POOLED, context=_WEIGHTED)
+@register("balanced_accuracy", reads="labels", structure=_POOLED, context=_WEIGHTED, fast_path=BALANCED_ACCURACY)
 def balanced_accuracy(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
     """Recall of each class that is a target, averaged."""
     recall, present = _recalls(labels, targets, sample_weight)
     return mean_over_last(recall, None, present)
 
 
-@register("g_mean", reads="labels", structure=_POOLED, context=_WEIGHTED)
+@register("g_mean", reads="labels", structure=_POOLED, context=_WEIGHTED, fast_path=G_MEAN)
 def g_mean(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
     """Geometric mean of the recalls of the classes that are targets: 0 as soon as one of them is never found."""
     recall, present = _recalls(labels, targets, sample_weight)
     return mean_over_last(recall.log(), None, present).exp()
 
 
-@register("mcc", reads="labels", structure=_POOLED, context=_WEIGHTED)
+@register("mcc", reads="labels", structure=_POOLED, context=_WEIGHTED, fast_path=MCC)
 def mcc(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
     """Matthews correlation of targets and predictions.
 
@@ -200,7 +215,7 @@ def mcc(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None)
     return ratio(covariance, (spread[0] * spread[1]).clamp(min=0).sqrt())
 
 
-@register("kappa", reads="labels", structure=_POOLED, context=_WEIGHTED)
+@register("kappa", reads="labels", structure=_POOLED, context=_WEIGHTED, fast_path=KAPPA)
 def kappa(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
     """Cohen's kappa: agreement above what chance gives; NaN where both have one and the same class only."""
     counts = class_counts(*pooled(labels, targets, sample_weight))
@@ -211,7 +226,7 @@ def kappa(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = Non
     return torch.where(alone, torch.nan, 1 - apart / chance)
 
 
-@register("quadratic_kappa", reads="labels", structure=_POOLED, context=_WEIGHTED)
+@register("quadratic_kappa", reads="labels", structure=_POOLED, context=_WEIGHTED, fast_path=_grades)
 def quadratic_kappa(
     labels: Tensor, targets: Tensor, *, num_classes: int | None = None, sample_weight: Tensor | None = None
 ) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.families.retrieval import check_k
+from metricgrad.metrics.fast_paths import OfHits
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 
@@ -16,7 +17,7 @@ def _structure(k: int) -> Structure:
     return Structure("top_k", "all", {"k": check_k("top_k_accuracy", k)})
 
 
-@register("top_k_accuracy", reads="scores", structure=_structure, context=("sample_weight",))
+@register("top_k_accuracy", reads="scores", structure=_structure, context=("sample_weight",), fast_path=OfHits())
 def top_k_accuracy(scores: Tensor, targets: Tensor, *, k: int = 2, sample_weight: Tensor | None = None) -> Tensor:
     """Share of rows whose target is among the k largest scores.
 

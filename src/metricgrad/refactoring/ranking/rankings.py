@@ -199,9 +199,12 @@ class PositivesOverNegatives(Order):
 
     def _pairs(self, lists: Lists) -> tuple[Tensor, Tensor]:
         positives, negatives = self._sides(lists.relevance)
-        same = lists.group[positives][:, None] == lists.group[negatives][None, :]
-        i, j = same.nonzero(as_tuple=True)
-        return positives[i], negatives[j]
+        negatives = negatives[lists.group[negatives].argsort(stable=True)]
+        group, own = lists.group[negatives], lists.group[positives]
+        first, past = torch.searchsorted(group, own), torch.searchsorted(group, own, right=True)
+        upper, count = positives.repeat_interleave(past - first), (past - first).cumsum(0)
+        turn = torch.arange(len(upper), device=upper.device) + (past - count).repeat_interleave(past - first)
+        return upper, negatives[turn]
 
     def owners(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """The positive of each comparison."""

@@ -84,8 +84,8 @@ class Entry:
         return self.factory(metric, **arguments) if self.takes_metric else self.factory(**arguments)
 
     def accepts(self, name: str) -> bool:
-        """Whether the factory takes a keyword of this name."""
-        return name in self.parameters
+        """Whether the factory takes a keyword of this name, as it is or for one of the batches it is searched over."""
+        return name in self.parameters or name in self.of_embeddings
 
     @property
     def parameters(self) -> dict[str, Any]:

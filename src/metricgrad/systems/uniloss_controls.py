@@ -28,11 +28,16 @@ def random_values(metric: Metric, *, seed: int = 0, **options: Any) -> nn.Module
     return UniLoss(metric.answering(_at_random), seed=seed, **options)
 
 
-def _at_random(read: Tensor, targets: Tensor, **_: Any) -> Tensor:
-    """``(T,)`` values that follow from what is read, so that a resumed training gets the same."""
-    rows = torch.arange(1, read[0].numel() + 1, dtype=torch.float64, device=read.device)
-    said = (read.double().flatten(1) * rows).sum(1)
-    return (said * 12.9898).sin().mul(43758.5453).frac().abs()
+def _at_random(read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, **_: Any) -> Tensor:
+    """``(T,)`` values that follow from what is read of each row, so that a resumed training gets the same.
+
+    A row of weight 2 counts as two rows, as in metrics that take weights.
+    """
+    columns = torch.arange(1, read[0, 0].numel() + 1, dtype=torch.float64, device=read.device)
+    of_target = (targets.double().flatten(1) if targets.ndim > 1 else targets.double()[:, None]).sum(1).abs() + 2
+    of_rows = read.double().reshape(*read.shape[:2], -1) @ columns + 1
+    weights = of_target.sqrt() if sample_weight is None else of_target.sqrt() * sample_weight.double()
+    return ((of_rows * weights).sum(1) * 12.9898).sin().mul(43758.5453).frac().abs()
 
 
 register(

@@ -87,6 +87,7 @@ def compare(
         return
     console = _console()
     console.print(table.rich())
+    console.print(table.recommended(), highlight=False)
     for note in table.notes:
         console.print(f"note: {note}", highlight=False)
     console.print(f"plot: {out}/compare.png", highlight=False, soft_wrap=True)

@@ -11,6 +11,7 @@ The test part has no say: it judges what was chosen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,22 @@ class Step:
     def p(self) -> float:
         """Of no gain, against one: one-sided."""
         return self.added.p / 2 if self.added.mean > 0 else 1 - self.added.p / 2
+
+    @property
+    def low(self) -> float:
+        """The lower end of the corrected 90 % interval, above 0 where ``p`` is below 5 %; NaN for one seed."""
+        return self.added.mean - self._half
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        return self.added.mean + self._half
+
+    @property
+    def _half(self) -> float:
+        from scipy.stats import t
+
+        return float(t.ppf(1 - ALPHA, self.added.n - 1)) * self.added.error if self.added.n > 1 else math.nan
 
 
 def climb(rungs: Sequence[Values], *, higher_is_better: bool, ratio: float = 0.0) -> list[Step]:

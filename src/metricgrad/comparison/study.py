@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -15,6 +15,7 @@ from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.comparison.candidates import Candidate, Given, candidates
 from metricgrad.comparison.plot import plot
 from metricgrad.comparison.proposals import propose
+from metricgrad.comparison.recommendation import climbed, ladder_rows, recommendation, rungs_of
 from metricgrad.comparison.records import SCHEMA, Record, Records, locked
 from metricgrad.comparison.summary import DIVERGED, diverged, said_to_fail, summarise
 from metricgrad.comparison.table import Table
@@ -129,7 +130,14 @@ def compare(
                 "the test part is the same for every seed: intervals and p-values cover the randomness of training, "
                 "not that of the test items"
             )
-        table = Table(chosen.name, judged_by.name, judged_by.higher_is_better, margin, runs, summary, notes, folder)
+        costs = {row.name: _cost([*records.trials(row.name)[:trials], *_of(row, runs)]) for row in rows}
+        rungs = rungs_of(rows, runs)
+        steps = climbed(rungs, runs, higher_is_better=judged_by.higher_is_better, ratio=_overlap(chosen, by="valid"))
+        ladder = ladder_rows(rungs, steps, runs, costs)
+        table = Table(
+            chosen.name, judged_by.name, judged_by.higher_is_better, margin, runs, summary, ladder,
+            recommendation(ladder, judged_by.name, seeds), notes, folder,
+        )  # fmt: skip
         plot(table, folder / "compare.png")
     return table
 
@@ -248,10 +256,20 @@ class _Study:
         return {part: found.decided, f"{part}_undecided": undecided}
 
 
-def _overlap(task: Task) -> float:
-    """n_test / n_train of Nadeau and Bengio's correction; 0 where the parts are fixed."""
+def _of(row: Candidate, runs: Sequence[Record]) -> list[Record]:
+    return [run for run in runs if run["loss"] == row.name]
+
+
+def _cost(records: Sequence[Record]) -> tuple[float, int]:
+    """Seconds and runs."""
+    return math.fsum(record["seconds"] or 0.0 for record in records), len(records)
+
+
+def _overlap(task: Task, by: Literal["valid", "test"] = "test") -> float:
+    """n_test / n_train of Nadeau and Bengio's correction, or n_valid / n_train; 0 where the parts are fixed."""
     if not task.redraws:
         return 0.0
-    train, _, test = task.load(0)
-    sizes = [len(part[1]) if is_pair(part) else len(getattr(part, "dataset", part)) for part in (test, train)]
+    train, valid, test = task.load(0)
+    parts = (valid if by == "valid" else test, train)
+    sizes = [len(part[1]) if is_pair(part) else len(getattr(part, "dataset", part)) for part in parts]
     return sizes[0] / sizes[1]

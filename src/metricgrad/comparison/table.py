@@ -30,6 +30,9 @@ class Table:
             (``"baseline"``, ``"better"``, ``"worse"``, ``"equivalent"`` within the margin, ``"undecided"``, ``"too few
             seeds"``, or in how many seeds it failed), more_seeds (about how many would tell where it is undecided; None
             where no number of them would), ...
+        ladder: one row for each rung, the simplest first: rung, loss, decision, over, added, low, high, taken, seconds,
+            runs, why; see :func:`metricgrad.comparison.recommendation.ladder_rows`.
+        recommendation: loss, decision (a kind, or ``"none"``) and why: the last rung taken, never the best mean.
         notes: what the verdicts do not say.
         path: the folder with results.jsonl and compare.png.
     """
@@ -40,6 +43,8 @@ class Table:
     margin: float
     runs: list[Record]
     summary: list[dict[str, Any]]
+    ladder: list[dict[str, Any]] = field(default_factory=list)
+    recommendation: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     path: Path | None = None
 
@@ -53,6 +58,8 @@ class Table:
             "margin": self.margin,
             "runs": self.runs,
             "summary": self.summary,
+            "ladder": self.ladder,
+            "recommendation": self.recommendation,
             "notes": self.notes,
         }
 
@@ -106,7 +113,12 @@ class Table:
         console = Console(width=150, no_color=True)
         with console.capture() as captured:
             console.print(self.rich())
-        return "\n".join([captured.get().rstrip(), *self.notes])
+        return "\n".join([captured.get().rstrip(), self.recommended(), *self.notes])
+
+    def recommended(self) -> str:
+        """The recommendation in one sentence."""
+        loss, decision, why = (self.recommendation[key] for key in ("loss", "decision", "why"))
+        return f"recommended: {loss}, {'no decision' if decision == 'none' else f'decision {decision}'}: {why}"
 
 
 def _kinds(decisions: dict[str, int]) -> str:

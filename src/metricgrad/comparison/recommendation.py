@@ -1,0 +1,119 @@
+"""What a comparison recommends: its rungs, what each added and cost, and the one to stand on, with the reason.
+
+:mod:`metricgrad.comparison.climb` has the rule. Validation values decide; the test part has no say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from metricgrad.comparison.candidates import Candidate
+from metricgrad.comparison.climb import Step, Values, climb
+from metricgrad.comparison.ladder import Rung
+from metricgrad.comparison.records import Record
+from metricgrad.comparison.verdicts import ENOUGH_SEEDS
+from metricgrad.decisions.identity import Identity
+
+
+def rungs_of(rows: Sequence[Candidate], runs: Sequence[Record]) -> list[Rung]:
+    """The rungs of a comparison whose losses were named: standard losses first, then the others in their order.
+
+    The first loss stands there twice where decisions changed anything of it: without and with them.
+    """
+    named = sorted((row for row in rows if row.role == "candidate"), key=lambda row: not row.standard)
+    first = named[0].name
+    decided = any(run["decision"] not in (None, Identity.kind) for run in runs if run["loss"] == first)
+    below = [Rung(first, first, decided=False)]
+    return [*below, *([Rung("+ decision", first)] if decided else []), *(Rung(row.name, row.name) for row in named[1:])]
+
+
+def values_of(rung: Rung, runs: Sequence[Record]) -> Values:
+    """Validation values of a rung, seed by seed."""
+    reading = "valid" if rung.decided else "valid_undecided"
+    return {run["seed"]: run[reading] for run in runs if run["loss"] == rung.loss}
+
+
+def climbed(rungs: Sequence[Rung], runs: Sequence[Record], *, higher_is_better: bool, ratio: float) -> list[Step]:
+    """The steps over these rungs; see :func:`metricgrad.comparison.climb.climb`."""
+    return climb([values_of(rung, runs) for rung in rungs], higher_is_better=higher_is_better, ratio=ratio)
+
+
+def chosen(steps: Sequence[Step]) -> int:
+    """The number of the rung to stand on."""
+    return max((rung for rung, step in enumerate(steps, 1) if step.taken), default=0)
+
+
+def ladder_rows(
+    rungs: Sequence[Rung], steps: Sequence[Step], runs: Sequence[Record], costs: Mapping[str, tuple[float, int]]
+) -> list[dict[str, Any]]:
+    """One row for each rung: rung, loss, decision, over, added, low, high, taken, seconds, runs, why.
+
+    ``added`` is what it gains on validation over the rung ``over``, more is better whatever the metric's direction,
+    and ``low ... high`` its 90 % interval: above 0 where the rung is taken. ``seconds`` and ``runs`` are what it cost
+    beside the rungs before it: a decision needs no run of its own. ``why`` is why the task asks for it.
+
+    Args:
+        rungs: from the simplest on.
+        steps: what came of each after the first.
+        runs: the final runs.
+        costs: loss -> seconds and runs, those of tuning included.
+    """
+    rows: list[dict[str, Any]] = []
+    for place, rung in enumerate(rungs):
+        step = steps[place - 1] if place else None
+        shared = any(row["loss"] == rung.loss for row in rows)
+        seconds, count = (0.0, 0) if shared else costs[rung.loss]
+        rows.append(
+            {
+                "rung": rung.adds,
+                "loss": rung.loss,
+                "decision": decision_of(rung, runs),
+                "over": rungs[step.over].adds if step else None,
+                "added": _finite(step.added.mean) if step else None,
+                "low": _finite(step.low) if step else None,
+                "high": _finite(step.high) if step else None,
+                "taken": step.taken if step else True,
+                "seconds": seconds,
+                "runs": count,
+                "why": rung.why,
+            }
+        )
+    return rows
+
+
+def recommendation(rows: Sequence[Mapping[str, Any]], metric: str, seeds: int) -> dict[str, str]:
+    """``{"loss", "decision", "why"}``: the last rung that was taken.
+
+    Args:
+        rows: of :func:`ladder_rows`.
+        metric: its name.
+        seeds: final runs of each loss.
+    """
+    place = max(place for place, row in enumerate(rows) if row["taken"])
+    row, later = rows[place], [row["rung"] for row in rows[place + 1 :]]
+    said = ""
+    if place:
+        said = (
+            f"{row['rung']} gains {row['added']:+.4f} {metric} on validation over {row['over']} "
+            f"(90 % interval {row['low']:+.4f} … {row['high']:+.4f}, {seeds} seeds)"
+        )
+    if later:
+        names = f"{', '.join(later[:-1])} or {later[-1]}" if later[1:] else later[0]
+        few = f": {seeds} seeds are too few, take {ENOUGH_SEEDS} or more" if seeds < ENOUGH_SEEDS else ""
+        nothing = f"nothing shows that {names} adds to it{few}"
+        said = f"{said}; {nothing}" if said else nothing
+    return {"loss": row["loss"], "decision": row["decision"], "why": said or "it is the only one"}
+
+
+def decision_of(rung: Rung, runs: Sequence[Record]) -> str:
+    """The kind that most seeds took, ``"none"`` where that is none."""
+    kinds = Counter(run["decision"] for run in runs if run["loss"] == rung.loss and run["decision"])
+    most = kinds.most_common(1)[0][0] if rung.decided and kinds else Identity.kind
+    return "none" if most == Identity.kind else most
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

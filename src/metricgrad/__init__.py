@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from metricgrad.metrics.as_metric import as_metric
     from metricgrad.metrics.built_in import list_metrics
     from metricgrad.metrics.metric import Metric
+    from metricgrad.model_loading import load_model
     from metricgrad.refactoring.infer import infer_refactoring
     from metricgrad.systems.adalfl import AdaLFL
     from metricgrad.systems.ala import ALA
@@ -53,6 +54,7 @@ __all__ = [
     "infer_refactoring",
     "list_metrics",
     "load_loss",
+    "load_model",
     "mismatch",
     "record_scores",
     "task_of_table",
@@ -75,6 +77,7 @@ _IMPORT_PATH = {
     "infer_refactoring": "metricgrad.refactoring.infer",
     "list_metrics": "metricgrad.metrics.built_in",
     "load_loss": "metricgrad.loading",
+    "load_model": "metricgrad.model_loading",
     "mismatch": "metricgrad.comparison.mismatch",
     "record_scores": "metricgrad.training.recording",
     "task_of_table": "metricgrad.tables.task",

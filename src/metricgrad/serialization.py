@@ -142,7 +142,12 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, 
     """
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with replacing(path) as part:
-        save_file(contiguous, str(part), metadata={_KEY: json.dumps({"format": _FORMAT, **header})})
+        save_file(contiguous, str(part), metadata=header_of(header))
+
+
+def header_of(header: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata of a safetensors file, for who writes its tensors by other means than :func:`write`."""
+    return {_KEY: json.dumps({"format": _FORMAT, **header})}
 
 
 def read(path: str | Path, *, part: str, writer: str, metric: Any = None) -> Headed:
@@ -157,13 +162,19 @@ def read(path: str | Path, *, part: str, writer: str, metric: Any = None) -> Hea
     Raises:
         MetricgradError: for a file that cannot be read, or is not of this sort.
     """
-    try:
-        with safe_open(str(path), "pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise MetricgradError(f"cannot read {path}: {reason}") from error
+    header = read_header(path, part=part, writer=writer)
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            raise MetricgradError(f"{path}: tensor {name!r} is of dtype {tensor.dtype}, which no loss has")
+    return Headed(path, header, tensors, metric)
+
+
+def read_header(path: str | Path, *, part: str, writer: str) -> dict[str, Any]:
+    """The header of a file alone; see :func:`read`."""
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(_KEY)
     header = None
     if text is not None:
         try:
@@ -172,10 +183,17 @@ def read(path: str | Path, *, part: str, writer: str, metric: Any = None) -> Hea
             raise MetricgradError(f"{path}: its header is no JSON of ours: {error}") from error
     if not isinstance(header, dict) or header.get("format") != _FORMAT or part not in header:
         raise MetricgradError(f"{path} was not written by {writer} of this version")
-    for name, tensor in tensors.items():
-        if tensor.dtype not in _DTYPES:
-            raise MetricgradError(f"{path}: tensor {name!r} is of dtype {tensor.dtype}, which no loss has")
-    return Headed(path, header, tensors, metric)
+    return header
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    try:
+        with safe_open(str(path), "pt") as file:
+            yield file
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MetricgradError(f"cannot read {path}: {reason}") from error
 
 
 def rename_keys(state_dict: dict[str, Any], prefix: str, renamed: Mapping[str, str]) -> None:

@@ -71,7 +71,7 @@ def test_a_folder_answers_as_the_model_did(tmp_path, kind, trees):
 
 def test_the_decision_says_the_label_and_not_the_probability():
     frame, model = trained("binary")
-    strict = TableModel(model.preprocessing, model.model, Threshold(100.0))
+    strict = TableModel(model.preprocessing, model.model, Threshold(100.0), model.metric)
     assert set(strict.predict(frame)) == {"no"}
     assert (strict.predict_proba(frame)["yes"] > 0.5).any()
 
@@ -127,7 +127,9 @@ def test_a_folder_that_is_none_or_was_changed_is_refused(tmp_path):
     (tmp_path / "a" / "card.json").write_text(json.dumps(card))
     with pytest.raises(mg.MetricgradError, match="not of the columns and classes"):
         load_table_model(tmp_path / "a")
-    save_table_model(TableModel(model.preprocessing, model.model, Offsets([0.0, 1.0, 2.0])), tmp_path / "c")
+    save_table_model(
+        TableModel(model.preprocessing, model.model, Offsets([0.0, 1.0, 2.0]), model.metric), tmp_path / "c"
+    )
     with pytest.raises(mg.MetricgradError, match=r"card\.json"):
         load_table_model(tmp_path / "c")
 

@@ -25,7 +25,7 @@ def evaluate(
     judged_by = None if metric is None else as_metric(metric)
     loaded = load_table_model(model, metric=judged_by)
     found = loaded.evaluate(read_chunks(file), judged_by)
-    name = (judged_by or loaded.metric).name  # type: ignore[union-attr]  # evaluate refuses where there is neither
+    name = (judged_by or loaded.metric).name
     if as_json:
         print(json.dumps({"metric": name, "value": found.decided, "undecided": found.undecided}))
         return

@@ -37,14 +37,14 @@ class TableModel:
         model: from the tensor to raw scores, a :class:`~metricgrad.tables.network.TableNetwork` or
             :class:`~metricgrad.tables.trees.BoostedTrees`.
         decision: from raw scores to what is delivered.
-        metric: what it was chosen by, or None where it is not built in and was not passed again.
+        metric: what it was chosen by.
         card: what it is, on what it was trained, and how well it did.
     """
 
     preprocessing: Preprocessing
     model: nn.Module
     decision: Decision
-    metric: Metric | None = None
+    metric: Metric
     card: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -112,11 +112,10 @@ class TableModel:
             metric: another one than it was chosen by.
 
         Raises:
-            MetricgradError: where there is no metric, no target column, or no row with a target.
+            MetricgradError: where there is no target column or no row with a target, or the metric is not built in and
+                was not passed again.
         """
         target = self.schema.target
-        if (judged_by := metric or self.metric) is None:
-            raise MetricgradError("the metric it was chosen by is not built in; pass it again: metric=...")
         scores, targets, row = [], [], 0
         for frame in map(named, frames):
             if target.name not in frame.columns:
@@ -130,7 +129,7 @@ class TableModel:
         if not len(joined):
             raise MetricgradError(f"no row has a {target.name!r}; give rows whose target is known")
         joined = joined.to(torch.float32) if target.type == "regression" else joined
-        return self.decision.judge(in_units_of(target, judged_by), torch.cat(scores), joined)
+        return self.decision.judge(in_units_of(target, metric or self.metric), torch.cat(scores), joined)
 
     @torch.no_grad()
     def _scored(self, inputs: Tensor) -> Tensor:

@@ -99,10 +99,14 @@ def describe_model(model: nn.Module) -> str:
     return f"{type(model).__name__}[{sum(p.numel() for p in model.parameters())}]:{zlib.crc32(shapes.encode()):08x}"
 
 
-def describe_data_and_model(train: Data, valid: Data, model: nn.Module) -> dict[str, str]:
-    """What a run was given, and the weights it began with."""
-    given = {"model": describe_model(model), WEIGHTS: describe_weights(model)}
-    return {**given, "train": describe_data(train), "valid": describe_data(valid)}
+def describe_parts(train: Data, valid: Data) -> dict[str, str]:
+    """What a run was given to train on and to choose by."""
+    return {"train": describe_data(train), "valid": describe_data(valid)}
+
+
+def describe_start(model: nn.Module) -> dict[str, str]:
+    """What network a run was given, and the weights it began with."""
+    return {"model": describe_model(model), WEIGHTS: describe_weights(model)}
 
 
 def describe_weights(model: nn.Module) -> str:

@@ -140,10 +140,11 @@ def fit(
     judged_on = loader(valid, EVAL_BATCH, shuffle=False, name="valid")
     like_train = getattr(getattr(module, "aligner", None), "valid_like_train", False)
     feedback = loader(valid, batch_size, shuffle=True, name="valid") if like_train else judged_on
-    folder = None if out is None else RunFolder(Path(out), {
+    config = {
         "metric": judged_by.spec or judged_by.name, "loss": files.describe(loss), **recipe.config(),
-        **files.describe_data_and_model(train, valid, model),
-    }, resume=resume)  # fmt: skip
+        **files.describe_parts(train, valid),
+    }  # fmt: skip
+    folder = None if out is None else RunFolder(Path(out), config | files.describe_start(model), resume=resume)
     if folder is not None and folder.finished is not None:
         return _looked(load_finished(folder.path, folder.finished, model, judged_by), valid, forward)
     record = RunRecord(Delivery(judged_by, decision, seed), 1, patience)
@@ -155,7 +156,7 @@ def fit(
     with quiet(), kept_all_randomness(), unchecked(module):
         reseed(seed, -1)
         place = _train(engine, judged_on, device, saved, progress)
-    result = _delivered(engine, valid, forward, place)
+    result = _delivered(engine, valid, forward, place, config)
     if folder is not None:
         folder.finish(result)
     return result
@@ -179,7 +180,9 @@ def _train(
     return trainer.strategy.root_device
 
 
-def _delivered(engine: Engine, valid: Data, forward: Forward | None, device: torch.device) -> FitResult:
+def _delivered(
+    engine: Engine, valid: Data, forward: Forward | None, device: torch.device, config: dict[str, Any]
+) -> FitResult:
     """The model with the weights that were best, and the decision for them."""
     metric, (kept,) = engine.record.metric, engine.record.kept
     if math.isnan(kept.value):
@@ -189,7 +192,10 @@ def _delivered(engine: Engine, valid: Data, forward: Forward | None, device: tor
             "defined (for many metrics: items of every class)"
         )
     engine.model.load_state_dict(kept.state)
-    result = FitResult(engine.model.eval(), metric, history=kept.history, forward=forward, output=engine.output)
+    result = FitResult(
+        engine.model.eval(), metric, history=kept.history, loss=engine.loss, forward=forward, output=engine.output,
+        card=config,
+    )  # fmt: skip
     result.settle(valid, engine.record.delivery, device)
     return result
 

@@ -55,8 +55,7 @@ def labels_of(output: Output, scores: Tensor, decision: Decision, metric: Metric
         return best_spans(scores, metric.fixed.get("max_length"))
     if output == "embeddings":
         raise MetricgradError(
-            "this model makes embeddings, which are no labels; take result.predict_scores(inputs) and compare them by "
-            "cosine"
+            "this model makes embeddings, which are no labels; take scores(inputs) and compare them by cosine"
         )
     scores = _without_last(scores)
     return scores if output == "values" else (decision(scores) > 0).long()
@@ -72,9 +71,7 @@ def probabilities_of(output: Output, scores: Tensor) -> Tensor:
         return scores.softmax(-1)
     if output == "labels":
         return _without_last(scores).sigmoid()
-    raise MetricgradError(
-        f"this model's scores are of {output}, which have no probabilities; take result.predict_scores(inputs)"
-    )
+    raise MetricgradError(f"this model's scores are of {output}, which have no probabilities; take scores(inputs)")
 
 
 def _without_last(scores: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 from typing import Any, get_args
 
-from safetensors.torch import load_model, save_model
 from torch import nn
 
 from metricgrad.decisions.kinds import restored, stored
@@ -16,7 +15,8 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.training.files import describe_weights
 from metricgrad.training.outputs import Output
 from metricgrad.training.result import FitResult
-from metricgrad.writing import replacing, write_text
+from metricgrad.training.weights import load_weights, save_weights
+from metricgrad.writing import write_text
 
 SCHEMA = 2
 
@@ -24,8 +24,7 @@ SCHEMA = 2
 def write_finished(result: FitResult, folder: Path, config: dict[str, Any]) -> None:
     """Write ``model.safetensors`` and, last, ``result.json``: its presence says that the run is finished."""
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "model.safetensors") as part:
-        save_model(result.model, str(part))
+    save_weights(result.model, folder / "model.safetensors")
     record = {
         "schema": SCHEMA,
         "metric": result.metric.spec or result.metric.name,
@@ -40,17 +39,14 @@ def write_finished(result: FitResult, folder: Path, config: dict[str, Any]) -> N
 
 def load_finished(folder: Path, record: dict[str, Any], model: nn.Module, metric: Metric) -> FitResult:
     """The result of a finished run, its weights loaded into ``model``."""
-    before = {name: value.clone() for name, value in model.state_dict().items()}
     try:
-        load_model(model, str(folder / "model.safetensors"))
-    except Exception as error:  # whatever a malformed file makes safetensors or torch raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        load_weights(model, folder / "model.safetensors")
+    except MetricgradError as error:
         raise MetricgradError(
-            f"out={str(folder)!r}: the weights in model.safetensors do not load ({reason}); pass resume=False"
+            f"out={str(folder)!r}: the weights in model.safetensors do not load: {error}; pass resume=False"
         ) from error
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and bool((value.isnan() & ~before[name].isnan()).any()):
-            raise MetricgradError(f"out={str(folder)!r}: model.safetensors has NaN in {name!r}; pass resume=False")
     output = record.get("output") if record.get("output") in get_args(Output) else None  # not said by earlier versions
     history = [{k: math.nan if v is None else v for k, v in row.items()} for row in record["history"]]
-    return FitResult(model.eval(), metric, restored(record["decision"]), history, folder, output=output)
+    return FitResult(
+        model.eval(), metric, restored(record["decision"]), history, folder, output=output, card=record["config"]
+    )

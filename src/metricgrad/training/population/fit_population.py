@@ -134,8 +134,8 @@ def fit_population(
         models = _models(make_model, count, seed, place)
         folder = None if out is None else RunFolder(Path(out), {
             "metric": judged_by.spec or judged_by.name, "loss": files.describe(loss), **recipe.config(),
-            **files.describe_data_and_model(train, valid, models[0]), "children": count, "copy_best": copy_best,
-            "stacked": stacked, "starts": starts and [dict(start) for start in starts],
+            **files.describe_parts(train, valid), **files.describe_start(models[0]), "children": count,
+            "copy_best": copy_best, "stacked": stacked, "starts": starts and [dict(start) for start in starts],
             "feedback": feedback and files.describe_data(feedback),
         }, resume=resume)  # fmt: skip
         record = RunRecord(Delivery(judged_by, decision, seed), count, patience)

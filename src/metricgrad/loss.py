@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from metricgrad import serialization
@@ -26,6 +27,7 @@ from metricgrad.aligners.static import Static
 from metricgrad.aligners.step_hooks import StepHooks
 from metricgrad.aligners.training_progress import TrainingProgress
 from metricgrad.checks import check_tensor
+from metricgrad.distributed import Ranks, apart
 from metricgrad.errors import MetricgradError
 from metricgrad.handle import Handle
 from metricgrad.losses.base import CallContext, Form
@@ -44,6 +46,8 @@ class Loss(ScoreLoss):
         form: what the loss looks like.
         aligner: what moves it; nothing by default.
         seed: of everything random in it. With the step counter, which is in ``state_dict``, it determines every draw.
+        gather: in data-parallel training, whether the loss is one of the rows of all ranks (docs/distributed.md).
+        process_group: of those ranks, where they are not all there are.
 
     Raises:
         MetricgradError: for a cell of the grid that means nothing.
@@ -63,13 +67,18 @@ class Loss(ScoreLoss):
     seed: int
     steps: Tensor
 
-    def __init__(self, form: Form, aligner: Aligner | None = None, *, seed: int = 0) -> None:
+    def __init__(
+        self, form: Form, aligner: Aligner | None = None, *, seed: int = 0, gather: bool = True,
+        process_group: dist.ProcessGroup | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         aligner = Static() if aligner is None else aligner
         check_cell(form, aligner)
         self.form = form
         self.aligner = aligner
         self.seed = checked_whole("seed", seed)
+        #: Whose rows it is of: ``gather`` and ``process_group``.
+        self.ranks = Ranks(gather, process_group)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self._progress = TrainingProgress()
         self._training: TrainingContext | None = None
@@ -96,17 +105,21 @@ class Loss(ScoreLoss):
         Returns:
             0-d, computed outside autocast; in float32 for scores of half precision, as torch's own losses are under
             autocast, and in the dtype of the scores otherwise. The gradient is cast to theirs at the end. Calls under
-            ``no_grad`` or in eval mode do not count as steps. Under ``torch.compile`` the loss runs outside the
-            compiled graph. A loss on another device than the scores moves to theirs.
+            ``no_grad`` or in eval mode do not count as steps, and read its own rows alone. Under ``torch.compile``
+            the loss runs outside the compiled graph. A loss on another device than the scores moves to theirs.
         """
         return self._value(scores, targets, context)
 
     @outside_graphs
     def _value(self, scores: Tensor, targets: Tensor, context: dict[str, Tensor | None]) -> Tensor:
+        counts = self.training and torch.is_grad_enabled()
+        if counts and self.ranks.count > 1:
+            joined = self.ranks.joined(self, scores, targets, context)
+            with apart():
+                return self._value(*joined)
         check_tensor("scores", scores)
         check_tensor("targets", targets)
         self._follow(scores.device)
-        counts = self.training and torch.is_grad_enabled()
         call = CallContext(
             self.seed, int(self.steps), counts, self._progress.share if self.progress is None else self.progress
         )
@@ -238,24 +251,15 @@ class Loss(ScoreLoss):
         self.aligner.prepare(self.form, scores, targets, groups=groups)
 
     def offline_start(
-        self,
-        make_model: Callable[[], nn.Module],
-        make_optimizer: Callable[[Any], torch.optim.Optimizer],
-        batches: Iterable[Any],
-        *,
-        steps: int = 2500,
-        inner: int = 1,
-        keep: int = 20,
-        lr: float = 1e-3,
-        valid: Iterable[Any] | None = None,
-        forward: Forward | None = None,
-    ) -> list[float]:
+        self, make_model: Callable[[], nn.Module], make_optimizer: Callable[[Any], torch.optim.Optimizer],
+        batches: Iterable[Any], *, steps: int = 2500, inner: int = 1, keep: int = 20, lr: float = 1e-3,
+        valid: Iterable[Any] | None = None, forward: Forward | None = None,
+    ) -> list[float]:  # fmt: skip
         """Learn the loss on other models before the one that counts is trained (AdaLFL's Algorithm 1).
 
         Each round takes ``inner`` steps of a model with the loss as it is, and moves the loss down the gradient of the
-        objective the stepped model reaches. A model serves ``keep`` rounds. The paper's serves one; so the loss is
-        learned at the scores of untrained models alone, and what it says of others is chance: on the digits two
-        trainings in ten then failed.
+        objective the stepped model reaches. A model serves ``keep`` rounds: after the paper's one, the loss knows the
+        scores of untrained models alone, and on the digits two trainings in ten failed.
 
         Args:
             make_model: zero-argument factory; weights made in round n follow from the aligner's seed and n.
@@ -311,6 +315,6 @@ class Loss(ScoreLoss):
             MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
         """
         state = self.state_dict()
-        extra = {k: v for k, v in state.items() if not isinstance(v, Tensor)}
         tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
+        extra = {k: v for k, v in state.items() if k not in tensors}
         serialization.write(path, tensors, {**self.described(), "extra": extra, "note": note})

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch.distributed as dist
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
@@ -92,19 +91,3 @@ def _found(metric: Metric, finding: Finding) -> Structure:
     if finding.structure is None:
         raise MetricgradError(f"metric {metric.name!r}: no refactoring found\n{finding.report()}")
     return finding.structure
-
-
-def agreed(decide: Callable[[], Structure]) -> Structure:
-    """Under data-parallel training rank 0 decides for all, its refusal included, so that every rank does the same."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return decide()
-    box: list[Structure | str] = [""]
-    if dist.get_rank() == 0:
-        try:
-            box = [decide()]
-        except MetricgradError as error:
-            box = [str(error)]
-    dist.broadcast_object_list(box)
-    if isinstance(box[0], str):
-        raise MetricgradError(box[0])
-    return box[0]

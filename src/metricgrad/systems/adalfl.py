@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any, Literal
 
+import torch.distributed as dist
+
 from metricgrad.aligners.lookahead.look_ahead import LookAhead
 from metricgrad.checks import check_options
 from metricgrad.errors import MetricgradError
@@ -56,6 +58,8 @@ class AdaLFL(Loss):
             ``loss.offline_start(make_model, make_optimizer, batches, keep=1)``. Some seeds fail (docs/papers.md).
         meta_lr: ``lr`` under the name ``compare`` tunes it by, beside the learning rate of the model.
         seed: of everything random.
+        gather: with ``process_group`` as in :class:`metricgrad.Loss`, for data-parallel training.
+        process_group: see there.
         options: keyword arguments of :class:`metricgrad.aligners.lookahead.look_ahead.LookAhead`: ``objective``, ``lr``
             (the meta-learning rate), ``clip``, ``every``.
 
@@ -86,6 +90,8 @@ class AdaLFL(Loss):
         paper: bool = False,
         meta_lr: float | None = None,
         seed: int = 0,
+        gather: bool = True,
+        process_group: dist.ProcessGroup | None = None,
         **options: Any,
     ) -> None:
         check_options("AdaLFL", options, LookAhead)
@@ -105,7 +111,7 @@ class AdaLFL(Loss):
         if anchored:
             corrected = Residual(TASKS[kind], form, factor=10.0)
             form = Anchored(TASKS[kind], corrected, weight=1.0, base_weight=0.0, momentum=0.0)
-        super().__init__(form, LookAhead(seed=seed, **options), seed=seed)
+        super().__init__(form, LookAhead(seed=seed, **options), seed=seed, gather=gather, process_group=process_group)
 
 
 def _as_published(options: dict[str, Any], **ours: object) -> None:

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
+import torch.distributed as dist
+
 from metricgrad.aligners.base import Aligner
 from metricgrad.aligners.knobs.paper_settings import published_schedule
 from metricgrad.aligners.knobs.policy import Policy
@@ -47,6 +49,8 @@ class ALA(Loss):
         aligner: ``"policy"``, or one of its controls.
         paper: the published settings of form and policy, for comparison: they collapse.
         seed: of its random choices.
+        gather: with ``process_group`` as in :class:`metricgrad.Loss`, for data-parallel training.
+        process_group: see there.
         options: keyword arguments of :class:`metricgrad.aligners.knobs.policy.Policy`; ``step_size`` is 0.3 unless
             given or ``paper``. The controls take the same and leave aside what they have no use for, so that a
             comparison changes ``aligner`` alone; with ``paper=True`` the walk has the published periods and bounds.
@@ -84,6 +88,8 @@ class ALA(Loss):
         aligner: Aligning = "policy",
         paper: bool = False,
         seed: int = 0,
+        gather: bool = True,
+        process_group: dist.ProcessGroup | None = None,
         **options: Any,
     ) -> None:
         judged_by = as_metric(metric)
@@ -99,7 +105,13 @@ class ALA(Loss):
             )
         if form is None:
             form = CorrelationMatrix(num_outputs or 0, bounded=False) if paper else ClassificationFamily(num_outputs)
-        super().__init__(form, _aligner(aligner, judged_by, paper, seed, options), seed=seed)
+        super().__init__(
+            form,
+            _aligner(aligner, judged_by, paper, seed, options),
+            seed=seed,
+            gather=gather,
+            process_group=process_group,
+        )
 
 
 def tuned_family(

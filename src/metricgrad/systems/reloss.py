@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from metricgrad.aligners.fitting.block_fitting import BlockFitting
@@ -42,6 +43,8 @@ class ReLoss(Loss):
         form: a network form.
         aligner: the :class:`RankCorrelation` that fits it, or the :class:`ValueRegression`.
         seed: of the loss.
+        gather: with ``process_group`` as in :class:`metricgrad.Loss`, for data-parallel training.
+        process_group: see there.
 
     Example:
         >>> import torch, metricgrad as mg
@@ -56,8 +59,16 @@ class ReLoss(Loss):
         T. Huang et al., "Relational Surrogate Loss Learning", ICLR 2022. The aligner and the forms name what is ours.
     """
 
-    def __init__(self, form: Form, aligner: BlockFitting, *, seed: int = 0) -> None:
-        super().__init__(form, aligner, seed=seed)
+    def __init__(
+        self,
+        form: Form,
+        aligner: BlockFitting,
+        *,
+        seed: int = 0,
+        gather: bool = True,
+        process_group: dist.ProcessGroup | None = None,
+    ) -> None:
+        super().__init__(form, aligner, seed=seed, gather=gather, process_group=process_group)
 
     @classmethod
     def fit(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch.distributed as dist
+
 from metricgrad.checks import check_options
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
@@ -63,6 +65,8 @@ class UniLoss(Loss):
             ``"released"`` for the anchors of the released code.
         gradient: ``"released"``, with inverse distances, for the sign error in the released backward pass.
         seed: of its random choices.
+        gather: with ``process_group`` as in :class:`metricgrad.Loss`, for data-parallel training.
+        process_group: see there.
         options: anchored, those of ``Anchored`` (``weight``, ``base_weight``, ``momentum``) and of ``Linearized``
             (``memory``, ``calls``, ``q``, ``check_finite``); otherwise those of ``Interpolated``.
 
@@ -94,6 +98,8 @@ class UniLoss(Loss):
         paper: bool | Paper = False,
         gradient: Gradient = "true",
         seed: int = 0,
+        gather: bool = True,
+        process_group: dist.ProcessGroup | None = None,
         **options: Any,
     ) -> None:
         check_options("UniLoss", options, Interpolated, PaperInterpolated, Linearized, Anchored)
@@ -124,7 +130,7 @@ class UniLoss(Loss):
             form = _literal(metric, refactoring, interpolation, paper, gradient, options)
         else:
             form = Interpolated(metric, refactoring=refactoring, interpolation=interpolation, **options)
-        super().__init__(form, seed=seed)
+        super().__init__(form, seed=seed, gather=gather, process_group=process_group)
 
 
 def _literal(

@@ -29,7 +29,7 @@ from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch, checked, with_room
 from metricgrad.refactoring.differentiable import Differentiable, of_classes
 from metricgrad.refactoring.from_structure import for_batch
-from metricgrad.refactoring.infer import agreed, probe_once
+from metricgrad.refactoring.infer import probe_once
 from metricgrad.refactoring.moves import MoveRequest
 from metricgrad.refactoring.row_order import by_content
 
@@ -162,7 +162,7 @@ class Interpolated(Form):
             return self.refactoring.structure if isinstance(self.refactoring, Differentiable) else None
         if self.metric.structure is None and self._found is None:
             stack, targets = batch.as_called(batch.scores.detach()[None])
-            self._found = agreed(lambda: probe_once(self.metric, stack[0], targets, **batch.context))
+            self._found = probe_once(self.metric, stack[0], targets, **batch.context)
         return self.metric.structure or self._found
 
     def _reading(self, batch: Batch, structure: Structure | None) -> tuple[Batch, Refactoring]:

@@ -36,4 +36,5 @@ def _built(header: dict[str, Any], file: Headed) -> Loss:
 
     form = part(FORMS, header.get("form"), file, _built)
     aligner = part(ALIGNERS, header.get("aligner"), file, _built)
-    return Loss(form, aligner, seed=checked_whole("seed", header.get("seed")))
+    said = {name: header[name] for name in ("class_dim", "ignore_index") if name in header}
+    return Loss(form, aligner, seed=checked_whole("seed", header.get("seed")), **said)

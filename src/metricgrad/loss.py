@@ -3,8 +3,7 @@
 Every published system that closes the gap between a loss and a metric is a loss form times an aligner. The form is what
 the training loss looks like; the aligner is what moves it. UniLoss is an interpolated metric that nothing moves;
 ReLoss a network moved by rank correlation before training; AdaLFL a network moved by a hypergradient after every step;
-ALA a parametric family moved by a policy. Any form meets any aligner here; a cell that means nothing is refused with
-the reason.
+ALA a parametric family moved by a policy. A cell that means nothing is refused with the reason.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from metricgrad.handle import Handle
 from metricgrad.losses.base import CallContext, Form
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.calling import ScoreLoss
+from metricgrad.losses.class_reading import ClassDim, ClassReading, of_metric
 from metricgrad.outside_graphs import outside_graphs
 
 
@@ -48,6 +48,9 @@ class Loss(ScoreLoss):
         seed: of everything random in it. With the step counter, which is in ``state_dict``, it determines every draw.
         gather: in data-parallel training, whether the loss is one of the rows of all ranks (docs/distributed.md).
         process_group: of those ranks, where they are not all there are.
+        class_dim: the axis of the classes, 1 or -1; by default what its metric says, or the first batch that leaves no
+            doubt, which is kept in ``state_dict``.
+        ignore_index: targets of this number are left out; by default what its metric says.
 
     Raises:
         MetricgradError: for a cell of the grid that means nothing.
@@ -69,7 +72,8 @@ class Loss(ScoreLoss):
 
     def __init__(
         self, form: Form, aligner: Aligner | None = None, *, seed: int = 0, gather: bool = True,
-        process_group: dist.ProcessGroup | None = None,
+        process_group: dist.ProcessGroup | None = None, class_dim: ClassDim | None = None,
+        ignore_index: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         aligner = Static() if aligner is None else aligner
@@ -80,6 +84,7 @@ class Loss(ScoreLoss):
         #: Whose rows it is of: ``gather`` and ``process_group``.
         self.ranks = Ranks(gather, process_group)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.classes = ClassReading(of_metric(form, aligner), class_dim=class_dim, ignore_index=ignore_index)
         self._progress = TrainingProgress()
         self._training: TrainingContext | None = None
         self._hooks: StepHooks | None = None
@@ -98,7 +103,7 @@ class Loss(ScoreLoss):
         """The loss of one batch.
 
         Args:
-            scores: logits, shaped as :mod:`metricgrad.metrics.metric` says.
+            scores: logits, shaped as :mod:`metricgrad.metrics.metric` says; classes on axis 1 or last.
             targets: class numbers, 0/1 targets or values.
             context: ``groups``, ``mask``, ``sample_weight``, ``head_sizes`` where the metric takes them.
 
@@ -120,6 +125,7 @@ class Loss(ScoreLoss):
         check_tensor("scores", scores)
         check_tensor("targets", targets)
         self._follow(scores.device)
+        scores, targets, context = self.classes.read(scores, targets, context)
         call = CallContext(
             self.seed, int(self.steps), counts, self._progress.share if self.progress is None else self.progress
         )
@@ -159,9 +165,8 @@ class Loss(ScoreLoss):
                 then begins its counters, warm-up and history anew, unless its state was loaded.
             valid: validation batches, any iterable.
             forward: ``forward(model, batch) -> (scores, targets)``; by default a batch is (inputs, targets).
-            total_steps: how many optimiser steps there will be. Weights that change while training runs
-                (:class:`metricgrad.losses.composite.anchored.Anchored`) go by it; a loss that has been through as many
-                begins anew.
+            total_steps: how many optimiser steps there will be. Weights that change while training runs, as of
+                ``mg.forms.Anchored``, go by it; a loss that has been through as many begins anew.
 
         Raises:
             MetricgradError: where the loss is attached already, or the aligner cannot work with this training.
@@ -193,14 +198,9 @@ class Loss(ScoreLoss):
         return Handle(remove)
 
     def step(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        batch: Any,
-        valid_batch: Any = None,
-        *,
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any, valid_batch: Any = None, *,
         forward: Forward | None = None,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """Exactly one optimiser step on one batch, the aligner included; returns the 0-d loss, detached."""
         with self._for_one_step(model, optimizer, valid_batch, forward):
             optimizer.zero_grad()
@@ -231,7 +231,7 @@ class Loss(ScoreLoss):
         check_tensor("valid_scores", valid_scores)
         check_tensor("valid_targets", valid_targets)
         self._first.attended = True
-        self.aligner.observe(self.form, valid_scores, valid_targets, progress)
+        self.aligner.observe(self.form, *self.classes.pair(valid_scores, valid_targets), progress)
 
     def prepare(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> None:
         """Let the aligner fit the form before training, from stored scores and targets.
@@ -248,7 +248,7 @@ class Loss(ScoreLoss):
         check_tensor("targets", targets)
         self._follow(scores.device)
         self._first.attended = True
-        self.aligner.prepare(self.form, scores, targets, groups=groups)
+        self.aligner.prepare(self.form, *self.classes.pair(scores, targets), groups=groups)
 
     def offline_start(
         self, make_model: Callable[[], nn.Module], make_optimizer: Callable[[Any], torch.optim.Optimizer],
@@ -302,7 +302,7 @@ class Loss(ScoreLoss):
         """
         from metricgrad.grid import describe  # all forms, of which whoever saves none has imported one
 
-        return {**describe(self.form, self.aligner), "seed": self.seed}
+        return {**describe(self.form, self.aligner), "seed": self.seed, **self.classes.described()}
 
     def save(self, path: str | Path, *, note: str = "") -> None:
         """Write the loss as one safetensors file whose header says, in JSON, how to build it again.

@@ -50,7 +50,6 @@ def test_canonical_shapes(scores, targets, expected):
 @pytest.mark.parametrize(
     ("scores", "targets", "message"),
     [
-        (torch.randn(3, 5, 7), torch.zeros(3, 7), r"movedim\(1, -1\)"),
         (torch.randn(4), torch.zeros(4, 1), r"squeeze\(-1\)"),
         (torch.randn(4, 3), torch.zeros(5), "expected equal shapes"),
         (torch.randn(1, 4), torch.zeros(4), r"targets\[None\]"),

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from metricgrad.abstract import Abstract
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form
+from metricgrad.losses.class_reading import ClassReading
+from metricgrad.metrics.layouts.class_targets import ClassTargets
 
 Forward = Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
 
@@ -30,6 +32,7 @@ class AlignedLoss(Protocol):
     """What an aligner needs of the loss that it moves; :class:`metricgrad.Loss` is one."""
 
     form: Form
+    classes: ClassReading
     seed: int
     steps: Tensor
     training: bool
@@ -71,6 +74,10 @@ class TrainingContext:
     forward: Forward
     total_steps: int | None
 
+    def scored(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """Scores and targets of a batch, as the loss's parts take them: a :data:`Forward`."""
+        return self.loss.classes.pair(*self.forward(model, batch))
+
 
 @dataclass(frozen=True)
 class OfflineStart:
@@ -92,6 +99,9 @@ class Aligner(nn.Module, Abstract):
 
     #: Written into a saved loss; :data:`metricgrad.grid.ALIGNERS` maps it back to the class.
     kind: ClassVar[str]
+
+    #: How the metric it has reads batches; :class:`metricgrad.Loss` then does it for all its parts.
+    class_targets: ClassTargets | None = None
 
     #: Whether ``fit`` should hand over validation batches like those of training rather than large ones in order.
     valid_like_train: ClassVar[bool] = False

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from metricgrad.abstract import Abstract
 from metricgrad.errors import MetricgradError
+from metricgrad.metrics.layouts.class_targets import ClassDim
 from metricgrad.metrics.metric import Metric
 
 Reading = Literal["threshold", "argmax", "value"]
@@ -55,6 +56,9 @@ class Decision(nn.Module, Abstract):
 
     #: How decided scores are read: the side of 0 of every entry, the class on top of every row, or the value itself.
     reading: Reading = "threshold"
+
+    #: The axis of the classes in scores of more than two axes.
+    class_dim: ClassDim = -1
 
     #: What :func:`metricgrad.fit_decision` found.
     findings: Findings = Findings("made by hand: nothing was compared")
@@ -100,7 +104,7 @@ class Decision(nn.Module, Abstract):
         decided = self(scores)
         if self.reading == "value":
             return decided
-        return decided.argmax(-1) if self.reading == "argmax" else (decided > 0).long()
+        return decided.argmax(self.class_dim) if self.reading == "argmax" else (decided > 0).long()
 
     def report(self) -> str:
         """How this decision was chosen: the candidates, their cross-validated values, and why this one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from metricgrad.decisions.labels import is_ordinal
 from metricgrad.decisions.operating_point import AtPrecision, precision_and_recall
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.layouts.class_targets import ClassDim, axis_of
 from metricgrad.metrics.metric import Metric
 
 _MOST_CLASSES = 100
@@ -43,7 +45,7 @@ def fit_decision(
 
     Args:
         metric: anything :func:`metricgrad.as_metric` takes.
-        scores: raw logits: ``(N,)`` binary, ``(N, C)`` multilabel or of classes.
+        scores: raw logits: ``(N,)`` binary, ``(N, C)`` multilabel or of classes, or with further axes.
         targets: ``(N,)`` or ``(N, C)``, as the metric takes them.
         method: ``"auto"``; ``"identity"``; or one kind, fitted on all rows without a guard: ``"threshold"``,
             ``"label_thresholds"``, ``"offsets"``, ``"ordinal_cuts"``, ``"plug_in"``, ``"top_k"``, ``"at_precision"``,
@@ -70,7 +72,16 @@ def fit_decision(
         'threshold'
     """
     judged_by = as_metric(metric)
-    scores, targets, context = _checked(judged_by, scores, targets, context)
+    scores, targets, context, axis = _checked(judged_by, scores, targets, context)
+    read = replace(judged_by.class_targets, class_dim=-1, ignore_index=None)
+    decision = _fitted(judged_by._copy(class_targets=read), scores, targets, method, seed, context)
+    decision.class_dim = axis
+    return decision
+
+
+def _fitted(
+    judged_by: Metric, scores: Tensor, targets: Tensor, method: str, seed: int, context: Context
+) -> Decision:  # fmt: skip
     if method != "auto":
         return _one(method, judged_by, scores, targets, seed, context)
     plain = Identity.fit(judged_by, scores, targets)
@@ -151,17 +162,26 @@ def check_method(method: str, scores: Tensor, targets: Tensor) -> None:
 
 def _checked(
     metric: Metric, scores: Tensor, targets: Tensor, context: dict[str, Tensor | None]
-) -> tuple[Tensor, Tensor, dict[str, Tensor | None]]:
+) -> tuple[Tensor, Tensor, dict[str, Tensor | None], ClassDim]:
+    """The batch with its classes last, without what is ignored; and the axis they were on."""
     for name, value in (("scores", scores), ("targets", targets)):
         if not isinstance(value, Tensor):
             raise MetricgradError(f"{name} must be a tensor, got {type(value).__name__}: pass torch.as_tensor({name})")
     metric(scores, targets, **context)  # shapes, context and what it refuses
+    classes = replace(metric.class_targets, pos_label=None)  # what is decided on are the scores as they come
+    axis = axis_of(scores.shape, targets.shape, classes.class_dim)
+    if classes.ignore_index is None:
+        scores, targets, context = classes.read(scores, targets, context)
+    else:
+        context = {name: value for name, value in context.items() if value is not None}
+        scores, targets, *rest = classes.pairs(scores, targets, **context)
+        context = dict(zip([name for name in context if name != "mask"], rest, strict=True))
     scores = scores.detach()
     if scores.ndim == targets.ndim + 1 and scores.shape[-1] == 1:
         scores = scores[..., 0]
     if not bool(torch.isfinite(scores).all()):
         raise MetricgradError("scores hold NaN or infinity; a decision is fitted on finite validation scores")
-    return scores, targets.long() if not targets.is_floating_point() else targets, context
+    return scores, targets.long() if not targets.is_floating_point() else targets, context, axis
 
 
 def _one(

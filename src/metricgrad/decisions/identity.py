@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from metricgrad.decisions.base import Decision, Reading
+from metricgrad.metrics.layouts.class_targets import ClassDim
 from metricgrad.metrics.metric import Metric
 
 
@@ -15,13 +16,14 @@ class Identity(Decision):
 
     Args:
         reading: how ``predict`` reads them; ``"value"`` hands them back.
+        class_dim: the axis of the classes in scores of more than two axes.
     """
 
     kind: ClassVar[str] = "identity"
 
-    def __init__(self, reading: Reading = "value") -> None:
+    def __init__(self, reading: Reading = "value", class_dim: ClassDim = -1) -> None:
         super().__init__()
-        self.reading = reading
+        self.reading, self.class_dim = reading, class_dim
 
     def forward(self, scores: Tensor) -> Tensor:
         """The scores."""
@@ -36,4 +38,4 @@ class Identity(Decision):
 
     def config(self) -> dict[str, Any]:
         """The reading."""
-        return {"reading": self.reading}
+        return {"reading": self.reading, **({} if self.class_dim == -1 else {"class_dim": self.class_dim})}

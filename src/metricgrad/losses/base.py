@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metricgrad.abstract import Abstract
 from metricgrad.losses.calling import ScoreLoss
+from metricgrad.metrics.layouts.class_targets import ClassTargets
 
 STEPS_TO_ANCHOR = 500
 """Calls after which a ramp over a training of unknown length has ended."""
@@ -141,6 +142,9 @@ class Form(ScoreLoss, Abstract):
             call: as in :meth:`forward`.
         """
         return torch.stack([form(own, y, call=call) for form, own, y in zip(forms, scores, targets, strict=True)])
+
+    #: How the metric it has reads batches; :class:`metricgrad.Loss` then does it for all its parts.
+    class_targets: ClassTargets | None = None
 
     #: The most losses that :meth:`parts` may give.
     most_parts: ClassVar[int] = 1

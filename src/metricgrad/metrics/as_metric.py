@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.adapters.describe import describe
 from metricgrad.metrics.adapters.import_path import find_callable, unwrap
-from metricgrad.metrics.built_in import built_in, is_built_in
-from metricgrad.metrics.layouts.layout import GIVEN
+from metricgrad.metrics.built_in import built_in, is_built_in, reading_classes
+from metricgrad.metrics.layouts.class_targets import ClassDim, ClassTargets
+from metricgrad.metrics.layouts.layout import GIVEN, ROWS
 from metricgrad.metrics.layouts.rows import context_of
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.types import Inputs, Order, Reads
@@ -23,6 +25,9 @@ def as_metric(
     inputs: Inputs | None = None,
     order: Order | None = None,
     name: str | None = None,
+    class_dim: ClassDim | None = None,
+    ignore_index: int | None = None,
+    pos_label: int | None = None,
     **fixed: Any,
 ) -> Metric:
     """Make a :class:`Metric` of a name, a torchmetrics or scikit-learn function, or any callable.
@@ -40,6 +45,12 @@ def as_metric(
         inputs: ``"torch"`` (default) or ``"numpy"``.
         order: ``"scores_first"`` (default) or ``"targets_first"``.
         name: a name for tables; by default the callable's own.
+        class_dim: the axis of the scores that holds the classes: 1, as ``torch.nn.functional.cross_entropy`` takes
+            them, or -1. By default the shape of the targets tells it, and where both fit the batch is refused.
+        ignore_index: targets of this number are left out, as if a mask said so; the callable is not told of it. One of
+            your own with no argument ``mask`` then gets what is left of images or sentences as one list.
+        pos_label: the target that is a yes, where targets are yes or no; all others are a no. One score for each target
+            is its logit, but for 0, where it is that of 1. A callable with an argument of this name gets it itself.
         fixed: keyword arguments passed to the callable at every call.
 
     Raises:
@@ -53,18 +64,22 @@ def as_metric(
     """
     said = {"higher_is_better": higher_is_better, "reads": reads, "inputs": inputs, "order": order, "name": name}
     said = {k: v for k, v in said.items() if v is not None}
+    reading: dict[str, Any] = {"class_dim": class_dim, "ignore_index": ignore_index, "pos_label": pos_label}
+    reading = {k: v for k, v in reading.items() if v is not None}
     _check_said(said)
     if isinstance(metric, str) and (is_built_in(metric.partition(":")[0]) or ":" not in metric):
-        metric, fixed = built_in(metric, fixed), {}
+        metric, fixed, reading = built_in(metric, {**fixed, **reading}), {}, {}
     if isinstance(metric, Metric):
-        return _adjusted(metric, said, fixed)
+        return _adjusted(metric, said, fixed, reading)
     if isinstance(metric, str):
         metric, params = find_callable(metric)
-        return as_metric(metric, **{**params, **said, **fixed})
+        return as_metric(metric, **{**params, **said, **reading, **fixed})
     if not callable(metric):
         raise MetricgradError(f"metric must be a name or a callable, got {type(metric).__name__}")
     metric, fixed = unwrap(metric, fixed)
-    options = {**describe(metric, fixed, reads), **said}
+    if "pos_label" in reading and _names(metric, "pos_label"):
+        fixed = {**fixed, "pos_label": reading.pop("pos_label")}
+    options = {**describe(metric, fixed, reads), **said, "class_targets": ClassTargets(**reading)}
     options.pop("raw", None)
     if options.get("higher_is_better") is None:
         raise MetricgradError(
@@ -77,7 +92,9 @@ def as_metric(
     options.setdefault("name", getattr(metric, "__name__", type(metric).__name__))
     options.setdefault("context", context_of(metric))
     options["context"] = options["context"] - fixed.keys()
-    options.setdefault("layout", GIVEN)
+    # what an ignored target leaves of an image is no image, and a callable that takes no mask cannot be told
+    pooled = ignore_index is not None and "mask" not in options["context"]
+    options.setdefault("layout", ROWS if pooled else GIVEN)
     return Metric(fn, fixed=fixed, **options)
 
 
@@ -111,8 +128,16 @@ def _check_said(said: Mapping[str, Any]) -> None:
             raise MetricgradError(f"{key}={said[key]!r}; expected one of {', '.join(map(repr, choices))}")
 
 
-def _adjusted(metric: Metric, said: Mapping[str, Any], fixed: Mapping[str, Any]) -> Metric:
-    """A finished metric under another name or with the direction turned round; nothing else can change any more."""
+def _names(fn: Callable[..., Any], argument: str) -> bool:
+    try:
+        return argument in signature(fn).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def _adjusted(metric: Metric, said: Mapping[str, Any], fixed: Mapping[str, Any], reading: Mapping[str, Any]) -> Metric:
+    """A finished metric under another name, with the direction turned round, or of classes that are read in another
+    way; nothing else can change any more."""
     refused = [key for key in said if key not in ("name", "higher_is_better") and said[key] != vars(metric).get(key)]
     if refused or fixed:
         raise MetricgradError(
@@ -122,4 +147,5 @@ def _adjusted(metric: Metric, said: Mapping[str, Any], fixed: Mapping[str, Any])
     changes = {k: v for k, v in said.items() if v != vars(metric).get(k)}
     if "higher_is_better" in changes:
         changes["spec"] = None
-    return metric._copy(**changes) if changes else metric
+    metric = metric._copy(**changes) if changes else metric
+    return reading_classes(metric, reading) if reading else metric

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from metricgrad.checks import did_you_mean
@@ -51,6 +52,9 @@ _ALSO_KNOWN = {
     "squad_f1": "span_f1", "em": "exact_match", "bleu_score": "bleu", "sacrebleu": "bleu",
     "error": "accuracy", "error_rate": "accuracy",
 }  # fmt: skip
+
+#: How classes are read, of every metric that has some: arguments of ClassTargets.
+_OF_CLASSES = ("class_dim", "ignore_index", "pos_label")
 
 
 def table() -> Mapping[str, BuiltIn]:
@@ -100,6 +104,7 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
         if not fits(value, hints.get(key, Any)):
             raise MetricgradError(f"metric {spec!r:.60}: {key}={value!r:.60}; expected {_expected(hints[key])}")
     params.update(fixed)
+    reading = {key: params.pop(key) for key in _OF_CLASSES if key in params}
     unknown = params.keys() - entry.parameters.keys()
     if unknown:
         takes = ", ".join(entry.parameters) or "no parameters"
@@ -108,7 +113,7 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
     structure = entry.structure(**every) if callable(entry.structure) else entry.structure
     fast_path = entry.fast_path(**every) if callable(entry.fast_path) else entry.fast_path
     label = name + (":" + ",".join(f"{k}={v}" for k, v in params.items()) if params else "")
-    return Metric(
+    metric = Metric(
         entry.fn,
         name=label,
         higher_is_better=entry.higher_is_better,
@@ -123,3 +128,28 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
         layout=entry.layout,
         fast_path=fast_path,
     )
+    return reading_classes(metric, reading) if reading else metric
+
+
+def reading_classes(metric: Metric, reading: Mapping[str, Any]) -> Metric:
+    """The metric of classes that are read in another way.
+
+    Args:
+        metric: finished.
+        reading: some of the arguments of :class:`metricgrad.metrics.layouts.class_targets.ClassTargets`.
+
+    Raises:
+        MetricgradError: for a metric whose targets are no classes, and what ``ClassTargets`` refuses.
+    """
+    values = metric.batched and metric._targets == "real"
+    if values or not metric.layout.of_class_targets:
+        raise MetricgradError(
+            f"metric {metric.name!r} has no targets that are classes or labels, so it takes no {', '.join(reading)}; "
+            "leave rows out with mask="
+        )
+    class_targets = replace(metric.class_targets, **reading)
+    if metric.spec is None:
+        return metric._copy(class_targets=class_targets)
+    spec = metric.spec + ("," if ":" in metric.spec else ":") + ",".join(f"{k}={v}" for k, v in reading.items())
+    name = spec if metric.name == metric.spec else metric.name
+    return metric._copy(class_targets=class_targets, spec=spec, name=name)

@@ -1,4 +1,17 @@
-"""The one place where what comes along with a batch is checked: masks, query groups, weights, head sizes."""
+"""The one place where what comes along with a batch is checked: masks, query groups, weights, head sizes.
+
+Besides scores and targets a metric or a loss takes, by keyword, tensors on the device of the scores, shaped like the
+leading axes of the targets or the first of them; what it does not take it refuses:
+
+- ``mask``: booleans, False where something is left out: rows, or single entries of scores shaped like their targets
+  (labels that are missing). Averages over rows, columns or queries then go over what each of them has left.
+- ``sample_weight``: numbers from 0 up, not all 0. A row of weight 2 counts as two; metrics of queries weigh whole
+  queries: one value for each of the rows ``(N, C)``, or with ``groups`` one for each query, in ascending order of
+  their numbers, or for each item the same within a query.
+- ``groups``: integers from 0, the query of each item. Metrics of labels take them too, as the image, sentence or person
+  of each: the value is then the mean over those on which the metric is defined.
+- ``head_sizes``: numbers above 0, in pixels; see :mod:`metricgrad.metrics.layouts.heat_maps`.
+"""
 
 from __future__ import annotations
 

@@ -243,10 +243,8 @@ def _check_finite(targets: Tensor, metric: str) -> None:
 def _shape_message(item: tuple[int, ...], targets: tuple[int, ...]) -> str:
     message = (
         f"scores have shape {item} and targets {targets}; expected equal shapes (binary, multilabel, regression) or "
-        "scores with one more, last axis for the classes"
+        "scores with one more axis for the classes, on axis 1 or last"
     )
-    if len(item) == len(targets) + 1 and item[:1] + item[2:] == targets:
-        return f"{message}: move the class axis last, as scores.movedim(1, -1)"
     if targets[-1:] == (1,) and targets[:-1] in (item, item[:-1]):
         return f"{message}: drop the last axis of the targets, as targets.squeeze(-1)"
     if len(item) == 2 and len(targets) == 1 and item[1] == targets[0]:

@@ -13,7 +13,9 @@ same shape           sigmoid, element by element                ``scores > 0``
 With ``reads="embeddings"`` the columns of ``(N, D)`` scores are no classes: each row is an embedding, and ``(N,)``
 targets are class numbers of any size; see :mod:`metricgrad.metrics.families.neighbours`.
 
-``(N, 1)`` scores lose the last axis, with ``(N,)`` or ``(N, 1)`` targets. What has more axes, a callable of your own
+``(N, 1)`` scores lose the last axis, with ``(N,)`` or ``(N, 1)`` targets. Classes may stand on axis 1 as well, as
+:func:`torch.nn.functional.cross_entropy` takes them: ``(N, C, H, W)`` with ``(N, H, W)``; see
+:mod:`metricgrad.metrics.layouts.class_targets`, also for targets to ignore. What has more axes, a callable of your own
 gets as you passed it, decoded by the same table: ``(N, H, W)`` scores and targets of images, ``(N, T, C)`` scores and
 ``(N, T)`` targets of sentences; see :mod:`metricgrad.metrics.layouts.given`, also for masks. Built-in metrics, and
 those of scikit-learn and torchmetrics that are known, pool the entries: ``(B, T, C)`` scores with ``(B, T)`` targets
@@ -21,16 +23,8 @@ become ``(B * T, C)`` and ``(B * T,)``. Metrics of heat maps, of sentences and o
 layout: see :mod:`metricgrad.metrics.layouts.layout`. An empty batch has the value NaN, and so has a batch with a NaN
 among the scores.
 
-Besides scores and targets a metric or a loss takes, by keyword, tensors on the device of the scores, shaped like the
-leading axes of the targets or the first of them; what it does not take it refuses:
-
-- ``mask``: booleans, False where something is left out: rows, or single entries of scores shaped like their targets
-  (labels that are missing). Averages over rows, columns or queries then go over what each of them has left.
-- ``sample_weight``: numbers from 0 up, not all 0. A row of weight 2 counts as two; metrics of queries weigh whole
-  queries: one value for each of the rows ``(N, C)``, or with ``groups`` one for each query, in ascending order of
-  their numbers, or for each item the same within a query.
-- ``groups``: integers from 0, the query of each item.
-- ``head_sizes``: numbers above 0, in pixels; see :mod:`metricgrad.metrics.layouts.heat_maps`.
+What comes along with a batch, ``mask``, ``sample_weight``, ``groups`` and ``head_sizes``, is described in
+:mod:`metricgrad.metrics.context`.
 """
 
 from __future__ import annotations
@@ -48,11 +42,15 @@ from metricgrad.metrics.adapters.callables import Generators, call_each
 from metricgrad.metrics.chunks import in_chunks
 from metricgrad.metrics.decoding import canonical, checked_targets, decode, log_odds, narrowed, wide
 from metricgrad.metrics.fast_paths import FastPath
+from metricgrad.metrics.layouts.class_targets import ClassTargets
 from metricgrad.metrics.layouts.embeddings import Embeddings
 from metricgrad.metrics.layouts.layout import ROWS, Layout
 from metricgrad.metrics.probabilities import FEWEST_ROWS, rows_of, transformed, warn_of_probabilities, within_unit
 from metricgrad.metrics.time_limit import within_limit
 from metricgrad.metrics.types import Apart, Inputs, Order, Reads, Structure, TargetKind
+
+#: What a batch says of itself, and what one says that was read already.
+_AS_THEY_ARE, _READ = ClassTargets(), ClassTargets(class_dim=-1)
 
 
 class Metric:
@@ -73,6 +71,7 @@ class Metric:
         by_order: whether it is handed log-odds in place of probabilities.
         layout: how scores and targets are laid out; see :mod:`metricgrad.metrics.layouts.layout`.
         fast_path: what else it is a function of, or None: see :mod:`metricgrad.metrics.fast_paths`.
+        class_targets: where the classes stand, what is ignored and what is a yes.
     """
 
     def __init__(
@@ -94,6 +93,7 @@ class Metric:
         torch_equivalent: Callable[..., Tensor] | None = None,
         layout: Layout = ROWS,
         fast_path: FastPath | None = None,
+        class_targets: ClassTargets = _AS_THEY_ARE,
     ) -> None:
         """Store what :func:`as_metric` found out.
 
@@ -101,22 +101,16 @@ class Metric:
             fn: called with what ``reads`` says and the targets, in ``order``.
             name: see the class, as for ``higher_is_better``, ``reads``, ``batched``, ``structure``, ``context``,
                 ``fixed`` and ``spec``.
-            higher_is_better: the direction.
-            reads: the decoder.
             inputs: whether ``fn`` takes tensors or NumPy arrays.
             order: the order of scores and targets in the call.
             batched: whether ``fn`` takes ``(T, ...)`` scores.
-            structure: what is known without probing.
-            context: the context names that ``fn`` takes.
-            fixed: keyword arguments of every call.
-            spec: the string that builds the metric again.
             by_order: only the order of the probabilities matters, so ``fn`` gets their log-odds in float64, which do
                 not saturate into ties.
             targets: what a batched ``fn`` or ``torch_equivalent`` can mean as targets; anything else is refused before
                 the call.
             torch_equivalent: a batched torch function of the raw scores with the same value, for
                 :meth:`differentiable` of a NumPy metric.
-            layout: see the class, as for ``fast_path``.
+            layout: see the class, as for ``fast_path`` and ``class_targets``.
         """
         self._fn = fn
         self.name = name
@@ -134,6 +128,7 @@ class Metric:
         self._torch_equivalent = torch_equivalent
         self.layout: Layout = Embeddings(layout) if reads == "embeddings" else layout
         self.fast_path: FastPath | None = fast_path
+        self.class_targets = class_targets if self.layout.of_class_targets else _READ
         # not a property: what a metric averages over stays so when nothing is said of it any more
         self._keeps_apart: Apart | None = None if structure is None else structure.keeps_apart
         self._warned = False
@@ -189,7 +184,7 @@ class Metric:
             foreign one.
         """
         with torch.no_grad():
-            stack, targets, kwargs = self.prepared(stack, targets, context)
+            stack, targets, kwargs = self.prepared(*self._read_classes(stack, targets, context))
             values = stack.new_full((len(stack),), torch.nan)
             alive = ~stack.isnan().flatten(1).any(1)
             if not targets.numel() or not alive.any() or _masked_out(kwargs):
@@ -250,7 +245,7 @@ class Metric:
         """
         if not isinstance(scores, Tensor) or scores.ndim == 0:
             canonical(scores, targets)  # raises, naming the remedy
-        stack, targets, kwargs = self.prepared(scores[None], targets, context)
+        stack, targets, kwargs = self.prepared(*self._read_classes(scores[None], targets, context))
         if not targets.numel() or _masked_out(kwargs):
             return stack.sum() * torch.nan
         elementwise = stack.shape[1:] == targets.shape
@@ -281,6 +276,18 @@ class Metric:
         """The same metric of what it reads of the scores, in place of the scores; where :attr:`by_order`."""
         return self._copy(reads="scores", by_order=False, spec=None, fast_path=None)
 
+    def of_read_batches(self) -> Metric:
+        """The same of batches that were read: classes last, what is ignored left out, yes and no as 1 and 0.
+
+        What holds a metric and is handed such batches keeps this one; :class:`metricgrad.Loss` reads for its parts.
+        """
+        return self if self.class_targets == _READ else self._copy(class_targets=_READ)
+
+    def _read_classes(
+        self, stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor | None]]:
+        return self.class_targets.read(stack, targets, context, stacked=1)
+
     def _copy(self, **changes: Any) -> Metric:
         other = copy.copy(self)
         vars(other).update(changes)
@@ -300,7 +307,7 @@ class Metric:
     def prepared(
         self, stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Score sets, targets and context in the shapes of the metric's layout."""
+        """Score sets, targets and context of a batch that was read, in the shapes of the metric's layout."""
         return self.layout.prepare(
             stack, targets, context, takes=self.context, keeps_apart=self._keeps_apart, name=self.name
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from metricgrad.metrics.families.group_means import in_groups
 from metricgrad.metrics.fast_paths import FastPath, OfLabels
 from metricgrad.metrics.layouts.layout import ROWS, Layout
 from metricgrad.metrics.types import Reads, Structure, TargetKind
@@ -68,14 +69,15 @@ def register(
             or numbers of ``"classes"`` that need no column.
         layout: of scores and targets.
         fast_path: what else it is a function of, or a function of its parameters that says so; a metric of labels that
-            takes weights is one of weighted labels.
+            takes weights is one of weighted labels, and takes groups.
     """
 
     def add(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        weighted = OfLabels() if reads == "labels" and "sample_weight" in context else None
+        counts = reads == "labels" and "sample_weight" in context
+        taken = frozenset((*context, "groups")) if counts else frozenset(context)
         TABLE[name] = BuiltIn(
-            fn, reads, higher_is_better, structure, frozenset(context), by_order, targets, layout,
-            fast_path or weighted,
+            in_groups(fn) if counts else fn, reads, higher_is_better, structure, taken, by_order, targets, layout,
+            fast_path or (OfLabels() if counts else None),
         )  # fmt: skip
         return fn
 

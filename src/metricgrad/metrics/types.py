@@ -30,7 +30,8 @@ class Structure:
         exchangeable: which entries of equal target and prediction stand for each other, so that a change of the one
             or of the other is worth the same: ``"all"``, ``"sample"`` (those of one image or sentence: one index of the
             targets' first axis), ``"column"`` (those in one column of ``(N, C)`` targets, one index of the last axis),
-            ``"row"`` (those that differ in the last axis alone) or ``"none"``. With one target a row there are no
+            ``"row"`` (those that differ in the last axis alone), ``"group"`` (those of one group of the batch) or
+            ``"none"``. With one target a row there are no
             columns to keep apart: ``"column"`` and ``"row"`` then mean ``"all"``.
         params: parameters of the refactoring: ``{"k": 5}``; ``{"within": "all"}``, or ``"sample"``, ``"row"``,
             ``"column"`` or ``"group"``; or
@@ -39,7 +40,7 @@ class Structure:
     """
 
     kind: str
-    exchangeable: Literal["all", "column", "row", "sample", "none"] = "all"
+    exchangeable: Literal["all", "column", "row", "sample", "group", "none"] = "all"
     params: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -28,8 +28,8 @@ from metricgrad.refactoring.batch import Batch
 from metricgrad.refactoring.moves import MoveRequest, Moves
 
 #: Entries that stand for each other: all, those of one sample (one index of the first axis), of one column (one index
-#: of the last axis), of one row (they differ in the last axis alone), or none.
-Exchangeable = Literal["all", "column", "row", "sample", "none"]
+#: of the last axis), of one row (they differ in the last axis alone), of one group of the batch, or none.
+Exchangeable = Literal["all", "column", "row", "sample", "group", "none"]
 Shapes = Literal["same", "classes", "either"]
 _Choice = TypeVar("_Choice", bound=str)
 EXCHANGEABLE: tuple[Exchangeable, ...] = get_args(Exchangeable)

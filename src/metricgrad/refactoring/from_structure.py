@@ -48,6 +48,8 @@ def for_batch(structure: Structure, batch: Batch, metric: Metric) -> Refactoring
     by_row = batch.context.keys() - {"groups"} - ({"head_sizes"} if structure.kind == "peak" else set())
     if structure.exchangeable != "none" and by_row:
         structure = Structure(structure.kind, "none", structure.params)  # weights tell entries apart
+    elif structure.kind == "labels" and "groups" in batch.context and structure.exchangeable != "none":
+        structure = Structure(structure.kind, "group", structure.params)
     return from_structure(
         structure,
         batch.scores,
@@ -77,7 +79,7 @@ def from_structure(
     if structure.kind == "labels" and rows_of_classes:
         # with one target a row, entries of a row or a column are rows
         known = structure.exchangeable
-        return Argmax(exchangeable=known if known in ("none", "sample") else "all")
+        return Argmax(exchangeable=known if known in ("none", "sample", "group") else "all")
     if structure.kind == "labels":
         return Threshold(exchangeable=structure.exchangeable)
     if structure.kind == "top_k":

@@ -49,6 +49,8 @@ def infer_refactoring(
         'argmax'
     """
     metric = as_metric(metric)
+    scores, targets, context = metric.class_targets.read(scores, targets, context)
+    metric = metric.of_read_batches()
     batch = checked(metric, scores, targets, context, check_finite=False)
     if metric.structure is not None:
         refactoring = described(

@@ -80,7 +80,7 @@ class Threshold(Refactoring):
         hard = torch.where(up, 1.0, -1.0).to(flat) * higher(bounded(flat).abs())
         flipping = torch.where(up, -margin, margin)
         mass = most_likely(flip_mass(flipping, up != (target > 0)), request.share)
-        flips = chosen_flips(flipping, mass, self._key(shape, target * 2 + up, flat.device), request)
+        flips = chosen_flips(flipping, mass, self._key(shape, target * 2 + up, request.groups), request)
 
         def stack() -> Tensor:
             entry = flips.units
@@ -90,12 +90,14 @@ class Threshold(Refactoring):
 
         return EntryMoves(expectation=flips.change, base=hard.reshape(1, *shape), stack=stack)
 
-    def _key(self, shape: torch.Size, cell: Tensor, device: torch.device) -> Tensor:
+    def _key(self, shape: torch.Size, cell: Tensor, groups: Tensor | None) -> Tensor:
         if self.exchangeable == "all":
             return cell
         if self.exchangeable == "sample":
-            return samples_of(shape, device) * 4 + cell
-        entry = torch.arange(shape.numel(), device=device)
+            return samples_of(shape, cell.device) * 4 + cell
+        entry = torch.arange(shape.numel(), device=cell.device)
+        if self.exchangeable == "group" and groups is not None:
+            return groups[entry // shape[1:].numel()] * 4 + cell
         columns = shape[-1] if len(shape) > 1 else 1
         if self.exchangeable == "column":
             return entry % columns * 4 + cell
@@ -185,7 +187,7 @@ class Argmax(Refactoring):
         # from a draw of all rows, for the reason that thresholds have
         predicted = drawn(log_share.detach().exp(), targets, request.generator)
         sample = samples_of(request.targets.shape, scores.device)
-        key = self._key(sample, targets, predicted, scores)
+        key = self._key(sample, targets, predicted, scores, request.groups)
         columns = ClassColumns.over(scores.shape[1], torch.cat([targets, predicted]), request.names)
         own, right = columns.of[predicted], columns.of[targets]
         choices = chosen_classes(columns.grouped(log_share), own, right, key, request)
@@ -206,11 +208,13 @@ class Argmax(Refactoring):
 
         return LabelMoves(changes=choices, predicted=own, targets=right, entries=entries)
 
-    def _key(self, sample: Tensor, targets: Tensor, predicted: Tensor, scores: Tensor) -> Tensor:
+    def _key(self, sample: Tensor, targets: Tensor, predicted: Tensor, scores: Tensor, groups: Tensor | None) -> Tensor:
         """``(R,)`` equal for rows that share moves."""
         n, c = scores.shape
         cell = targets * c + predicted
         keys = {"all": cell, "sample": sample * c * c + cell}
+        if groups is not None:
+            keys["group"] = groups * c * c + cell
         return keys.get(self.exchangeable, torch.arange(n, device=scores.device))
 
     @staticmethod

@@ -16,6 +16,7 @@ from metricgrad.losses.composite.anchored import Anchored
 from metricgrad.losses.composite.residual import NEAR_ZERO, Residual
 from metricgrad.losses.networks.neural import NeuralLoss
 from metricgrad.losses.registry import CLASSIFICATION, REGRESSION, Entry, Problem, Range, register
+from metricgrad.metrics.layouts.class_targets import ClassDim
 
 TASKS: dict[Problem, str] = {
     "classification": "cross_entropy",
@@ -60,6 +61,8 @@ class AdaLFL(Loss):
         seed: of everything random.
         gather: with ``process_group`` as in :class:`metricgrad.Loss`, for data-parallel training.
         process_group: see there.
+        class_dim: as in :class:`metricgrad.Loss`, as ``ignore_index``.
+        ignore_index: likewise.
         options: keyword arguments of :class:`metricgrad.aligners.lookahead.look_ahead.LookAhead`: ``objective``, ``lr``
             (the meta-learning rate), ``clip``, ``every``.
 
@@ -92,6 +95,8 @@ class AdaLFL(Loss):
         seed: int = 0,
         gather: bool = True,
         process_group: dist.ProcessGroup | None = None,
+        class_dim: ClassDim | None = None,
+        ignore_index: int | None = None,
         **options: Any,
     ) -> None:
         check_options("AdaLFL", options, LookAhead)
@@ -111,7 +116,10 @@ class AdaLFL(Loss):
         if anchored:
             corrected = Residual(TASKS[kind], form, factor=10.0)
             form = Anchored(TASKS[kind], corrected, weight=1.0, base_weight=0.0, momentum=0.0)
-        super().__init__(form, LookAhead(seed=seed, **options), seed=seed, gather=gather, process_group=process_group)
+        super().__init__(
+            form, LookAhead(seed=seed, **options), seed=seed, gather=gather, process_group=process_group,
+            class_dim=class_dim, ignore_index=ignore_index,
+        )  # fmt: skip
 
 
 def _as_published(options: dict[str, Any], **ours: object) -> None:

@@ -22,6 +22,7 @@ from metricgrad.losses.families.classification import ClassificationFamily
 from metricgrad.losses.families.correlation_matrix import CorrelationMatrix
 from metricgrad.losses.registry import CLASSIFICATION, Entry, Range, register
 from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.layouts.class_targets import ClassDim
 from metricgrad.metrics.metric import Metric
 
 Aligning = Literal["policy", "random_walk", "static"]
@@ -48,6 +49,7 @@ class ALA(Loss):
         num_outputs: scores of an item, 1 for ``(N,)`` scores; None takes the first batch's, except with ``paper=True``.
         aligner: ``"policy"``, or one of its controls.
         paper: the published settings of form and policy, for comparison: they collapse.
+        class_dim: as in :class:`metricgrad.Loss`.
         seed: of its random choices.
         gather: with ``process_group`` as in :class:`metricgrad.Loss`, for data-parallel training.
         process_group: see there.
@@ -90,6 +92,7 @@ class ALA(Loss):
         seed: int = 0,
         gather: bool = True,
         process_group: dist.ProcessGroup | None = None,
+        class_dim: ClassDim | None = None,
         **options: Any,
     ) -> None:
         judged_by = as_metric(metric)
@@ -106,12 +109,9 @@ class ALA(Loss):
         if form is None:
             form = CorrelationMatrix(num_outputs or 0, bounded=False) if paper else ClassificationFamily(num_outputs)
         super().__init__(
-            form,
-            _aligner(aligner, judged_by, paper, seed, options),
-            seed=seed,
-            gather=gather,
-            process_group=process_group,
-        )
+            form, _aligner(aligner, judged_by, paper, seed, options), seed=seed, gather=gather,
+            process_group=process_group, class_dim=class_dim,
+        )  # fmt: skip
 
 
 def tuned_family(

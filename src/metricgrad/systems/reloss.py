@@ -21,6 +21,7 @@ from metricgrad.loading import load_loss
 from metricgrad.loss import Loss
 from metricgrad.losses.base import Form
 from metricgrad.losses.batches import checked_number
+from metricgrad.losses.class_reading import ClassReading
 from metricgrad.losses.networks.base import NetworkForm
 from metricgrad.losses.networks.network_for import network_for
 from metricgrad.losses.registry import ANSWER_SPANS, CLASSIFICATION, RETRIEVAL, TOKENS, Entry, Range, register
@@ -128,6 +129,10 @@ class ReLoss(Loss):
         taken = ("groups", "form", "objective", "anchor", "seed")
         refuse_others([name for name in options if name in CONTEXT], "ReLoss.fit", taken)
         check_options("ReLoss.fit", options, _OBJECTIVES[objective], BlockFitting)
+        classes = judged_by.class_targets
+        scores, targets, *rest = classes.pairs(scores, targets, groups=groups)
+        groups = rest[0] if rest else None
+        judged_by = judged_by.of_read_batches()
         aligner = _OBJECTIVES[objective](judged_by, seed=seed, **options)
         paper = isinstance(aligner, RankCorrelation) and aligner.paper
         default_anchor = 0.0 if paper else _ANCHOR
@@ -154,6 +159,7 @@ class ReLoss(Loss):
                 "probably serve as well",
                 stacklevel=2,
             )
+        aligner.class_targets, loss.classes = classes, ClassReading(classes)
         return loss
 
     @classmethod

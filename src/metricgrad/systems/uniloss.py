@@ -28,6 +28,7 @@ from metricgrad.losses.registry import (
     register,
 )
 from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.layouts.class_targets import ClassDim
 from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.base import Refactoring
 
@@ -67,6 +68,7 @@ class UniLoss(Loss):
         seed: of its random choices.
         gather: with ``process_group`` as in :class:`metricgrad.Loss`, for data-parallel training.
         process_group: see there.
+        class_dim: as in :class:`metricgrad.Loss`.
         options: anchored, those of ``Anchored`` (``weight``, ``base_weight``, ``momentum``) and of ``Linearized``
             (``memory``, ``calls``, ``q``, ``check_finite``); otherwise those of ``Interpolated``.
 
@@ -100,6 +102,7 @@ class UniLoss(Loss):
         seed: int = 0,
         gather: bool = True,
         process_group: dist.ProcessGroup | None = None,
+        class_dim: ClassDim | None = None,
         **options: Any,
     ) -> None:
         check_options("UniLoss", options, Interpolated, PaperInterpolated, Linearized, Anchored)
@@ -130,7 +133,7 @@ class UniLoss(Loss):
             form = _literal(metric, refactoring, interpolation, paper, gradient, options)
         else:
             form = Interpolated(metric, refactoring=refactoring, interpolation=interpolation, **options)
-        super().__init__(form, seed=seed, gather=gather, process_group=process_group)
+        super().__init__(form, seed=seed, gather=gather, process_group=process_group, class_dim=class_dim)
 
 
 def _literal(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 
 import numpy as np
@@ -241,11 +242,14 @@ def test_what_scikit_learn_refuses_names_the_metric_and_the_reason():
         mg.as_metric(sk.confusion_matrix, higher_is_better=True, reads="labels")(*example("binary"))
 
 
-def test_ignored_rows_stay_ignored_and_undescribed():
+def test_ignored_rows_stay_ignored():
     scores, targets = example("multiclass")
     targets[:5] = -100
     metric = mg.as_metric(tc.multiclass_f1_score, num_classes=4, ignore_index=-100)
-    assert metric.structure is None
+    assert metric.structure is not None
+    its_own = mg.as_metric(functools.partial(tc.multiclass_f1_score, num_classes=4, ignore_index=-100))
+    assert its_own.structure is None
+    assert its_own(scores, targets) == metric(scores, targets)
     kept = mg.as_metric(tc.multiclass_f1_score, num_classes=4)(scores[5:], targets[5:])
     assert float(metric(scores, targets)) == pytest.approx(float(kept))
 

@@ -55,12 +55,6 @@ def test_masks_are_one_list_of_pixels():
     assert flat == mg.as_metric("mean_iou")(scores, targets)
 
 
-def test_a_class_axis_in_the_second_place_is_pointed_out():
-    scores, targets = images()
-    with pytest.raises(mg.MetricgradError, match=r"movedim\(1, -1\)"):
-        mg.as_metric("mean_iou")(scores.movedim(-1, 1), targets)
-
-
 @pytest.mark.parametrize(("name", "shape"), [("mean_iou", (3, 8, 8, 3)), ("dice", (3, 8, 8))])
 def test_uniloss_trains_on_images(name, shape):
     g = torch.Generator().manual_seed(0)

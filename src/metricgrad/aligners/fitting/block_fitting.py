@@ -76,7 +76,10 @@ class BlockFitting(Aligner, abc.ABC):
                 f"block, values, steps, per_class, patience, restarts are "
                 f"{(block, values, steps, per_class, patience, restarts)}; expected at least 2, 2, 2, 2, 1 and 0"
             )
-        self._metric = None if metric is None else as_metric(metric)
+        self._metric = None
+        if metric is not None:
+            given = as_metric(metric)
+            self._metric, self.class_targets = given.of_read_batches(), given.class_targets
         self.block, self.values, self.steps = block, values, steps
         self.lr = checked_number("lr", lr, most=_MOST_LR)
         self.patience, self.restarts, self.per_class, self.seed = patience, restarts, per_class, seed

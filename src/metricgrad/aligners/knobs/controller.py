@@ -88,7 +88,8 @@ class KnobController(Aligner, abc.ABC):
             every, renamed(looks, "looks", evaluations, "evaluations"), discount, step_size, warm_up, clamp, rows,
             threshold, seed,
         )  # fmt: skip
-        self.metric = as_metric(metric)
+        given = as_metric(metric)
+        self.metric, self.class_targets = given.of_read_batches(), given.class_targets
         self.state, self.child, self.stopwatch = ControllerState(), Child(), Stopwatch()
         self._training: TrainingContext | None = None
         self._batches: list[Any] = []
@@ -312,4 +313,4 @@ class KnobController(Aligner, abc.ABC):
         most = self.settings.rows
         if training is not self._training:
             self._training, self._batches = training, spread_rows(training.valid or (), most, rows, training.forward)
-        return Scored(self.child, training.loss.form, *scored(training.model, training.forward, self._batches, most))
+        return Scored(self.child, training.loss.form, *scored(training.model, training.scored, self._batches, most))

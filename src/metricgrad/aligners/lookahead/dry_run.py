@@ -66,7 +66,8 @@ class DryRun:
         loss, objective = self._loss, self._attachment.objective
         call = CallContext(loss.seed, int(loss.steps), counts=False)
         with kept_randomness(device_of(list(model.parameters()))):
-            return unrolled(loss.form, model, optimizer, batches, valid_batch, objective, forward, call)
+            read = TrainingContext(loss, model, optimizer, None, forward, None).scored
+            return unrolled(loss.form, model, optimizer, batches, valid_batch, objective, read, call)
 
     def _take(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], forward: Forward

@@ -40,6 +40,8 @@ class Objective:
             )
         self._named = loss if isinstance(loss, str) else None
         self._loss: Callable[..., Tensor] = TaskLoss() if isinstance(loss, str) else loss
+        if isinstance(self._loss, TaskLoss):
+            self._loss.class_dim = -1  # it is handed batches that were read
         if hasattr(loss, "progress"):  # what a loss becomes at the end of training, not what it begins with
             setattr(loss, "progress", 1.0)  # noqa: B010  (an attribute of our losses only)
 
@@ -84,7 +86,7 @@ def on_validation_batch(
     # a user's hooks on gradients are no part of the objective's
     bare = {p: p.detach().requires_grad_() for p in parameters if p._backward_hooks}
     with taps, standing(parameter_places(training.model, bare)):
-        scores, targets = training.forward(training.model, batch)
+        scores, targets = training.scored(training.model, batch)
         value = objective(scores, targets)
     if not value.requires_grad:
         return float(value), {}

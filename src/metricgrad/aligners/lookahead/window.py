@@ -119,7 +119,7 @@ class Window:
             for step in self._steps:
                 theta, states = self._taken(step, form, phi, theta, states)
             with standing(parameter_places(training.model, theta)):
-                scores, targets = training.forward(training.model, batch)
+                scores, targets = training.scored(training.model, batch)
             value = objective(scores, targets)
             found = torch.autograd.grad(value, [*phi.values(), *theta.values()], allow_unused=True)
         slopes = zip(theta, found[len(phi) :], strict=True)

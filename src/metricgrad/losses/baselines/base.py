@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metricgrad.losses.batches import Rows, as_labels, rows_of
 from metricgrad.losses.calling import ScoreLoss
+from metricgrad.metrics.layouts.class_targets import ClassDim, ClassTargets
 
 
 class LabelLoss(ScoreLoss, abc.ABC):
@@ -17,11 +18,15 @@ class LabelLoss(ScoreLoss, abc.ABC):
     #: What it reads of the context besides ``mask``.
     takes: ClassVar[frozenset[str]] = frozenset({"sample_weight"})
 
+    #: The axis of the scores that holds the classes; None: told by the shape of the targets.
+    class_dim: ClassDim | None = None
+
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The loss of one batch.
 
         Args:
-            scores: logits, any shape of :mod:`metricgrad.metrics.metric`: ``(N,)``, or ``(N, C)``, classes last.
+            scores: logits, any shape of :mod:`metricgrad.metrics.metric`: ``(N,)``, ``(N, C)``, or with further axes
+                ``(N, C, ...)`` or ``(N, ..., C)``, told by ``targets`` or by the attribute ``class_dim``.
             targets: classes from 0 for scores with one more axis, otherwise 0 and 1; of any dtype.
             context: ``mask``, booleans shaped like the leading axes of ``targets``: False rows or entries are left out;
                 ``sample_weight``, ``(N,)`` numbers from 0 up: a row of weight 2 counts as two; and for some losses
@@ -33,6 +38,7 @@ class LabelLoss(ScoreLoss, abc.ABC):
         Raises:
             MetricgradError: for targets that are no labels, and for context that is not taken or not valid.
         """
+        scores, targets, context = ClassTargets(self.class_dim).read(scores, targets, context)
         rows = as_labels(rows_of(scores, targets, context, takes=self.takes, who=type(self).__name__))
         return self.of_rows(rows) if rows.targets.numel() else (rows.scores * 0).sum()
 

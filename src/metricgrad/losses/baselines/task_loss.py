@@ -11,6 +11,7 @@ from metricgrad.losses.baselines.regression import SquaredError
 from metricgrad.losses.calling import ScoreLoss
 from metricgrad.losses.registry import PROBLEMS, Problem
 from metricgrad.metrics.decoding import canonical, is_binary
+from metricgrad.metrics.layouts.class_targets import ClassDim, ClassTargets
 
 
 class TaskLoss(ScoreLoss):
@@ -29,15 +30,20 @@ class TaskLoss(ScoreLoss):
         2.0
     """
 
+    #: As of :class:`metricgrad.losses.baselines.base.LabelLoss`.
+    class_dim: ClassDim | None = None
+
     def __init__(self, kind: Problem = "auto") -> None:
         super().__init__()
         if kind not in PROBLEMS:
             raise MetricgradError(f"kind is {kind!r}; expected one of {', '.join(PROBLEMS)}")
         self.kind: Problem = kind
         self._labels, self._values = CrossEntropy(), SquaredError()
+        self._labels.class_dim = -1  # read here
 
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """0-d, in float32 at least; takes ``mask`` and ``sample_weight``, as both losses do."""
+        scores, targets, context = ClassTargets(self.class_dim).read(scores, targets, context)
         values = self.kind == "regression" or (
             self.kind == "auto" and _are_values(scores, targets, context.get("mask"))
         )

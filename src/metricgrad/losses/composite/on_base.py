@@ -27,6 +27,7 @@ class FormOnBase(Form):
         self._name = base if isinstance(base, str) else None
         if isinstance(base, str):
             self.base: Form | TaskLoss = TaskLoss(BASES[base])
+            self.base.class_dim = -1  # forms are handed batches that were read
         else:
             module = base if isinstance(base, Form) else getattr(base, "form", base)  # a loss of ours has a form
             self.base = module if isinstance(module, Form) else HandMade(module)

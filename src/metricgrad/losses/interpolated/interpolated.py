@@ -115,7 +115,8 @@ class Interpolated(Form):
             warm_up == 0 or not metric.layout.of_embeddings, "warm_up", warm_up,
             "0: a metric of embeddings has no cross-entropy to start from",
         )  # fmt: skip
-        self.metric, self.refactoring = metric, refactoring
+        self.metric, self.class_targets = metric.of_read_batches(), metric.class_targets
+        self.refactoring = refactoring
         self.interpolation: Interpolation = interpolation
         self.softness: Softness = softness
         self.q, self.share, self.warm_up = q, share, warm_up
@@ -126,7 +127,7 @@ class Interpolated(Form):
         self.register_buffer("constant_batches", torch.zeros((), dtype=torch.long))
         self.register_load_state_dict_pre_hook(_renamed)
         self._found: Structure | None = None
-        self.ideal_check = IdealCheck(metric)
+        self.ideal_check = IdealCheck(self.metric)
 
     def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d; zero with a zero gradient, and a warning, where the metric is undefined or nothing can change it."""

@@ -79,7 +79,7 @@ class Linearized(Form):
         self._informed = False
         self.local = Interpolated(metric, calls=calls, q=q, softness=softness, check_finite=check_finite)
         self.labels, self.scores = Memory(memory), Memory(memory // 2)
-        self.utilities = UtilityTable(metric)
+        self.utilities, self.class_targets = UtilityTable(self.metric), metric.class_targets
         self.register_buffer("constant_batches", torch.zeros((), dtype=torch.long))
 
     @property

@@ -1,9 +1,9 @@
 """Metrics of segmentation: overlap of each class over all pixels of a batch.
 
-Scores are logits with the classes on the **last** axis: ``(N, H, W, C)`` with ``(N, H, W)`` class targets, or rows
-``(N, C)`` with ``(N,)``; a network's ``(N, C, H, W)`` becomes ``scores.movedim(1, -1)``. Yes-or-no masks have scores
-and targets of one shape, such as ``(N, H, W)``, and all their pixels make one list. Pixels to ignore are left out with
-``mask=``.
+Scores are logits ``(N, C, H, W)``, as networks give them, or ``(N, H, W, C)``, with ``(N, H, W)`` class targets, or
+rows ``(N, C)`` with ``(N,)``. Yes-or-no masks have scores and targets of one shape, such as ``(N, H, W)``, and all
+their pixels make one list. Pixels to ignore are left out with ``mask=``, or by their number:
+``as_metric("dice", ignore_index=255)``.
 
 The counts are those of the whole batch, as in torchmetrics' ``JaccardIndex``, not means over images. A class that is
 neither a target nor a prediction is left out of the mean; without any class left the value is NaN.

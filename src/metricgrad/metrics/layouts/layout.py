@@ -34,6 +34,8 @@ class Layout:
     of_decisions: ClassVar[bool] = False
     #: Whether scores are embeddings, whose columns are no classes and whose rows are compared with all others.
     of_embeddings: ClassVar[bool] = False
+    #: Whether targets may be classes, one for each item, which :class:`ClassTargets` reads.
+    of_class_targets: ClassVar[bool] = True
     #: ``(stack, targets, context, *, takes, name)`` to what :meth:`prepare` returns.
     _prepare: ClassVar[Callable[..., tuple[Tensor, Tensor, dict[str, Tensor]]]]
 
@@ -196,6 +198,8 @@ class Given(Layout):
 
 class _WholeTargets(Layout):
     """Abstract: each target is one thing of two numbers, a point or an answer."""
+
+    of_class_targets: ClassVar[bool] = False
 
     def padding(self, scores: Tensor, targets: Tensor) -> Tensor | None:
         """None: what is absent was left out by a mask."""

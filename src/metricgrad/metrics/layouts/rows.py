@@ -53,12 +53,12 @@ def prepare(
     if place is None:
         return stack, targets, given
     row, column = place // lead[-1], place % lead[-1]
-    if "groups" in takes:
+    if PARTS in takes:  # also where all entries count together: no list of single labels is what they came from
+        given[PARTS] = row if keeps_apart == "row" else column
+    elif "groups" in takes and keeps_apart is not None:
         if "groups" in given:
             raise MetricgradError("each row of (N, C) scores is a query by itself; leave groups out")
         given["groups"] = row
-    elif PARTS in takes:  # also where all entries count together: no list of single labels is what they came from
-        given[PARTS] = row if keeps_apart == "row" else column
     elif keeps_apart is not None:
         raise MetricgradError(
             f"metric {name!r} looks at rows or columns of {tuple(lead)} targets, which a mask over single "

@@ -1,0 +1,55 @@
+"""The mean of a metric over groups of rows: over images, sentences or people, each valued by itself."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metricgrad.metrics.families.queries import weights_of_queries
+
+
+def in_groups(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A metric of labels that also takes ``groups``, ``(N,)`` integers: then its mean over groups.
+
+    Groups on which it is undefined, such as images without an object, are left out; without any other the value is
+    NaN. ``sample_weight`` is then of groups: one for all rows of each.
+
+    Cost: a call for each group, each of its own rows.
+
+    Args:
+        fn: of ``(T, N)`` or ``(T, N, C)`` labels and their targets, with ``sample_weight`` and perhaps ``parts``.
+
+    Example:
+        >>> def right(labels, targets, *, sample_weight=None): return (labels == targets).double().mean(-1)
+        >>> labels, targets = torch.tensor([[1, 1, 0]]), torch.tensor([1, 0, 1])
+        >>> in_groups(right)(labels, targets, groups=torch.tensor([0, 0, 7])).tolist()
+        [0.25]
+    """
+
+    @functools.wraps(fn)
+    def mean(
+        labels: Tensor,
+        targets: Tensor,
+        *,
+        groups: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+        parts: Tensor | None = None,
+        **options: Any,
+    ) -> Tensor:
+        of_rows = {} if parts is None else {"parts": parts}
+        if groups is None:
+            return fn(labels, targets, sample_weight=sample_weight, **of_rows, **options)
+        sizes = groups.unique(return_counts=True)[1].tolist()
+        values = torch.stack([
+            fn(labels[:, rows], targets[rows], **{name: part[rows] for name, part in of_rows.items()}, **options)
+            for rows in groups.argsort(stable=True).split(sizes)
+        ], -1)  # fmt: skip
+        weight = torch.ones_like(values[0]) if sample_weight is None else weights_of_queries(sample_weight, groups)
+        weight = weight.to(values) * ~values.isnan()
+        return (values.nan_to_num() * weight).sum(-1) / weight.sum(-1)
+
+    return mean

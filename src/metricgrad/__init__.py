@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from metricgrad.tables.task import task_of_table
     from metricgrad.tasks.task import Task
     from metricgrad.training.fit import fit
+    from metricgrad.training.microbatched import microbatched
     from metricgrad.training.population.fit_population import fit_population
     from metricgrad.training.recording import record_scores
     from metricgrad.training.result import FitResult
@@ -55,6 +56,7 @@ __all__ = [
     "list_metrics",
     "load_loss",
     "load_model",
+    "microbatched",
     "mismatch",
     "record_scores",
     "task_of_table",
@@ -78,6 +80,7 @@ _IMPORT_PATH = {
     "list_metrics": "metricgrad.metrics.built_in",
     "load_loss": "metricgrad.loading",
     "load_model": "metricgrad.model_loading",
+    "microbatched": "metricgrad.training.microbatched",
     "mismatch": "metricgrad.comparison.mismatch",
     "record_scores": "metricgrad.training.recording",
     "task_of_table": "metricgrad.tables.task",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from metricgrad.systems.ala import ALA
     from metricgrad.systems.reloss import ReLoss
     from metricgrad.systems.uniloss import UniLoss
+    from metricgrad.table_training import train_table
     from metricgrad.tables.task import task_of_table
     from metricgrad.tasks.task import Task
     from metricgrad.training.fit import fit
@@ -60,6 +61,7 @@ __all__ = [
     "mismatch",
     "record_scores",
     "task_of_table",
+    "train_table",
 ]
 
 _IMPORT_PATH = {
@@ -84,6 +86,7 @@ _IMPORT_PATH = {
     "mismatch": "metricgrad.comparison.mismatch",
     "record_scores": "metricgrad.training.recording",
     "task_of_table": "metricgrad.tables.task",
+    "train_table": "metricgrad.table_training",
 }
 
 _MODULES = {

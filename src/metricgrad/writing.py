@@ -32,7 +32,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may write the same file now
     try:
         try:
+            part.touch()
+            mode = part.stat().st_mode  # safetensors makes files that nobody else may read
             yield part
+            part.chmod(mode)
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
             part.replace(path)

@@ -1,4 +1,4 @@
-"""``metricgrad predict`` and ``evaluate``: answers alone on stdout, one line where something is wrong."""
+"""``metricgrad train``, ``predict`` and ``evaluate``: answers alone on stdout, one line where something is wrong."""
 
 import json
 import sys
@@ -15,6 +15,7 @@ from tests.tables.test_model import trained
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     save_table_model(trained("binary")[1], folder / "model")
+    people().to_csv(folder / "told.csv", index=False)
     people(40).to_csv(folder / "new.csv", index=False)
     people(40).drop(columns="left").to_csv(folder / "untold.csv", index=False)
     return folder
@@ -32,6 +33,22 @@ def run(capsys, monkeypatch, place):
         return stop.value.code, out, err
 
     return call
+
+
+def test_a_table_is_trained_on(run):
+    arguments = ["train", "told.csv", "--target", "left", "--metric", "f1", "--loss", "cross_entropy", "--out", "made"]
+    code, out, err = run(*arguments, "--json")
+    assert code == 0
+    assert err.startswith("200 rows; target 'left': binary, positive is 'yes'")
+    found = json.loads(out)
+    assert found.keys() == {
+        "model", "loss", "decision", "metric", "valid", "valid_undecided", "test", "test_undecided"
+    }  # fmt: skip
+    code, out, _ = run(*arguments)
+    assert out.splitlines()[0].startswith(f"f1 {found['test']:.4f} on rows held back")
+    assert out.splitlines()[1].startswith("model: made (cross_entropy, decision ")
+    code, out, _ = run("evaluate", "made", "told.csv", "--json")
+    assert json.loads(out)["value"] > 0.7
 
 
 def test_answers_are_alone_on_stdout(run):
@@ -54,6 +71,9 @@ def test_a_model_is_judged(run):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["train", "told.csv", "--metric", "f1", "--out", "x"], "Pass --target with one of who, age"),
+        (["train", "told.csv", "--target", "left", "--out", "x"], "Pass --metric"),
+        (["train", "told.csv", "--target", "left", "--metric", "f1"], "Missing option '--out'"),
         (["predict", ".", "new.csv"], "holds no model"),
         (["predict", "model", "gone.csv"], "there is no file 'gone.csv'"),
         (["predict", "model", "new.csv", "--id", "whom"], "did you mean who?"),

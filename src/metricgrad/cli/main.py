@@ -14,6 +14,7 @@ from rich.table import Table
 from metricgrad.cli import table_options
 from metricgrad.cli.evaluate import evaluate
 from metricgrad.cli.predict import predict
+from metricgrad.cli.train import train
 from metricgrad.errors import MetricgradError
 
 app = typer.Typer(
@@ -162,6 +163,7 @@ def losses() -> None:
     _console().print(shown)
 
 
+app.command()(train)
 app.command()(predict)
 app.command()(evaluate)
 

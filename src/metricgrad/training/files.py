@@ -34,7 +34,7 @@ WEIGHTS = "initial weights"
 _RENAMED = {"looks": "evaluations"}
 """Options of losses by the names that version 0.1 wrote, and today's."""
 
-OURS = ("last.ckpt", "model.safetensors", "result.json", "metrics.csv")
+OURS = ("last.ckpt", "model.safetensors", "result.json", "metrics.csv", "hparams.yaml")
 
 
 def make_folder(folder: Path) -> None:

@@ -1,0 +1,57 @@
+"""``metricgrad train``: the model of a table, written as a folder."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from metricgrad.cli import table_options
+
+
+def train(
+    file: Annotated[str, typer.Argument(help="A CSV or Parquet file.")],
+    out: Annotated[str, typer.Option(help="The folder of the model, for `metricgrad predict` and mg.load_model.")],
+    metric: Annotated[
+        str | None, typer.Option(help="What decides: a built-in name, name:key=value, pkg.mod:fn or file.py:fn.")
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="A name of `metricgrad losses`, or lightgbm. Default: uniloss.")
+    ] = None,
+    like: Annotated[
+        str | None, typer.Option(help="The folder of a comparison: train what it recommends, as it was tuned.")
+    ] = None,
+    decision: Annotated[
+        str | None,
+        typer.Option(help="What it is delivered under: auto, none, or a kind. Default: auto, or the comparison's."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw of the parts and everything else random.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")] = False,
+    target: table_options.Target = None,
+    positive: table_options.Positive = None,
+    classes: table_options.Classes = None,
+    group: table_options.Group = None,
+    split: table_options.Split = None,
+    time: table_options.Time = None,
+    drop: table_options.Drop = None,
+) -> None:
+    """Train the model of a table by a metric, judge it once on rows held back, and write it as a folder."""
+    task = table_options.table_task(
+        file, metric, target=target, positive=positive, classes=classes, group=group, split=split, time=time, drop=drop
+    )
+    from metricgrad.table_training import train_table
+
+    command = shlex.join(["metricgrad", *sys.argv[1:]])
+    model = train_table(task, loss=loss, like=like, decision=decision, out=out, seed=seed, about={"command": command})
+    card = model.card
+    values = {name: card[name] for name in ("valid", "valid_undecided", "test", "test_undecided")}
+    said = {"model": out, "loss": card["asked"]["loss"], "decision": model.decision.kind, "metric": model.metric.name}
+    if as_json:
+        print(json.dumps({**said, **values}))
+        return
+    without = "" if said["decision"] == "identity" else f" ({values['test_undecided']:.4f} without its decision)"
+    print(f"{said['metric']} {values['test']:.4f} on rows held back{without}")
+    print(f"model: {out} ({said['loss']}, decision {said['decision']})")

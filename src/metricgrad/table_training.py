@@ -1,0 +1,247 @@
+"""Train the model of a table that is delivered: on a loss by name, or as a comparison recommends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+
+from metricgrad.aligners.isolation import kept_all_randomness
+from metricgrad.comparison.candidates import candidates
+from metricgrad.comparison.records import locked
+from metricgrad.errors import MetricgradError
+from metricgrad.json_types import fits, parse
+from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.metric import Metric
+from metricgrad.tables.boosting import SPACE, fit_trees
+from metricgrad.tables.model import TableModel
+from metricgrad.tables.model_folder import load_table_model, save_table_model
+from metricgrad.tables.preprocessing import Layout
+from metricgrad.tables.task import TableTask
+from metricgrad.training import files
+from metricgrad.training.delivery import Asked, check_decision, describe_decision
+from metricgrad.training.fit import fit
+from metricgrad.training.model_folder import CARD
+from metricgrad.training.network_folder import finite
+from metricgrad.training.result import FitResult
+
+TREES = "lightgbm"
+STUDY = "study.json"
+_RUN = "training"
+_ANEW = "the same `metricgrad compare` writes it anew"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Attributes:
+        loss: by name, or ``"lightgbm"``.
+        params: learning rate, weight decay and whatever else is tuned of it; the defaults of those not named.
+        decision: as in :func:`metricgrad.fit`.
+        why: in words.
+    """
+
+    loss: str = "uniloss"
+    params: Mapping[str, float] = field(default_factory=dict)
+    decision: Asked = "auto"
+    why: str = "as asked for"
+
+
+def train_table(
+    task: TableTask,
+    *,
+    loss: str | None = None,
+    like: str | os.PathLike[str] | None = None,
+    decision: Asked | None = None,
+    out: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    about: Mapping[str, Any] | None = None,
+) -> TableModel:
+    """Train the model of a table, and write it as a folder that :func:`metricgrad.load_model` opens.
+
+    It is trained on the training rows of draw ``seed``, its epoch and its decision are chosen by the validation rows,
+    and it is judged once by the test rows, which no choice has seen: ``card["test"]``. A training that was killed goes
+    on from its last whole epoch when the same call is made again, and one that ended is returned as it is.
+
+    Args:
+        task: made by :func:`metricgrad.task_of_table`.
+        loss: a name from ``metricgrad losses``, at the task's default learning rate, or ``"lightgbm"``; ``"uniloss"``
+            where nothing is said.
+        like: the folder of a finished comparison: the loss that it recommends, the parameters that were tuned for it,
+            and the decision.
+        decision: as in :func:`metricgrad.fit`; by default ``"auto"``, or the comparison's.
+        out: the folder of the model; None writes nothing.
+        seed: of the draw of the parts and everything else random.
+        progress: a bar on stderr.
+        about: more for the card, JSON-able.
+
+    Raises:
+        MetricgradError: for a loss that does not serve the task, a folder without a finished comparison by this metric,
+            and an ``out`` that holds another model.
+
+    Example:
+        >>> import pandas as pd, metricgrad as mg
+        >>> frame = pd.DataFrame({"age": [40, 51, 62, 30] * 20, "left": ["no", "yes", "yes", "no"] * 20})
+        >>> task = mg.task_of_table(frame, target="left", metric="f1")
+        >>> model = mg.train_table(task, loss="cross_entropy", progress=False)
+        >>> model.predict(frame).tolist()[:4]
+        ['no', 'yes', 'yes', 'no']
+    """
+    metric = _metric(task)
+    if loss is not None and like is not None:
+        raise MetricgradError(f"loss is {loss!r} and like is {str(like)!r}; say one of them")
+    recipe = Recipe(loss or Recipe.loss) if like is None else recommended(like, metric)
+    if decision is not None:
+        check_decision(decision)
+        recipe = Recipe(recipe.loss, recipe.params, decision, recipe.why)
+    asked = _asked(task, recipe, metric, seed)
+    if out is None:
+        return _model(task, recipe, seed, _trained(task, recipe, seed, None, progress), {"asked": asked})
+    place = Path(out)
+    if (place / CARD).exists():
+        return _there(place, asked, metric)
+    with _held(place / _RUN):
+        if (place / CARD).exists():  # by another process, until now
+            return _there(place, asked, metric)
+        result = _trained(task, recipe, seed, place / _RUN, progress)
+        model = _model(task, recipe, seed, result, {"asked": asked, **(about or {})})
+        save_table_model(model, place)
+        files.clear(place / _RUN)
+    return model
+
+
+class _Recommendation(TypedDict):
+    loss: str
+    decision: str
+    why: str
+
+
+_READ = {"metric": str, "recommendation": _Recommendation, "runs": list[dict[str, Any]]}
+"""What is read of a comparison's table."""
+
+
+def recommended(folder: str | os.PathLike[str], metric: Metric) -> Recipe:
+    """What a finished comparison recommends.
+
+    Args:
+        folder: its ``out``.
+        metric: what decides; a comparison by another one recommends nothing.
+
+    Raises:
+        MetricgradError: for a folder without a finished comparison, or one by another metric.
+    """
+    path = Path(folder) / STUDY
+    try:
+        found = parse(path.read_bytes())
+    except OSError as error:
+        raise MetricgradError(
+            f"{str(folder)!r} holds no finished comparison ({STUDY}: {error.strerror}); "
+            "`metricgrad compare ... --out DIR` writes one when it ends"
+        ) from error
+    except MetricgradError as error:
+        raise MetricgradError(f"{str(path)!r} is torn: {error}; {_ANEW}") from error
+    table = found.get("table") if isinstance(found, dict) else None
+    if not isinstance(table, dict) or not all(fits(table.get(name), hint) for name, hint in _READ.items()):
+        raise MetricgradError(f"{str(path)!r} recommends nothing; {_ANEW}")
+    if table["metric"] != metric.name:
+        raise MetricgradError(
+            f"{str(folder)!r} compares losses by {table['metric']!r:.60}, and the metric here is {metric.name!r}; "
+            "compare by this one, or name a loss"
+        )
+    said = table["recommendation"]
+    params = [run.get("params") for run in table["runs"] if run.get("loss") == said["loss"]]
+    if not params or not fits(params[0], dict[str, float]):
+        raise MetricgradError(f"{str(path)!r} has no run of {said['loss']!r:.60}, which it recommends; {_ANEW}")
+    return Recipe(said["loss"], params[0], said["decision"], said["why"])
+
+
+def _asked(task: TableTask, recipe: Recipe, metric: Metric, seed: int) -> dict[str, Any]:
+    """What tells one model from another, JSON-able."""
+    parts = dict(zip(("train", "valid", "test"), map(files.describe_data, task.load(seed)), strict=True))
+    return {
+        "target": task.schema.target.name,
+        "metric": metric.spec or metric.name,
+        "loss": recipe.loss,
+        "params": dict(recipe.params),
+        "decision": describe_decision(recipe.decision),
+        "seed": seed,
+        **parts,
+    }
+
+
+def _trained(task: TableTask, recipe: Recipe, seed: int, out: Path | None, progress: bool) -> FitResult:
+    """The network or the trees, with the decision."""
+    train, valid, _ = task.load(seed)
+    metric = task.judged_by()
+    if recipe.loss == TREES:
+        layout, target = Layout.of(task.schema), task.schema.target
+        return fit_trees(
+            train, valid, layout=layout, target=target, metric=metric, decision=recipe.decision, seed=seed,
+            params=_known(recipe, SPACE),
+        )  # fmt: skip
+    row = next(row for row in candidates([recipe.loss], task, metric, controls=False) if row.name == recipe.loss)
+    params = {name: bounds.default for name, bounds in row.space.items()} | _known(recipe, row.space)
+    with kept_all_randomness():
+        torch.manual_seed(seed)
+        network = task.model()
+        loss = row.of(params, seed, train)
+    return fit(
+        network, train, valid, metric=metric, loss=loss, out=out, lr=params["lr"],
+        weight_decay=params["weight_decay"], epochs=task.epochs, batch_size=task.batch_size, seed=seed,
+        progress=progress, device=task.device, decision=recipe.decision,
+    )  # fmt: skip
+
+
+def _metric(task: TableTask) -> Metric:
+    """As it was given; :meth:`TableTask.judged_by` has values in the unit of the file, which a model sees to itself."""
+    assert task.metric is not None
+    return as_metric(task.metric)
+
+
+def _known(recipe: Recipe, space: Mapping[str, Any]) -> dict[str, float]:
+    if unknown := [name for name in recipe.params if name not in space]:
+        raise MetricgradError(f"loss {recipe.loss!r} has no {unknown[0]!r:.40} to set; there are {', '.join(space)}")
+    return dict(recipe.params)
+
+
+def _model(task: TableTask, recipe: Recipe, seed: int, result: FitResult, about: dict[str, Any]) -> TableModel:
+    """What is delivered, judged by the test part."""
+    test = result.evaluate_both(task.load(seed)[2])
+    card = {
+        "task": task.name,
+        **about,
+        "why": recipe.why,
+        "valid": finite(result.valid),
+        "valid_undecided": finite(result.valid_undecided),
+        "test": finite(test.decided),
+        "test_undecided": finite(test.undecided),
+        "understood": task.describe(),
+        "history": [{name: finite(value) for name, value in row.items()} for row in result.history],
+    }
+    return TableModel(task.preprocessing(seed), result.model, result.decision, _metric(task), card)
+
+
+def _there(place: Path, asked: dict[str, Any], metric: Metric) -> TableModel:
+    """The model that the same call wrote before."""
+    model = load_table_model(place, metric=metric)
+    saved = model.card.get("asked")
+    if found := files.differences(saved if isinstance(saved, dict) else {}, asked):
+        raise MetricgradError(f"out={str(place)!r} holds another model: {found}. Choose another out, or remove it")
+    return model
+
+
+@contextmanager
+def _held(run: Path) -> Iterator[None]:
+    """Nobody else trains into the folder; what the training needed is gone once the model is there."""
+    with locked(run):
+        yield
+    with suppress(OSError):
+        (run / ".lock").unlink()
+        run.rmdir()

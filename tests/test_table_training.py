@@ -1,0 +1,172 @@
+"""``mg.train_table``: trained as asked for or as recommended, judged once, written whole, taken up after a kill."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import metricgrad as mg
+from metricgrad.metrics.as_metric import as_metric
+from metricgrad.training.engine import Engine
+from tests.tables.frames import grades, people, prices
+
+
+def task_of(frame, **options):
+    task = mg.task_of_table(frame, **options)
+    task.epochs = 3
+    return task
+
+
+@pytest.fixture(scope="module")
+def task():
+    return task_of(people(), target="left", metric="f1")
+
+
+def study(folder, loss="cross_entropy", metric="f1", params=None, decision="threshold"):
+    """What a finished comparison leaves behind, as far as it is read here."""
+    folder.mkdir(exist_ok=True)
+    runs = [{"loss": loss, "seed": 0, "params": params or {"lr": 0.02, "weight_decay": 1e-3}}]
+    said = {"loss": loss, "decision": decision, "why": "nothing adds to it"}
+    table = {"metric": metric, "runs": runs, "recommendation": said, "summary": []}
+    (folder / "study.json").write_text(json.dumps({"table": table, "about": {}}))
+    return folder
+
+
+def test_a_model_is_trained_judged_and_written(task, tmp_path):
+    model = mg.train_table(task, loss="cross_entropy", out=tmp_path / "model", progress=False)
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {
+        "card.json",
+        "model.safetensors",
+        "preprocessing.safetensors",
+    }
+    frame, rows = people(), task.rows(0)
+    test = frame.iloc[rows.test]
+    assert model.card["test"] == pytest.approx(model.evaluate([test]).decided)
+    assert model.card["test_undecided"] == pytest.approx(model.evaluate([test]).undecided)
+    again = mg.load_model(tmp_path / "model")
+    assert again.predict(frame).tolist() == model.predict(frame).tolist()
+    assert again.card == model.card
+    assert len(model.card["history"]) == 3
+    assert all((path.stat().st_mode & 0o044) == 0o044 for path in (tmp_path / "model").iterdir())
+
+
+def test_the_same_call_returns_it_and_another_is_refused(task, tmp_path, monkeypatch):
+    first = mg.train_table(task, loss="cross_entropy", out=tmp_path, progress=False)
+    monkeypatch.setattr(Engine, "training_step", None)
+    again = mg.train_table(task, loss="cross_entropy", out=tmp_path, progress=False)
+    assert again.card == first.card
+    with pytest.raises(mg.MetricgradError, match="holds another model: loss was 'cross_entropy' and is now 'uniloss'"):
+        mg.train_table(task, out=tmp_path)
+    with pytest.raises(mg.MetricgradError, match="seed was 0 and is now 1"):
+        mg.train_table(task, loss="cross_entropy", out=tmp_path, seed=1)
+    other = task_of(people(seed=3), target="left", metric="f1")
+    with pytest.raises(mg.MetricgradError, match="holds another model: train was"):
+        mg.train_table(other, loss="cross_entropy", out=tmp_path)
+
+
+def test_a_training_that_was_cut_goes_on(task, tmp_path, monkeypatch):
+    whole = mg.train_table(task, out=tmp_path / "whole", progress=False)
+    steps, step = [], Engine.training_step
+
+    def counted(self, *batch):
+        steps.append(self.current_epoch)
+        if len(steps) == cut:
+            raise KeyboardInterrupt
+        return step(self, *batch)
+
+    monkeypatch.setattr(Engine, "training_step", counted)
+    cut = 5
+    with pytest.raises(KeyboardInterrupt):
+        mg.train_table(task, out=tmp_path / "cut", progress=False)
+    assert not (tmp_path / "cut" / "card.json").exists()
+    with pytest.raises(mg.MetricgradError, match="holds no model"):
+        mg.load_model(tmp_path / "cut")
+    cut, first = None, steps[-1]
+    assert first == 2
+    again = mg.train_table(task, out=tmp_path / "cut", progress=False)
+    assert min(steps[5:]) == 2
+    frame = people()
+    assert torch.equal(again.scores(frame), whole.scores(frame))
+    assert {k: v for k, v in again.card.items() if k != "history"} == {
+        k: v for k, v in whole.card.items() if k != "history"
+    }
+
+
+@pytest.mark.parametrize(
+    ("frame", "options"),
+    [
+        (grades(), {"target": "grade", "metric": "quadratic_kappa", "classes": ["low", "medium", "high"]}),
+        (prices(), {"target": "price", "metric": "mae"}),
+    ],
+    ids=["grades", "prices"],
+)
+@pytest.mark.parametrize("loss", [None, "lightgbm"])
+def test_every_kind_of_target_by_network_and_trees(frame, options, loss, tmp_path):
+    model = mg.train_table(task_of(frame, **options), loss=loss, out=tmp_path, progress=False)
+    assert np.isfinite(model.card["test"])
+    assert model.card["asked"]["loss"] == (loss or "uniloss")
+    again = mg.load_model(tmp_path)
+    assert again.predict(frame).tolist() == model.predict(frame).tolist()
+    assert again.evaluate([frame]).decided == model.evaluate([frame]).decided
+
+
+def test_what_a_comparison_recommends_is_trained_as_it_was_tuned(task, tmp_path):
+    like = study(tmp_path / "study")
+    model = mg.train_table(task, like=like, progress=False)
+    assert model.card["asked"]["loss"] == "cross_entropy"
+    assert model.card["asked"]["params"] == {"lr": 0.02, "weight_decay": 1e-3}
+    assert model.decision.kind == "threshold"
+    assert model.card["why"] == "nothing adds to it"
+    trees = mg.train_table(
+        task, like=study(tmp_path / "study", "lightgbm", params={"num_leaves": 4.0}, decision="none"), progress=False
+    )
+    assert trees.decision.kind == "identity"
+    assert type(trees.model).__name__ == "BoostedTrees"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.unlink(), "holds no finished comparison"),
+        (lambda path: path.write_text(path.read_text()[:40]), "is torn"),
+        (lambda path: path.write_text("{}"), "recommends nothing"),
+        (lambda path: study(path.parent, metric="mcc"), "compares losses by 'mcc', and the metric here is 'f1'"),
+        (lambda path: study(path.parent, loss="mine"), "unknown loss 'mine'"),
+        (lambda path: study(path.parent, params={"lr": 0.1, "depth": 3.0}), "has no 'depth' to set"),
+    ],
+    ids=["none", "torn", "empty", "another metric", "a loss of their own", "other parameters"],
+)
+def test_a_comparison_that_says_nothing_of_use_is_one_sentence(task, tmp_path, spoil, words):
+    spoil(study(tmp_path / "study") / "study.json")
+    with pytest.raises(mg.MetricgradError, match=words):
+        mg.train_table(task, like=tmp_path / "study")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"loss": "mse"}, "serves regression problems"),
+        ({"loss": "unilos"}, "did you mean"),
+        ({"loss": "uniloss", "like": "x"}, "say one of them"),
+        ({"decision": "thresh"}, "decision is 'thresh'"),
+    ],
+)
+def test_what_is_asked_for_and_cannot_be_is_one_sentence(task, options, words):
+    with pytest.raises(mg.MetricgradError, match=words):
+        mg.train_table(task, **options)
+
+
+def test_a_metric_of_one_s_own(tmp_path):
+    own = as_metric(
+        lambda labels, targets: (labels == targets).float().mean(), higher_is_better=True, reads="labels", name="own"
+    )
+    task = task_of(people(), target="left", metric=own)
+    model = mg.train_table(task, out=tmp_path, progress=False)
+    again = mg.load_model(tmp_path)
+    assert isinstance(again.predict_proba(people()), pd.DataFrame)
+    with pytest.raises(mg.MetricgradError, match="pass it again"):
+        again.evaluate([people()])
+    assert mg.load_model(tmp_path, metric=own).evaluate([people()]) == model.evaluate([people()])
+    assert mg.train_table(task, out=tmp_path, progress=False).card == model.card

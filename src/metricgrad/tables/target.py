@@ -94,6 +94,11 @@ def encode_target(
     return codes
 
 
+def ranks_queries(metric: Metric) -> bool:
+    """Whether it ranks the rows of each query; a metric of labels takes groups only where they are there."""
+    return "groups" in metric.context and metric.reads != "labels"
+
+
 def _check_metric(name: str, metric: Metric | None) -> None:
     if metric is not None and not metric.layout.of_decisions:
         raise MetricgradError(

@@ -22,7 +22,7 @@ from metricgrad.tables.preprocessing import Layout, Preprocessing
 from metricgrad.tables.reading import read_table
 from metricgrad.tables.schema import Schema, Target
 from metricgrad.tables.splits import Rows, redraws, split_rows
-from metricgrad.tables.target import encode_target
+from metricgrad.tables.target import encode_target, ranks_queries
 from metricgrad.tables.understanding import understand
 from metricgrad.tables.units import in_units_of
 from metricgrad.tables.values import as_texts, column_of
@@ -149,7 +149,7 @@ def task_of_table(
     is_file = isinstance(table, str | os.PathLike)
     frame = named(read_table(table) if is_file else table)
     judged_by = as_metric(metric)
-    if "groups" in judged_by.context:
+    if ranks_queries(judged_by):
         raise MetricgradError(
             f"metric {judged_by.name!r} ranks the rows of each query, and a table is trained on row by row; name a "
             "metric of rows, such as average_precision"

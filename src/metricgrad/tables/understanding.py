@@ -14,7 +14,7 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.tables.column_types import understand_column
 from metricgrad.tables.schema import Column, Schema, Target
 from metricgrad.tables.suspicions import copies, tells_alone
-from metricgrad.tables.target import encode_target, understand_target
+from metricgrad.tables.target import encode_target, ranks_queries, understand_target
 from metricgrad.tables.values import as_texts, column_of
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _check_roles(frame: pd.DataFrame, roles: Mapping[str, str], drop: Sequence[s
 
 
 def _check_metric(metric: Metric | None, roles: Mapping[str, str]) -> None:
-    if metric is not None and "groups" in metric.context and "group" not in roles:
+    if metric is not None and ranks_queries(metric) and "group" not in roles:
         raise MetricgradError(
             f"metric {metric.name!r} ranks the rows of each query, and none are named; pass the column of queries: "
             "group='query' (--group query)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -119,6 +120,8 @@ def where_not_finite(values: Tensor, rows: int | None = None, *, nan_only: bool 
         'NaN in 1 of 2 rows (row 1), in column 1'
     """
     if not values.is_floating_point() or not values.numel():
+        return None
+    if not nan_only and math.isfinite(values.detach().sum()):  # one pass; a sum of finite numbers may overflow
         return None
     values = values.detach().reshape(len(values) if values.ndim else 1, -1)
     wrong = values.isnan() if nan_only else ~values.isfinite()

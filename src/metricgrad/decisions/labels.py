@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.fast_paths import OfLabels
 from metricgrad.metrics.metric import Metric
+from metricgrad.metrics.of_labels import OfTables
 from metricgrad.metrics.utilities import called_of_labels, slopes_of_labels, values_of_labels
 
 
@@ -16,7 +16,7 @@ def utilities(metric: Metric, labels: Tensor, targets: Tensor, classes: int) -> 
     A built-in metric is differentiated; a foreign one is called C (C + 1) times.
     """
     every = torch.arange(classes, device=labels.device)
-    if isinstance(metric.fast_path, OfLabels):
+    if isinstance(metric.fast_path, OfTables):
         return slopes_of_labels(metric, labels, targets, classes, of=every)
     return torch.stack([called_of_labels(metric, labels, targets, classes, of=y, to=every) for y in range(classes)])
 

@@ -13,11 +13,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from metricgrad.metrics.families.class_counts import Counts
-
 ClassNames = Literal["kept", "ordered", "alike"]
-
-_SUMS = 8
 
 
 class FastPath:
@@ -32,47 +28,6 @@ class FastPath:
     def takes(self, context: Collection[str]) -> bool:
         """Whether this way is open to a batch that comes with such context."""
         return True
-
-
-@dataclass(frozen=True)
-class OfLabels(FastPath):
-    """A metric of predicted labels that takes weights: rows that are alike count as one weighted row.
-
-    Attributes:
-        names: what it reads of the numbers of classes: nothing, so that they may be renamed (``"alike"``), their order
-            among those that are a target or a prediction (``"ordered"``), or the numbers themselves (``"kept"``).
-    """
-
-    names: ClassNames = "kept"
-
-    def elements(self, scores: Tensor, targets: Tensor, whole: int) -> int:
-        """A row that moves, a row for the others like it, and each class; single entries are not put together."""
-        if scores.ndim == targets.ndim:
-            return whole
-        rows, classes = len(targets), scores.shape[-1]
-        return 2 * rows + (classes if self.names == "kept" else min(classes, 4 * rows + 1))
-
-    def takes(self, context: Collection[str]) -> bool:
-        """Weights alone."""
-        return set(context) <= {"sample_weight"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class OfClasses(OfLabels):
-    """A metric of predicted labels that is a function of sums over classes: a row that moves changes two terms.
-
-    Attributes:
-        terms: ``(..., C)`` counts to ``(..., C, K)``, what each class adds to K sums.
-        value: ``(..., K)`` sums to ``(...)``.
-    """
-
-    names: ClassNames = "alike"
-    terms: Callable[[Counts], Tensor]
-    value: Callable[[Tensor], Tensor]
-
-    def elements(self, scores: Tensor, targets: Tensor, whole: int) -> int:
-        """The sums."""
-        return whole if scores.ndim == targets.ndim else _SUMS
 
 
 class OfHits(FastPath):

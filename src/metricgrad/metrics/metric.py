@@ -233,7 +233,7 @@ class Metric:
     def of_labels(self, labels: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
         """``(T,)`` values of ``(T, R)`` predicted labels; ``weight`` ``(R,)`` says how many rows each stands for.
 
-        Only of a metric whose fast path is :class:`metricgrad.metrics.fast_paths.OfLabels`.
+        Only of a metric whose fast path is :class:`metricgrad.metrics.of_labels.OfLabels`.
         """
         return in_chunks(lambda part: self._fn(part, targets, sample_weight=weight, **self.fixed), labels)
 

@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from metricgrad.metrics.families.group_means import in_groups
-from metricgrad.metrics.fast_paths import FastPath, OfLabels
+from metricgrad.metrics.fast_paths import FastPath
 from metricgrad.metrics.layouts.layout import ROWS, Layout
+from metricgrad.metrics.of_labels import OfLabels
 from metricgrad.metrics.types import Reads, Structure, TargetKind
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.fast_paths import OfLabels
+from metricgrad.metrics.class_utilities import Utilities
+from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.metric import Metric
+from metricgrad.metrics.of_labels import OfLabels, OfTables
 
-_EPS = 1e-3
-_PSEUDO_ROWS = 4.0  # all cells together weigh at most so many rows
-_ALL_CELLS = 64
 _SHARE = 20
 
 
@@ -30,45 +29,43 @@ def values_of_labels(metric: Metric, labels: Tensor, targets: Tensor, classes: i
 def slopes_of_labels(
     metric: Metric, labels: Tensor, targets: Tensor, classes: int, *, of: Tensor, weight: Tensor | None = None
 ) -> Tensor:
-    r"""``(K, C)`` utilities :math:`V_{yb} = N \, \partial g / \partial M_{yb}` of K targets, M the confusion table.
-
-    Signed so that more is better; only differences within a row mean anything. Classes that are neither a target nor a
-    prediction share one column, so a thousand classes cost no more than those seen.
+    """``(K, C)`` utilities of K targets; see :func:`values_and_utilities`.
 
     Args:
-        metric: one whose fast path is :class:`~metricgrad.metrics.fast_paths.OfLabels`.
+        metric: one whose fast path is :class:`~metricgrad.metrics.of_labels.OfTables`.
         labels: ``(N,)`` predicted classes.
         targets: ``(N,)`` classes.
         classes: C.
         of: ``(K,)`` the targets asked about.
         weight: ``(N,)`` of the rows.
     """
-    few = classes <= _ALL_CELLS
-    every = torch.arange(classes, device=labels.device)
-    seen = every if few else torch.cat([labels, targets, of]).unique()
-    absent = every.new_ones(classes, dtype=torch.bool)
-    absent[seen] = False
-    spare = absent.nonzero()[:1, 0]  # one that was not seen stands for all of them
-    columns = torch.cat([seen, spare])
-    rows = every if few else of
-    cells = (rows[:, None] * classes + columns).flatten()
-    keys = torch.cat([cells, targets * classes + labels]).unique()
     ones = torch.ones(len(labels), dtype=torch.float64, device=labels.device)
     mass = ones if weight is None else weight.double() * (len(weight) / weight.double().sum())
-    table = torch.full(keys.shape, min(_EPS, _PSEUDO_ROWS / len(keys)), dtype=torch.float64, device=labels.device)
-    table.index_add_(0, torch.searchsorted(keys, targets * classes + labels), mass)
-    with torch.enable_grad():
-        table.requires_grad_()
-        value = metric.of_labels((keys % classes)[None], keys // classes, table)[0]
-        depends = value.requires_grad  # not where it is what it is whatever the counts
-        slopes = torch.autograd.grad(value, table)[0] if depends else torch.zeros_like(table)
-    sign = 1.0 if metric.higher_is_better else -1.0
-    wanted = of[:, None] * classes + columns
-    found = sign * len(labels) * torch.nan_to_num(slopes[torch.searchsorted(keys, wanted)])
-    if len(columns) == classes:
-        return torch.empty_like(found).scatter(1, columns.expand_as(found), found)
-    filled = found[:, -1:].expand(-1, classes).clone() if len(spare) else found.new_zeros(len(of), classes)
-    return filled.scatter(1, columns.expand_as(found), found)
+    _, found = values_and_utilities(metric, labels[None], targets, mass[None], classes)
+    return found.rows(of, mass)
+
+
+def values_and_utilities(
+    metric: Metric, labels: Tensor, targets: Tensor, weight: Tensor, classes: int
+) -> tuple[Tensor, Utilities]:
+    r"""``(S,)`` values of S sets, and utilities :math:`V_{yb} = N \, \partial g / \partial M_{yb}` at the first.
+
+    M is the confusion table of the first set, which
+    :class:`~metricgrad.metrics.families.confusion_tables.ConfusionTables` smooths.
+    Signed so that more is better. Classes that are neither a target nor a prediction share one column, so a thousand
+    classes cost no more than those seen.
+
+    Args:
+        metric: one whose fast path is :class:`~metricgrad.metrics.of_labels.OfTables`.
+        labels: ``(S, R)`` predicted classes.
+        targets: ``(R,)`` classes.
+        weight: ``(S, R)`` of the rows in each set; 0 where a row is not in it.
+        classes: C.
+    """
+    path = metric.fast_path
+    assert isinstance(path, OfTables)
+    values, slopes = path.slopes(ConfusionTables.of(labels, targets, weight, classes).smoothed())
+    return values, slopes.scaled(weight.shape[1] if metric.higher_is_better else -weight.shape[1])
 
 
 def called_of_labels(

@@ -138,7 +138,8 @@ def checked(
     if not scores.is_floating_point():
         raise MetricgradError(f"scores must be a floating tensor of logits, got {scores.dtype}")
     stack, targets, kept = metric.prepared(scores[None] if scores.ndim else scores, targets, context)
-    scores, frame = stack[0], None
+    as_given = context.get("mask") is None and stack.shape[1:] == scores.shape and stack.dtype == scores.dtype
+    scores, frame = scores if as_given else stack[0], None
     if "mask" in kept:
         mask = kept["mask"]
         mask = mask.reshape(*mask.shape, *(1,) * (targets.ndim - mask.ndim)).expand(targets.shape)
@@ -150,7 +151,7 @@ def checked(
     if not metric.layout.of_decisions:
         metric.layout.check(scores, targets, metric.name)
     elif scores.ndim > targets.ndim and targets.numel():
-        low, high = int(targets.min()), int(targets.max())
+        low, high = torch.stack(torch.aminmax(targets)).tolist()
         if low < 0 or high >= scores.shape[-1]:
             raise MetricgradError(
                 f"targets hold classes {low} to {high}, scores have {scores.shape[-1]} columns; expected 0 to "

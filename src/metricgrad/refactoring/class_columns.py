@@ -33,7 +33,7 @@ class ClassColumns:
         Args:
             classes: C.
             present: numbers of those that are a target or a prediction of the batch, in any order, repeated or not.
-            names: see :class:`metricgrad.metrics.fast_paths.OfLabels`. Where only the order matters, columns are in the
+            names: see :class:`metricgrad.metrics.of_labels.OfLabels`. Where only the order matters, columns are in the
                 order of their classes, and the absent classes between two present ones are one.
         """
         every = torch.arange(classes, device=present.device)

@@ -40,7 +40,7 @@ class MoveRequest:
         share: the share of the comparisons looked at, those nearest to being violated first.
         generator: for the choice among more moves than the budget allows.
         groups: ``(N,)`` query numbers, for metrics within groups.
-        names: what the metric reads of the numbers of classes; see :class:`metricgrad.metrics.fast_paths.OfLabels`.
+        names: what the metric reads of the numbers of classes; see :class:`metricgrad.metrics.of_labels.OfLabels`.
     """
 
     scores: Tensor

@@ -5,7 +5,7 @@ import torch
 
 import metricgrad as mg
 from metricgrad.metrics.families.class_counts import class_counts
-from metricgrad.metrics.fast_paths import OfClasses
+from metricgrad.metrics.of_labels import OfClasses
 
 NAMES = (
     "accuracy", "macro_f1", "micro_f1", "fbeta:beta=2.0,average=macro", "jaccard:average=macro",

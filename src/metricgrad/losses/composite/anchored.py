@@ -94,8 +94,9 @@ class Anchored(FormOnBase):
         with torch.inference_mode(False), torch.enable_grad():
             leaf, targets = ordinary(scores).detach().requires_grad_(), ordinary(targets)
             context = {name: ordinary(value) for name, value in context.items()}
-            base, parts = self._evaluated(leaf, targets, call, context)
-            gradient, norms = self._gradient(leaf, base, parts, call, before, create_graph=False)
+            parts = self.form.parts(leaf, targets, call=call, **context)
+            base, slope = self._base_of(leaf, targets, parts, call, context)
+            gradient, norms = self._gradient(slope, leaf, parts, call, before, create_graph=False)
         if call.counts:
             self.squared_norms.copy_(norms)
         shown = base.detach() if parts.shown is None else parts.shown.to(base.dtype)
@@ -105,8 +106,8 @@ class Anchored(FormOnBase):
 
         def again(scores: Tensor) -> Tensor:
             rest = replace(parts, losses=parts.again(scores), gradients=None)
-            base = self._of_base(scores, targets, still, context)
-            return self._gradient(scores, base, rest, call, before, create_graph=True)[0]
+            slope = _slope(self._of_base(scores, targets, still, context), scores, True)
+            return self._gradient(slope, scores, rest, call, before, create_graph=True)[0]
 
         learned = dict(self.named_parameters())
         restored = _Restored(self, list(learned), again)
@@ -117,17 +118,22 @@ class Anchored(FormOnBase):
     ) -> Tensor | None:
         """The product of g and the direction, the norms' ratio a function of the form's parameters too."""
         leaf = scores.detach().clone().requires_grad_()
-        base, parts = self._evaluated(leaf, targets, call, context)
+        slope = _slope(self._of_base(leaf, targets, call, context), leaf, True)
+        parts = self.form.parts(leaf, targets, call=call, **context)
         if parts.losses is None:
             parts = replace(parts, losses=parts.again(leaf), gradients=None)
-        gradient, _ = self._gradient(leaf, base, parts, call, self.squared_norms.clone(), create_graph=True)
+        gradient, _ = self._gradient(slope, leaf, parts, call, self.squared_norms.clone(), create_graph=True)
         return (gradient * tangent).sum()
 
-    def _evaluated(
-        self, leaf: Tensor, targets: Tensor, call: CallContext, context: Mapping[str, Tensor | None]
-    ) -> tuple[Tensor, Parts]:
-        base = self._of_base(leaf, targets, call, context)
-        return base, self.form.parts(leaf, targets, call=call, **context)
+    def _base_of(
+        self, leaf: Tensor, targets: Tensor, parts: Parts, call: CallContext, context: Mapping[str, Tensor | None]
+    ) -> tuple[Tensor, Tensor]:
+        """The base's value and gradient; of cross-entropy those that came along with the form's parts."""
+        of_labels = isinstance(self.base, TaskLoss) and self.base.kind != "regression"
+        if of_labels and parts.cross_entropy is not None:
+            return parts.cross_entropy
+        value = self._of_base(leaf, targets, call, context)
+        return value, _slope(value, leaf, False)
 
     def _of_base(
         self, scores: Tensor, targets: Tensor, call: CallContext, context: Mapping[str, Tensor | None]
@@ -138,10 +144,9 @@ class Anchored(FormOnBase):
         return self.based(scores, targets, call, taken)
 
     def _gradient(
-        self, scores: Tensor, base: Tensor, parts: Parts, call: CallContext, before: Tensor, *, create_graph: bool
+        self, of_base: Tensor, scores: Tensor, parts: Parts, call: CallContext, before: Tensor, *, create_graph: bool
     ) -> tuple[Tensor, Tensor]:
-        """g in the shape of the scores, and the means of squared norms with this batch in them."""
-        of_base = _slope(base, scores, create_graph)
+        """g in the shape of the scores, from the base's, and the means of squared norms with this batch in them."""
         if parts.gradients is not None:
             each: Sequence[Tensor] = parts.gradients
         else:

@@ -10,6 +10,9 @@ and p a row's probabilities,
 UCE is convex, and the decision of largest p at its minimum is the one of largest expected utility; for accuracy it is
 cross-entropy. EXP at q = 1 is what the metric is expected to lose; below 1 its gradient does not vanish on rows that
 are surely wrong.
+
+Of one score a row, which stands against 0, :math:`d_y = V_{y1} - V_{y0}` says all: W is d where it is above 0, or -d at
+the other class.
 """
 
 from __future__ import annotations
@@ -19,32 +22,58 @@ from torch import Tensor
 
 _LEAST = 1e-6
 
+Weight = Tensor | float
 
-def utility_losses(logits: Tensor, utility: Tensor, weight: Tensor, q: float) -> tuple[Tensor, Tensor]:
+
+def utility_losses(logits: Tensor, worth: Tensor, weight: Weight, q: float) -> tuple[Tensor, Tensor]:
     """UCE and EXP, 0-d, as functions of logits.
 
     Args:
         logits: ``(N, C)``.
-        utility: ``(N, C)`` rows :math:`V_{y_i}` of the targets.
-        weight: ``(N,)``.
+        worth: ``(N, C)`` rows :math:`W_{y_i}` of the targets.
+        weight: ``(N,)``, or one of all rows.
         q: tail exponent in (0, 1].
     """
-    worth, most = _worth(utility)
+    most = worth.amax(1).clamp(min=1e-12)
     logp = logits.log_softmax(1)
     quality = ((logp.exp() * worth).sum(1) / most).clamp(min=_LEAST)
     return -((worth * logp).sum(1) * weight).sum(), (most * (1 - quality**q) / q * weight).sum()
 
 
-def utility_gradients(logits: Tensor, utility: Tensor, weight: Tensor, q: float) -> tuple[Tensor, Tensor]:
-    """Their gradients in the logits, ``(N, C)`` each."""
-    worth, most = _worth(utility)
-    p = logits.softmax(1)
-    total, expected = worth.sum(1, keepdim=True), (p * worth).sum(1, keepdim=True)
-    quality = expected[:, 0] / most
-    pull = torch.where(quality > _LEAST, quality.clamp(min=_LEAST) ** (q - 1) * weight, 0)
-    return (total * p - worth) * weight[:, None], p * (expected - worth) * pull[:, None]
+def utility_gradients(p: Tensor, worth: Tensor, most: Tensor, weight: Weight, q: float) -> tuple[Tensor, Tensor]:
+    """Their gradients in the logits, ``(N, C)`` each.
+
+    Args:
+        p: ``(N, C)`` probabilities.
+        worth: as in :func:`utility_losses`, as all else.
+        most: ``(N,)`` the largest worth of each row, at least 1e-12.
+        weight: likewise.
+        q: likewise.
+    """
+    expected = p * worth
+    total, mean = worth.sum(1), expected.sum(1)
+    pull = _pull(mean / most, weight, q)
+    uce = (p * (total * weight)[:, None]).sub_(worth * (weight[:, None] if isinstance(weight, Tensor) else weight))
+    exp = (p * mean[:, None]).sub_(expected).mul_(pull[:, None])
+    return uce, exp
 
 
-def _worth(utility: Tensor) -> tuple[Tensor, Tensor]:
-    worth = utility - utility.amin(1, keepdim=True)
-    return worth, worth.amax(1).clamp(min=1e-12)
+def binary_losses(scores: Tensor, shifted: Tensor, gain: Tensor, weight: Weight, q: float) -> tuple[Tensor, Tensor]:
+    """UCE, 0-d, of ``(N,)`` scores, and EXP of shifted ones; ``gain`` is d of each row's target."""
+    size, toward = gain.abs(), gain.sign()
+    uce = size * torch.nn.functional.softplus(-toward * scores)
+    quality = (toward * shifted).sigmoid().clamp(min=_LEAST)
+    return (uce * weight).sum(), (size * (1 - quality**q) / q * weight).sum()
+
+
+def binary_gradients(scores: Tensor, shifted: Tensor, gain: Tensor, weight: Weight, q: float) -> tuple[Tensor, Tensor]:
+    """Their gradients, ``(N,)`` each."""
+    toward, pulled = gain.sign(), gain * weight
+    uce = pulled * (-toward * scores).sigmoid()
+    quality = (toward * shifted).sigmoid()
+    exp = pulled * (1 - quality) * quality * _pull(quality, 1.0, q)
+    return uce.neg_(), exp.neg_()
+
+
+def _pull(quality: Tensor, weight: Weight, q: float) -> Tensor:
+    return torch.where(quality > _LEAST, quality.clamp(min=_LEAST) ** (q - 1) * weight, 0)

@@ -14,14 +14,12 @@ from metricgrad.losses.base import CallContext, Form, Knob, Parts, Ramp, ordinar
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.constant_batches import CONSTANT, UNDEFINED, NoGradient, warn_of_constant_batch
 from metricgrad.losses.interpolated.bounds import bounds_of
-from metricgrad.losses.interpolated.expected_utility import utility_gradients, utility_losses
 from metricgrad.losses.interpolated.interpolated import Interpolated
-from metricgrad.losses.interpolated.memory import Memory, Remembered
+from metricgrad.losses.interpolated.label_losses import LabelLosses
+from metricgrad.losses.interpolated.memory import Memory
 from metricgrad.losses.interpolated.secants import Secants
 from metricgrad.losses.interpolated.utility_table import UtilityTable
-from metricgrad.metrics.fast_paths import OfLabels
 from metricgrad.metrics.metric import Metric
-from metricgrad.metrics.utilities import values_of_labels
 from metricgrad.refactoring.batch import Batch, checked
 from metricgrad.refactoring.labels import Argmax, Threshold
 from metricgrad.refactoring.probing.probe import defined_elsewhere
@@ -30,7 +28,6 @@ from metricgrad.refactoring.ranking.rankings import PositivesOverNegatives
 OVER_TO_METRIC = (Ramp(1.0, 0.0), Ramp(0.0, 1.0))
 TO_FLOOR = (Ramp(1.0, 0.1, 0.5), Ramp(0.0, 1.0, 0.5))
 ALONE = (Ramp(0.0, 0.0), Ramp(1.0, 1.0))
-_MOST_CUTS = 63
 
 
 class Linearized(Form):
@@ -80,6 +77,7 @@ class Linearized(Form):
         self.local = Interpolated(metric, calls=calls, q=q, softness=softness, check_finite=check_finite)
         self.labels, self.scores = Memory(memory), Memory(memory // 2)
         self.utilities, self.class_targets = UtilityTable(self.metric), metric.class_targets
+        self._rows = LabelLosses(self.metric, self.labels, self.utilities, calls=calls, q=q)
         self.register_buffer("constant_batches", torch.zeros((), dtype=torch.long))
 
     @property
@@ -132,56 +130,19 @@ class Linearized(Form):
         return self._of_labels if labels else self._of_list
 
     def _of_labels(self, batch: Batch, call: CallContext) -> _OfBatch:
-        """UCE and EXP of rows, see :mod:`metricgrad.losses.interpolated.expected_utility`."""
-        scores, targets, weight = batch.scores.detach(), batch.targets.long(), batch.context.get("sample_weight")
-        binary = scores.ndim == 1
-        at = self.labels.joined(scores if binary else scores.argmax(1), targets, weight, keep=call.counts)
-        cut = self._cut(at) if binary else scores.new_zeros(())
-        at = at._replace(values=(at.values > cut).double()) if binary else at
-        classes, columns = (2, 1) if binary else (scores.shape[1], scores.shape[1])
-        calls = self.calls // 2 if binary else self.calls
-        utility = self.utilities.of(at, targets, classes, calls, columns=columns, keep=call.counts).to(scores.dtype)
-        now, ideal = self._shown(batch, targets if binary else torch.nn.functional.one_hot(targets, classes))
+        """UCE and EXP of rows, see :mod:`metricgrad.losses.interpolated.label_losses`."""
+        found = self._rows.of(batch, keep=call.counts)
+        now, ideal, informs = torch.cat([found.values, found.informs[None].double()]).tolist()
+        values = found.values
         if ideal != ideal:  # undefined on this batch: then on the memory
-            now, ideal = self._values(torch.stack([at.values, at.targets]), at, columns).tolist()
-        self._warn(self._cause(bool((utility != utility[:, :1]).any()), now == ideal), now, ideal, batch, call)
-        rows = torch.ones_like(targets, dtype=scores.dtype) if weight is None else weight.to(scores.dtype)
-        rows = rows / rows.sum()
-
-        def logits(scores: Tensor) -> Tensor:
-            shifted = scores - cut.to(scores.dtype)
-            return torch.stack([torch.zeros_like(shifted), shifted], 1) if binary else scores
-
-        # UCE has the threshold in it, EXP is taken at the one that is best now
-        plain = (lambda s: torch.stack([torch.zeros_like(s), s], 1)) if binary else (lambda s: s)
-        uce, _ = utility_gradients(plain(scores), utility, rows, self.q)
-        _, exp = utility_gradients(logits(scores), utility, rows, self.q)
+            values = found.on_memory()
+            now, ideal = values.tolist()
+        self._warn(self._cause(bool(informs), now == ideal), now, ideal, batch, call)
+        shown = (values[1] - values[0]) * (1.0 if self.metric.higher_is_better else -1.0)
         return _OfBatch(
-            tuple(g[:, 1] if binary else g for g in (uce, exp)),
-            lambda s: (utility_losses(plain(s), utility, rows, self.q)[0],
-                       utility_losses(logits(s), utility, rows, self.q)[1]),
-            self._distance(now, ideal, scores), OVER_TO_METRIC,
+            found.gradients, found.losses, shown.nan_to_num().to(batch.scores.dtype), OVER_TO_METRIC,
+            found.cross_entropy,
         )  # fmt: skip
-
-    def _cut(self, at: Remembered) -> Tensor:
-        """0-d: the threshold at which the metric is best on the memory; 0 where none is better."""
-        there = at.weight > 0
-        count = _MOST_CUTS if isinstance(self.metric.fast_path, OfLabels) else max(1, self.calls // 2 - 1)
-        places = torch.linspace(0, 1, count + 2, dtype=torch.float64, device=at.values.device)[1:-1]
-        cuts = torch.cat([at.values.new_zeros(1), torch.quantile(at.values[there], places)])
-        found = self._values((at.values > cuts[:, None]).double(), at, 1)
-        return cuts[torch.nan_to_num(found if self.metric.higher_is_better else -found, nan=-torch.inf).argmax()]
-
-    def _values(self, labels: Tensor, at: Remembered, columns: int) -> Tensor:
-        """``(T,)`` values of ``(T, R)`` labels on the memory."""
-        labels, targets, weight = labels.long(), at.targets.long(), at.weight
-        if not isinstance(self.metric.fast_path, OfLabels):
-            there = weight > 0
-            labels, targets = labels[:, there], targets[there]
-            if "sample_weight" not in self.metric.context:
-                return values_of_labels(self.metric, labels, targets, columns)
-            weight = weight[there]
-        return values_of_labels(self.metric, labels, targets, columns, sample_weight=weight)
 
     def _of_list(self, batch: Batch, call: CallContext) -> _OfBatch:
         """Secants of one list, see :mod:`metricgrad.losses.interpolated.secants`."""
@@ -235,10 +196,16 @@ class Linearized(Form):
         def again(scores: Tensor) -> tuple[Tensor, ...]:
             return found.losses(checked(self.metric, scores, targets, context, check_finite=False).scores)
 
-        gradients = found.gradients
-        if batch.scores is not scores:
-            gradients = tuple(torch.autograd.grad(batch.scores, scores, g, retain_graph=True)[0] for g in gradients)
-        return Parts(again, None, gradients, found.shown, *found.ramps)
+        def of_given(gradient: Tensor) -> Tensor:
+            if batch.scores is scores:
+                return gradient
+            return torch.autograd.grad(batch.scores, scores, gradient, retain_graph=True)[0]
+
+        standard = found.cross_entropy
+        return Parts(
+            again, None, tuple(map(of_given, found.gradients)), found.shown, *found.ramps,
+            cross_entropy=None if standard is None else (standard[0], of_given(standard[1])),
+        )  # fmt: skip
 
     def _locally(
         self, scores: Tensor, targets: Tensor, call: CallContext, context: Mapping[str, Tensor | None]
@@ -280,12 +247,14 @@ class _OfBatch:
         losses: as functions of its scores.
         shown: 0-d.
         ramps: of the base's weight and of theirs.
+        cross_entropy: of the same rows, and its gradient, where it comes along.
     """
 
     gradients: tuple[Tensor, ...]
     losses: Callable[[Tensor], tuple[Tensor, ...]]
     shown: Tensor
     ramps: tuple[Ramp, Ramp]
+    cross_entropy: tuple[Tensor, Tensor] | None = None
 
 
 def _nothing(scores: Tensor) -> _OfBatch:

@@ -29,14 +29,11 @@ class Memory(nn.Module):
         size: how many rows; a larger batch is taken whole.
     """
 
-    values: Tensor
-    targets: Tensor
-    weight: Tensor
+    rows: Tensor
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        for name in ("values", "targets", "weight"):
-            self.register_buffer(name, torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("rows", torch.zeros(3, size, dtype=torch.float64))
 
     @torch.no_grad()
     def joined(self, values: Tensor, targets: Tensor, weight: Tensor | None, *, keep: bool) -> Remembered:
@@ -48,15 +45,16 @@ class Memory(nn.Module):
             weight: ``(N,)``, or None for ones.
             keep: whether to remember the batch.
         """
-        weight = torch.ones_like(values, dtype=torch.float64) if weight is None else weight
-        size, batch = len(self.values), (values, targets, weight)
-        old = (self.values, self.targets, self.weight)
-        found = [torch.cat([was, new.to(was)])[-max(size, len(new)) :] for was, new in zip(old, batch, strict=True)]
+        size, new = self.rows.shape[1], len(values)
+        found = self.rows.new_empty(3, max(size, new))
+        if new < size:
+            found[:, :-new] = self.rows[:, new:]
+        batch = found[:, -new:]
+        batch[0], batch[1], batch[2] = values, targets, 1.0 if weight is None else weight
         if keep:
-            for was, new in zip(old, found, strict=True):
-                was.copy_(new[-size:])
+            self.rows.copy_(found[:, -size:])
         return Remembered(*found)
 
     def forget(self) -> None:
         """Empty it: what it holds says nothing of the data to come."""
-        self.weight.zero_()
+        self.rows.zero_()

@@ -1,4 +1,4 @@
-"""What each decision is worth to a metric of labels, kept up to date while training runs."""
+"""What each decision is worth to a metric of labels that can only be called, kept up to date while training runs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.losses.interpolated.memory import Remembered
-from metricgrad.metrics.fast_paths import OfLabels
+from metricgrad.metrics.class_utilities import ClassUtilities, TableUtilities, Utilities
 from metricgrad.metrics.metric import Metric
-from metricgrad.metrics.utilities import called_of_labels, slopes_of_labels
+from metricgrad.metrics.utilities import called_of_labels
 
 _NEW = 0.3
 _MOST_CLASSES = 64
@@ -19,10 +19,9 @@ _MOST_CLASSES = 64
 class UtilityTable(nn.Module):
     r""":math:`V_{yb}`: what it is worth to decide rows of target y as b; only differences within a row mean anything.
 
-    Of a built-in metric it is the slope of the metric at the remembered counts. A foreign one is called: a twentieth of
-    the rows of one target is sent to each class in turn, as many targets a step as the calls allow, and the answers are
-    moving means. Of more than 64 classes only the worth of the right one is then asked for, and all others share the
-    row's 0.
+    A twentieth of the rows of one target is sent to each class in turn, as many targets a step as the calls allow, and
+    the answers are moving means. Of more than 64 classes only the worth of the right one is then asked for, and all
+    others share the row's 0.
 
     Args:
         metric: of labels.
@@ -41,32 +40,25 @@ class UtilityTable(nn.Module):
         self.register_load_state_dict_pre_hook(_as_large_as_saved)
 
     @torch.no_grad()
-    def of(self, at: Remembered, targets: Tensor, classes: int, calls: int, *, columns: int, keep: bool) -> Tensor:
-        """``(N, C)`` rows of the table, for ``(N,)`` targets, where the metric stands at these decisions.
+    def of(self, at: Remembered, classes: int, calls: int, *, columns: int, keep: bool) -> Utilities:
+        """Where the metric stands at these decisions.
 
         Args:
-            at: decisions and targets of the last rows.
-            targets: asked about.
+            at: decisions and targets of the last rows, whole numbers.
             classes: C.
-            calls: of a foreign metric.
+            calls: how many in this step.
             columns: of the scores: 1 where two classes are told by one score.
             keep: whether to learn from this step.
         """
-        labels, known = at.values.long(), at.targets.long()
-        if isinstance(self._metric.fast_path, OfLabels):
-            asked, index = targets.unique(return_inverse=True)
-            found = slopes_of_labels(self._metric, labels, known, classes, of=asked, weight=at.weight)
-            return (found if len(found) == len(asked) else found[asked])[index]
         if self.values.shape != (classes, classes if self._whole(classes) else 1) or len(self.seen) != classes:
             self._begin(classes)
         if keep:
             there = at.weight > 0
-            self._ask(Remembered(labels[there], known[there], at.weight[there]), classes, columns, calls)
+            self._ask(Remembered(*(part[there] for part in at)), classes, columns, calls)
         if self._whole(classes):
-            return self.values[targets]
-        return torch.zeros(len(targets), classes, dtype=torch.float64, device=targets.device).scatter(
-            1, targets[:, None], self.values[targets]
-        )
+            return TableUtilities(self.values)
+        right = self.values[:, 0]
+        return ClassUtilities(torch.zeros_like(right), right)
 
     def _whole(self, classes: int) -> bool:
         return classes <= _MOST_CLASSES

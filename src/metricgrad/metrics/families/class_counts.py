@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import wide
 
 
@@ -31,13 +32,23 @@ class Counts:
         """Targets and predictions together, a hit twice."""
         return self.actual + self.predicted
 
-    def only(self, index: int) -> Counts:
-        """The counts of one class, without the axis of classes."""
-        return Counts(self.hit[..., index], self.actual[..., index], self.predicted[..., index], self.seen[..., index])
-
     def summed(self) -> Counts:
         """The counts of all classes together."""
         return Counts(self.hit.sum(-1), self.actual.sum(-1), self.predicted.sum(-1), self.seen.any(-1))
+
+
+def counts_of_yes(counts: Counts) -> Counts:
+    """The counts of class 1 of two, without the axis of classes.
+
+    Raises:
+        MetricgradError: where there are more classes.
+    """
+    if counts.hit.shape[-1] > 2:
+        raise MetricgradError(
+            "average='binary' (as in 'f1') is for yes-or-no targets, but there are more than two classes; "
+            "take macro_f1 or micro_f1, or average='macro' or 'micro'"
+        )
+    return Counts(counts.hit[..., 1], counts.actual[..., 1], counts.predicted[..., 1], counts.seen[..., 1])
 
 
 def class_counts(labels: Tensor, targets: Tensor, weight: Tensor | None = None) -> Counts:

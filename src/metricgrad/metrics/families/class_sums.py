@@ -11,8 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.families.class_counts import Counts, ratio
-from metricgrad.metrics.fast_paths import OfClasses, OfLabels
+from metricgrad.metrics.families.class_counts import Counts, counts_of_yes, ratio
+from metricgrad.metrics.of_labels import OfClassCounts, OfClasses, OfLabels
 
 Score = Callable[[Counts], Tensor]
 
@@ -32,10 +32,12 @@ def intersection_over_union(counts: Counts) -> Tensor:
 
 
 def averaged(score: Score, average: str) -> OfLabels:
-    """A score of counts averaged over classes (``"macro"``) or taken of all their counts (``"micro"``)."""
+    """A score of counts averaged over classes (``"macro"``), of all their counts (``"micro"``) or of class 1's."""
     if average == "micro":
         return OfClasses(terms=_counts, value=partial(_pooled, score))
-    return _mean(score, _is_seen) if average == "macro" else OfLabels()
+    if average == "macro":
+        return _mean(score, _is_seen)
+    return OfClassCounts(of_counts=partial(_of_yes, score)) if average == "binary" else OfLabels()
 
 
 def _mean(score: Score, counted: Callable[[Counts], Tensor]) -> OfClasses:
@@ -59,6 +61,10 @@ def _counts(counts: Counts) -> Tensor:
 def _pooled(score: Score, sums: Tensor) -> Tensor:
     hit, actual, predicted = sums.unbind(-1)
     return score(Counts(hit, actual, predicted, torch.ones_like(hit, dtype=torch.bool)))
+
+
+def _of_yes(score: Score, counts: Counts) -> Tensor:
+    return score(counts_of_yes(counts))
 
 
 def _is_seen(counts: Counts) -> Tensor:

@@ -21,6 +21,7 @@ from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.families.class_counts import (
     Counts,
     class_counts,
+    counts_of_yes,
     mean_over_last,
     pooled,
     ratio,
@@ -37,7 +38,8 @@ from metricgrad.metrics.families.class_sums import (
     intersection_over_union,
 )
 from metricgrad.metrics.families.parts import Parts
-from metricgrad.metrics.fast_paths import FastPath, OfLabels
+from metricgrad.metrics.fast_paths import FastPath
+from metricgrad.metrics.of_labels import OfGrades
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 
@@ -86,12 +88,7 @@ def _averaged(
         counts = class_counts(labels, targets, weight)
         if average == "macro":
             return mean_over_last(score(counts), None, counts.seen)
-        if counts.hit.shape[-1] > 2:
-            raise MetricgradError(
-                "average='binary' (as in 'f1') is for yes-or-no targets, but there are more than two classes; "
-                "take macro_f1 or micro_f1, or average='macro' or 'micro'"
-            )
-        return score(counts.only(1))
+        return score(counts_of_yes(counts))
     counts = class_counts(labels, targets, weight) if single else yes_counts(labels, targets, weight, 1)
     return score(counts.summed()) if average == "micro" else score(counts).mean(-1)
 
@@ -118,7 +115,7 @@ def _jaccard_sums(average: str) -> FastPath:
 
 
 def _grades(num_classes: int | None) -> FastPath:
-    return OfLabels("ordered" if num_classes is None else "kept")
+    return OfGrades("ordered" if num_classes is None else "kept", classes=num_classes)
 
 
 @register("fbeta", reads="labels", structure=_by_average, context=_BY_PART, fast_path=_fbeta_sums)
@@ -139,7 +136,7 @@ def fbeta(
     return _averaged(f_score(beta), labels, targets, sample_weight, average, parts)
 
 
-@register("f1", reads="labels", structure=_POOLED, context=_WEIGHTED)
+@register("f1", reads="labels", structure=_POOLED, context=_WEIGHTED, fast_path=averaged(f_score(1.0), "binary"))
 def f1(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
     """Harmonic mean of precision and recall of class 1; all entries together for multilabel targets."""
     return fbeta(labels, targets, sample_weight=sample_weight)

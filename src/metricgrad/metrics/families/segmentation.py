@@ -11,9 +11,13 @@ neither a target nor a prediction is left out of the mean; without any class lef
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from metricgrad.metrics.families.class_counts import Counts, class_counts, mean_of_seen, pooled, ratio
+from metricgrad.metrics.fast_paths import FastPath
+from metricgrad.metrics.of_labels import OfClassCounts
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 
@@ -21,19 +25,33 @@ _STRUCTURE = Structure("labels", "all")
 _WEIGHTED = ("sample_weight",)
 
 
-@register("mean_iou", reads="labels", structure=_STRUCTURE, context=_WEIGHTED)
+def _jaccards(background: bool) -> FastPath:
+    return OfClassCounts(of_counts=partial(_mean_iou, background))
+
+
+def _dices(background: bool) -> FastPath:
+    return OfClassCounts(of_counts=partial(_dice, background))
+
+
+@register("mean_iou", reads="labels", structure=_STRUCTURE, context=_WEIGHTED, fast_path=_jaccards)
 def mean_iou(
     labels: Tensor, targets: Tensor, *, background: bool = True, sample_weight: Tensor | None = None
 ) -> Tensor:
     """Intersection over union of each class, averaged; ``background=False`` leaves class 0 out."""
-    counts = _counted(labels, targets, sample_weight)
+    return _mean_iou(background, _counted(labels, targets, sample_weight))
+
+
+@register("dice", reads="labels", structure=_STRUCTURE, context=_WEIGHTED, fast_path=_dices)
+def dice(labels: Tensor, targets: Tensor, *, background: bool = False, sample_weight: Tensor | None = None) -> Tensor:
+    """Twice the intersection over the sum of sizes, averaged over classes, without class 0 unless ``background``."""
+    return _dice(background, _counted(labels, targets, sample_weight))
+
+
+def _mean_iou(background: bool, counts: Counts) -> Tensor:
     return _over_classes(ratio(counts.hit, counts.either - counts.hit), counts, background)
 
 
-@register("dice", reads="labels", structure=_STRUCTURE, context=_WEIGHTED)
-def dice(labels: Tensor, targets: Tensor, *, background: bool = False, sample_weight: Tensor | None = None) -> Tensor:
-    """Twice the intersection over the sum of sizes, averaged over classes, without class 0 unless ``background``."""
-    counts = _counted(labels, targets, sample_weight)
+def _dice(background: bool, counts: Counts) -> Tensor:
     return _over_classes(ratio(2 * counts.hit, counts.either), counts, background)
 
 

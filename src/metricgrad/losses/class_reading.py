@@ -39,6 +39,14 @@ class ClassReading(nn.Module):
         self._shown = False
         self.register_load_state_dict_pre_hook(_without_axis)
 
+    def tell(self, *, class_dim: ClassDim | None = None, ignore_index: int | None = None) -> None:
+        """What is known of the batches to come, by the trainer that makes them; what was said before stays."""
+        told = self._targets
+        if told.class_dim is None and class_dim is not None and not int(self.axis):
+            self.axis.fill_(_AXES.index(class_dim))
+        if told.ignore_index is None and ignore_index is not None and told.pos_label != ignore_index:
+            self._targets = replace(told, ignore_index=ignore_index)
+
     def read(
         self, scores: Tensor, targets: Tensor, context: Context
     ) -> tuple[Tensor, Tensor, dict[str, Tensor | None]]:

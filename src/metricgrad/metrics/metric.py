@@ -281,7 +281,7 @@ class Metric:
 
         What holds a metric and is handed such batches keeps this one; :class:`metricgrad.Loss` reads for its parts.
         """
-        return self if self.class_targets == _READ else self._copy(class_targets=_READ)
+        return self if self.class_targets in (_AS_THEY_ARE, _READ) else self._copy(class_targets=_READ)
 
     def _read_classes(
         self, stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]

@@ -76,8 +76,9 @@ def register(
     def add(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
         counts = reads == "labels" and "sample_weight" in context
         taken = frozenset((*context, "groups")) if counts else frozenset(context)
+        fn = in_groups(fn) if counts else fn
         TABLE[name] = BuiltIn(
-            in_groups(fn) if counts else fn, reads, higher_is_better, structure, taken, by_order, targets, layout,
+            fn, reads, higher_is_better, structure, taken, by_order, targets, layout,
             fast_path or (OfLabels() if counts else None),
         )  # fmt: skip
         return fn

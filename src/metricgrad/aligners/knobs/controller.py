@@ -167,9 +167,13 @@ class KnobController(Aligner, abc.ABC):
     def on_loss_call(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], call: CallContext, value: Tensor
     ) -> None:
-        """Note a training batch, for the history; not one with a mask or context, which no evaluation has."""
+        """Note a training batch, for the history; not one with a context, which no evaluation has."""
         self.state.batch = self.state.batch or len(scores)
-        if all(part is None for part in context.values()):
+        given = [name for name, part in context.items() if part is not None]
+        mask = context.get("mask")
+        if given == ["mask"] and mask is not None and scores.ndim > targets.ndim and mask.shape == targets.shape:
+            scores, targets, given = scores[mask], targets[mask], []
+        if not given:
             self.child.train_batches.add(scores, targets, value)
 
     def after_step(self, training: TrainingContext) -> None:

@@ -1,0 +1,1 @@
+"""Losses in the trainers people use: one file each, which imports that trainer."""

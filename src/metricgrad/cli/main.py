@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from metricgrad.cli import table_options
+from metricgrad.cli.console import console, print_study
 from metricgrad.cli.evaluate import evaluate
+from metricgrad.cli.lists import losses, metrics, tasks
 from metricgrad.cli.predict import predict
+from metricgrad.cli.report import report
 from metricgrad.cli.train import train
 from metricgrad.errors import MetricgradError
+from metricgrad.version import __version__
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,8 +29,18 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"metricgrad {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
     """Train on the metric you are judged by."""
 
 
@@ -47,7 +61,7 @@ def compare(
     ] = None,
     trials: Annotated[int, typer.Option(help="Runs spent on tuning each loss.")] = 20,
     seeds: Annotated[int, typer.Option(help="Final runs of each loss, each with a fresh split.")] = 10,
-    out: Annotated[str, typer.Option(help="Folder for results.jsonl and compare.png.")] = "runs/compare",
+    out: Annotated[str, typer.Option(help="Folder for report.html, results.jsonl and compare.png.")] = "runs/compare",
     decision: Annotated[
         str,
         typer.Option(
@@ -82,16 +96,9 @@ def compare(
     table = run(
         chosen, metric=metric, losses=names, trials=trials, seeds=seeds, out=out, controls=controls,
         decision=decision, margin=margin, metric_timeout=metric_timeout or None,
+        command=shlex.join(["metricgrad", *sys.argv[1:]]),
     )  # fmt: skip
-    if as_json:
-        print(json.dumps(table.to_dict(), allow_nan=False))
-        return
-    console = _console()
-    console.print(table.rich())
-    console.print(table.recommended(), highlight=False)
-    for note in table.notes:
-        console.print(f"note: {note}", highlight=False)
-    console.print(f"plot: {out}/compare.png", highlight=False, soft_wrap=True)
+    print_study(table, as_json=as_json)
 
 
 @app.command()
@@ -121,51 +128,14 @@ def diagnose(
     shown = Table("loss", f"correlation with {found.metric}", "95 % interval")
     for name, agreed in found.agreements.items():
         shown.add_row(name, f"{agreed.value:.3f}", f"[{agreed.low:.3f}, {agreed.high:.3f}]")
-    console = _console()
-    console.print(shown)
-    console.print(f"{found.rows} rows, {len(found.target_loss)} blocks of {found.block}", highlight=False)
-    console.print(f"plot: {out}", highlight=False, soft_wrap=True)
+    screen = console()
+    screen.print(shown)
+    screen.print(f"{found.rows} rows, {len(found.target_loss)} blocks of {found.block}", highlight=False)
+    screen.print(f"plot: {out}", highlight=False, soft_wrap=True)
 
 
-@app.command()
-def tasks() -> None:
-    """List the built-in tasks."""
-    from metricgrad.tasks.registry import get_task, list_tasks
-
-    shown = Table("task", "kind", "metric", "standard loss", "epochs", "batch", "what it is")
-    for task in map(get_task, list_tasks()):
-        sizes = str(task.epochs), str(task.batch_size)
-        shown.add_row(task.name, task.kind, str(task.metric), task.standard, *sizes, task.summary)
-    _console().print(shown)
-
-
-@app.command()
-def metrics() -> None:
-    """List the built-in metrics."""
-    from metricgrad.metrics.built_in import table
-
-    shown = Table("metric", "parameters", "better", "what it is")
-    for name, entry in sorted(table().items()):
-        parameters = ", ".join(f"{key}={value}" for key, value in entry.parameters.items())
-        shown.add_row(name, parameters, "higher" if entry.higher_is_better else "lower", entry.summary)
-    _console().print(shown)
-
-
-@app.command()
-def losses() -> None:
-    """List the losses a comparison knows by name."""
-    from metricgrad.systems.by_name import REGISTRY
-
-    shown = Table("loss", "serves", "tuned", "role", "what it is")
-    for name, entry in sorted(REGISTRY.items()):
-        role = "control" if entry.role == "control" else "standard" if entry.standard else "candidate"
-        shown.add_row(name, ", ".join(sorted(entry.kinds)), ", ".join(entry.space), role, entry.summary)
-    _console().print(shown)
-
-
-app.command()(train)
-app.command()(predict)
-app.command()(evaluate)
+for command in (train, predict, evaluate, report, tasks, metrics, losses):
+    app.command()(command)
 
 
 def split_losses(text: str) -> list[str]:
@@ -212,8 +182,3 @@ def main() -> None:
 def _fail(message: str) -> NoReturn:
     print(f"metricgrad: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
-
-
-def _console() -> Console:
-    """As wide as the terminal; wide enough for whole names where there is none."""
-    return Console() if sys.stdout.isatty() else Console(width=160)

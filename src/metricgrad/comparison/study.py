@@ -17,6 +17,11 @@ from metricgrad.comparison.plot import plot
 from metricgrad.comparison.proposals import propose
 from metricgrad.comparison.recommendation import climbed, ladder_rows, recommendation, rungs_of
 from metricgrad.comparison.records import SCHEMA, Record, Records, locked
+from metricgrad.comparison.report import evidence_file
+from metricgrad.comparison.report.about import about
+from metricgrad.comparison.report.evidence import gather
+from metricgrad.comparison.report.page import write_report
+from metricgrad.comparison.report.study_file import write_study
 from metricgrad.comparison.summary import DIVERGED, diverged, said_to_fail, summarise
 from metricgrad.comparison.table import Table
 from metricgrad.comparison.verdicts import default_margin, note_on_floor
@@ -53,6 +58,7 @@ def compare(
     margin: float | None = None,
     metric_timeout: float | None = None,
     progress: bool = True,
+    command: str | None = None,
 ) -> Table:
     """Compare losses on a task by a metric, and say in words what the comparison shows.
 
@@ -94,6 +100,7 @@ def compare(
             Python, a sleep and a wait are interrupted; compiled code that neither returns nor lets go of Python's lock
             cannot be, whatever the limit.
         progress: a progress bar on stderr.
+        command: what was typed, for the report; by default it names this call.
 
     Returns:
         A :class:`Table`.
@@ -114,7 +121,8 @@ def compare(
     folder = Path(out)
     threads = torch.get_num_threads()
     with locked(folder), ProgressBar((trials + seeds) * len(rows), "", unit="run", patience=0, shown=progress) as bar:
-        records = Records(folder, _config(chosen, judged_by, rows, decision))
+        config = _config(chosen, judged_by, rows, decision)
+        records = Records(folder, config)
         torch.set_num_threads(1)  # small models run faster on one, and sums keep their order
         study = _Study(chosen, judged_by, decision, records, bar, metric_timeout)
         try:
@@ -139,6 +147,11 @@ def compare(
             recommendation(ladder, judged_by.name, seeds), notes, folder,
         )  # fmt: skip
         plot(table, folder / "compare.png")
+        write_study(table, about(
+            chosen, judged_by, rows, command=command, trials=trials, seeds=seeds, decision=str(config["decision"]),
+            data=config["data"],
+        ))  # fmt: skip
+        write_report(folder)
     return table
 
 
@@ -214,13 +227,18 @@ class _Study:
         record = self.records.run(row.name, seed, params)
         if record is None:
             self.bar.say(f"{self.task.name}: {row.name}, seed {seed}")
-            outcome = self._run(row, params, seed, test=True)
+            outcome = self._run(row, params, seed, test=True, shown=seed == evidence_file.SEED)
             record = self.records.add({"loss": row.name, "role": row.role, "seed": seed, **outcome, "params": params})
         self.bar.advance()
         return record
 
-    def _run(self, row: Candidate, params: dict[str, float], seed: int, *, test: bool) -> dict[str, Any]:
-        """One training: its values with and without its decision, on test where asked for; why it failed, if it did."""
+    def _run(
+        self, row: Candidate, params: dict[str, float], seed: int, *, test: bool, shown: bool = False
+    ) -> dict[str, Any]:
+        """One training: its values with and without its decision, on test where asked for; why it failed, if it did.
+
+        Of the run that is shown, what the report draws is kept before its line is written.
+        """
         task = self.task
         train, valid, held_out = task.load(seed)
         parts = ("valid", "test") if test else ("valid",)
@@ -230,8 +248,9 @@ class _Study:
         with kept_all_randomness(), time_limit(self.metric_timeout) as limit:
             torch.manual_seed(seed)
             try:
+                loss = row.of(params, seed, train)
                 result = fit(
-                    task.model(), train, valid, metric=self.metric, loss=row.of(params, seed, train), lr=params["lr"],
+                    task.model(), train, valid, metric=self.metric, loss=loss, lr=params["lr"],
                     weight_decay=params["weight_decay"], epochs=task.epochs, batch_size=task.batch_size, seed=seed,
                     per_class=task.per_class, progress=False, device=task.device, decision=self.decision,
                 )  # fmt: skip
@@ -239,6 +258,7 @@ class _Study:
                 outcome |= self._both("valid", Judged(result.valid, result.valid_undecided))
                 if test:
                     outcome |= self._both("test", result.evaluate_both(held_out))
+                outcome["seconds"] = time.perf_counter() - started
             except DivergedError as error:
                 outcome["failed"] = f"{DIVERGED}{error}"
             except MetricgradError as error:
@@ -246,7 +266,12 @@ class _Study:
                 if not isinstance(error, FailedRunError) and not (limit and limit.expired):
                     raise
                 outcome["failed"] = str(limit.error()) if limit and limit.expired else str(error)
-        return {**outcome, "seconds": time.perf_counter() - started}
+            else:
+                if shown:
+                    found = gather(loss, result, valid, held_out, task.kind)
+                    evidence_file.keep(self.records.path.parent, row.name, params, found)
+        outcome.setdefault("seconds", time.perf_counter() - started)
+        return outcome
 
     def _both(self, part: str, found: Judged) -> dict[str, float | None]:
         if not math.isfinite(found.decided):

@@ -57,6 +57,8 @@ def summarise(
     for row in rows:
         scores = [v for v in tests[row.name].values() if v is not None]
         own, difference = corrected(scores, ratio), against[row.name]
+        undecided = _by_seed(runs, row.name, "test_undecided").values()
+        plain = corrected([v for v in undecided if v is not None], ratio)
         p = adjusted.get(row.name, difference.p)
         failures = [run for run in runs if run["loss"] == row.name and run["test"] is None]
         failed = len(failures)
@@ -75,7 +77,9 @@ def summarise(
                 "loss": row.name,
                 "role": row.role,
                 "mean": own.mean,
-                "mean_undecided": _mean(_by_seed(runs, row.name, "test_undecided")),
+                "mean_undecided": plain.mean,
+                "low_undecided": plain.low,
+                "high_undecided": plain.high,
                 "decisions": _decisions(runs, row.name),
                 "low": own.low,
                 "high": own.high,

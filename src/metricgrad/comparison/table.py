@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from metricgrad.comparison.records import SCHEMA, Record
 from metricgrad.comparison.verdicts import words
+from metricgrad.errors import MetricgradError
 
 if TYPE_CHECKING:
     import pandas
@@ -34,7 +36,7 @@ class Table:
             runs, why; see :func:`metricgrad.comparison.recommendation.ladder_rows`.
         recommendation: loss, decision (a kind, or ``"none"``) and why: the last rung taken, never the best mean.
         notes: what the verdicts do not say.
-        path: the folder with results.jsonl and compare.png.
+        path: the folder with results.jsonl, study.json, report.html, report.md and compare.png.
     """
 
     task: str
@@ -63,6 +65,23 @@ class Table:
             "notes": self.notes,
         }
 
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any], path: Path | None = None) -> Self:
+        """The table that :meth:`to_dict` described.
+
+        Raises:
+            MetricgradError: where something of it is missing.
+        """
+        names = [one.name for one in fields(cls) if one.name != "path"]
+        if found.get("schema") != SCHEMA or any(name not in found for name in names):
+            raise MetricgradError(f"{str(path)!r} holds no table of this version; run the study again there")
+        return cls(**{name: found[name] for name in names}, path=path)
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds there are."""
+        return len({run["seed"] for run in self.runs})
+
     def to_frame(self) -> pandas.DataFrame:
         """The runs as a data frame."""
         import pandas
@@ -81,9 +100,8 @@ class Table:
         from rich.table import Table as RichTable
 
         arrow = "↑" if self.higher_is_better else "↓"
-        seeds = len({run["seed"] for run in self.runs})
         shown = RichTable(
-            title=f"{self.task}, test {self.metric} {arrow}, {seeds} seeds, margin {self.margin:.2g}",
+            title=f"{self.task}, test {self.metric} {arrow}, {self.seeds} seeds, margin {self.margin:.2g}",
             title_justify="left",
         )
         for name in ("loss", "mean", "undecided", "decision", "95 % interval", "difference", "95 % interval", "p",
@@ -96,7 +114,7 @@ class Table:
                 name,
                 _number(row["mean"]),
                 _number(row["mean_undecided"]),
-                _kinds(row["decisions"]),
+                kinds(row["decisions"]),
                 _interval(row["low"], row["high"], ".4f"),
                 "" if base else _number(row["difference"], "+.4f"),
                 "" if base else _interval(row["difference_low"], row["difference_high"], "+.4f"),
@@ -121,10 +139,15 @@ class Table:
         return f"recommended: {loss}, {'no decision' if decision == 'none' else f'decision {decision}'}: {why}"
 
 
-def _kinds(decisions: dict[str, int]) -> str:
+def kinds(decisions: Mapping[str, int]) -> str:
     """The kinds, the most frequent first, with in how many seeds each was taken where they differ."""
-    names = {"none" if kind == "identity" else kind: count for kind, count in decisions.items()}
+    names = {kind_name(kind): count for kind, count in decisions.items()}
     return next(iter(names)) if len(names) == 1 else ", ".join(f"{name} {count}" for name, count in names.items())
+
+
+def kind_name(kind: str) -> str:
+    """A decision's kind as people read it."""
+    return "none" if kind == "identity" else kind
 
 
 def _number(value: float | None, style: str = ".4f") -> str:

@@ -75,6 +75,11 @@ class TableTask(Task):
         )
         self.redraws = redraws(schema)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes' texts in the order of their numbers."""
+        return self.schema.target.classes
+
     def rows(self, seed: int) -> Rows:
         """Which rows are in which part of a draw."""
         return split_rows(self.frame, self.schema, seed)

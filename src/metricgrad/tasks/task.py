@@ -111,6 +111,22 @@ class Task:
     def __repr__(self) -> str:
         return f"Task({self.name}, {self.kind}, metric={self.metric})"
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes are called, in the order of their numbers; none where they have no names."""
+        return ()
+
+    def describe(self) -> list[str]:
+        """What is known of the data, a line for each thing."""
+        sizes = [size for part in self.load(0) if (size := _size(part)) is not None]
+        told = [f"{self.kind}; {self.summary}" if self.summary else self.kind]
+        if len(sizes) == 3:
+            told.append(
+                "parts: {:,} to train on, {:,} to choose by and {:,} to judge by; ".format(*sizes)
+                + ("drawn anew with every seed" if self.redraws else "the same for every seed")
+            )
+        return told
+
     def load(self, seed: int) -> tuple[Data, Data, Data]:
         """Training, validation and test part of one draw; the same for every seed where the parts are fixed."""
         train, valid, test = self._load(seed)
@@ -140,6 +156,14 @@ class Task:
                 f"loss {spec!r} serves {' and '.join(sorted(entry.kinds))} problems, and task {self.name!r} is "
                 f"{self.kind}; its standard loss is {self.standard!r}"
             )
+
+
+def _size(part: Data) -> int | None:
+    """Items of a part, where it says how many."""
+    if is_pair(part):
+        return len(part[1])
+    whole = getattr(part, "dataset", part)
+    return len(whole) if hasattr(whole, "__len__") else None
 
 
 def _kind_of(name: str, train: Data) -> ProblemKind:

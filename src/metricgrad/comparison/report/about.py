@@ -1,0 +1,73 @@
+"""What a reader asks of a study that its table does not say: of which data, by which command, and what was left out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+
+from metricgrad.comparison.candidates import Candidate
+from metricgrad.comparison.report.study_file import About
+from metricgrad.metrics.metric import Metric
+from metricgrad.metrics.spec import parse_spec
+from metricgrad.systems.by_name import REGISTRY
+from metricgrad.tasks.task import Task
+from metricgrad.version import __version__
+
+_LIBRARIES = ("torch", "lightning", "torchmetrics", "scikit-learn", "numpy", "lightgbm")
+
+
+def about(
+    task: Task, metric: Metric, rows: Sequence[Candidate], *, command: str | None, trials: int, seeds: int,
+    decision: str, data: dict[str, str],
+) -> About:  # fmt: skip
+    """What is known of a study when it ends.
+
+    Args:
+        task: what was compared on.
+        metric: what judged.
+        rows: the losses that were compared.
+        command: what was typed, or None for a call from Python.
+        trials: runs spent on tuning each loss.
+        seeds: final runs of each loss.
+        decision: what was asked for.
+        data: a checksum of each part.
+    """
+    names = ",".join(row.name for row in rows)
+    call = f"mg.compare({task.name!r}, metric={metric.name!r}, losses={names!r}, trials={trials}, seeds={seeds})"
+    return About(
+        command=command or call,
+        versions={"metricgrad": __version__, "Python": platform.python_version(), **_installed()},
+        kind=task.kind,
+        trials=trials,
+        seeds=seeds,
+        epochs=task.epochs,
+        decision=decision,
+        understood=task.describe(),
+        classes=list(task.class_names),
+        data=data,
+        not_tried=_not_tried(task, rows, decision),
+    )
+
+
+def _installed() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _not_tried(task: Task, rows: Sequence[Candidate], decision: str) -> dict[str, str]:
+    """Losses that serve such a task and were not compared, each with what it is."""
+    tried = {parse_spec(row.name)[0] for row in rows}
+    found = {
+        name: entry.summary
+        for name, entry in sorted(REGISTRY.items())
+        if task.kind in entry.kinds and entry.role == "candidate" and name not in tried
+    }
+    if decision == "none":
+        found = {"decisions": "every loss was read plainly, as --decision none asks for", **found}
+    return found

@@ -1,0 +1,98 @@
+"""What a model said of the test part, counted: a confusion table, a curve with the decision on it, a calibration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metricgrad.decisions.base import Decision
+from metricgrad.metrics.decoding import canonical
+from metricgrad.metrics.metric import Metric
+from metricgrad.training.outputs import output_of
+
+CURVE_POINTS = 200
+SCATTER_POINTS = 1000
+MOST_CLASSES = 200
+BINS = 10
+
+
+def counted(metric: Metric, decision: Decision, scores: Tensor, targets: Tensor) -> dict[str, Any] | None:
+    """Plain numbers of one test part; no score of a single item is in them, but for a regression's.
+
+    Args:
+        metric: what the model is judged by, which says what the scores are of.
+        decision: what it is delivered under.
+        scores: raw logits, as :meth:`metricgrad.FitResult.scored` gives them.
+        targets: theirs.
+
+    Returns:
+        ``of``: ``"classes"`` (one of several classes, or yes and no) with ``confusion`` under the decision and without
+        (rows are true, columns said), ``calibration`` and, of two classes, ``curve``; or ``"values"`` with ``points``.
+        None for what has no such picture: labels side by side, embeddings, points, words, spans, above 200 classes.
+    """
+    output = output_of(metric, scores, targets)
+    if output not in ("classes", "labels", "values"):
+        return None
+    scores, targets = canonical(scores, targets)
+    if targets.ndim != 1 or not len(targets):
+        return None
+    if output == "values":
+        return {"of": "values", "points": _thinned(torch.stack([targets.double(), scores.double()], 1), SCATTER_POINTS)}
+    classes = scores.shape[1] if scores.ndim == 2 else 2
+    if classes > MOST_CLASSES:
+        return None
+    targets = targets.long()
+    answers = {"decided": _read(decision(scores)), "undecided": _read(scores)}
+    likely = scores.double().softmax(-1) if scores.ndim == 2 else scores.double().sigmoid()
+    found: dict[str, Any] = {
+        "of": "classes",
+        "confusion": {name: _confusion(targets, said, classes) for name, said in answers.items()},
+        "calibration": _calibration(likely, targets),
+    }
+    if scores.ndim == 1 and 0 < int(targets.sum()) < len(targets):
+        found["curve"] = _curve(scores, targets)
+    return found
+
+
+def _read(scores: Tensor) -> Tensor:
+    return scores.argmax(-1) if scores.ndim == 2 else (scores > 0).long()
+
+
+def _confusion(targets: Tensor, said: Tensor, classes: int) -> list[list[int]]:
+    return torch.bincount(targets * classes + said, minlength=classes**2).reshape(classes, classes).tolist()
+
+
+def _curve(scores: Tensor, targets: Tensor) -> dict[str, list[float]]:
+    """Recall and precision of every cut between unequal scores, from the highest cut on."""
+    order = scores.argsort(descending=True, stable=True)
+    ranked, found = scores[order], targets[order].cumsum(0).double()
+    ends = torch.cat([(ranked[1:] != ranked[:-1]).nonzero().squeeze(1), torch.tensor([len(ranked) - 1])])
+    precision, recall = found[ends] / (ends + 1), found[ends] / found[-1]
+    recall, precision = zip(*_thinned(torch.stack([recall, precision], 1), CURVE_POINTS), strict=True)
+    return {"recall": list(recall), "precision": list(precision)}
+
+
+def _calibration(likely: Tensor, targets: Tensor) -> dict[str, list[float]]:
+    """What was said with which probability, and how often it was so, in bins of equal width that hold anything.
+
+    Of two classes the probability of the positive one, of more that of the likeliest.
+    """
+    if likely.ndim == 2:
+        likely, top = likely.max(-1)
+        right = (top == targets).double()
+    else:
+        right = targets.double()
+    bins = (likely * BINS).long().clamp(max=BINS - 1)
+    counts = torch.bincount(bins, minlength=BINS)
+    there = counts > 0
+    sums = [torch.bincount(bins, values, minlength=BINS)[there] / counts[there] for values in (likely, right)]
+    return {"said": sums[0].tolist(), "seen": sums[1].tolist(), "items": counts[there].tolist()}
+
+
+def _thinned(points: Tensor, most: int) -> list[list[float]]:
+    """At most so many rows, evenly taken, the first and the last among them."""
+    if len(points) > most:
+        points = points[torch.linspace(0, len(points) - 1, most).round().long()]
+    return [[float(f"{value:.6g}") for value in row] for row in points.tolist()]

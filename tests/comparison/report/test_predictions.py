@@ -1,0 +1,52 @@
+"""Counts by hand, and the curve against scikit-learn."""
+
+import pytest
+import torch
+from sklearn.metrics import precision_recall_curve
+
+import metricgrad as mg
+from metricgrad.comparison.report.predictions import CURVE_POINTS, SCATTER_POINTS, counted
+from metricgrad.decisions.identity import Identity
+from metricgrad.decisions.threshold import Threshold
+
+
+def test_confusion_of_classes_under_offsets_and_without():
+    scores = torch.tensor([[2.0, 0.0, 0.0], [1.0, 0.9, 0.0], [0.0, 0.0, 3.0], [0.0, 1.0, 0.0]])
+    offsets = mg.decisions.Offsets([0.0, 0.5, 0.0])
+    found = counted(mg.as_metric("accuracy"), offsets, scores, torch.tensor([0, 1, 2, 2]))
+    assert found["confusion"]["undecided"] == [[1, 0, 0], [1, 0, 0], [0, 1, 1]]
+    assert found["confusion"]["decided"] == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
+    assert "curve" not in found
+
+
+def test_curve_of_two_classes_is_that_of_scikit_learn():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(80, generator=generator).mul(4).round().div(4)  # with ties
+    targets = (scores + torch.randn(80, generator=generator) > 0.5).long()
+    found = counted(mg.as_metric("f1"), Threshold(0.5), scores, targets)
+    precision, recall, _ = precision_recall_curve(targets, scores)
+    assert found["curve"]["recall"] == pytest.approx(recall[:-1][::-1], abs=1e-5)
+    assert found["curve"]["precision"] == pytest.approx(precision[:-1][::-1], abs=1e-5)
+    (true_negative, _), (_, true_positive) = found["confusion"]["decided"]
+    assert true_positive == int(((scores > 0.5) & (targets == 1)).sum())
+    assert true_negative == int(((scores <= 0.5) & (targets == 0)).sum())
+
+
+def test_calibration_of_a_model_that_is_half_right_and_wholly_sure():
+    scores = torch.tensor([20.0, 20.0, -20.0, -20.0])
+    found = counted(mg.as_metric("f1"), Identity(), scores, torch.tensor([1, 0, 0, 0]))
+    assert found["calibration"] == {"said": [pytest.approx(0, abs=1e-6), pytest.approx(1)], "seen": [0.0, 0.5],
+                                    "items": [2, 2]}  # fmt: skip
+
+
+def test_size_is_bounded():
+    scores = torch.randn(5000, generator=torch.Generator().manual_seed(0))
+    of_two = counted(mg.as_metric("f1"), Identity(), scores, (scores > 0).long())
+    assert len(of_two["curve"]["recall"]) == CURVE_POINTS
+    assert len(counted(mg.as_metric("mae"), Identity("value"), scores, scores)["points"]) == SCATTER_POINTS
+
+
+def test_what_has_no_such_picture():
+    labels = torch.randn(6, 3), torch.ones(6, 3).long()
+    assert counted(mg.as_metric("f1"), Identity(), *labels) is None
+    assert counted(mg.as_metric("map_at_r"), Identity(), torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])) is None

@@ -101,7 +101,7 @@ class Parts:
         base_weight: what the base should weigh beside them; None where the form does not say.
         weight: what they should weigh; likewise.
         matched: whether they are to be brought to the base's size, or are as large as they should be.
-        cross_entropy: 0-d, of the same rows and weights, and its gradient, where it comes along with them.
+        cross_entropy: the gradient of cross-entropy of the same rows and weights, where it comes along with them.
     """
 
     again: Callable[[Tensor], tuple[Tensor, ...]]
@@ -111,7 +111,7 @@ class Parts:
     base_weight: Ramp | None = None
     weight: Ramp | None = None
     matched: bool = True
-    cross_entropy: tuple[Tensor, Tensor] | None = None
+    cross_entropy: Tensor | None = None
 
 
 def ordinary(tensor: Any) -> Any:

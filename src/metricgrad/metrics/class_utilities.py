@@ -3,7 +3,7 @@ r"""What deciding a row of target y as b is worth, :math:`V_{yb}`; only differen
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -39,10 +39,9 @@ class ClassUtilities(Utilities):
             out.addcmul_(self.near[targets].to(out)[:, None], self.grade.to(out))
         return out.scatter_add_(1, targets[:, None], self.right[targets].to(out)[:, None])
 
-    def scaled(self, by: float) -> ClassUtilities:
-        """All of them times a number."""
-        near = None if self.near is None else self.near * by
-        return replace(self, predicted=self.predicted * by, right=self.right * by, near=near)
+    def __neg__(self) -> ClassUtilities:
+        near = None if self.near is None else -self.near
+        return ClassUtilities(-self.predicted, -self.right, near, self.grade)
 
 
 @dataclass(frozen=True)

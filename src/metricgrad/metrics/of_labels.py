@@ -12,7 +12,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.class_utilities import ClassUtilities
 from metricgrad.metrics.families.class_counts import Counts
-from metricgrad.metrics.families.confusion_tables import ConfusionTables
+from metricgrad.metrics.families.confusion_tables import ConfusionTables, SmoothTable
 from metricgrad.metrics.fast_paths import ClassNames, FastPath
 
 _SUMS = 8
@@ -49,43 +49,47 @@ class OfTables(OfLabels, abc.ABC):
         """``(S,)``, of S tables."""
 
     @abc.abstractmethod
-    def slopes(self, tables: ConfusionTables) -> tuple[Tensor, ClassUtilities]:
-        r"""``(S,)`` values, and :math:`\partial g / \partial M_{yb}` at the first table M."""
+    def slopes(self, table: SmoothTable) -> ClassUtilities:
+        r""":math:`\partial g / \partial M_{yb}` at a table M, up to what is the same for all b."""
+
+
+Slope = Callable[[Counts], tuple[Tensor, Tensor]]
 
 
 class _OfCounts(OfTables, abc.ABC):
     """Abstract: a function of the hits, targets and predictions of each class."""
 
+    slope: Slope
+
     @abc.abstractmethod
     def _value(self, counts: Counts) -> Tensor:
-        """``(...)`` of ``(..., C)`` counts, differentiable in them."""
+        """``(...)`` of ``(..., C)`` counts."""
 
     def values(self, tables: ConfusionTables) -> Tensor:
         """See :class:`OfTables`."""
-        return self._value(tables.split(tables.counts))
+        return self._value(tables.counts)
 
-    def slopes(self, tables: ConfusionTables) -> tuple[Tensor, ClassUtilities]:
+    def slopes(self, table: SmoothTable) -> ClassUtilities:
         """See :class:`OfTables`."""
-        with torch.enable_grad():
-            counts = tables.counts.requires_grad_()
-            values = self._value(tables.split(counts))
-            (slopes,) = torch.autograd.grad(values[0], counts)
-        hit, _, predicted = slopes[:, 0].nan_to_num()
-        return values.detach(), ClassUtilities(tables.shared(predicted), hit)
+        hit, predicted = self.slope(table.counts)
+        return ClassUtilities(table.shared(predicted), hit)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OfClassCounts(_OfCounts):
     """A metric of predicted labels that is a function of the hits, targets and predictions of each class.
 
     Attributes:
-        of_counts: ``(..., C)`` counts to ``(...)``, differentiable in them.
+        value: ``(..., C)`` counts to ``(...)``.
+        slope: ``(C,)`` counts to its ``(C,)`` derivatives in the hits and in the predictions.
     """
 
-    of_counts: Callable[[Counts], Tensor] = field(kw_only=True)
+    names: ClassNames = "kept"
+    value: Callable[[Counts], Tensor]
+    slope: Slope
 
     def _value(self, counts: Counts) -> Tensor:
-        return self.of_counts(counts)
+        return self.value(counts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +99,13 @@ class OfClasses(_OfCounts):
     Attributes:
         terms: ``(..., C)`` counts to ``(..., C, K)``, what each class adds to K sums.
         value: ``(..., K)`` sums to ``(...)``.
+        slope: ``(C,)`` counts to its ``(C,)`` derivatives in the hits and in the predictions.
     """
 
     names: ClassNames = "alike"
     terms: Callable[[Counts], Tensor]
     value: Callable[[Tensor], Tensor]
+    slope: Slope
 
     def elements(self, scores: Tensor, targets: Tensor, whole: int) -> int:
         """The sums."""
@@ -111,7 +117,11 @@ class OfClasses(_OfCounts):
 
 @dataclass(frozen=True)
 class OfGrades(OfTables):
-    """Quadratic kappa, whose classes are grades: a miss costs the square of its distance.
+    r"""Quadratic kappa, whose classes are grades g: a miss costs the square of its distance.
+
+    .. math:: 1 - O / E, \qquad O = \sum_{yb} M_{yb} (g_y - g_b)^2, \qquad E = \sum_{yb} a_y p_b (g_y - g_b)^2 / n
+
+    with a the targets, p the predictions and n rows, by moments of the margins and :math:`\sum_b M_{yb} g_b`.
 
     Attributes:
         classes: how many grades there are; None where those that occur are counted, in their order.
@@ -121,33 +131,31 @@ class OfGrades(OfTables):
 
     def values(self, tables: ConfusionTables) -> Tensor:
         """See :class:`OfTables`."""
-        grade = self._grades(tables.seen)
-        return _quadratic_kappa(tables.split(tables.counts), grade, tables.graded(grade))
+        grade = self._grades(tables.counts.seen)
+        observed, expected, _ = _disagreements(tables.counts, grade, tables.graded(grade))
+        return torch.where(tables.counts.seen.sum(-1) < 2, torch.nan, 1 - observed / expected)
 
-    def slopes(self, tables: ConfusionTables) -> tuple[Tensor, ClassUtilities]:
+    def slopes(self, table: SmoothTable) -> ClassUtilities:
         """See :class:`OfTables`."""
-        grade = self._grades(tables.seen)
-        with torch.enable_grad():
-            counts, graded = tables.counts.requires_grad_(), tables.graded(grade).requires_grad_()
-            values = _quadratic_kappa(tables.split(counts), grade, graded)
-            slopes, near = torch.autograd.grad(values[0], (counts, graded))
-        hit, _, predicted = slopes[:, 0].nan_to_num()
-        predicted, grade = tables.shared(predicted), tables.shared(grade[0])
-        return values.detach(), ClassUtilities(predicted, hit, near[0].nan_to_num(), grade)
+        grade = self._grades(table.counts.seen)
+        observed, expected, mean = _disagreements(table.counts, grade, table.graded(grade))
+        square, quotient = grade.square(), observed / expected
+        predicted = (quotient * (square - 2 * mean * grade) - square) / expected
+        grade = table.shared(grade)
+        return ClassUtilities(table.shared(predicted), torch.zeros_like(grade), 2 * grade / expected, grade)
 
     def _grades(self, seen: Tensor) -> Tensor:
-        """``(S, C)`` the grade that each class is."""
+        """``(..., C)`` the grade that each class is."""
         if self.classes is None:
             return (seen.cumsum(-1) - 1).double()
         if (found := seen.shape[-1]) > max(2, self.classes):
             raise MetricgradError(f"quadratic_kappa: num_classes={self.classes}, but there is a grade {found - 1}")
-        return torch.arange(found, dtype=torch.float64, device=seen.device).repeat(len(seen), 1)
+        return torch.arange(found, dtype=torch.float64, device=seen.device).expand(seen.shape)
 
 
-def _quadratic_kappa(counts: Counts, grade: Tensor, graded: Tensor) -> Tensor:
-    r""":math:`1 - \sum_{yb} M_{yb} (g_y - g_b)^2 / \sum_{yb} a_y p_b (g_y - g_b)^2 / n`, by moments of the margins."""
+def _disagreements(counts: Counts, grade: Tensor, graded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``(...)`` observed and expected squared distances, and the mean grade of the targets."""
     second = (counts.either * grade.square()).sum(-1)
-    actual, predicted = (counts.actual * grade).sum(-1), (counts.predicted * grade).sum(-1)
+    mean = (counts.actual * grade).sum(-1) / counts.actual.sum(-1)
     observed = second - 2 * (grade * graded).sum(-1)
-    expected = second - 2 * actual * predicted / counts.actual.sum(-1)
-    return torch.where(counts.seen.sum(-1) < 2, torch.nan, 1 - observed / expected)
+    return observed, second - 2 * mean * (counts.predicted * grade).sum(-1), mean

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.class_utilities import Utilities
+from metricgrad.metrics.class_utilities import ClassUtilities
 from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_labels import OfLabels, OfTables
@@ -29,7 +29,7 @@ def values_of_labels(metric: Metric, labels: Tensor, targets: Tensor, classes: i
 def slopes_of_labels(
     metric: Metric, labels: Tensor, targets: Tensor, classes: int, *, of: Tensor, weight: Tensor | None = None
 ) -> Tensor:
-    """``(K, C)`` utilities of K targets; see :func:`values_and_utilities`.
+    """``(K, C)`` utilities of K targets; see :func:`slopes_of_tables`.
 
     Args:
         metric: one whose fast path is :class:`~metricgrad.metrics.of_labels.OfTables`.
@@ -39,33 +39,26 @@ def slopes_of_labels(
         of: ``(K,)`` the targets asked about.
         weight: ``(N,)`` of the rows.
     """
-    ones = torch.ones(len(labels), dtype=torch.float64, device=labels.device)
-    mass = ones if weight is None else weight.double() * (len(weight) / weight.double().sum())
-    _, found = values_and_utilities(metric, labels[None], targets, mass[None], classes)
-    return found.rows(of, mass)
+    mass = torch.ones(len(labels), dtype=torch.float64, device=labels.device) if weight is None else weight.double()
+    tables = ConfusionTables.of(labels[None], targets, (mass / mass.sum())[None], classes)
+    return slopes_of_tables(metric, tables, 1 / len(labels)).rows(of, mass)
 
 
-def values_and_utilities(
-    metric: Metric, labels: Tensor, targets: Tensor, weight: Tensor, classes: int
-) -> tuple[Tensor, Utilities]:
-    r"""``(S,)`` values of S sets, and utilities :math:`V_{yb} = N \, \partial g / \partial M_{yb}` at the first.
+def slopes_of_tables(metric: Metric, tables: ConfusionTables, share: float) -> ClassUtilities:
+    r"""Utilities :math:`V_{yb} = \partial g / \partial M_{yb}` at the first confusion table M, smoothed.
 
-    M is the confusion table of the first set, which
-    :class:`~metricgrad.metrics.families.confusion_tables.ConfusionTables` smooths.
     Signed so that more is better. Classes that are neither a target nor a prediction share one column, so a thousand
     classes cost no more than those seen.
 
     Args:
         metric: one whose fast path is :class:`~metricgrad.metrics.of_labels.OfTables`.
-        labels: ``(S, R)`` predicted classes.
-        targets: ``(R,)`` classes.
-        weight: ``(S, R)`` of the rows in each set; 0 where a row is not in it.
-        classes: C.
+        tables: of which the first weighs 1.
+        share: what one of its rows weighs.
     """
     path = metric.fast_path
     assert isinstance(path, OfTables)
-    values, slopes = path.slopes(ConfusionTables.of(labels, targets, weight, classes).smoothed())
-    return values, slopes.scaled(weight.shape[1] if metric.higher_is_better else -weight.shape[1])
+    slopes = path.slopes(tables.smoothed(share))
+    return slopes if metric.higher_is_better else -slopes
 
 
 def called_of_labels(

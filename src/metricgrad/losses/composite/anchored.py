@@ -128,10 +128,10 @@ class Anchored(FormOnBase):
     def _base_of(
         self, leaf: Tensor, targets: Tensor, parts: Parts, call: CallContext, context: Mapping[str, Tensor | None]
     ) -> tuple[Tensor, Tensor]:
-        """The base's value and gradient; of cross-entropy those that came along with the form's parts."""
+        """The base's value and gradient; of cross-entropy the one that came along, where another value is shown."""
         of_labels = isinstance(self.base, TaskLoss) and self.base.kind != "regression"
-        if of_labels and parts.cross_entropy is not None:
-            return parts.cross_entropy
+        if of_labels and parts.cross_entropy is not None and parts.shown is not None:
+            return parts.shown, parts.cross_entropy
         value = self._of_base(leaf, targets, call, context)
         return value, _slope(value, leaf, False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from metricgrad.metrics.class_utilities import Utilities
 from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_labels import OfTables
-from metricgrad.metrics.utilities import values_and_utilities, values_of_labels
+from metricgrad.metrics.utilities import slopes_of_tables, values_of_labels
 from metricgrad.refactoring.batch import Batch
 
 _MOST_CUTS = 63
@@ -34,18 +35,18 @@ class OfRows:
     Attributes:
         gradients: in the scores.
         losses: as functions of the scores.
-        cross_entropy: 0-d, of the same rows, and its gradient: a byproduct.
+        cross_entropy: the gradient of cross-entropy, a byproduct.
         values: ``(2,)`` of the metric, of the batch and of ideal decisions.
         on_memory: the same of the memory, for batches on which the metric is undefined.
-        informs: 0-d boolean, whether some decisions are worth more than others.
+        worth: 0-d, the most that one decision is worth more than another.
     """
 
     gradients: tuple[Tensor, Tensor]
     losses: Callable[[Tensor], tuple[Tensor, Tensor]]
-    cross_entropy: tuple[Tensor, Tensor]
+    cross_entropy: Tensor
     values: Tensor
     on_memory: Callable[[], Tensor]
-    informs: Tensor
+    worth: Tensor
 
 
 class LabelLosses:
@@ -76,43 +77,41 @@ class LabelLosses:
         predicted = scores.argmax(1)
         at = self._memory.joined(predicted, targets, given, keep=keep)
         known = at._replace(values=at.values.long(), targets=at.targets.long())
-        found, utilities = self._standing(batch, known, predicted, targets, classes, keep)
+        labels = torch.stack([known.values, known.values, known.targets])
+        found, utilities = self._standing(batch, known, labels, targets, classes, keep)
         worth = utilities.rows(targets, scores)
         worth.sub_(worth.amin(1, keepdim=True))
-        most = worth.amax(1)
-        logp, q = scores.log_softmax(1), self._q
-        p = logp.exp()
-        right = targets[:, None]
-        of_right = -(logp.gather(1, right)[:, 0] * weight).sum()
-        slope = p * (weight[:, None] if isinstance(weight, Tensor) else weight)
-        of_one = -weight if isinstance(weight, Tensor) else p.new_full((1,), -weight)
-        slope.scatter_add_(1, right, of_one.expand(len(p))[:, None])
+        most, p = worth.amax(1), scores.softmax(1)
+        slope, of_one = (
+            (p * weight[:, None], -weight) if isinstance(weight, Tensor) else (p * weight, p.new_full((1,), -weight))
+        )
+        slope.scatter_add_(1, targets[:, None], of_one.expand(len(p))[:, None])
         return OfRows(
-            utility_gradients(p, worth, most.clamp(min=1e-12), weight, q),
-            lambda s: utility_losses(s, worth, weight, q),
-            (of_right, slope),
+            utility_gradients(p, worth, most.clamp(min=1e-12), weight, self._q),
+            lambda s: utility_losses(s, worth, weight, self._q),
+            slope,
             found,
             lambda: self._on_memory(known, classes),
-            (most > 0).any(),
+            most.max(),
         )
 
     def _of_scores(self, batch: Batch, scores: Tensor, targets: Tensor, weight: Weight, keep: bool) -> OfRows:
         at = self._memory.joined(scores, targets, batch.context.get("sample_weight"), keep=keep)
         cut = self._cut(at)
         known = at._replace(values=(at.values > cut).long(), targets=at.targets.long())
-        found, utilities = self._standing(batch, known, scores > 0, targets, 2, keep)
+        labels = torch.stack([known.values, (at.values > 0).long(), known.targets])
+        found, utilities = self._standing(batch, known, labels, targets, 2, keep)
         rows = utilities.rows(torch.arange(2, device=scores.device), scores)
         gain = (rows[:, 1] - rows[:, 0])[targets]
         cut, q, y = cut.to(scores.dtype), self._q, targets.to(scores.dtype)
-        each = torch.nn.functional.binary_cross_entropy_with_logits(scores, y, reduction="none")
         # UCE has the threshold in it, EXP is taken at the one that is best now
         return OfRows(
             binary_gradients(scores, scores - cut, gain, weight, q),
             lambda s: binary_losses(s, s - cut, gain, weight, q),
-            ((each * weight).sum(), (scores.sigmoid() - y) * weight),
+            (scores.sigmoid() - y) * weight,
             found,
             lambda: self._on_memory(known, 1),
-            (gain != 0).any(),
+            gain.abs().max(),
         )
 
     def _cut(self, at: Remembered) -> Tensor:
@@ -122,29 +121,40 @@ class LabelLosses:
         cuts = torch.cat([at.values.new_zeros(1), _quantiles(at.values, at.weight > 0, count)])
         if isinstance(path, OfTables):
             bounds, order = cuts.sort()
-            tables = _tables_of_cuts(at, bounds)
-            found = torch.empty_like(cuts).scatter_(0, order, path.values(tables))
+            found = torch.empty_like(cuts).scatter_(0, order, path.values(_tables_of_cuts(at, bounds)))
         else:
             found = self._values((at.values > cuts[:, None]).long(), at, 1)
         best = torch.nan_to_num(found if self._metric.higher_is_better else -found, nan=-torch.inf).argmax()
         return cuts.index_select(0, best[None])[0]
 
     def _standing(
-        self, batch: Batch, at: Remembered, predicted: Tensor, targets: Tensor, classes: int, keep: bool
+        self, batch: Batch, at: Remembered, labels: Tensor, targets: Tensor, classes: int, keep: bool
     ) -> tuple[Tensor, Utilities]:
-        """``(2,)`` values, and the utilities where the memory stands; ``at`` has labels."""
-        new, rows = len(targets), len(at.targets)
-        if not isinstance(self._metric.fast_path, OfTables):
+        """``(2,)`` values, and the utilities where the memory stands.
+
+        Args:
+            batch: with ``(N,)`` targets.
+            at: the memory, its labels in place of its values.
+            labels: ``(3, R)`` of the memory, of the batch at its end, and ideal ones.
+            targets: of the batch, whole numbers.
+            classes: C.
+            keep: whether to learn from this step.
+        """
+        path = self._metric.fast_path
+        if not isinstance(path, OfTables):
             columns = 1 if batch.scores.ndim == 1 else classes
             calls = self._calls // 2 if columns == 1 else self._calls
             utilities = self._table.of(at, classes, calls, columns=columns, keep=keep)
             return self._called(batch, targets, classes), utilities
-        labels = at.values.repeat(3, 1)
-        labels[1, -new:], labels[2, -new:] = predicted, targets
-        weight = at.weight.new_zeros(3, rows)
-        weight[0], weight[1:, -new:] = at.weight * (rows / at.weight.sum()), at.weight[-new:]
-        values, utilities = values_and_utilities(self._metric, labels, at.targets, weight, classes)
-        return values[1:], utilities
+        before = len(at.weight) - len(targets)
+        own = torch.nn.functional.pad(at.weight[before:], (before, 0))
+        weight = torch.stack([at.weight / at.weight.sum(), own, own])
+        there = None
+        if batch.context:  # rows of weight 0 are there
+            last = torch.arange(len(own), device=own.device) >= before
+            there = torch.stack([at.weight > 0, last, last])
+        tables = ConfusionTables.of(labels, at.targets, weight, classes, there)
+        return path.values(tables)[1:], slopes_of_tables(self._metric, tables, 1 / len(own))
 
     def _called(self, batch: Batch, targets: Tensor, classes: int) -> Tensor:
         """``(2,)`` values of a foreign metric on the batch."""
@@ -166,18 +176,21 @@ class LabelLosses:
 def _quantiles(values: Tensor, there: Tensor, count: int) -> Tensor:
     """``(count,)`` evenly spaced quantiles of the values that are there, between the smallest and the largest."""
     ascending = torch.where(there, values, torch.inf).sort().values
-    share = torch.linspace(0, 1, count + 2, dtype=values.dtype, device=values.device)[1:-1]
-    place = share * (there.sum() - 1)
-    below = place.floor()
-    low, high = ascending[below.long()], ascending[place.ceil().long()]
+    place = _shares(count, values.device) * (there.sum() - 1)
+    below = place.long()
+    low, high = ascending[below], ascending[place.ceil().long()]
     return torch.lerp(low, high, place - below)
 
 
+@functools.cache
+def _shares(count: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.linspace(0, 1, count + 2, dtype=torch.float64, device=device)[1:-1]
+
+
 def _tables_of_cuts(at: Remembered, bounds: Tensor) -> ConfusionTables:
-    """The confusion table of each of K ascending thresholds; rows between two of them count as one."""
-    count = len(bounds)
-    cell = torch.bucketize(at.values, bounds) * 2 + at.targets.long()
-    weight = at.weight.new_zeros(2 * count + 2).index_add_(0, cell, at.weight)
-    cells = torch.arange(len(weight), device=weight.device)
-    above = cells // 2 > torch.arange(count, device=weight.device)[:, None]
-    return ConfusionTables.of(above.long(), cells % 2, weight.repeat(count, 1), 2)
+    """The confusion table of each of K ascending thresholds, from what lies between two of them."""
+    between = torch.bucketize(at.values, bounds) * 2 + at.targets.long()
+    weight = at.weight.new_zeros(2 * len(bounds) + 2).index_add_(0, between, at.weight).view(-1, 2)
+    below = weight.cumsum(0)
+    return ConfusionTables.of_cells(torch.stack([below[:-1], below[-1] - below[:-1]], 2))

@@ -132,12 +132,12 @@ class Linearized(Form):
     def _of_labels(self, batch: Batch, call: CallContext) -> _OfBatch:
         """UCE and EXP of rows, see :mod:`metricgrad.losses.interpolated.label_losses`."""
         found = self._rows.of(batch, keep=call.counts)
-        now, ideal, informs = torch.cat([found.values, found.informs[None].double()]).tolist()
+        now, ideal, worth = torch.cat([found.values, found.worth[None].double()]).tolist()
         values = found.values
         if ideal != ideal:  # undefined on this batch: then on the memory
             values = found.on_memory()
             now, ideal = values.tolist()
-        self._warn(self._cause(bool(informs), now == ideal), now, ideal, batch, call)
+        self._warn(self._cause(worth > 0, now == ideal), now, ideal, batch, call)
         shown = (values[1] - values[0]) * (1.0 if self.metric.higher_is_better else -1.0)
         return _OfBatch(
             found.gradients, found.losses, shown.nan_to_num().to(batch.scores.dtype), OVER_TO_METRIC,
@@ -204,7 +204,7 @@ class Linearized(Form):
         standard = found.cross_entropy
         return Parts(
             again, None, tuple(map(of_given, found.gradients)), found.shown, *found.ramps,
-            cross_entropy=None if standard is None else (standard[0], of_given(standard[1])),
+            cross_entropy=None if standard is None else of_given(standard),
         )  # fmt: skip
 
     def _locally(
@@ -247,14 +247,14 @@ class _OfBatch:
         losses: as functions of its scores.
         shown: 0-d.
         ramps: of the base's weight and of theirs.
-        cross_entropy: of the same rows, and its gradient, where it comes along.
+        cross_entropy: the gradient of cross-entropy, where it comes along.
     """
 
     gradients: tuple[Tensor, ...]
     losses: Callable[[Tensor], tuple[Tensor, ...]]
     shown: Tensor
     ramps: tuple[Ramp, Ramp]
-    cross_entropy: tuple[Tensor, Tensor] | None = None
+    cross_entropy: Tensor | None = None
 
 
 def _nothing(scores: Tensor) -> _OfBatch:

@@ -45,12 +45,10 @@ class Memory(nn.Module):
             weight: ``(N,)``, or None for ones.
             keep: whether to remember the batch.
         """
-        size, new = self.rows.shape[1], len(values)
-        found = self.rows.new_empty(3, max(size, new))
-        if new < size:
-            found[:, :-new] = self.rows[:, new:]
-        batch = found[:, -new:]
-        batch[0], batch[1], batch[2] = values, targets, 1.0 if weight is None else weight
+        size, values = self.rows.shape[1], values.double()
+        weight = torch.ones_like(values) if weight is None else weight.double()
+        found = torch.stack([values, targets.double(), weight])
+        found = torch.cat([self.rows[:, len(values) :], found], 1)
         if keep:
             self.rows.copy_(found[:, -size:])
         return Remembered(*found)

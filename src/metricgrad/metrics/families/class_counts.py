@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,8 +11,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import wide
 
 
-@dataclass(frozen=True)
-class Counts:
+class Counts(NamedTuple):
     """Weighted counts of each class, or of each yes in a multilabel problem.
 
     Attributes:

@@ -5,7 +5,9 @@ The same metrics as in :mod:`metricgrad.metrics.families.confusion`, which has t
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -14,40 +16,92 @@ from torch import Tensor
 from metricgrad.metrics.families.class_counts import Counts, counts_of_yes, ratio
 from metricgrad.metrics.of_labels import OfClassCounts, OfClasses, OfLabels
 
-Score = Callable[[Counts], Tensor]
+
+class Score(abc.ABC):
+    """Abstract: a score of each class."""
+
+    @abc.abstractmethod
+    def __call__(self, counts: Counts) -> Tensor:
+        """In the shape of the counts; 0 where it is 0 divided by 0."""
+
+    @abc.abstractmethod
+    def slope(self, counts: Counts) -> tuple[Tensor, Tensor]:
+        """Its derivatives in the hits and in the predictions."""
 
 
-def f_score(beta: float) -> Score:
-    """F of each class, with recall weighing beta times as much as precision."""
-    return partial(_f_score, beta)
+@dataclass(frozen=True)
+class FScore(Score):
+    """F, with recall weighing beta times as much as precision."""
+
+    beta: float = 1.0
+
+    def __call__(self, counts: Counts) -> Tensor:
+        """See :class:`Score`."""
+        return ratio((1 + self.beta**2) * counts.hit, self._weighed(counts))
+
+    def slope(self, counts: Counts) -> tuple[Tensor, Tensor]:
+        """See :class:`Score`."""
+        of_hit = (1 + self.beta**2) / self._weighed(counts)
+        return of_hit, -counts.hit * of_hit.square() / (1 + self.beta**2)
+
+    def _weighed(self, counts: Counts) -> Tensor:
+        return self.beta**2 * counts.actual + counts.predicted
 
 
-def _f_score(beta: float, counts: Counts) -> Tensor:
-    return ratio((1 + beta**2) * counts.hit, beta**2 * counts.actual + counts.predicted)
+class IntersectionOverUnion(Score):
+    """Jaccard's index."""
+
+    def __call__(self, counts: Counts) -> Tensor:
+        """See :class:`Score`."""
+        return ratio(counts.hit, counts.either - counts.hit)
+
+    def slope(self, counts: Counts) -> tuple[Tensor, Tensor]:
+        """See :class:`Score`."""
+        union = counts.either - counts.hit
+        return counts.either / union.square(), -counts.hit / union.square()
 
 
-def intersection_over_union(counts: Counts) -> Tensor:
-    """Jaccard's index of each class."""
-    return ratio(counts.hit, counts.either - counts.hit)
+class Recall(Score):
+    """The share of a class's rows that are found."""
+
+    def __call__(self, counts: Counts) -> Tensor:
+        """See :class:`Score`."""
+        return ratio(counts.hit, counts.actual)
+
+    def slope(self, counts: Counts) -> tuple[Tensor, Tensor]:
+        """See :class:`Score`."""
+        return 1 / counts.actual, torch.zeros_like(counts.actual)
 
 
 def averaged(score: Score, average: str) -> OfLabels:
     """A score of counts averaged over classes (``"macro"``), of all their counts (``"micro"``) or of class 1's."""
     if average == "micro":
-        return OfClasses(terms=_counts, value=partial(_pooled, score))
+        return OfClasses(terms=_counts, value=partial(_pooled, score), slope=partial(_pooled_slope, score))
     if average == "macro":
         return _mean(score, _is_seen)
-    return OfClassCounts(of_counts=partial(_of_yes, score)) if average == "binary" else OfLabels()
+    return (
+        OfClassCounts(value=partial(_of_yes, score), slope=partial(_yes_slope, score))
+        if average == "binary"
+        else OfLabels()
+    )
 
 
 def _mean(score: Score, counted: Callable[[Counts], Tensor]) -> OfClasses:
     """The mean of a score over the classes that count."""
-    return OfClasses(terms=partial(_counted, score, counted), value=_quotient)
+    return OfClasses(
+        terms=partial(_counted, score, counted), value=_quotient, slope=partial(_mean_slope, score, counted)
+    )
 
 
 def _counted(score: Score, counted: Callable[[Counts], Tensor], counts: Counts) -> Tensor:
     there = counted(counts)
     return torch.stack([torch.where(there, score(counts), 0), there.to(counts.hit)], -1)
+
+
+def _mean_slope(score: Score, counted: Callable[[Counts], Tensor], counts: Counts) -> tuple[Tensor, Tensor]:
+    classes = counted(counts).sum()
+    of_hit, of_predicted = score.slope(counts)
+    return of_hit / classes, of_predicted / classes
 
 
 def _quotient(sums: Tensor) -> Tensor:
@@ -63,16 +117,24 @@ def _pooled(score: Score, sums: Tensor) -> Tensor:
     return score(Counts(hit, actual, predicted, torch.ones_like(hit, dtype=torch.bool)))
 
 
+def _pooled_slope(score: Score, counts: Counts) -> tuple[Tensor, Tensor]:
+    """A row that moves leaves the number of predictions as it is."""
+    of_hit, _ = score.slope(counts.summed())
+    return of_hit.expand(counts.hit.shape), torch.zeros_like(counts.hit)
+
+
 def _of_yes(score: Score, counts: Counts) -> Tensor:
     return score(counts_of_yes(counts))
 
 
+def _yes_slope(score: Score, counts: Counts) -> tuple[Tensor, Tensor]:
+    of_hit, of_predicted = score.slope(counts_of_yes(counts))
+    none = torch.zeros_like(of_hit)
+    return torch.stack([none, of_hit]), torch.stack([none, of_predicted])
+
+
 def _is_seen(counts: Counts) -> Tensor:
     return counts.seen
-
-
-def _recall(counts: Counts) -> Tensor:
-    return ratio(counts.hit, counts.actual)
 
 
 def _is_target(counts: Counts) -> Tensor:
@@ -80,7 +142,7 @@ def _is_target(counts: Counts) -> Tensor:
 
 
 def _logs(counts: Counts) -> Tensor:
-    recall, there = _recall(counts), _is_target(counts)
+    recall, there = RECALL(counts), _is_target(counts)
     log = torch.where(recall > 0, recall, 1).log()
     return torch.stack([log, (there & (recall == 0)).to(log), there.to(log)], -1)
 
@@ -107,8 +169,33 @@ def _agreement(sums: Tensor) -> Tensor:
     return torch.where(seen < 2, torch.nan, 1 - (total - hit) / (total - both / total))
 
 
-ACCURACY = OfClasses(terms=_counts, value=_quotient)
-BALANCED_ACCURACY = _mean(_recall, _is_target)
-G_MEAN = OfClasses(terms=_logs, value=_geometric)
-MCC = OfClasses(terms=_moments, value=_correlation)
-KAPPA = OfClasses(terms=_moments, value=_agreement)
+def _geometric_slope(counts: Counts) -> tuple[Tensor, Tensor]:
+    recall, there = RECALL(counts), _is_target(counts)
+    classes = there.sum()
+    value = (torch.where(there, recall, 1).log().sum() / classes).exp()
+    return value / (classes * counts.hit), torch.zeros_like(counts.hit)
+
+
+def _correlation_slope(counts: Counts) -> tuple[Tensor, Tensor]:
+    total = counts.actual.sum()
+    covariance = counts.hit.sum() * total - (counts.actual * counts.predicted).sum()
+    actual, predicted = (total**2 - x.square().sum() for x in (counts.actual, counts.predicted))
+    spread = (actual * predicted).sqrt()
+    return (total / spread).expand(counts.hit.shape), (
+        covariance / predicted * counts.predicted - counts.actual
+    ) / spread
+
+
+def _agreement_slope(counts: Counts) -> tuple[Tensor, Tensor]:
+    total = counts.actual.sum()
+    apart = total - counts.hit.sum()
+    chance = total - (counts.actual * counts.predicted).sum() / total
+    return (1 / chance).expand(counts.hit.shape), counts.actual * (-apart / (total * chance.square()))
+
+
+INTERSECTION_OVER_UNION, RECALL = IntersectionOverUnion(), Recall()
+ACCURACY = OfClasses(terms=_counts, value=_quotient, slope=partial(_pooled_slope, RECALL))
+BALANCED_ACCURACY = _mean(RECALL, _is_target)
+G_MEAN = OfClasses(terms=_logs, value=_geometric, slope=_geometric_slope)
+MCC = OfClasses(terms=_moments, value=_correlation, slope=_correlation_slope)
+KAPPA = OfClasses(terms=_moments, value=_agreement, slope=_agreement_slope)

@@ -31,11 +31,11 @@ from metricgrad.metrics.families.class_sums import (
     ACCURACY,
     BALANCED_ACCURACY,
     G_MEAN,
+    INTERSECTION_OVER_UNION,
     KAPPA,
     MCC,
+    FScore,
     averaged,
-    f_score,
-    intersection_over_union,
 )
 from metricgrad.metrics.families.parts import Parts
 from metricgrad.metrics.fast_paths import FastPath
@@ -107,11 +107,11 @@ def accuracy(
 
 
 def _fbeta_sums(beta: float, average: str) -> FastPath:
-    return averaged(f_score(beta), average)
+    return averaged(FScore(beta), average)
 
 
 def _jaccard_sums(average: str) -> FastPath:
-    return averaged(intersection_over_union, average)
+    return averaged(INTERSECTION_OVER_UNION, average)
 
 
 def _grades(num_classes: int | None) -> FastPath:
@@ -133,16 +133,16 @@ def fbeta(
     ``average`` is ``"binary"`` (class 1), ``"macro"`` (mean over classes), ``"micro"`` (all together) or ``"samples"``
     (mean over the rows of multilabel targets).
     """
-    return _averaged(f_score(beta), labels, targets, sample_weight, average, parts)
+    return _averaged(FScore(beta), labels, targets, sample_weight, average, parts)
 
 
-@register("f1", reads="labels", structure=_POOLED, context=_WEIGHTED, fast_path=averaged(f_score(1.0), "binary"))
+@register("f1", reads="labels", structure=_POOLED, context=_WEIGHTED, fast_path=averaged(FScore(), "binary"))
 def f1(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
     """Harmonic mean of precision and recall of class 1; all entries together for multilabel targets."""
     return fbeta(labels, targets, sample_weight=sample_weight)
 
 
-@register("macro_f1", reads="labels", structure=_BY_COLUMN, context=_BY_PART, fast_path=averaged(f_score(1.0), "macro"))
+@register("macro_f1", reads="labels", structure=_BY_COLUMN, context=_BY_PART, fast_path=averaged(FScore(), "macro"))
 def macro_f1(
     labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
 ) -> Tensor:
@@ -150,7 +150,7 @@ def macro_f1(
     return fbeta(labels, targets, average="macro", sample_weight=sample_weight, parts=parts)
 
 
-@register("micro_f1", reads="labels", structure=_POOLED, context=_BY_PART, fast_path=averaged(f_score(1.0), "micro"))
+@register("micro_f1", reads="labels", structure=_POOLED, context=_BY_PART, fast_path=averaged(FScore(), "micro"))
 def micro_f1(
     labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
 ) -> Tensor:
@@ -176,7 +176,7 @@ def jaccard(
     parts: Tensor | None = None,
 ) -> Tensor:
     """Intersection over union of class 1; ``average`` is "binary", "macro", "micro" or "samples", as for ``fbeta``."""
-    return _averaged(intersection_over_union, labels, targets, sample_weight, average, parts)
+    return _averaged(INTERSECTION_OVER_UNION, labels, targets, sample_weight, average, parts)
 
 
 def _recalls(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Counts of each class in several sets of one list of rows, with nothing but weights that tells the sets apart."""
+"""Counts of each class in several sets of rows, and one such set smoothed, so that it has a slope everywhere."""
 
 from __future__ import annotations
 
@@ -16,98 +16,118 @@ _ALL_CELLS = 64
 
 @dataclass(frozen=True)
 class ConfusionTables:
-    """The margins and diagonals of S confusion tables.
+    """The margins and the diagonals of S confusion tables; of at most 64 classes the tables themselves.
 
     Attributes:
-        labels: ``(S, R)`` predicted classes.
-        targets: ``(S, R)`` classes.
-        weight: ``(S, R)`` float64; 0 where a row is not in a set.
-        counts: ``(3, S, C)``: hits, targets and predictions.
-        seen: ``(S, C)`` which classes occur.
-        smoothing: of the first table; None where it is as it is.
+        counts: ``(S, C)`` each.
+        cells: ``(S, C, C)`` by target and prediction; None of more classes.
+        rows: ``(S, R)`` targets, predictions and weights, which are then counted again.
     """
 
-    labels: Tensor
-    targets: Tensor
-    weight: Tensor
-    counts: Tensor
-    seen: Tensor
-    smoothing: Smoothing | None = None
+    counts: Counts
+    cells: Tensor | None
+    rows: tuple[Tensor, Tensor, Tensor] | None = None
 
     @classmethod
-    def of(cls, labels: Tensor, targets: Tensor, weight: Tensor, classes: int) -> ConfusionTables:
+    def of_cells(cls, cells: Tensor) -> ConfusionTables:
+        """Of ``(S, C, C)`` tables."""
+        actual, predicted = cells.sum(2), cells.sum(1)
+        return cls(Counts(cells.diagonal(dim1=1, dim2=2), actual, predicted, (actual + predicted) > 0), cells)
+
+    @classmethod
+    def of(
+        cls, labels: Tensor, targets: Tensor, weight: Tensor, classes: int, there: Tensor | None = None
+    ) -> ConfusionTables:
         """Count.
 
         Args:
             labels: ``(S, R)`` predicted classes.
             targets: ``(R,)`` classes.
-            weight: ``(S, R)`` float64.
+            weight: ``(S, R)`` float64; 0 where a row is not in a set.
             classes: C.
+            there: ``(S, R)`` booleans, where some rows are in a set that weigh nothing: a class is seen all the same.
 
         Cost:
             O(S R + S C), and no synchronisation.
         """
-        targets = targets.expand(weight.shape)
-        counts = weight.new_zeros(3, len(weight), classes)
-        counts[0].scatter_add_(1, targets, weight * (labels == targets))
-        counts[1].scatter_add_(1, targets, weight)
-        counts[2].scatter_add_(1, labels, weight)
-        return cls(labels, targets, weight, counts, (counts[1] + counts[2]) > 0)
-
-    def smoothed(self) -> ConfusionTables:
-        """With a small count more in cells of the first table, so that what no row does yet has a slope too.
-
-        Of at most 64 classes these are all cells; of more those of targets that occur and of predictions that occur,
-        and of one class that occurs nowhere and stands for all such.
-        """
-        counts, seen = self.counts.clone(), self.seen.clone()
-        classes = seen.shape[1]
+        targets = targets.expand(labels.shape)
         if classes <= _ALL_CELLS:
-            small = min(_EPS, _PSEUDO_ROWS / classes**2)
-            counts[0, 0] += small
-            counts[1:, 0] += small * classes
-            seen[0] = True
-            return replace(self, counts=counts, seen=seen, smoothing=Smoothing(small))
-        absent = seen[0].int().argmin(keepdim=True)
-        rows, columns = (counts[1, 0] > 0).to(counts), seen[0].to(counts).index_fill(0, absent, 1.0)
-        cells = torch.stack([rows, columns])
-        among = cells.sum(1)
-        small = (_PSEUDO_ROWS / among.prod()).clamp(max=_EPS)
-        counts[0, 0] += rows * small
-        counts[1:, 0] += cells * (small * among.flip(0))[:, None]
-        seen[0] = columns > 0
-        return replace(self, counts=counts, seen=seen, smoothing=Smoothing(small, rows, columns, absent))
-
-    def split(self, counts: Tensor) -> Counts:
-        """As the functions of counts take them."""
-        return Counts(counts[0], counts[1], counts[2], self.seen)
+            cells = weight.new_zeros(len(weight), classes**2).scatter_add_(1, targets * classes + labels, weight)
+            tables = cls.of_cells(cells.view(-1, classes, classes))
+        else:
+            empty = weight.new_zeros(len(weight), classes)
+            hit = empty.scatter_add(1, targets, weight * (labels == targets))
+            actual, predicted = empty.scatter_add(1, targets, weight), empty.scatter_add(1, labels, weight)
+            counts = Counts(hit, actual, predicted, (actual + predicted) > 0)
+            tables = cls(counts, None, (targets, labels, weight))
+        if there is None:
+            return tables
+        rows = there.to(weight)
+        seen = weight.new_zeros(len(weight), classes).scatter_add_(1, targets, rows).scatter_add_(1, labels, rows) > 0
+        return replace(tables, counts=tables.counts._replace(seen=seen))
 
     def graded(self, grade: Tensor) -> Tensor:
         """``(S, C)``: the sum of the predicted grades of each target, of ``(S, C)`` grades of the classes."""
-        sums = torch.zeros_like(grade).scatter_add_(1, self.targets, self.weight * grade.gather(1, self.labels))
-        if self.smoothing is not None:
-            sums[0] += self.smoothing.rows * ((self.smoothing.columns * grade[0]).sum() * self.smoothing.small)
-        return sums
+        if self.cells is not None:
+            return (self.cells * grade[:, None]).sum(2)
+        assert self.rows is not None
+        targets, labels, weight = self.rows
+        return torch.zeros_like(grade).scatter_add_(1, targets, weight * grade.gather(1, labels))
 
-    def shared(self, of_classes: Tensor) -> Tensor:
-        """``(C,)`` numbers of the first table's predictions, classes that occur nowhere having that of one of them."""
-        if self.smoothing is None or self.smoothing.absent is None:
-            return of_classes
-        return torch.where(self.seen[0], of_classes, of_classes.index_select(0, self.smoothing.absent))
+    def smoothed(self, share: float) -> SmoothTable:
+        """The first table with a small count more in its cells.
+
+        Of at most 64 classes these are all cells; of more those of targets that occur and of predictions that occur,
+        and of one class that occurs nowhere and stands for all such.
+
+        Args:
+            share: what one row weighs.
+        """
+        hit, actual, predicted, seen = (x[0] for x in self.counts)
+        classes = len(hit)
+        if classes <= _ALL_CELLS:
+            small = share * min(_EPS, _PSEUDO_ROWS / classes**2)
+            margin = small * classes
+            counts = Counts(hit + small, actual + margin, predicted + margin, torch.ones_like(seen))
+            return SmoothTable(self, counts, small)
+        absent = seen.int().argmin(keepdim=True)
+        rows, columns = (actual > 0).to(hit), seen.to(hit).index_fill(0, absent, 1.0)
+        among = rows.sum(), columns.sum()
+        small = (_PSEUDO_ROWS / (among[0] * among[1])).clamp(max=_EPS) * share
+        counts = Counts(
+            hit + rows * small, actual + rows * (small * among[1]), predicted + columns * (small * among[0]),
+            columns > 0,
+        )  # fmt: skip
+        return SmoothTable(self, counts, small, rows, columns, absent)
 
 
 @dataclass(frozen=True)
-class Smoothing:
-    """What was added to a table.
+class SmoothTable:
+    """One table, smoothed.
 
     Attributes:
-        small: to each of its cells; 0-d, or a number.
+        tables: whose first it is.
+        counts: ``(C,)`` each.
+        small: what was added to each of its cells; 0-d, or a number.
         rows: ``(C,)`` 1 for targets whose cells have it; or 1 of all.
         columns: ``(C,)`` predictions, likewise.
         absent: ``(1,)`` the class that stands for those which occur nowhere; None of at most 64 classes.
     """
 
+    tables: ConfusionTables
+    counts: Counts
     small: Tensor | float
     rows: Tensor | float = 1.0
     columns: Tensor | float = 1.0
     absent: Tensor | None = None
+
+    def graded(self, grade: Tensor) -> Tensor:
+        """``(C,)``: as :meth:`ConfusionTables.graded` of ``(C,)`` grades."""
+        sums = self.tables.graded(grade.expand(len(self.tables.counts.hit), -1))[0]
+        return sums + self.rows * ((self.columns * grade).sum() * self.small)
+
+    def shared(self, of_classes: Tensor) -> Tensor:
+        """``(C,)`` numbers of predictions, classes that occur nowhere having that of the one that stands for them."""
+        if self.absent is None:
+            return of_classes
+        return torch.where(self.counts.seen, of_classes, of_classes.index_select(0, self.absent))

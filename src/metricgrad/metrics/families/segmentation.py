@@ -11,12 +11,10 @@ neither a target nor a prediction is left out of the mean; without any class lef
 
 from __future__ import annotations
 
-from functools import partial
-
 from torch import Tensor
 
-from metricgrad.metrics.families.class_counts import Counts, class_counts, mean_of_seen, pooled, ratio
-from metricgrad.metrics.fast_paths import FastPath
+from metricgrad.metrics.families.class_counts import Counts, class_counts, mean_of_seen, pooled
+from metricgrad.metrics.families.class_sums import INTERSECTION_OVER_UNION, FScore, Score
 from metricgrad.metrics.of_labels import OfClassCounts
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
@@ -25,12 +23,28 @@ _STRUCTURE = Structure("labels", "all")
 _WEIGHTED = ("sample_weight",)
 
 
-def _jaccards(background: bool) -> FastPath:
-    return OfClassCounts(of_counts=partial(_mean_iou, background))
+def _over_classes(score: Score, background: bool) -> OfClassCounts:
+    """The mean of a score over the classes that occur."""
+    first = 0 if background else 1
+
+    def value(counts: Counts) -> Tensor:
+        return mean_of_seen(score(counts)[..., first:], counts.seen[..., first:])
+
+    def slope(counts: Counts) -> tuple[Tensor, Tensor]:
+        of_hit, of_predicted = score.slope(counts)
+        share = counts.seen.double() / counts.seen[first:].sum()
+        share[:first] = 0
+        return of_hit * share, of_predicted * share
+
+    return OfClassCounts(value=value, slope=slope)
 
 
-def _dices(background: bool) -> FastPath:
-    return OfClassCounts(of_counts=partial(_dice, background))
+def _jaccards(background: bool) -> OfClassCounts:
+    return _over_classes(INTERSECTION_OVER_UNION, background)
+
+
+def _dices(background: bool) -> OfClassCounts:
+    return _over_classes(FScore(), background)
 
 
 @register("mean_iou", reads="labels", structure=_STRUCTURE, context=_WEIGHTED, fast_path=_jaccards)
@@ -38,27 +52,14 @@ def mean_iou(
     labels: Tensor, targets: Tensor, *, background: bool = True, sample_weight: Tensor | None = None
 ) -> Tensor:
     """Intersection over union of each class, averaged; ``background=False`` leaves class 0 out."""
-    return _mean_iou(background, _counted(labels, targets, sample_weight))
+    return _jaccards(background).value(_counted(labels, targets, sample_weight))
 
 
 @register("dice", reads="labels", structure=_STRUCTURE, context=_WEIGHTED, fast_path=_dices)
 def dice(labels: Tensor, targets: Tensor, *, background: bool = False, sample_weight: Tensor | None = None) -> Tensor:
     """Twice the intersection over the sum of sizes, averaged over classes, without class 0 unless ``background``."""
-    return _dice(background, _counted(labels, targets, sample_weight))
-
-
-def _mean_iou(background: bool, counts: Counts) -> Tensor:
-    return _over_classes(ratio(counts.hit, counts.either - counts.hit), counts, background)
-
-
-def _dice(background: bool, counts: Counts) -> Tensor:
-    return _over_classes(ratio(2 * counts.hit, counts.either), counts, background)
+    return _dices(background).value(_counted(labels, targets, sample_weight))
 
 
 def _counted(labels: Tensor, targets: Tensor, weight: Tensor | None) -> Counts:
     return class_counts(*pooled(labels, targets, weight))
-
-
-def _over_classes(values: Tensor, counts: Counts, background: bool) -> Tensor:
-    first = 0 if background else 1
-    return mean_of_seen(values[..., first:], counts.seen[..., first:])

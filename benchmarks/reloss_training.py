@@ -20,7 +20,7 @@ from torch import nn
 
 from common import HERE, Store, arguments, interval, paired
 from metricgrad import Metric, ReLoss, Task, compare
-from metricgrad.comparison.candidates import candidates
+from metricgrad.comparison.candidates import maker
 from metricgrad.comparison.catalogue import FITTED_ON_TRAINING
 from metricgrad.losses.networks.base import NetworkForm
 from metricgrad.systems.by_name import REGISTRY
@@ -98,10 +98,10 @@ def roughness(case: str, loss: str, params: dict[str, float], seed: int) -> floa
     task, metric, losses, _ = CASES[case]
     parts = task.load(seed)
     judged_by = task.judged_by(metric)
-    row = next(row for row in candidates(losses, task, judged_by, controls=False) if row.name == loss)
+    given = next(one for one in losses if getattr(one, "__name__", one) == loss)
     with isolate_rng():
         torch.manual_seed(seed)
-        made = row.of(params, seed, parts[0])
+        made = maker(given, task, judged_by)(params, seed, parts[0])
 
         def optimizer(weights: list[nn.Parameter]) -> torch.optim.Optimizer:
             return torch.optim.AdamW(weights, lr=params["lr"], weight_decay=params["weight_decay"])

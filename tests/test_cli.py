@@ -76,7 +76,7 @@ def test_json_is_alone_on_stdout(capsys, monkeypatch, tmp_path):
     assert "deprecated" not in err
     code, out, _ = run(capsys, monkeypatch, *arguments, "--out", str(tmp_path))
     assert code == 0
-    assert "compare.png" in out
+    assert "report.html" in out
 
 
 def test_split_losses_keeps_parameters_together():

@@ -36,6 +36,11 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.update()
 
+    def expect(self, more: int) -> None:
+        """So many steps are still to come."""
+        if self._bar is not None:
+            self._bar.total = self._bar.n + more
+
     def update(self, done: int) -> None:
         """So many steps are done."""
         if self._bar is not None:

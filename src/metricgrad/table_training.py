@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 import torch
 
 from metricgrad.aligners.isolation import kept_all_randomness
-from metricgrad.comparison.candidates import candidates
+from metricgrad.comparison.candidates import candidates, maker
 from metricgrad.comparison.records import locked
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits, parse
@@ -191,7 +191,7 @@ def _trained(task: TableTask, recipe: Recipe, seed: int, out: Path | None, progr
     with kept_all_randomness():
         torch.manual_seed(seed)
         network = task.model()
-        loss = row.of(params, seed, train)
+        loss = maker(recipe.loss, task, metric)(params, seed, train)
     return fit(
         network, train, valid, metric=metric, loss=loss, out=out, lr=params["lr"],
         weight_decay=params["weight_decay"], epochs=task.epochs, batch_size=task.batch_size, seed=seed,

@@ -8,7 +8,7 @@ import metricgrad as mg
 from metricgrad.aligners.knobs.policy import Policy
 from metricgrad.aligners.knobs.random_walk import RandomWalk
 from metricgrad.aligners.static import Static
-from metricgrad.comparison.candidates import candidates
+from metricgrad.comparison.candidates import candidates, maker
 from metricgrad.comparison.catalogue import role_of, space_of
 from metricgrad.losses.baselines.margin import Margin
 from metricgrad.systems.by_name import REGISTRY, find, make_loss
@@ -104,7 +104,9 @@ def test_a_module_is_copied_for_each_run():
     module = nn.CrossEntropyLoss()
     (row, *_) = candidates([module, "cross_entropy"], get_task("digits"), ACCURACY, controls=False)
     assert row.name == "CrossEntropyLoss"
-    assert row.make({}, 0) is not module
+    made = maker(module, get_task("digits"), ACCURACY)({}, 0, None)
+    assert isinstance(made, nn.CrossEntropyLoss)
+    assert made is not module
 
 
 def test_margin_by_hand():
@@ -131,7 +133,7 @@ def test_reloss_is_fitted_on_the_training_part_alone_and_its_time_is_counted(mon
     (row,) = (row for row in candidates(["reloss"], task, ACCURACY, controls=False) if row.name == "reloss")
     assert set(row.space) == {"lr", "weight_decay", "anchor"}
     inputs, targets = task.load(0)[0]
-    loss = row.of({"anchor": 0.3}, 0, (inputs, targets))
+    loss = maker("reloss", task, ACCURACY)({"anchor": 0.3}, 0, (inputs, targets))
     assert isinstance(loss, mg.ReLoss)
     assert float(loss.form.anchor) == pytest.approx(0.3)
     recordings = 6  # at steps 0, 1, 2, 4, 8 and 16, of two fifths of the rows; three tenths of those for the report

@@ -1,7 +1,7 @@
 """ReLoss for a task of embeddings: fitted on a short run of the triplet loss, one moment of it to a block."""
 
 import metricgrad as mg
-from metricgrad.comparison.candidates import candidates
+from metricgrad.comparison.candidates import maker
 from metricgrad.losses.networks.embeddings import EmbeddingNetwork
 from metricgrad.tasks.registry import get_task
 from metricgrad.training import reloss_of_task
@@ -12,12 +12,7 @@ def test_compare_fits_it_with_the_tasks_own_batches(monkeypatch):
     monkeypatch.setattr(reloss_of_task, "_STEPS", 32)
     monkeypatch.setattr(reloss_of_task, "fitted_on_training", lambda *a, **k: fit(*a, **k, steps=8, values=4))
     task = get_task("digits-retrieval")
-    (row,) = (
-        row
-        for row in candidates(["reloss"], task, mg.as_metric("retrieval_recall:k=1"), controls=False)
-        if row.learn is not None
-    )
-    loss = row.learn({"anchor": 0.2}, 0, task.load(0)[0])
+    loss = maker("reloss", task, mg.as_metric("retrieval_recall:k=1"))({"anchor": 0.2}, 0, task.load(0)[0])
     assert isinstance(loss.form, EmbeddingNetwork)
     assert (loss.aligner.block, loss.aligner.per_class) == (task.batch_size, task.per_class)
     assert loss.report()["correlation"]["value"] > 0.6

@@ -27,6 +27,7 @@ def print_study(table: Table, *, as_json: bool) -> None:
         return
     screen = console()
     screen.print(table.rich())
+    screen.print(table.rungs())
     screen.print(table.recommended(), highlight=False, markup=False)
     for note in table.notes:
         screen.print(f"note: {note}", highlight=False, markup=False)

@@ -57,10 +57,18 @@ def compare(
         typer.Option(help="What decides: a built-in name, name:key=value, or pkg.mod:fn. Default: the task's."),
     ] = None,
     losses: Annotated[
-        str | None, typer.Option(help="Names with commas between. Default: the task's standard loss, and uniloss.")
+        str | None,
+        typer.Option(
+            help="Names with commas between; auto for those that the task asks for, from the simplest on. Default: the "
+            "task's standard loss, and uniloss."
+        ),
     ] = None,
     trials: Annotated[int, typer.Option(help="Runs spent on tuning each loss.")] = 20,
     seeds: Annotated[int, typer.Option(help="Final runs of each loss, each with a fresh split.")] = 10,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="About how long it may take, such as 10m, with --trials and --seeds at most."),
+    ] = None,
     out: Annotated[str, typer.Option(help="Folder for report.html, results.jsonl and compare.png.")] = "runs/compare",
     decision: Annotated[
         str,
@@ -94,8 +102,8 @@ def compare(
 
     names = [chosen.standard, "uniloss"] if losses is None else named_losses(losses)
     table = run(
-        chosen, metric=metric, losses=names, trials=trials, seeds=seeds, out=out, controls=controls,
-        decision=decision, margin=margin, metric_timeout=metric_timeout or None,
+        chosen, metric=metric, losses="auto" if names == ["auto"] else names, trials=trials, seeds=seeds, budget=budget,
+        out=out, controls=controls, decision=decision, margin=margin, metric_timeout=metric_timeout or None,
         command=shlex.join(["metricgrad", *sys.argv[1:]]),
     )  # fmt: skip
     print_study(table, as_json=as_json)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from torch import nn
 
 from metricgrad.comparison.catalogue import fitting_of, role_of, space_of
+from metricgrad.comparison.runs.trainings import Train, average_of, by_learner, on_loss
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.registry import Range, Role
 from metricgrad.metrics.as_metric import as_metric
@@ -26,33 +28,29 @@ BLIND = "margin"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One loss of a comparison: how it is built from its tuned parameters, and what is tuned.
+    """One row of a comparison: how a run of it is trained, and what is tuned.
 
     Attributes:
         name: in the table.
         role: candidate or control.
         standard: whether people use it today.
         space: what is tuned.
-        make: from parameters and a seed, for losses that need no data.
+        train: one run.
         what: tells it from another loss of the same name.
         controls: the entries a comparison runs beside it.
         shows: of a control, what a loss that beats it shows.
-        learn: from a seed and the training part, for losses that are fitted first; :meth:`of` then applies parameters.
+        claims: whether a gain of it is said to come of the metric, or of what it learns, which its controls test.
     """
 
     name: str
     role: Role
     standard: bool
     space: dict[str, Range]
-    make: Callable[[dict[str, float], int], nn.Module]
+    train: Train
     what: str = ""
     controls: tuple[str, ...] = (BLIND,)
     shows: str = ""
-    learn: Callable[[dict[str, float], int, Data], nn.Module] | None = None
-
-    def of(self, params: dict[str, float], seed: int, train: Data) -> nn.Module:
-        """The loss of one run on this training part."""
-        return self.make(params, seed) if self.learn is None else self.learn(params, seed, train)
+    claims: bool = True
 
 
 def candidates(losses: Sequence[Given], task: Task, metric: Metric, *, controls: bool) -> list[Candidate]:
@@ -69,7 +67,7 @@ def candidates(losses: Sequence[Given], task: Task, metric: Metric, *, controls:
         raise MetricgradError(f"losses has {', '.join(twice)} more than once; give each factory a __name__ of its own")
     if not any(row.standard for row in rows):
         rows.insert(0, _candidate(task.standard, task, metric))
-    new = [row for row in rows if row.role == "candidate" and not row.standard]
+    new = [row for row in rows if row.role == "candidate" and row.claims and not row.standard]
     wanted = dict.fromkeys(name for row in new for name in row.controls)
     if controls:
         missing = [name for name in wanted if name not in names and task.kind in find(name)[0].kinds]
@@ -77,32 +75,55 @@ def candidates(losses: Sequence[Given], task: Task, metric: Metric, *, controls:
     return rows
 
 
+def average(row: Candidate, models: int) -> Candidate:
+    """The average of several trainings of a row, at its parameters; it has no trials of its own."""
+    train = average_of(row.train, models)
+    return replace(row, name=f"{row.name} x{models}", standard=False, train=train, controls=(), claims=False)
+
+
+def maker(loss: Given, task: Task, metric: Metric) -> Callable[[dict[str, float], int, Data], nn.Module]:
+    """What makes the loss of one run, from its parameters, a seed and the training part.
+
+    Raises:
+        MetricgradError: for what is neither a name, a module nor a factory of modules.
+    """
+    if isinstance(loss, str):
+        own = tuple(space_of(loss, metric))
+        if (fit := fitting_of(loss)) is not None:
+            return _learner(loss, fit, task, metric, own)
+        return lambda params, seed, train: make_loss(loss, metric, seed=seed, **{k: params[k] for k in own})
+    if isinstance(loss, nn.Module):
+        copied = copy.deepcopy(loss)
+        return lambda params, seed, train: copy.deepcopy(copied)
+    if callable(loss):
+        made = partial(made_by, loss, f"loss {_name(loss)!r}")
+        return lambda params, seed, train: made()
+    raise MetricgradError(f"losses takes names, modules and factories of modules, not {type(loss).__name__}")
+
+
 def _candidate(loss: Given, task: Task, metric: Metric) -> Candidate:
+    if isinstance(loss, str) and (learner := task.learners.get(loss)):
+        return Candidate(loss, "candidate", True, dict(learner.space), by_learner(learner), controls=(), claims=False)
     shared = {"lr": task.lr, "weight_decay": task.weight_decay}
     if isinstance(loss, str):
         task.check_loss(loss)
-        own = space_of(loss, metric)
-        fit = fitting_of(loss)
+        entry, _ = find(loss)
         return Candidate(
             name=loss,
             role=role_of(loss, metric),
-            standard=find(loss)[0].standard,
-            space={**shared, **own},
-            make=lambda params, seed: make_loss(loss, metric, seed=seed, **{k: params[k] for k in own}),
-            controls=find(loss)[0].controls,
-            shows=find(loss)[0].shows,
-            learn=None if fit is None else _learner(loss, fit, task, metric, tuple(own)),
+            standard=entry.standard,
+            space={**shared, **space_of(loss, metric)},
+            train=on_loss(task, maker(loss, task, metric)),
+            controls=entry.controls,
+            shows=entry.shows,
         )
-    if isinstance(loss, nn.Module):
-        copied = copy.deepcopy(loss)
-        return Candidate(
-            type(loss).__name__, "candidate", False, shared, lambda params, seed: copy.deepcopy(copied), repr(loss)
-        )
-    if callable(loss):
-        name = getattr(loss, "__name__", type(loss).__name__)
-        made = partial(made_by, loss, f"loss {name!r}")
-        return Candidate(name, "candidate", False, shared, lambda params, seed: made(), repr(made()))
-    raise MetricgradError(f"losses takes names, modules and factories of modules, not {type(loss).__name__}")
+    made = maker(loss, task, metric)
+    what: Any = loss if isinstance(loss, nn.Module) else made({}, 0, None)
+    return Candidate(_name(loss), "candidate", False, shared, on_loss(task, made), repr(what))
+
+
+def _name(loss: Any) -> str:
+    return type(loss).__name__ if isinstance(loss, nn.Module) else getattr(loss, "__name__", type(loss).__name__)
 
 
 def _learner(

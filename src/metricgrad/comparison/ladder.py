@@ -35,6 +35,7 @@ class Situation:
         train_loss: the standard loss, trained, on the training part; None where nobody looked.
         valid_loss: the same on the validation part.
         valid_error: standard error of ``valid_loss``.
+        learners: what the task can be learned with beside its network, by name.
     """
 
     kind: ProblemKind
@@ -45,6 +46,7 @@ class Situation:
     train_loss: float | None = None
     valid_loss: float | None = None
     valid_error: float | None = None
+    learners: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def ladder(situation: Situation) -> Ladder:
             rungs.append(Rung(adds, loss, decided=True, why=why))
         else:
             left_out[adds.removeprefix("+ ")] = why
+    rungs += [Rung(name, name, why="what people use on such data today") for name in situation.learners]
     averages = situation.kind != "retrieval"
     if not averages:
         left_out["average of seeds"] = "embeddings of several trainings have axes of their own"

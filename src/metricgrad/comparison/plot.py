@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from metricgrad.comparison.table import Table
 from metricgrad.comparison.verdicts import words
@@ -14,7 +15,8 @@ _CANDIDATE, _BASELINE, _CONTROL = "#1f5fa8", "#b3591c", "#9a9a9a"
 def plot(table: Table, path: Path) -> Path:
     """Write the picture as PNG; it needs no display.
 
-    A hollow diamond is the mean of the same runs without their decisions, where that is another.
+    A hollow diamond is the mean of the same runs without their decisions, where that is another. A loss whose rung of
+    the ladder paid says so by its name, and the recommended one is set bold.
     """
     names = [row["loss"] for row in table.summary]
     figure = new_figure(8, 1.4 + 0.75 * len(names))
@@ -41,10 +43,9 @@ def plot(table: Table, path: Path) -> Path:
             axes.annotate(
                 label, (row["mean"], place + 0.2), (0, -13), textcoords="offset points", ha="center", fontsize=8
             )
-    axes.set_yticks(
-        range(len(names)),
-        [f"{r['loss']}\n({r['role']})" if r["role"] == "control" else r["loss"] for r in table.summary],
-    )
+    axes.set_yticks(range(len(names)), labels=[_label(row, table) for row in table.summary])
+    for tick, name in zip(axes.get_yticklabels(), names, strict=True):
+        tick.set_fontweight("bold" if name == table.recommendation["loss"] else "normal")
     axes.set_ylim(len(names) - 0.4, -0.4)
     decided = any(row["decisions"].keys() - {"identity"} for row in table.summary)
     hollow = "; hollow: without decisions" if decided else ""
@@ -53,3 +54,11 @@ def plot(table: Table, path: Path) -> Path:
     axes.grid(axis="x", color="#eeeeee", zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
     return write_figure(figure, path)
+
+
+def _label(row: dict[str, Any], table: Table) -> str:
+    """A loss by its name, under it whether it is a control, and which of its rungs paid how much on validation."""
+    paid = [r for r in table.ladder if r["loss"] == row["loss"] and r["taken"] and r["added"] is not None]
+    lines = ["(control)"] if row["role"] == "control" else [f"{r['rung']} paid {r['added']:+.4f}" for r in paid]
+    best = ["recommended"] if row["loss"] == table.recommendation["loss"] else []
+    return "\n".join([row["loss"], *lines, *best])

@@ -161,7 +161,8 @@ def _check_config(folder: Path, config: dict[str, Any]) -> None:
 
 
 class _Line(TypedDict):
-    """What every line has; trials have ``trial``, failed runs ``failed``, final ones what :class:`_Final` has.
+    """What every line has; trials have ``trial``, and ``share`` where they were shorter than a whole training; failed
+    runs have ``failed``, final ones what :class:`_Final` has.
 
     ``valid`` is the metric on validation rows under a decision that was fitted without them, ``valid_undecided`` that
     of the plain reading, ``decision`` the kind that was chosen.
@@ -194,6 +195,7 @@ def _record(line: bytes, spaces: Mapping[str, Any]) -> Record:
     if not isinstance(record, dict):
         raise MetricgradError(f"it is {line.decode(errors='replace').strip()[:40]!r}")
     own = {"trial": int} if "trial" in record else get_type_hints(_Final)
+    own |= {"share": float} if "trial" in record and "share" in record else {}
     hints = {**get_type_hints(_Line), **own, **({"failed": str} if "failed" in record else {})}
     for name in hints:
         if name not in record:
@@ -204,6 +206,8 @@ def _record(line: bytes, spaces: Mapping[str, Any]) -> Record:
         raise MetricgradError(f"it has {min(unknown)!r:.40}, which no run has")
     if min(record.get("trial", 0), record.get("seed", 0)) < 0:
         raise MetricgradError("its number is below 0")
+    if not 0 < record.get("share", 1.0) <= 1:
+        raise MetricgradError("its share of a whole training is not between 0 and 1")
     space = spaces.get(record["loss"])
     if space is not None and "trial" in record:
         params = record["params"]

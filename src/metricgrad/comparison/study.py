@@ -2,56 +2,47 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from metricgrad.aligners.isolation import kept_all_randomness
-from metricgrad.comparison.candidates import Candidate, Given, candidates
+from metricgrad.comparison.candidates import Given, candidates
+from metricgrad.comparison.config import config_of
+from metricgrad.comparison.ladder import ladder
+from metricgrad.comparison.look import look, situation
+from metricgrad.comparison.outcome import Runs, table_of
 from metricgrad.comparison.plot import plot
-from metricgrad.comparison.proposals import propose
-from metricgrad.comparison.recommendation import climbed, ladder_rows, recommendation, rungs_of
-from metricgrad.comparison.records import SCHEMA, Record, Records, locked
-from metricgrad.comparison.report import evidence_file
+from metricgrad.comparison.recommendation import rungs_of
+from metricgrad.comparison.records import Records, locked
 from metricgrad.comparison.report.about import about
-from metricgrad.comparison.report.evidence import gather
 from metricgrad.comparison.report.page import write_report
 from metricgrad.comparison.report.study_file import write_study
-from metricgrad.comparison.summary import DIVERGED, diverged, said_to_fail, summarise
+from metricgrad.comparison.runs.budget import Limit, seconds_of
+from metricgrad.comparison.runs.conduct import Conduct
+from metricgrad.comparison.runs.plan import Plan
+from metricgrad.comparison.runs.running import Runner
+from metricgrad.comparison.runs.tuning import Halving, Search, Tuning
 from metricgrad.comparison.table import Table
-from metricgrad.comparison.verdicts import default_margin, note_on_floor
-from metricgrad.decisions.base import Judged
-from metricgrad.errors import FailedRunError, MetricgradError
+from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.metric import Metric
-from metricgrad.metrics.time_limit import MetricFailedError, time_limit
 from metricgrad.progress import ProgressBar
 from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.task import Task
-from metricgrad.training.batches import is_pair
-from metricgrad.training.delivery import Asked, check_decision, describe_decision
-from metricgrad.training.engine import DivergedError
-from metricgrad.training.files import describe_data, describe_model
-from metricgrad.training.fit import fit
-from metricgrad.training.options import made_by
-from metricgrad.version import __version__
-
-TUNING_SEED = 1_000_000
-"""The draw all trials share; no final seed reaches it."""
+from metricgrad.training.delivery import Asked, check_decision
 
 
 def compare(
     task: str | Task,
     *,
     metric: str | Metric | Callable[..., Any] | None = None,
-    losses: Sequence[Given] = ("cross_entropy", "uniloss"),
+    losses: Sequence[Given] | Literal["auto"] = ("cross_entropy", "uniloss"),
     trials: int = 20,
     seeds: int = 10,
+    budget: str | float | None = None,
     out: str | Path = "runs/compare",
     controls: bool = True,
     decision: Asked = "auto",
@@ -79,6 +70,15 @@ def compare(
     error, else ``valid`` is ``valid_undecided``. What optimism is left, that of the best epoch and of the best of two
     or three kinds, all losses share, and the test part has none of it.
 
+    **The ladder.** ``losses="auto"`` compares the losses that the task asks for, each a rung over the simpler ones:
+    the standard loss, with a decision, with class weights, the metric itself, what the data ask for (AdaLFL where the
+    validation part is cleaner than the training part, ALA where classes are far from equal, ReLoss for sequences;
+    LightGBM for tables), and the average of three trainings of the rung chosen among them. ``table.notes`` say what was
+    left out and why.
+
+    **The recommendation**, of every comparison, never goes by the best-looking mean: a rung is taken where its gain on
+    validation over the rung taken before passes a paired, corrected one-sided test at 5 %, else the simpler one stays.
+
     A run that diverges, or in which a metric of one's own raises, hangs or has no value, is a failed run: its line says
     why, the study goes on, and the table says how many there were.
 
@@ -87,9 +87,13 @@ def compare(
         metric: what decides; by default the task's own.
         losses: names (``"uniloss"``, ``"cross_entropy:label_smoothing=0.1"``), modules, or factories of modules.
             Modules that are not ours are handed what torch's own losses take: see :mod:`metricgrad.losses.calling`.
-            Where none is a standard loss, the task's standard loss joins as the baseline.
+            Where none is a standard loss, the task's standard loss joins as the baseline. Or ``"auto"``.
         trials: runs spent on tuning each loss.
         seeds: final runs of each loss; below 6 there is no verdict.
+        budget: about how long it may take, as ``"10m"`` or in seconds; ``trials`` and ``seeds`` are then the most. It
+            becomes a number of runs once, after every loss was trained once; ``out/plan.json`` keeps it, so that what
+            follows is a function of the plan and the seeds, however often the study is cut. The parameters of each loss
+            are then found by successive halving, as many draws for each.
         out: the folder for results.jsonl and compare.png.
         controls: add the metric-blind control to a comparison with a loss that is not a standard one.
         decision: ``"auto"``; ``"none"`` for plain readings throughout; or a kind that every loss gets, as in
@@ -111,190 +115,52 @@ def compare(
     chosen = get_task(task) if isinstance(task, str) else task
     if trials < 1 or seeds < 1:
         raise MetricgradError(f"trials and seeds must be at least 1, got {trials} and {seeds}")
+    if isinstance(losses, str) and losses != "auto":
+        raise MetricgradError(f"losses is {losses!r}; give a list of losses, or 'auto'")
     if margin is not None:
         checked_number("margin", margin)
     check_decision(decision)
     if metric_timeout is not None:
         checked_number("metric_timeout", metric_timeout)
+    limit = None if budget is None else Limit(seconds_of(budget), trials, seeds)
     judged_by = chosen.judged_by(metric)
-    rows = candidates(losses, chosen, judged_by, controls=controls)
     folder = Path(out)
-    threads = torch.get_num_threads()
-    with locked(folder), ProgressBar((trials + seeds) * len(rows), "", unit="run", patience=0, shown=progress) as bar:
-        config = _config(chosen, judged_by, rows, decision)
-        records = Records(folder, config)
-        torch.set_num_threads(1)  # small models run faster on one, and sums keep their order
-        study = _Study(chosen, judged_by, decision, records, bar, metric_timeout)
-        try:
-            tuned = {row.name: study.tune(row, trials) for row in rows}
-            runs = [study.final(row, tuned[row.name], seed) for row in rows for seed in range(seeds)]
-        finally:
-            torch.set_num_threads(threads)
-        summary, notes, margin = _summarised(chosen, judged_by, rows, runs, margin)
-        tried = [record for row in rows for record in records.trials(row.name)[:trials]]
-        notes += [note for row in rows if (note := said_to_fail(row.name, "trial", "valid", tried))]
-        if not chosen.redraws:
-            notes.append(
-                "the test part is the same for every seed: intervals and p-values cover the randomness of training, "
-                "not that of the test items"
-            )
-        costs = {row.name: _cost([*records.trials(row.name)[:trials], *_of(row, runs)]) for row in rows}
-        rungs = rungs_of(rows, runs)
-        steps = climbed(rungs, runs, higher_is_better=judged_by.higher_is_better, ratio=_overlap(chosen, by="valid"))
-        ladder = ladder_rows(rungs, steps, runs, costs)
-        table = Table(
-            chosen.name, judged_by.name, judged_by.higher_is_better, margin, runs, summary, ladder,
-            recommendation(ladder, judged_by.name, seeds), notes, folder,
-        )  # fmt: skip
+    named = [] if losses == "auto" else candidates(losses, chosen, judged_by, controls=controls)
+    with locked(folder), _one_thread(), ProgressBar(None, "", unit="run", patience=0, shown=progress) as bar:
+        plan = Plan(folder)
+        found = None if named else plan.look(lambda: look(chosen, judged_by))
+        asked = None if named else ladder(situation(chosen, judged_by, found))
+        rows = candidates(asked.losses, chosen, judged_by, controls=controls) if asked else named
+        config = config_of(chosen, judged_by, rows, decision, limit)
+        conduct = Conduct(Runner(chosen, judged_by, decision, metric_timeout, folder), Records(folder, config), bar)
+        tuning: Tuning = Search(judged_by.higher_is_better, trials)
+        averages = asked is not None and asked.averages
+        notes = [f"not on the ladder: {name}: {why}" for name, why in asked.left_out.items()] if asked else []
+        if limit is not None:
+            spent = found["seconds"] if found else 0.0
+            bought = plan.afforded(lambda: conduct.afforded(rows, limit, spent, averages=averages))
+            tuning, seeds = Halving(judged_by.higher_is_better, bought["draws"]), bought["seeds"]
+            notes.append(limit.said(bought))
+        tried, finals = conduct.runs(rows, tuning, seeds)
+        runs = Runs(rows, asked.rungs if asked else rungs_of(rows, finals), tried, finals)
+        runs = conduct.averaged(runs, tuning, seeds) if averages else runs
+        table = table_of(chosen, judged_by, runs, margin, notes, folder)
         plot(table, folder / "compare.png")
         write_study(table, about(
-            chosen, judged_by, rows, command=command, trials=trials, seeds=seeds, decision=str(config["decision"]),
-            data=config["data"],
+            chosen, judged_by, rows, command=command, trials=tuning.total, seeds=seeds,
+            decision=str(config["decision"]), data=config["data"],
+            left_out=asked.left_out if asked else {},
         ))  # fmt: skip
         write_report(folder)
     return table
 
 
-def _summarised(
-    task: Task, metric: Metric, rows: Sequence[Candidate], runs: Sequence[Record], margin: float | None
-) -> tuple[list[dict[str, Any]], list[str], float]:
-    """Summary, notes and the margin they go by."""
-    higher, ratio = metric.higher_is_better, _overlap(task)
-    if margin is None:
-        standard = {row.name for row in rows if row.standard}
-        values = [run["test"] for run in runs if run["loss"] in standard and run["test"] is not None]
-        margin = default_margin(values, higher_is_better=higher)
-    summary, notes = summarise(rows, runs, higher_is_better=higher, ratio=ratio, margin=margin)
-    if floor := note_on_floor(summary, margin, ratio):
-        notes = [*notes, floor]
-    return summary, notes, margin
-
-
-def _config(task: Task, metric: Metric, rows: Sequence[Candidate], decision: Asked) -> dict[str, Any]:
-    with kept_all_randomness():
-        model = describe_model(made_by(task.model, f"task {task.name!r}: model"))
-    return {
-        "schema": SCHEMA,
-        "version": __version__,
-        "task": task.name,
-        "metric": metric.spec or metric.name,
-        "decision": describe_decision(decision),
-        "epochs": task.epochs,
-        "batch_size": task.batch_size,
-        **({} if task.per_class is None else {"per_class": task.per_class}),
-        "model": model,
-        "data": dict(zip(("train", "valid", "test"), map(describe_data, task.load(0)), strict=True)),
-        "losses": {row.name: row.what for row in rows},
-        "spaces": {row.name: {name: asdict(bounds) for name, bounds in row.space.items()} for row in rows},
-    }
-
-
-@dataclass(frozen=True)
-class _Study:
-    """The runs of one comparison; those that are in its records are not done again."""
-
-    task: Task
-    metric: Metric
-    decision: Asked
-    records: Records
-    bar: ProgressBar
-    metric_timeout: float | None
-
-    def tune(self, row: Candidate, trials: int) -> dict[str, float]:
-        """The parameters of the best trial; the defaults where the metric failed in all of them."""
-        for number in range(trials):
-            done = self.records.trials(row.name)
-            if number not in {record["trial"] for record in done}:
-                self.bar.say(f"{self.task.name}: {row.name}, trial {number + 1} of {trials}")
-                before = [record for record in done if record["trial"] < number]
-                params = propose(row.space, before, seed=0, maximise=self.metric.higher_is_better)
-                outcome = self._run(row, params, TUNING_SEED, test=False)
-                self.records.add({"loss": row.name, "role": row.role, "trial": number, **outcome, "params": params})
-            self.bar.advance()
-        done = self.records.trials(row.name)[:trials]
-        found = [record for record in done if record["valid"] is not None]
-        if found:
-            best = max if self.metric.higher_is_better else min
-            return best(found, key=lambda record: record["valid"])["params"]
-        if all(diverged(record) for record in done):
-            raise MetricgradError(
-                f"loss {row.name!r} diverged in all {trials} trials; lower the task's learning rates, or leave it out"
-            )
-        return done[0]["params"]
-
-    def final(self, row: Candidate, params: dict[str, float], seed: int) -> Record:
-        """The run of a seed, scored on the test part."""
-        record = self.records.run(row.name, seed, params)
-        if record is None:
-            self.bar.say(f"{self.task.name}: {row.name}, seed {seed}")
-            outcome = self._run(row, params, seed, test=True, shown=seed == evidence_file.SEED)
-            record = self.records.add({"loss": row.name, "role": row.role, "seed": seed, **outcome, "params": params})
-        self.bar.advance()
-        return record
-
-    def _run(
-        self, row: Candidate, params: dict[str, float], seed: int, *, test: bool, shown: bool = False
-    ) -> dict[str, Any]:
-        """One training: its values with and without its decision, on test where asked for; why it failed, if it did.
-
-        Of the run that is shown, what the report draws is kept before its line is written.
-        """
-        task = self.task
-        train, valid, held_out = task.load(seed)
-        parts = ("valid", "test") if test else ("valid",)
-        outcome: dict[str, Any] = {part + reading: None for part in parts for reading in ("", "_undecided")}
-        outcome["decision"] = None
-        started = time.perf_counter()
-        with kept_all_randomness(), time_limit(self.metric_timeout) as limit:
-            torch.manual_seed(seed)
-            try:
-                loss = row.of(params, seed, train)
-                result = fit(
-                    task.model(), train, valid, metric=self.metric, loss=loss, lr=params["lr"],
-                    weight_decay=params["weight_decay"], epochs=task.epochs, batch_size=task.batch_size, seed=seed,
-                    per_class=task.per_class, progress=False, device=task.device, decision=self.decision,
-                )  # fmt: skip
-                outcome["decision"] = result.decision.kind
-                outcome |= self._both("valid", Judged(result.valid, result.valid_undecided))
-                if test:
-                    outcome |= self._both("test", result.evaluate_both(held_out))
-                outcome["seconds"] = time.perf_counter() - started
-            except DivergedError as error:
-                outcome["failed"] = f"{DIVERGED}{error}"
-            except MetricgradError as error:
-                # code that carried on after a call that took too long may have met something else then
-                if not isinstance(error, FailedRunError) and not (limit and limit.expired):
-                    raise
-                outcome["failed"] = str(limit.error()) if limit and limit.expired else str(error)
-            else:
-                if shown:
-                    found = gather(loss, result, valid, held_out, task.kind)
-                    evidence_file.keep(self.records.path.parent, row.name, params, found)
-        outcome.setdefault("seconds", time.perf_counter() - started)
-        return outcome
-
-    def _both(self, part: str, found: Judged) -> dict[str, float | None]:
-        if not math.isfinite(found.decided):
-            where = "the test part" if part == "test" else part
-            raise MetricFailedError(f"metric {self.metric.name!r} was {found.decided} on {where}")
-        undecided = found.undecided if math.isfinite(found.undecided) else None
-        return {part: found.decided, f"{part}_undecided": undecided}
-
-
-def _of(row: Candidate, runs: Sequence[Record]) -> list[Record]:
-    return [run for run in runs if run["loss"] == row.name]
-
-
-def _cost(records: Sequence[Record]) -> tuple[float, int]:
-    """Seconds and runs."""
-    return math.fsum(record["seconds"] or 0.0 for record in records), len(records)
-
-
-def _overlap(task: Task, by: Literal["valid", "test"] = "test") -> float:
-    """n_test / n_train of Nadeau and Bengio's correction, or n_valid / n_train; 0 where the parts are fixed."""
-    if not task.redraws:
-        return 0.0
-    train, valid, test = task.load(0)
-    parts = (valid if by == "valid" else test, train)
-    sizes = [len(part[1]) if is_pair(part) else len(getattr(part, "dataset", part)) for part in parts]
-    return sizes[0] / sizes[1]
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small models run faster on one thread, and sums keep their order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

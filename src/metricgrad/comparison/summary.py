@@ -135,7 +135,7 @@ def _notes(
     controls = [row for row in rows if row.role == "control"]
     owned = {name for row in rows for name in row.controls}
     for row, line in zip(rows, table, strict=True):
-        if row.role == "control" or row.standard:
+        if row.role == "control" or row.standard or not row.claims:
             continue
         better = line["verdict"] == "better"
         # a control that belongs to no row, such as the wrong metric, is everybody's

@@ -131,7 +131,30 @@ class Table:
         console = Console(width=150, no_color=True)
         with console.capture() as captured:
             console.print(self.rich())
+            console.print(self.rungs())
         return "\n".join([captured.get().rstrip(), self.recommended(), *self.notes])
+
+    def rungs(self) -> RichTable:
+        """The ladder for a terminal: what each rung gains on validation over the one taken before it, and its cost."""
+        from rich.table import Table as RichTable
+
+        shown = RichTable(title=f"what each rung adds, validation {self.metric}", title_justify="left")
+        for name in ("rung", "loss", "decision", "over", "adds", "90 % interval", "runs", "seconds", "taken"):
+            shown.add_column(name, justify="right" if name in ("adds", "90 % interval", "runs", "seconds") else "left")
+        for row in self.ladder:
+            first = row["over"] is None
+            shown.add_row(
+                row["rung"],
+                row["loss"],
+                row["decision"],
+                row["over"] or "",
+                "" if first else _number(row["added"], "+.4f"),
+                "" if first else _interval(row["low"], row["high"], "+.4f"),
+                str(row["runs"]),
+                _number(row["seconds"], ".0f"),
+                "" if first else "yes" if row["taken"] else "no",
+            )
+        return shown
 
     def recommended(self) -> str:
         """The recommendation in one sentence."""

@@ -13,7 +13,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.losses.base import Form
 from metricgrad.losses.composite.anchored import Anchored
-from metricgrad.losses.composite.residual import NEAR_ZERO, Residual
+from metricgrad.losses.composite.residual import NEAR_ZERO, LearnedRate, Residual
 from metricgrad.losses.networks.neural import NeuralLoss
 from metricgrad.losses.registry import CLASSIFICATION, REGRESSION, Entry, Problem, Range, register
 from metricgrad.metrics.layouts.class_targets import ClassDim
@@ -27,6 +27,7 @@ TASKS: dict[Problem, str] = {
 }
 
 _PUBLISHED_META_LR = 1e-5
+_META_LR = {"meta_lr": Range(1e-4, 1e-2, default=1e-3)}
 
 
 class AdaLFL(Loss):
@@ -141,8 +142,29 @@ register(
         AdaLFL,
         CLASSIFICATION | REGRESSION,
         "the standard loss corrected by a small network that looks one step ahead on validation data while training",
-        space={"meta_lr": Range(1e-4, 1e-2, default=1e-3)},
+        space=_META_LR,
         passes_on_to=LookAhead,
         from_metric=lambda metric: {"kind": "auto"},
+        controls=("adalfl_rate",),
+    ),
+)
+
+
+def learned_rate(*, meta_lr: float = _META_LR["meta_lr"].default, seed: int = 0, **options: Any) -> Loss:
+    """AdaLFL without its network: the standard loss times one factor, which looks ahead as the network does."""
+    given: dict[str, Any] = {"lr": meta_lr, "seed": seed, **options}
+    return Loss(LearnedRate("task"), LookAhead(**given), seed=seed)
+
+
+register(
+    "adalfl_rate",
+    Entry(
+        learned_rate,
+        CLASSIFICATION | REGRESSION,
+        "adalfl without its network: the standard loss times one learned rate",
+        role="control",
+        space=_META_LR,
+        passes_on_to=LookAhead,
+        shows="that a shape was learned, beside a rate",
     ),
 )

@@ -45,6 +45,7 @@ def fit_trees(
     params: Mapping[str, float] | None = None,
     decision: Asked = "auto",
     seed: int = 0,
+    share: float = 1.0,
 ) -> FitResult:
     """Grow trees on the standard loss, and keep as many rounds of them as are best by the metric on ``valid``.
 
@@ -61,6 +62,7 @@ def fit_trees(
         params: of :data:`SPACE`; its defaults for those that are not given.
         decision: as in :func:`metricgrad.fit`.
         seed: of whatever is drawn.
+        share: in (0, 1], of the 600 rounds.
 
     Returns:
         A :class:`metricgrad.FitResult` whose model is a :class:`metricgrad.tables.trees.BoostedTrees`.
@@ -80,7 +82,7 @@ def fit_trees(
     held_back = lightgbm.Dataset(*_arrays(valid, layout), reference=known)
     losses: dict[str, Any] = {}
     booster = lightgbm.train(
-        options, known, _ROUNDS, valid_sets=[known, held_back], valid_names=["train", "valid"],
+        options, known, max(1, round(share * _ROUNDS)), valid_sets=[known, held_back], valid_names=["train", "valid"],
         callbacks=[lightgbm.record_evaluation(losses)],
     )  # fmt: skip
     (of_round,) = losses["train"].values()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from metricgrad.tables.understanding import understand
 from metricgrad.tables.units import in_units_of
 from metricgrad.tables.values import as_texts, column_of
 from metricgrad.tasks.split import Splits
-from metricgrad.tasks.task import Task
+from metricgrad.tasks.task import Learner, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +88,16 @@ class TableTask(Task):
     def preprocessing(self, seed: int) -> Preprocessing:
         """The preprocessing fitted on the training rows of a draw."""
         return Preprocessing.fit(self.schema, self._columns.take(self.rows(seed).train))
+
+    @property
+    def learners(self) -> Mapping[str, Learner]:
+        """LightGBM, where it is installed."""
+        if not importlib.util.find_spec("lightgbm"):
+            return {}
+        from metricgrad.tables.boosting import SPACE, fit_trees
+
+        grow = functools.partial(fit_trees, layout=Layout.of(self.schema), target=self.schema.target)
+        return {"lightgbm": Learner(SPACE, grow)}
 
     def judged_by(self, metric: str | Metric | Callable[..., Any] | None = None) -> Metric:
         """The metric asked for, or the task's own; of values, in the unit of the file."""

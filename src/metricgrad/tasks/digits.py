@@ -69,6 +69,7 @@ digits_noisy = Task(
     metric="accuracy",
     kind="multiclass",
     device="cpu",
+    clean_valid=True,
     summary="digits with 40 % of the training labels moved to another class; validation and test stay clean",
 )
 digits_rare = Task(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -17,10 +18,38 @@ from metricgrad.systems.by_name import find
 from metricgrad.tasks.split import Splits
 from metricgrad.training.batches import Data, check_data, is_pair, pair_of
 
+if TYPE_CHECKING:
+    from metricgrad.training.delivery import Asked
+    from metricgrad.training.result import FitResult
+
 KINDS: tuple[ProblemKind, ...] = (
     *("binary", "multiclass", "multilabel", "regression"),
     *("retrieval", "keypoints", "tokens", "spans"),
 )
+
+
+class Learn(Protocol):
+    """One training of a :class:`Learner`."""
+
+    def __call__(
+        self, train: Data, valid: Data, *, params: Mapping[str, float], metric: Metric, decision: Asked, seed: int,
+        share: float,
+    ) -> FitResult:  # fmt: skip
+        """As :func:`metricgrad.fit`; ``share`` in (0, 1] is how much of a whole training it may take."""
+        ...
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What a task can be learned with beside its network.
+
+    Attributes:
+        space: what a study tunes.
+        fit: one training.
+    """
+
+    space: Mapping[str, Range]
+    fit: Learn
 
 
 class Task:
@@ -48,6 +77,8 @@ class Task:
         lr: the range of learning rates a study searches.
         weight_decay: the range of weight decays a study searches.
         device: where a comparison trains it, as in :func:`metricgrad.fit`.
+        clean_valid: whether the validation part is known to be cleaner than the training part, or nearer to what will
+            come; ``losses="auto"`` then tries a loss that learns from it.
         summary: one line on what it is.
 
     Raises:
@@ -79,6 +110,7 @@ class Task:
         lr: Range | None = None,
         weight_decay: Range | None = None,
         device: str = "auto",
+        clean_valid: bool = False,
         summary: str = "",
     ) -> None:
         fixed = (train, valid, test)
@@ -100,7 +132,7 @@ class Task:
                 f"fresh one for each run: model=lambda: {made}(...)"
             )
         self.name, self.model, self.metric, self.summary = name, model, metric, summary
-        self.redraws = load is not None
+        self.redraws, self.clean_valid = load is not None, clean_valid
         self._load: Callable[[int], Any] = load or (lambda seed: fixed)
         self._kind: ProblemKind | None = kind
         self._standard = standard
@@ -141,6 +173,11 @@ class Task:
     def standard(self) -> str:
         """The loss people use today."""
         return self._standard or standard_for(self.kind)
+
+    @property
+    def learners(self) -> Mapping[str, Learner]:
+        """What it can be learned with beside its network, by names that ``losses`` may have; none here."""
+        return {}
 
     def judged_by(self, metric: str | Metric | Callable[..., Any] | None = None) -> Metric:
         """The metric asked for, or the task's own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from metricgrad.comparison.candidates import Candidate
 from metricgrad.comparison.report.study_file import About
@@ -19,7 +19,7 @@ _LIBRARIES = ("torch", "lightning", "torchmetrics", "scikit-learn", "numpy", "li
 
 def about(
     task: Task, metric: Metric, rows: Sequence[Candidate], *, command: str | None, trials: int, seeds: int,
-    decision: str, data: dict[str, str],
+    decision: str, data: dict[str, str], left_out: Mapping[str, str],
 ) -> About:  # fmt: skip
     """What is known of a study when it ends.
 
@@ -32,6 +32,7 @@ def about(
         seeds: final runs of each loss.
         decision: what was asked for.
         data: a checksum of each part.
+        left_out: what the task does not ask for, and why.
     """
     names = ",".join(row.name for row in rows)
     call = f"mg.compare({task.name!r}, metric={metric.name!r}, losses={names!r}, trials={trials}, seeds={seeds})"
@@ -46,7 +47,7 @@ def about(
         understood=task.describe(),
         classes=list(task.class_names),
         data=data,
-        not_tried=_not_tried(task, rows, decision),
+        not_tried={**_not_tried(task, rows, decision), **left_out},
     )
 
 

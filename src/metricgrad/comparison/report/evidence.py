@@ -19,11 +19,11 @@ from metricgrad.training.batches import Data
 from metricgrad.training.result import FitResult
 
 
-def gather(loss: nn.Module, result: FitResult, valid: Data, test: Data, kind: ProblemKind) -> dict[str, Any]:
+def gather(loss: nn.Module | None, result: FitResult, valid: Data, test: Data, kind: ProblemKind) -> dict[str, Any]:
     """Everything that is kept of a training.
 
     Args:
-        loss: as the training left it.
+        loss: as the training left it; None of trees and averages, which were trained on no one module.
         result: what it delivered.
         valid: the validation part, for how the loss ranks.
         test: the test part, for what the model said of it.
@@ -32,14 +32,14 @@ def gather(loss: nn.Module, result: FitResult, valid: Data, test: Data, kind: Pr
     Cost: two forward passes, and 100 calls of the loss and the metric.
     """
     valid_scores, valid_targets = result.scored(valid)
-    loss = loss.eval()
     outputs = valid_scores.shape[1] if kind == "multiclass" else None
+    loss = None if loss is None else loss.eval()
     return {
         "history": [{k: v if math.isfinite(v) else None for k, v in row.items()} for row in result.history],
         "decision": stored(result.decision),
         "predictions": counted(result.metric, result.decision, *result.scored(test)),
-        "mismatch": mismatch_seen(loss, result.metric, valid_scores, valid_targets),
-        "learned": is_learned(loss),
-        "push": push_of(loss, outputs) if kind in ("binary", "multiclass") else None,
-        "curriculum": curriculum_of(loss),
+        "mismatch": {} if loss is None else mismatch_seen(loss, result.metric, valid_scores, valid_targets),
+        "learned": loss is not None and is_learned(loss),
+        "push": push_of(loss, outputs) if loss is not None and kind in ("binary", "multiclass") else None,
+        "curriculum": None if loss is None else curriculum_of(loss),
     }

@@ -2,7 +2,7 @@
 
 import math
 
-from metricgrad.comparison.proposals import propose
+from metricgrad.comparison.runs.proposals import propose
 from metricgrad.losses.registry import Range
 
 SPACE = {"lr": Range(1e-4, 1e-1, default=1e-2), "softness": Range(0.1, 3.0, default=1.0)}

@@ -5,7 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from metricgrad.losses.registry import Range
+
+
+def defaults(space: Mapping[str, Range]) -> dict[str, float]:
+    """The values that are tried first."""
+    return {name: bounds.default for name, bounds in space.items()}
+
+
+def draw(space: Mapping[str, Range], number: int, *, seed: int) -> dict[str, float]:
+    """Draw ``number`` at random: the same for every loss as far as their spaces begin alike.
+
+    Args:
+        space: the ranges, in a fixed order; log-uniform where they are logarithmic.
+        number: of the draw.
+        seed: the study's seed.
+    """
+    drawn = np.random.default_rng((seed, number)).random(len(space))
+    return {
+        name: b.low * (b.high / b.low) ** float(u) if b.log else b.low + (b.high - b.low) * float(u)
+        for (name, b), u in zip(space.items(), drawn, strict=True)
+    }
 
 
 def propose(
@@ -29,7 +51,7 @@ def propose(
     from optuna.trial import TrialState, create_trial
 
     if not done:
-        return {name: bounds.default for name, bounds in space.items()}
+        return defaults(space)
     number = len(done)
     distributions: dict[str, Any] = {n: FloatDistribution(b.low, b.high, log=b.log) for n, b in space.items()}
     verbosity = optuna.logging.get_verbosity()

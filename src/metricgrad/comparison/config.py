@@ -1,0 +1,41 @@
+"""What a study is: what must be the same for runs to stand in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from metricgrad.aligners.isolation import kept_all_randomness
+from metricgrad.comparison.candidates import Candidate
+from metricgrad.comparison.records import SCHEMA
+from metricgrad.comparison.runs.budget import Limit
+from metricgrad.metrics.metric import Metric
+from metricgrad.tasks.task import Task
+from metricgrad.training.delivery import Asked, describe_decision
+from metricgrad.training.files import describe_data, describe_model
+from metricgrad.training.options import made_by
+from metricgrad.version import __version__
+
+
+def config_of(
+    task: Task, metric: Metric, rows: Sequence[Candidate], decision: Asked, limit: Limit | None
+) -> dict[str, Any]:
+    """JSON-able, for ``config.json``; see :class:`metricgrad.comparison.records.Records`."""
+    with kept_all_randomness():
+        model = describe_model(made_by(task.model, f"task {task.name!r}: model"))
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "task": task.name,
+        "metric": metric.spec or metric.name,
+        "decision": describe_decision(decision),
+        "epochs": task.epochs,
+        "batch_size": task.batch_size,
+        **({} if task.per_class is None else {"per_class": task.per_class}),
+        **({} if limit is None else {"budget": asdict(limit)}),
+        "model": model,
+        "data": dict(zip(("train", "valid", "test"), map(describe_data, task.load(0)), strict=True)),
+        "losses": {row.name: row.what for row in rows},
+        "spaces": {row.name: {name: asdict(bounds) for name, bounds in row.space.items()} for row in rows},
+    }

@@ -1,0 +1,67 @@
+"""``plan.json`` of a study's folder: what was found out once; all else is a function of seed and plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypedDict
+
+from metricgrad.comparison.runs.budget import Afforded
+from metricgrad.comparison.look import Look
+from metricgrad.errors import MetricgradError
+from metricgrad.json_types import fits, parse
+from metricgrad.writing import write_text
+
+
+class _Found(TypedDict, total=False):
+    look: Look | None
+    afforded: Afforded
+
+
+class Plan:
+    """What is in the file; asked for what is not there, it finds it out and writes it down.
+
+    Args:
+        folder: of the study, held by :func:`metricgrad.comparison.records.locked`.
+
+    Raises:
+        MetricgradError: for a file that is no plan.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "plan.json"
+        self._found: _Found = {}
+        if self.path.exists():
+            self._found = self._read()
+
+    def look(self, find: Callable[[], Look | None]) -> Look | None:
+        """How the parts of the task fit a first training."""
+        if "look" not in self._found:
+            self._found["look"] = find()
+            self._write()
+        return self._found["look"]
+
+    def afforded(self, find: Callable[[], Afforded]) -> Afforded:
+        """The number of runs that the budget came to."""
+        if "afforded" not in self._found:
+            self._found["afforded"] = find()
+            self._write()
+        return self._found["afforded"]
+
+    def _read(self) -> _Found:
+        try:
+            found = parse(self.path.read_bytes())
+        except OSError as error:
+            raise MetricgradError(f"cannot read {str(self.path)!r}: {error.strerror}; choose another out") from error
+        except MetricgradError as error:
+            raise MetricgradError(self._no_plan(str(error))) from error
+        if not fits(found, _Found):
+            raise MetricgradError(self._no_plan("it holds something else"))
+        return found
+
+    def _no_plan(self, why: str) -> str:
+        return f"{str(self.path)!r} is no plan of a study ({why}); put it back, or choose another out"
+
+    def _write(self) -> None:
+        write_text(self.path, json.dumps(self._found, indent=1))

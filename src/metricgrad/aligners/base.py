@@ -2,9 +2,9 @@
 
 The moments there are: when the loss is made (``bind``), before training (``prepare``, ``offline_start``), when training
 begins and ends (``attached``, ``detached``), around a call of the loss in training (``before_loss_call``,
-``on_loss_call``), around an optimiser step (``before_step`` and ``after_step``, called from the hooks of
-:mod:`metricgrad.aligners.step_hooks`), and when validation scores come by hand (``observe``). An aligner overrides the
-moments it lives in.
+``on_loss_call``, ``on_loss_share``), around an optimiser step (``before_step`` and ``after_step``, called from the
+hooks of :mod:`metricgrad.aligners.step_hooks`), and when validation scores come by hand (``observe``). An aligner
+overrides the moments it lives in.
 """
 
 from __future__ import annotations
@@ -158,6 +158,9 @@ class Aligner(nn.Module, Abstract):
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], call: CallContext, value: Tensor
     ) -> None:
         """Called after each call of the loss that counts as a step; all tensors are the user's own."""
+
+    def on_loss_share(self, share: float) -> None:
+        """Called where the value of the last call is multiplied by a constant, its share of a step's items."""
 
     def prepare(self, form: Form, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> None:
         """Fit the form before training, from stored scores and targets, and what belongs together among them.

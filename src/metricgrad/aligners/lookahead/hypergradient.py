@@ -140,7 +140,7 @@ class OneStep:
             return False
         recorder.check()
         self._contributions = recorder.contributions()
-        self._powers = [power_of(part.factor, part.loss.value, self._uses) for part in self._contributions]
+        self._powers = [power_of(part.beside_share, part.loss.value, self._uses) for part in self._contributions]
         return True
 
     def after(self, form: Form, batch: Any) -> LookAheadResult | None:

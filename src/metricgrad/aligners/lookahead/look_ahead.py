@@ -92,14 +92,9 @@ class LookAhead(Aligner):
         self,
         *,
         objective: Literal["task", "cross_entropy", "mse"] | nn.Module | Callable[[Tensor, Tensor], Tensor] = "task",
-        lr: float = 1e-3,
-        clip: float | None = None,
-        every: int = 1,
-        steps: int = 1,
-        clipping: Clipping = "auto",
-        exact: bool = True,
-        seed: int = 0,
-    ) -> None:
+        lr: float = 1e-3, clip: float | None = None, every: int = 1, steps: int = 1, clipping: Clipping = "auto",
+        exact: bool = True, seed: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
         if clipping not in CLIPPINGS:
             raise MetricgradError(f"clipping is {clipping!r}; expected one of {', '.join(map(repr, CLIPPINGS))}")
@@ -223,6 +218,11 @@ class LookAhead(Aligner):
         """Record a call of the loss."""
         if (recorder := self._attachment.recorder) is not None:
             recorder.on_loss_call(scores, targets, context, call, value)
+
+    def on_loss_share(self, share: float) -> None:
+        """Note it with the call."""
+        if (recorder := self._attachment.recorder) is not None and recorder.losses:
+            recorder.losses[-1].share = share
 
     def offline_start(self, loss: AlignedLoss, start: OfflineStart) -> list[float]:
         """AdaLFL's Algorithm 1: see :meth:`metricgrad.Loss.offline_start`."""

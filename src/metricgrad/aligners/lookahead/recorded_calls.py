@@ -76,6 +76,7 @@ class LossCall:
         hooked: scores and outputs, which may have hooks too.
         again: whether a pass was itself to be differentiated.
         past: whether the scores come from parameters past the model calls as well.
+        share: a constant that its value was multiplied by, as far as that was said.
     """
 
     scores: Tensor
@@ -91,6 +92,7 @@ class LossCall:
     hooked: list[Tensor] = field(default_factory=list)
     again: bool = False
     past: bool = False
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,11 @@ class Contribution:
     loss: LossCall
     factor: Tensor
     parameters: frozenset[Tensor] | None
+
+    @property
+    def beside_share(self) -> Tensor:
+        """What of the factor is not the share that was said, and may depend on the loss's value."""
+        return self.factor / self.loss.share
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class Window:
                 "through one step at a time only; drop that change, or take steps=1"
             )
         recorder.check()
-        powers = [power_of(part.factor, part.loss.value, self._uses) for part in losses]
+        powers = [power_of(part.beside_share, part.loss.value, self._uses) for part in losses]
         if (why := recorder.doubt()) or any(powers) or any(part.parameters for part in losses):
             why = why or "the loss's value was used in another way than in a sum with constant weights"
             raise MetricgradError(f"LookAhead over several steps cannot go through this one: {why}; or take steps=1")

@@ -12,8 +12,8 @@ from typing import Any
 
 from metricgrad.comparison.candidates import Candidate
 from metricgrad.comparison.records import Record, Records
-from metricgrad.comparison.summary import diverged
 from metricgrad.comparison.runs.tuning import Trial, Tuning
+from metricgrad.comparison.summary import diverged
 from metricgrad.errors import MetricgradError
 
 TUNING_SEED = 1_000_000

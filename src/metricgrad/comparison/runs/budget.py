@@ -26,8 +26,8 @@ class Limit:
     def said(self, bought: Afforded) -> str:
         """In words, what it came to."""
         return (
-            f"a budget of {self.seconds:g} s came to {bought['draws']} draws by successive halving, beside the defaults, "
-            f"and {bought['seeds']} final runs of each loss"
+            f"a budget of {self.seconds:g} s came to {bought['draws']} draws by successive halving, beside the "
+            f"defaults, and {bought['seeds']} final runs of each loss"
         )
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from metricgrad.comparison.runs.agenda import Job, finals_left, trials_left, tuned
-from metricgrad.comparison.runs.budget import MOST_DRAWS, Afforded, Cost, Limit, afforded
 from metricgrad.comparison.candidates import Candidate, average
 from metricgrad.comparison.ladder import Rung
 from metricgrad.comparison.outcome import Runs, steps_of
 from metricgrad.comparison.recommendation import chosen
 from metricgrad.comparison.records import Record, Records
+from metricgrad.comparison.runs.agenda import Job, finals_left, trials_left, tuned
+from metricgrad.comparison.runs.budget import MOST_DRAWS, Afforded, Cost, Limit, afforded
 from metricgrad.comparison.runs.running import Runner
 from metricgrad.comparison.runs.tuning import Halving, Tuning
 from metricgrad.progress import ProgressBar

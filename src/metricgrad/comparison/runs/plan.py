@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
 
-from metricgrad.comparison.runs.budget import Afforded
 from metricgrad.comparison.look import Look
+from metricgrad.comparison.runs.budget import Afforded
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits, parse
 from metricgrad.writing import write_text

@@ -12,8 +12,8 @@ from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.comparison.report import evidence_file
 from metricgrad.comparison.report.evidence import gather
 from metricgrad.comparison.runs.agenda import Job
-from metricgrad.comparison.summary import DIVERGED
 from metricgrad.comparison.runs.trainings import Training
+from metricgrad.comparison.summary import DIVERGED
 from metricgrad.decisions.base import Judged
 from metricgrad.errors import FailedRunError, MetricgradError
 from metricgrad.metrics.metric import Metric

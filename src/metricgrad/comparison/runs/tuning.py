@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from metricgrad.abstract import Abstract
-from metricgrad.comparison.runs.proposals import defaults, draw, propose
 from metricgrad.comparison.records import Record
+from metricgrad.comparison.runs.proposals import defaults, draw, propose
 from metricgrad.losses.registry import Range
 
 Space = Mapping[str, Range]

@@ -1,1 +1,1 @@
-"""Losses in the trainers people use: one file each, which imports that trainer."""
+"""metricgrad in the libraries people train with: one file each, which imports that library."""

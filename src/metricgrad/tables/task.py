@@ -33,7 +33,7 @@ from metricgrad.tasks.task import Learner, Task
 if TYPE_CHECKING:
     import pandas as pd
 
-_SIZES = ((2_000, 40, 64), (20_000, 20, 128), (200_000, 12, 512))
+_SIZES = ((2_000, (40, 64)), (20_000, (20, 128)), (200_000, (12, 512)))
 """Rows up to which so many epochs of batches of this size are trained."""
 _LARGE = (8, 1024)
 _KEPT = 4
@@ -61,7 +61,7 @@ class TableTask(Task):
         codes = torch.from_numpy(encode_target(schema.target, column_of(frame, schema.target.name)))
         self._targets = codes if schema.target.type != "regression" else codes.to(torch.float32)
         self._parts = functools.lru_cache(maxsize=_KEPT)(self._parts_of)  # trials share one draw
-        epochs, batch_size = next((sizes for rows, *sizes in _SIZES if len(frame) <= rows), _LARGE)
+        epochs, batch_size = sizes_of(len(frame))
         super().__init__(
             name,
             model=functools.partial(network_of, Layout.of(schema), schema.target),
@@ -177,6 +177,11 @@ def task_of_table(
     task = TableTask(name, with_target(frame, target), schema, metric)
     task.rows(0)  # what cannot be parted is told now
     return task
+
+
+def sizes_of(rows: int) -> tuple[int, int]:
+    """How many epochs a network is trained for on so many rows, and how many of them are in a step."""
+    return next((sizes for most, sizes in _SIZES if rows <= most), _LARGE)
 
 
 def with_target(frame: pd.DataFrame, target: str) -> pd.DataFrame:

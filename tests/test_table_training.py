@@ -170,3 +170,23 @@ def test_a_metric_of_one_s_own(tmp_path):
         again.evaluate([people()])
     assert mg.load_model(tmp_path, metric=own).evaluate([people()]) == model.evaluate([people()])
     assert mg.train_table(task, out=tmp_path, progress=False).card == model.card
+
+
+def test_an_average_that_is_recommended_is_trained_and_loaded_again(task, tmp_path):
+    like = study(tmp_path / "study", "cross_entropy x3")
+    model = mg.train_table(task, like=like, out=tmp_path / "model", progress=False)
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
+        "card.json",
+        "model-1.safetensors",
+        "model-2.safetensors",
+        "model-3.safetensors",
+        "preprocessing.safetensors",
+    ]
+    again = mg.load_model(tmp_path / "model")
+    assert torch.equal(again.scores(people()), model.scores(people()))
+    alone = mg.train_table(task, like=study(tmp_path / "study"), progress=False)
+    first = model.model.models[0](model.preprocessing.transform(people()))
+    torch.testing.assert_close(first, alone.scores(people()))
+    (tmp_path / "model" / "model-2.safetensors").unlink()
+    with pytest.raises(mg.MetricgradError, match="model-2"):
+        mg.load_model(tmp_path / "model")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
 
 from metricgrad.aligners.isolation import kept_all_randomness
-from metricgrad.comparison.candidates import candidates, maker
+from metricgrad.comparison.candidates import averaged_loss, candidates, maker
 from metricgrad.comparison.records import locked
+from metricgrad.comparison.runs.trainings import seeds_of
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits, parse
 from metricgrad.metrics.as_metric import as_metric
@@ -24,7 +25,8 @@ from metricgrad.tables.model_folder import load_table_model, save_table_model
 from metricgrad.tables.preprocessing import Layout
 from metricgrad.tables.task import TableTask
 from metricgrad.training import files
-from metricgrad.training.delivery import Asked, check_decision, describe_decision
+from metricgrad.training.average import averaged
+from metricgrad.training.delivery import Asked, Delivery, check_decision, describe_decision
 from metricgrad.training.fit import fit
 from metricgrad.training.model_folder import CARD
 from metricgrad.training.network_folder import finite
@@ -113,7 +115,8 @@ def train_table(
         result = _trained(task, recipe, seed, place / _RUN, progress)
         model = _model(task, recipe, seed, result, {"asked": asked, **(about or {})})
         save_table_model(model, place)
-        files.clear(place / _RUN)
+        for run in (*(place / _RUN).glob("[0-9]"), place / _RUN):
+            files.clear(run)
     return model
 
 
@@ -177,8 +180,21 @@ def _asked(task: TableTask, recipe: Recipe, metric: Metric, seed: int) -> dict[s
 
 
 def _trained(task: TableTask, recipe: Recipe, seed: int, out: Path | None, progress: bool) -> FitResult:
+    """The network, the trees, or the average of several networks, with the decision."""
+    loss, models = averaged_loss(recipe.loss)
+    if models == 1:
+        return _trained_once(task, recipe, seed, seed, out, progress)
+    one, delivery = replace(recipe, loss=loss), Delivery(task.judged_by(), recipe.decision, seed)
+    results = [
+        _trained_once(task, one, seed, start, out and out / str(number), progress)
+        for number, start in enumerate(seeds_of(seed, models))
+    ]
+    return averaged(results, task.load(seed)[1], delivery)
+
+
+def _trained_once(task: TableTask, recipe: Recipe, draw: int, seed: int, out: Path | None, progress: bool) -> FitResult:
     """The network or the trees, with the decision."""
-    train, valid, _ = task.load(seed)
+    train, valid, _ = task.load(draw)
     metric = task.judged_by()
     if recipe.loss == TREES:
         layout, target = Layout.of(task.schema), task.schema.target
@@ -244,4 +260,5 @@ def _held(run: Path) -> Iterator[None]:
         yield
     with suppress(OSError):
         (run / ".lock").unlink()
-        run.rmdir()
+        for each in (*run.glob("[0-9]"), run):
+            each.rmdir()

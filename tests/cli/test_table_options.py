@@ -50,3 +50,20 @@ def test_a_file_is_compared_and_what_was_understood_is_said_first(run):
     assert json.loads(out)["task"] == "churn"
     assert err.startswith("60 rows; target 'left': binary, positive is 'yes'")
     assert "left out: 'who'" in err
+
+
+def test_auto_on_a_file_has_trees_a_plan_and_a_recommendation(run):
+    pytest.importorskip("lightgbm", reason="the opponent of tables")
+    options = ["--losses", "auto", "--budget", "1s", "--trials", "1", "--seeds", "1", "--no-controls"]
+    arguments = ["compare", "churn.csv", "--target", "left", "--metric", "f1", "--drop", "since,income", *options]
+    code, out, _ = run(*arguments, "--json")
+    assert code == 0
+    answer = json.loads(out)
+    rungs = [row["rung"] for row in answer["ladder"]]
+    assert [rungs[0], *rungs[-3:]] == ["cross_entropy", "+ the metric", "lightgbm", "+ average of 3"]
+    assert set(answer["recommendation"]) == {"loss", "decision", "why"}
+    code, shown, _ = run(*arguments)
+    assert code == 0
+    assert "what each rung adds" in shown
+    assert f"recommended: {answer['recommendation']['loss']}" in shown
+    assert "a budget of 1 s came to 0 draws" in shown

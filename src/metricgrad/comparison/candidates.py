@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -79,6 +80,17 @@ def average(row: Candidate, models: int) -> Candidate:
     """The average of several trainings of a row, at its parameters; it has no trials of its own."""
     train = average_of(row.train, models)
     return replace(row, name=f"{row.name} x{models}", standard=False, train=train, controls=(), claims=False)
+
+
+def averaged_loss(name: str) -> tuple[str, int]:
+    """The loss that an :func:`average` is of, and of how many trainings; one for any other name.
+
+    Example:
+        >>> averaged_loss("uniloss x3"), averaged_loss("uniloss")
+        (('uniloss', 3), ('uniloss', 1))
+    """
+    found = re.fullmatch(r"(.+) x(\d+)", name)
+    return (found[1], int(found[2])) if found else (name, 1)
 
 
 def maker(loss: Given, task: Task, metric: Metric) -> Callable[[dict[str, float], int, Data], nn.Module]:

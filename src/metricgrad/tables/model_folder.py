@@ -1,11 +1,13 @@
-"""A table's model as a folder: preprocessing, and the weights of a network or the trees of LightGBM."""
+"""A table's model as a folder: preprocessing, and the weights of one network or several, or LightGBM's trees."""
 
 from __future__ import annotations
 
+import fnmatch
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -18,11 +20,13 @@ from metricgrad.tables.network import TableNetwork
 from metricgrad.tables.preprocessing import Layout, Preprocessing
 from metricgrad.tables.schema import Target
 from metricgrad.tables.trees import BoostedTrees
+from metricgrad.training.average import Average
 from metricgrad.training.model_folder import CARD, ModelFolder, open_model_folder, write_model_folder
 from metricgrad.writing import write_text
 
 _NETWORK, _TREES = "model.safetensors", "model.txt"
-_FILES = {"network": _NETWORK, "lightgbm": _TREES}
+_FILES = {"network": _NETWORK, "lightgbm": _TREES, "average": "model-*.safetensors"}
+"""Kind -> what its files are called."""
 
 
 def save_table_model(model: TableModel, folder: str | os.PathLike[str]) -> Path:
@@ -31,8 +35,8 @@ def save_table_model(model: TableModel, folder: str | os.PathLike[str]) -> Path:
     Raises:
         MetricgradError: where a model is there already, or it cannot be written.
     """
-    kind, write_model = _writer(model.model)
-    files = {preprocessing.FILE: model.preprocessing.save, _FILES[kind]: write_model}
+    kind, written = _writers(model.model)
+    files = {preprocessing.FILE: model.preprocessing.save, **written}
     return write_model_folder(folder, kind, files, metric=model.metric, decision=model.decision, about=model.card)
 
 
@@ -61,11 +65,14 @@ def table_model_of(opened: ModelFolder) -> TableModel:
             f"{str(place)!r} holds a network of one's own, and no table's model; load it in Python, with the factory "
             "of the network: metricgrad.load_model(folder, model=lambda: Net(...))"
         )
-    if opened.files != {preprocessing.FILE, _FILES[opened.kind]}:
+    files = sorted(opened.files - {preprocessing.FILE})
+    if not files or preprocessing.FILE not in opened.files or fnmatch.filter(files, _FILES[opened.kind]) != files:
         raise MetricgradError(f"{card!r} names other files than its model has; train it anew")
     prepared = Preprocessing.load(place / preprocessing.FILE)
     target = prepared.schema.target
-    model = (_trees if opened.kind == "lightgbm" else _network)(place, prepared.layout, target)
+    made = _trees if opened.kind == "lightgbm" else _network
+    models = [made(place / name, prepared.layout, target) for name in files]
+    model = Average(models) if opened.kind == "average" else models[0]
     outputs = _outputs(target)
     probe = torch.zeros(2) if outputs is None else torch.zeros(2, outputs)
     try:
@@ -77,19 +84,27 @@ def table_model_of(opened: ModelFolder) -> TableModel:
     return TableModel(prepared, model.eval(), opened.decision, opened.metric, opened.about)
 
 
-def _writer(model: nn.Module) -> tuple[str, Callable[[Path], object]]:
-    """The kind of model, and what writes its file."""
+def _writers(model: nn.Module) -> tuple[str, dict[str, Callable[[Path], object]]]:
+    """The kind of model, and what writes each of its files."""
     if isinstance(model, BoostedTrees):
-        return "lightgbm", lambda path: write_text(path, model.text)
+        return "lightgbm", {_TREES: lambda path: write_text(path, model.text)}
     if isinstance(model, TableNetwork):
-        return "network", lambda path: write(path, model.state_dict(), {"network": model.config()})
+        return "network", {_NETWORK: partial(_write_network, model)}
+    if isinstance(model, Average) and all(isinstance(one, TableNetwork) for one in model.models):
+        each = cast(Sequence[TableNetwork], model.models)
+        return "average", {f"model-{n}.safetensors": partial(_write_network, one) for n, one in enumerate(each, 1)}
     raise MetricgradError(
-        f"a {type(model).__name__} is no model of tables; a folder holds a TableNetwork or BoostedTrees"
+        f"a {type(model).__name__} is no model of tables; a folder holds a TableNetwork, BoostedTrees, or the Average "
+        "of TableNetworks"
     )
 
 
-def _network(place: Path, layout: Layout, target: Target) -> TableNetwork:
-    file = read(place / _NETWORK, part="network", writer="`metricgrad train`")
+def _write_network(network: TableNetwork, path: Path) -> None:
+    write(path, network.state_dict(), {"network": network.config()})
+
+
+def _network(path: Path, layout: Layout, target: Target) -> TableNetwork:
+    file = read(path, part="network", writer="`metricgrad train`")
     with file.blamed():
         wanted = {
             "numbers": layout.numbers, "flags": len(layout.gaps), "levels": list(layout.levels),
@@ -103,8 +118,7 @@ def _network(place: Path, layout: Layout, target: Target) -> TableNetwork:
     return network
 
 
-def _trees(place: Path, layout: Layout, target: Target) -> BoostedTrees:
-    path = place / _TREES
+def _trees(path: Path, layout: Layout, target: Target) -> BoostedTrees:
     try:
         return BoostedTrees(path.read_text(encoding="utf-8"), layout, _outputs(target))
     except (OSError, ValueError) as error:

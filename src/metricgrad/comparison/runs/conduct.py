@@ -73,9 +73,11 @@ class Conduct:
         return trials, self._finals(rows, params(), seeds)
 
     def averaged(self, found: Runs, tuning: Tuning, seeds: int) -> Runs:
-        """The same with one rung more: the average of three trainings of the rung that was chosen."""
+        """The same with one rung more, where a network was chosen: the average of three trainings of it."""
         task, metric = self.runner.task, self.runner.metric
         rung = found.rungs[chosen(steps_of(found.rungs, found.finals, task, metric))]
+        if rung.loss in task.learners:  # no network, whose start decides where it ends
+            return found
         below = next(row for row in found.rows if row.name == rung.loss)
         row, params = average(below, AVERAGED), {}
         params[row.name] = tuned(below, tuning, self.records)

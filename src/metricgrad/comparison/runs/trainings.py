@@ -21,6 +21,11 @@ _APART = 10_000_000
 """Between the seeds of trainings that are averaged; no other run's seed is reached."""
 
 
+def seeds_of(seed: int, models: int) -> list[int]:
+    """The seeds of the trainings that are averaged; the first is that of one alone."""
+    return [seed + _APART * number for number in range(models)]
+
+
 @dataclass(frozen=True)
 class Training:
     """What one run is trained from.
@@ -88,8 +93,7 @@ def average_of(train: Train, models: int) -> Train:
     """The mean of several trainings on the same parts, which differ in their seeds."""
 
     def train_all(asked: Training) -> Trained:
-        seeds = [asked.seed + _APART * number for number in range(models)]
-        results = [train(replace(asked, seed=seed)).result for seed in seeds]
+        results = [train(replace(asked, seed=seed)).result for seed in seeds_of(asked.seed, models)]
         return Trained(averaged(results, asked.valid, Delivery(asked.metric, asked.decision, asked.seed)), None)
 
     return train_all

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from metricgrad.decisions.base import Decision, columns
 from metricgrad.metrics.decoding import canonical
+from metricgrad.metrics.layouts.class_targets import axis_of
 from metricgrad.metrics.metric import Metric
 
 CANDIDATES = 256
@@ -93,7 +95,7 @@ def needs_threshold(metric: Metric, scores: Tensor, targets: Tensor) -> bool:
     """Whether one threshold is the decision to look for: the metric reads labels, and there is one score an item."""
     if metric.reads != "labels" or not metric.layout.of_decisions:
         return False
-    scores, targets = canonical(scores, targets)
+    scores, targets = canonical(*replace(metric.class_targets, pos_label=None).pairs(scores, targets))
     return scores.shape == targets.shape and scores.ndim == 1
 
 
@@ -125,7 +127,8 @@ def choose_threshold(
         The threshold, and the metric there (NaN where the metric is undefined at every threshold).
     """
     if scores.shape != targets.shape:
-        scores, targets = canonical(scores, targets)
+        axis = axis_of(scores.shape, targets.shape, metric.class_targets.class_dim)
+        scores, targets = canonical(scores.movedim(axis, -1), targets)
     tried = candidates(scores, count or (CANDIDATES if metric.batched else CANDIDATES_FOREIGN))
     values = metric.over(scores - tried.reshape(-1, *[1] * scores.ndim), targets, **context)
     ordered = torch.nan_to_num(values if metric.higher_is_better else -values, nan=-torch.inf)

@@ -59,6 +59,8 @@ def check_direction(metric: Metric, scores: Tensor, targets: Tensor) -> None:
         return
     if not metric.layout.of_decisions or targets.is_floating_point() or not targets.numel():
         return
+    scores, targets = metric.class_targets.pairs(scores, targets)
+    metric = metric.of_read_batches()
     if scores.ndim == targets.ndim + 1 and scores.shape[-1] > 1:
         ideal = 8 * torch.nn.functional.one_hot(targets.long(), scores.shape[-1]).to(scores) - 4
     else:

@@ -87,7 +87,9 @@ class Delivery:
 
     def undecided(self, output: Output) -> Decision:
         """No decision, where :attr:`needs_scores` says that there is nothing to look at."""
-        plain = Identity("argmax" if output == "classes" else "threshold" if output == "labels" else "value")
+        of_classes = output in ("classes", "classes_first")
+        reading = "argmax" if of_classes else "threshold" if output == "labels" else "value"
+        plain = Identity(reading, 1 if output == "classes_first" else -1)
         why = "none was asked for" if self.asked == "none" else no_decision_for(self.metric)
         plain.findings = Findings(f"no decision: {why}")
         return plain

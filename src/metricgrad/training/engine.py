@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sized
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from metricgrad.aligners.base import Forward, default_forward
 from metricgrad.errors import FailedRunError, MetricgradError
+from metricgrad.loss import Loss
 from metricgrad.losses.calling import called
 from metricgrad.training.batches import Epochs, check_finite_data
 from metricgrad.training.folder import RunFolder
@@ -96,6 +98,8 @@ class Engine(lightning.LightningModule):
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         scores, targets = self._forward_pass(self.model, batch)
+        if not isinstance(self.loss, Loss):  # which reads for itself
+            scores, targets = self._left(scores, targets)
         loss = called(self.loss, scores, targets)
         if loss.ndim:
             raise MetricgradError(
@@ -115,6 +119,14 @@ class Engine(lightning.LightningModule):
         self._loss_sum += loss.detach()
         self._done += 1
         self.begun = True
+
+    def _left(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """What is left of a batch without the targets that the metric ignores."""
+        classes = self.record.metric.class_targets
+        if classes.ignore_index is None:
+            return scores, targets
+        scores, targets = replace(classes, pos_label=None).pairs(scores, targets)
+        return scores, targets
 
     def validation_step(self, batch: Any, index: int) -> None:
         """Keep the scores: a metric is of the whole validation part, not a mean over batches."""

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from metricgrad.errors import MetricgradError
+from metricgrad.loss import Loss
+from metricgrad.losses.baselines.base import LabelLoss
 from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.metric import Metric
 from metricgrad.systems.by_name import make_loss
@@ -74,6 +76,11 @@ def as_loss(loss: str | nn.Module | Callable[[], nn.Module], metric: Metric, see
         raise MetricgradError(
             f"loss must be a name, an nn.Module or a zero-argument factory of one, not {type(loss).__name__}"
         )
+    classes = metric.class_targets
+    if isinstance(made, Loss):
+        made.classes.tell(class_dim=classes.class_dim, ignore_index=classes.ignore_index)
+    elif isinstance(made, LabelLoss):
+        made.class_dim = made.class_dim or classes.class_dim
     return made
 
 

@@ -18,8 +18,8 @@ from metricgrad.metrics.layouts.spans import best_spans
 from metricgrad.metrics.metric import Metric
 
 #: ``classes``: one score for each class, on the last axis; ``classes_first``: on axis 1, as of images; ``labels``: one
-#: for each yes or no; ``values``: the score is the answer; ``points`` of heat maps; ``words`` of sentences; ``spans`` of
-#: answers; ``embeddings``, which answer nothing.
+#: for each yes or no; ``values``: the score is the answer; ``points`` of heat maps; ``words`` of sentences; ``spans``
+#: of answers; ``embeddings``, which answer nothing.
 Output = Literal["classes", "classes_first", "labels", "values", "points", "words", "spans", "embeddings"]
 
 _OF_LAYOUT: dict[Layout, Output] = {

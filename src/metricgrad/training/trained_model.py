@@ -32,8 +32,7 @@ class TrainedModel:
             :meth:`predict` and :meth:`evaluate` apply it, :meth:`scores` and :meth:`predict_proba` do not.
         forward: how batches that are no pairs are scored, ``(model, batch) -> (scores, targets)``, or None.
         output: what the scores are of: ``"classes"`` (on axis 1: ``"classes_first"``), ``"labels"`` (one yes or no for
-            each score), ``"values"``,
-            ``"points"``, ``"words"``, ``"spans"`` or ``"embeddings"``.
+            each score), ``"values"``, ``"points"``, ``"words"``, ``"spans"`` or ``"embeddings"``.
         card: of a model that was loaded: what it is, on what it was trained, how, and how well it did.
     """
 

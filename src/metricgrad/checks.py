@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
+from metricgrad.value_range import ranges_of
 
 _SHOWN = 5
 
@@ -121,12 +121,11 @@ def where_not_finite(values: Tensor, rows: int | None = None, *, nan_only: bool 
     """
     if not values.is_floating_point() or not values.numel():
         return None
-    if not nan_only and math.isfinite(values.detach().sum()):  # one pass; a sum of finite numbers may overflow
+    (span,) = ranges_of(values)
+    if span.finite or (nan_only and span.low == span.low):
         return None
     values = values.detach().reshape(len(values) if values.ndim else 1, -1)
     wrong = values.isnan() if nan_only else ~values.isfinite()
-    if not bool(wrong.any()):
-        return None
     what = "NaN" if bool(values[wrong].isnan().all()) else "NaN or infinity"
     hit = wrong.any(1).nonzero()[:, 0].tolist()
     found = f"{what} in {len(hit)} of {rows or len(values)} rows (row{_listed(hit)})"

@@ -33,7 +33,9 @@ from metricgrad.losses.base import CallContext, Form
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.calling import ScoreLoss
 from metricgrad.losses.class_reading import ClassDim, ClassReading, of_metric
+from metricgrad.on_host import OnHost
 from metricgrad.outside_graphs import outside_graphs
+from metricgrad.value_range import looked_at_once
 
 
 class Loss(ScoreLoss):
@@ -84,6 +86,7 @@ class Loss(ScoreLoss):
         #: Whose rows it is of: ``gather`` and ``process_group``.
         self.ranks = Ranks(gather, process_group)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self._steps = OnHost()
         self.classes = ClassReading(of_metric(form, aligner), class_dim=class_dim, ignore_index=ignore_index)
         self._progress = TrainingProgress()
         self._training: TrainingContext | None = None
@@ -116,6 +119,7 @@ class Loss(ScoreLoss):
         return self._value(scores, targets, context)
 
     @outside_graphs
+    @looked_at_once()
     def _value(self, scores: Tensor, targets: Tensor, context: dict[str, Tensor | None]) -> Tensor:
         counts = self.training and torch.is_grad_enabled()
         if counts and self.ranks.count > 1:
@@ -126,9 +130,8 @@ class Loss(ScoreLoss):
         check_tensor("targets", targets)
         self._follow(scores.device)
         scores, targets, context = self.classes.read(scores, targets, context)
-        call = CallContext(
-            self.seed, int(self.steps), counts, self._progress.share if self.progress is None else self.progress
-        )
+        steps = self._steps.of(self.steps)
+        call = CallContext(self.seed, steps, counts, self._progress.share if self.progress is None else self.progress)
         if counts:
             self._first.look(self.form, self.aligner, scores, targets, check_finite=self.check_finite)
             if self._hooks is not None:
@@ -139,7 +142,7 @@ class Loss(ScoreLoss):
             value = self.form(scores.float() if half else scores, targets, call=call, **context)
         if counts:
             self.aligner.on_loss_call(scores, targets, context, call, value)
-            self.steps += 1
+            self._steps.wrote(self.steps.add_(1), steps + 1)
         return value
 
     def _follow(self, device: torch.device) -> None:
@@ -295,11 +298,7 @@ class Loss(ScoreLoss):
         return report
 
     def described(self) -> dict[str, Any]:
-        """What builds this loss again, JSON-able.
-
-        Raises:
-            MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
-        """
+        """What builds this loss again, JSON-able; refused where :meth:`save` refuses."""
         from metricgrad.grid import describe  # all forms, of which whoever saves none has imported one
 
         return {**describe(self.form, self.aligner), "seed": self.seed, **self.classes.described()}

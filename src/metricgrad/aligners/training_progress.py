@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.handle import Handle
+from metricgrad.on_host import OnHost
 
 
 class TrainingProgress(nn.Module):
@@ -24,10 +25,11 @@ class TrainingProgress(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.register_load_state_dict_pre_hook(_not_saved)
         self._total: int | None = None
+        self._known = OnHost()
 
     def follow(self, optimizer: torch.optim.Optimizer, total: int | None) -> Handle:
         """Count its steps until the handle is detached; where a whole training was counted, begin anew."""
-        if total is not None and int(self.steps) >= total:
+        if total is not None and self._known.of(self.steps) >= total:
             self.steps.zero_()
         self._total = total
         hook = optimizer.register_step_post_hook(lambda *_: self._count())
@@ -41,14 +43,15 @@ class TrainingProgress(nn.Module):
     @property
     def share(self) -> float | None:
         """0 to 1; None where the length of the training is not known."""
-        return None if self._total is None else min(1.0, int(self.steps) / self._total)
+        return None if self._total is None else min(1.0, self._known.of(self.steps) / self._total)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy follows nothing."""
         return {**self.__dict__, "_total": None}
 
     def _count(self) -> None:
-        self.steps += 1
+        taken = self._known.of(self.steps) + 1
+        self._known.wrote(self.steps.add_(1), taken)
 
 
 def _not_saved(progress: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -39,11 +39,13 @@ class Kernel:
     def __call__(self, z: Tensor) -> Tensor:
         """k(z), element by element."""
         s = z.sigmoid()
-        value = torch.full_like(s, self.coefficients[-1])
-        for coefficient in reversed(self.coefficients[:-1]):
-            value.mul_(s)
+        *lower, highest = self.coefficients
+        value = s * highest if lower else torch.full_like(s, highest)
+        for power, coefficient in reversed(list(enumerate(lower))):
             if coefficient:
                 value.add_(coefficient)
+            if power:
+                value.mul_(s)
         if self.slope:
             # logaddexp, because torch's softplus switches to the straight line at 20 and is exact to 2e-9 only
             value.add_(torch.logaddexp(z, torch.zeros_like(z)), alpha=self.slope)

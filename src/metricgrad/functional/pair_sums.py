@@ -21,10 +21,11 @@ from metricgrad.functional.lattice import STEP, gather, spread, stencil
 
 Engine = Literal["auto", "exact", "grid"]
 
-BLOCK = 2**17
-"""Pairs that the exact engine holds at a time."""
+BLOCK = 2**15
+"""Pairs that the exact engine computes at a time: as many as stay in a core's cache."""
 
-_SMALL = 2**16
+_SMALL = 2**17
+_HELD = 2**18
 _WINDOW = 2**15 * STEP
 
 
@@ -45,7 +46,7 @@ def pair_sum(
         weights: ``(N,)`` or, for several weightings of the same pairs, ``(K, N)``; ones by default.
         kernel: ``SIGMOID``, ``SIGMOID_SQUARED``, ``SOFTPLUS`` or a derivative of one.
         engine: ``"exact"`` visits every pair, ``"grid"`` uses the lattice, ``"auto"`` takes the exact one for up to
-            65,536 pairs.
+            131,072 pairs.
 
     Returns:
         ``(P,)`` or ``(K, P)`` in the dtype of ``x``; computed in float64 (float32 on MPS, which has no float64). The
@@ -72,10 +73,46 @@ def pair_sum(
     if engine not in ("auto", "exact", "grid"):
         raise MetricgradError(f"engine is {engine!r}; expected 'auto', 'exact' or 'grid'")
     dtype = compute_dtype(x)
-    total = cast(
-        Tensor, _PairSum.apply(x.to(dtype), y.to(dtype), weights.to(dtype).reshape(-1, len(y)), kernel, engine)
-    )
+    apply = _PairSum.apply if torch.is_grad_enabled() else _PairSum.forward  # without a graph to build, no node
+    total = cast(Tensor, apply(x.to(dtype), y.to(dtype), weights.to(dtype).reshape(-1, len(y)), kernel, engine))
     return total.reshape(*weights.shape[:-1], len(x)).to(x.dtype)
+
+
+class Pairs:
+    r"""One kernel between the same two sets of points, summed along either: what a loss and its gradient both read.
+
+    Up to 2^18 values of the kernel are computed once and held; beyond, sums are those of :func:`pair_sum`.
+
+    Args:
+        x: ``(P,)`` floating point, detached.
+        y: ``(N,)``.
+        kernel: of :math:`x_i - y_j`; even.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, kernel: Kernel) -> None:
+        dtype = compute_dtype(x)
+        self._x, self._y, self._kernel = x.to(dtype), y.to(dtype), kernel
+        self._held = self._table() if len(x) * len(y) <= _HELD else None
+
+    def _table(self) -> Tensor:
+        """``(P, N)`` values, computed block by block."""
+        if len(self._x) * len(self._y) <= BLOCK:
+            return self._kernel(self._x[:, None] - self._y)
+        table = self._x.new_empty(len(self._x), len(self._y))
+        rows = max(1, BLOCK // max(1, len(self._y)))
+        for x, out in zip(self._x.split(rows), table.split(rows), strict=True):
+            out.copy_(self._kernel(x[:, None] - self._y))
+        return table
+
+    def over_y(self) -> Tensor:
+        """``(P,)``: the sum over all y at each x."""
+        return pair_sum(self._x, self._y, kernel=self._kernel) if self._held is None else self._held.sum(1)
+
+    def over_x(self, weights: Tensor) -> Tensor:
+        """``(N,)``: the weighted sum over all x at each y."""
+        if self._held is None:
+            return pair_sum(self._y, self._x, weights, self._kernel)
+        return weights.to(self._held) @ self._held
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

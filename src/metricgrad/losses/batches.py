@@ -15,6 +15,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context import given_names
 from metricgrad.metrics.decoding import canonical, kept_items, log_odds
 from metricgrad.metrics.families.queries import weights_of_queries
+from metricgrad.value_range import are_whole, ranges_of
 
 
 @dataclass(frozen=True)
@@ -88,17 +89,16 @@ def as_labels(rows: Rows) -> Rows:
         MetricgradError: for targets that are no labels.
     """
     targets = rows.targets
-    labels = targets.long()
     if targets.numel():
         classes = 2 if rows.elementwise else rows.scores.shape[-1]
-        if not bool(((labels == targets) & (labels >= 0) & (labels < classes)).all()):
+        if not (ranges_of(targets)[0].within(0, classes - 1) and are_whole(targets)):
             if found := where_not_finite(targets):
                 raise MetricgradError(f"targets hold {found}; leave those rows out with a mask")
             raise MetricgradError(
                 f"targets of dtype {targets.dtype} have values other than the whole numbers 0 to {classes - 1}; "
                 "leave ignored entries out with a mask, and round soft labels: (targets > 0.5)"
             )
-    return dataclasses.replace(rows, targets=labels.to(rows.scores.dtype) if rows.elementwise else labels)
+    return dataclasses.replace(rows, targets=targets.to(rows.scores.dtype) if rows.elementwise else targets.long())
 
 
 def labelled(

@@ -14,6 +14,7 @@ from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context import checked_context
 from metricgrad.metrics.types import Reads, TargetKind
+from metricgrad.value_range import are_whole, ranges_of
 
 _SINGLE_BITS = 24
 _KEPT_BITS = 41
@@ -184,7 +185,7 @@ def checked_targets(targets: Tensor, kind: TargetKind, classes: int | None, metr
         return targets
     if kind == "classes":
         return _integral(targets, metric)
-    low, high = (float(x) for x in torch.aminmax(targets.detach() if targets.is_floating_point() else targets.long()))
+    low, high = ranges_of(targets)[0]
     if classes is not None:
         labels = _integral(targets, metric)
         if low < 0 or high >= classes:
@@ -210,7 +211,7 @@ def checked_targets(targets: Tensor, kind: TargetKind, classes: int | None, metr
 
 def is_binary(targets: Tensor) -> bool:
     """Whether all targets are 0 or 1, of any dtype; so are none at all."""
-    return bool(((targets == 0) | (targets == 1)).all())
+    return ranges_of(targets)[0].within(0, 1) and are_whole(targets)
 
 
 def wide(x: Tensor) -> Tensor:
@@ -225,14 +226,13 @@ def narrowed(values: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _integral(targets: Tensor, metric: str) -> Tensor:
-    labels = targets.long()
-    if targets.is_floating_point() and not bool((labels == targets).all()):
+    if not are_whole(targets):
         _check_finite(targets, metric)
         raise MetricgradError(
             f"metric {metric!r} needs whole labels, got {targets.dtype} targets with fractions; "
             "round soft labels first, as (targets > 0.5)"
         )
-    return labels
+    return targets.long()
 
 
 def _check_finite(targets: Tensor, metric: str) -> None:

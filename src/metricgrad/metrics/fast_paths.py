@@ -43,21 +43,6 @@ class OfHits(FastPath):
 
 
 @dataclass(frozen=True)
-class OfCounts(FastPath):
-    """A metric of how many negatives stand above each positive in one list.
-
-    Attributes:
-        fn: of :mod:`metricgrad.metrics.families.counts`; ``(T, P)`` counts and the number of negatives to ``(T,)``.
-    """
-
-    fn: Callable[..., Tensor]
-
-    def elements(self, scores: Tensor, targets: Tensor, whole: int) -> int:
-        """One count for each positive, of one list."""
-        return (int(targets.sum()) if scores.ndim == 1 else 0) or whole
-
-
-@dataclass(frozen=True)
 class OfRows(FastPath):
     """A mean over queries, each of which reads its own row of similarities alone.
 

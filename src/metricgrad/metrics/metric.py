@@ -48,6 +48,7 @@ from metricgrad.metrics.layouts.layout import ROWS, Layout
 from metricgrad.metrics.probabilities import FEWEST_ROWS, rows_of, transformed, warn_of_probabilities, within_unit
 from metricgrad.metrics.time_limit import within_limit
 from metricgrad.metrics.types import Apart, Inputs, Order, Reads, Structure, TargetKind
+from metricgrad.value_range import ranges_of
 
 #: What a batch says of itself, and what one says that was read already.
 _AS_THEY_ARE, _READ = ClassTargets(), ClassTargets(class_dim=-1)
@@ -186,30 +187,26 @@ class Metric:
         with torch.no_grad():
             stack, targets, kwargs = self.prepared(*self._read_classes(stack, targets, context))
             values = stack.new_full((len(stack),), torch.nan)
-            alive = ~stack.isnan().flatten(1).any(1)
-            if not targets.numel() or not alive.any() or _masked_out(kwargs):
+            if not targets.numel() or not len(stack) or _masked_out(kwargs):
                 return values
+            alive = None
+            if math.isnan(ranges_of(stack)[0].low):
+                alive = ~stack.isnan().flatten(1).any(1)
+                if not alive.any():
+                    return values
             elementwise = stack.shape[1:] == targets.shape
-            whole = bool(alive.all())
-            stack = stack if whole else stack[alive]
+            stack = stack if alive is None else stack[alive]
             if self.batched:
                 targets = self._checked(stack, targets)
                 found = in_chunks(lambda part: self._batch(part, targets, kwargs), stack)
             else:
                 found = call_each(
-                    self._fn,
-                    self._read(stack, elementwise),
-                    targets,
-                    kwargs,
-                    numpy=self._inputs == "numpy",
-                    targets_first=self._order == "targets_first",
-                    fixed=self.fixed,
+                    self._fn, self._read(stack, elementwise), targets, kwargs, numpy=self._inputs == "numpy",
+                    targets_first=self._order == "targets_first", fixed=self.fixed,
                     describe=lambda: f"metric {self.name!r} ({self.reads}, {self._order}, {self._inputs} inputs)",
-                )
-            found = narrowed(self._within_range(found, stack), stack.dtype)
-            values = values.to(found.dtype)
-            values[alive] = found
-            return values
+                )  # fmt: skip
+            found = self._in_dtype_of(stack, found)
+            return found if alive is None else values.to(found.dtype).masked_scatter(alive, found)
 
     @property
     def takes_logits(self) -> bool:
@@ -252,8 +249,7 @@ class Metric:
         if self._torch_equivalent is not None:
             return narrowed(self._torch_equivalent(stack, self._checked(stack, targets), **kwargs)[0], stack.dtype)
         if self.batched:
-            found = self._batch(stack, self._checked(stack, targets), kwargs)[0]
-            return narrowed(self._within_range(found, stack), stack.dtype)
+            return self._in_dtype_of(stack, self._batch(stack, self._checked(stack, targets), kwargs))[0]
         if self._inputs == "numpy":
             raise MetricgradError(f"metric {self.name!r} takes NumPy arrays, so it has no autograd graph")
         read, targets = self._read(stack, elementwise)[0].clone(), targets.clone()  # it may write into both
@@ -264,13 +260,15 @@ class Metric:
         finally:
             generators.restore()
 
-    def _within_range(self, found: Tensor, stack: Tensor) -> Tensor:
-        if self.batched and bool(found.isinf().any()) and bool(stack.isfinite().all()):
+    def _in_dtype_of(self, stack: Tensor, found: Tensor) -> Tensor:
+        """``(T,)`` values in the dtype of the scores, or as they are where one of them is beyond its range."""
+        largest = float(found.detach().nan_to_num(0.0, torch.inf, -torch.inf).abs().amax())
+        if self.batched and largest == math.inf and ranges_of(stack)[0].finite:
             raise MetricgradError(
                 f"metric {self.name!r} of these scores is beyond the range of float64: scores reach "
                 f"{float(stack.abs().max()):g}; divide scores and targets by a common size"
             )
-        return found
+        return found if torch.finfo(stack.dtype).max < largest < math.inf else found.to(stack.dtype)
 
     def decoded(self) -> Metric:
         """The same metric of what it reads of the scores, in place of the scores; where :attr:`by_order`."""

@@ -17,6 +17,7 @@ from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.types import Structure
 from metricgrad.refactoring.strata import samples_of
+from metricgrad.value_range import ranges_of
 
 
 @dataclass(frozen=True)
@@ -151,10 +152,10 @@ def checked(
     if not metric.layout.of_decisions:
         metric.layout.check(scores, targets, metric.name)
     elif scores.ndim > targets.ndim and targets.numel():
-        low, high = torch.stack(torch.aminmax(targets)).tolist()
+        low, high = ranges_of(targets)[0]
         if low < 0 or high >= scores.shape[-1]:
             raise MetricgradError(
-                f"targets hold classes {low} to {high}, scores have {scores.shape[-1]} columns; expected 0 to "
+                f"targets hold classes {low:.0f} to {high:.0f}, scores have {scores.shape[-1]} columns; expected 0 to "
                 f"{scores.shape[-1] - 1} (leave padding out with mask=)"
             )
     elif _is_binary(metric) and not is_binary(targets):

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import wide
-from metricgrad.metrics.fast_paths import ClassNames, OfCounts, OfHits, OfRows, OfSentences
+from metricgrad.metrics.fast_paths import ClassNames, OfHits, OfRows, OfSentences
 from metricgrad.metrics.metric import Metric
+from metricgrad.metrics.of_counts import OfCounts
 from metricgrad.refactoring.batch import Batch
 
 #: Maps ``(M,)`` changes of the metric to the change that is expected of the soft decisions, differentiable in the
@@ -178,7 +179,7 @@ class CountMoves(EntryMoves):
         path = metric.fast_path
         if not isinstance(path, OfCounts) or batch.scores.ndim > 1 or "sample_weight" in batch.context:
             return super().values(metric, batch)
-        found = path.fn(self.counts(), self.negatives, **metric.fixed)
+        found = path.values(self.counts(), self.negatives, **metric.fixed)
         return found[: len(self.base)], found[len(self.base) :]
 
 

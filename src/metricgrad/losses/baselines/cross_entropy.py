@@ -61,8 +61,9 @@ class CrossEntropy(LabelLoss):
         """0-d."""
         scores, targets = rows.scores, rows.targets
         if rows.elementwise:
-            smoothed = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
-            each = nn.functional.binary_cross_entropy_with_logits(scores, smoothed, reduction="none")
+            if self.label_smoothing:
+                targets = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+            each = nn.functional.binary_cross_entropy_with_logits(scores, targets, reduction="none")
         else:
             each = nn.functional.cross_entropy(scores, targets, reduction="none", label_smoothing=self.label_smoothing)
         if self.weighting == "balanced":

@@ -11,11 +11,13 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form, Knob, Parts, Ramp, ordinary
 from metricgrad.losses.baselines.task_loss import TaskLoss
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.composite.on_base import FormOnBase
+from metricgrad.value_range import ranges_of
 
 _FACTOR = math.log(10)
 _LEAST = 1e-30
@@ -90,10 +92,12 @@ class Anchored(FormOnBase):
         """0-d: see the class."""
         if not scores.is_floating_point():
             raise MetricgradError(f"scores must be a floating tensor of logits, got {scores.dtype}")
+        check_tensor("targets", targets)
         before = self.squared_norms.clone()
         with torch.inference_mode(False), torch.enable_grad():
             leaf, targets = ordinary(scores).detach().requires_grad_(), ordinary(targets)
             context = {name: ordinary(value) for name, value in context.items()}
+            ranges_of(leaf, targets)  # what both look at, of both at once
             parts = self.form.parts(leaf, targets, call=call, **context)
             base, slope = self._base_of(leaf, targets, parts, call, context)
             gradient, norms = self._gradient(slope, leaf, parts, call, before, create_graph=False)
@@ -151,20 +155,19 @@ class Anchored(FormOnBase):
             each: Sequence[Tensor] = parts.gradients
         else:
             each = [_slope(value, scores, create_graph) for value in parts.losses or ()]
-        now = torch.stack([part.double().square().sum() for part in (of_base, *each)])
+        gradients = torch.stack([of_base, *each]).flatten(1)
+        now = gradients.double().square().sum(1)
         was = before[: len(now)].to(now.device)
-        usable = now.isfinite() & was.isfinite()
-        mean = torch.where(usable, self.momentum * was.nan_to_num() + (1 - self.momentum) * now, now)
-        ratios = (mean[0].clamp(min=_LEAST) / mean[1:].clamp(min=_LEAST)).sqrt()
-        ratios = torch.where(mean[1:] > _LEAST, ratios, 0) if parts.matched else torch.ones_like(ratios)
+        mean = torch.lerp(now, torch.where(was.isnan(), now, was), self.momentum)
         a = (self.base_weight or parts.base_weight or Ramp(1.0, 1.0)).at(call.share)
         w = (self.weight or parts.weight or Ramp(0.0, 1.0)).at(call.share) * self.log_weight.exp()
-        total = a * of_base
-        for part, ratio in zip(each, ratios, strict=True):
-            total = total + (w * ratio).to(part.dtype) * part
-        kept = before.to(now.device).clone()
-        kept[: len(now)] = torch.where(mean.isfinite(), mean, was).detach()
-        return total, kept
+        w = w.expand(len(each))
+        if parts.matched:
+            least = mean.clamp(min=_LEAST)
+            w = w * (least[0] / least[1:]).sqrt() * (mean[1:] > _LEAST)
+        total = torch.addmv(gradients[0], gradients[1:].T, w.to(gradients.dtype), beta=a).reshape(scores.shape)
+        kept = torch.where(mean.detach().abs() < math.inf, mean.detach(), was)
+        return total, torch.cat([kept, before[len(now) :].to(now.device)])
 
     @property
     def of_logits(self) -> bool:
@@ -249,13 +252,12 @@ class _GivenGradient(torch.autograd.Function):
     """A value whose gradient in the scores is given; computed again, with graph, only where it is differentiated."""
 
     @staticmethod
-    def forward(shown: Tensor, gradient: Tensor, again: _Restored, scores: Tensor, *parameters: Tensor) -> Tensor:
-        return shown.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.gradient, ctx.again, scores, *parameters = inputs
+    def forward(
+        ctx: Any, shown: Tensor, gradient: Tensor, again: _Restored, scores: Tensor, *parameters: Tensor
+    ) -> Tensor:
+        ctx.gradient, ctx.again = gradient, again
         ctx.save_for_backward(scores, *parameters)
+        return shown.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

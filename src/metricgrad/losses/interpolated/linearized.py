@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -19,11 +20,11 @@ from metricgrad.losses.interpolated.label_losses import LabelLosses
 from metricgrad.losses.interpolated.memory import Memory
 from metricgrad.losses.interpolated.secants import Secants
 from metricgrad.losses.interpolated.utility_table import UtilityTable
+from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.metric import Metric
+from metricgrad.metrics.of_counts import OfCounts
 from metricgrad.refactoring.batch import Batch, checked
-from metricgrad.refactoring.labels import Argmax, Threshold
 from metricgrad.refactoring.probing.probe import defined_elsewhere
-from metricgrad.refactoring.ranking.rankings import PositivesOverNegatives
 
 OVER_TO_METRIC = (Ramp(1.0, 0.0), Ramp(0.0, 1.0))
 TO_FLOOR = (Ramp(1.0, 0.1, 0.5), Ramp(0.0, 1.0, 0.5))
@@ -103,7 +104,8 @@ class Linearized(Form):
         if way is None:
             return self._locally(scores, targets, call, context)
         try:
-            found = way(batch, call)
+            with torch.no_grad():
+                found = way(batch, call)
         except MetricgradError as error:
             if not defined_elsewhere(self.metric, batch):
                 raise
@@ -118,12 +120,12 @@ class Linearized(Form):
             return None
         if batch.targets.ndim > 1 or batch.scores.ndim > 2 or structure.exchangeable in ("sample", "none"):
             return None
-        refactoring = self.local.refactoring_of(batch, structure)
-        labels = isinstance(refactoring, Argmax | Threshold) and batch.context.keys() <= {"sample_weight"}
-        listed = isinstance(refactoring, PositivesOverNegatives) and batch.scores.ndim == 1 and not batch.context
+        labels = structure.kind == "labels" and batch.context.keys() <= {"sample_weight"}
+        listed = structure.kind == "positives_over_negatives" and batch.scores.ndim == 1 and not batch.context
         if not (labels or listed):
             return None
         if call.counts and not self.local.ideal_check.believed:
+            refactoring = self.local.refactoring_of(batch, structure)
             bounds = bounds_of(self.metric, batch, refactoring, call.generator())
             if bool(bounds.best.isfinite()):
                 self.local.ideal_check.of_decisions(self.metric, batch, refactoring, bounds)
@@ -147,23 +149,34 @@ class Linearized(Form):
     def _of_list(self, batch: Batch, call: CallContext) -> _OfBatch:
         """Secants of one list, see :mod:`metricgrad.losses.interpolated.secants`."""
         scores, n = batch.scores.detach(), len(batch.scores)
-        at = self.scores.joined(scores, batch.targets, None, keep=call.counts)
-        there = at.weight > 0
-        known, positive = at.values[there], at.targets[there] > 0
-        both = bool(positive.any()) and not bool(positive.all())
-        now, ideal = self._shown(batch, batch.targets)
-        if not both:
-            self._warn(UNDEFINED, now, torch.nan, batch, call)
+        known, targets = self.scores.unweighted(scores, batch.targets, keep=call.counts)
+        positive = targets > 0
+        total, ups = torch.stack([positive.sum(), positive[-n:].sum()]).tolist()
+        if not 0 < total < len(known):
+            self._warn(UNDEFINED, *self._shown(batch, batch.targets), batch, call)
             return _nothing(scores)
-        secants = Secants(self.metric, known, positive, self.calls)
-        self._warn(self._cause(bool(secants.slopes.any()), now == ideal), now, ideal, batch, call)
-        past = known[: len(known) - n]
+        up, down = (~positive).byte().argsort(stable=True).split([total, len(known) - total])
+        secants = Secants(self.metric, known, up, down, self.calls)
+        path, informs = self.metric.fast_path, secants.slopes.any()
+        if isinstance(path, OfCounts) and 0 < ups < n:
+            own = secants.up, secants.down
+            if n < len(known):
+                own = (known[up[-ups:]].sort(descending=True).values, known[down[ups - n :]].sort().values)
+            now, informs = torch.stack([path.of_scores(*own, **self.metric.fixed), informs]).tolist()
+            ideal = path.ideal(ups, n - ups, **self.metric.fixed)
+        else:
+            now, ideal = self._shown(batch, batch.targets)
+        self._warn(self._cause(bool(informs), now == ideal), now, ideal, batch, call)
+        past = known[:-n]
 
         def loss(scores: Tensor) -> tuple[Tensor]:
             return (secants.loss(torch.cat([past.to(scores), scores])),)
 
-        gradient = secants.gradient()[len(past) :].to(scores.dtype)
-        return _OfBatch((gradient,), loss, self._distance(now, ideal, scores), TO_FLOOR)
+        gradient = secants.gradient()[-n:].to(scores.dtype)
+        shown, standard = self._distance(now, ideal, scores), None
+        if is_binary(batch.targets):
+            standard = (scores.sigmoid() - targets[-n:].to(scores.dtype)) / n
+        return _OfBatch((gradient,), loss, shown, TO_FLOOR, standard)
 
     def _shown(self, batch: Batch, ideal: Tensor) -> tuple[float, float]:
         """The metric of the batch, and of ideal scores, which are where these are above 0."""
@@ -173,7 +186,8 @@ class Linearized(Form):
 
     def _distance(self, now: float, ideal: float, scores: Tensor) -> Tensor:
         sign = 1.0 if self.metric.higher_is_better else -1.0
-        return scores.new_tensor(sign * (ideal - now)).nan_to_num()
+        away = sign * (ideal - now)
+        return scores.new_full((), away if math.isfinite(away) else 0.0)
 
     def _cause(self, informs: bool, ideal: bool) -> NoGradient | None:
         """Why there is no gradient; a metric that has told decisions apart may be silent where all are right."""

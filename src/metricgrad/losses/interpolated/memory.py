@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from metricgrad.on_host import OnHost
+
 
 class Remembered(NamedTuple):
     """Rows of the last batches, the current one last.
@@ -34,6 +36,7 @@ class Memory(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.register_buffer("rows", torch.zeros(3, size, dtype=torch.float64))
+        self._held = OnHost(_held)
 
     @torch.no_grad()
     def joined(self, values: Tensor, targets: Tensor, weight: Tensor | None, *, keep: bool) -> Remembered:
@@ -53,6 +56,33 @@ class Memory(nn.Module):
             self.rows.copy_(found[:, -size:])
         return Remembered(*found)
 
+    @torch.no_grad()
+    def unweighted(self, values: Tensor, targets: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
+        """``(R,)`` values and targets of all rows held, of batches without weights, the current one at their end.
+
+        Args:
+            values: as in :meth:`joined`, as all else.
+            targets: likewise.
+            keep: likewise.
+        """
+        size, held = self.rows.shape[1], self._held.of(self.rows)
+        past = min(held, max(0, size - len(values)))
+        found = self.rows.new_empty(2, past + len(values))
+        found[:, :past] = self.rows[:2, size - past :]
+        found[0, past:], found[1, past:] = values, targets
+        if keep:
+            now = min(size, found.shape[1])
+            self.rows[:2, size - now :] = found[:, -now:]
+            if now != held:
+                self.rows[2, size - now :] = 1
+            self._held.wrote(self.rows, now)
+        return found[0], found[1]
+
     def forget(self) -> None:
         """Empty it: what it holds says nothing of the data to come."""
         self.rows.zero_()
+
+
+def _held(rows: Tensor) -> int:
+    """How many places, at the end, hold rows."""
+    return int((rows[2] > 0).sum())

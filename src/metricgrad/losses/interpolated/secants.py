@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from metricgrad.functional.kernels import SIGMOID
-from metricgrad.functional.pair_sums import pair_sum
-from metricgrad.metrics.fast_paths import OfCounts
+from metricgrad.functional.pair_sums import Pairs, pair_sum
+from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.metric import Metric
+from metricgrad.metrics.of_counts import OfCounts
 
 _STEP = SIGMOID.derivative()
-_COUNTS = 2**18
-"""Counts that are held at a time."""
 _RANGE = 8.0
 """Of pseudo-scores, within which no probability saturates."""
 
@@ -32,39 +31,38 @@ class Secants:
     Args:
         metric: of how many negatives stand above each positive.
         scores: ``(N,)`` detached.
-        positive: ``(N,)`` booleans.
+        positive: ``(P,)`` indices.
+        negative: likewise, of all others.
         calls: of a metric that is not known as a function of such counts; it is called on scores that have them.
+
+    Attributes:
+        up: ``(P,)`` scores of positives, in descending order.
+        down: those of negatives, in ascending order.
+        slopes: ``(P,)`` what the metric loses by a negative that passes each positive.
     """
 
-    @torch.no_grad()
-    def __init__(self, metric: Metric, scores: Tensor, positive: Tensor, calls: int) -> None:
-        self._positive, self._negative = positive.nonzero()[:, 0], (~positive).nonzero()[:, 0]
-        self._up, self._down = scores[self._positive], scores[self._negative]
-        self._near = pair_sum(self._up, self._down, kernel=_STEP)
+    def __init__(self, metric: Metric, scores: Tensor, positive: Tensor, negative: Tensor, calls: int) -> None:
+        self.up, order = scores[positive].sort(descending=True)
+        self.down, reverse = scores[negative].sort()
+        self._positive, self._negative = positive[order], negative[reverse]
+        self._pairs = Pairs(self.up, self.down, _STEP)
+        self._near = self._pairs.over_y()
         self.slopes = self._slopes(metric, calls)
 
     def _slopes(self, metric: Metric, calls: int) -> Tensor:
-        """``(P,)``: what the metric loses by a negative that passes each positive."""
-        n = len(self._negative)
-        ascending = self._down.sort().values
-        beaten, tied = (torch.searchsorted(ascending, self._up, right=right) for right in (False, True))
-        above, order = (n - (beaten + tied).double() / 2).sort()
-        reach = (4 * self._near[order]).clamp(min=1)
-        sets = _COUNTS // max(1, len(above)) if isinstance(metric.fast_path, OfCounts) else calls
-        index = _knots(len(above), max(2, sets // 2), above.device)
-        up, down = (above - reach).clamp(min=0)[index], (above + reach).clamp(max=n)[index]
-        moved = above.expand(2 * len(index), -1).scatter(1, index.repeat(2)[:, None], torch.cat([up, down])[:, None])
-        better, worse = _values(metric, moved.sort(1).values, n).chunk(2)
-        sign = 1.0 if metric.higher_is_better else -1.0
-        slopes = sign * torch.nan_to_num(better - worse) / (down - up).clamp(min=1)
-        return torch.empty_like(above).scatter(0, order, _between(slopes, index, len(above)))
+        n = len(self.down)
+        beaten, tied = (torch.searchsorted(self.down, self.up, right=right) for right in (False, True))
+        above, reach = n - (beaten + tied) / 2, (4 * self._near).clamp(min=1)
+        moved = torch.stack([above - reach, above + reach]).clamp(min=0, max=n)
+        if isinstance(metric.fast_path, OfCounts):
+            return _slope(metric, metric.fast_path.changes(above, moved, n, **metric.fixed), moved)
+        return _by_calls(metric, above, moved, n, calls)
 
     def gradient(self) -> Tensor:
         """Of the loss in all scores, ``(N,)``."""
-        slopes = self.slopes.to(self._up.dtype)
-        out = torch.zeros(len(self._up) + len(self._down), dtype=self._up.dtype, device=self._up.device)
-        out[self._positive] = -slopes * self._near
-        out[self._negative] = pair_sum(self._down, self._up, slopes, _STEP)
+        out = self.slopes.new_empty(len(self.up) + len(self.down))
+        out[self._positive] = -self.slopes * self._near
+        out[self._negative] = self._pairs.over_x(self.slopes)
         return out
 
     def loss(self, scores: Tensor) -> Tensor:
@@ -72,14 +70,22 @@ class Secants:
         return (self.slopes * pair_sum(-scores[self._positive], -scores[self._negative])).sum()
 
 
-def _values(metric: Metric, above: Tensor, n: int) -> Tensor:
-    """``(T,)`` values of ``(T, P)`` ascending counts."""
-    if isinstance(metric.fast_path, OfCounts):
-        return metric.fast_path.fn(above, n, **metric.fixed)
-    negatives = torch.arange(n, device=above.device).expand(len(above), -1)
-    scores = torch.cat([negatives + 0.5, above.round()], 1) * (-_RANGE / (n + 1)) + _RANGE / 2
-    targets = torch.cat([torch.zeros(n, dtype=torch.long), torch.ones(above.shape[1], dtype=torch.long)])
-    return metric.over(scores, targets.to(above.device)).double()
+def _slope(metric: Metric, values: Tensor, moved: Tensor) -> Tensor:
+    """``(S,)``: of ``(2, S)`` values after two moves, by how far apart these are."""
+    better, worse = values if metric.higher_is_better else values.flip(0)
+    return torch.nan_to_num(better - worse) / (moved[1] - moved[0]).clamp(min=1)
+
+
+def _by_calls(metric: Metric, above: Tensor, moved: Tensor, n: int, calls: int) -> Tensor:
+    """``(P,)`` slopes found by calls of the metric at some of the positives, and linear between them."""
+    index = _knots(len(above), max(2, calls // 2), above.device)
+    sets = above.expand(2 * len(index), -1).scatter(1, index.repeat(2)[:, None], moved[:, index].reshape(-1, 1))
+    sets = sets.sort(1).values
+    negatives = torch.arange(n, device=above.device).expand(len(sets), -1)
+    scores = torch.cat([negatives + 0.5, sets.round()], 1) * (-_RANGE / (n + 1)) + _RANGE / 2
+    targets = torch.arange(scores.shape[1], device=above.device) >= n
+    values = wide(metric.over(scores, targets.long())).reshape(2, -1)
+    return _between(_slope(metric, values, moved[:, index]), index, len(above))
 
 
 def _knots(count: int, most: int, device: torch.device) -> Tensor:

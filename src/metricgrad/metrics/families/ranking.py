@@ -22,7 +22,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.functional.by_group import by_group
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.families import counts
-from metricgrad.metrics.fast_paths import OfCounts
+from metricgrad.metrics.of_counts import LargestPlace, MeanOverPositives
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 
@@ -106,7 +106,7 @@ def _each_column(
     by_order=True,
     structure=_STRUCTURE,
     context=_CONTEXT,
-    fast_path=OfCounts(counts.auroc),
+    fast_path=MeanOverPositives(counts.auroc, "halves"),
 )
 def auroc(read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None) -> Tensor:
     """Chance that a positive outranks a negative, a tie counting half; the mean over columns for (N, C) scores."""
@@ -125,7 +125,7 @@ def auroc(read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None,
     by_order=True,
     structure=_STRUCTURE,
     context=_CONTEXT,
-    fast_path=OfCounts(counts.average_precision),
+    fast_path=MeanOverPositives(counts.average_precision, "together"),
 )
 def average_precision(
     read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
@@ -145,7 +145,7 @@ def average_precision(
     by_order=True,
     structure=_STRUCTURE,
     context=_CONTEXT,
-    fast_path=OfCounts(counts.recall_at_precision),
+    fast_path=LargestPlace(counts.recall_at_precision, "together"),
 )
 def recall_at_precision(
     read: Tensor,

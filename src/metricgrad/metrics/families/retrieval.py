@@ -21,7 +21,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.families import counts
 from metricgrad.metrics.families.queries import Queries, as_gains, queries, weights_of_queries
-from metricgrad.metrics.fast_paths import OfCounts
+from metricgrad.metrics.of_counts import MeanOverPositives
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 
@@ -53,7 +53,7 @@ def _mean_over_queries(
     structure=_STRUCTURE,
     context=_GROUPS,
     targets="gains",
-    fast_path=OfCounts(counts.precision_at_k),
+    fast_path=MeanOverPositives(counts.precision_at_k, "negatives_first"),
 )
 def precision_at_k(
     read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None, sample_weight: Tensor | None = None
@@ -71,7 +71,7 @@ def precision_at_k(
     structure=_STRUCTURE,
     context=_GROUPS,
     targets="gains",
-    fast_path=OfCounts(counts.recall_at_k),
+    fast_path=MeanOverPositives(counts.recall_at_k, "negatives_first"),
 )
 def recall_at_k(
     read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None, sample_weight: Tensor | None = None
@@ -85,7 +85,14 @@ def recall_at_k(
     return _mean_over_queries(score, read, as_gains(read, targets), groups, sample_weight)
 
 
-@register("hit_rate", reads="scores", structure=_STRUCTURE, context=_GROUPS, targets="gains")
+@register(
+    "hit_rate",
+    reads="scores",
+    structure=_STRUCTURE,
+    context=_GROUPS,
+    targets="gains",
+    fast_path=MeanOverPositives(counts.hit_rate, "negatives_first"),
+)
 def hit_rate(
     read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None, sample_weight: Tensor | None = None
 ) -> Tensor:
@@ -96,7 +103,14 @@ def hit_rate(
     )
 
 
-@register("mrr", reads="scores", structure=_STRUCTURE, context=_GROUPS, targets="gains")
+@register(
+    "mrr",
+    reads="scores",
+    structure=_STRUCTURE,
+    context=_GROUPS,
+    targets="gains",
+    fast_path=MeanOverPositives(counts.mrr, "negatives_first"),
+)
 def mrr(read: Tensor, targets: Tensor, *, groups: Tensor | None = None, sample_weight: Tensor | None = None) -> Tensor:
     """One over the rank of each query's first relevant item, averaged over queries."""
     return _mean_over_queries(
@@ -104,7 +118,14 @@ def mrr(read: Tensor, targets: Tensor, *, groups: Tensor | None = None, sample_w
     )
 
 
-@register("map", reads="scores", structure=_STRUCTURE, context=_GROUPS, targets="gains")
+@register(
+    "map",
+    reads="scores",
+    structure=_STRUCTURE,
+    context=_GROUPS,
+    targets="gains",
+    fast_path=MeanOverPositives(counts.average_precision, "together"),
+)
 def mean_average_precision(
     read: Tensor, targets: Tensor, *, groups: Tensor | None = None, sample_weight: Tensor | None = None
 ) -> Tensor:

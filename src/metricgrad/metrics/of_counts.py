@@ -1,0 +1,141 @@
+"""Metrics of one ranked list as functions of where its positives stand, and what each move of one positive is worth.
+
+With the P positives in descending order and :math:`a_1 \\le \\dots \\le a_P` negatives above them, positive i has
+place i and rank :math:`i + a_i`, and that is all such a metric reads. When one positive moves, those it passes move by
+one place, so sums and maxima over runs of the others, cumulated once, value all P moves in O(P log P).
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from metricgrad.metrics.decoding import wide
+from metricgrad.metrics.fast_paths import FastPath
+
+#: What a metric makes of a positive and of what has the same score: they share one threshold at their end, a negative
+#: counts half, or negatives come first.
+Ties = Literal["together", "halves", "negatives_first"]
+#: ``(place, above, positives, negatives, **parameters)`` of a positive to what it adds, or whether something holds.
+AtPlace = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class OfCounts(FastPath, abc.ABC):
+    """Abstract: a metric of how many negatives stand above each positive in one list.
+
+    Attributes:
+        at: of :mod:`metricgrad.metrics.families.counts`; places from 1, and counts of negatives, which may be halves.
+        ties: see :data:`Ties`.
+    """
+
+    at: AtPlace
+    ties: Ties
+
+    @abc.abstractmethod
+    def _total(self, found: Tensor, place: Tensor) -> Tensor:
+        """``(T,)`` values of ``(T, P)`` values of ``at``."""
+
+    @abc.abstractmethod
+    def changes(self, above: Tensor, moved: Tensor, negatives: int, **parameters: Any) -> Tensor:
+        """``(K, P)`` changes of the value when positive i alone comes to have ``moved[k, i]`` negatives above it.
+
+        Args:
+            above: ``(P,)`` ascending float64 counts before the move.
+            moved: ``(K, P)`` after it.
+            negatives: how many there are.
+            parameters: the metric's own.
+        """
+
+    def values(self, above: Tensor, negatives: int, **parameters: Any) -> Tensor:
+        """``(T,)`` from ``(T, P)`` ascending counts of negatives above each positive."""
+        place = _places(above)
+        return self._total(self.at(place, wide(above), above.shape[-1], negatives, **parameters), place)
+
+    def of_scores(self, up: Tensor, down: Tensor, **parameters: Any) -> Tensor:
+        """0-d: the metric itself, of ``(P,)`` positives in descending and ``(N,)`` negatives in ascending order."""
+        place, below = _places(up), torch.searchsorted(down, up)
+        if self.ties == "halves":
+            below = (below + torch.searchsorted(down, up, right=True)) / 2
+        elif self.ties == "together":
+            place = wide(len(up) - torch.searchsorted(up.flip(0), up))
+        return self._total(self.at(place, wide(len(down) - below), len(up), len(down), **parameters), place)
+
+    def ideal(self, positives: int, negatives: int, **parameters: Any) -> float:
+        """The value where no negative stands above a positive."""
+        return _ideal(self, positives, negatives, tuple(parameters.items()))
+
+    def elements(self, scores: Tensor, targets: Tensor, whole: int) -> int:
+        """One count for each positive, of one list."""
+        return (int(targets.sum()) if scores.ndim == 1 else 0) or whole
+
+
+class MeanOverPositives(OfCounts):
+    """The mean of what each positive adds, which depends on its own place and count alone."""
+
+    def _total(self, found: Tensor, place: Tensor) -> Tensor:
+        return wide(found).mean(-1)
+
+    def changes(self, above: Tensor, moved: Tensor, negatives: int, **parameters: Any) -> Tensor:
+        """See :class:`OfCounts`."""
+        count, place = len(above), _by_one(above).clamp(min=1)  # there is no place before the first
+        added = wide(self.at(place, above, count, negatives, **parameters)).expand(3, -1)
+        # of the first k positives, what they gain when each stands one place sooner, and one place later
+        sooner, _, later = torch.nn.functional.pad((added - added[1]).cumsum(1), (1, 0))
+        to, falls = _destination(above, moved, place[1])
+        passed = torch.where(falls, sooner[1:][to] - sooner[1:], later[:-1] - later[to])
+        return (passed + self.at(to + 1, moved, count, negatives, **parameters) - added[1]) / count
+
+
+class LargestPlace(OfCounts):
+    """The largest place of a positive at which something holds, as a share of all."""
+
+    def _total(self, found: Tensor, place: Tensor) -> Tensor:
+        return torch.where(found, place, 0).amax(-1) / found.shape[-1]
+
+    def changes(self, above: Tensor, moved: Tensor, negatives: int, **parameters: Any) -> Tensor:
+        """See :class:`OfCounts`."""
+        count, place = len(above), _by_one(above)
+        holds = self.at(place, above, count, negatives, **parameters)
+        # the largest place among the first k positives when each stands one place sooner, as they do, and one later
+        sooner, still, later = torch.nn.functional.pad(torch.where(holds, place, 0).cummax(1).values, (1, 0))
+        to, falls = _destination(above, moved, place[1])
+        passed = torch.where(falls, sooner[1:][to], later[:-1])
+        best = torch.stack(
+            [
+                torch.minimum(still[:-1], still[to]),
+                torch.where(passed >= torch.where(falls, place[1], to + 2), passed, 0),
+                torch.where(self.at(to + 1, moved, count, negatives, **parameters), to + 1, 0),
+                torch.where(still[-1] > torch.maximum(place[1], to + 1), still[-1], 0),
+            ]
+        ).amax(0)
+        return (best - still[-1]) / count
+
+
+@functools.lru_cache(1024)
+def _ideal(path: OfCounts, positives: int, negatives: int, parameters: tuple[tuple[str, Any], ...]) -> float:
+    return float(path.values(torch.zeros(1, positives), negatives, **dict(parameters)))
+
+
+def _places(like: Tensor, start: int = 1, more: int = 0) -> Tensor:
+    """Counted from ``start``: one for each, and some more."""
+    dtype = torch.float32 if like.device.type == "mps" else torch.float64
+    return torch.arange(start, start + like.shape[-1] + more, dtype=dtype, device=like.device)
+
+
+def _by_one(above: Tensor) -> Tensor:
+    """``(3, P)`` places: one sooner, where each stands, and one later."""
+    return _places(above, 0, 2).unfold(0, len(above), 1)
+
+
+def _destination(above: Tensor, moved: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """``(K, P)`` how many others stand before each once it moved, and whether it falls."""
+    to = torch.searchsorted(above, moved)
+    falls = to >= place  # it counts itself
+    return to.sub(falls.long()), falls

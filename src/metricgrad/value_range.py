@@ -1,0 +1,119 @@
+"""Within what the values of a tensor lie, looked at once for all who ask within one call of a loss.
+
+A metric, the loss that rides with it and the form around both each check scores and targets. Each look is a pass over
+the values, and on a GPU the host waits for it. Inside :func:`looked_at_once` the first look serves all: nobody writes
+into a batch while a loss is computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class ValueRange(NamedTuple):
+    """Of no values: from infinity down to minus infinity.
+
+    Attributes:
+        low: the smallest; NaN where one is NaN.
+        high: the largest; likewise.
+    """
+
+    low: float
+    high: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether none is NaN or infinite."""
+        return not (math.isnan(self.low) or self.low == -math.inf or self.high == math.inf)
+
+    def within(self, low: float, high: float) -> bool:
+        """Whether all lie between these, and none is NaN."""
+        return (low <= self.low and self.high <= high) or self.low > self.high
+
+
+class _Looked(threading.local):
+    """What was found inside :func:`looked_at_once`; tensors are held, so that nothing else takes their memory."""
+
+    ranges: dict[object, tuple[Tensor, ValueRange]] | None = None
+    whole: dict[object, tuple[Tensor, bool]] | None = None
+
+
+_looked = _Looked()
+
+
+@contextlib.contextmanager
+def looked_at_once() -> Iterator[None]:
+    """Inside, the values of one piece of memory are looked at once, whatever view of it is asked about."""
+    if _looked.ranges is not None:
+        yield
+        return
+    _looked.ranges, _looked.whole = {}, {}
+    try:
+        yield
+    finally:
+        _looked.ranges = _looked.whole = None
+
+
+def ranges_of(*tensors: Tensor) -> list[ValueRange]:
+    """The range of each, of real numbers; those that are not known yet in one look.
+
+    Example:
+        >>> import torch
+        >>> ranges_of(torch.tensor([0.0, 2.0, 1.0]))
+        [ValueRange(low=0.0, high=2.0)]
+    """
+    known = {} if _looked.ranges is None else _looked.ranges
+    keys = [_memory(tensor) for tensor in tensors]
+    new = {key: tensor.detach() for key, tensor in zip(keys, tensors, strict=True) if key not in known}
+    for (key, tensor), found in zip(new.items(), _look(list(new.values())), strict=True):
+        known[key] = (tensor, found)
+    return [known[key][1] for key in keys]
+
+
+def are_whole(values: Tensor) -> bool:
+    """Whether all are whole numbers; NaN and infinity are none."""
+    if not values.is_floating_point():
+        return True
+    known = {} if _looked.whole is None else _looked.whole
+    key = _memory(values)
+    if key not in known:
+        values = values.detach()
+        known[key] = (values, bool((values == values.trunc()).all()) and ranges_of(values)[0].finite)
+    return known[key][1]
+
+
+def _memory(tensor: Tensor) -> object:
+    """What two views of the same values share: where they begin, and how they lie."""
+    functorch: Any = getattr(torch._C, "_functorch")  # noqa: B009  (not in torch's stubs)
+    if _looked.ranges is None or functorch.is_functorch_wrapped_tensor(tensor):
+        return object()
+    if tensor.is_contiguous():
+        lies: object = tensor.numel()
+    else:
+        lies = tuple((size, step) for size, step in zip(tensor.shape, tensor.stride(), strict=True) if size != 1)
+    return tensor.data_ptr(), tensor.dtype, lies
+
+
+def _look(tensors: list[Tensor]) -> list[ValueRange]:
+    """Of each, waiting for a device once."""
+    pairs = [end for tensor in tensors for end in _ends(tensor)]
+    if all(end.device.type == "cpu" for end in pairs):
+        found = [end.item() for end in pairs]
+    else:
+        wide = torch.float32 if any(end.device.type == "mps" for end in pairs) else torch.float64
+        found = torch.stack([end.to(wide) for end in pairs]).tolist()
+    return [ValueRange(float(low), float(high)) for low, high in zip(found[::2], found[1::2], strict=True)]
+
+
+def _ends(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """0-d: the smallest and the largest."""
+    if not tensor.numel():
+        return tensor.new_tensor(math.inf, dtype=torch.float32), tensor.new_tensor(-math.inf, dtype=torch.float32)
+    return torch.aminmax(tensor.byte() if tensor.dtype == torch.bool else tensor)

@@ -152,6 +152,8 @@ def _single_checks(rank: int, world: int) -> dict[str, Any]:
     dist.all_gather_object(pairs, (words.reshape(-1, 4), tags.reshape(-1)))
     flat = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
     found["words"] = mg.UniLoss("macro_f1")(words, tags, mask=mask), mg.UniLoss("macro_f1")(*flat)
+    ignored = mg.UniLoss(mg.as_metric("macro_f1", ignore_index=-100))
+    found["ignored"] = ignored(words, tags.masked_fill(~mask, -100)), mg.UniLoss("macro_f1")(*flat)
     loss = mg.UniLoss("macro_f1")
     found["ragged"] = _said(lambda: loss(words, tags))
     found["classes"] = _said(lambda: loss(torch.randn(2, 3, 4 + rank), tags[:, :3], mask=mask[:, :3]))
@@ -181,7 +183,7 @@ def _single_checks(rank: int, world: int) -> dict[str, Any]:
 
 def test_who_talks_to_whom_and_what_is_said():
     first, second = on_ranks(_single_checks, 2)
-    for name in ("apart", "group", "network", "words", "no_grad", "eval"):
+    for name in ("apart", "group", "network", "words", "ignored", "no_grad", "eval"):
         for found in (first, second):
             if name in found:
                 torch.testing.assert_close(*found[name], rtol=1e-12, atol=1e-12, msg=name)

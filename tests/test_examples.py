@@ -1,6 +1,10 @@
 """The examples run and train."""
 
+import os
+import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -18,3 +22,13 @@ def test_the_four_systems_train_in_one_loop():
 
 def test_a_lightning_module_under_automatic_optimisation():
     assert runpy.run_path(str(EXAMPLES / "lightning_module.py"))["main"](epochs=3) > 0.85
+
+
+def test_torchrun_on_two_processes():
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    ran = subprocess.run(
+        [*command, str(EXAMPLES / "data_parallel.py")],
+        capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    (found,) = re.findall(r"average precision of 2 processes: (\S+)", ran.stdout)
+    assert float(found) > 0.7

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from metricgrad.table_training import train_table
     from metricgrad.tables.task import task_of_table
     from metricgrad.tasks.task import Task
+    from metricgrad.training.balanced import ClassBalanced, RankBatches, Stratified
     from metricgrad.training.fit import fit
     from metricgrad.training.microbatched import microbatched
     from metricgrad.training.population.fit_population import fit_population
@@ -37,11 +38,14 @@ if TYPE_CHECKING:
 __all__ = [
     "ALA",
     "AdaLFL",
+    "ClassBalanced",
     "FitResult",
     "Loss",
     "Metric",
     "MetricgradError",
+    "RankBatches",
     "ReLoss",
+    "Stratified",
     "Task",
     "UniLoss",
     "aligners",
@@ -67,10 +71,13 @@ __all__ = [
 _IMPORT_PATH = {
     "ALA": "metricgrad.systems.ala",
     "AdaLFL": "metricgrad.systems.adalfl",
+    "ClassBalanced": "metricgrad.training.balanced",
     "FitResult": "metricgrad.training.result",
     "Loss": "metricgrad.loss",
     "Metric": "metricgrad.metrics.metric",
+    "RankBatches": "metricgrad.training.balanced",
     "ReLoss": "metricgrad.systems.reloss",
+    "Stratified": "metricgrad.training.balanced",
     "Task": "metricgrad.tasks.task",
     "UniLoss": "metricgrad.systems.uniloss",
     "as_metric": "metricgrad.metrics.as_metric",

@@ -12,7 +12,7 @@ every rank has the whole L, nothing is communicated on the way back.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -25,6 +25,7 @@ from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 
 T = TypeVar("T")
+Context = dict[str, Tensor | None]
 
 _apart: ContextVar[bool] = ContextVar("apart", default=False)
 
@@ -89,25 +90,24 @@ class Ranks:
             return 1
         return max(1, dist.get_world_size(self.process_group))  # -1 on a rank that is not among them
 
-    def joined(
-        self, loss: Alike, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor | None]]:
+    def joined(self, loss: Alike, read: Callable[[], tuple[Tensor, Tensor, Context]]) -> tuple[Tensor, Tensor, Context]:
         """The rows of all ranks, in their order; the gradient goes to this rank's, times the number of ranks.
 
         At the first call every loss takes the first rank's seed, step counter and form, so that all compute the same.
 
         Args:
             loss: that is called.
-            scores: ``(N, ...)`` of this rank, where N may be 0 or another number than on other ranks.
-            targets: ``(N, ...)``.
-            context: as many rows, by name; the same names on every rank.
+            read: gives the scores of this rank, ``(N, ...)`` where N may be 0 or another number than on other ranks,
+                their targets, and what comes along by name; the same names on every rank.
 
         Raises:
-            MetricgradError: on every rank alike, where one of them has no tensors or others than the first has; where
-                one does not come, after the process group's timeout.
+            MetricgradError: on every rank alike, where one of them cannot read its rows, or has others than the first;
+                where one does not come, after the process group's timeout.
         """
-        own = {"scores": scores, "targets": targets, **{k: v for k, v in context.items() if v is not None}}
-        offers = self._exchanged(_offer(own, self._settled))
+        if self.count == 1:
+            return read()
+        own, error = _read(read)
+        offers = self._exchanged(_Offer({name: (t.dtype, t.shape) for name, t in own.items()}, self._settled, error))
         for rank, offer in enumerate(offers):
             if offer.error is not None:
                 raise MetricgradError(f"rank {rank} could not call the loss: {offer.error}")
@@ -118,11 +118,11 @@ class Ranks:
             loss.form.load_state_dict(state)
             self._settled = True
         here, found = dist.get_rank(self.process_group), self._gathered(own, offers)
+        own["scores"] = _Times.apply(own["scores"], len(offers))
         for name in own:
-            parts = [rows[name] for rows in found]
-            parts[here] = _Times.apply(scores, len(offers)) if name == "scores" else own[name]
+            parts = [own[name] if rank == here else rows[name] for rank, rows in enumerate(found)]
             own[name] = torch.cat([_padded(part, longest[name]) for part in parts])
-        return own.pop("scores"), own.pop("targets"), {name: own.get(name) for name in context}
+        return own.pop("scores"), own.pop("targets"), {**own}
 
     def mean(self, tensors: Iterable[Tensor]) -> list[Tensor]:
         """The mean of each over the ranks."""
@@ -173,15 +173,23 @@ class Ranks:
         return rows
 
 
-def _offer(own: Mapping[str, Tensor], settled: bool) -> _Offer:
+def bare(model: nn.Module) -> nn.Module:
+    """The module that DDP wraps: its own forward pass expects a backward pass after it."""
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+
+
+def _read(read: Callable[[], tuple[Tensor, Tensor, Context]]) -> tuple[dict[str, Tensor], str | None]:
+    """This rank's tensors by name; none, and why, where there is something wrong with them."""
     try:
+        scores, targets, context = read()
+        own = {"scores": scores, "targets": targets, **{k: v for k, v in context.items() if v is not None}}
         for name, value in own.items():
             check_tensor(name, value)
             if not value.ndim:
                 raise MetricgradError(f"{name} is a single number; pass one for each row")
     except MetricgradError as error:
-        return _Offer({}, settled, str(error))
-    return _Offer({name: (value.dtype, value.shape) for name, value in own.items()}, settled)
+        return {}, str(error)
+    return own, None
 
 
 def _common(offers: list[_Offer]) -> dict[str, list[int]]:

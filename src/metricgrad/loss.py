@@ -26,7 +26,7 @@ from metricgrad.aligners.static import Static
 from metricgrad.aligners.step_hooks import StepHooks
 from metricgrad.aligners.training_progress import TrainingProgress
 from metricgrad.checks import check_tensor
-from metricgrad.distributed import Ranks, apart
+from metricgrad.distributed import Context, Ranks, apart, bare
 from metricgrad.errors import MetricgradError
 from metricgrad.handle import Handle
 from metricgrad.losses.base import CallContext, Form
@@ -111,25 +111,29 @@ class Loss(ScoreLoss):
             context: ``groups``, ``mask``, ``sample_weight``, ``head_sizes`` where the metric takes them.
 
         Returns:
-            0-d, computed outside autocast; in float32 for scores of half precision, as torch's own losses are under
-            autocast, and in the dtype of the scores otherwise. The gradient is cast to theirs at the end. Calls under
-            ``no_grad`` or in eval mode do not count as steps, and read its own rows alone. Under ``torch.compile``
-            the loss runs outside the compiled graph. A loss on another device than the scores moves to theirs.
+            0-d, computed outside autocast; in float32 for scores of half precision, otherwise in their dtype; the
+            gradient is cast to it. Calls under ``no_grad`` or in eval mode are no steps, and never communicate. Under
+            ``torch.compile`` the loss is outside the graph. A loss moves to the device of its scores.
         """
         return self._value(scores, targets, context)
 
     @outside_graphs
     @looked_at_once()
-    def _value(self, scores: Tensor, targets: Tensor, context: dict[str, Tensor | None]) -> Tensor:
+    def _value(self, scores: Tensor, targets: Tensor, context: Context) -> Tensor:
         counts = self.training and torch.is_grad_enabled()
-        if counts and self.ranks.count > 1:
-            joined = self.ranks.joined(self, scores, targets, context)
-            with apart():
-                return self._value(*joined)
+        if not counts or self.ranks.count == 1:
+            return self._of_read(*self._read(scores, targets, context), counts)
+        joined = self.ranks.joined(self, lambda: self._read(scores, targets, context))
+        with apart():
+            return self._of_read(*joined, counts)
+
+    def _read(self, scores: Tensor, targets: Tensor, context: Context) -> tuple[Tensor, Tensor, Context]:
         check_tensor("scores", scores)
         check_tensor("targets", targets)
         self._follow(scores.device)
-        scores, targets, context = self.classes.read(scores, targets, context)
+        return self.classes.read(scores, targets, context)
+
+    def _of_read(self, scores: Tensor, targets: Tensor, context: Context, counts: bool) -> Tensor:
         steps = self._steps.of(self.steps)
         call = CallContext(self.seed, steps, counts, self._progress.share if self.progress is None else self.progress)
         if counts:
@@ -152,14 +156,9 @@ class Loss(ScoreLoss):
                 self.to(device)
 
     def attach(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        *,
-        valid: Iterable[Any] | None = None,
-        forward: Forward | None = None,
-        total_steps: int | None = None,
-    ) -> Handle:
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, *, valid: Iterable[Any] | None = None,
+        forward: Forward | None = None, total_steps: int | None = None,
+    ) -> Handle:  # fmt: skip
         """Let the aligner act around every step of the user's own optimiser.
 
         Args:
@@ -186,7 +185,7 @@ class Loss(ScoreLoss):
             )
         self._first.attended = True
         self._follow(device_of(list(model.parameters())))
-        training = TrainingContext(self, model, optimizer, valid, forward or default_forward, total_steps)
+        training = TrainingContext(self, bare(model), optimizer, valid, forward or default_forward, total_steps)
         self.aligner.attached(training)
         hooks = StepHooks(self.aligner, training)
         counted = self._progress.follow(optimizer, total_steps)
@@ -230,11 +229,12 @@ class Loss(ScoreLoss):
             handle.detach()
 
     def observe(self, valid_scores: Tensor, valid_targets: Tensor, progress: float | None = None) -> None:
-        """Give the aligner validation feedback by hand; ``progress`` is the share of training done, 0 to 1."""
+        """Give the aligner validation feedback by hand, on every rank; ``progress`` is the share of training done."""
         check_tensor("valid_scores", valid_scores)
         check_tensor("valid_targets", valid_targets)
         self._first.attended = True
-        self.aligner.observe(self.form, *self.classes.pair(valid_scores, valid_targets), progress)
+        scores, targets, _ = self.ranks.joined(self, lambda: (*self.classes.pair(valid_scores, valid_targets), {}))
+        self.aligner.observe(self.form, scores, targets, progress)
 
     def prepare(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> None:
         """Let the aligner fit the form before training, from stored scores and targets.

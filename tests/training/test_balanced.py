@@ -1,11 +1,13 @@
-"""Class-balanced batches: what a batch holds, and that every draw follows from (seed, number)."""
+"""Batches of a chosen make-up: what each holds, and that every draw follows from (seed, number)."""
+
+import itertools
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import metricgrad as mg
-from metricgrad.training.balanced import ClassBalanced
+from metricgrad.training.balanced import ClassBalanced, RankBatches, Stratified
 from metricgrad.training.batches import epochs_of, loader
 
 TARGETS = torch.repeat_interleave(torch.tensor([3, 8, 11, 40, 41]), torch.tensor([10, 9, 2, 1, 30]))
@@ -111,3 +113,58 @@ def test_fit_takes_per_class_and_refuses_what_it_cannot_balance():
 def test_bad_arguments_are_named(targets, options, match):
     with pytest.raises(mg.MetricgradError, match=match):
         ClassBalanced(targets, **{"classes": 2, "per_class": 2, **options})
+
+
+def test_stratified_batches_have_each_item_once_and_each_class_in_its_share():
+    targets = (torch.arange(1000) % 50 == 0).long() + 2 * (torch.arange(1000) % 7 == 0).long()
+    sampler = Stratified(targets, size=64, seed=3)
+    batches = list(sampler)
+    assert sorted(row for batch in batches for row in batch) == list(range(1000))
+    for c, count in zip(*targets.unique(return_counts=True), strict=True):
+        held = [int((targets[batch] == c).sum()) for batch in batches]
+        share = int(count) / len(batches)
+        assert share - 1 < min(held) <= max(held) < share + 1
+    assert list(sampler) != batches  # the next epoch
+    sampler.set_epoch(0)
+    assert list(sampler) == batches
+    assert list(Stratified(targets, size=64, seed=4)) != batches
+
+
+def test_rare_classes_come_again_where_so_many_are_asked_for():
+    targets = torch.zeros(600, dtype=torch.long)
+    targets[:5], targets[5] = 1, 2
+    batches = list(Stratified(targets, size=60, least=3))
+    for batch in batches:
+        held = torch.bincount(targets[batch], minlength=3).tolist()
+        assert held[0] in (59, 60)
+        assert held[1:] == [3, 1]
+        assert len(set(batch)) == len(batch)
+    drawn = torch.bincount(torch.tensor([row for batch in batches for row in batch if row < 5]))
+    assert drawn.tolist() == [6] * 5
+
+
+@pytest.mark.parametrize("make", [
+    lambda: ClassBalanced(TARGETS, classes=2, per_class=3), lambda: Stratified(TARGETS, size=13, least=1),
+])  # fmt: skip
+def test_ranks_have_together_what_one_process_draws(make):
+    whole, parts = make(), [RankBatches(make(), rank=rank, world_size=3) for rank in range(3)]
+    for sampler in (whole, *parts):
+        sampler.set_epoch(2)
+        sampler.load_state_dict({"next": sampler.state_dict()["next"] + 1})
+    shares = list(zip(*parts, strict=True))
+    assert [sorted(itertools.chain(*share)) for share in shares] == [sorted(batch) for batch in whole]
+    assert all(max(map(len, share)) - min(map(len, share)) <= 1 for share in shares)
+    assert len(parts[0]) == len(whole)
+    data = DataLoader(TensorDataset(torch.arange(len(TARGETS)), TARGETS), batch_sampler=parts[0])
+    assert all(len(y) for _, y in data)
+
+
+def test_what_stratified_and_rank_batches_refuse():
+    with pytest.raises(mg.MetricgradError, match=r"targets are torch\.float32"):
+        Stratified(TARGETS.float(), size=4)
+    with pytest.raises(mg.MetricgradError, match="least is -1"):
+        Stratified(TARGETS, size=4, least=-1)
+    with pytest.raises(mg.MetricgradError, match="no process group"):
+        RankBatches(Stratified(TARGETS, size=4))
+    with pytest.raises(mg.MetricgradError, match="items for 40 ranks"):
+        list(RankBatches(Stratified(TARGETS, size=8), rank=0, world_size=40))

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.abstract import Abstract
+from metricgrad.distributed import Ranks
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form
 from metricgrad.losses.class_reading import ClassReading
@@ -33,6 +34,7 @@ class AlignedLoss(Protocol):
 
     form: Form
     classes: ClassReading
+    ranks: Ranks
     seed: int
     steps: Tensor
     training: bool

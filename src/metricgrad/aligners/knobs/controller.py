@@ -145,7 +145,8 @@ class KnobController(Aligner, abc.ABC):
         if training.valid is None:
             return
         checked_batches(training.valid, training.forward)
-        state.held = rows_held(training.valid)
+        held = training.loss.ranks.of_all(rows_held(training.valid))
+        state.held = None if None in held else sum(rows for rows in held if rows is not None)
         schedule = self.schedule(training.total_steps)
         if training.total_steps is not None and training.total_steps < schedule.first_move:
             warnings.warn(
@@ -313,8 +314,10 @@ class KnobController(Aligner, abc.ABC):
         self.state.load(state)
 
     def _scored(self, training: TrainingContext, rows: int | None) -> Scored:
-        """Validation scores of the model as it is, which is left as it is."""
-        most = self.settings.rows
+        """Validation scores of the model as it is, which is left as it is; those of all ranks, a share of each."""
+        ranks, most = training.loss.ranks, self.settings.rows
+        most, rows = (None if number is None else -(-number // ranks.count) for number in (most, rows))
         if training is not self._training:
             self._training, self._batches = training, spread_rows(training.valid or (), most, rows, training.forward)
-        return Scored(self.child, training.loss.form, *scored(training.model, training.scored, self._batches, most))
+        found = ranks.joined(training.loss, lambda: (*scored(training.model, training.scored, self._batches, most), {}))
+        return Scored(self.child, training.loss.form, *found[:2])

@@ -58,7 +58,19 @@ class Attachment:
         return OneStep(training, self.objective, self._clipping, forward_mode)
 
     def begin(self, training: TrainingContext, valid: EndlessBatches | None) -> None:
-        """Attach to a training, whose steps are judged on these batches, or each on its own."""
+        """Attach to a training, whose steps are judged on these batches, or each on its own.
+
+        Raises:
+            MetricgradError: on several ranks, for a window or sharded parameters; see also :meth:`record`.
+        """
+        if training.loss.ranks.count > 1:
+            if self._window is not None:
+                raise MetricgradError(f"LookAhead(steps={self._steps}) looks through one process only; take steps=1")
+            if any(hasattr(p, "device_mesh") for p in training.model.parameters()):
+                raise MetricgradError(
+                    "LookAhead needs whole parameters, and fully_shard leaves a part on each rank; wrap the model in "
+                    "DDP, or use another aligner"
+                )
         if self._window is not None:
             self._window.clear()
         self.step, self._valid = self.record(training), valid

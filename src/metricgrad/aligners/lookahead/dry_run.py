@@ -16,12 +16,13 @@ from metricgrad.aligners.lookahead.forward_mode import ForwardMode
 from metricgrad.aligners.lookahead.hypergradient import OneStep
 from metricgrad.aligners.lookahead.optimizers import unwrapped
 from metricgrad.aligners.lookahead.unrolled import unrolled
+from metricgrad.distributed import apart, bare
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext
 
 
 class DryRun:
-    """Steps whose hypergradient is computed and that the loss is not moved by.
+    """Steps whose hypergradient is computed and that the loss is not moved by; this rank's own affair.
 
     Args:
         loss: whose form the gradient is of.
@@ -39,7 +40,7 @@ class DryRun:
 
         Nothing is changed; where ``fresh`` is given, the model and its optimiser are nobody's, and take the steps.
         """
-        optimizer = unwrapped(optimizer)
+        model, optimizer = bare(model), unwrapped(optimizer)
         if len(batches) > 1:
             found = self.unrolled(model, optimizer, batches, valid_batch, forward)
             if fresh is not None:
@@ -67,13 +68,13 @@ class DryRun:
         call = CallContext(loss.seed, int(loss.steps), counts=False)
         with kept_randomness(device_of(list(model.parameters()))):
             read = TrainingContext(loss, model, optimizer, None, forward, None).scored
-            return unrolled(loss.form, model, optimizer, batches, valid_batch, objective, read, call)
+            return unrolled(loss.form, bare(model), optimizer, batches, valid_batch, objective, read, call)
 
     def _take(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Any], forward: Forward
     ) -> None:
         """Take plain steps that nothing records."""
-        with self._paused():
+        with apart(), self._paused():
             for batch in batches:
                 optimizer.zero_grad()
                 scores, targets = forward(model, batch)
@@ -86,7 +87,7 @@ class DryRun:
         attachment = self._attachment
         outer, dry = attachment.step, attachment.dry
         kept = untouched(training.loss, training.model, training.optimizer)
-        with kept if fresh is None else contextlib.nullcontext(), self._paused():
+        with apart(), kept if fresh is None else contextlib.nullcontext(), self._paused():
             step = attachment.step = attachment.record(training, fresh)
             attachment.dry = True
             try:

@@ -53,7 +53,8 @@ class AccumulatedGradients:
     """Which backward passes through a loss ended in which gradients, and what the gradients were then.
 
     A pass of ``torch.autograd.grad`` ends in none. Within a pass, checkpoints may run further passes, which belong to
-    it. Gradients are copied only where ``copies`` is set: a copy takes as much memory as the model.
+    it. Gradients are copied only where ``copies`` is set: a copy takes as much memory as the model. Where they are
+    averaged over ranks, as DDP does at the end of a pass, what it left is what was averaged.
 
     Attributes:
         snapshots: for each parameter, its gradient after the last pass.
@@ -62,8 +63,8 @@ class AccumulatedGradients:
         touched: whether gradients were changed between two passes that both are in them.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], *, copies: bool) -> None:
-        self.copies, self.paused = copies, False
+    def __init__(self, parameters: Iterable[Tensor], *, copies: bool, averaged: bool = False) -> None:
+        self.copies, self.averaged, self.paused = copies, averaged, False
         self._spare: dict[Tensor, Tensor] = {}
         self._count, self._open, self._task = 0, 0, -1
         self.clear()
@@ -110,6 +111,18 @@ class AccumulatedGradients:
     def _end(self, number: int) -> None:
         if self._open == number:
             self._open = 0
+        if self.averaged:  # behind the callback in which DDP averages, which was queued after this one
+            Variable._execution_engine.queue_callback(self._look_at_averages)
+
+    def _look_at_averages(self) -> None:
+        for p in self.snapshots:
+            if p.grad is not None:
+                self._keep(p, p.grad)
+
+    def _keep(self, parameter: Tensor, gradient: Tensor) -> None:
+        self.snapshots[parameter] = GradientSnapshot.now(gradient)
+        if self.copies:
+            self.raw[parameter] = copied(self._spare, parameter, gradient)
 
     def _look_back(self) -> None:
         """What happened to the gradients since the last pass, before this one adds to them."""
@@ -128,11 +141,9 @@ class AccumulatedGradients:
             self.forget(parameter)
         elif before is not None and (before.gradient is not gradient or gradient._version != before.version + 1):
             self.touched = True
-        self.snapshots[parameter] = GradientSnapshot.now(gradient)
+        self._keep(parameter, gradient)
         if self._open:
             self.reached.setdefault(parameter, set()).add(self._open)
-        if self.copies:
-            self.raw[parameter] = copied(self._spare, parameter, gradient)
 
 
 def _is_ours(parameter: Any) -> bool:

@@ -16,6 +16,7 @@ from metricgrad.aligners.lookahead.plain_numbers import Constants
 from metricgrad.aligners.lookahead.recorded_calls import Contribution
 from metricgrad.aligners.lookahead.recorder import Recorder
 from metricgrad.aligners.lookahead.replay import gradients_again, is_close
+from metricgrad.distributed import Ranks
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 
@@ -25,10 +26,12 @@ class GradientChanges:
 
     Args:
         clipping: see :func:`metricgrad.aligners.lookahead.clipping.clipping_vjp`.
+        ranks: over which gradients are averaged.
     """
 
-    def __init__(self, clipping: Clipping) -> None:
+    def __init__(self, clipping: Clipping, ranks: Ranks) -> None:
         self._clipping: Clipping = clipping
+        self._ranks = ranks
         self._constants = Constants()
 
     def raw(
@@ -51,7 +54,7 @@ class GradientChanges:
             return dict(gradients.raw)
         gradients.copies = True
         with undisturbed():
-            again = gradients_again(form, contributions, {p: p for p in gradients.reached})
+            again = gradients_again(form, contributions, {p: p for p in gradients.reached}, self._ranks)
         seen = {p: torch.zeros_like(p) if p.grad is None else p.grad for p in again}
         kept = {p for p in again if is_close(again[p], seen[p]) or (certain and gradients.is_unchanged(p))}
         if len(kept) == len(again):

@@ -79,7 +79,8 @@ class OneStep:
         self._seen: list[tuple[Tensor, int]] = []
         self._contributions: list[Contribution] = []
         self._powers: list[float] = []
-        self._uses, self._clipping, self._proofs = Constants(), GradientChanges(clipping), Proofs()
+        ranks = training.loss.ranks
+        self._uses, self._clipping, self._proofs = Constants(), GradientChanges(clipping, ranks), Proofs(ranks)
         self._looks = 0
         self.why: SkippedStepError | None = None
 
@@ -93,7 +94,8 @@ class OneStep:
         if (recorder := getattr(self, "recorder", None)) is not None:
             recorder.remove()
         copies = recorder is not None and recorder.gradients.copies
-        self.recorder = Recorder(self.training.model, list(self._own), copies=copies)
+        averaged = self.training.loss.ranks.count > 1
+        self.recorder = Recorder(self.training.model, list(self._own), copies=copies, averaged=averaged)
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -111,7 +113,7 @@ class OneStep:
         """
         self._before, self.why, recorder = {}, None, self.recorder
         try:
-            if not self._has_part():
+            if not self._has_part_on_every_rank():
                 return False
             self._raw = self._clipping.raw(self.training.loss.form, recorder, self._contributions, self.undisturbed)
         except SkippedStepError as why:
@@ -120,6 +122,25 @@ class OneStep:
         self._before = before_step(self.training.optimizer, self._spare)
         self._seen = [(p.grad, p.grad._version) for p in self._before if p.grad is not None]
         return True
+
+    def _has_part_on_every_rank(self) -> bool:
+        """Whether the loss has a part in the step on this rank and on all others, which look ahead together.
+
+        Raises:
+            SkippedStepError: on every rank, where one of them passes over the step.
+        """
+        ranks = self.training.loss.ranks
+        if ranks.count == 1:
+            return self._has_part()
+        why, has_part = None, False
+        try:
+            has_part = self._has_part()
+        except SkippedStepError as error:
+            why = error
+        said = ranks.of_all((has_part, None if why is None else (why.kind, str(why))))
+        if found := [other for _, other in said if other is not None]:
+            raise SkippedStepError(*found[0])
+        return all(part for part, _ in said)
 
     def _has_part(self) -> bool:
         """Whether the loss has a part in the step, and which."""
@@ -176,9 +197,10 @@ class OneStep:
             )
         groups = {p: group for p, group in stepped_parameters(optimizer) if p in self._own and p in before}
         seen = {p: p.grad for p in groups if p.grad is not None}
-        apart = self._raw is None and is_uniform(optimizer) and self._forward_mode.takes_products
+        alone = self.training.loss.ranks.count == 1
+        apart = alone and self._raw is None and is_uniform(optimizer) and self._forward_mode.takes_products
         if batch is None:
-            value, ahead = on_training_batch(self._objective, recorder.done()[-1], list(groups))
+            value, ahead = on_training_batch(self._objective, self.training, recorder.done()[-1], list(groups))
         else:
             value, ahead = on_validation_batch(self._objective, self.training, list(groups), batch, apart=apart)
         jacobians = {
@@ -226,7 +248,9 @@ class OneStep:
         into = {p: along for p, along in direction.items() if part.parameters is None or p in part.parameters}
         with torch.no_grad():
             found = [(head, self._jvp(into, values, call)) for call, head in part.loss.heads]
-        return functools.reduce(torch.add, (head.jvp(tangents).detach() for head, tangents in found))
+        # on other ranks' rows it is 0, and on this one's so many times as large as there are ranks
+        (tangent,) = self.training.loss.ranks.mean([functools.reduce(torch.add, [h.jvp(t) for h, t in found])])
+        return tangent
 
     def _jvp(self, direction: ParameterDirection, values: dict[Tensor, Tensor], call: ModelCall) -> list[Tensor]:
         own = set(call.module.parameters())

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import AlignedLoss, Aligner, Forward, OfflineStart, TrainingContext, default_forward
@@ -75,8 +74,7 @@ class LookAhead(Aligner):
     ``steps`` above 1 a double backward through all of them instead, whose graphs are kept meanwhile.
 
     Raises:
-        MetricgradError: for settings out of range; when attached to an optimiser it has no rule for, or under
-            distributed training.
+        MetricgradError: for settings out of range; when attached to an optimiser it has no rule for, or under FSDP.
 
     References:
         C. Raymond, Q. Chen, B. Xue and M. Zhang, "Meta-Learning Adaptive Loss Functions", TMLR 2025, Algorithms 1 and
@@ -182,14 +180,9 @@ class LookAhead(Aligner):
         """Begin to record the training.
 
         Raises:
-            MetricgradError: for an optimiser without a rule, under distributed training, or with ``steps`` above 1 and
-                no validation batches.
+            MetricgradError: for an optimiser without a rule, under FSDP, or with ``steps`` above 1 on several ranks or
+                without validation batches.
         """
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            raise MetricgradError(
-                "LookAhead does not know how gradients are averaged over processes; train on one process, or use "
-                "another aligner"
-            )
         if training.valid is not None:
             checked_batches(training.valid, training.forward)
         elif "no valid" not in self._said:

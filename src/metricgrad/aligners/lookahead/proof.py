@@ -20,6 +20,7 @@ from metricgrad.aligners.lookahead.history import SkippedStepError
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection
 from metricgrad.aligners.lookahead.recorded_calls import ScoreTangent
 from metricgrad.aligners.lookahead.replay import as_called, gradients_again
+from metricgrad.distributed import Ranks
 from metricgrad.losses.base import Form
 
 _EVERY = 25
@@ -33,7 +34,8 @@ Sums = tuple[float, float]
 class Proofs:
     """The proofs of one training: at the first steps, at every 25th, where a step is unlike the last, and in doubt."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
         self._looks, self._shape, self._failed = 0, (), True
 
     def check(
@@ -61,14 +63,14 @@ class Proofs:
         if not (due or self._failed or doubt):
             return
         self._shape, self._failed = shape, True
-        if why := _difference(form, pushed, direction, gradients, values, doubt, forward_mode):
+        if why := _difference(form, pushed, direction, gradients, values, doubt, forward_mode, self._ranks):
             raise SkippedStepError("unproved", why)
         self._failed = False
 
 
 def _difference(
     form: Form, pushed: Sequence[ScoreTangent], direction: ParameterDirection, gradients: Mapping[Tensor, Tensor],
-    values: Mapping[Tensor, Tensor], doubt: str | None, forward_mode: ForwardMode,
+    values: Mapping[Tensor, Tensor], doubt: str | None, forward_mode: ForwardMode, ranks: Ranks,
 ) -> str | None:  # fmt: skip
     """Why the gradients are not what was recorded, or None."""
     found = of_calls(form, pushed)
@@ -82,7 +84,8 @@ def _difference(
         return None
     if doubt is not None:
         return doubt
-    here = of_gradients(gradients_again(form, [one.of for one in pushed], {p: values[p] for p in direction}), direction)
+    again = gradients_again(form, [one.of for one in pushed], {p: values[p] for p in direction}, ranks)
+    here = of_gradients(again, direction)
     if not near(here[0], found[0], here[1] + found[1]):
         return (
             "the model's backward pass is not the derivative of its forward pass (a straight-through estimator, a "

@@ -40,15 +40,18 @@ class Recorder:
         model: whose calls are kept.
         parameters: whose gradients are watched.
         copies: whether gradients are copied from the start; otherwise once they were seen to be changed.
+        averaged: whether gradients are averaged over ranks at the end of a backward pass.
 
     Attributes:
         by_hand: whether gradients of the present step were assigned.
     """
 
-    def __init__(self, model: nn.Module, parameters: list[Tensor], *, copies: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, parameters: list[Tensor], *, copies: bool = False, averaged: bool = False
+    ) -> None:
         self.calls: list[ModelCall] = []
         self.losses: list[LossCall] = []
-        self.gradients = AccumulatedGradients(parameters, copies=copies)
+        self.gradients = AccumulatedGradients(parameters, copies=copies, averaged=averaged)
         self._paused = self.by_hand = False
         self._form: AsCalled | None = None
         self._parameters, self._watched = parameters, frozenset(parameters)

@@ -11,6 +11,7 @@ from torch import Tensor
 from metricgrad.aligners.isolation import again, kept_randomness, parameter_places, standing
 from metricgrad.aligners.lookahead.forward_mode import differs, run
 from metricgrad.aligners.lookahead.recorded_calls import Contribution, LossCall
+from metricgrad.distributed import Ranks
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 
@@ -58,9 +59,9 @@ def loss_again(
 
 
 def gradients_again(
-    form: Form, contributions: Sequence[Contribution], values: Mapping[Tensor, Tensor]
+    form: Form, contributions: Sequence[Contribution], values: Mapping[Tensor, Tensor], ranks: Ranks
 ) -> dict[Tensor, Tensor]:
-    """What the calls left in the gradients of parameters that had these values, up to rounding."""
+    """What the calls left in the gradients of parameters that had these values, averaged, up to rounding."""
     theta = {p: value.detach().requires_grad_() for p, value in values.items()}
     found = {p: torch.zeros_like(p) for p in theta}
     for part in contributions:
@@ -72,7 +73,7 @@ def gradients_again(
         for p, gradient in zip(into, gradients, strict=True):
             if gradient is not None:
                 found[p] = found[p] + gradient
-    return found
+    return dict(zip(found, ranks.mean(found.values()), strict=True))
 
 
 def is_close(a: Tensor, b: Tensor) -> bool:

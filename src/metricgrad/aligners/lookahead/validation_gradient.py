@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from metricgrad.aligners.base import TrainingContext
 from metricgrad.aligners.isolation import parameter_places, standing
 from metricgrad.aligners.lookahead.outer_products import LinearTaps, ParameterDirection, joined
 from metricgrad.aligners.lookahead.recorded_calls import LossCall, outputs_of
+from metricgrad.distributed import Ranks
+from metricgrad.distributed import apart as nothing_gathered
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 from metricgrad.losses.baselines.task_loss import TaskLoss
@@ -82,21 +84,22 @@ def on_validation_batch(
         batch: as the forward pass takes it.
         apart: whether the gradient of linear layers' weights is left as outer products.
     """
-    taps = LinearTaps(training.model if apart else None)
+    loss, taps = training.loss, LinearTaps(training.model if apart else None)
     # a user's hooks on gradients are no part of the objective's
     bare = {p: p.detach().requires_grad_() for p in parameters if p._backward_hooks}
     with taps, standing(parameter_places(training.model, bare)):
-        scores, targets = training.scored(training.model, batch)
-        value = objective(scores, targets)
+        scores, targets, _ = loss.ranks.joined(loss, lambda: (*training.scored(training.model, batch), {}))
+        with nothing_gathered():
+            value = objective(scores, targets)
     if not value.requires_grad:
         return float(value), {}
     with taps.collecting():
         gradients = torch.autograd.grad(value, [bare.get(p, p) for p in parameters], allow_unused=True)
-    return float(value.detach()), joined(parameters, gradients, taps.found())
+    return float(value.detach()), joined(parameters, _averaged(loss.ranks, parameters, gradients), taps.found())
 
 
 def on_training_batch(
-    objective: Objective, last: LossCall, parameters: list[Tensor]
+    objective: Objective, training: TrainingContext, last: LossCall, parameters: list[Tensor]
 ) -> tuple[float, ParameterDirection]:
     """Value and gradient on the batch of the last call of the loss, where there is no validation batch.
 
@@ -114,12 +117,24 @@ def on_training_batch(
             )
         again = outputs_of(call.module(*call.args, **call.kwargs))
         shift = [(new - old).detach().requires_grad_() for new, old in zip(again, call.outputs, strict=True)]
-        scores = scores + head.jvp(shift, create_graph=True)
+        pushed = head.jvp(shift, create_graph=True)
+        # other ranks' rows move too: the value is of all, the gradient this rank's, times their number
+        scores = scores + (pushed + (training.loss.ranks.mean([pushed])[0] - pushed.detach()))
         outputs += again
         shifts.append(shift)
-    value = objective(scores, last.targets, **last.context)
+    with nothing_gathered():
+        value = objective(scores, last.targets, **last.context)
     flat = [part for shift in shifts for part in shift]
     back = torch.autograd.grad(value, flat, allow_unused=True)
     live = [(o, b) for o, b in zip(outputs, back, strict=True) if b is not None and o.requires_grad]
     gradients = torch.autograd.grad([o for o, _ in live], parameters, [b for _, b in live], allow_unused=True)
-    return float(value.detach()), joined(parameters, gradients, {})
+    return float(value.detach()), joined(parameters, _averaged(training.loss.ranks, parameters, gradients), {})
+
+
+def _averaged(
+    ranks: Ranks, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
+) -> Sequence[Tensor | None]:
+    """Gradients of joined scores, averaged over ranks as DDP averages those of training."""
+    if ranks.count == 1:
+        return gradients
+    return ranks.mean(torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True))

@@ -1,8 +1,8 @@
 """Train on average precision on several processes.
 
-Run it as ``torchrun --standalone --nproc-per-node 2 examples/data_parallel.py``. Each process has its part of every batch,
-and the loss is that of the whole batch: the printed value hardly depends on the number of processes (the order of a
-batch's rows does, and with it which of them the loss forgets first).
+Run it as ``torchrun --standalone --nproc-per-node 2 examples/data_parallel.py``. Each process has its part of every
+batch, and the loss is that of the whole batch: the printed value hardly depends on the number of processes (the order
+of a batch's rows does, and with it which of them the loss forgets first).
 """
 
 import datetime

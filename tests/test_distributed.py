@@ -147,9 +147,9 @@ def _single_checks(rank: int, world: int) -> dict[str, Any]:
     assert copy.deepcopy(mg.Loss(network.form, process_group=groups[rank])).ranks.process_group is groups[rank]
 
     # sentences of another length on each rank
-    words = torch.randn(2, 3 + rank, 4, dtype=torch.float64)
+    words = torch.randn(2, 3 + rank, 5, dtype=torch.float64)
     tags, mask = torch.arange(2 * (3 + rank)).reshape(2, -1) % 4, torch.ones(2, 3 + rank, dtype=torch.bool)
-    dist.all_gather_object(pairs, (words.reshape(-1, 4), tags.reshape(-1)))
+    dist.all_gather_object(pairs, (words.reshape(-1, 5), tags.reshape(-1)))
     flat = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
     found["words"] = mg.UniLoss("macro_f1")(words, tags, mask=mask), mg.UniLoss("macro_f1")(*flat)
     ignored = mg.UniLoss(mg.as_metric("macro_f1", ignore_index=-100))
@@ -190,7 +190,7 @@ def test_who_talks_to_whom_and_what_is_said():
     assert not torch.equal(first["apart"][0], second["apart"][0])
     assert torch.equal(first["network"][0], second["network"][0])
     told = {
-        "ragged": "(2, 3, 4), (2, 4, 4)",
+        "ragged": "(2, 3, 5), (2, 4, 5)",
         "classes": "pad their rows",
         "names": "rank 1 scores, targets, mask",
         "dtype": "float64",

@@ -148,6 +148,15 @@ class Ranks:
         """What each rank says."""
         return [value] if self.count == 1 else self._exchanged(value)
 
+    def total(self, number: int | None) -> int | None:
+        """The sum over the ranks; None where one does not know."""
+        numbers = [part for part in self.of_all(number) if part is not None]
+        return sum(numbers) if len(numbers) == self.count else None
+
+    def share(self, number: int | None) -> int | None:
+        """This rank's share of a number, rounded up."""
+        return None if number is None else -(-number // self.count)
+
     def _exchanged(self, value: T) -> list[T]:
         found: list[Any] = [None] * self.count
         with _in_one_sentence():

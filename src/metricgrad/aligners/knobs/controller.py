@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metricgrad.aligners.base import Aligner, TrainingContext
 from metricgrad.aligners.knobs.controller_state import ControllerState, SavedState
-from metricgrad.aligners.knobs.evaluation import rows_held, scored, spread_rows
+from metricgrad.aligners.knobs.evaluation import rows_held, scored_on_all, spread_rows
 from metricgrad.aligners.knobs.observation import Observation, Scored, observed
 from metricgrad.aligners.knobs.period_history import columns, note
 from metricgrad.aligners.knobs.plot import plot_history
@@ -145,8 +145,7 @@ class KnobController(Aligner, abc.ABC):
         if training.valid is None:
             return
         checked_batches(training.valid, training.forward)
-        held = training.loss.ranks.of_all(rows_held(training.valid))
-        state.held = None if None in held else sum(rows for rows in held if rows is not None)
+        state.held = training.loss.ranks.total(rows_held(training.valid))
         schedule = self.schedule(training.total_steps)
         if training.total_steps is not None and training.total_steps < schedule.first_move:
             warnings.warn(
@@ -315,9 +314,7 @@ class KnobController(Aligner, abc.ABC):
 
     def _scored(self, training: TrainingContext, rows: int | None) -> Scored:
         """Validation scores of the model as it is, which is left as it is; those of all ranks, a share of each."""
-        ranks, most = training.loss.ranks, self.settings.rows
-        most, rows = (None if number is None else -(-number // ranks.count) for number in (most, rows))
+        most, rows = map(training.loss.ranks.share, (self.settings.rows, rows))
         if training is not self._training:
             self._training, self._batches = training, spread_rows(training.valid or (), most, rows, training.forward)
-        found = ranks.joined(training.loss, lambda: (*scored(training.model, training.scored, self._batches, most), {}))
-        return Scored(self.child, training.loss.form, *found[:2])
+        return Scored(self.child, training.loss.form, *scored_on_all(training, self._batches, most))

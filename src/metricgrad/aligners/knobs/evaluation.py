@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
 
-from metricgrad.aligners.base import Forward, default_forward
+from metricgrad.aligners.base import Forward, TrainingContext, default_forward
 from metricgrad.aligners.validation_batches import moved_to
 from metricgrad.decisions.threshold import choose_threshold, needs_threshold
 from metricgrad.errors import MetricgradError
@@ -32,6 +32,12 @@ def scored(model: nn.Module, forward: Forward, batches: Sequence[Any], rows: int
         pairs = [forward(model, moved_to(batch, device)) for batch in batches]
     scores, targets = (torch.cat(part)[:rows] for part in zip(*pairs, strict=True))
     return scores, targets
+
+
+def scored_on_all(training: TrainingContext, batches: Sequence[Any], rows: int | None) -> tuple[Tensor, Tensor]:
+    """:func:`scored` on every rank: the rows of all."""
+    loss = training.loss
+    return loss.ranks.joined(loss, lambda: (*scored(training.model, training.scored, batches, rows), {}))[:2]
 
 
 @contextmanager

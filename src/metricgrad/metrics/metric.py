@@ -72,6 +72,7 @@ class Metric:
         by_order: whether it is handed log-odds in place of probabilities.
         layout: how scores and targets are laid out; see :mod:`metricgrad.metrics.layouts.layout`.
         fast_path: what else it is a function of, or None: see :mod:`metricgrad.metrics.fast_paths`.
+        twin: what a foreign metric is presumed to be, or None: see :mod:`metricgrad.metrics.adapters.twins`.
         class_targets: where the classes stand, what is ignored and what is a yes.
     """
 
@@ -94,6 +95,7 @@ class Metric:
         torch_equivalent: Callable[..., Tensor] | None = None,
         layout: Layout = ROWS,
         fast_path: FastPath | None = None,
+        twin: FastPath | None = None,
         class_targets: ClassTargets = _AS_THEY_ARE,
     ) -> None:
         """Store what :func:`as_metric` found out.
@@ -129,6 +131,7 @@ class Metric:
         self._torch_equivalent = torch_equivalent
         self.layout: Layout = Embeddings(layout) if reads == "embeddings" else layout
         self.fast_path: FastPath | None = fast_path
+        self.twin: FastPath | None = twin
         self.class_targets = class_targets if self.layout.of_class_targets else _READ
         # not a property: what a metric averages over stays so when nothing is said of it any more
         self._keeps_apart: Apart | None = None if structure is None else structure.keeps_apart
@@ -150,18 +153,17 @@ class Metric:
     def undescribed(self) -> Metric:
         """A copy without its structure, as if nobody had described it: its refactoring is then found by probing.
 
-        No string builds it again: a loss saved with it asks for it when it is loaded.
-
         Example:
             >>> import metricgrad as mg
             >>> mg.as_metric("f1").undescribed().structure is None
             True
         """
-        return self._copy(structure=None, spec=None, fast_path=None)
+        return self._copy(structure=None, spec=None, fast_path=None, twin=None)
 
     def answering(self, fn: Callable[..., Any]) -> Metric:
         """A copy that reads the same and has another function's values; nothing else is known of it."""
-        return self._copy(_fn=fn, batched=True, _inputs="torch", _order="scores_first", fast_path=None, fixed={})
+        ours = {"batched": True, "_inputs": "torch", "_order": "scores_first", "fast_path": None, "twin": None}
+        return self._copy(_fn=fn, fixed={}, **ours)
 
     def __call__(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The hard value on one batch of logits, as a 0-d float tensor (NaN where it is undefined)."""
@@ -272,7 +274,7 @@ class Metric:
 
     def decoded(self) -> Metric:
         """The same metric of what it reads of the scores, in place of the scores; where :attr:`by_order`."""
-        return self._copy(reads="scores", by_order=False, spec=None, fast_path=None)
+        return self._copy(reads="scores", by_order=False, spec=None, fast_path=None, twin=None)
 
     def of_read_batches(self) -> Metric:
         """The same of batches that were read: classes last, what is ignored left out, yes and no as 1 and 0.

@@ -17,12 +17,13 @@ from metricgrad.losses.interpolated.expected_utility import (
     utility_losses,
 )
 from metricgrad.losses.interpolated.memory import Memory, Remembered
+from metricgrad.losses.interpolated.twin import Twin
 from metricgrad.losses.interpolated.utility_table import UtilityTable
 from metricgrad.metrics.class_utilities import Utilities
 from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_labels import OfTables
-from metricgrad.metrics.utilities import slopes_of_tables, values_of_labels
+from metricgrad.metrics.utilities import values_of_labels
 from metricgrad.refactoring.batch import Batch
 
 _MOST_CUTS = 63
@@ -62,10 +63,16 @@ class LabelLosses:
 
     def __init__(self, metric: Metric, memory: Memory, utilities: UtilityTable, *, calls: int, q: float) -> None:
         self._metric, self._memory, self._table, self._calls, self._q = metric, memory, utilities, calls, q
+        self.twin = Twin(metric)
 
     @torch.no_grad()
-    def of(self, batch: Batch, *, keep: bool) -> OfRows:
+    def of(self, batch: Batch, *, step: int, keep: bool) -> OfRows:
         """Of one batch, which is remembered where ``keep``."""
+        if keep and self.twin.due(step):
+            self.twin.compare(self._of(batch, keep=False).values, lambda: self._called(batch))
+        return self._of(batch, keep=keep)
+
+    def _of(self, batch: Batch, *, keep: bool) -> OfRows:
         scores, targets = batch.scores.detach(), batch.targets.long()
         given = batch.context.get("sample_weight")
         weight = 1.0 / len(targets) if given is None else given.to(scores.dtype) / given.to(scores.dtype).sum()
@@ -116,7 +123,7 @@ class LabelLosses:
 
     def _cut(self, at: Remembered) -> Tensor:
         """0-d: the threshold at which the metric is best on the memory; 0 where none is better."""
-        path = self._metric.fast_path
+        path = self.twin.path
         count = _MOST_CUTS if isinstance(path, OfTables) else max(1, self._calls // 2 - 1)
         cuts = torch.cat([at.values.new_zeros(1), _quantiles(at.values, at.weight > 0, count)])
         if isinstance(path, OfTables):
@@ -140,12 +147,12 @@ class LabelLosses:
             classes: C.
             keep: whether to learn from this step.
         """
-        path = self._metric.fast_path
+        path = self.twin.path
         if not isinstance(path, OfTables):
             columns = 1 if batch.scores.ndim == 1 else classes
-            calls = self._calls // 2 if columns == 1 else self._calls
+            calls = self._calls - 2 - (self._calls // 2 if columns == 1 else 0)
             utilities = self._table.of(at, classes, calls, columns=columns, keep=keep)
-            return self._called(batch, targets, classes), utilities
+            return self.twin.tell_cost(lambda: self._called(batch), self._calls), utilities
         before = len(at.weight) - len(targets)
         own = torch.nn.functional.pad(at.weight[before:], (before, 0))
         weight = torch.stack([at.weight / at.weight.sum(), own, own])
@@ -154,16 +161,20 @@ class LabelLosses:
             last = torch.arange(len(own), device=own.device) >= before
             there = torch.stack([at.weight > 0, last, last])
         tables = ConfusionTables.of(labels, at.targets, weight, classes, there)
-        return path.values(tables)[1:], slopes_of_tables(self._metric, tables, 1 / len(own))
+        slopes = path.slopes(tables.smoothed(1 / len(own)))
+        return path.values(tables)[1:], slopes if self._metric.higher_is_better else -slopes
 
-    def _called(self, batch: Batch, targets: Tensor, classes: int) -> Tensor:
-        """``(2,)`` values of a foreign metric on the batch."""
-        scores = batch.scores.detach()
-        right = 2 * targets - 1 if scores.ndim == 1 else torch.nn.functional.one_hot(targets, classes)
+    def _called(self, batch: Batch) -> Tensor:
+        """``(2,)`` values of the metric itself, of the batch and of ideal decisions."""
+        scores, targets = batch.scores.detach(), batch.targets.long()
+        right = 2 * targets - 1 if scores.ndim == 1 else torch.nn.functional.one_hot(targets, scores.shape[1])
         return batch.values(self._metric, torch.stack([scores, right.to(scores)])).double()
 
     def _on_memory(self, at: Remembered, columns: int) -> Tensor:
-        return self._values(torch.stack([at.values, at.targets]), at, columns)
+        labels, path = torch.stack([at.values, at.targets]), self.twin.path
+        if isinstance(path, OfTables):
+            return path.values(ConfusionTables.of(labels, at.targets, at.weight.repeat(2, 1), max(2, columns)))
+        return self._values(labels, at, columns)
 
     def _values(self, labels: Tensor, at: Remembered, columns: int) -> Tensor:
         """``(T,)`` values of ``(T, R)`` labels on the memory."""

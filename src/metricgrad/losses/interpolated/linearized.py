@@ -48,7 +48,9 @@ class Linearized(Form):
     Args:
         metric: what to train on.
         memory: decisions of the last rows that the metric is looked at on; scores of lists are half as many.
-        calls: of a foreign metric in one step, beside those that the first batches take.
+        calls: of a foreign metric in one step, beside those that the first batches take. One of scikit-learn or
+            torchmetrics that has a built-in twin is called on the first three steps and every 256th, to see that both
+            agree; where they do not, it is called as any other from then on.
         q: tail exponent in (0, 1] of the expected utility of labels.
         softness: of whatever is interpolated locally.
         check_finite: raise on non-finite scores.
@@ -133,7 +135,7 @@ class Linearized(Form):
 
     def _of_labels(self, batch: Batch, call: CallContext) -> _OfBatch:
         """UCE and EXP of rows, see :mod:`metricgrad.losses.interpolated.label_losses`."""
-        found = self._rows.of(batch, keep=call.counts)
+        found = self._rows.of(batch, step=call.step, keep=call.counts)
         now, ideal, worth = torch.cat([found.values, found.worth[None].double()]).tolist()
         values = found.values
         if ideal != ideal:  # undefined on this batch: then on the memory
@@ -246,6 +248,14 @@ class Linearized(Form):
         """The keyword arguments, the metric by its spec where it has one."""
         names = ("memory", "calls", "q", "softness", "check_finite")
         return {"metric": self.metric.spec, **{name: getattr(self, name) for name in names}}
+
+    def get_extra_state(self) -> dict[str, bool]:
+        """Whether the metric itself is called, because its twin once had another value."""
+        return {"left": self._rows.twin.left}
+
+    def set_extra_state(self, state: dict[str, bool]) -> None:
+        """Restore it."""
+        self._rows.twin.left = state["left"]
 
     def extra_repr(self) -> str:
         """The metric and every option."""

@@ -19,9 +19,9 @@ _MOST_CLASSES = 64
 class UtilityTable(nn.Module):
     r""":math:`V_{yb}`: what it is worth to decide rows of target y as b; only differences within a row mean anything.
 
-    A twentieth of the rows of one target is sent to each class in turn, as many targets a step as the calls allow, and
-    the answers are moving means. Of more than 64 classes only the worth of the right one is then asked for, and all
-    others share the row's 0.
+    A twentieth of the rows of one target is sent to each class in turn, as many targets and classes a step as the calls
+    allow, and the answers are moving means; what was never asked is worth as much as what is decided now. Of more than
+    64 classes only the worth of the right one is asked for, and all others share the row's 0.
 
     Args:
         metric: of labels.
@@ -35,7 +35,7 @@ class UtilityTable(nn.Module):
         super().__init__()
         self._metric = metric
         self.register_buffer("values", torch.zeros(0, 0, dtype=torch.float64))
-        self.register_buffer("seen", torch.zeros(0, dtype=torch.bool))
+        self.register_buffer("seen", torch.zeros(0, 0, dtype=torch.bool))
         self.register_buffer("turn", torch.zeros((), dtype=torch.long))
         self.register_load_state_dict_pre_hook(_as_large_as_saved)
 
@@ -50,42 +50,43 @@ class UtilityTable(nn.Module):
             columns: of the scores: 1 where two classes are told by one score.
             keep: whether to learn from this step.
         """
-        if self.values.shape != (classes, classes if self._whole(classes) else 1) or len(self.seen) != classes:
+        if self.values.shape != (classes, self._columns(classes)):
             self._begin(classes)
         if keep:
             there = at.weight > 0
             self._ask(Remembered(*(part[there] for part in at)), classes, columns, calls)
-        if self._whole(classes):
+        if self._columns(classes) > 1:
             return TableUtilities(self.values)
         right = self.values[:, 0]
         return ClassUtilities(torch.zeros_like(right), right)
 
-    def _whole(self, classes: int) -> bool:
-        return classes <= _MOST_CLASSES
+    def _columns(self, classes: int) -> int:
+        return classes if classes <= _MOST_CLASSES else 1
 
     def _begin(self, classes: int) -> None:
-        device = self.turn.device
-        columns = classes if self._whole(classes) else 1
-        self.values = torch.zeros(classes, columns, dtype=torch.float64, device=device)
-        self.seen = torch.zeros(classes, dtype=torch.bool, device=device)
+        device, shape = self.turn.device, (classes, self._columns(classes))
+        self.values = torch.zeros(shape, dtype=torch.float64, device=device)
+        self.seen = torch.zeros(shape, dtype=torch.bool, device=device)
 
     def _ask(self, at: Remembered, classes: int, columns: int, calls: int) -> None:
-        """Ask of as many targets as the calls allow, in turn."""
+        """Ask of as many targets as the calls allow, in turn, and of some classes in turn where there are more."""
         present = at.targets.unique()
-        answers = self.values.shape[1] if self._whole(classes) else 2
-        weight = None if bool((at.weight == 1).all()) or "sample_weight" not in self._metric.context else at.weight
-        for _ in range(min(len(present), max(1, calls // (answers + 1)))):
-            of = int(present[int(self.turn) % len(present)])
-            to = (
-                torch.arange(classes, device=present.device) if self._whole(classes) else _another(of, classes, present)
-            )
-            start = int(self.turn) // len(present)
+        whole, weighted = self._columns(classes) > 1, "sample_weight" in self._metric.context
+        weight = at.weight if weighted and not bool((at.weight == 1).all()) else None
+        answers = min(classes, max(1, calls - 1)) if whole else 2
+        parts = -(-classes // answers) if whole else 1
+        for _ in range(min(len(present) * parts, max(1, calls // (answers + 1)))):
+            start, turn = divmod(int(self.turn), len(present) * parts)
+            part, of = turn // len(present), int(present[turn % len(present)])
+            asked = slice(part * answers, min(classes, (part + 1) * answers)) if whole else slice(0, 1)
+            to = torch.arange(classes, device=present.device)[asked] if whole else _another(of, classes, present)
             found = called_of_labels(
                 self._metric, at.values, at.targets, columns, of=of, to=to, start=start, weight=weight
             )
-            found = found if self._whole(classes) else found[:1] - found[1:]
-            self.values[of] = torch.lerp(self.values[of], found, _NEW) if bool(self.seen[of]) else found
-            self.seen[of] = True
+            found = found if whole else found[:1] - found[1:]
+            seen, known = self.seen[of, asked], self.values[of, asked]
+            self.values[of, asked] = torch.where(seen, torch.lerp(known, found, _NEW), found)
+            self.seen[of, asked] = True
             self.turn += 1
 
 

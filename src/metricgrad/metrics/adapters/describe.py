@@ -25,7 +25,7 @@ def describe(metric: Callable[..., Any], fixed: dict[str, Any], reads: Reads | N
 
     Returns:
         Some of ``higher_is_better``, ``reads``, ``inputs``, ``order``, ``name``, ``structure``, ``by_order``,
-        ``context``, ``torch_equivalent``, ``targets``, ``layout``, and a replacement for ``fn`` and ``fixed``.
+        ``context``, ``torch_equivalent``, ``targets``, ``layout``, ``twin``, and something else for ``fn``, ``fixed``.
 
     Raises:
         MetricgradError: for something that is no metric of scores and targets, such as a scikit-learn scorer.

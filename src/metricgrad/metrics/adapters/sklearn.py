@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from metricgrad.metrics.adapters.twins import twin_of_sklearn
 from metricgrad.metrics.built_in import table
 from metricgrad.metrics.layouts.layout import ROWS
 from metricgrad.metrics.types import Reads, Structure
@@ -138,11 +139,17 @@ def describe_sklearn(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict[
         "higher_is_better": known.higher,
         "structure": _structure(known, metric, fixed),
         "context": frozenset({"sample_weight"} & _parameters(metric)),
+        "twin": twin_of_sklearn(metric.__name__, _changed(metric, fixed)),
     }
     if known.torch_equivalent and not fixed:
         entry = table()[known.torch_equivalent]
         options |= {"torch_equivalent": entry.fn, "targets": entry.targets, "structure": Structure("differentiable")}
     return options
+
+
+def _changed(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict[str, Any]:
+    defaults = inspect.signature(metric).parameters
+    return {name: value for name, value in fixed.items() if name not in defaults or value != defaults[name].default}
 
 
 def _parameters(metric: Callable[..., Any]) -> frozenset[str]:

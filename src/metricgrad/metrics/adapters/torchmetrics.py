@@ -26,10 +26,15 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.adapters.torchmetrics_table import KNOWN, TorchmetricsEntry
+from metricgrad.metrics.adapters.twins import twin_of_torchmetrics
 from metricgrad.metrics.layouts.layout import GIVEN, ROWS
 from metricgrad.metrics.types import Structure
 
 _TASKS = ("binary", "multiclass", "multilabel")
+_SET = (
+    "average", "beta", "weights", "ignore_index", "threshold", "thresholds", "top_k", "max_fpr", "multidim_average",
+    "zero_division",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,8 @@ def describe_function(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict
     if "task" in parameters and task not in _TASKS:
         raise MetricgradError(f"{name}: say its task, as as_metric({name}, task='binary'); one of {', '.join(_TASKS)}")
     described = Described(KNOWN[base], task, options)
-    return described.known() | {"fn": TorchmetricsAdapter(metric, described), "context": frozenset()}
+    twin = twin_of_torchmetrics(base, task, options)
+    return described.known() | {"fn": TorchmetricsAdapter(metric, described), "context": frozenset(), "twin": twin}
 
 
 def describe_object(metric: Any, fixed: dict[str, Any]) -> dict[str, Any]:
@@ -174,12 +180,16 @@ def describe_object(metric: Any, fixed: dict[str, Any]) -> dict[str, Any]:
     else:
         declared = getattr(metric, "higher_is_better", None)
         return options | ({} if declared is None else {"higher_is_better": declared})
+    twin = twin_of_torchmetrics(
+        base, task or entry.task, {name: getattr(metric, name) for name in _SET if hasattr(metric, name)}
+    )
     names = ("average", "ignore_index", "threshold", "thresholds", "top_k")
     described = Described(entry, task or entry.task, {name: getattr(metric, name, None) for name in names}, True)
     if described.options["threshold"] is None:
         described = replace(described, options={**described.options, "threshold": 0.5})
     context = frozenset({"groups"}) if described.takes_queries else frozenset()
-    return options | described.known() | {"fn": TorchmetricsAdapter(fresh, described), "context": context}
+    found = {"fn": TorchmetricsAdapter(fresh, described), "context": context, "twin": twin}
+    return options | described.known() | found
 
 
 @dataclass(frozen=True)

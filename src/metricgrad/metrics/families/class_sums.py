@@ -73,6 +73,19 @@ class Recall(Score):
         return 1 / counts.actual, torch.zeros_like(counts.actual)
 
 
+class Precision(Score):
+    """The share of a class's predictions that are right."""
+
+    def __call__(self, counts: Counts) -> Tensor:
+        """See :class:`Score`."""
+        return ratio(counts.hit, counts.predicted)
+
+    def slope(self, counts: Counts) -> tuple[Tensor, Tensor]:
+        """See :class:`Score`."""
+        of_hit = 1 / counts.predicted
+        return of_hit, -counts.hit * of_hit.square()
+
+
 def averaged(score: Score, average: str) -> OfLabels:
     """A score of counts averaged over classes (``"macro"``), of all their counts (``"micro"``) or of class 1's."""
     if average == "micro":
@@ -193,7 +206,7 @@ def _agreement_slope(counts: Counts) -> tuple[Tensor, Tensor]:
     return (1 / chance).expand(counts.hit.shape), counts.actual * (-apart / (total * chance.square()))
 
 
-INTERSECTION_OVER_UNION, RECALL = IntersectionOverUnion(), Recall()
+INTERSECTION_OVER_UNION, PRECISION, RECALL = IntersectionOverUnion(), Precision(), Recall()
 ACCURACY = OfClasses(terms=_counts, value=_quotient, slope=partial(_pooled_slope, RECALL))
 BALANCED_ACCURACY = _mean(RECALL, _is_target)
 G_MEAN = OfClasses(terms=_logs, value=_geometric, slope=_geometric_slope)

@@ -1,0 +1,83 @@
+"""Whether a foreign metric may be trained on by the built-in function of the same value."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+
+from torch import Tensor
+
+from metricgrad.metrics.fast_paths import FastPath
+from metricgrad.metrics.metric import Metric
+
+_FIRST, _EVERY = 3, 256
+_TOLERANCE = 1e-5
+_DEAR = 0.05
+
+
+class Twin:
+    """Looks on the first three steps and on every 256th whether both have the same values.
+
+    Args:
+        metric: any; one that is built in is its own twin.
+
+    Attributes:
+        left: whether they once had not, so that the metric itself is called from then on.
+    """
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+        self.left = False
+        self._timed = 0
+
+    @property
+    def path(self) -> FastPath | None:
+        """What to train by; None where the metric has to be called."""
+        if self._metric.batched:
+            return self._metric.fast_path
+        return None if self.left else self._metric.twin
+
+    def due(self, step: int) -> bool:
+        """Whether the metric itself is to be called in this step."""
+        foreign = self.path is not None and not self._metric.batched
+        return foreign and (step < _FIRST or step % _EVERY == 0)
+
+    def compare(self, found: Tensor, called: Callable[[], Tensor]) -> None:
+        """Values of the twin, and a function that calls the metric for the same.
+
+        Warns:
+            UserWarning: once, where they differ.
+        """
+        for ours, theirs in zip(found.tolist(), called().tolist(), strict=True):
+            both = ours == ours or theirs == theirs
+            if both and not abs(ours - theirs) <= _TOLERANCE * max(1.0, abs(theirs)):
+                self.left = True
+                warnings.warn(
+                    f"metric {self._metric.name!r} is {theirs:.6g} on this batch and {ours:.6g} as we compute it: from "
+                    "here on it is called itself, which takes longer",
+                    stacklevel=9,
+                )
+                return
+
+    def tell_cost(self, values: Callable[[], Tensor], calls: int) -> Tensor:
+        """Values of a metric that has to be called.
+
+        Args:
+            values: some.
+            calls: the most of one step.
+
+        Warns:
+            UserWarning: once, in the second step, where a step takes 50 ms or more.
+        """
+        start = time.perf_counter()
+        found = values()
+        each = (time.perf_counter() - start) / len(found)
+        self._timed += 1
+        if self._timed == 2 and each * calls >= _DEAR:
+            warnings.warn(
+                f"metric {self._metric.name!r} can only be called, up to {calls} times in each step, which takes some "
+                f"{1000 * each * calls:.0f} ms a step; UniLoss(metric, calls=) sets how often",
+                stacklevel=9,
+            )
+        return found

@@ -1,0 +1,95 @@
+"""Built-in functions of the value that scikit-learn and torchmetrics compute, where there is one.
+
+A twin is what a loss is trained on in place of a function that takes one set of scores at a time. Whoever does so looks
+now and then whether the two agree (:class:`metricgrad.losses.interpolated.linearized.Linearized`), so that a mistake
+here, or another version of the library, costs time and not rightness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from metricgrad.metrics.built_in import table
+from metricgrad.metrics.families.class_sums import (
+    ACCURACY,
+    BALANCED_ACCURACY,
+    INTERSECTION_OVER_UNION,
+    KAPPA,
+    MCC,
+    PRECISION,
+    RECALL,
+    FScore,
+    Score,
+    averaged,
+)
+from metricgrad.metrics.fast_paths import FastPath
+from metricgrad.metrics.of_labels import OfGrades
+
+_ANY = 2**31  # however many grades there are, their numbers are what they are worth
+_AVERAGES = ("binary", "macro", "micro")
+
+_SKLEARN: dict[str, FastPath | str] = {
+    "accuracy_score": ACCURACY,
+    "balanced_accuracy_score": BALANCED_ACCURACY,
+    "matthews_corrcoef": MCC,
+    "roc_auc_score": "auroc",
+    "average_precision_score": "average_precision",
+}
+_TORCHMETRICS = {"auroc": "auroc", "averageprecision": "average_precision"}
+_LEFT_ALONE = {
+    "ignore_index": (None,), "threshold": (None, 0.5), "thresholds": (None,), "top_k": (None, 1), "max_fpr": (None,),
+    "multidim_average": ("global",), "zero_division": (0,),
+}  # fmt: skip
+
+
+def twin_of_sklearn(name: str, changed: Mapping[str, Any]) -> FastPath | None:
+    """The twin of a function of ``sklearn.metrics``, or None.
+
+    Args:
+        name: of the function.
+        changed: its options that are not its defaults.
+    """
+    rest = dict(changed)
+    if (score := _score(name.removesuffix("_score"), rest.pop("beta", 1.0))) is not None:
+        average = rest.pop("average", "binary")
+        return None if rest or average not in _AVERAGES else averaged(score, average)
+    found = _SKLEARN.get(name)
+    if name == "cohen_kappa_score":
+        found = {None: KAPPA, "quadratic": OfGrades("ordered")}.get(rest.pop("weights", None))
+    return None if rest else _path(found)
+
+
+def twin_of_torchmetrics(base: str, task: str | None, options: Mapping[str, Any]) -> FastPath | None:
+    """The twin of a function or an object of torchmetrics, or None.
+
+    Args:
+        base: its name without the task; see :mod:`metricgrad.metrics.adapters.torchmetrics_table`.
+        task: ``"binary"``, ``"multiclass"`` or ``"multilabel"``.
+        options: how it is set.
+    """
+    changed = any(options.get(name, known[0]) not in known for name, known in _LEFT_ALONE.items())
+    if task not in ("binary", "multiclass") or changed:
+        return None
+    if base in _TORCHMETRICS:
+        return _path(_TORCHMETRICS[base]) if task == "binary" else None
+    if base in ("cohenkappa", "matthewscorrcoef"):
+        kappas = {None: KAPPA, "quadratic": OfGrades(classes=_ANY)}
+        return MCC if base == "matthewscorrcoef" else kappas.get(options.get("weights"))
+    average = "binary" if task == "binary" else options.get("average")
+    if average not in _AVERAGES:
+        return None
+    if base == "accuracy":
+        return averaged(RECALL, "macro") if average == "macro" else ACCURACY
+    score = _score(base.removesuffix("score").removesuffix("index"), options.get("beta", 1.0))
+    return None if score is None else averaged(score, average)
+
+
+def _score(name: str, beta: float) -> Score | None:
+    known = {"precision": PRECISION, "recall": RECALL, "jaccard": INTERSECTION_OVER_UNION, "f1": FScore()}
+    return FScore(beta) if name == "fbeta" else known.get(name)
+
+
+def _path(found: FastPath | str | None) -> FastPath | None:
+    path = table()[found].fast_path if isinstance(found, str) else found
+    return path if isinstance(path, FastPath) else None

@@ -1,0 +1,95 @@
+"""A foreign metric is trained on by its built-in twin as long as both agree, and by few calls where there is none."""
+
+import warnings
+
+import pytest
+import sklearn.metrics
+import torch
+
+import metricgrad as mg
+from metricgrad.metrics.families.class_sums import KAPPA
+
+
+def batches(count, classes=4):
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        targets = torch.randint(classes, (48,), generator=generator)
+        yield torch.randn(48, classes, generator=generator) + torch.nn.functional.one_hot(targets, classes), targets
+
+
+def gradients(loss, count):
+    found = []
+    for scores, targets in batches(count):
+        leaf = scores.requires_grad_()
+        loss(leaf, targets).backward()
+        found.append(leaf.grad)
+    return found
+
+
+class Counted:
+    """Accuracy as anybody might write it, and how often it was called."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, labels, targets):
+        self.calls += 1
+        return (labels == targets).mean()
+
+
+def test_gradients_are_those_of_the_built_in_metric():
+    foreign = mg.UniLoss(mg.as_metric(sklearn.metrics.f1_score, average="macro"), base_weight=0.1, weight=1.0)
+    ours = mg.UniLoss("macro_f1", base_weight=0.1, weight=1.0)
+    for a, b in zip(gradients(foreign, 6), gradients(ours, 6), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_the_original_is_called_on_the_first_steps_alone():
+    metric = mg.as_metric(sklearn.metrics.accuracy_score)
+    calls, original = [], metric._fn
+    metric._fn = lambda *args, **options: calls.append(1) or original(*args, **options)
+    loss = mg.UniLoss(metric)
+    gradients(loss, 3)
+    before = len(calls)
+    gradients(loss, 8)
+    assert before >= 6
+    assert len(calls) == before
+
+
+def test_where_they_differ_the_original_is_called_from_then_on_and_that_is_said_once():
+    metric = mg.as_metric(sklearn.metrics.accuracy_score)
+    metric.twin = KAPPA
+    loss, alone = mg.UniLoss(metric), mg.UniLoss(metric)
+    with pytest.warns(UserWarning, match=r"accuracy_score.* is 0\.\d+ on this batch and .* as we compute it") as said:
+        found = gradients(loss, 5)
+    assert len([w for w in said if "as we compute it" in str(w.message)]) == 1
+    alone.load_state_dict(loss.state_dict())
+    assert alone.form.form._rows.twin.left
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*as we compute it")
+        gradients(alone, 2)
+    metric.twin = None
+    for a, b in zip(gradients(mg.UniLoss(metric), 5), found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 40, 100])
+def test_an_unknown_metric_is_called_sixteen_times_a_step_at_most(classes):
+    counted = Counted()
+    metric = mg.as_metric(counted, higher_is_better=True, reads="labels", inputs="numpy", name="mine")
+    loss = mg.UniLoss(metric)
+    for step, (scores, targets) in enumerate(batches(6, classes)):
+        before = counted.calls
+        loss(scores.requires_grad_(), targets).backward()
+        assert step == 0 or counted.calls - before <= 16  # it is probed first
+
+
+def test_a_step_that_takes_long_is_said_once():
+    def slow(labels, targets):
+        torch.linalg.svd(torch.ones(180, 180))
+        return (labels == targets).float().mean()
+
+    loss = mg.UniLoss(mg.as_metric(slow, higher_is_better=True, reads="labels"))
+    with pytest.warns(UserWarning, match=r"'slow' can only be called, up to 16 times in each step") as said:
+        gradients(loss, 4)
+    assert len([w for w in said if "can only be called" in str(w.message)]) == 1

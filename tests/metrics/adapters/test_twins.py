@@ -1,0 +1,105 @@
+"""What a foreign metric is presumed to be has its value, on batches that lack classes too."""
+
+import pytest
+import sklearn.metrics
+import torch
+import torchmetrics
+
+import metricgrad as mg
+from metricgrad.metrics.families.confusion_tables import ConfusionTables
+from metricgrad.metrics.of_labels import OfTables
+
+OF_CLASSES = {
+    "accuracy": (sklearn.metrics.accuracy_score, {}),
+    "balanced accuracy": (sklearn.metrics.balanced_accuracy_score, {}),
+    "macro F1": (sklearn.metrics.f1_score, {"average": "macro"}),
+    "micro F1": (sklearn.metrics.f1_score, {"average": "micro"}),
+    "macro F2": (sklearn.metrics.fbeta_score, {"average": "macro", "beta": 2.0}),
+    "macro precision": (sklearn.metrics.precision_score, {"average": "macro"}),
+    "macro recall": (sklearn.metrics.recall_score, {"average": "macro"}),
+    "macro Jaccard": (sklearn.metrics.jaccard_score, {"average": "macro"}),
+    "MCC": (sklearn.metrics.matthews_corrcoef, {}),
+    "kappa": (sklearn.metrics.cohen_kappa_score, {}),
+    "quadratic kappa": (sklearn.metrics.cohen_kappa_score, {"weights": "quadratic"}),
+    **{
+        f"{name} of torchmetrics, {average}": (kind(task="multiclass", num_classes=4, average=average, **more), {})
+        for name, kind, more in (
+            ("accuracy", torchmetrics.Accuracy, {}),
+            ("F1", torchmetrics.F1Score, {}),
+            ("F2", torchmetrics.FBetaScore, {"beta": 2.0}),
+            ("precision", torchmetrics.Precision, {}),
+            ("recall", torchmetrics.Recall, {}),
+            ("Jaccard", torchmetrics.JaccardIndex, {}),
+        )
+        for average in ("macro", "micro")
+    },
+    "MCC of torchmetrics": (torchmetrics.MatthewsCorrCoef(task="multiclass", num_classes=4), {}),
+    "kappa of torchmetrics": (
+        torchmetrics.functional.cohen_kappa, {"task": "multiclass", "num_classes": 4, "weights": "quadratic"},
+    ),
+}  # fmt: skip
+OF_TWO = {
+    "F1": (sklearn.metrics.f1_score, {}),
+    "precision": (sklearn.metrics.precision_score, {}),
+    "F1 of torchmetrics": (torchmetrics.F1Score(task="binary"), {}),
+    "Jaccard of torchmetrics": (torchmetrics.functional.classification.binary_jaccard_index, {}),
+}
+
+
+def batch(classes, missing):
+    generator = torch.Generator().manual_seed(classes)
+    targets = torch.randint(classes, (40,), generator=generator)
+    targets = torch.where(targets == missing, 0, targets) if missing else targets
+    scores = torch.randn(40, classes, generator=generator) + 1.5 * torch.nn.functional.one_hot(targets, classes)
+    if missing:  # this class is neither a target nor a prediction
+        scores[:, missing] -= 10
+    return scores, targets
+
+
+def value_of_twin(metric, labels, targets, classes):
+    assert isinstance(metric.twin, OfTables)
+    ones = torch.ones(1, len(targets), dtype=torch.float64)
+    return metric.twin.values(ConfusionTables.of(labels[None], targets, ones, classes))[0]
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+@pytest.mark.parametrize("name", OF_CLASSES)
+def test_a_twin_has_the_value_of_the_original(name, missing):
+    function, options = OF_CLASSES[name]
+    metric, (scores, targets) = mg.as_metric(function, **options), batch(4, missing)
+    found = value_of_twin(metric, scores.argmax(1), targets, 4)
+    torch.testing.assert_close(found, metric(scores.double(), targets).double(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", OF_TWO)
+def test_a_twin_of_two_classes_has_the_value_of_the_original(name):
+    function, options = OF_TWO[name]
+    metric, (scores, targets) = mg.as_metric(function, **options), batch(2, 0)
+    scores = scores[:, 1] - scores[:, 0]
+    found = value_of_twin(metric, (scores > 0).long(), targets, 2)
+    torch.testing.assert_close(found, metric(scores, targets).double(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [
+        (sklearn.metrics.f1_score, {"average": "weighted"}),
+        (sklearn.metrics.balanced_accuracy_score, {"adjusted": True}),
+        (sklearn.metrics.f1_score, {"average": "macro", "zero_division": 1.0}),
+        (sklearn.metrics.cohen_kappa_score, {"weights": "linear"}),
+        (sklearn.metrics.roc_auc_score, {"max_fpr": 0.1}),
+        (sklearn.metrics.zero_one_loss, {}),
+        (torchmetrics.F1Score(task="binary", threshold=0.7), {}),
+        (torchmetrics.Accuracy(task="multiclass", num_classes=4, top_k=2), {}),
+        (torchmetrics.AUROC(task="binary", thresholds=20), {}),
+    ],
+)
+def test_what_is_set_otherwise_has_none(function, options):
+    assert mg.as_metric(function, **options).twin is None
+
+
+def test_a_copy_of_which_nothing_is_known_has_none():
+    metric = mg.as_metric(sklearn.metrics.balanced_accuracy_score)
+    assert metric.twin is not None
+    assert metric.undescribed().twin is None
+    assert mg.as_metric(sklearn.metrics.balanced_accuracy_score, reads="scores").twin is None

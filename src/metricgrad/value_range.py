@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+_FUNCTORCH: Any = getattr(torch._C, "_functorch")  # noqa: B009  (not in torch's stubs)
+
 
 class ValueRange(NamedTuple):
     """Of no values: from infinity down to minus infinity.
@@ -72,8 +74,9 @@ def ranges_of(*tensors: Tensor) -> list[ValueRange]:
     known = {} if _looked.ranges is None else _looked.ranges
     keys = [_memory(tensor) for tensor in tensors]
     new = {key: tensor.detach() for key, tensor in zip(keys, tensors, strict=True) if key not in known}
-    for (key, tensor), found in zip(new.items(), _look(list(new.values())), strict=True):
-        known[key] = (tensor, found)
+    if new:
+        for (key, tensor), found in zip(new.items(), _look(list(new.values())), strict=True):
+            known[key] = (tensor, found)
     return [known[key][1] for key in keys]
 
 
@@ -91,8 +94,7 @@ def are_whole(values: Tensor) -> bool:
 
 def _memory(tensor: Tensor) -> object:
     """What two views of the same values share: where they begin, and how they lie."""
-    functorch: Any = getattr(torch._C, "_functorch")  # noqa: B009  (not in torch's stubs)
-    if _looked.ranges is None or functorch.is_functorch_wrapped_tensor(tensor):
+    if _looked.ranges is None or _FUNCTORCH.is_functorch_wrapped_tensor(tensor):
         return object()
     if tensor.is_contiguous():
         lies: object = tensor.numel()

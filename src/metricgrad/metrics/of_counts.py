@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,8 +20,8 @@ from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.fast_paths import FastPath
 
 #: What a metric makes of a positive and of what has the same score: they share one threshold at their end, a negative
-#: counts half, or negatives come first.
-Ties = Literal["together", "halves", "negatives_first"]
+#: counts half, negatives come first, or all share the mean over their ranks (of what depends on the rank alone).
+Ties = Literal["together", "halves", "negatives_first", "mean_of_ranks"]
 #: ``(place, above, positives, negatives, **parameters)`` of a positive to what it adds, or whether something holds.
 AtPlace = Callable[..., Tensor]
 
@@ -33,10 +33,12 @@ class OfCounts(FastPath, abc.ABC):
     Attributes:
         at: of :mod:`metricgrad.metrics.families.counts`; places from 1, and counts of negatives, which may be halves.
         ties: see :data:`Ties`.
+        graded: whether the metric takes graded targets, and is a function of counts only where they are 0 and 1.
     """
 
     at: AtPlace
     ties: Ties
+    graded: bool = False
 
     @abc.abstractmethod
     def _total(self, found: Tensor, place: Tensor) -> Tensor:
@@ -60,12 +62,20 @@ class OfCounts(FastPath, abc.ABC):
 
     def of_scores(self, up: Tensor, down: Tensor, **parameters: Any) -> Tensor:
         """0-d: the metric itself, of ``(P,)`` positives in descending and ``(N,)`` negatives in ascending order."""
+        positives, negatives = up.shape[0], down.shape[0]
         place, below = _places(up), torch.searchsorted(down, up)
         if self.ties == "halves":
             below = (below + torch.searchsorted(down, up, right=True)) / 2
         elif self.ties == "together":
-            place = wide(len(up) - torch.searchsorted(up.flip(0), up))
-        return self._total(self.at(place, wide(len(down) - below), len(up), len(down), **parameters), place)
+            place = wide(positives - torch.searchsorted(up.flip(0), up))
+        elif self.ties == "mean_of_ranks":
+            items = torch.cat([up, down]).sort().values
+            first, last = (len(items) - torch.searchsorted(items, up, right=right) for right in (True, False))
+            rank = _places(items)
+            upto = self.at(rank, torch.zeros_like(rank), positives, negatives, **parameters).cumsum(0)
+            upto = torch.nn.functional.pad(upto, (1, 0))
+            return self._total((upto[last] - upto[first]) / (last - first), place)
+        return self._total(self.at(place, wide(negatives - below), positives, negatives, **parameters), place)
 
     def ideal(self, positives: int, negatives: int, **parameters: Any) -> float:
         """The value where no negative stands above a positive."""
@@ -73,7 +83,11 @@ class OfCounts(FastPath, abc.ABC):
 
     def elements(self, scores: Tensor, targets: Tensor, whole: int) -> int:
         """One count for each positive, of one list."""
-        return (int(targets.sum()) if scores.ndim == 1 else 0) or whole
+        return (int(targets.sum()) if scores.ndim == 1 and not self.graded else 0) or whole
+
+    def takes(self, context: Collection[str]) -> bool:
+        """None: it is of one list whose items weigh the same."""
+        return not context
 
 
 class MeanOverPositives(OfCounts):
@@ -84,7 +98,7 @@ class MeanOverPositives(OfCounts):
 
     def changes(self, above: Tensor, moved: Tensor, negatives: int, **parameters: Any) -> Tensor:
         """See :class:`OfCounts`."""
-        count, place = len(above), _by_one(above).clamp(min=1)  # there is no place before the first
+        count, place = above.shape[0], _by_one(above).clamp(min=1)  # there is no place before the first
         added = wide(self.at(place, above, count, negatives, **parameters)).expand(3, -1)
         # of the first k positives, what they gain when each stands one place sooner, and one place later
         sooner, _, later = torch.nn.functional.pad((added - added[1]).cumsum(1), (1, 0))
@@ -131,7 +145,7 @@ def _places(like: Tensor, start: int = 1, more: int = 0) -> Tensor:
 
 def _by_one(above: Tensor) -> Tensor:
     """``(3, P)`` places: one sooner, where each stands, and one later."""
-    return _places(above, 0, 2).unfold(0, len(above), 1)
+    return _places(above, 0, 2).unfold(0, above.shape[0], 1)
 
 
 def _destination(above: Tensor, moved: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from metricgrad.metrics.of_counts import OfCounts
 
 NAMES = [
     "average_precision", "auroc", "recall_at_precision:precision=0.6", "precision_at_k:k=4", "recall_at_k:k=7", "mrr",
-    "hit_rate:k=3", "map",
+    "hit_rate:k=3", "map", "ndcg", "ndcg:k=5,exponential=True",
 ]  # fmt: skip
 LISTS = {"seed": st.integers(0, 10_000), "positives": st.integers(1, 12), "negatives": st.integers(1, 30)}
 

@@ -22,6 +22,7 @@ from metricgrad.value_range import ranges_of
 _FACTOR = math.log(10)
 _LEAST = 1e-30
 Weight = float | Sequence[float]
+_Again = Callable[[Tensor, Sequence[Tensor]], Tensor]
 
 
 class Anchored(FormOnBase):
@@ -113,9 +114,15 @@ class Anchored(FormOnBase):
             slope = _slope(self._of_base(scores, targets, still, context), scores, True)
             return self._gradient(slope, scores, rest, call, before, create_graph=True)[0]
 
-        learned = dict(self.named_parameters())
-        restored = _Restored(self, list(learned), again)
-        return cast(Tensor, _GivenGradient.apply(shown, gradient, restored, scores, *learned.values()))
+        owners = [cast("dict[str, Any]", module._parameters) for module in self.modules()]
+        places = [(held, name) for held in owners for name, value in held.items() if value is not None]
+
+        def restored(scores: Tensor, values: Sequence[Tensor]) -> Tensor:
+            with _standing(places, values):
+                return again(scores)
+
+        learned = [held[name] for held, name in places]
+        return cast(Tensor, _GivenGradient.apply(shown, gradient, restored, scores, *learned))
 
     def directional_derivative(
         self, scores: Tensor, targets: Tensor, tangent: Tensor, *, call: CallContext, **context: Tensor | None
@@ -215,37 +222,17 @@ def _slope(value: Tensor, scores: Tensor, create_graph: bool) -> Tensor:
     return torch.zeros_like(scores) if found is None else found
 
 
-class _Restored:
-    """The gradient as a function of scores and of the parameters as they were, whatever has become of them.
-
-    Args:
-        module: whose parameters they are.
-        names: of them.
-        gradient: of scores.
-    """
-
-    def __init__(self, module: nn.Module, names: Sequence[str], gradient: Callable[[Tensor], Tensor]) -> None:
-        self._module, self._names, self._gradient = module, names, gradient
-
-    def __call__(self, scores: Tensor, values: Sequence[Tensor]) -> Tensor:
-        with _standing(self._module, dict(zip(self._names, values, strict=True))):
-            return self._gradient(scores)
-
-
 @contextlib.contextmanager
-def _standing(module: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, parameters are what is given for their names."""
-    places: list[tuple[dict[str, Any], str, Tensor]] = []
-    for name, value in values.items():
-        owner, _, leaf = name.rpartition(".")
-        held = cast("dict[str, Any]", module.get_submodule(owner)._parameters)
-        places.append((held, leaf, held[leaf]))
-        held[leaf] = value
+def _standing(places: Sequence[tuple[dict[str, Any], str]], values: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, parameters in these places are as they were, whatever has become of them."""
+    before = [held[name] for held, name in places]
+    for (held, name), value in zip(places, values, strict=True):
+        held[name] = value
     try:
         yield
     finally:
-        for held, leaf, was in places:
-            held[leaf] = was
+        for (held, name), was in zip(places, before, strict=True):
+            held[name] = was
 
 
 class _GivenGradient(torch.autograd.Function):
@@ -253,7 +240,7 @@ class _GivenGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, shown: Tensor, gradient: Tensor, again: _Restored, scores: Tensor, *parameters: Tensor
+        ctx: Any, shown: Tensor, gradient: Tensor, again: _Again, scores: Tensor, *parameters: Tensor
     ) -> Tensor:
         ctx.gradient, ctx.again = gradient, again
         ctx.save_for_backward(scores, *parameters)

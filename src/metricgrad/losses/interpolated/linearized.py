@@ -123,7 +123,10 @@ class Linearized(Form):
         if batch.targets.ndim > 1 or batch.scores.ndim > 2 or structure.exchangeable in ("sample", "none"):
             return None
         labels = structure.kind == "labels" and batch.context.keys() <= {"sample_weight"}
-        listed = structure.kind == "positives_over_negatives" and batch.scores.ndim == 1 and not batch.context
+        path = self.metric.fast_path
+        counted = isinstance(path, OfCounts) and (not path.graded or is_binary(batch.targets))
+        listed = counted or structure.kind == "positives_over_negatives"
+        listed = listed and batch.scores.ndim == 1 and not batch.context
         if not (labels or listed):
             return None
         if call.counts and not self.local.ideal_check.believed:
@@ -157,15 +160,16 @@ class Linearized(Form):
         if not 0 < total < len(known):
             self._warn(UNDEFINED, *self._shown(batch, batch.targets), batch, call)
             return _nothing(scores)
-        up, down = (~positive).byte().argsort(stable=True).split([total, len(known) - total])
-        secants = Secants(self.metric, known, up, down, self.calls)
-        path, informs = self.metric.fast_path, secants.slopes.any()
+        order, metric = (~positive).byte().argsort(stable=True), self.metric
+        up, down = order[:total], order[total:]
+        secants = Secants(metric, known, up, down, self.calls)
+        path, informs = metric.fast_path, secants.slopes.any()
         if isinstance(path, OfCounts) and 0 < ups < n:
             own = secants.up, secants.down
             if n < len(known):
                 own = (known[up[-ups:]].sort(descending=True).values, known[down[ups - n :]].sort().values)
-            now, informs = torch.stack([path.of_scores(*own, **self.metric.fixed), informs]).tolist()
-            ideal = path.ideal(ups, n - ups, **self.metric.fixed)
+            now, informs = torch.stack([path.of_scores(*own, **metric.fixed), informs]).tolist()
+            ideal = path.ideal(ups, n - ups, **metric.fixed)
         else:
             now, ideal = self._shown(batch, batch.targets)
         self._warn(self._cause(bool(informs), now == ideal), now, ideal, batch, call)

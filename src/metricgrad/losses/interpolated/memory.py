@@ -56,26 +56,26 @@ class Memory(nn.Module):
             self.rows.copy_(found[:, -size:])
         return Remembered(*found)
 
-    @torch.no_grad()
     def unweighted(self, values: Tensor, targets: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
         """``(R,)`` values and targets of all rows held, of batches without weights, the current one at their end.
 
         Args:
             values: as in :meth:`joined`, as all else.
-            targets: likewise.
+            targets: likewise; none needs a gradient.
             keep: likewise.
         """
-        size, held = self.rows.shape[1], self._held.of(self.rows)
-        past = min(held, max(0, size - len(values)))
-        found = self.rows.new_empty(2, past + len(values))
-        found[:, :past] = self.rows[:2, size - past :]
+        rows = self.rows
+        size, held = rows.shape[1], self._held.of(rows)
+        past = min(held, max(0, size - values.shape[0]))
+        found = rows.new_empty(2, past + values.shape[0])
+        found[:, :past] = rows[:2, size - past :]
         found[0, past:], found[1, past:] = values, targets
         if keep:
             now = min(size, found.shape[1])
-            self.rows[:2, size - now :] = found[:, -now:]
+            rows[:2, size - now :] = found[:, -now:]
             if now != held:
-                self.rows[2, size - now :] = 1
-            self._held.wrote(self.rows, now)
+                rows[2, size - now :] = 1
+            self._held.wrote(rows, now)
         return found[0], found[1]
 
     def forget(self) -> None:

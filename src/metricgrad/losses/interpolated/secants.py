@@ -50,7 +50,7 @@ class Secants:
         self.slopes = self._slopes(metric, calls)
 
     def _slopes(self, metric: Metric, calls: int) -> Tensor:
-        n = len(self.down)
+        n = self.down.shape[0]
         beaten, tied = (torch.searchsorted(self.down, self.up, right=right) for right in (False, True))
         above, reach = n - (beaten + tied) / 2, (4 * self._near).clamp(min=1)
         moved = torch.stack([above - reach, above + reach]).clamp(min=0, max=n)

@@ -47,3 +47,13 @@ def hit_rate(place: Tensor, above: Tensor, positives: int, negatives: int, *, k:
 def mrr(place: Tensor, above: Tensor, positives: int, negatives: int) -> Tensor:
     """One over the rank of the first positive."""
     return torch.where(place == 1, positives / (place + above), 0)
+
+
+def ndcg(
+    place: Tensor, above: Tensor, positives: int, negatives: int, *, k: int | None = None, exponential: bool = False
+) -> Tensor:
+    """Its discount, in shares of the best there are; of gains of 0 and 1 both kinds of gains say the same."""
+    first = torch.arange(1, min(positives, k or positives) + 1, dtype=above.dtype, device=above.device)
+    best = torch.log2(first + 1).reciprocal().sum()
+    rank = place + above
+    return (rank <= (k or torch.inf)) * positives / (torch.log2(rank + 1) * best)

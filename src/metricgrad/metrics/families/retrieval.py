@@ -165,6 +165,7 @@ def _sized(gains: Tensor, groups: Tensor | None, exponential: bool) -> Tensor:
     structure=Structure("ranking", "all", _LISTS),
     context=_GROUPS,
     targets="gains",
+    fast_path=MeanOverPositives(counts.ndcg, "mean_of_ranks", graded=True),
 )
 def ndcg(
     read: Tensor,

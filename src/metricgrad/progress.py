@@ -36,10 +36,10 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.update()
 
-    def expect(self, more: int) -> None:
-        """So many steps are still to come."""
+    def expect(self, total: int) -> None:
+        """So many steps there are in all."""
         if self._bar is not None:
-            self._bar.total = self._bar.n + more
+            self._bar.total = total
 
     def update(self, done: int) -> None:
         """So many steps are done."""

@@ -73,7 +73,7 @@ def test_a_study_of_an_earlier_schema_is_refused_and_left_as_it_is(tmp_path):
     with pytest.raises(mg.MetricgradError, match=r"holds a study of schema 1, .* with and without a decision"):
         Records(tmp_path, {**CONFIG, "schema": 2})
     assert json.loads((tmp_path / "config.json").read_text()) == CONFIG
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", ".lock"}
 
 
 def test_one_process_at_a_time(tmp_path):

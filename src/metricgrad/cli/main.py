@@ -65,10 +65,8 @@ def compare(
     ] = None,
     trials: Annotated[int, typer.Option(help="Runs spent on tuning each loss.")] = 20,
     seeds: Annotated[int, typer.Option(help="Final runs of each loss, each with a fresh split.")] = 10,
-    budget: Annotated[
-        str | None,
-        typer.Option(help="About how long it may take, such as 10m, with --trials and --seeds at most."),
-    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for it, as 10m; --trials and --seeds are the most.")] = None,
+    jobs: Annotated[int, typer.Option(help="Workers; further machines share the work by the same command.")] = 1,
     out: Annotated[str, typer.Option(help="Folder for report.html, results.jsonl and compare.png.")] = "runs/compare",
     decision: Annotated[
         str,
@@ -103,7 +101,7 @@ def compare(
     names = [chosen.standard, "uniloss"] if losses is None else named_losses(losses)
     table = run(
         chosen, metric=metric, losses="auto" if names == ["auto"] else names, trials=trials, seeds=seeds, budget=budget,
-        out=out, controls=controls, decision=decision, margin=margin, metric_timeout=metric_timeout or None,
+        jobs=jobs, out=out, controls=controls, decision=decision, margin=margin, metric_timeout=metric_timeout or None,
         command=shlex.join(["metricgrad", *sys.argv[1:]]),
     )  # fmt: skip
     print_study(table, as_json=as_json)

@@ -1,4 +1,4 @@
-"""The results file: one JSON line for each finished run, never torn, never written by two processes at once."""
+"""The results file: one JSON line for each finished run, never torn, shared by all who work on the study."""
 
 from __future__ import annotations
 
@@ -17,17 +17,25 @@ from metricgrad.training.files import differences, make_folder
 from metricgrad.writing import replacing, write_text
 
 Record = dict[str, Any]
+MOMENT = 60.0
+"""Seconds after which whoever holds a folder is taken to hold it for good; a line takes milliseconds."""
 SCHEMA = 2
 """Of the lines and of the table; 1 had values under a threshold of its own, or under no decision, and did not say."""
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder against other processes; a killed process lets go of it."""
+def locked(folder: Path, patience: float = 0.0, name: str = ".lock") -> Iterator[None]:
+    """Hold the folder against other processes; a killed process lets go of it.
+
+    Args:
+        folder: made where it is not there.
+        patience: seconds to wait for another process; below 0 as long as it takes.
+        name: what of the folder is held.
+    """
     from filelock import FileLock, Timeout
 
     make_folder(folder)
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / name, timeout=patience)
     try:
         lock.acquire()
     except Timeout as error:
@@ -43,15 +51,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 class Records:
-    """``results.jsonl`` in a locked folder.
+    """``results.jsonl`` of a study, which several processes may work on.
 
-    A line is written by one call, flushed and synced before the next run begins. A process killed while writing
-    leaves at most one line without its newline; opening takes that line off, and its run is done again. Whole lines
-    that are no records of this study are set aside in ``results.jsonl.rejected``, with a warning, and their runs are
-    done again too: a run follows from its seed, so the table is what it would have been.
+    A line is written by one call, flushed and synced before the next run begins, while the folder is held. A process
+    killed while writing leaves at most one line without its newline; whoever holds the folder next takes that line off,
+    and its run is done again. Whole lines that are no records of this study are set aside in
+    ``results.jsonl.rejected``, with a warning, and their runs are done again too: a run follows from its seed, so the
+    table is what it would have been. So a run that two processes trained is counted once.
 
     Args:
-        folder: a folder held by :func:`locked`.
+        folder: of the study, on a file system whose locks hold for all who work there.
         config: what the study is; another one in the same folder is refused.
 
     Raises:
@@ -61,8 +70,27 @@ class Records:
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         self.path = folder / "results.jsonl"
         self._spaces: dict[str, Any] = config.get("spaces", {})
-        _check_config(folder, config)
-        self._records = self._open()
+        self._records: list[Record] = []
+        self._size = -1
+        with locked(folder, MOMENT):
+            _check_config(folder, config)
+            self._refresh()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for a moment; all lines that anybody wrote are then known.
+
+        Raises:
+            MetricgradError: where somebody else holds it for longer than a moment.
+        """
+        with locked(self.path.parent, MOMENT):
+            self._refresh()
+            yield
+
+    def _refresh(self) -> None:
+        if self._size != (self.path.stat().st_size if self.path.exists() else 0):
+            self._records = self._open()
+            self._size = self.path.stat().st_size if self.path.exists() else 0
 
     def _open(self) -> list[Record]:
         raw = _bytes_of(self.path)
@@ -97,11 +125,16 @@ class Records:
         return records
 
     def add(self, record: Record) -> Record:
-        """Append one record durably, and return it as a reader of the file would get it.
+        """Append one record durably, and return it as a reader of the file would get it; the one that is there, if any.
 
         Raises:
             MetricgradError: where it cannot be written; the lines before it are then what they were.
         """
+        with self.held():
+            there = next((other for other in self._records if _same(record, other)), None)
+            return self._append(record) if there is None else there
+
+    def _append(self, record: Record) -> Record:
         line = json.dumps(record, allow_nan=False) + "\n"
         before = self.path.stat().st_size if self.path.exists() else 0
         try:
@@ -116,7 +149,11 @@ class Records:
                 f"cannot write {str(self.path)!r}: {error.strerror}; the same call goes on from the last whole line"
             ) from error
         self._records.append(json.loads(line))
+        self._size = before + len(line.encode())
         return self._records[-1]
+
+    def __len__(self) -> int:
+        return len(self._records)
 
     def trials(self, loss: str) -> list[Record]:
         """The trials of a loss, in order."""
@@ -222,6 +259,13 @@ def _record(line: bytes, spaces: Mapping[str, Any]) -> Record:
 
 def _same_trial(a: Record, b: Record) -> bool:
     return a["loss"] == b["loss"] and a["trial"] == b.get("trial")
+
+
+def _same(a: Record, b: Record) -> bool:
+    """Whether two records are of one run."""
+    if "trial" in a:
+        return _same_trial(a, b)
+    return all(a[key] == b.get(key) for key in ("loss", "seed", "params"))
 
 
 def _torn(raw: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,18 +14,18 @@ from metricgrad.comparison.candidates import Given, candidates
 from metricgrad.comparison.config import config_of
 from metricgrad.comparison.ladder import ladder
 from metricgrad.comparison.look import look, situation
-from metricgrad.comparison.outcome import Runs, table_of
+from metricgrad.comparison.outcome import table_of
 from metricgrad.comparison.plot import plot
-from metricgrad.comparison.recommendation import rungs_of
-from metricgrad.comparison.records import Records, locked
+from metricgrad.comparison.records import Records
 from metricgrad.comparison.report.about import about
 from metricgrad.comparison.report.page import write_report
 from metricgrad.comparison.report.study_file import write_study
 from metricgrad.comparison.runs.budget import Limit, seconds_of
-from metricgrad.comparison.runs.conduct import Conduct
+from metricgrad.comparison.runs.claims import Claims
+from metricgrad.comparison.runs.conduct import Conduct, Study
 from metricgrad.comparison.runs.plan import Plan
 from metricgrad.comparison.runs.running import Runner
-from metricgrad.comparison.runs.tuning import Halving, Search, Tuning
+from metricgrad.comparison.runs.workers import helped
 from metricgrad.comparison.table import Table
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
@@ -43,6 +44,7 @@ def compare(
     trials: int = 20,
     seeds: int = 10,
     budget: str | float | None = None,
+    jobs: int = 1,
     out: str | Path = "runs/compare",
     controls: bool = True,
     decision: Asked = "auto",
@@ -94,6 +96,9 @@ def compare(
             becomes a number of runs once, after every loss was trained once; ``out/plan.json`` keeps it, so that what
             follows is a function of the plan and the seeds, however often the study is cut. The parameters of each loss
             are then found by successive halving, as many draws for each.
+        jobs: workers on this machine. Any number of machines and processes may make the same call with the same ``out``
+            at the same time, where its file system has locks: they share the runs, a run of a worker that died is taken
+            over, and each returns the table that one undisturbed worker would have.
         out: the folder for results.jsonl and compare.png.
         controls: add the metric-blind control to a comparison with a loss that is not a standard one.
         decision: ``"auto"``; ``"none"`` for plain readings throughout; or a kind that every loss gets, as in
@@ -115,6 +120,8 @@ def compare(
     chosen = get_task(task) if isinstance(task, str) else task
     if trials < 1 or seeds < 1:
         raise MetricgradError(f"trials and seeds must be at least 1, got {trials} and {seeds}")
+    if jobs < 1:
+        raise MetricgradError(f"jobs is {jobs}; give the number of workers, 1 or more")
     if isinstance(losses, str) and losses != "auto":
         raise MetricgradError(f"losses is {losses!r}; give a list of losses, or 'auto'")
     if margin is not None:
@@ -126,30 +133,24 @@ def compare(
     judged_by = chosen.judged_by(metric)
     folder = Path(out)
     named = [] if losses == "auto" else candidates(losses, chosen, judged_by, controls=controls)
-    with locked(folder), _one_thread(), ProgressBar(None, "", unit="run", patience=0, shown=progress) as bar:
+    with _one_thread(), ProgressBar(None, "", unit="run", patience=0, shown=progress) as bar:
         plan = Plan(folder)
         found = None if named else plan.look(lambda: look(chosen, judged_by))
         asked = None if named else ladder(situation(chosen, judged_by, found))
         rows = candidates(asked.losses, chosen, judged_by, controls=controls) if asked else named
         config = config_of(chosen, judged_by, rows, decision, limit)
-        conduct = Conduct(Runner(chosen, judged_by, decision, metric_timeout, folder), Records(folder, config), bar)
-        tuning: Tuning = Search(judged_by.higher_is_better, trials)
-        averages = asked is not None and asked.averages
-        notes = [f"not on the ladder: {name}: {why}" for name, why in asked.left_out.items()] if asked else []
-        if limit is not None:
-            spent = found["seconds"] if found else 0.0
-            bought = plan.afforded(lambda: conduct.afforded(rows, limit, spent, averages=averages))
-            tuning, seeds = Halving(judged_by.higher_is_better, bought["draws"]), bought["seeds"]
-            notes.append(limit.said(bought))
-        tried, finals = conduct.runs(rows, tuning, seeds)
-        runs = Runs(rows, asked.rungs if asked else rungs_of(rows, finals), tried, finals)
-        runs = conduct.averaged(runs, tuning, seeds) if averages else runs
-        table = table_of(chosen, judged_by, runs, margin, notes, folder)
+        runner = Runner(chosen, judged_by, decision, metric_timeout, folder)
+        conduct = Conduct(runner, Records(folder, config), Claims(folder), bar, jobs)
+        study = Study(rows, asked, trials, seeds, limit, found["seconds"] if found else 0.0)
+        with helped(partial(conduct.whole, study, plan), jobs - 1):
+            outcome = conduct.whole(study, plan)
+        left_out = asked.left_out if asked else {}
+        notes = [*(f"not on the ladder: {name}: {why}" for name, why in left_out.items()), *outcome.notes]
+        table = table_of(chosen, judged_by, outcome.runs, margin, notes, folder)
         plot(table, folder / "compare.png")
         write_study(table, about(
-            chosen, judged_by, rows, command=command, trials=tuning.total, seeds=seeds,
-            decision=str(config["decision"]), data=config["data"],
-            left_out=asked.left_out if asked else {},
+            chosen, judged_by, rows, command=command, trials=outcome.trials, seeds=outcome.seeds,
+            decision=str(config["decision"]), data=config["data"], left_out=left_out,
         ))  # fmt: skip
         write_report(folder)
     return table

@@ -6,6 +6,7 @@ parameters and seeds.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,11 @@ class Job:
     def share(self) -> float:
         """How much of a whole training."""
         return 1.0 if self.trial is None else self.trial.share
+
+    @property
+    def name(self) -> str:
+        """Tells it from every other run of its study."""
+        return f"{self.words}, {json.dumps(self.params, sort_keys=True)}"
 
     @property
     def words(self) -> str:

@@ -2,23 +2,65 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from metricgrad.comparison.candidates import Candidate, average
-from metricgrad.comparison.ladder import Rung
+from metricgrad.comparison.ladder import Ladder, Rung
 from metricgrad.comparison.outcome import Runs, steps_of
-from metricgrad.comparison.recommendation import chosen
+from metricgrad.comparison.recommendation import chosen, rungs_of
 from metricgrad.comparison.records import Record, Records
 from metricgrad.comparison.runs.agenda import Job, finals_left, trials_left, tuned
 from metricgrad.comparison.runs.budget import MOST_DRAWS, Afforded, Cost, Limit, afforded
+from metricgrad.comparison.runs.claims import Claims
+from metricgrad.comparison.runs.plan import Plan
 from metricgrad.comparison.runs.running import Runner
-from metricgrad.comparison.runs.tuning import Halving, Tuning
+from metricgrad.comparison.runs.tuning import Halving, Search, Tuning
 from metricgrad.progress import ProgressBar
 
+_PAUSE = 0.2
 AVERAGED = 3
 """Trainings whose scores the last rung of the ladder averages."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is asked for.
+
+    Attributes:
+        rows: what is compared.
+        ladder: where the rungs are known before; else they follow from the rows.
+        trials: whole runs to tune each by, or the most.
+        seeds: final runs of each, or the most.
+        limit: the budget, where there is one.
+        looked: seconds that went before.
+    """
+
+    rows: Sequence[Candidate]
+    ladder: Ladder | None
+    trials: int
+    seeds: int
+    limit: Limit | None
+    looked: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it.
+
+    Attributes:
+        runs: all of them.
+        trials: of each row.
+        seeds: final runs of each row.
+        notes: to be said.
+    """
+
+    runs: Runs
+    trials: int
+    seeds: int
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -28,15 +70,26 @@ class Conduct:
     Attributes:
         runner: makes a run.
         records: of the study.
+        claims: of this worker.
         bar: told of every run.
+        jobs: workers, among whom the seconds of a budget are shared.
     """
 
     runner: Runner
     records: Records
+    claims: Claims
     bar: ProgressBar
+    jobs: int = 1
+
+    def time(self, rows: Sequence[Candidate]) -> None:
+        """Train every row at its defaults, and its first draw, which is shorter."""
+        most = Halving(self.runner.metric.higher_is_better, MOST_DRAWS)
+        self._finish(
+            lambda: (job for job in trials_left(rows, most, self.records) if job.trial and job.trial.number < 2)
+        )
 
     def afforded(self, rows: Sequence[Candidate], limit: Limit, looked: float, *, averages: bool) -> Afforded:
-        """What a budget buys, once every row was timed: at its defaults, and at its first draw, which is shorter.
+        """What a budget buys, once every row was timed.
 
         Args:
             rows: what is compared.
@@ -44,29 +97,38 @@ class Conduct:
             looked: seconds that went before.
             averages: whether the chosen rung is averaged.
         """
-        most = Halving(self.runner.metric.higher_is_better, MOST_DRAWS)
-        self._finish(
-            lambda: (job for job in trials_left(rows, most, self.records) if job.trial and job.trial.number < 2)
-        )
         timed = {row.name: self.records.trials(row.name)[:2] for row in rows}
         costs = {name: Cost(*(record["seconds"] for record in records)) for name, records in timed.items()}
         extra = AVERAGED * max(cost.whole for cost in costs.values()) if averages else 0.0
-        return afforded(limit, looked + sum(map(sum, costs.values())), costs, extra=extra)
+        shared = replace(limit, seconds=self.jobs * limit.seconds)
+        return afforded(shared, looked + sum(map(sum, costs.values())), costs, extra=extra)
 
-    def runs(self, rows: Sequence[Candidate], tuning: Tuning, seeds: int) -> tuple[list[Record], list[Record]]:
-        """All trials, and all final runs, by row.
+    def whole(self, study: Study, plan: Plan) -> Outcome:
+        """Everything, from what is there to the last run.
 
         Args:
-            rows: what is compared.
-            tuning: how their parameters are found.
-            seeds: final runs of each.
+            study: what is asked for.
+            plan: of its folder.
 
         Raises:
             MetricgradError: for a loss that diverged in all trials.
         """
+        higher, rows = self.runner.metric.higher_is_better, study.rows
+        averages = study.ladder is not None and study.ladder.averages
+        tuning, seeds, notes = Search(higher, study.trials), study.seeds, []
+        if (limit := study.limit) is not None:
+            if not plan.is_afforded:
+                self.time(rows)
+            bought = plan.afforded(lambda: self.afforded(rows, limit, study.looked, averages=averages))
+            tuning, seeds, notes = Halving(higher, bought["draws"]), bought["seeds"], [limit.said(bought)]
+        tried, finals = self.runs(rows, tuning, seeds)
+        found = Runs(rows, study.ladder.rungs if study.ladder else rungs_of(rows, finals), tried, finals)
+        return Outcome(self.averaged(found, tuning, seeds) if averages else found, tuning.total, seeds, notes)
+
+    def runs(self, rows: Sequence[Candidate], tuning: Tuning, seeds: int) -> tuple[list[Record], list[Record]]:
+        """All trials, and all final runs, by row."""
         records = self.records
-        there = sum(len(tuning.counted(records.trials(row.name))) for row in rows)
-        self.bar.expect((tuning.total + seeds) * len(rows) - there)
+        self.bar.expect((tuning.total + seeds) * len(rows))
         params = lambda: {row.name: tuned(row, tuning, records) for row in rows}  # noqa: E731
         self._finish(lambda: chain(trials_left(rows, tuning, records), finals_left(rows, params(), seeds, records)))
         trials = [record for row in rows for record in tuning.counted(records.trials(row.name))]
@@ -81,7 +143,7 @@ class Conduct:
         below = next(row for row in found.rows if row.name == rung.loss)
         row, params = average(below, AVERAGED), {}
         params[row.name] = tuned(below, tuning, self.records)
-        self.bar.expect(seeds)
+        self.bar.expect((tuning.total + seeds) * len(found.rows) + seeds)
         self._finish(lambda: finals_left([row], params, seeds, self.records))
         finals = [*found.finals, *self._finals([row], params, seeds)]
         top = Rung(f"+ average of {AVERAGED}", row.name, decided=rung.decided)
@@ -94,8 +156,17 @@ class Conduct:
         return [record for record in each if record is not None]
 
     def _finish(self, left: Callable[[], Iterator[Job]]) -> None:
-        """Train the first that is left, until none is."""
-        while (job := next(left(), None)) is not None:
+        """Train the first that is left and nobody else trains, until none is left."""
+        while True:
+            with self.records.held():
+                self.bar.update(len(self.records))
+                job = next((job for job in left() if self.claims.take(job.name)), None)
+                if job is None and next(left(), None) is None:
+                    return
+            if job is None:
+                self.bar.say(f"{self.runner.task.name}: waiting for other workers")
+                time.sleep(_PAUSE)
+                continue
             self.bar.say(f"{self.runner.task.name}: {job.words}")
-            self.records.add(job.record(self.runner.run(job)))
-            self.bar.advance()
+            with self.claims.kept(job.name):
+                self.records.add(job.record(self.runner.run(job)))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from metricgrad.comparison.look import Look
+from metricgrad.comparison.records import locked
 from metricgrad.comparison.runs.budget import Afforded
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits, parse
@@ -22,36 +23,51 @@ class _Found(TypedDict, total=False):
 class Plan:
     """What is in the file; asked for what is not there, it finds it out and writes it down.
 
-    Args:
-        folder: of the study, held by :func:`metricgrad.comparison.records.locked`.
+    Whoever finds something out keeps other workers waiting for it, so that it is found out once.
 
-    Raises:
-        MetricgradError: for a file that is no plan.
+    Args:
+        folder: of the study.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "plan.json"
-        self._found: _Found = {}
-        if self.path.exists():
-            self._found = self._read()
 
     def look(self, find: Callable[[], Look | None]) -> Look | None:
-        """How the parts of the task fit a first training."""
-        if "look" not in self._found:
-            self._found["look"] = find()
-            self._write()
-        return self._found["look"]
+        """How the parts of the task fit a first training.
+
+        Raises:
+            MetricgradError: for a file that is no plan.
+        """
+        with locked(self.path.parent, -1, ".plan.lock"):
+            found = self._read()
+            if "look" not in found:
+                found["look"] = find()
+                self._write(found)
+        return found["look"]
 
     def afforded(self, find: Callable[[], Afforded]) -> Afforded:
-        """The number of runs that the budget came to."""
-        if "afforded" not in self._found:
-            self._found["afforded"] = find()
-            self._write()
-        return self._found["afforded"]
+        """The number of runs that the budget came to.
+
+        Raises:
+            MetricgradError: for a file that is no plan.
+        """
+        with locked(self.path.parent, -1, ".plan.lock"):
+            found = self._read()
+            if "afforded" not in found:
+                found["afforded"] = find()
+                self._write(found)
+        return found["afforded"]
+
+    @property
+    def is_afforded(self) -> bool:
+        """Whether the budget came to a number of runs before."""
+        return "afforded" in self._read()
 
     def _read(self) -> _Found:
         try:
             found = parse(self.path.read_bytes())
+        except FileNotFoundError:
+            return {}
         except OSError as error:
             raise MetricgradError(f"cannot read {str(self.path)!r}: {error.strerror}; choose another out") from error
         except MetricgradError as error:
@@ -63,5 +79,5 @@ class Plan:
     def _no_plan(self, why: str) -> str:
         return f"{str(self.path)!r} is no plan of a study ({why}); put it back, or choose another out"
 
-    def _write(self) -> None:
-        write_text(self.path, json.dumps(self._found, indent=1))
+    def _write(self, found: _Found) -> None:
+        write_text(self.path, json.dumps(found, indent=1))

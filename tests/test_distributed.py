@@ -171,10 +171,15 @@ def _single_checks(rank: int, world: int) -> dict[str, Any]:
         with torch.no_grad():
             found["no_grad"] = loss(scores, targets), expected
         found["eval"] = copy.deepcopy(loss).eval()(scores, targets), expected
+        part = torch.randn(24, 4), torch.arange(24) % 3
+        fitted = mg.fit(nn.Linear(4, 3), part, part, metric="accuracy", epochs=1, progress=False, device="cpu")
+        assert 0 <= fitted.valid <= 1  # a training of this process alone
+        dist.barrier()
         start = time.monotonic()
         found["missing"] = _said(lambda: missed(scores, targets))
         assert time.monotonic() - start < 30
     else:
+        dist.barrier()  # until the first rank is done with all that it does alone
         time.sleep(3)
     return {
         name: value if isinstance(value, str) else [part.detach() for part in value] for name, value in found.items()

@@ -12,6 +12,7 @@ every rank has the whole L, nothing is communicated on the way back.
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ from metricgrad.errors import MetricgradError
 
 T = TypeVar("T")
 Context = dict[str, Tensor | None]
+Parts = dict[str, tuple[torch.dtype, torch.Size]]
+
+_NUMBERS = 16
+"""Of what a rank says first: two, and the rows of each tensor, of which there are six at most."""
 
 _apart: ContextVar[bool] = ContextVar("apart", default=False)
 
@@ -62,7 +67,7 @@ class _Offer:
         error: what was wrong with its tensors.
     """
 
-    parts: dict[str, tuple[torch.dtype, torch.Size]]
+    parts: Parts
     settled: bool
     error: str | None = None
 
@@ -107,7 +112,7 @@ class Ranks:
         if self.count == 1:
             return read()
         own, error = _read(read)
-        offers = self._exchanged(_Offer({name: (t.dtype, t.shape) for name, t in own.items()}, self._settled, error))
+        offers = self._offers(_Offer({name: (t.dtype, t.shape) for name, t in own.items()}, self._settled, error), loss)
         for rank, offer in enumerate(offers):
             if offer.error is not None:
                 raise MetricgradError(f"rank {rank} could not call the loss: {offer.error}")
@@ -156,6 +161,19 @@ class Ranks:
     def share(self, number: int | None) -> int | None:
         """This rank's share of a number, rounded up."""
         return None if number is None else -(-number // self.count)
+
+    def _offers(self, own: _Offer, loss: Alike) -> list[_Offer]:
+        """Those of all ranks, by numbers alone where they differ in how many rows they have, as they mostly do."""
+        same = zlib.crc32(repr([(name, dtype, shape[1:]) for name, (dtype, shape) in own.parts.items()]).encode())
+        rows = [shape[0] for _, shape in own.parts.values()]
+        said = torch.tensor([own.settled and own.error is None, same, *rows], device=loss.steps.device)
+        found = [said.new_zeros(_NUMBERS) for _ in range(self.count)]
+        with _in_one_sentence():
+            dist.all_gather(found, nn.functional.pad(said, (0, _NUMBERS - len(said))), group=self.process_group)
+        numbers = torch.stack(found).tolist()
+        if any(not good or other != same for good, other, *_ in numbers):
+            return self._exchanged(own)
+        return [_Offer(_with_rows(own.parts, each), True) for _, _, *each in numbers]
 
     def _exchanged(self, value: T) -> list[T]:
         found: list[Any] = [None] * self.count
@@ -235,6 +253,11 @@ def _common(offers: list[_Offer]) -> dict[str, list[int]]:
     return longest
 
 
+def _with_rows(parts: Parts, rows: list[int]) -> Parts:
+    """The same with so many rows each."""
+    return {name: (d, torch.Size((n, *s[1:]))) for (name, (d, s)), n in zip(parts.items(), rows, strict=False)}
+
+
 def _padded(part: Tensor, row: list[int]) -> Tensor:
     short = [most - size for most, size in zip(row, part.shape[1:], strict=True)]
     return nn.functional.pad(part, [n for missing in reversed(short) for n in (0, missing)]) if any(short) else part
@@ -253,6 +276,8 @@ def _in_one_sentence() -> Iterator[None]:
     """What a collective raises where a rank does not take part."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise MetricgradError(
             "another rank did not call this loss within the process group's timeout, or has ended: every rank calls it "

@@ -163,8 +163,8 @@ class Loss(ScoreLoss):
 
         Args:
             model: the model that is trained.
-            optimizer: its optimiser; its steps are untouched. Another one than before is another training: a policy
-                then begins its counters, warm-up and history anew, unless its state was loaded.
+            optimizer: its optimiser; its steps are untouched. Another one than before is another training: what the
+                loss remembers is forgotten, and a policy begins anew, unless its state was loaded.
             valid: validation batches, any iterable.
             forward: ``forward(model, batch) -> (scores, targets)``; by default a batch is (inputs, targets).
             total_steps: how many optimiser steps there will be. Weights that change while training runs, as of
@@ -188,7 +188,7 @@ class Loss(ScoreLoss):
         training = TrainingContext(self, bare(model), optimizer, valid, forward or default_forward, total_steps)
         self.aligner.attached(training)
         hooks = StepHooks(self.aligner, training)
-        counted = self._progress.follow(optimizer, total_steps)
+        counted = self._progress.follow(optimizer, total_steps, anew=self.form.forget)
         self._training, self._hooks = training, hooks
 
         def remove() -> None:

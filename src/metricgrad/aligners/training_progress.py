@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,12 +28,21 @@ class TrainingProgress(nn.Module):
         self.register_load_state_dict_pre_hook(_not_saved)
         self._total: int | None = None
         self._known = OnHost()
+        self._last: weakref.ref[torch.optim.Optimizer] | None = None
 
-    def follow(self, optimizer: torch.optim.Optimizer, total: int | None) -> Handle:
-        """Count its steps until the handle is detached; where a whole training was counted, begin anew."""
+    def follow(self, optimizer: torch.optim.Optimizer, total: int | None, anew: Callable[[], None]) -> Handle:
+        """Count its steps until the handle is detached; where a whole training was counted, begin anew.
+
+        Args:
+            optimizer: of the training.
+            total: steps in it, where known.
+            anew: called where it followed another optimiser in this process before: that was another training.
+        """
+        if self._last is not None and self._last() is not optimizer:
+            anew()
         if total is not None and self._known.of(self.steps) >= total:
             self.steps.zero_()
-        self._total = total
+        self._total, self._last = total, weakref.ref(optimizer)
         hook = optimizer.register_step_post_hook(lambda *_: self._count())
 
         def remove() -> None:
@@ -47,7 +58,7 @@ class TrainingProgress(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy follows nothing."""
-        return {**self.__dict__, "_total": None}
+        return {**self.__dict__, "_total": None, "_last": None}
 
     def _count(self) -> None:
         taken = self._known.of(self.steps) + 1

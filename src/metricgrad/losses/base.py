@@ -148,6 +148,12 @@ class Form(ScoreLoss, Abstract):
     #: How the metric it has reads batches; :class:`metricgrad.Loss` then does it for all its parts.
     class_targets: ClassTargets | None = None
 
+    def forget(self) -> None:
+        """Forget the data it was called with: another training begins."""
+        for part in self.modules():
+            if isinstance(part, Form) and part is not self:
+                part.forget()
+
     #: The most losses that :meth:`parts` may give.
     most_parts: ClassVar[int] = 1
 

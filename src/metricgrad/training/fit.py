@@ -17,6 +17,7 @@ from metricgrad.aligners.base import Forward
 from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.aligners.knobs.controller import KnobController
 from metricgrad.decisions.base import Decision
+from metricgrad.distributed import apart
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
@@ -38,6 +39,7 @@ from metricgrad.training.trainer import trainer_of
 EVAL_BATCH = 1024
 
 
+@apart()  # this process trains alone, whatever group it is in
 def fit(
     model: nn.Module | Callable[[], nn.Module],
     train: Data,

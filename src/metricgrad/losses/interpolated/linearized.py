@@ -239,6 +239,12 @@ class Linearized(Form):
         ramps = ALONE if alone else TO_FLOOR if ranks else OVER_TO_METRIC
         return replace(parts, shown=parts.losses[0].detach(), base_weight=ramps[0], weight=ramps[1], matched=not alone)
 
+    def forget(self) -> None:
+        """Empty the memories, and what was learned from them."""
+        self.labels.forget()
+        self.scores.forget()
+        self.utilities.forget()
+
     @property
     def of_logits(self) -> bool:
         """As the metric."""

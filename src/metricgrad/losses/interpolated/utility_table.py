@@ -60,6 +60,11 @@ class UtilityTable(nn.Module):
         right = self.values[:, 0]
         return ClassUtilities(torch.zeros_like(right), right)
 
+    def forget(self) -> None:
+        """As it was before the first step."""
+        self.values.zero_()
+        self.seen.zero_()
+
     def _columns(self, classes: int) -> int:
         return classes if classes <= _MOST_CLASSES else 1
 

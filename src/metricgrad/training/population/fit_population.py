@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.aligners.knobs.controller import KnobController
 from metricgrad.decisions.base import Decision
+from metricgrad.distributed import apart
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.losses.base import CallContext
@@ -36,6 +37,7 @@ from metricgrad.training.run_record import RunRecord
 from metricgrad.training.trainer import device_of
 
 
+@apart()  # this process trains alone, whatever group it is in
 def fit_population(
     make_model: Callable[[], nn.Module],
     train: tuple[Any, Any],

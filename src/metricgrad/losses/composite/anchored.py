@@ -162,8 +162,7 @@ class Anchored(FormOnBase):
             each: Sequence[Tensor] = parts.gradients
         else:
             each = [_slope(value, scores, create_graph) for value in parts.losses or ()]
-        gradients = torch.stack([of_base, *each]).flatten(1)
-        now = gradients.double().square().sum(1)
+        now = torch.stack([_squared_norm(part) for part in (of_base, *each)])
         was = before[: len(now)].to(now.device)
         mean = torch.lerp(now, torch.where(was.isnan(), now, was), self.momentum)
         a = (self.base_weight or parts.base_weight or Ramp(1.0, 1.0)).at(call.share)
@@ -172,7 +171,9 @@ class Anchored(FormOnBase):
         if parts.matched:
             least = mean.clamp(min=_LEAST)
             w = w * (least[0] / least[1:]).sqrt() * (mean[1:] > _LEAST)
-        total = torch.addmv(gradients[0], gradients[1:].T, w.to(gradients.dtype), beta=a).reshape(scores.shape)
+        total = a * of_base
+        for part, factor in zip(each, w.to(of_base.dtype).unbind(), strict=True):
+            total = torch.addcmul(total, part, factor)  # one after another: side by side they would take three times it
         kept = torch.where(mean.detach().abs() < math.inf, mean.detach(), was)
         return total, torch.cat([kept, before[len(now) :].to(now.device)])
 
@@ -213,6 +214,12 @@ def _ramp(name: str, weight: Weight | None) -> Ramp | None:
     given = weight if isinstance(weight, Sequence) else (weight, weight, 1.0)
     start, end = (checked_number(name, value, zero=True) for value in given[:2])
     return Ramp(start, end, checked_number(f"{name}'s third number", given[2], most=1.0))
+
+
+def _squared_norm(part: Tensor) -> Tensor:
+    """0-d float64: row by row in the dtype of the part, which is precise enough and takes no copy in another."""
+    rows = part.reshape(1, -1) if part.ndim < 2 else part.flatten(1)
+    return torch.linalg.vecdot(rows, rows).sum().double()
 
 
 def _slope(value: Tensor, scores: Tensor, create_graph: bool) -> Tensor:

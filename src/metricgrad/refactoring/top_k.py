@@ -36,17 +36,27 @@ class TopK(Refactoring):
 
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """One for each row: the target's score minus the k-th largest other."""
+        kth, share = self.kth_others(scores.detach(), targets)
+        kth = kth + ((scores - scores.detach()) * share).sum(-1)
+        return (scores.gather(-1, targets.long()[..., None])[..., 0] - kth).flatten()
+
+    def kth_others(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The k-th largest other score of each row, and how much of it each score is.
+
+        Of others that tie for the place, each is the one in equally many orders.
+
+        Args:
+            scores: ``(..., C)`` detached.
+            targets: ``(...)``.
+        """
         if scores.shape[-1] <= self.k:
             raise MetricgradError(
                 f"top-{self.k} of {scores.shape[-1]} classes is always right; choose k below the number of classes"
             )
-        index = targets.long()[..., None]
-        others = scores.scatter(-1, index, -torch.inf)
-        kth = others.detach().topk(self.k, -1).values[..., -1:]
-        # of others that tie for the place, each is the one in equally many orders
+        others = scores.scatter(-1, targets.long()[..., None], -torch.inf)
+        kth = others.topk(self.k, -1).values[..., -1:]
         share = (others == kth).to(scores)
-        kth = kth + ((scores - scores.detach()) * share).sum(-1, keepdim=True) / share.sum(-1, keepdim=True)
-        return (scores.gather(-1, index) - kth).flatten()
+        return kth[..., 0], share.div_(share.sum(-1, keepdim=True))
 
     def draws_rows(self, scores: Tensor, budget: int) -> bool:
         """Only of more classes and outcomes than the budget allows."""

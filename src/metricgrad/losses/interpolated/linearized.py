@@ -15,16 +15,19 @@ from metricgrad.losses.base import CallContext, Form, Knob, Parts, Ramp, ordinar
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.constant_batches import CONSTANT, UNDEFINED, NoGradient, warn_of_constant_batch
 from metricgrad.losses.interpolated.bounds import bounds_of
+from metricgrad.losses.interpolated.hit_losses import hit_loss
 from metricgrad.losses.interpolated.interpolated import Interpolated
 from metricgrad.losses.interpolated.label_losses import LabelLosses
 from metricgrad.losses.interpolated.memory import Memory
 from metricgrad.losses.interpolated.secants import Secants
 from metricgrad.losses.interpolated.utility_table import UtilityTable
 from metricgrad.metrics.decoding import is_binary
+from metricgrad.metrics.fast_paths import OfHits
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_counts import OfCounts
 from metricgrad.refactoring.batch import Batch, checked
 from metricgrad.refactoring.probing.probe import defined_elsewhere
+from metricgrad.refactoring.top_k import TopK
 
 OVER_TO_METRIC = (Ramp(1.0, 0.0), Ramp(0.0, 1.0))
 TO_FLOOR = (Ramp(1.0, 0.1, 0.5), Ramp(0.0, 1.0, 0.5))
@@ -38,6 +41,7 @@ class Linearized(Form):
 
     - labels of rows: expected cost-sensitive losses, :mod:`metricgrad.losses.interpolated.expected_utility`, of what
       each decision is worth to the metric at the last ``memory`` decisions. Two losses.
+    - the first k classes of rows: :mod:`metricgrad.losses.interpolated.hit_losses`. One loss.
     - one ranked list of positives and negatives: :mod:`metricgrad.losses.interpolated.secants` over a memory of half as
       many scores.
     - anything else: the local interpolation of the batch, :class:`Interpolated` at a softness of 1.
@@ -127,6 +131,8 @@ class Linearized(Form):
         counted = isinstance(path, OfCounts) and (not path.graded or is_binary(batch.targets))
         listed = counted or structure.kind == "positives_over_negatives"
         listed = listed and batch.scores.ndim == 1 and not batch.context
+        if isinstance(path, OfHits) and batch.context.keys() <= {"sample_weight"}:
+            return self._of_hits
         if not (labels or listed):
             return None
         if call.counts and not self.local.ideal_check.believed:
@@ -150,6 +156,17 @@ class Linearized(Form):
             found.gradients, found.losses, shown.nan_to_num().to(batch.scores.dtype), OVER_TO_METRIC,
             found.cross_entropy,
         )  # fmt: skip
+
+    def _of_hits(self, batch: Batch, call: CallContext) -> _OfBatch:
+        """HIT of rows, see :mod:`metricgrad.losses.interpolated.hit_losses`."""
+        refactoring = self.local.refactoring_of(batch, self.local.structure_of(batch))
+        assert isinstance(refactoring, TopK)
+        found = hit_loss(batch, refactoring, softness=self.softness, q=self.q)
+        if call.counts:
+            self.constant_batches.zero_()
+        return _OfBatch(
+            (found.gradient,), lambda scores: (found.loss(scores),), found.value, OVER_TO_METRIC, found.cross_entropy
+        )
 
     def _of_list(self, batch: Batch, call: CallContext) -> _OfBatch:
         """Secants of one list, see :mod:`metricgrad.losses.interpolated.secants`."""

@@ -8,11 +8,13 @@ import metricgrad as mg
 from metricgrad.aligners.knobs.policy import Policy
 from metricgrad.aligners.knobs.random_walk import RandomWalk
 from metricgrad.aligners.static import Static
-from metricgrad.comparison.candidates import candidates, maker
+from metricgrad.comparison.candidates import average, averaged_loss, candidates, maker
 from metricgrad.comparison.catalogue import role_of, space_of
 from metricgrad.losses.baselines.margin import Margin
+from metricgrad.losses.composite.residual import LearnedRate
 from metricgrad.systems.by_name import REGISTRY, find, make_loss
 from metricgrad.tasks.registry import get_task
+from tests.tables.frames import people
 
 ACCURACY = mg.as_metric("accuracy")
 
@@ -50,6 +52,36 @@ def test_ala_is_run_beside_its_controls():
     assert [(name, round(float(k.parameter), 3)) for name, k in tuned.form.knobs().items()] == [("exponent", 0.7)]
     with pytest.raises(mg.MetricgradError, match=r"exponent is 2\.0"):
         make_loss("ala_grid", ACCURACY, exponent=2.0)
+
+
+def test_adalfl_is_run_beside_a_learned_rate():
+    assert rows(["cross_entropy", "adalfl"]) == [
+        ("cross_entropy", "candidate"),
+        ("adalfl", "candidate"),
+        ("adalfl_rate", "control"),
+    ]
+    rate = make_loss("adalfl_rate", ACCURACY, meta_lr=0.02)
+    assert isinstance(rate.form, LearnedRate)
+    assert rate.aligner.lr == make_loss("adalfl", ACCURACY, meta_lr=0.02).aligner.lr == 0.02
+    scores, targets = torch.randn(6, 3), torch.arange(6) % 3
+    assert float(rate(scores, targets)) == pytest.approx(float(nn.functional.cross_entropy(scores, targets)))
+
+
+def test_trees_of_a_table_are_standard_and_claim_nothing_of_the_metric():
+    pytest.importorskip("lightgbm", reason="the opponent of tables")
+    task = mg.task_of_table(people(60), target="left", metric="f1")
+    (row,) = candidates(["lightgbm"], task, ACCURACY, controls=True)
+    assert row.standard
+    assert set(row.space) >= {"learning_rate", "num_leaves"}
+    with pytest.raises(mg.MetricgradError, match="unknown loss 'lightgbm'"):
+        rows(["lightgbm"])
+
+
+def test_an_average_asks_for_no_control_and_is_named_by_what_it_is_of():
+    (row, *_) = candidates(["uniloss"], get_task("digits"), ACCURACY, controls=False)[1:]
+    mean = average(row, 3)
+    assert (mean.name, mean.controls, mean.claims, mean.standard) == ("uniloss x3", (), False, False)
+    assert averaged_loss(mean.name) == ("uniloss", 3)
 
 
 @pytest.mark.parametrize("start", ["triplet", "distance_margin"])

@@ -70,3 +70,9 @@ def test_other_kinds_of_problem():
 def test_no_class_weights_of_a_standard_loss_that_takes_none():
     names, _ = adds("binary", "f1", standard="focal", classes=(10, 100))
     assert names == ["focal", "+ decision", "+ the metric"]
+
+
+def test_what_a_task_can_be_learned_with_beside_a_network_comes_last():
+    names, found = adds("binary", "f1", classes=(50, 50), learners=("lightgbm",))
+    assert names == ["cross_entropy", "+ decision", "+ the metric", "lightgbm"]
+    assert found.rungs[-1].loss == "lightgbm"

@@ -106,7 +106,9 @@ class Table:
         )
         for name in ("loss", "mean", "undecided", "decision", "95 % interval", "difference", "95 % interval", "p",
                      "seconds", "verdict"):  # fmt: skip
-            shown.add_column(name, justify="left" if name in ("loss", "decision", "verdict") else "right")
+            shown.add_column(
+                name, justify="left" if name in ("loss", "decision", "verdict") else "right", overflow="fold"
+            )
         for row in self.summary:
             base = row["verdict"] == "baseline"
             name = row["loss"] + (" (control)" if row["role"] == "control" else "")

@@ -298,3 +298,13 @@ def test_a_model_and_an_optimizer_in_the_wrong_order_are_told():
 def test_mismatch_wants_a_function():
     with pytest.raises(mg.MetricgradError, match="loss is 'cross_entropy'; pass a function of"):
         mg.mismatch("cross_entropy", "f1", torch.randn(64), torch.arange(64) % 2)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(("end", "warns"), [(nn.Identity(), False), (nn.Sigmoid(), True)])
+def test_scores_of_a_linear_layer_are_logits_wherever_they_lie(end, warns, recwarn):
+    layer = nn.Linear(3, 1)
+    nn.init.constant_(layer.weight, 0.01)
+    nn.init.constant_(layer.bias, 0.5)
+    scores = nn.Sequential(layer, end)(torch.rand(60, 3)).squeeze(-1)
+    mg.UniLoss("f1")(scores, (torch.arange(60) % 2))
+    assert any("as probabilities do" in str(each.message) for each in recwarn) == warns

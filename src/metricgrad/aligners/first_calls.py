@@ -12,7 +12,14 @@ from metricgrad.checks import where_not_finite
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 from metricgrad.metrics.decoding import is_binary
-from metricgrad.metrics.probabilities import FEWEST_ROWS, rows_of, transformed, warn_of_probabilities, within_unit
+from metricgrad.metrics.probabilities import (
+    FEWEST_ROWS,
+    of_linear_layer,
+    rows_of,
+    transformed,
+    warn_of_probabilities,
+    within_unit,
+)
 
 
 class FirstCalls:
@@ -50,7 +57,8 @@ class FirstCalls:
                     + "; leave those rows out, as with mask="
                 )
         self._rows += rows_of(scores, targets)
-        self._seen = not (form.of_logits and _of_labels(scores, targets) and within_unit(scores.detach()))
+        suspect = form.of_logits and _of_labels(scores, targets) and within_unit(scores.detach())
+        self._seen = not suspect or of_linear_layer(scores)
         if not self._seen and self._rows >= FEWEST_ROWS:
             self._seen = True
             warn_of_probabilities(f"this loss ({form.kind})", stacklevel=_level_of_user())

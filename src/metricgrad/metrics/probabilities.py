@@ -30,6 +30,28 @@ def within_unit(scores: Tensor) -> bool:
     return bool(inside.all() & between.any())
 
 
+_MOVED = ("Squeeze", "Unsqueeze", "View", "UnsafeView", "Select", "Slice", "Transpose", "Permute", "T", "ToCopy")
+_LINEAR = ("Addmm", "Mm", "Bmm", "Baddbmm", "Convolution")
+
+
+def of_linear_layer(scores: Tensor) -> bool:
+    """Whether autograd says that they come straight from a linear layer: logits, wherever they lie.
+
+    Example:
+        >>> layer = torch.nn.Linear(3, 1)
+        >>> of_linear_layer(layer(torch.ones(2, 3)).squeeze(-1)), of_linear_layer(layer(torch.ones(2, 3)).sigmoid())
+        (True, False)
+    """
+    node: Any = scores.grad_fn
+    while node is not None and _operation(node) in _MOVED:
+        node = node.next_functions[0][0]
+    return node is not None and _operation(node) in _LINEAR
+
+
+def _operation(node: Any) -> str:
+    return node.name().partition("Backward")[0]
+
+
 def warn_of_probabilities(reader: str, *, stacklevel: int = 2) -> None:
     """Say that scores look like probabilities, and what to pass."""
     warnings.warn(

@@ -203,9 +203,9 @@ def test_metrics_by_import(tmp_path, monkeypatch):
                 fn = staticmethod(fn)
         """)
     )
-    for spec in ("own_code_here:fn", "own_code_here:Box.fn"):
+    for spec in ("own_code_here:fn", "own_code_here:Box.fn", "own_code_here.py:fn", f"{tmp_path}/own_code_here.py:fn"):
         assert mg.as_metric(spec, higher_is_better=True)(torch.ones(2), torch.ones(2)) == 2
-    for spec in ("own_code_here:gone", "no_such_package_here:fn", "no.such:"):
+    for spec in ("own_code_here:gone", "no_such_package_here:fn", "no.such:", "gone.py:fn", "own_code_here.py:"):
         with pytest.raises(mg.MetricgradError, match="importable from where you stand"):
             mg.as_metric(spec, higher_is_better=True)
 

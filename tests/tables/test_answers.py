@@ -52,6 +52,7 @@ def test_values_have_no_probabilities(tmp_path):
         (lambda f: f.assign(age=[*[1] * 150, "old", *[1] * 49]), {}, "'old' in row 151"),
         (lambda f: f.drop(columns="age"), {}, "lacks 'age'"),
         (lambda f: f, {"id": "whoo"}, "did you mean who"),
+        (lambda f: f.assign(label=1), {"id": "label"}, "so is a column of the answers"),
         (lambda f: f, {"out": "x.xlsx"}, "ends in .csv or .parquet"),
     ],
 )
@@ -66,7 +67,7 @@ def test_what_cannot_be_answered_writes_nothing(tmp_path, model, change, options
 def test_labels_are_those_of_the_decision(tmp_path, model):
     from metricgrad.decisions.threshold import Threshold
 
-    strict = TableModel(model.preprocessing, model.model, Threshold(100.0))
+    strict = TableModel(model.preprocessing, model.model, Threshold(100.0), model.metric)
     people().to_csv(tmp_path / "people.csv", index=False)
     answer_file(strict, tmp_path / "people.csv", tmp_path / "out.csv")
     assert set(pd.read_csv(tmp_path / "out.csv")["label"]) == {"no"}

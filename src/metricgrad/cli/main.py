@@ -54,7 +54,7 @@ def compare(
     ],
     metric: Annotated[
         str | None,
-        typer.Option(help="What decides: a built-in name, name:key=value, or pkg.mod:fn. Default: the task's."),
+        typer.Option(help="What decides: a name, name:key=value, pkg.mod:fn or file.py:fn. Default: the task's."),
     ] = None,
     losses: Annotated[
         str | None,
@@ -110,7 +110,7 @@ def compare(
 @app.command()
 def diagnose(
     predictions: Annotated[str, typer.Argument(help="CSV with columns target and score, or score_0, score_1, ...")],
-    metric: Annotated[str, typer.Option(help="What decides: a built-in name, name:key=value, or pkg.mod:fn.")],
+    metric: Annotated[str, typer.Option(help="What decides: a name, name:key=value, pkg.mod:fn or file.py:fn.")],
     losses: Annotated[
         str | None, typer.Option(help="Names with commas between. Default: the standard loss of the problem.")
     ] = None,

@@ -16,7 +16,7 @@ def train(
     file: Annotated[str, typer.Argument(help="A CSV or Parquet file.")],
     out: Annotated[str, typer.Option(help="The folder of the model, for `metricgrad predict` and mg.load_model.")],
     metric: Annotated[
-        str | None, typer.Option(help="What decides: a built-in name, name:key=value, pkg.mod:fn or file.py:fn.")
+        str | None, typer.Option(help="What decides: a name, name:key=value, pkg.mod:fn or file.py:fn.")
     ] = None,
     loss: Annotated[
         str | None, typer.Option(help="A name of `metricgrad losses`, or lightgbm. Default: uniloss.")

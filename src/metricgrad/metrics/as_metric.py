@@ -33,10 +33,10 @@ def as_metric(
     """Make a :class:`Metric` of a name, a torchmetrics or scikit-learn function, or any callable.
 
     Args:
-        metric: a built-in name (``"f1"``, ``"recall_at_k:k=5"``), ``"pkg.mod:fn"`` or, with any of the arguments
-            below, ``"pkg.mod:fn:higher_is_better=False,beta=2"``, or a callable. A callable of your own gets copies of
-            what it reads and of the targets, in the shapes you pass them: images and sentences are not flattened. It
-            also gets those of ``groups``, ``sample_weight`` and ``mask`` that its signature names.
+        metric: a built-in name (``"f1"``, ``"recall_at_k:k=5"``), ``"pkg.mod:fn"``, ``"path/to/file.py:fn"`` or, with
+            any of the arguments below, ``"pkg.mod:fn:higher_is_better=False,beta=2"``, or a callable. One of your own
+            gets copies of what it reads and of the targets, in the shapes you pass them: images and sentences are not
+            flattened. It also gets those of ``groups``, ``sample_weight`` and ``mask`` that its signature names.
         higher_is_better: the direction; known for built-in, torchmetrics and scikit-learn metrics, required otherwise.
         reads: what the callable sees of the raw scores: ``"scores"``, ``"probabilities"``, ``"labels"`` or, where rows
             are embeddings rather than scores of classes, ``"embeddings"``. For a

@@ -52,6 +52,8 @@ def answer_file(
     names = list(next(read_chunks(table, 1)).columns)
     if id is not None and id not in names:
         raise MetricgradError(f"id is {id!r}, and the table has no such column: {did_you_mean(id, names)}")
+    if id in _columns_of(model):
+        raise MetricgradError(f"id is {id!r}, and so is a column of the answers; rename it in the table")
     wanted = [column.name for column in model.schema.columns] + ([] if id is None else [id])
     done = 0
     with _writer(out) as write:
@@ -61,16 +63,21 @@ def answer_file(
     return done
 
 
+def _columns_of(model: TableModel) -> list[str]:
+    """What answers are called."""
+    classes = model.schema.target.classes
+    return [LABEL, *(f"{PROBABILITY}{name}" for name in classes)] if classes else [VALUE]
+
+
 def _answered(model: TableModel, chunk: pd.DataFrame, id: str | None, first_row: int) -> pd.DataFrame:
     import pandas as pd
 
     scores = model.scores(chunk, first_row=first_row)
     named = np.arange(first_row + 1, first_row + 1 + len(chunk)) if id is None else column_of(chunk, id).to_numpy()
-    target = model.schema.target
-    columns = {ROW if id is None else id: named, VALUE if not target.classes else LABEL: model.answers(scores)}
-    if target.classes:
-        probabilities = model.probabilities(scores).round(_DIGITS)
-        columns |= {f"{PROBABILITY}{name}": probabilities[:, k] for k, name in enumerate(target.classes)}
+    answer, *classes = _columns_of(model)
+    columns = {ROW if id is None else id: named, answer: model.answers(scores)}
+    if classes:
+        columns |= dict(zip(classes, model.probabilities(scores).round(_DIGITS).T, strict=True))
     return pd.DataFrame(columns)
 
 

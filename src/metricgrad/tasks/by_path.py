@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any, TypeVar
 
 from metricgrad.checks import did_you_mean
 from metricgrad.errors import MetricgradError
+from metricgrad.metrics.adapters.source_file import module_of_file, put_on_path
 from metricgrad.tasks.task import Task
 
 T = TypeVar("T")
@@ -59,34 +58,11 @@ def task_at(spec: str) -> Task:
 def _of_file(spec: str, path: Path) -> ModuleType:
     if not path.is_file():
         raise MetricgradError(f"task {spec!r}: there is no file {path} (seen from {os.getcwd()})")
-    path = path.resolve()
-    top = path.parent
-    while (top / "__init__.py").is_file():
-        top = top.parent
-    name = ".".join(path.relative_to(top).with_suffix("").parts)
-    _on_path(path.parent)
-    _on_path(top)
-    if top != path.parent:
-        importlib.import_module(name.rpartition(".")[0])
-    loaded = sys.modules.get(name)
-    if loaded is not None:
-        if Path(getattr(loaded, "__file__", None) or "") == path:
-            return loaded
-        name = str(path)  # a module of this name is another one, such as json for a file json.py
-    described = importlib.util.spec_from_file_location(name, path)
-    assert described is not None
-    assert described.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(described)
-    try:
-        described.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    return module_of_file(path)
 
 
 def _of_module(spec: str, name: str) -> ModuleType:
-    _on_path(Path.cwd())
+    put_on_path(Path.cwd())
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -96,11 +72,6 @@ def _of_module(spec: str, name: str) -> ModuleType:
             f"task {spec!r}: there is no module {error.name!r}; write path/to/file.py:task, or a module that can be "
             "imported from where you stand"
         ) from error
-
-
-def _on_path(folder: Path) -> None:
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
 
 
 def _run(spec: str, source: Path, action: Callable[[], T]) -> T:

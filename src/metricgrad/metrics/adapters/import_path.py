@@ -7,14 +7,16 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from metricgrad.errors import MetricgradError
+from metricgrad.metrics.adapters.source_file import module_of_file
 from metricgrad.metrics.spec import parse_spec
 
 
 def find_callable(spec: str) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The callable of ``"pkg.mod:fn"`` or ``"pkg.mod:fn:key=value,..."``, and its parameters.
+    """The callable of ``"pkg.mod:fn"`` or ``"path/to/file.py:fn"``, and its parameters: ``"...:fn:key=value,..."``.
 
     The module may lie in the directory one stands in, as with ``python -m``.
 
@@ -29,7 +31,7 @@ def find_callable(spec: str) -> tuple[Callable[..., Any], dict[str, Any]]:
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as error:
-        hint = "Write it as package.module:function, importable from where you stand"
+        hint = "Write it as package.module:function, importable from where you stand, or path/to/file.py:function"
         if module.partition(".")[0] == "torchmetrics":
             hint = "Install torchmetrics; if it is there, a torchvision that does not match torch breaks its import"
         raise MetricgradError(f"metric {spec!r}: {type(error).__name__}: {error}. {hint}") from error
@@ -47,6 +49,8 @@ def unwrap(metric: Callable[..., Any], fixed: dict[str, Any]) -> tuple[Callable[
 
 
 def _import(module: str) -> Any:
+    if module.endswith(".py"):
+        return module_of_file(Path(module))
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

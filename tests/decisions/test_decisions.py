@@ -12,6 +12,7 @@ from metricgrad.decisions import (
     AtRecall,
     Identity,
     LabelThresholds,
+    Masks,
     Offsets,
     OrdinalCuts,
     PlugIn,
@@ -160,6 +161,7 @@ EXAMPLES = [
     (Identity("argmax"), (7, 4)), (Threshold(0.3), (7,)), (LabelThresholds([0.1, -0.2, 0.3]), (7, 3)),
     (TopK(2), (7, 3)), (Offsets([0.1, -0.4, 0.3]), (7, 3)), (OrdinalCuts([0.5, 1.5], 0.8), (7, 3)),
     (PlugIn([[1.0, 0.0], [0.2, 1.0]], 1.1), (7, 2)), (AtPrecision(0.9, 0.2), (7,)), (AtRecall(0.9, 0.2), (7,)),
+    (Masks("iou", 0.7, -0.2), (7, 3, 2)),
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from metricgrad.decisions.base import Decision, Findings, Judged
 from metricgrad.decisions.fit import fit_decision
 from metricgrad.decisions.identity import Identity
 from metricgrad.decisions.kinds import DECISIONS, build, register
+from metricgrad.decisions.masks import Masks
 from metricgrad.decisions.offsets import Offsets
 from metricgrad.decisions.operating_point import AtPrecision, AtRecall
 from metricgrad.decisions.ordinal_cuts import OrdinalCuts
@@ -17,5 +18,5 @@ from metricgrad.decisions.top_k import TopK
 
 __all__ = [
     "DECISIONS", "AtPrecision", "AtRecall", "Decision", "Findings", "Identity", "Judged", "LabelThresholds",
-    "Offsets", "OrdinalCuts", "PlugIn", "Threshold", "TopK", "build", "fit_decision", "register",
+    "Masks", "Offsets", "OrdinalCuts", "PlugIn", "Threshold", "TopK", "build", "fit_decision", "register",
 ]  # fmt: skip

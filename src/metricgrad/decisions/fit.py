@@ -48,8 +48,8 @@ def fit_decision(
         scores: raw logits: ``(N,)`` binary, ``(N, C)`` multilabel or of classes, or with further axes.
         targets: ``(N,)`` or ``(N, C)``, as the metric takes them.
         method: ``"auto"``; ``"identity"``; or one kind, fitted on all rows without a guard: ``"threshold"``,
-            ``"label_thresholds"``, ``"offsets"``, ``"ordinal_cuts"``, ``"plug_in"``, ``"top_k"``, ``"at_precision"``,
-            ``"at_recall"``.
+            ``"label_thresholds"``, ``"offsets"``, ``"ordinal_cuts"``, ``"plug_in"``, ``"top_k"``, ``"masks"``,
+            ``"at_precision"``, ``"at_recall"``.
         seed: of the division into fifths and tenths.
         context: what the metric takes beside: ``sample_weight``, ``groups``, ``mask``.
 
@@ -115,6 +115,8 @@ def candidates(metric: Metric, scores: Tensor, targets: Tensor) -> tuple[list[st
     if metric.reads != "labels":
         return (["at_precision"], "") if scores.ndim == 1 else ([], f"{metric.name} of several columns has no one cut")
     if scores.shape == targets.shape:
+        if scores.ndim > 2:
+            return ["threshold", "masks"], ""
         labels = scores.ndim == 2 and scores.shape[1] > 1
         return (["threshold", "top_k", "label_thresholds"] if labels else ["threshold"]), ""
     classes = scores.shape[-1]
@@ -151,7 +153,8 @@ def check_method(method: str, scores: Tensor, targets: Tensor) -> None:
     of_classes = scores.ndim == targets.ndim + 1 and scores.shape[-1] > 1
     allowed = ("identity", "offsets", "ordinal_cuts", "plug_in") if of_classes else (
         ("identity", "threshold", "at_precision", "at_recall") if targets.ndim == 1
-        else ("identity", "threshold", "top_k", "label_thresholds")
+        else ("identity", "threshold", "top_k", "label_thresholds") if targets.ndim == 2
+        else ("identity", "threshold", "masks")
     )  # fmt: skip
     if method not in allowed:
         raise MetricgradError(

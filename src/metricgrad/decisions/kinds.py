@@ -7,6 +7,7 @@ from typing import Any, TypedDict, TypeVar
 
 from metricgrad.decisions.base import Decision, Findings
 from metricgrad.decisions.identity import Identity
+from metricgrad.decisions.masks import Masks
 from metricgrad.decisions.offsets import Offsets
 from metricgrad.decisions.operating_point import AtPrecision, AtRecall
 from metricgrad.decisions.ordinal_cuts import OrdinalCuts
@@ -20,7 +21,7 @@ from metricgrad.json_types import checked_arguments, fits
 DECISIONS: dict[str, type[Decision]] = {
     cls.kind: cls
     for cls in (
-        Identity, Threshold, AtPrecision, AtRecall, TopK, LabelThresholds, Offsets, OrdinalCuts, PlugIn
+        Identity, Threshold, Masks, AtPrecision, AtRecall, TopK, LabelThresholds, Offsets, OrdinalCuts, PlugIn
     )
 }  # fmt: skip
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import datetime
+import functools
 import time
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import metricgrad as mg
+from metricgrad import distributed
 from metricgrad.losses.baselines.smooth_ap import SmoothAP
 from tests.ranks import on_ranks
 
@@ -86,8 +89,18 @@ def _trained(case: Case, rows: slice) -> tuple[list[Tensor], list[Tensor], dict[
     return values, gradients, loss.state_dict()
 
 
-def _all_cases(rank: int, world: int) -> list[dict[str, Any]]:
-    return [{name: _trained(case, _rows(sizes, rank)) for name, case in _cases().items()} for sizes in SIZES[world]]
+def _on_rank(rank: int, world: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """All in one go: processes take longer to start than the steps in them."""
+    cases = [{name: _trained(case, _rows(sizes, rank)) for name, case in _cases().items()} for sizes in SIZES[world]]
+    return cases, _single_checks(rank, world) if world == 2 else {}
+
+
+_found = functools.cache(functools.partial(on_ranks, _on_rank))
+
+
+@functools.cache
+def _expected() -> dict[str, Any]:
+    return {name: _trained(case, slice(None)) for name, case in _cases().items()}
 
 
 def _rows(sizes: tuple[int, ...], rank: int) -> slice:
@@ -97,8 +110,8 @@ def _rows(sizes: tuple[int, ...], rank: int) -> slice:
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_do_as_one_process_with_the_joined_rows(world):
-    expected = {name: _trained(case, slice(None)) for name, case in _cases().items()}
-    for rank, found in enumerate(on_ranks(_all_cases, world)):
+    expected = _expected()
+    for rank, (found, _) in enumerate(_found(world)):
         for sizes, by_name in zip(SIZES[world], found, strict=True):
             for name, (values, gradients, state) in by_name.items():
                 where = f"{name}, {sizes}, rank {rank}"
@@ -171,9 +184,6 @@ def _single_checks(rank: int, world: int) -> dict[str, Any]:
         with torch.no_grad():
             found["no_grad"] = loss(scores, targets), expected
         found["eval"] = copy.deepcopy(loss).eval()(scores, targets), expected
-        part = torch.randn(24, 4), torch.arange(24) % 3
-        fitted = mg.fit(nn.Linear(4, 3), part, part, metric="accuracy", epochs=1, progress=False, device="cpu")
-        assert 0 <= fitted.valid <= 1  # a training of this process alone
         dist.barrier()
         start = time.monotonic()
         found["missing"] = _said(lambda: missed(scores, targets))
@@ -187,7 +197,7 @@ def _single_checks(rank: int, world: int) -> dict[str, Any]:
 
 
 def test_who_talks_to_whom_and_what_is_said():
-    first, second = on_ranks(_single_checks, 2)
+    (_, first), (_, second) = _found(2)
     for name in ("apart", "group", "network", "words", "ignored", "no_grad", "eval"):
         for found in (first, second):
             if name in found:
@@ -206,3 +216,13 @@ def test_who_talks_to_whom_and_what_is_said():
         assert words in first[name], first[name]
         assert first[name] == second[name]
     assert "another rank did not call this loss" in first["missing"]
+
+
+def test_fit_trains_alone_in_a_group(monkeypatch):
+    group = types.SimpleNamespace(is_available=lambda: True, is_initialized=lambda: True, get_world_size=lambda _: 2)
+    monkeypatch.setattr(distributed, "dist", group)  # which can do nothing else
+    part = torch.randn(24, 4), torch.arange(24) % 3
+    with pytest.raises(AttributeError, match="all_gather"):
+        mg.UniLoss("accuracy")(torch.randn(24, 3, requires_grad=True), part[1])
+    fitted = mg.fit(nn.Linear(4, 3), part, part, metric="accuracy", epochs=1, progress=False, device="cpu")
+    assert 0 <= fitted.valid <= 1

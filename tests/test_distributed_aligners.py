@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -102,28 +103,34 @@ def _sharded(rows: slice, *, shard: bool) -> list[Any]:
     return [values, [p.detach() for p in whole], said]
 
 
-def _sharded_on_rank(rank: int, world: int) -> list[Any]:
-    return _sharded(slice(18 * rank, 18 * rank + 18), shard=True)
-
-
 def test_fully_sharded_parameters():
-    expected, found = _sharded(slice(None), shard=False), on_ranks(_sharded_on_rank, 2)
-    for values, parameters, said in found:
+    expected = _sharded(slice(None), shard=False)
+    for _, (values, parameters, said) in _found(2):
         torch.testing.assert_close(values, expected[0], rtol=1e-9, atol=1e-11)
         torch.testing.assert_close(parameters, expected[1], rtol=1e-9, atol=1e-11)
         assert "the ranks have 5, 1 chunks" in said
 
 
-def _on_rank(rank: int, world: int) -> dict[str, Any]:
+def _on_rank(rank: int, world: int) -> tuple[dict[str, Any], list[Any]]:
+    """All in one go: processes take longer to start than the steps in them."""
     begin = sum(SIZES[world][:rank])
-    return {name: _trained(name, slice(begin, begin + SIZES[world][rank])) for name in NAMES}
+    found = {name: _trained(name, slice(begin, begin + SIZES[world][rank])) for name in NAMES}
+    return found, _sharded(slice(18 * rank, 18 * rank + 18), shard=True) if world == 2 else []
+
+
+_found = functools.cache(functools.partial(on_ranks, _on_rank))
+
+
+@functools.cache
+def _expected() -> dict[str, Any]:
+    return {name: _trained(name, slice(None)) for name in NAMES}
 
 
 @pytest.mark.filterwarnings("ignore:LookAhead has no validation batches")
 @pytest.mark.parametrize("world", SIZES)
 def test_ranks_move_a_loss_as_one_process_does(world):
-    expected = {name: _trained(name, slice(None)) for name in NAMES}
-    for rank, found in enumerate(on_ranks(_on_rank, world)):
+    expected = _expected()
+    for rank, (found, _) in enumerate(_found(world)):
         for name in NAMES:
             torch.testing.assert_close(found[name], expected[name], rtol=1e-7, atol=1e-9, msg=f"{name}, rank {rank}")
     for name in NAMES:

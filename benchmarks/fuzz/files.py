@@ -1,4 +1,4 @@
-"""Malformed files by the thousand: losses, policies, study folders, runs of fit and of fit_population.
+"""Malformed files by the thousand: losses, policies, folders of studies, of runs and of models.
 
 Every file is a sound one with something spoiled, read as a user's next call reads it. It may be taken (what was
 spoiled is of no account, or is mended) or refused by one MetricgradError that names it; anything else is a fault:
@@ -10,6 +10,7 @@ another exception, or a module imported because a file named it.
 from __future__ import annotations
 
 import collections
+import hashlib
 import json
 import random
 import shutil
@@ -34,6 +35,7 @@ from tests.contract.registry import LOSSES  # noqa: E402
 
 import metricgrad as mg  # noqa: E402
 from fuzz.attacks import attack_all  # noqa: E402
+from fuzz.kills import table  # noqa: E402
 from fuzz.spoiling import dumped, spoil_bytes, spoil_json, spoil_tensors  # noqa: E402
 from metricgrad.aligners.knobs.controller import KnobController  # noqa: E402
 from metricgrad.aligners.knobs.policy import Policy  # noqa: E402
@@ -41,6 +43,7 @@ from metricgrad.aligners.knobs.state import FEATURES, ROLES  # noqa: E402
 from metricgrad.comparison import study  # noqa: E402
 from metricgrad.tasks.split import split  # noqa: E402
 from metricgrad.training.fit import fit  # noqa: E402
+from metricgrad.training.model_folder import CARD  # noqa: E402
 
 X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
 Y = X[:, :3].argmax(1)
@@ -164,6 +167,21 @@ class Folder:
         return lambda: None
 
 
+class Model(Folder):
+    """A model's folder whose checksums are mostly those of the spoiled files, so that the files themselves are read."""
+
+    def spoil(self, rng: random.Random) -> None:
+        """As any folder, and the card anew."""
+        super().spoil(rng)
+        card = self.path / CARD
+        if rng.random() < 0.2 or not card.is_file() or card.read_bytes() != (self.sound / CARD).read_bytes():
+            return
+        found = json.loads(card.read_bytes())
+        there = [name for name in found["files"] if (self.path / name).is_file()]
+        found["files"] |= {name: hashlib.sha256((self.path / name).read_bytes()).hexdigest() for name in there}
+        card.write_text(json.dumps(found))
+
+
 def _spoil_state(value: Any, rng: random.Random) -> Any:
     """Nested containers of tensors and numbers with one leaf changed."""
     if isinstance(value, dict) and value and rng.random() < 0.97:
@@ -210,6 +228,32 @@ def population_job(out: Path) -> Any:
     )  # fmt: skip
 
 
+def network_job(out: Path) -> Any:
+    """A network of one's own, saved; or loaded again, to answer."""
+    if out.name != "sound":
+        return mg.load_model(out, model=lambda: nn.Linear(4, 3)).predict(X)
+    loss = mg.ALA("accuracy", num_outputs=3)
+    parts = (X[:40], Y[:40]), (X[40:], Y[40:])
+    return mg.fit(nn.Linear(4, 3), *parts, metric="accuracy", loss=loss, epochs=2, device="cpu").save(out)
+
+
+def table_job(out: Path) -> Any:
+    """A table's model, trained; or loaded again, to answer."""
+    if out.name != "sound":
+        return mg.load_model(out).predict(table())
+    task = mg.task_of_table(table(), target="left", metric="f1")
+    task.epochs = 2
+    return mg.train_table(task, out=out, progress=False, loss="cross_entropy")
+
+
+def trees_job(out: Path) -> Any:
+    """LightGBM's trees, grown; or loaded again, to answer."""
+    if out.name != "sound":
+        return mg.load_model(out).predict(table())
+    task = mg.task_of_table(table(), target="left", metric="f1")
+    return mg.train_table(task, out=out, progress=False, loss="lightgbm")
+
+
 def _data(seed: int) -> Any:
     x = torch.randn(90, 4, generator=torch.Generator().manual_seed(seed))
     return split(x, x[:, :3].argmax(1), seed)
@@ -231,6 +275,9 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "studies": lambda folder: Folder(folder, study_job, ("results.jsonl", "config.json"), ""),
     "finished runs": lambda folder: Folder(folder, fit_job, ("result.json", "model.safetensors", "last.ckpt"), ""),
     "checkpoints": lambda folder: Folder(folder, cut_fit_job, ("last.ckpt",), ""),
+    "networks": lambda folder: Model(folder, network_job, (CARD, "weights.safetensors"), ""),
+    "tables": lambda folder: Model(folder, table_job, (CARD, "model.safetensors", "preprocessing.safetensors"), ""),
+    "trees": lambda folder: Model(folder, trees_job, (CARD, "model.txt"), ""),
     "populations": lambda folder: Folder(folder, population_job, ("last.ckpt", "result.json"), ""),
 }
 

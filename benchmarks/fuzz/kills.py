@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of ``compare``, ``fit`` and ``fit_population``: the same call again ends as if undisturbed.
+"""SIGKILL at random moments of compare, fit, fit_population and train: the same call again ends as if undisturbed.
 
 What is compared with an undisturbed run: the lines of ``results.jsonl`` and the table without seconds, or the weights,
 the history and the state of the loss, bit for bit.
@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -71,7 +73,27 @@ def population_job(out: Path) -> Any:
     return _timeless([children, found.histories, _numbers(loss.aligner.state_dict())])
 
 
-JOBS: dict[str, Callable[[Path], Any]] = {"compare": compare_job, "fit": fit_job, "fit_population": population_job}
+def table() -> pd.DataFrame:
+    """A small table with a number that is missing, and a category."""
+    rng = np.random.default_rng(0)
+    age, city = rng.integers(18, 80, 160).astype(float), rng.choice(["Oslo", "Rome"], 160)
+    left = np.where(age + 20 * (city == "Rome") + rng.normal(0, 10, 160) > 60, "yes", "no")
+    age[::9] = np.nan
+    return pd.DataFrame({"age": age, "city": city, "left": left})
+
+
+def train_job(out: Path) -> Any:
+    """A table's model, trained and written as a folder."""
+    task = mg.task_of_table(table(), target="left", metric="f1")
+    task.epochs = 8
+    mg.train_table(task, out=out, progress=False)
+    again = mg.load_model(out)
+    return _timeless([again.card, again.scores(table()).tolist(), sorted(path.name for path in out.iterdir())])
+
+
+JOBS: dict[str, Callable[[Path], Any]] = {
+    "compare": compare_job, "fit": fit_job, "fit_population": population_job, "train": train_job
+}  # fmt: skip
 
 
 def _numbers(state: dict[str, Any]) -> Any:

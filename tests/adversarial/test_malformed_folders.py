@@ -1,7 +1,9 @@
 """A part of `make fuzz`: folders that jobs left, spoiled in one file, and jobs that are killed at random moments."""
 
+import errno
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +26,16 @@ def fuzz(monkeypatch):
 
 @pytest.mark.parametrize(
     ("kind", "each"),
-    [("policies", 100), ("studies", 25), ("finished runs", 30), ("checkpoints", 25), ("populations", 25)],
+    [
+        ("policies", 100),
+        ("studies", 25),
+        ("finished runs", 30),
+        ("checkpoints", 25),
+        ("populations", 25),
+        ("networks", 40),
+        ("tables", 40),
+        ("trees", 40),
+    ],
 )
 def test_spoiled_folders_are_mended_or_refused_in_one_sentence(fuzz, kind, each):
     found = fuzz.attack(kind, each, seed=1)
@@ -37,7 +48,7 @@ KILL = "import json, sys; from fuzz.kills import attack; print(json.dumps([attac
 
 
 def test_killed_at_random_moments_they_end_as_if_undisturbed():
-    command = [sys.executable, "-c", KILL, "fit"]
+    command = [sys.executable, "-c", KILL, "fit", "train"]
     done = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True)
     for found in json.loads(done.stdout.splitlines()[-1]):
         assert found["faults"] == []
@@ -103,3 +114,29 @@ def test_a_study_whose_lines_were_spoiled_ends_in_the_same_table(fuzz, tmp_path)
         again = fuzz.study_job(tmp_path)
     assert timeless(again) == expected
     assert len(path.read_text().splitlines()) == 10  # two losses, three trials and two seeds
+
+
+@pytest.mark.parametrize("fails", [1, 2, 4, 7, 10])
+def test_a_full_disk_while_a_table_s_model_is_trained_is_one_sentence_and_the_same_call_goes_on(
+    tmp_path, monkeypatch, fails
+):
+    kills = importlib.import_module("benchmarks.fuzz.kills")
+    task = mg.task_of_table(kills.table(), target="left", metric="f1")
+    task.epochs = 2
+    calls, sync = [], os.fsync
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) == fails:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(mg.MetricgradError, match="No space left on device") as told:
+        mg.train_table(task, loss="cross_entropy", out=tmp_path / "model", progress=False)
+    assert "\n" not in str(told.value)
+    monkeypatch.setattr(os, "fsync", sync)
+    again = mg.train_table(task, loss="cross_entropy", out=tmp_path / "model", progress=False)
+    whole = mg.train_table(task, loss="cross_entropy", progress=False)
+    assert torch.equal(again.scores(kills.table()), whole.scores(kills.table()))
+    assert mg.load_model(tmp_path / "model").predict(kills.table()).tolist() == again.predict(kills.table()).tolist()

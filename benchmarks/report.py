@@ -15,6 +15,7 @@ import report_paper
 import report_papers
 import report_ranks
 import report_reloss
+import report_segmentation
 import report_spans
 import report_systems
 import report_translation
@@ -48,6 +49,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("pose_humanoid", "Key points of a humanoid", report_reloss.humanoid),
     ("translation", "Translation", report_translation.translation),
     ("spans", "Answer spans", report_spans.spans),
+    ("segmentation", "Segmentation of drawn shapes", report_segmentation.section),
     ("retrieval", "Retrieval of classes never seen", report_systems.retrieval),
     ("ala", "ALA: a policy against a random walk", report_ala.section),
     ("fuzz_calls", "Calls of every entry point", report_fuzz.calls),

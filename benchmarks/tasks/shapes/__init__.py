@@ -1,0 +1,1 @@
+"""Segmentation of drawn shapes: which pixels are of an ellipse?"""

@@ -24,8 +24,8 @@ def section(result: dict[str, Any]) -> str:
     )
     return "\n\n".join([
         "One or two ellipses among rectangles, at a contrast of each picture's own, 24 x 24 pixels: 240 pictures to "
-        "train on, 120 to choose the epoch and the decision, 300 to test; a U-Net of 15,000 weights. Means over images. "
-        "Each loss at the best of its settings on one draw for tuning alone: two rates, and of Dice + CE two weights.",
+        "train on, 120 to choose the epoch and the decision, 300 to test; a U-Net of 15,000 weights. "
+        "Means over images. Each loss at the best of its settings on one draw for tuning alone.",
         table(["loss", "rate", *_COLUMNS], rows),
         f"Paired, test Dice under masks less that of Dice + CE: {against}.",
         f"Paired, test Dice under masks less that under one threshold: {masks}.",

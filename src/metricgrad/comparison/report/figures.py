@@ -18,6 +18,7 @@ Evidence = Mapping[str, Mapping[str, Any]]
 """Loss -> what was kept of its first run."""
 
 SERIES = ("--blue", "--orange", "--green", "--purple", "--red", "--teal")
+_LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
@@ -47,6 +48,7 @@ def intervals(table: Table) -> Figure:
             "range": [len(names) - 0.5, -0.5],
         },
         "xaxis": {"title": {"text": f"test {_text(table.metric)}, {_better(table)}"}, "zeroline": False},
+        "legend": _LEGEND,
     }  # fmt: skip
     return {"data": [dots, decided, undecided], "layout": layout}
 
@@ -64,7 +66,7 @@ def training(table: Table, evidence: Evidence) -> Figure | None:
     layout = {
         "xaxis": {"title": {"text": "epoch"}, "zeroline": False},
         "yaxis": {"title": {"text": f"validation {_text(table.metric)}"}, "automargin": True, "zeroline": False},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "legend": _LEGEND,
     }
     return {"data": lines, "layout": layout} if lines else None
 
@@ -90,7 +92,7 @@ def curve(predictions: Mapping[str, Any]) -> Figure | None:
         "data": data,
         "layout": {
             "xaxis": {**axes, "title": {"text": "recall"}}, "yaxis": {**axes, "title": {"text": "precision"}},
-            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+            "legend": _LEGEND,
         },
     }  # fmt: skip
 
@@ -115,7 +117,7 @@ def calibration(predictions: Mapping[str, Any]) -> Figure | None:
         "layout": {
             "xaxis": {**axes, "title": {"text": "probability said"}},
             "yaxis": {**axes, "title": {"text": "share that was so"}},
-            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+            "legend": _LEGEND,
         },
     }  # fmt: skip
 
@@ -174,7 +176,7 @@ def pushes(table: Table, evidence: Evidence) -> Figure | None:
     layout = {
         "xaxis": {"title": {"text": "score of the right class, others 0"}, "zeroline": False},
         "yaxis": {"title": {"text": "push, largest 1"}, "automargin": True},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "legend": _LEGEND,
     }
     return {"data": lines, "layout": layout} if lines else None
 

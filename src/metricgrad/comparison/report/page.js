@@ -21,7 +21,9 @@
       margin: { l: narrow ? 48 : 64, r: 16, t: 24, b: 56 },
       hoverlabel: { bgcolor: "var(--surface)", bordercolor: "var(--line)", font: { color: "var(--ink)" } },
       legend: { ...layout.legend, font: { color: "var(--ink)" } },
-      xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis },
+      xaxis: { ...axis, ...layout.xaxis },
+      // names of losses stand over their lines where there is no room beside them
+      yaxis: { ...axis, ...layout.yaxis, ...(narrow && layout.yaxis.ticktext ? { ticklabelposition: "inside top" } : {}) },
     };
   };
 

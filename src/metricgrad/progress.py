@@ -36,11 +36,6 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.update()
 
-    def expect(self, total: int) -> None:
-        """So many steps there are in all."""
-        if self._bar is not None:
-            self._bar.total = total
-
     def update(self, done: int) -> None:
         """So many steps are done."""
         if self._bar is not None:

@@ -173,8 +173,9 @@ def main() -> None:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
     except MetricgradError as error:
         _fail(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        print("metricgrad: stopped; the same command goes on where it stopped", file=sys.stderr)
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        said = str(stop) or "stopped; what was finished is kept, and the same command goes on from there"
+        print(f"metricgrad: {said}", file=sys.stderr)
         sys.exit(130)
     except ModuleNotFoundError as error:
         _fail(f"{error.name} is not installed: pip install 'metricgrad[train,compare]'")

@@ -155,6 +155,9 @@ class Records:
     def __len__(self) -> int:
         return len(self._records)
 
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
     def trials(self, loss: str) -> list[Record]:
         """The trials of a loss, in order."""
         return sorted((r for r in self._records if r["loss"] == loss and "trial" in r), key=lambda r: r["trial"])

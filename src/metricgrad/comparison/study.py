@@ -26,11 +26,11 @@ from metricgrad.comparison.runs.conduct import Conduct, Study
 from metricgrad.comparison.runs.plan import Plan
 from metricgrad.comparison.runs.running import Runner
 from metricgrad.comparison.runs.workers import helped
+from metricgrad.comparison.study_display import StudyDisplay
 from metricgrad.comparison.table import Table
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.metric import Metric
-from metricgrad.progress import ProgressBar
 from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.task import Task
 from metricgrad.training.delivery import Asked, check_decision
@@ -108,7 +108,7 @@ def compare(
         metric_timeout: seconds that one call of a metric that is not built in may take; None is no limit. A loop in
             Python, a sleep and a wait are interrupted; compiled code that neither returns nor lets go of Python's lock
             cannot be, whatever the limit.
-        progress: a progress bar on stderr.
+        progress: on stderr, a table of the losses with the time left, or a line for each run where that is a file.
         command: what was typed, for the report; by default it names this call.
 
     Returns:
@@ -133,14 +133,17 @@ def compare(
     judged_by = chosen.judged_by(metric)
     folder = Path(out)
     named = [] if losses == "auto" else candidates(losses, chosen, judged_by, controls=controls)
-    with _one_thread(), ProgressBar(None, "", unit="run", patience=0, shown=progress) as bar:
+    display = StudyDisplay(chosen.name, folder, higher_is_better=judged_by.higher_is_better, shown=progress)
+    with _one_thread(), display:
         plan = Plan(folder)
         found = None if named else plan.look(lambda: look(chosen, judged_by))
         asked = None if named else ladder(situation(chosen, judged_by, found))
         rows = candidates(asked.losses, chosen, judged_by, controls=controls) if asked else named
         config = config_of(chosen, judged_by, rows, decision, limit)
         runner = Runner(chosen, judged_by, decision, metric_timeout, folder)
-        conduct = Conduct(runner, Records(folder, config), Claims(folder), bar, jobs)
+        records = Records(folder, config)
+        display.watch(records)
+        conduct = Conduct(runner, records, Claims(folder), display, jobs)
         study = Study(rows, asked, trials, seeds, limit, found["seconds"] if found else 0.0)
         with helped(partial(conduct.whole, study, plan), jobs - 1):
             outcome = conduct.whole(study, plan)
@@ -150,7 +153,7 @@ def compare(
         plot(table, folder / "compare.png")
         write_study(table, about(
             chosen, judged_by, rows, command=command, trials=outcome.trials, seeds=outcome.seeds,
-            decision=str(config["decision"]), data=config["data"], left_out=left_out,
+            decision=str(config["decision"]), data={**chosen.origin, **config["data"]}, left_out=left_out,
         ))  # fmt: skip
         write_report(folder)
     return table

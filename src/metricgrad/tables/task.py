@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -176,6 +177,9 @@ def task_of_table(
     name = name or (Path(table).name.partition(".")[0] if is_file else "table")
     task = TableTask(name, with_target(frame, target), schema, metric)
     task.rows(0)  # what cannot be parted is told now
+    if is_file:
+        with Path(table).open("rb") as file:
+            task.origin = {Path(table).name: f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"}
     return task
 
 

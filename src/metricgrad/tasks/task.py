@@ -81,6 +81,9 @@ class Task:
             come; ``losses="auto"`` then tries a loss that learns from it.
         summary: one line on what it is.
 
+    Attributes:
+        origin: names of the files the data come from, each with its checksum, for a study's report; empty at first.
+
     Raises:
         MetricgradError: where parts are missing or given twice.
 
@@ -133,6 +136,7 @@ class Task:
             )
         self.name, self.model, self.metric, self.summary = name, model, metric, summary
         self.redraws, self.clean_valid = load is not None, clean_valid
+        self.origin: dict[str, str] = {}
         self._load: Callable[[int], Any] = load or (lambda seed: fixed)
         self._kind: ProblemKind | None = kind
         self._standard = standard

@@ -113,13 +113,32 @@ def test_what_is_no_study_is_one_sentence(tmp_path, text, words):
         write_report(tmp_path)
 
 
-def test_a_table_without_a_part_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda table: table.pop("margin"),
+        lambda table: table["summary"][1].pop("mean"),
+        lambda table: table["summary"][0].update(verdict="better"),
+        lambda table: table["runs"][0].update(loss="gone"),
+        lambda table: table["ladder"][0].update(added="much"),
+        lambda table: table.update(schema=1),
+    ],
+)
+def test_a_table_without_a_part_is_refused(tmp_path, spoil):
     write(tmp_path)
     path = tmp_path / "study.json"
     found = json.loads(path.read_text())
-    del found["table"]["margin"]
+    spoil(found["table"])
     path.write_text(json.dumps(found))
-    with pytest.raises(mg.MetricgradError, match="no table of this version"):
+    with pytest.raises(mg.MetricgradError, match="of this version"):
+        write_report(tmp_path)
+
+
+def test_evidence_that_is_something_else_is_refused(tmp_path):
+    write(tmp_path)
+    path = next((tmp_path / "evidence").iterdir())
+    path.write_text(path.read_text().replace('"history": [', '"history": ["x", '))
+    with pytest.raises(mg.MetricgradError, match="no evidence of a run of this version; delete it"):
         write_report(tmp_path)
 
 

@@ -7,10 +7,11 @@ and pushes. It is plain numbers, some ten kilobytes, whatever the size of the da
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
 
 from torch import nn
 
+from metricgrad.comparison.report.evidence_file import Epoch, Evidence
 from metricgrad.comparison.report.loss_pictures import curriculum_of, is_learned, mismatch_seen, push_of
 from metricgrad.comparison.report.predictions import counted
 from metricgrad.decisions.kinds import stored
@@ -19,7 +20,7 @@ from metricgrad.training.batches import Data
 from metricgrad.training.result import FitResult
 
 
-def gather(loss: nn.Module | None, result: FitResult, valid: Data, test: Data, kind: ProblemKind) -> dict[str, Any]:
+def gather(loss: nn.Module | None, result: FitResult, valid: Data, test: Data, kind: ProblemKind) -> Evidence:
     """Everything that is kept of a training.
 
     Args:
@@ -35,7 +36,7 @@ def gather(loss: nn.Module | None, result: FitResult, valid: Data, test: Data, k
     outputs = valid_scores.shape[1] if kind == "multiclass" else None
     loss = None if loss is None else loss.eval()
     return {
-        "history": [{k: v if math.isfinite(v) else None for k, v in row.items()} for row in result.history],
+        "history": [_epoch(row) for row in result.history],
         "decision": stored(result.decision),
         "predictions": counted(result.metric, result.decision, *result.scored(test)),
         "mismatch": {} if loss is None else mismatch_seen(loss, result.metric, valid_scores, valid_targets),
@@ -43,3 +44,8 @@ def gather(loss: nn.Module | None, result: FitResult, valid: Data, test: Data, k
         "push": push_of(loss, outputs) if loss is not None and kind in ("binary", "multiclass") else None,
         "curriculum": None if loss is None else curriculum_of(loss),
     }
+
+
+def _epoch(row: Mapping[str, float]) -> Epoch:
+    valid, loss, seconds = (row[key] if math.isfinite(row[key]) else None for key in ("valid", "train_loss", "seconds"))
+    return Epoch(epoch=int(row["epoch"]), train_loss=loss, valid=valid, seconds=seconds)

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from metricgrad.comparison.report.evidence_file import Evidence as Kept
 from metricgrad.comparison.report.wording import baseline_of
 from metricgrad.comparison.table import Table
 
 Figure = dict[str, Any]
-Evidence = Mapping[str, Mapping[str, Any]]
+Evidence = Mapping[str, Kept]
 """Loss -> what was kept of its first run."""
 
 SERIES = ("--blue", "--orange", "--green", "--purple", "--red", "--teal")

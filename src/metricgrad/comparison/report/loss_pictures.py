@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from metricgrad.aligners.fitting.agreement import agreement, as_json, losses_of
 from metricgrad.aligners.knobs.controller import KnobController
 from metricgrad.comparison.mismatch import drawn_blocks
+from metricgrad.comparison.report.evidence_file import Curriculum, Mismatch, Push
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.calling import called
 from metricgrad.losses.networks.base import NetworkForm
@@ -21,7 +20,7 @@ PERIODS, KNOBS = 200, 24
 REACH, STEPS = 6.0, 49
 
 
-def mismatch_seen(loss: nn.Module, metric: Metric, scores: Tensor, targets: Tensor) -> dict[str, Any]:
+def mismatch_seen(loss: nn.Module, metric: Metric, scores: Tensor, targets: Tensor) -> Mismatch:
     """Loss and metric of the same blocks of rows, with their rank correlation; or why there are none.
 
     Args:
@@ -40,7 +39,7 @@ def mismatch_seen(loss: nn.Module, metric: Metric, scores: Tensor, targets: Tens
     points = torch.stack([values, values_of_metric.double()], 1)
     if not bool(points.isfinite().all()):
         return {"missing": "the loss or the metric is not finite on a block"}
-    return {**as_json(found), "rows": len(drawn[0].targets), "points": _short(points.tolist())}
+    return Mismatch(**as_json(found), rows=len(drawn[0].targets), points=_short(points.tolist()))
 
 
 def is_learned(loss: nn.Module) -> bool:
@@ -49,7 +48,7 @@ def is_learned(loss: nn.Module) -> bool:
     return networks or isinstance(getattr(loss, "aligner", None), KnobController)
 
 
-def push_of(loss: nn.Module, outputs: int | None) -> dict[str, list[float]] | None:
+def push_of(loss: nn.Module, outputs: int | None) -> Push | None:
     """How hard a loss pushes the score of the right class up, as that score moves and the others are 0.
 
     Args:
@@ -70,7 +69,7 @@ def push_of(loss: nn.Module, outputs: int | None) -> dict[str, list[float]] | No
     return {"score": moved.tolist(), "push": [round(value, 5) for value in (pushes / pushes.abs().max()).tolist()]}
 
 
-def curriculum_of(loss: nn.Module) -> dict[str, Any] | None:
+def curriculum_of(loss: nn.Module) -> Curriculum | None:
     """When which knob was where, of a loss whose knobs were turned; at most 24 of them, those that moved most."""
     aligner = getattr(loss, "aligner", None)
     if not isinstance(aligner, KnobController) or not aligner.history["step"]:

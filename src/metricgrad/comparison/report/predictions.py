@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from metricgrad.comparison.report.evidence_file import Calibration, Curve, Predictions
 from metricgrad.decisions.base import Decision
 from metricgrad.metrics.decoding import canonical
 from metricgrad.metrics.metric import Metric
@@ -18,7 +17,7 @@ MOST_CLASSES = 200
 BINS = 10
 
 
-def counted(metric: Metric, decision: Decision, scores: Tensor, targets: Tensor) -> dict[str, Any] | None:
+def counted(metric: Metric, decision: Decision, scores: Tensor, targets: Tensor) -> Predictions | None:
     """Plain numbers of one test part; no score of a single item is in them, but for a regression's.
 
     Args:
@@ -44,11 +43,13 @@ def counted(metric: Metric, decision: Decision, scores: Tensor, targets: Tensor)
     if classes > MOST_CLASSES:
         return None
     targets = targets.long()
-    answers = {"decided": _read(decision(scores)), "undecided": _read(scores)}
     likely = scores.double().softmax(-1) if scores.ndim == 2 else scores.double().sigmoid()
-    found: dict[str, Any] = {
+    found: Predictions = {
         "of": "classes",
-        "confusion": {name: _confusion(targets, said, classes) for name, said in answers.items()},
+        "confusion": {
+            "decided": _confusion(targets, _read(decision(scores)), classes),
+            "undecided": _confusion(targets, _read(scores), classes),
+        },
         "calibration": _calibration(likely, targets),
     }
     if scores.ndim == 1 and 0 < int(targets.sum()) < len(targets):
@@ -64,7 +65,7 @@ def _confusion(targets: Tensor, said: Tensor, classes: int) -> list[list[int]]:
     return torch.bincount(targets * classes + said, minlength=classes**2).reshape(classes, classes).tolist()
 
 
-def _curve(scores: Tensor, targets: Tensor) -> dict[str, list[float]]:
+def _curve(scores: Tensor, targets: Tensor) -> Curve:
     """Recall and precision of every cut between unequal scores, from the highest cut on."""
     order = scores.argsort(descending=True, stable=True)
     ranked, found = scores[order], targets[order].cumsum(0).double()
@@ -74,7 +75,7 @@ def _curve(scores: Tensor, targets: Tensor) -> dict[str, list[float]]:
     return {"recall": list(recall), "precision": list(precision)}
 
 
-def _calibration(likely: Tensor, targets: Tensor) -> dict[str, list[float]]:
+def _calibration(likely: Tensor, targets: Tensor) -> Calibration:
     """What was said with which probability, and how often it was so, in bins of equal width that hold anything.
 
     Of two classes the probability of the positive one, of more that of the likeliest.

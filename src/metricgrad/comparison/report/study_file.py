@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_type_hints
 
 from metricgrad.comparison.table import Table
 from metricgrad.errors import MetricgradError
@@ -35,9 +35,62 @@ class About(TypedDict):
     not_tried: dict[str, str]
 
 
-class _Study(TypedDict):
-    table: dict[str, Any]
-    about: About
+class _Run(TypedDict):
+    loss: str
+    seed: int
+    valid: float | None
+    test: float | None
+    test_undecided: float | None
+    decision: str | None
+    seconds: float | None
+    params: dict[str, float]
+
+
+class _Row(TypedDict):
+    loss: str
+    role: str
+    verdict: str
+    more_seeds: int | None
+    decisions: dict[str, int]
+    mean: float | None
+    low: float | None
+    high: float | None
+    mean_undecided: float | None
+    low_undecided: float | None
+    high_undecided: float | None
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    p: float | None
+    valid: float | None
+    seconds: float | None
+
+
+class _Rung(TypedDict):
+    rung: str
+    loss: str
+    decision: str
+    added: float | None
+    low: float | None
+    high: float | None
+    taken: bool
+    seconds: float
+    runs: int
+    why: str
+
+
+class _Recommendation(TypedDict):
+    loss: str
+    decision: str
+    why: str
+
+
+class _Table(TypedDict):
+    task: str
+    metric: str
+    higher_is_better: bool
+    margin: float
+    notes: list[str]
 
 
 def write_study(table: Table, about: About) -> None:
@@ -62,6 +115,28 @@ def read_study(folder: str | Path) -> tuple[Table, About]:
         ) from error
     except MetricgradError as error:
         raise MetricgradError(f"{str(path)!r} is torn: {error}; {_ANEW}") from error
-    if not fits(found, _Study):
+    table = found.get("table") if isinstance(found, dict) else None
+    if not (isinstance(table, dict) and fits(found.get("about"), About) and _is_table(table)):
         raise MetricgradError(f"{str(path)!r} is no study of this version; {_ANEW}")
-    return Table.from_dict(found["table"], Path(folder)), found["about"]
+    return Table.from_dict(table, Path(folder)), found["about"]
+
+
+def _is_table(table: dict[str, Any]) -> bool:
+    """Whether there is what the page and the terminal read of a table."""
+    parts = {"runs": _Run, "summary": _Row, "ladder": _Rung}
+    sound = _has(table, _Table) and _has(table.get("recommendation"), _Recommendation) and all(
+        isinstance(table.get(name), list) and all(_has(one, hint) for one in table[name])
+        for name, hint in parts.items()
+    )  # fmt: skip
+    if not sound:
+        return False
+    names = [row["loss"] for row in table["summary"]]
+    baselines = [row for row in table["summary"] if row["verdict"] == "baseline"]
+    asked = {table["recommendation"]["loss"], *(run["loss"] for run in table["runs"])}
+    return len(baselines) == 1 and asked <= {*names}
+
+
+def _has(found: Any, hint: type) -> bool:
+    """Whether a dictionary has what is asked for; it may have more."""
+    names = get_type_hints(hint)
+    return isinstance(found, dict) and fits({name: found[name] for name in names if name in found}, hint)

@@ -49,8 +49,8 @@ class Job:
 
     @property
     def words(self) -> str:
-        """For people."""
-        return f"{self.row.name}, " + (f"seed {self.seed}" if self.trial is None else f"trial {self.trial.number + 1}")
+        """Which of its loss's runs it is, for people."""
+        return f"seed {self.seed}" if self.trial is None else f"trial {self.trial.number + 1}"
 
     def record(self, outcome: dict[str, Any]) -> Record:
         """The line of the results."""

@@ -18,7 +18,7 @@ from metricgrad.comparison.runs.claims import Claims
 from metricgrad.comparison.runs.plan import Plan
 from metricgrad.comparison.runs.running import Runner
 from metricgrad.comparison.runs.tuning import Halving, Search, Tuning
-from metricgrad.progress import ProgressBar
+from metricgrad.comparison.study_display import StudyDisplay
 
 _PAUSE = 0.2
 AVERAGED = 3
@@ -71,14 +71,14 @@ class Conduct:
         runner: makes a run.
         records: of the study.
         claims: of this worker.
-        bar: told of every run.
+        display: told of every run.
         jobs: workers, among whom the seconds of a budget are shared.
     """
 
     runner: Runner
     records: Records
     claims: Claims
-    bar: ProgressBar
+    display: StudyDisplay
     jobs: int = 1
 
     def time(self, rows: Sequence[Candidate]) -> None:
@@ -128,7 +128,7 @@ class Conduct:
     def runs(self, rows: Sequence[Candidate], tuning: Tuning, seeds: int) -> tuple[list[Record], list[Record]]:
         """All trials, and all final runs, by row."""
         records = self.records
-        self.bar.expect((tuning.total + seeds) * len(rows))
+        self.display.expect((tuning.total + seeds) * len(rows))
         params = lambda: {row.name: tuned(row, tuning, records) for row in rows}  # noqa: E731
         self._finish(lambda: chain(trials_left(rows, tuning, records), finals_left(rows, params(), seeds, records)))
         trials = [record for row in rows for record in tuning.counted(records.trials(row.name))]
@@ -143,7 +143,7 @@ class Conduct:
         below = next(row for row in found.rows if row.name == rung.loss)
         row, params = average(below, AVERAGED), {}
         params[row.name] = tuned(below, tuning, self.records)
-        self.bar.expect((tuning.total + seeds) * len(found.rows) + seeds)
+        self.display.expect((tuning.total + seeds) * len(found.rows) + seeds)
         self._finish(lambda: finals_left([row], params, seeds, self.records))
         finals = [*found.finals, *self._finals([row], params, seeds)]
         top = Rung(f"+ average of {AVERAGED}", row.name, decided=rung.decided)
@@ -159,14 +159,14 @@ class Conduct:
         """Train the first that is left and nobody else trains, until none is left."""
         while True:
             with self.records.held():
-                self.bar.update(len(self.records))
+                self.display.look()
                 job = next((job for job in left() if self.claims.take(job.name)), None)
                 if job is None and next(left(), None) is None:
                     return
             if job is None:
-                self.bar.say(f"{self.runner.task.name}: waiting for other workers")
+                self.display.wait()
                 time.sleep(_PAUSE)
                 continue
-            self.bar.say(f"{self.runner.task.name}: {job.words}")
+            self.display.begin(job.row.name, job.words)
             with self.claims.kept(job.name):
                 self.records.add(job.record(self.runner.run(job)))

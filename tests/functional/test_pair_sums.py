@@ -5,7 +5,7 @@ import torch
 
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.kernels import SIGMOID, SIGMOID_SQUARED, SOFTPLUS, Kernel
-from metricgrad.functional.pair_sums import pair_sum
+from metricgrad.functional.pair_sums import Pairs, pair_sum
 
 KERNELS = [SIGMOID, SIGMOID_SQUARED, SOFTPLUS, SIGMOID.derivative(), Kernel((0.0, 0.7), slope=0.3)]
 
@@ -33,6 +33,16 @@ def test_the_grid_equals_the_sum_over_pairs(kind, kernel):
     terms = kernel(x[:, None] - y[None, :]) * weights
     found = pair_sum(x, y, weights, kernel, engine="grid")
     assert ((found - terms.sum(1)).abs() <= 1e-7 * (weights.sum() + terms.abs().sum(1))).all()
+
+
+@pytest.mark.parametrize("count", [3, 60, 300])
+@pytest.mark.parametrize("kind", ["normal", "clustered", "tied"])
+def test_one_kernel_summed_along_either_side(kind, count):
+    x, y = _points(kind, count, 40 * count // 3)
+    weights = torch.rand(len(x), generator=torch.Generator().manual_seed(1)).double()
+    table, pairs = SIGMOID.derivative()(x[:, None] - y), Pairs(x, y, SIGMOID.derivative())
+    torch.testing.assert_close(pairs.over_y(), table.sum(1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(pairs.over_x(weights), weights @ table, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("engine", ["exact", "grid"])

@@ -9,6 +9,7 @@ differentiation, and gradients of gradients cost what the sum itself costs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, cast
 
@@ -81,18 +82,22 @@ def pair_sum(
 class Pairs:
     r"""One kernel between the same two sets of points, summed along either: what a loss and its gradient both read.
 
-    Up to 2^18 values of the kernel are computed once and held; beyond, sums are those of :func:`pair_sum`.
+    Up to 2^18 values of the kernel are computed once and held. Beyond, one lattice serves both sums: what convolves
+    from one side to the other, turned round, does so back. Where the range is too wide for one lattice, sums are those
+    of :func:`pair_sum`.
 
     Args:
         x: ``(P,)`` floating point, detached.
         y: ``(N,)``.
-        kernel: of :math:`x_i - y_j`; even.
+        kernel: of :math:`x_i - y_j`; even, so that it is of :math:`y_j - x_i` too.
     """
 
     def __init__(self, x: Tensor, y: Tensor, kernel: Kernel) -> None:
         dtype = compute_dtype(x)
         self._x, self._y, self._kernel = x.to(dtype), y.to(dtype), kernel
         self._held = self._table() if len(x) * len(y) <= _HELD else None
+        shared = self._held is None and _range(self._x, self._y) <= _WINDOW
+        self._lattice = _Convolution(self._x, self._y, kernel) if shared else None
 
     def _table(self) -> Tensor:
         """``(P, N)`` values, computed block by block."""
@@ -106,13 +111,19 @@ class Pairs:
 
     def over_y(self) -> Tensor:
         """``(P,)``: the sum over all y at each x."""
-        return pair_sum(self._x, self._y, kernel=self._kernel) if self._held is None else self._held.sum(1)
+        if self._held is not None:
+            return self._held.sum(1)
+        if self._lattice is None:
+            return pair_sum(self._x, self._y, kernel=self._kernel)
+        return self._lattice.at_x_of(torch.ones_like(self._y)[None])[0]
 
     def over_x(self, weights: Tensor) -> Tensor:
         """``(N,)``: the weighted sum over all x at each y."""
-        if self._held is None:
+        if self._held is not None:
+            return weights.to(self._held) @ self._held
+        if self._lattice is None:
             return pair_sum(self._y, self._x, weights, self._kernel)
-        return weights.to(self._held) @ self._held
+        return self._lattice.at_y_of(weights.to(self._y)[None])[0]
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -161,10 +172,10 @@ def _exact(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
 
 
 def _grid(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
-    low, high = torch.minimum(x.amin(), y.amin()), torch.maximum(x.amax(), y.amax())
-    if float(high - low) <= _WINDOW:
+    wide = _range(x, y)
+    if wide <= _WINDOW:
         return _convolve(x, y, weights, kernel)
-    if not bool(torch.isfinite(low) & torch.isfinite(high)):
+    if not math.isfinite(wide):
         return _exact(x, y, weights, kernel)
     (x, moved_x), (y, moved_y) = close_gaps(x, y)
     x_order, y_order = x.argsort(), y.argsort()
@@ -208,15 +219,35 @@ def _windows(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
     return torch.cat(parts, 1)
 
 
+def _range(x: Tensor, y: Tensor) -> float:
+    """From the lowest of all points to the highest; NaN or infinite where one of them is."""
+    return float(torch.maximum(x.amax(), y.amax()) - torch.minimum(x.amin(), y.amin()))
+
+
 def _convolve(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
+    return _Convolution(x, y, kernel).at_x_of(weights)
+
+
+class _Convolution:
     """Spread, convolve, interpolate; only the lags between the two sides are sampled, and none wraps around."""
-    at_x, at_y = stencil(x), stencil(y)
-    lags = torch.arange(1 - at_y.nodes, at_x.nodes, device=x.device) + (at_x.first - at_y.first)
-    sampled = kernel(lags.to(x) * STEP)
-    size = _fast_size(len(lags))
-    circular = torch.cat([sampled[at_y.nodes - 1 :], sampled.new_zeros(size - len(lags)), sampled[: at_y.nodes - 1]])
-    spectrum = torch.fft.rfft(spread(at_y, weights), size) * torch.fft.rfft(circular)
-    return gather(at_x, torch.fft.irfft(spectrum, size))
+
+    def __init__(self, x: Tensor, y: Tensor, kernel: Kernel) -> None:
+        self._at_x, self._at_y = at_x, at_y = stencil(x), stencil(y)
+        lags = torch.arange(1 - at_y.nodes, at_x.nodes, device=x.device) + (at_x.first - at_y.first)
+        sampled = kernel(lags.to(x) * STEP)
+        self._size = size = _fast_size(len(lags))
+        nothing = sampled.new_zeros(size - len(lags))
+        self._spectrum = torch.fft.rfft(torch.cat([sampled[at_y.nodes - 1 :], nothing, sampled[: at_y.nodes - 1]]))
+
+    def at_x_of(self, weights: Tensor) -> Tensor:
+        """``(K, P)`` from ``(K, N)`` weights of y: sums of the kernel of x - y."""
+        spectrum = torch.fft.rfft(spread(self._at_y, weights), self._size) * self._spectrum
+        return gather(self._at_x, torch.fft.irfft(spectrum, self._size))
+
+    def at_y_of(self, weights: Tensor) -> Tensor:
+        """``(K, N)`` from ``(K, P)`` weights of x: the same kernel, not turned round."""
+        spectrum = torch.fft.rfft(spread(self._at_x, weights), self._size) * self._spectrum.conj()
+        return gather(self._at_y, torch.fft.irfft(spectrum, self._size))
 
 
 def _running_sum(values: Tensor) -> Tensor:

@@ -69,9 +69,12 @@ class OfCounts(FastPath, abc.ABC):
         elif self.ties == "together":
             place = wide(positives - torch.searchsorted(up.flip(0), up))
         elif self.ties == "mean_of_ranks":
-            items = torch.cat([up, down]).sort().values
-            first, last = (len(items) - torch.searchsorted(items, up, right=right) for right in (True, False))
-            rank = _places(items)
+            sides = (down, up.flip(0))
+            first, last = (
+                positives + negatives - sum(torch.searchsorted(side, up, right=right) for side in sides)
+                for right in (True, False)
+            )
+            rank = _places(up, more=negatives)
             upto = self.at(rank, torch.zeros_like(rank), positives, negatives, **parameters).cumsum(0)
             upto = torch.nn.functional.pad(upto, (1, 0))
             return self._total((upto[last] - upto[first]) / (last - first), place)

@@ -1,9 +1,10 @@
-"""The section of RESULTS.md on soft ranks."""
+"""The sections of RESULTS.md on soft ranks, and on what losses of order cost."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from report_adalfl import held
 from report_text import table
 
 
@@ -28,3 +29,31 @@ def soft_rank(result: dict[str, Any]) -> str:
         table(["values", "ours", "loop"], blocks),
         f"NumPy's peak in a step: {memory} scores.",
     ])  # fmt: skip
+
+
+def ranking_cost(result: dict[str, Any]) -> str:
+    """Milliseconds of every loss by size, for each share of positives, and each bar."""
+    cells: dict[str, dict[str, float]] = result["cells"]
+    shares = list(dict.fromkeys(key.split("/")[1] for key in cells))
+    sizes = list(dict.fromkeys(key.split("/")[0] for key in cells))
+    names = list(dict.fromkeys(name for times in cells.values() for name in times))
+    parts = [
+        "Forward and backward in ms of processor time on one thread; all losses of a column take turns in one process, "
+        "medians. UniLoss is as it comes, its memory of 512 scores full. Other work ran on the machine, so "
+        "ratios within a column say more than milliseconds. Not run: what holds all pairs, beyond 2^24 of them.",
+    ]
+    for share in shares:
+        rows = [
+            [name, *(f"{found:.2f}" if (found := cells[f"{n}/{share}"].get(name)) else "not run" for n in sizes)]
+            for name in names
+        ]
+        parts += [f"{float(share):.0%} positives:", table(["loss", *(f"N = {int(n):,}" for n in sizes)], rows)]
+    absent = f" Not installed where this ran: {', '.join(result['absent'])}." if result["absent"] else ""
+    parts += [
+        "![cost against N](results/ranking_cost.png)",
+        "Each bar takes the slowest of our four metrics, and where it names no share the worst of them. To be as fast "
+        "as a handful of lines on 64 scores a loss would have to leave out its checks, its memory and the metric's "
+        f"value.{absent}",
+        held(result),
+    ]
+    return "\n\n".join(parts)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from metricgrad.losses.baselines.margin import Margin
 from metricgrad.losses.registry import CLASSIFICATION, RETRIEVAL, SOFTNESS_OF_COSINES, Entry, register
+from metricgrad.metrics.families.group_means import in_groups
 from metricgrad.metrics.metric import Metric
 from metricgrad.systems.uniloss import UniLoss
 
@@ -25,7 +26,8 @@ def never_called(metric: Metric, *, seed: int = 0, **options: Any) -> nn.Module:
 
 def random_values(metric: Metric, *, seed: int = 0, **options: Any) -> nn.Module:
     """The same loss of a metric that reads what this one reads and answers at random."""
-    return UniLoss(metric.answering(_at_random), seed=seed, **options)
+    answer = in_groups(_at_random) if metric.reads == "labels" else _at_random  # as metrics of labels take groups
+    return UniLoss(metric.answering(answer), seed=seed, **options)
 
 
 def _at_random(read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, **_: Any) -> Tensor:

@@ -66,6 +66,16 @@ def test_the_same_call_returns_it_and_another_is_refused(task, tmp_path, monkeyp
         mg.train_table(other, loss="cross_entropy", out=tmp_path)
 
 
+def test_what_a_kill_left_beside_a_model_is_cleared(task, tmp_path):
+    mg.train_table(task, loss="cross_entropy", out=tmp_path, progress=False)
+    there = {path.name for path in tmp_path.iterdir()}
+    (tmp_path / "training").mkdir()
+    for name in ("training/last.ckpt", "training/.lock", "model.safetensors.17.part", "card.json.17.part", "mine.txt"):
+        (tmp_path / name).write_text("")
+    mg.train_table(task, loss="cross_entropy", out=tmp_path, progress=False)
+    assert {path.name for path in tmp_path.iterdir()} == there | {"mine.txt"}
+
+
 def test_a_training_that_was_cut_goes_on(task, tmp_path, monkeypatch):
     whole = mg.train_table(task, out=tmp_path / "whole", progress=False)
     steps, step = [], Engine.training_step

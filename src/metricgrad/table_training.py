@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -22,7 +22,7 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.tables.boosting import SPACE, fit_trees
 from metricgrad.tables.model import TableModel
 from metricgrad.tables.model_folder import load_table_model, save_table_model
-from metricgrad.tables.preprocessing import Layout
+from metricgrad.tables.preprocessing import FILE, Layout
 from metricgrad.tables.task import TableTask
 from metricgrad.training import files
 from metricgrad.training.average import averaged
@@ -107,17 +107,13 @@ def train_table(
     if out is None:
         return _model(task, recipe, seed, _trained(task, recipe, seed, None, progress), {"asked": asked})
     place = Path(out)
-    if (place / CARD).exists():
-        return _there(place, asked, metric)
-    with _held(place / _RUN):
-        if (place / CARD).exists():  # by another process, until now
-            return _there(place, asked, metric)
-        result = _trained(task, recipe, seed, place / _RUN, progress)
-        model = _model(task, recipe, seed, result, {"asked": asked, **(about or {})})
-        save_table_model(model, place)
-        for run in (*(place / _RUN).glob("[0-9]"), place / _RUN):
-            files.clear(run)
-    return model
+    if not (place / CARD).exists():
+        with locked(place / _RUN):
+            if not (place / CARD).exists():  # another process may have written it until now
+                result = _trained(task, recipe, seed, place / _RUN, progress)
+                save_table_model(_model(task, recipe, seed, result, {"asked": asked, **(about or {})}), place)
+    _tidy(place)
+    return _there(place, asked, metric)
 
 
 class _Recommendation(TypedDict):
@@ -253,12 +249,13 @@ def _there(place: Path, asked: dict[str, Any], metric: Metric) -> TableModel:
     return model
 
 
-@contextmanager
-def _held(run: Path) -> Iterator[None]:
-    """Nobody else trains into the folder; what the training needed is gone once the model is there."""
-    with locked(run):
-        yield
-    with suppress(OSError):
-        (run / ".lock").unlink()
-        for each in (*run.glob("[0-9]"), run):
-            each.rmdir()
+def _tidy(place: Path) -> None:
+    """Remove what the training needed, and what a process that was killed had begun to write."""
+    for run in (*(place / _RUN).glob("[0-9]"), place / _RUN):
+        files.clear(run)
+        with suppress(OSError):
+            (run / ".lock").unlink(missing_ok=True)
+            run.rmdir()
+    for name in (CARD, FILE, "model*"):
+        for part in place.glob(f"{name}.*.part"):
+            part.unlink(missing_ok=True)

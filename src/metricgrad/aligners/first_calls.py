@@ -74,6 +74,7 @@ def _of_labels(scores: Tensor, targets: Tensor) -> bool:
 def _level_of_user() -> int:
     """The stack level of whoever called the loss, seen from the caller: torch's frames between differ in number."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("metricgrad", "torch"):
+    passed = ("metricgrad", "torch", "contextlib")
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in passed:
         frame, level = frame.f_back, level + 1
     return level

@@ -36,6 +36,7 @@ fuzz: install
 docs: install
 	$(BIN)/python docs/generate_inference_table.py
 	$(BIN)/python docs/generate_pages.py
+	$(BIN)/python docs/generate_devices.py
 
 # how large the library is
 loc:

@@ -5,7 +5,8 @@
 
 PrivateUse1 is renamed to ``sim`` and gets torch's own hooks for Python devices. A tensor there is a wrapper with the
 true sizes, strides, dtype and device around a hidden CPU tensor. Below autograd, ``__torch_dispatch__`` sees every
-operation: it refuses what mixes devices, runs the operation on the hidden tensors and wraps what comes out.
+operation: it refuses what mixes devices, counts what makes the host wait (:mod:`tests.devices.counting`), runs the
+operation on the hidden tensors and wraps what comes out.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
+
+from tests.devices import counting
 
 DEVICE = "sim"
 
@@ -139,6 +142,7 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
             return done
     flat, spec = pytree.tree_flatten((args, kwargs))
     _check(func, name, args, kwargs, flat)
+    counting.count(func, name, args, kwargs, lambda x: isinstance(x, SimTensor))
     target = kwargs.get("device")
     target = None if target is None else torch.device(target).type
     given = {id(v.hidden): v for v in flat if isinstance(v, SimTensor)}

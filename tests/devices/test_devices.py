@@ -27,6 +27,7 @@ else:
     from metricgrad.systems.by_name import REGISTRY, make_loss
     from tests.contract.registry import LOSSES
     from tests.devices import pretend_device
+    from tests.devices.steps import SYSTEMS, attached, steady
 
     pretend_device.enable()
     pytestmark = pytest.mark.filterwarnings("ignore")
@@ -202,3 +203,14 @@ else:
             nn.functional.cross_entropy(model(inputs), y.to("sim")).backward()
             optimizer.step()
         assert recorded.scores.device.type == "cpu"
+
+    @pytest.mark.parametrize("name", [name for name in SYSTEMS if name.startswith("UniLoss")])
+    def test_the_host_waits_three_times_a_step_at_most(name):
+        few, many = (steady(SYSTEMS[name], rows, "sim") for rows in (48, 96))
+        assert few.waits.total() <= 3, few
+        assert many.waits == few.waits, many
+        assert many.kernels <= 1.2 * few.kernels
+
+    def test_how_often_the_host_waits_for_adalfl_does_not_depend_on_the_depth_of_the_model():
+        few, many = (attached(lambda: mg.AdaLFL(num_outputs=10), "sim", depth=depth) for depth in (1, 6))
+        assert many.waits == few.waits, (few, many)

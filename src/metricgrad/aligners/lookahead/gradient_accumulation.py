@@ -34,14 +34,22 @@ class GradientSnapshot:
         """As it is."""
         return cls(gradient, gradient._version, None if gradient.is_sparse else _sums(gradient))
 
-    def is_unchanged(self, gradient: Tensor | None) -> bool:
-        """Whether it is the same tensor, not written to since."""
-        if gradient is None or gradient is not self.gradient or gradient._version != self.version:
+    def is_kept(self, gradient: Tensor | None) -> bool:
+        """Whether it is the same tensor, not written to since but through ``.data``; nobody waits for a device."""
+        return gradient is not None and gradient is self.gradient and gradient._version == self.version
+
+
+def are_unchanged(snapshots: Iterable[GradientSnapshot]) -> bool:
+    """Whether none of the gradients was written to through ``.data``, read once from each device."""
+    of: dict[torch.device, list[tuple[Tensor, Tensor]]] = {}
+    for kept in snapshots:
+        if kept.sums is not None:
+            of.setdefault(kept.gradient.device, []).extend(zip(kept.sums, _sums(kept.gradient), strict=True))
+    for pairs in of.values():
+        then, now = (torch.stack(side) for side in zip(*pairs, strict=True))
+        if not bool(((then == now) | (then.isnan() & now.isnan())).all()):
             return False
-        if self.sums is None:
-            return True
-        pairs = zip(self.sums, _sums(gradient), strict=True)
-        return all(float(a) == float(b) or bool(a.isnan() & b.isnan()) for a, b in pairs)
+    return True
 
 
 def _sums(gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,7 +114,16 @@ class AccumulatedGradients:
         """Whether the parameter's gradient is what the backward passes left."""
         if parameter in self.raw:
             return parameter.grad is not None and unchanged(self.raw[parameter], parameter.grad)
-        return parameter in self.snapshots and self.snapshots[parameter].is_unchanged(parameter.grad)
+        kept = self.snapshots.get(parameter)
+        return kept is not None and kept.is_kept(parameter.grad) and are_unchanged([kept])
+
+    def all_unchanged(self) -> bool:
+        """Whether the gradients of all parameters that were reached are."""
+        if any(p in self.raw for p in self.reached):
+            return all(map(self.is_unchanged, self.reached))
+        kept = [(p, self.snapshots.get(p)) for p in self.reached]
+        same = [one for p, one in kept if one is not None and one.is_kept(p.grad)]
+        return len(same) == len(kept) and are_unchanged(same)
 
     def _end(self, number: int) -> None:
         if self._open == number:

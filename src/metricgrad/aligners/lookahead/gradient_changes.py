@@ -48,7 +48,7 @@ class GradientChanges:
         """
         gradients = recorder.gradients
         certain = not (recorder.by_hand or gradients.hooked)
-        if certain and all(map(gradients.is_unchanged, gradients.reached)):
+        if certain and gradients.all_unchanged():
             return None
         if certain and gradients.copies:
             return dict(gradients.raw)

@@ -37,6 +37,7 @@ from metricgrad.aligners.lookahead.optimizers import (
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, times
 from metricgrad.aligners.lookahead.plain_numbers import Constants, power_of
 from metricgrad.aligners.lookahead.proof import Proofs
+from metricgrad.aligners.lookahead.read_once import dot, length, together
 from metricgrad.aligners.lookahead.recorded_calls import Contribution, ModelCall, ScoreTangent
 from metricgrad.aligners.lookahead.recorder import Recorder
 from metricgrad.aligners.lookahead.replay import as_called
@@ -228,19 +229,22 @@ class OneStep:
             found = self._along(form, pushed, 1.0 if shared is None else shared)
         rate = self._implied_rate(ahead, before)
         self._looks += 1
-        return LookAheadResult(found, value, _length(list(seen.values())), rate)
+        return LookAheadResult(found, value, length(list(seen.values())), rate)
 
     def _implied_rate(self, ahead: ParameterDirection, before: dict[Tensor, Before]) -> float:
         """See :class:`LookAheadResult`; at every tenth step where outer products must be multiplied out for it."""
         if self._looks % _MEASURED_EVERY and any(isinstance(v, OuterProducts) for v in ahead.values()):
             return float("nan")
-        progress = squared = 0.0
+        products: list[Tensor] = []
         with torch.no_grad():
             for p, v in ahead.items():
                 for rows, block in v.blocks() if isinstance(v, OuterProducts) else [(..., v)]:
                     # what was kept of the parameters has done its work: the step is written over it
                     way = before[p].value[rows].sub_(p[rows])
-                    progress, squared = progress + _dot(way, block), squared + _dot(block, block)
+                    products += [dot(way, block), dot(block, block)]
+            if not products:
+                return 0.0
+            progress, squared = together(products).view(-1, 2).sum(0).tolist()  # read once, however many there are
         return progress / squared if squared > 0 else 0.0
 
     def _tangent(self, direction: ParameterDirection, values: dict[Tensor, Tensor], part: Contribution) -> Tensor:
@@ -308,11 +312,3 @@ def _shared(jacobians: list[Tensor | float]) -> float | None:
     """The one number that all slopes are, or None: then no tensor as large as the model need be multiplied by it."""
     first = jacobians[0]
     return first if isinstance(first, float) and all(type(s) is float and s == first for s in jacobians) else None
-
-
-def _length(tensors: list[Tensor]) -> float:
-    return sum(float(tensor.norm()) ** 2 for tensor in tensors) ** 0.5
-
-
-def _dot(a: Tensor, b: Tensor) -> float:
-    return float(torch.dot(a.flatten(), b.flatten()))

@@ -78,7 +78,7 @@ def _adam(group: Group, state: State, before: Before, gradient: Tensor) -> Tenso
     # in place, as tensors are large; where v is zero so is m, and the least number below it leaves the bend at zero
     root = second.sqrt()
     both = torch.add(second, root, alpha=group["eps"] * correction**0.5).clamp_(min=torch.finfo(root.dtype).tiny)
-    bend = torch.addcdiv(bend.new_tensor(1 - beta1), bend, both, value=beta2 - 1)
+    bend = torch.addcdiv(bend.new_full((), 1 - beta1), bend, both, value=beta2 - 1)
     denominator = root.div_(correction**0.5).add_(group["eps"])
     slope = bend.div_(denominator).mul_(-float(group["lr"]) / (1 - beta1**step) * _sign(group))
     return slope.to(before.value.dtype)

@@ -79,7 +79,7 @@ class Window:
         groups = {p: dict(group) for p, group in stepped_parameters(optimizer)}
         scaled = getattr(optimizer, "grad_scale", None) is not None
         gradients = recorder.gradients
-        changed = recorder.by_hand or gradients.hooked or not all(map(gradients.is_unchanged, gradients.reached))
+        changed = recorder.by_hand or gradients.hooked or not gradients.all_unchanged()
         if scaled or changed:
             raise MetricgradError(
                 "the gradients were changed between backward and step (clipped or scaled), which LookAhead can go "

@@ -162,7 +162,7 @@ class Anchored(FormOnBase):
             each: Sequence[Tensor] = parts.gradients
         else:
             each = [_slope(value, scores, create_graph) for value in parts.losses or ()]
-        now = torch.stack([_squared_norm(part) for part in (of_base, *each)])
+        now = torch.stack([_squared_norm(part) for part in (of_base, *each)]).double()
         was = before[: len(now)].to(now.device)
         mean = torch.lerp(now, torch.where(was.isnan(), now, was), self.momentum)
         a = (self.base_weight or parts.base_weight or Ramp(1.0, 1.0)).at(call.share)
@@ -217,9 +217,9 @@ def _ramp(name: str, weight: Weight | None) -> Ramp | None:
 
 
 def _squared_norm(part: Tensor) -> Tensor:
-    """0-d float64: row by row in the dtype of the part, which is precise enough and takes no copy in another."""
+    """0-d: row by row in the dtype of the part, which is precise enough and takes no copy in another."""
     rows = part.reshape(1, -1) if part.ndim < 2 else part.flatten(1)
-    return torch.linalg.vecdot(rows, rows).sum().double()
+    return torch.linalg.vecdot(rows, rows).sum()
 
 
 def _slope(value: Tensor, scores: Tensor, create_graph: bool) -> Tensor:

@@ -1,0 +1,73 @@
+"""Steps whose kernels and synchronisations are counted, by the tests and for docs/devices.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+import metricgrad as mg
+from tests.devices.counting import Seen, watch
+
+_STEPS = 5
+
+Batch = Callable[[int], tuple[Tensor, Tensor]]
+
+
+def binary(rows: int) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    targets = (torch.arange(rows) % 3 == 0).long()
+    return torch.randn(rows, generator=g) + targets, targets
+
+
+def classes(rows: int) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    targets = torch.arange(rows) % 10
+    return torch.randn(rows, 10, generator=g) + 2 * nn.functional.one_hot(targets, 10), targets
+
+
+def _of(spec: str, batch: Batch) -> tuple[Callable[[], nn.Module], Batch]:
+    return lambda: mg.UniLoss(spec), batch
+
+
+OF_CLASSES = (
+    "accuracy", "macro_f1", "balanced_accuracy", "kappa", "quadratic_kappa", "mcc", "g_mean", "mean_iou",
+    "top_k_accuracy:k=5",
+)  # fmt: skip
+OF_ONE_SCORE = ("f1", "accuracy", "mcc", "average_precision", "auroc", "recall_at_precision")
+SYSTEMS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
+    **{f"UniLoss {spec}, 10 classes": _of(spec, classes) for spec in OF_CLASSES},
+    **{f"UniLoss {spec}, one score": _of(spec, binary) for spec in OF_ONE_SCORE},
+    "cross-entropy of torch": (nn.CrossEntropyLoss, classes),
+}
+
+
+def steady(system: tuple[Callable[[], nn.Module], Batch], rows: int, device: str) -> Seen:
+    """Forward and backward of a loss, after the first steps."""
+    make, batch = system
+    loss, (scores, targets) = make(), (part.to(device) for part in batch(rows))
+    for _ in range(_STEPS):
+        leaf = scores.detach().requires_grad_()
+        with watch() as seen:
+            loss(leaf, targets).backward()
+    return seen
+
+
+def attached(make: Callable[[], mg.Loss], device: str, *, depth: int) -> Seen:
+    """A whole training step under AdamW, after the first ones."""
+    torch.manual_seed(0)
+    hidden = [layer for _ in range(depth) for layer in (nn.Linear(8, 8), nn.Tanh())]
+    model = nn.Sequential(nn.Linear(6, 8), *hidden, nn.Linear(8, 10)).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    inputs = torch.randn(60, 6, generator=torch.Generator().manual_seed(0)).to(device)
+    targets = (torch.arange(60) % 10).to(device)
+    loss = make()
+    handle = loss.attach(model, optimizer, valid=[(inputs[40:], targets[40:])])
+    for _ in range(_STEPS):
+        with watch() as seen:
+            optimizer.zero_grad()
+            loss(model(inputs[:40]), targets[:40]).backward()
+            optimizer.step()
+    handle.detach()
+    return seen

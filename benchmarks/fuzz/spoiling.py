@@ -88,7 +88,7 @@ def spoil_tensors(tensors: dict[str, Tensor], rng: random.Random) -> dict[str, T
     changes: list[Callable[[], Tensor | None]] = [
         lambda: None,
         lambda: (
-            torch.full_like(value.float(), float("nan")).to(value.dtype) if value.is_floating_point() else -value - 1
+            torch.full_like(value.float(), float("nan")).to(value.dtype) if value.is_floating_point() else ~value
         ),
         lambda: _one(value, float("nan") if value.is_floating_point() else -5, rng),
         lambda: _one(value, float("inf") if value.is_floating_point() else 2**62, rng),

@@ -117,7 +117,7 @@ def test_mask_over_entries_pools_them_where_the_metric_does():
 def test_context_is_checked():
     scores, targets = torch.randn(4), torch.ones(4)
     with pytest.raises(mg.MetricgradError, match="takes no 'groups', only mask, sample_weight"):
-        mg.as_metric("f1")(scores, targets, groups=torch.arange(4))
+        mg.as_metric("brier")(scores, targets, groups=torch.arange(4))
     with pytest.raises(mg.MetricgradError, match="unknown context 'group'"):
         mg.as_metric("mrr")(scores, targets, group=torch.arange(4))
     with pytest.raises(mg.MetricgradError, match="one value for each row"):

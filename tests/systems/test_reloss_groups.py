@@ -85,7 +85,7 @@ def test_a_model_trained_on_it_ranks_better(fitted):
 def test_groups_where_they_mean_nothing_are_refused():
     scores, gains, groups = _queries()
     with pytest.raises(mg.MetricgradError, match="takes no 'groups'"):
-        mg.ReLoss.fit("f1", scores, (gains > 0).long(), groups=groups)
+        mg.ReLoss.fit("brier", scores, (gains > 0).long(), groups=groups)
     with pytest.raises(mg.MetricgradError, match="probability_network takes no groups"):
         mg.ReLoss.fit("map", scores, (gains > 0).long(), groups=groups, paper=True)
     with pytest.raises(mg.MetricgradError, match="of 3 groups"):

@@ -58,7 +58,10 @@ class AlignLoss(lightning.Callback):
         ...         return torch.optim.SGD(self.net.parameters(), lr=0.1)
         >>> rows = torch.utils.data.TensorDataset(torch.randn(16, 4), torch.arange(16) % 3)
         >>> batches = torch.utils.data.DataLoader(rows, batch_size=8)
-        >>> quiet = dict(logger=False, enable_progress_bar=False, enable_checkpointing=False)
+        >>> quiet = {
+        ...     "logger": False, "enable_progress_bar": False, "enable_checkpointing": False,
+        ...     "enable_model_summary": False,
+        ... }
         >>> trainer = lightning.Trainer(
         ...     max_epochs=1, accelerator="cpu", callbacks=[AlignLoss(valid=batches)], **quiet
         ... )

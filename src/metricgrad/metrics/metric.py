@@ -286,6 +286,8 @@ class Metric:
     def _read_classes(
         self, stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor | None]]:
+        if not self.layout.of_class_targets:
+            return stack, targets, dict(context)
         return self.class_targets.read(stack, targets, context, stacked=1)
 
     def _copy(self, **changes: Any) -> Metric:

@@ -65,13 +65,14 @@ def test_a_population_notes_it_too():
             assert not any(map(math.isnan, history["train_loss"]))
 
 
-def test_without_training_there_is_no_training_side():
+def test_without_training_there_is_no_training_side_and_none_of_what_is_masked():
     loss = mg.ALA("accuracy", num_outputs=3, every=5)
     loss.observe(torch.randn(8, 3), torch.arange(8) % 3)
     assert math.isnan(loss.aligner.history["train_metric"][0])
-    masked = mg.ALA("accuracy", num_outputs=3, every=5)
-    masked(torch.randn(8, 3, requires_grad=True), torch.arange(8) % 3, mask=torch.ones(8, dtype=torch.bool))
-    assert masked.aligner.child.train_batches.count == 0
+    masked, kept = mg.ALA("accuracy", num_outputs=3, every=5), torch.arange(8) > 2
+    masked(torch.randn(8, 3, requires_grad=True), torch.arange(8) % 3, mask=kept)
+    (batch,) = masked.aligner.child.train_batches.batches
+    assert torch.equal(batch[1], (torch.arange(8) % 3)[kept])
 
 
 def test_a_metric_that_cannot_read_a_training_batch_does_not_end_the_training():

@@ -47,7 +47,9 @@ def test_hinge_softmax_and_columns():
     assert float(Lovasz()(scores[:, 0], classes == 0)) == pytest.approx(hinge)
     assert float(Lovasz()(scores[:, :1].expand(-1, 2), y[:, [0, 2]])) == pytest.approx(hinge)
     images = scores[:18].reshape(2, 3, 3, 3), classes[:18].reshape(2, 3, 3)
-    assert Lovasz()(*images) == Lovasz()(scores[:18], classes[:18])
+    of_images = Lovasz()
+    of_images.class_dim = -1
+    assert of_images(*images) == Lovasz()(scores[:18], classes[:18])
 
 
 @pytest.mark.parametrize("shape", [(9,), (9, 3)])

@@ -52,7 +52,7 @@ def test_padding_does_not_change_a_sentence():
 
 def test_a_token_counts_otherwise_among_other_neighbours():
     """What a mean over tokens cannot express: the same token readings in another order of sentences."""
-    loss = mg.Loss(TokenNetwork(positions=4, seed=1))
+    loss = mg.Loss(TokenNetwork(positions=4, seed=1), class_dim=-1)
     targets = torch.zeros(2, 2, dtype=torch.long)
     sure, unsure = torch.tensor([4.0, 0.0]), torch.tensor([-4.0, 0.0])
     together = torch.stack([torch.stack([sure, sure]), torch.stack([unsure, unsure])])

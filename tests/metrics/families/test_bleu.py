@@ -50,7 +50,7 @@ def sentences(draw, end):
 @given(sentences(end=True), st.sampled_from(list(METHODS)), st.integers(1, 5))
 def test_it_is_sacrebleu_s_with_an_end(batch, smooth, order):
     stack, targets = batch
-    found = mg.as_metric(f"bleu:end={END},smooth={smooth},order={order}").over(stack, targets)
+    found = mg.as_metric(f"bleu:end={END},smooth={smooth},order={order}", class_dim=-1).over(stack, targets)
     wanted = [text(row, True) for row in targets.tolist()]
     for scores, ours in zip(stack, found.tolist(), strict=True):
         said = [text(row, True) for row in scores.argmax(-1).tolist()]
@@ -64,7 +64,7 @@ def test_it_is_sacrebleu_s_with_an_end(batch, smooth, order):
 @given(sentences(end=False))
 def test_without_an_end_an_answer_is_as_long_as_its_reference(batch):
     stack, targets = batch
-    found = mg.as_metric("bleu").over(stack, targets)
+    found = mg.as_metric("bleu", class_dim=-1).over(stack, targets)
     wanted = [text(row, False) for row in targets.tolist()]
     for scores, ours in zip(stack, found.tolist(), strict=True):
         said = [text(row, False) for row in scores.argmax(-1).masked_fill(targets < 0, -1).tolist()]
@@ -74,9 +74,9 @@ def test_without_an_end_an_answer_is_as_long_as_its_reference(batch):
 def test_the_unknown_word_is_said_but_matches_nothing():
     targets = torch.tensor([[UNKNOWN, 2, 3, UNKNOWN, END]])
     scores = torch.nn.functional.one_hot(targets, 5).double()
-    found = float(mg.as_metric("bleu:end=0,unknown=1")(scores, targets))
+    found = float(mg.as_metric("bleu:end=0,unknown=1", class_dim=-1)(scores, targets))
     assert found == pytest.approx(oracle(["? 2 3 ?"], ["x 2 3 y"]))
-    assert float(mg.as_metric("bleu:end=0")(scores, targets)) == pytest.approx(1.0)
+    assert float(mg.as_metric("bleu:end=0", class_dim=-1)(scores, targets)) == pytest.approx(1.0)
 
 
 def test_a_mask_is_padding_and_scores_go_on_behind_it():

@@ -167,7 +167,7 @@ class KnobController(Aligner, abc.ABC):
     def on_loss_call(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], call: CallContext, value: Tensor
     ) -> None:
-        """Note a training batch, for the history; not one with a context, which no evaluation has."""
+        """Note a training batch, for the history: of one with a mask what it keeps; none with other context."""
         self.state.batch = self.state.batch or len(scores)
         given = [name for name, part in context.items() if part is not None]
         mask = context.get("mask")

@@ -87,9 +87,7 @@ def spoil_tensors(tensors: dict[str, Tensor], rng: random.Random) -> dict[str, T
     value = found[name]
     changes: list[Callable[[], Tensor | None]] = [
         lambda: None,
-        lambda: (
-            torch.full_like(value.float(), float("nan")).to(value.dtype) if value.is_floating_point() else ~value
-        ),
+        lambda: torch.full_like(value.float(), float("nan")).to(value.dtype) if value.is_floating_point() else ~value,
         lambda: _one(value, float("nan") if value.is_floating_point() else -5, rng),
         lambda: _one(value, float("inf") if value.is_floating_point() else 2**62, rng),
         lambda: value.reshape(-1)[:-1],

@@ -21,7 +21,7 @@ from metricgrad import serialization
 from metricgrad.aligners.base import Aligner, Forward, OfflineStart, TrainingContext, check_cell, default_forward
 from metricgrad.aligners.first_calls import FirstCalls
 from metricgrad.aligners.isolation import device_of
-from metricgrad.aligners.lookahead.optimizers import unwrapped
+from metricgrad.aligners.lookahead.optimizer_jacobians import unwrapped
 from metricgrad.aligners.static import Static
 from metricgrad.aligners.step_hooks import StepHooks
 from metricgrad.aligners.training_progress import TrainingProgress

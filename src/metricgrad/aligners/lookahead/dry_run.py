@@ -14,7 +14,7 @@ from metricgrad.aligners.isolation import device_of, kept_randomness, untouched
 from metricgrad.aligners.lookahead.attachment import Attachment
 from metricgrad.aligners.lookahead.forward_mode import ForwardMode
 from metricgrad.aligners.lookahead.hypergradient import OneStep
-from metricgrad.aligners.lookahead.optimizers import unwrapped
+from metricgrad.aligners.lookahead.optimizer_jacobians import unwrapped
 from metricgrad.aligners.lookahead.unrolled import unrolled
 from metricgrad.distributed import apart, bare
 from metricgrad.errors import MetricgradError

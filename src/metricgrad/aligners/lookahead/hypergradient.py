@@ -26,7 +26,7 @@ from metricgrad.aligners.lookahead.clipping import Clipping, Gradients
 from metricgrad.aligners.lookahead.forward_mode import ForwardMode
 from metricgrad.aligners.lookahead.gradient_changes import GradientChanges
 from metricgrad.aligners.lookahead.history import LookAheadResult, SkippedStepError
-from metricgrad.aligners.lookahead.optimizers import (
+from metricgrad.aligners.lookahead.optimizer_jacobians import (
     Before,
     before_step,
     is_uniform,

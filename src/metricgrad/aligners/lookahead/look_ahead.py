@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from metricgrad.aligners.base import AlignedLoss, Aligner, Forward, OfflineStart, TrainingContext, default_forward
 from metricgrad.aligners.isolation import device_of
+from metricgrad.aligners.lookahead.adam_of_form import MetaAdam
 from metricgrad.aligners.lookahead.attachment import Attachment
 from metricgrad.aligners.lookahead.clipping import CLIPPINGS, Clipping
 from metricgrad.aligners.lookahead.dry_run import DryRun
 from metricgrad.aligners.lookahead.forward_mode import ForwardMode
 from metricgrad.aligners.lookahead.history import History, LookAheadResult, SkippedStepError
-from metricgrad.aligners.lookahead.meta_adam import MetaAdam
 from metricgrad.aligners.lookahead.offline_start import offline_start
-from metricgrad.aligners.lookahead.optimizers import unwrapped
+from metricgrad.aligners.lookahead.optimizer_jacobians import unwrapped
 from metricgrad.aligners.lookahead.validation_gradient import Objective
 from metricgrad.aligners.validation_batches import EndlessBatches, checked_batches
 from metricgrad.errors import MetricgradError

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metricgrad.aligners.base import Forward
 from metricgrad.aligners.isolation import borrowed, parameter_places, standing
-from metricgrad.aligners.lookahead.optimizers import Group, State, rule_of
+from metricgrad.aligners.lookahead.optimizer_jacobians import Group, State, rule_of
 from metricgrad.losses.base import CallContext, Form
 
 

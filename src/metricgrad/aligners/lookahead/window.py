@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from metricgrad.aligners.base import TrainingContext
 from metricgrad.aligners.isolation import parameter_places, standing
 from metricgrad.aligners.lookahead.history import LookAheadResult
-from metricgrad.aligners.lookahead.optimizers import Group, State, check_stepped, stepped_parameters
+from metricgrad.aligners.lookahead.optimizer_jacobians import Group, State, check_stepped, stepped_parameters
 from metricgrad.aligners.lookahead.plain_numbers import Constants, power_of
 from metricgrad.aligners.lookahead.recorded_calls import Contribution
 from metricgrad.aligners.lookahead.recorder import Recorder

@@ -16,7 +16,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form, Knob, Parts, Ramp, ordinary
 from metricgrad.losses.baselines.task_loss import TaskLoss
 from metricgrad.losses.batches import checked_number
-from metricgrad.losses.composite.on_base import FormOnBase
+from metricgrad.losses.composite.form_on_base import FormOnBase
 from metricgrad.value_range import ranges_of
 
 _FACTOR = math.log(10)

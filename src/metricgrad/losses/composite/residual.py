@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metricgrad.losses.base import CallContext, Form, Knob
 from metricgrad.losses.batches import checked_number
-from metricgrad.losses.composite.on_base import FormOnBase
+from metricgrad.losses.composite.form_on_base import FormOnBase
 from metricgrad.losses.networks.neural import NeuralLoss
 
 NEAR_ZERO = 0.01

@@ -69,8 +69,8 @@ def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
         print(json.dumps(rows, allow_nan=False))
         return
     shown = Table()
-    for name in rows[0]:
-        shown.add_column(name, overflow="fold")
+    for place, name in enumerate(rows[0]):
+        shown.add_column(name, overflow="fold", no_wrap=place == 0)  # what is typed stands in one piece
     for row in rows:
         shown.add_row(*(escape(_cell(value)) for value in row.values()))
     console().print(shown)

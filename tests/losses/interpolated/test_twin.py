@@ -1,5 +1,6 @@
 """A foreign metric is trained on by its built-in twin as long as both agree, and by few calls where there is none."""
 
+import time
 import warnings
 
 import pytest
@@ -86,7 +87,7 @@ def test_an_unknown_metric_is_called_sixteen_times_a_step_at_most(classes):
 
 def test_a_step_that_takes_long_is_said_once():
     def slow(labels, targets):
-        torch.linalg.svd(torch.ones(180, 180))
+        time.sleep(0.005)
         return (labels == targets).float().mean()
 
     loss = mg.UniLoss(mg.as_metric(slow, higher_is_better=True, reads="labels"))

@@ -81,7 +81,7 @@ def test_in_a_terminal_the_table_is_live_and_an_interrupt_says_what_is_kept(tmp_
             said += chunk
     except OSError:  # Linux says so when the other end is closed
         pass
-    assert process.wait() == 130
+    assert process.wait() == 130, said.decode()
     text = said.decode()
     assert "final runs" in text
     assert "\x1b[" in text  # written over

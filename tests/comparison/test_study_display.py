@@ -14,7 +14,8 @@ from tests.comparison.test_study import run
 
 HERE = Path(__file__)
 PROGRAM = (
-    f"import sys; sys.path.insert(0, {str(HERE.parents[2])!r}); from metricgrad.cli import main as cli; "
+    f"import signal, sys; sys.path.insert(0, {str(HERE.parents[2])!r}); from metricgrad.cli import main as cli; "
+    "signal.signal(signal.SIGINT, signal.default_int_handler); "  # as __main__ does: a shell's job ignores it
     "from tests.comparison.test_study import compare, tiny; "
     "cli.app = lambda *_, **__: compare(tiny(), trials=2, seeds={seeds}, out=sys.argv[1]); cli.main()"
 )

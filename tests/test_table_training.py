@@ -1,7 +1,5 @@
 """``mg.train_table``: trained as asked for or as recommended, judged once, written whole, taken up after a kill."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +8,7 @@ import torch
 import metricgrad as mg
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.training.engine import Engine
+from tests.comparison.report import studies as finished
 from tests.tables.frames import grades, people, prices
 
 
@@ -25,12 +24,12 @@ def task():
 
 
 def study(folder, loss="cross_entropy", metric="f1", params=None, decision="threshold"):
-    """What a finished comparison leaves behind, as far as it is read here."""
+    """A finished comparison that recommends this."""
     folder.mkdir(exist_ok=True)
-    runs = [{"loss": loss, "seed": 0, "params": params or {"lr": 0.02, "weight_decay": 1e-3}}]
+    tuned = {**finished.run(loss, 0, 0.9), "params": params or {"lr": 0.02, "weight_decay": 1e-3}}
     said = {"loss": loss, "decision": decision, "why": "nothing adds to it"}
-    table = {"metric": metric, "runs": runs, "recommendation": said, "summary": []}
-    (folder / "study.json").write_text(json.dumps({"table": table, "about": {}}))
+    summary = [finished.row(loss, 0.9, "baseline")]
+    finished.write(folder, metric=metric, runs=[tuned], recommendation=said, summary=summary)
     return folder
 
 
@@ -139,9 +138,9 @@ def test_what_a_comparison_recommends_is_trained_as_it_was_tuned(task, tmp_path)
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda path: path.unlink(), "holds no finished comparison"),
+        (lambda path: path.unlink(), "holds no finished study"),
         (lambda path: path.write_text(path.read_text()[:40]), "is torn"),
-        (lambda path: path.write_text("{}"), "recommends nothing"),
+        (lambda path: path.write_text("{}"), "is no study of this version"),
         (lambda path: study(path.parent, metric="mcc"), "compares losses by 'mcc', and the metric here is 'f1'"),
         (lambda path: study(path.parent, loss="mine"), "unknown loss 'mine'"),
         (lambda path: study(path.parent, params={"lr": 0.1, "depth": 3.0}), "has no 'depth' to set"),

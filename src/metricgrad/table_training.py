@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 
 from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.comparison.candidates import averaged_loss, candidates, maker
 from metricgrad.comparison.records import locked
+from metricgrad.comparison.report.study_file import read_study
 from metricgrad.comparison.runs.trainings import seeds_of
 from metricgrad.errors import MetricgradError
-from metricgrad.json_types import fits, parse
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.tables.boosting import SPACE, fit_trees
@@ -33,9 +33,7 @@ from metricgrad.training.network_folder import finite
 from metricgrad.training.result import FitResult
 
 TREES = "lightgbm"
-STUDY = "study.json"
 _RUN = "training"
-_ANEW = "the same `metricgrad compare` writes it anew"
 
 
 @dataclass(frozen=True)
@@ -116,16 +114,6 @@ def train_table(
     return _there(place, asked, metric)
 
 
-class _Recommendation(TypedDict):
-    loss: str
-    decision: str
-    why: str
-
-
-_READ = {"metric": str, "recommendation": _Recommendation, "runs": list[dict[str, Any]]}
-"""What is read of a comparison's table."""
-
-
 def recommended(folder: str | os.PathLike[str], metric: Metric) -> Recipe:
     """What a finished comparison recommends.
 
@@ -136,28 +124,16 @@ def recommended(folder: str | os.PathLike[str], metric: Metric) -> Recipe:
     Raises:
         MetricgradError: for a folder without a finished comparison, or one by another metric.
     """
-    path = Path(folder) / STUDY
-    try:
-        found = parse(path.read_bytes())
-    except OSError as error:
+    table, _ = read_study(folder)
+    if table.metric != metric.name:
         raise MetricgradError(
-            f"{str(folder)!r} holds no finished comparison ({STUDY}: {error.strerror}); "
-            "`metricgrad compare ... --out DIR` writes one when it ends"
-        ) from error
-    except MetricgradError as error:
-        raise MetricgradError(f"{str(path)!r} is torn: {error}; {_ANEW}") from error
-    table = found.get("table") if isinstance(found, dict) else None
-    if not isinstance(table, dict) or not all(fits(table.get(name), hint) for name, hint in _READ.items()):
-        raise MetricgradError(f"{str(path)!r} recommends nothing; {_ANEW}")
-    if table["metric"] != metric.name:
-        raise MetricgradError(
-            f"{str(folder)!r} compares losses by {table['metric']!r:.60}, and the metric here is {metric.name!r}; "
+            f"{str(folder)!r} compares losses by {table.metric!r:.60}, and the metric here is {metric.name!r}; "
             "compare by this one, or name a loss"
         )
-    said = table["recommendation"]
-    params = [run.get("params") for run in table["runs"] if run.get("loss") == said["loss"]]
-    if not params or not fits(params[0], dict[str, float]):
-        raise MetricgradError(f"{str(path)!r} has no run of {said['loss']!r:.60}, which it recommends; {_ANEW}")
+    said = table.recommendation
+    params = [run["params"] for run in table.runs if run["loss"] == said["loss"]]
+    if not params:
+        raise MetricgradError(f"{str(folder)!r} has no run of {said['loss']!r:.60}, which it recommends; compare anew")
     return Recipe(said["loss"], params[0], said["decision"], said["why"])
 
 

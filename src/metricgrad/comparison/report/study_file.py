@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, TypedDict, get_type_hints
 
@@ -99,7 +100,7 @@ def write_study(table: Table, about: About) -> None:
     write_text(table.path / NAME, json.dumps({"table": table.to_dict(), "about": about}, allow_nan=False))
 
 
-def read_study(folder: str | Path) -> tuple[Table, About]:
+def read_study(folder: str | os.PathLike[str]) -> tuple[Table, About]:
     """What :func:`write_study` wrote.
 
     Raises:

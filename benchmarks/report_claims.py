@@ -80,8 +80,9 @@ def large_batches(result: dict[str, Any]) -> str:
     small, loss = (number(result["megabytes"][key], ".1f") for key in ("small", "loss"))
     rows += [[f"{result['size']} rows at once", "", small], [f"the loss of {result['rows']:,} scores alone", "", loss]]
     return "\n\n".join([
-        "UniLoss on average precision, five layers of 512. Paired repeats: "
-        f"{result['ratio']:.2f} times as long in chunks, {result['low']:.2f} to {result['high']:.2f}.",
+        "UniLoss on average precision, five layers of 512. Paired repeats: the "
+        f"median is {result['ratio']:.2f} times as long in chunks, the least {result['low']:.2f}, the most "
+        f"{result['high']:.2f}.",
         table(["step", "ms", "MB"], rows),
     ])  # fmt: skip
 

@@ -39,8 +39,8 @@ def ranking_cost(result: dict[str, Any]) -> str:
     names = list(dict.fromkeys(name for times in cells.values() for name in times))
     parts = [
         "Forward and backward in ms of processor time on one thread; all losses of a column take turns in one process, "
-        "medians. UniLoss is as it comes, its memory of 512 scores full. Other work ran on the machine, so "
-        "ratios within a column say more than milliseconds. Not run: what holds all pairs, beyond 2^24 of them.",
+        "medians. UniLoss is as it comes, its memory of 512 scores full. Ratios within a "
+        "column say more than milliseconds. Not run: what holds all pairs, beyond 2^24 of them.",
     ]
     for share in shares:
         rows = [
@@ -51,9 +51,7 @@ def ranking_cost(result: dict[str, Any]) -> str:
     absent = f" Not installed where this ran: {', '.join(result['absent'])}." if result["absent"] else ""
     parts += [
         "![cost against N](results/ranking_cost.png)",
-        "Each bar takes the slowest of our four metrics, and where it names no share the worst of them. To be as fast "
-        "as a handful of lines on 64 scores a loss would have to leave out its checks, its memory and the metric's "
-        f"value.{absent}",
+        f"Each bar takes the slowest of our four metrics, and where it names no share the worst of them.{absent}",
         held(result),
     ]
     return "\n\n".join(parts)

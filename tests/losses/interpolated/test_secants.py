@@ -6,6 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import metricgrad as mg
 from metricgrad.losses.interpolated.secants import Secants
+from metricgrad.losses.interpolated.twin import Twin
 
 METRICS = ["average_precision", "auroc", "recall_at_precision:precision=0.6", "ndcg:k=20", "mrr", "precision_at_k"]
 FREE = {"detach", "expand", "permute", "select", "slice", "split", "squeeze", "t", "unbind", "unfold", "unsqueeze",
@@ -34,7 +35,7 @@ def one_list(n):
 def test_the_gradient_is_that_of_the_loss(name, n):
     scores, targets = one_list(n)
     positive, negative = (targets > 0).nonzero()[:, 0], (targets == 0).nonzero()[:, 0]
-    secants = Secants(mg.as_metric(name), scores, positive, negative, calls=16)
+    secants = Secants(Twin(mg.as_metric(name)), scores, positive, negative, calls=16)
     leaf = scores.clone().requires_grad_()
     (expected,) = torch.autograd.grad(secants.loss(leaf), leaf)
     torch.testing.assert_close(secants.gradient(), expected, rtol=1e-5, atol=1e-7 * float(expected.abs().max()))

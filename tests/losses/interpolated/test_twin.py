@@ -6,6 +6,7 @@ import warnings
 import pytest
 import sklearn.metrics
 import torch
+import torchmetrics
 
 import metricgrad as mg
 from metricgrad.metrics.families.class_sums import KAPPA
@@ -43,6 +44,54 @@ def test_gradients_are_those_of_the_built_in_metric():
     ours = mg.UniLoss("macro_f1", base_weight=0.1, weight=1.0)
     for a, b in zip(gradients(foreign, 6), gradients(ours, 6), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def lists(count):
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(count):
+        targets = (torch.rand(48, generator=generator) < 0.3).long()
+        yield torch.randn(48, generator=generator) + targets, targets
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        (sklearn.metrics.roc_auc_score, "auroc"),
+        (sklearn.metrics.average_precision_score, "average_precision"),
+        (torchmetrics.AUROC(task="binary"), "auroc"),
+    ],
+)
+def test_a_list_is_trained_on_by_the_twin_too(metric, name):
+    foreign, calls = mg.as_metric(metric), []
+    original = foreign._fn
+    foreign._fn = lambda *args, **options: calls.append(1) or original(*args, **options)
+    losses, before = [mg.UniLoss(m, base_weight=0.1, weight=1.0) for m in (foreign, name)], 0
+    for step, (scores, targets) in enumerate(lists(6)):
+        slopes = []
+        for loss in losses:
+            leaf = scores.clone().requires_grad_()
+            loss(leaf, targets).backward()
+            slopes.append(leaf.grad)
+        torch.testing.assert_close(*slopes)
+        before = before if step >= 3 else len(calls)
+    assert before >= 3
+    assert len(calls) == before
+
+
+def test_a_list_whose_twin_has_another_value_is_called():
+    def squared(targets, scores):
+        return sklearn.metrics.roc_auc_score(targets, scores) ** 2
+
+    def train():
+        for scores, targets in lists(3):
+            loss(scores.requires_grad_(), targets).backward()
+
+    metric = mg.as_metric(sklearn.metrics.roc_auc_score)
+    metric._fn = squared
+    loss = mg.UniLoss(metric)
+    with pytest.warns(UserWarning, match="it is called itself, which takes longer") as said:
+        train()
+    assert len([w for w in said if "called itself" in str(w.message)]) == 1
 
 
 def test_the_original_is_called_on_the_first_steps_alone():

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from metricgrad.functional.kernels import SIGMOID
 from metricgrad.functional.pair_sums import Pairs, pair_sum
+from metricgrad.losses.interpolated.twin import Twin
 from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_counts import OfCounts
@@ -29,7 +30,7 @@ class Secants:
     """The loss of one list, linearised where it stands.
 
     Args:
-        metric: of how many negatives stand above each positive.
+        twin: of a metric of how many negatives stand above each positive.
         scores: ``(N,)`` detached.
         positive: ``(P,)`` indices.
         negative: likewise, of all others.
@@ -41,21 +42,21 @@ class Secants:
         slopes: ``(P,)`` what the metric loses by a negative that passes each positive.
     """
 
-    def __init__(self, metric: Metric, scores: Tensor, positive: Tensor, negative: Tensor, calls: int) -> None:
+    def __init__(self, twin: Twin, scores: Tensor, positive: Tensor, negative: Tensor, calls: int) -> None:
         self.up, order = scores[positive].sort(descending=True)
         self.down, reverse = scores[negative].sort()
         self._positive, self._negative = positive[order], negative[reverse]
         self._pairs = Pairs(self.up, self.down, _STEP)
         self._near = self._pairs.over_y()
-        self.slopes = self._slopes(metric, calls)
+        self.slopes = self._slopes(twin, calls)
 
-    def _slopes(self, metric: Metric, calls: int) -> Tensor:
-        n = self.down.shape[0]
+    def _slopes(self, twin: Twin, calls: int) -> Tensor:
+        n, metric, path = self.down.shape[0], twin.metric, twin.path
         beaten, tied = (torch.searchsorted(self.down, self.up, right=right) for right in (False, True))
-        above, reach = n - (beaten + tied) / 2, (4 * self._near).clamp(min=1)
+        above, reach = n - (beaten + tied).to(self._near.dtype) / 2, (4 * self._near).clamp(min=1)
         moved = torch.stack([above - reach, above + reach]).clamp(min=0, max=n)
-        if isinstance(metric.fast_path, OfCounts):
-            return _slope(metric, metric.fast_path.changes(above, moved, n, **metric.fixed), moved)
+        if isinstance(path, OfCounts):
+            return _slope(metric, path.changes(above, moved, n, **twin.options), moved)
         return _by_calls(metric, above, moved, n, calls)
 
     def gradient(self) -> Tensor:
@@ -68,6 +69,12 @@ class Secants:
     def loss(self, scores: Tensor) -> Tensor:
         """The same as a function of ``(N,)`` scores."""
         return (self.slopes * pair_sum(-scores[self._positive], -scores[self._negative])).sum()
+
+
+def apart(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores of positives in descending order, and of negatives in ascending order."""
+    positive = targets > 0
+    return scores[positive].sort(descending=True).values, scores[~positive].sort().values
 
 
 def _slope(metric: Metric, values: Tensor, moved: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
@@ -23,24 +24,30 @@ class Twin:
         metric: any; one that is built in is its own twin.
 
     Attributes:
+        metric: that one.
         left: whether they once had not, so that the metric itself is called from then on.
     """
 
     def __init__(self, metric: Metric) -> None:
-        self._metric = metric
+        self.metric = metric
         self.left = False
         self._timed = 0
 
     @property
     def path(self) -> FastPath | None:
         """What to train by; None where the metric has to be called."""
-        if self._metric.batched:
-            return self._metric.fast_path
-        return None if self.left else self._metric.twin
+        if self.metric.batched:
+            return self.metric.fast_path
+        return None if self.left else self.metric.twin
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What :attr:`path` is called with."""
+        return self.metric.fixed if self.metric.batched else {}
 
     def due(self, step: int) -> bool:
         """Whether the metric itself is to be called in this step."""
-        foreign = self.path is not None and not self._metric.batched
+        foreign = self.path is not None and not self.metric.batched
         return foreign and (step < _FIRST or step % _EVERY == 0)
 
     def compare(self, found: Tensor, called: Callable[[], Tensor]) -> None:
@@ -54,7 +61,7 @@ class Twin:
             if both and not abs(ours - theirs) <= _TOLERANCE * max(1.0, abs(theirs)):
                 self.left = True
                 warnings.warn(
-                    f"metric {self._metric.name!r} is {theirs:.6g} on this batch and {ours:.6g} as we compute it: from "
+                    f"metric {self.metric.name!r} is {theirs:.6g} on this batch and {ours:.6g} as we compute it: from "
                     "here on it is called itself, which takes longer",
                     stacklevel=9,
                 )
@@ -76,7 +83,7 @@ class Twin:
         self._timed += 1
         if self._timed == 2 and each * calls >= _DEAR:
             warnings.warn(
-                f"metric {self._metric.name!r} can only be called, up to {calls} times in each step, which takes some "
+                f"metric {self.metric.name!r} can only be called, up to {calls} times in each step, which takes some "
                 f"{1000 * each * calls:.0f} ms a step; UniLoss(metric, calls=) sets how often",
                 stacklevel=9,
             )

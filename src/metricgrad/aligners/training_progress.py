@@ -26,12 +26,13 @@ class TrainingProgress(nn.Module):
         super().__init__()
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.register_load_state_dict_pre_hook(_not_saved)
+        self.register_load_state_dict_post_hook(_goes_on)
         self._total: int | None = None
         self._known = OnHost()
         self._last: weakref.ref[torch.optim.Optimizer] | None = None
 
     def follow(self, optimizer: torch.optim.Optimizer, total: int | None, anew: Callable[[], None]) -> Handle:
-        """Count its steps until the handle is detached; where a whole training was counted, begin anew.
+        """Count its steps until the handle is detached; begin anew where another training, or a whole one, was counted.
 
         Args:
             optimizer: of the training.
@@ -39,6 +40,7 @@ class TrainingProgress(nn.Module):
             anew: called where it followed another optimiser in this process before: that was another training.
         """
         if self._last is not None and self._last() is not optimizer:
+            self.steps.zero_()
             anew()
         if total is not None and self._known.of(self.steps) >= total:
             self.steps.zero_()
@@ -63,6 +65,12 @@ class TrainingProgress(nn.Module):
     def _count(self) -> None:
         taken = self._known.of(self.steps) + 1
         self._known.wrote(self.steps.add_(1), taken)
+
+
+def _goes_on(progress: nn.Module, *_: Any) -> None:
+    """What is loaded is of the training to come, whatever was followed before."""
+    assert isinstance(progress, TrainingProgress)
+    progress._last = None
 
 
 def _not_saved(progress: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -167,6 +167,39 @@ def test_progress_is_that_of_the_training_it_is_attached_to():
     assert seen == [0.0, 0.0, 0.25, 0.25, 4 / 500]
 
 
+def test_another_training_begins_at_its_beginning():
+    loss, inputs, targets = mg.UniLoss("accuracy"), torch.randn(8, 4), torch.arange(8) % 4
+    shares, norms = [], []
+    for _ in range(2):
+        model = torch.nn.Linear(4, 4)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        handle = loss.attach(model, optimizer, total_steps=4)
+        norms.append(loss.form.squared_norms.isnan().all())
+        for _ in range(2):
+            shares.append(loss._progress.share)
+            loss(model(inputs), targets).backward()
+            optimizer.step()
+        handle.detach()
+    assert shares == [0.0, 0.25, 0.0, 0.25]
+    assert all(norms)
+
+
+def test_a_training_whose_state_is_loaded_goes_on_with_another_optimiser():
+    loss, inputs, targets = mg.UniLoss("accuracy"), torch.randn(8, 4), torch.arange(8) % 4
+    model, shares, saved = torch.nn.Linear(4, 4), [], None
+    for _ in range(2):
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        if saved is not None:
+            loss.load_state_dict(saved)
+        handle = loss.attach(model, optimizer, total_steps=4)
+        shares.append(loss._progress.share)
+        loss(model(inputs), targets).backward()
+        optimizer.step()
+        saved = loss.state_dict()
+        handle.detach()
+    assert shares == [0.0, 0.25]
+
+
 def test_a_metric_of_ones_own_trains_as_the_built_in_one():
     scores, targets = batch(400)
 

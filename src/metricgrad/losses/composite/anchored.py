@@ -89,6 +89,11 @@ class Anchored(FormOnBase):
         self.log_weight = nn.Parameter(torch.zeros(()), requires_grad=False)
         self.register_buffer("squared_norms", torch.full((1 + form.most_parts,), torch.nan, dtype=torch.float64))
 
+    def forget(self) -> None:
+        """Also how large the gradients of the parts were."""
+        super().forget()
+        self.squared_norms.fill_(torch.nan)
+
     def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d: see the class."""
         if not scores.is_floating_point():

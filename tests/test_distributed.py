@@ -167,6 +167,13 @@ def _single_checks(rank: int, world: int) -> dict[str, Any]:
     found["words"] = mg.UniLoss("macro_f1")(words, tags, mask=mask), mg.UniLoss("macro_f1")(*flat)
     ignored = mg.UniLoss(mg.as_metric("macro_f1", ignore_index=-100))
     found["ignored"] = ignored(words, tags.masked_fill(~mask, -100)), mg.UniLoss("macro_f1")(*flat)
+    # a weight for each query, in the order of each rank's own queries
+    queries = torch.tensor([[5, 5, 5, 9, 9, 9], [1, 1, 1, 7, 7, 7]][rank])
+    weight, last = torch.tensor([[10.0, 1.0], [1.0, 1.0]][rank]), (torch.arange(6) >= 3).long()
+    lists = (torch.arange(6) * 7 % 5).double().requires_grad_(), torch.arange(6) % 2
+    found["query weights"] = tuple(
+        mg.UniLoss("map")(*lists, groups=queries, sample_weight=each) for each in (weight, weight[last])
+    )
     loss = mg.UniLoss("macro_f1")
     found["ragged"] = _said(lambda: loss(words, tags))
     found["classes"] = _said(lambda: loss(torch.randn(2, 3, 4 + rank), tags[:, :3], mask=mask[:, :3]))
@@ -198,7 +205,7 @@ def _single_checks(rank: int, world: int) -> dict[str, Any]:
 
 def test_who_talks_to_whom_and_what_is_said():
     (_, first), (_, second) = _found(2)
-    for name in ("apart", "group", "network", "words", "ignored", "no_grad", "eval"):
+    for name in ("apart", "group", "network", "words", "ignored", "query weights", "no_grad", "eval"):
         for found in (first, second):
             if name in found:
                 torch.testing.assert_close(*found[name], rtol=1e-12, atol=1e-12, msg=name)

@@ -89,3 +89,12 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "other").write_bytes(b"nothing of ours")
     with pytest.raises(mg.MetricgradError, match="cannot read"):
         mg.load_loss(tmp_path / "other")
+
+
+@pytest.mark.parametrize("make", [lambda: mg.UniLoss("map"), lambda: mg.UniLoss("map", anchored=False)])
+def test_a_weight_for_each_query_is_one_for_each_of_its_items(make):
+    queries, targets = torch.tensor([5, 5, 5, 9, 9, 9]), torch.tensor([1, 0, 1, 0, 1, 0])
+    scores, weight = torch.randn(6, generator=torch.Generator().manual_seed(0)), torch.tensor([10.0, 1.0])
+    of_queries = make()(scores, targets, groups=queries, sample_weight=weight)
+    assert of_queries == make()(scores, targets, groups=queries, sample_weight=weight[(queries == 9).long()])
+    assert of_queries != make()(scores, targets, groups=queries)

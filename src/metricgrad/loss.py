@@ -33,6 +33,7 @@ from metricgrad.losses.base import CallContext, Form
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.calling import ScoreLoss
 from metricgrad.losses.class_reading import ClassDim, ClassReading, of_metric
+from metricgrad.metrics.context import weights_of_items
 from metricgrad.on_host import OnHost
 from metricgrad.outside_graphs import outside_graphs
 from metricgrad.value_range import looked_at_once
@@ -131,7 +132,7 @@ class Loss(ScoreLoss):
         check_tensor("scores", scores)
         check_tensor("targets", targets)
         self._follow(scores.device)
-        return self.classes.read(scores, targets, context)
+        return self.classes.read(scores, targets, weights_of_items(context))
 
     def _of_read(self, scores: Tensor, targets: Tensor, context: Context, counts: bool) -> Tensor:
         steps = self._steps.of(self.steps)

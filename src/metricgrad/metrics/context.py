@@ -119,6 +119,20 @@ def _spread(name: str, value: Tensor, lead: torch.Size) -> Tensor:
     return value.reshape(*value.shape, *(1,) * (len(lead) - value.ndim)).expand(lead)
 
 
+def weights_of_items(context: Mapping[str, Tensor | None]) -> Mapping[str, Tensor | None]:
+    """The same context with weights of queries, one for each, repeated for the items of each.
+
+    Raises:
+        MetricgradError: where there are as many as neither queries nor items.
+    """
+    weight, groups = context.get("sample_weight"), context.get("groups")
+    if not isinstance(weight, Tensor) or not isinstance(groups, Tensor):
+        return context
+    if weight.ndim != 1 or groups.ndim != 1 or not len(groups) or len(weight) == len(groups):
+        return context
+    return {**context, "sample_weight": _for_each_query(weight, groups)}
+
+
 def _for_each_query(weight: Tensor, groups: Tensor) -> Tensor:
     numbers, which = groups.clamp(min=-1).unique(return_inverse=True)
     if int(numbers[0]) < 0:  # no query: what the mask leaves out

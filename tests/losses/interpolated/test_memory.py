@@ -60,3 +60,26 @@ def test_it_is_bounded_goes_on_and_is_forgotten_with_another_training(name):
     assert not any(bool(part.any()) for part in _remembered(loss))
     _steps(loss, outputs, second, model)
     assert any(bool(part.any()) for part in _remembered(loss))
+
+
+def test_decisions_between_other_classes_are_forgotten():
+    generator = torch.Generator().manual_seed(0)
+
+    def batch(classes):
+        targets = torch.randint(classes, (32,), generator=generator)
+        return torch.randn(32, classes, generator=generator), targets
+
+    loss, fresh, few = mg.UniLoss("macro_f1"), mg.UniLoss("macro_f1"), batch(3)
+    loss(*batch(4))
+    assert loss(*few) == fresh(*few)
+    assert torch.equal(loss.form.form.labels.rows, fresh.form.form.labels.rows)
+    again = mg.UniLoss("macro_f1")
+    again.load_state_dict(loss.state_dict())
+    again(*batch(4))
+    assert int((again.form.form.labels.rows[2] > 0).sum()) == 32
+
+
+def test_decisions_by_one_score_are_no_classes():
+    loss, targets = mg.UniLoss("f1"), torch.arange(8) % 2
+    loss(torch.randn(8), targets)
+    assert 0 <= loss(torch.randn(8, 2), targets) <= 1

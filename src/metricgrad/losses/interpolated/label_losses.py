@@ -64,6 +64,8 @@ class LabelLosses:
     def __init__(self, metric: Metric, memory: Memory, utilities: UtilityTable, *, calls: int, q: float) -> None:
         self._metric, self._memory, self._table, self._calls, self._q = metric, memory, utilities, calls, q
         self.twin = Twin(metric)
+        #: Of the scores whose decisions are remembered; None before the first.
+        self.columns: int | None = None
 
     @torch.no_grad()
     def of(self, batch: Batch, *, step: int, keep: bool) -> OfRows:
@@ -76,6 +78,10 @@ class LabelLosses:
         scores, targets = batch.scores.detach(), batch.targets.long()
         given = batch.context.get("sample_weight")
         weight = 1.0 / len(targets) if given is None else given.to(scores.dtype) / given.to(scores.dtype).sum()
+        columns = 1 if scores.ndim == 1 else scores.shape[1]
+        if self.columns not in (None, columns):
+            self._memory.forget()  # decisions between other classes
+        self.columns = columns
         of = self._of_scores if scores.ndim == 1 else self._of_classes
         return of(batch, scores, targets, weight, keep)
 

@@ -277,13 +277,13 @@ class Linearized(Form):
         names = ("memory", "calls", "q", "softness", "check_finite")
         return {"metric": self.metric.spec, **{name: getattr(self, name) for name in names}}
 
-    def get_extra_state(self) -> dict[str, bool]:
-        """Whether the metric itself is called, because its twin once had another value."""
-        return {"left": self._rows.twin.left}
+    def get_extra_state(self) -> dict[str, Any]:
+        """Whether the metric itself is called, because its twin once had another value, and of what it remembers."""
+        return {"left": self._rows.twin.left, "columns": self._rows.columns}
 
-    def set_extra_state(self, state: dict[str, bool]) -> None:
+    def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore it."""
-        self._rows.twin.left = state["left"]
+        self._rows.twin.left, self._rows.columns = state["left"], state.get("columns")
 
     def extra_repr(self) -> str:
         """The metric and every option."""

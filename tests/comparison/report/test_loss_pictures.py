@@ -4,8 +4,10 @@ import pytest
 import torch
 
 import metricgrad as mg
+from metricgrad.comparison.report import evidence_file
 from metricgrad.comparison.report.loss_pictures import curriculum_of, is_learned, mismatch_seen, push_of
 from metricgrad.systems.by_name import make_loss
+from tests.comparison.report.studies import evidence
 
 
 def test_push_is_one_less_the_probability_of_the_right_class():
@@ -45,7 +47,7 @@ def test_mismatch_is_that_of_the_library():
     assert "32" in mismatch_seen(loss, mg.as_metric("accuracy"), scores[:9], targets[:9])["missing"]
 
 
-def test_curriculum_of_a_loss_whose_knobs_were_turned():
+def test_curriculum_of_a_loss_whose_knobs_were_turned(tmp_path):
     torch.manual_seed(0)
     x = torch.randn(120, 4)
     y = x[:, :3].argmax(1)
@@ -54,5 +56,7 @@ def test_curriculum_of_a_loss_whose_knobs_were_turned():
     parts = (x[:60], y[:60]), (x[60:], y[60:])
     mg.fit(torch.nn.Linear(4, 3), *parts, metric="accuracy", loss=loss, epochs=30, batch_size=20, progress=False)
     found = curriculum_of(loss)
+    evidence_file.keep(tmp_path, "ala", {}, {**evidence(), "curriculum": found})
+    assert evidence_file.kept(tmp_path, "ala", {})["curriculum"] == found
     assert found["of"] == len(found["knobs"])
     assert all(len(values) == len(found["step"]) > 1 for values in found["knobs"].values())

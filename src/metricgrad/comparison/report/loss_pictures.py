@@ -79,7 +79,7 @@ def curriculum_of(loss: nn.Module) -> Curriculum | None:
     knobs = history["knobs"]
     most = sorted(knobs, key=lambda name: -max(abs(value - knobs[name][0]) for value in knobs[name]))[:KNOBS]
     return {
-        "step": history["step"][::every],
+        "step": [int(step) for step in history["step"][::every]],
         "knobs": {name: [round(value, 5) for value in knobs[name][::every]] for name in most},
         "of": len(knobs),
     }

@@ -16,7 +16,9 @@ from torch import nn
 import metricgrad as mg
 from metricgrad.comparison import look as looking
 from metricgrad.comparison.look import look, situation
+from metricgrad.comparison.runs.agenda import TUNING_SEED
 from metricgrad.comparison.runs.budget import Cost, Limit, afforded
+from metricgrad.comparison.runs.plan import Plan
 from metricgrad.losses.registry import Range
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.tasks.split import split
@@ -62,6 +64,24 @@ def planned(tmp_path_factory):
     out = tmp_path_factory.mktemp("planned")
     (out / "plan.json").write_text(json.dumps({"look": None, "afforded": {"draws": 3, "seeds": 2}}))
     return out, run(out, budget="1h")
+
+
+def test_the_look_of_another_task_is_not_taken(tmp_path):
+    plan, looks = Plan(tmp_path), []
+    for of in ("one", "one", "other"):
+        plan.look(of, lambda: looks.append(1))
+    assert len(looks) == 2
+
+
+def test_ignored_targets_are_no_class():
+    def spoilt(seed):
+        return [(x, torch.where(torch.arange(len(y)) % 9 == 0, -100, y)) for x, y in tiny().load(seed)]
+
+    plain, metric = tiny(), mg.as_metric("accuracy", ignore_index=-100)
+    targets = spoilt(TUNING_SEED)[0][1]
+    counts = targets[targets >= 0].unique(return_counts=True)[1]
+    plain.load = spoilt
+    assert situation(plain, metric, None).classes == (int(counts.min()), int(counts.max()))
 
 
 def test_rungs_rows_notes_and_files(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.comparison.candidates import Candidate
 from metricgrad.comparison.records import SCHEMA
+from metricgrad.comparison.runs.agenda import TUNING_SEED
 from metricgrad.comparison.runs.budget import Limit
 from metricgrad.metrics.metric import Metric
 from metricgrad.tasks.task import Task
@@ -16,6 +17,12 @@ from metricgrad.training.delivery import Asked, describe_decision
 from metricgrad.training.files import describe_data, describe_model
 from metricgrad.training.options import made_by
 from metricgrad.version import __version__
+
+
+def identity(task: Task, metric: Metric) -> str:
+    """What tells a task and a metric from others: their names, and a checksum of each part of the tuning draw."""
+    parts = ", ".join(map(describe_data, task.load(TUNING_SEED)))
+    return f"{task.name}, {metric.spec or metric.name}, {parts}"
 
 
 def config_of(

@@ -61,7 +61,7 @@ def situation(task: Task, metric: Metric, looked: Look | None) -> Situation:
         looked: of :func:`look`.
     """
     found = Situation(
-        task.kind, task.standard, metric, classes=_classes(task), clean_valid=task.clean_valid,
+        task.kind, task.standard, metric, classes=_classes(task, metric), clean_valid=task.clean_valid,
         learners=tuple(task.learners),
     )  # fmt: skip
     if looked is None:
@@ -70,7 +70,7 @@ def situation(task: Task, metric: Metric, looked: Look | None) -> Situation:
     return replace(found, train_loss=train_loss, valid_loss=valid_loss, valid_error=error)
 
 
-def _classes(task: Task) -> tuple[int, int] | None:
+def _classes(task: Task, metric: Metric) -> tuple[int, int] | None:
     """Items of the smallest and of the largest class to train on; None where an item has no one class."""
     train, _, _ = task.load(TUNING_SEED)
     if task.kind not in ("binary", "multiclass") or not is_pair(train):
@@ -78,6 +78,8 @@ def _classes(task: Task) -> tuple[int, int] | None:
     targets = _targets(train)
     if targets.ndim != 1:
         return None
+    if (ignored := metric.class_targets.ignore_index) is not None:
+        targets = targets[targets != ignored]
     counts = targets.long().unique(return_counts=True)[1]
     return int(counts.min()), int(counts.max())
 

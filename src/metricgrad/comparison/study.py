@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from metricgrad.comparison.candidates import Given, candidates
-from metricgrad.comparison.config import config_of
+from metricgrad.comparison.config import config_of, identity
 from metricgrad.comparison.ladder import ladder
 from metricgrad.comparison.look import look, situation
 from metricgrad.comparison.outcome import table_of
@@ -136,7 +136,7 @@ def compare(
     display = StudyDisplay(chosen.name, folder, higher_is_better=judged_by.higher_is_better, shown=progress)
     with _one_thread(), display:
         plan = Plan(folder)
-        found = None if named else plan.look(lambda: look(chosen, judged_by))
+        found = None if named else plan.look(identity(chosen, judged_by), lambda: look(chosen, judged_by))
         asked = None if named else ladder(situation(chosen, judged_by, found))
         rows = candidates(asked.losses, chosen, judged_by, controls=controls) if asked else named
         config = config_of(chosen, judged_by, rows, decision, limit)

@@ -50,3 +50,13 @@ def test_what_has_no_such_picture():
     labels = torch.randn(6, 3), torch.ones(6, 3).long()
     assert counted(mg.as_metric("f1"), Identity(), *labels) is None
     assert counted(mg.as_metric("map_at_r"), Identity(), torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])) is None
+
+
+def test_what_the_metric_ignores_is_in_no_count():
+    scores, targets = torch.randn(30, 3, generator=torch.Generator().manual_seed(0)), torch.arange(30) % 3
+    spoilt = torch.where(torch.arange(30) % 5 == 0, -100, targets)
+    found = counted(mg.as_metric("accuracy", ignore_index=-100), Identity("argmax"), scores, spoilt)
+    kept = spoilt >= 0
+    assert found == counted(mg.as_metric("accuracy"), Identity("argmax"), scores[kept], targets[kept])
+    two = counted(mg.as_metric("f1", pos_label=2), Identity(), scores[:, 0], targets % 2 + 1)
+    assert two is None

@@ -29,12 +29,16 @@ def counted(metric: Metric, decision: Decision, scores: Tensor, targets: Tensor)
     Returns:
         ``of``: ``"classes"`` (one of several classes, or yes and no) with ``confusion`` under the decision and without
         (rows are true, columns said), ``calibration`` and, of two classes, ``curve``; or ``"values"`` with ``points``.
-        None for what has no such picture: labels side by side, embeddings, points, words, spans, above 200 classes.
+        None for what has no such picture: labels side by side, embeddings, points, words, spans, above 200 classes, and
+        a metric with a ``pos_label``. What it ignores is left out.
     """
     output = output_of(metric, scores, targets)
     if output not in ("classes", "labels", "values"):
         return None
-    scores, targets = canonical(scores, targets)
+    if metric.class_targets.pos_label is not None:
+        return None
+    decided, _ = canonical(*metric.class_targets.pairs(decision(scores), targets))
+    scores, targets = canonical(*metric.class_targets.pairs(scores, targets))
     if targets.ndim != 1 or not len(targets):
         return None
     if output == "values":
@@ -47,7 +51,7 @@ def counted(metric: Metric, decision: Decision, scores: Tensor, targets: Tensor)
     found: Predictions = {
         "of": "classes",
         "confusion": {
-            "decided": _confusion(targets, _read(decision(scores)), classes),
+            "decided": _confusion(targets, _read(decided), classes),
             "undecided": _confusion(targets, _read(scores), classes),
         },
         "calibration": _calibration(likely, targets),

@@ -45,7 +45,7 @@ class Job:
     @property
     def name(self) -> str:
         """Tells it from every other run of its study."""
-        return f"{self.words}, {json.dumps(self.params, sort_keys=True)}"
+        return f"{self.row.name}, {self.words}, {json.dumps(self.params, sort_keys=True)}"
 
     @property
     def words(self) -> str:

@@ -17,6 +17,7 @@ from metricgrad.writing import write_text
 
 class _Found(TypedDict, total=False):
     look: Look | None
+    look_of: str
     afforded: Afforded
 
 
@@ -32,18 +33,24 @@ class Plan:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "plan.json"
 
-    def look(self, find: Callable[[], Look | None]) -> Look | None:
+    def look(self, of: str, find: Callable[[], Look | None]) -> Look | None:
         """How the parts of the task fit a first training.
+
+        Args:
+            of: what tells this task and metric from others: the look of another one is not taken.
+            find: makes it.
 
         Raises:
             MetricgradError: for a file that is no plan.
         """
         with locked(self.path.parent, -1, ".plan.lock"):
             found = self._read()
-            if "look" not in found:
-                found["look"] = find()
-                self._write(found)
-        return found["look"]
+            if "look" in found and found.get("look_of") == of:
+                return found["look"]
+            looked = found["look"] = find()
+            found["look_of"] = of
+            self._write(found)
+        return looked
 
     def afforded(self, find: Callable[[], Afforded]) -> Afforded:
         """The number of runs that the budget came to.

@@ -130,6 +130,15 @@ def test_stratified_batches_have_each_item_once_and_each_class_in_its_share():
     assert list(Stratified(targets, size=64, seed=4)) != batches
 
 
+@pytest.mark.parametrize(("classes", "size"), [(1000, 8), (7, 64), (500, 3), (2, 999)])
+def test_stratified_batches_are_of_one_size(classes, size):
+    targets = torch.arange(2000) % classes
+    sizes = [len(batch) for seed in range(3) for batch in Stratified(targets, size=size, seed=seed)]
+    assert min(sizes) >= 1
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+
+
 def test_rare_classes_come_again_where_so_many_are_asked_for():
     targets = torch.zeros(600, dtype=torch.long)
     targets[:5], targets[5] = 1, 2

@@ -7,6 +7,7 @@ take its part: :class:`RankBatches`.
 from __future__ import annotations
 
 import abc
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -138,7 +139,7 @@ class Stratified(SeededBatches):
 
     Args:
         targets: ``(N,)`` integer class numbers.
-        size: items of a batch; a few more or less, because each class is cut by itself, and more with ``least``.
+        size: items of a batch, or one less; more with ``least``.
         least: items of each class in a batch, from 0 up; a class of fewer is there as a whole.
         seed: decides every draw, whatever the global random state.
 
@@ -172,15 +173,19 @@ class Stratified(SeededBatches):
         return self._batches[place]
 
     def _drawn(self, epoch: int) -> list[list[int]]:
-        """The batches of an epoch: each class in a new order, its items as far from each other as can be."""
+        """The batches of an epoch: each class in a new order, dealt out one by one from where the last one ended."""
         generator = self._generator(0, epoch)
+        turns = itertools.cycle(torch.randperm(self.count, generator=generator).tolist())
         batches: list[list[int]] = [[] for _ in range(self.count)]
         for rows in self.members:
-            wanted = max(len(rows), min(self.least, len(rows)) * self.count)
             order = rows[torch.randperm(len(rows), generator=generator)].tolist()
-            start = float(torch.rand((), generator=generator))
-            for place in range(wanted):
-                batches[int((place + start) / wanted * self.count)].append(order[place % len(order)])
+            each = min(self.least, len(order))
+            if each * self.count < len(order):
+                for row, turn in zip(order, turns, strict=False):
+                    batches[turn].append(row)
+            else:
+                for first, batch in enumerate(batches):
+                    batch += [order[(first * each + place) % len(order)] for place in range(each)]
         return batches
 
 

@@ -34,6 +34,10 @@ from metricgrad.training.result import FitResult
 
 TREES = "lightgbm"
 _RUN = "training"
+_SEEN = (
+    "the comparison chose the loss and its parameters on other draws of these rows, so that this value flatters a "
+    "little; judge by rows that came later, or give a column of parts or times"
+)
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,14 @@ class Recipe:
         params: learning rate, weight decay and whatever else is tuned of it; the defaults of those not named.
         decision: as in :func:`metricgrad.fit`.
         why: in words.
+        compared: whether a comparison on draws of the same rows chose it.
     """
 
     loss: str = "uniloss"
     params: Mapping[str, float] = field(default_factory=dict)
     decision: Asked = "auto"
     why: str = "as asked for"
+    compared: bool = False
 
 
 def train_table(
@@ -67,8 +73,10 @@ def train_table(
     """Train the model of a table, and write it as a folder that :func:`metricgrad.load_model` opens.
 
     It is trained on the training rows of draw ``seed``, its epoch and its decision are chosen by the validation rows,
-    and it is judged once by the test rows, which no choice has seen: ``card["test"]``. A training that was killed goes
-    on from its last whole epoch when the same call is made again, and one that ended is returned as it is.
+    and it is judged once by the test rows, which no choice of this call has seen: ``card["test"]``. A comparison that
+    draws its parts anew with every seed has seen most of them in other draws: with ``like`` of such a one
+    ``card["caution"]`` says so; rows that came later, or a column of parts or times, judge without that. A training
+    that was killed goes on from its last whole epoch when the same call is made again, and one that ended is returned as it is.
 
     Args:
         task: made by :func:`metricgrad.task_of_table`.
@@ -100,7 +108,7 @@ def train_table(
     recipe = Recipe(loss or Recipe.loss) if like is None else recommended(like, metric)
     if decision is not None:
         check_decision(decision)
-        recipe = Recipe(recipe.loss, recipe.params, decision, recipe.why)
+        recipe = replace(recipe, decision=decision)
     asked = _asked(task, recipe, metric, seed)
     if out is None:
         return _model(task, recipe, seed, _trained(task, recipe, seed, None, progress), {"asked": asked})
@@ -134,7 +142,7 @@ def recommended(folder: str | os.PathLike[str], metric: Metric) -> Recipe:
     params = [run["params"] for run in table.runs if run["loss"] == said["loss"]]
     if not params:
         raise MetricgradError(f"{str(folder)!r} has no run of {said['loss']!r:.60}, which it recommends; compare anew")
-    return Recipe(said["loss"], params[0], said["decision"], said["why"])
+    return Recipe(said["loss"], params[0], said["decision"], said["why"], compared=True)
 
 
 def _asked(task: TableTask, recipe: Recipe, metric: Metric, seed: int) -> dict[str, Any]:
@@ -206,6 +214,7 @@ def _model(task: TableTask, recipe: Recipe, seed: int, result: FitResult, about:
         "task": task.name,
         **about,
         "why": recipe.why,
+        "caution": _SEEN if recipe.compared and task.redraws else None,
         "valid": finite(result.valid),
         "valid_undecided": finite(result.valid_undecided),
         "test": finite(test.decided),

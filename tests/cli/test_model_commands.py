@@ -42,7 +42,8 @@ def test_a_table_is_trained_on(run):
     assert err.startswith("200 rows; target 'left': binary, positive is 'yes'")
     found = json.loads(out)
     assert found.keys() == {
-        "model", "loss", "decision", "metric", "valid", "valid_undecided", "test", "test_undecided"
+        "model", "loss", "decision", "metric", "valid", "valid_undecided", "test", "test_undecided",
+            "caution",
     }  # fmt: skip
     code, out, _ = run(*arguments)
     assert out.splitlines()[0].startswith(f"f1 {found['test']:.4f} on rows held back")
@@ -86,3 +87,14 @@ def test_what_is_wrong_is_one_line(run, arguments, words):
     assert (code, out) == (2, "")
     assert words in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_value_that_is_undefined_is_said(run, place):
+    lines = (place / "new.csv").read_text().splitlines()
+    column = lines[0].split(",").index("left")
+    (place / "one.csv").write_text(
+        "\n".join([lines[0], *(li for li in lines[1:] if li.split(",")[column] == "no")]) + "\n"
+    )
+    code, out, _ = run("evaluate", "model", "one.csv", "--metric", "auroc", "--json")
+    assert code == 0
+    assert json.loads(out) == {"metric": "auroc", "value": None, "undecided": None}

@@ -21,13 +21,15 @@ def evaluate(
     from metricgrad.metrics.as_metric import as_metric
     from metricgrad.tables.model_folder import load_table_model
     from metricgrad.tables.reading import read_chunks
+    from metricgrad.training.network_folder import finite
 
     judged_by = None if metric is None else as_metric(metric)
     loaded = load_table_model(model, metric=judged_by)
     found = loaded.evaluate(read_chunks(file), judged_by)
     name = (judged_by or loaded.metric).name
     if as_json:
-        print(json.dumps({"metric": name, "value": found.decided, "undecided": found.undecided}))
+        values = {"value": finite(found.decided), "undecided": finite(found.undecided)}
+        print(json.dumps({"metric": name, **values}, allow_nan=False))
         return
     without = "" if loaded.decision.kind == "identity" else f" ({found.undecided:.4f} without its decision)"
     print(f"{name} {found.decided:.4f}{without}")

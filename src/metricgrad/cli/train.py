@@ -50,8 +50,11 @@ def train(
     values = {name: card[name] for name in ("valid", "valid_undecided", "test", "test_undecided")}
     said = {"model": out, "loss": card["asked"]["loss"], "decision": model.decision.kind, "metric": model.metric.name}
     if as_json:
-        print(json.dumps({**said, **values}))
+        print(json.dumps({**said, **values, "caution": card.get("caution")}, allow_nan=False))
         return
-    without = "" if said["decision"] == "identity" else f" ({values['test_undecided']:.4f} without its decision)"
-    print(f"{said['metric']} {values['test']:.4f} on rows held back{without}")
+    told = {name: "undefined" if value is None else f"{value:.4f}" for name, value in values.items()}
+    without = "" if said["decision"] == "identity" else f" ({told['test_undecided']} without its decision)"
+    print(f"{said['metric']} {told['test']} on rows held back{without}")
+    if (caution := card.get("caution")) is not None:
+        print(f"note: {caution}")
     print(f"model: {out} ({said['loss']}, decision {said['decision']})")

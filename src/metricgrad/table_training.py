@@ -76,7 +76,8 @@ def train_table(
     and it is judged once by the test rows, which no choice of this call has seen: ``card["test"]``. A comparison that
     draws its parts anew with every seed has seen most of them in other draws: with ``like`` of such a one
     ``card["caution"]`` says so; rows that came later, or a column of parts or times, judge without that. A training
-    that was killed goes on from its last whole epoch when the same call is made again, and one that ended is returned as it is.
+    that was killed goes on from its last whole epoch when the same call is made again, and one that ended is returned
+    as it is.
 
     Args:
         task: made by :func:`metricgrad.task_of_table`.

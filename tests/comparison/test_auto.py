@@ -16,6 +16,7 @@ from torch import nn
 import metricgrad as mg
 from metricgrad.comparison import look as looking
 from metricgrad.comparison.look import look, situation
+from metricgrad.comparison.report.study_file import read_study
 from metricgrad.comparison.runs.agenda import TUNING_SEED
 from metricgrad.comparison.runs.budget import Cost, Limit, afforded
 from metricgrad.comparison.runs.plan import Plan
@@ -64,6 +65,13 @@ def planned(tmp_path_factory):
     out = tmp_path_factory.mktemp("planned")
     (out / "plan.json").write_text(json.dumps({"look": None, "afforded": {"draws": 3, "seeds": 2}}))
     return out, run(out, budget="1h")
+
+
+def test_the_page_says_the_call_that_was_made(planned):
+    out, _ = planned
+    _, about = read_study(out)
+    assert about["command"] == "mg.compare('tiny', metric='f1', losses='auto', trials=1, seeds=2, budget='1h')"
+    assert "most of them shorter than a training (successive halving)" in (out / "report.md").read_text()
 
 
 def test_the_look_of_another_task_is_not_taken(tmp_path):

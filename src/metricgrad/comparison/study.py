@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from metricgrad.comparison.candidates import Given, candidates
+from metricgrad.comparison.candidates import Candidate, Given, candidates
 from metricgrad.comparison.config import config_of, identity
 from metricgrad.comparison.ladder import ladder
 from metricgrad.comparison.look import look, situation
@@ -152,11 +152,22 @@ def compare(
         table = table_of(chosen, judged_by, outcome.runs, margin, notes, folder)
         plot(table, folder / "compare.png")
         write_study(table, about(
-            chosen, judged_by, rows, command=command, trials=outcome.trials, seeds=outcome.seeds,
+            chosen, rows, command=command or _call(chosen, judged_by, named, trials, seeds, budget),
+            trials=outcome.trials, halving=limit is not None, seeds=outcome.seeds,
             decision=str(config["decision"]), data={**chosen.origin, **config["data"]}, left_out=left_out,
         ))  # fmt: skip
         write_report(folder)
     return table
+
+
+def _call(
+    task: Task, metric: Metric, named: Sequence[Candidate], trials: int, seeds: int, budget: float | str | None
+) -> str:
+    """The call from Python, as far as it can be written down; no loss is named where the ladder was asked for."""
+    said = [row.name for row in named if row.role != "control"] or "auto"
+    limited = "" if budget is None else f", budget={budget!r}"
+    asked = f"metric={metric.name!r}, losses={said!r}, trials={trials}, seeds={seeds}{limited}"
+    return f"mg.compare({task.name!r}, {asked})"
 
 
 @contextmanager

@@ -53,8 +53,9 @@ def table(folder: Path, best="uniloss", **more) -> Table:
 def about(classes=("no", "yes")) -> About:
     return About(
         command="metricgrad compare churn.csv --target left --metric f1", versions={"metricgrad": "0.1.0"},
-        kind="binary", trials=2, seeds=6, epochs=20, decision="auto", understood=["60 rows; target 'left'"],
-        classes=list(classes), data={"train": "(36, 4):00c0ffee"}, not_tried={"focal": "easy items weigh less"},
+        kind="binary", trials=2, halving=False, seeds=6, epochs=20, decision="auto",
+        understood=["60 rows; target 'left'"], classes=list(classes), data={"train": "(36, 4):00c0ffee"},
+        not_tried={"focal": "easy items weigh less"},
     )  # fmt: skip
 
 

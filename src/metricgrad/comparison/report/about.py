@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 from metricgrad.comparison.candidates import Candidate
 from metricgrad.comparison.report.study_file import About
-from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.spec import parse_spec
 from metricgrad.systems.by_name import REGISTRY
 from metricgrad.tasks.task import Task
@@ -18,29 +17,28 @@ _LIBRARIES = ("torch", "lightning", "torchmetrics", "scikit-learn", "numpy", "li
 
 
 def about(
-    task: Task, metric: Metric, rows: Sequence[Candidate], *, command: str | None, trials: int, seeds: int,
+    task: Task, rows: Sequence[Candidate], *, command: str, trials: int, halving: bool, seeds: int,
     decision: str, data: dict[str, str], left_out: Mapping[str, str],
 ) -> About:  # fmt: skip
     """What is known of a study when it ends.
 
     Args:
         task: what was compared on.
-        metric: what judged.
         rows: the losses that were compared.
-        command: what was typed, or None for a call from Python.
+        command: what was typed, or the call from Python.
         trials: runs spent on tuning each loss.
+        halving: whether most of them were shorter than a whole training.
         seeds: final runs of each loss.
         decision: what was asked for.
         data: a checksum of each part.
         left_out: what the task does not ask for, and why.
     """
-    names = ",".join(row.name for row in rows)
-    call = f"mg.compare({task.name!r}, metric={metric.name!r}, losses={names!r}, trials={trials}, seeds={seeds})"
     return About(
-        command=command or call,
+        command=command,
         versions={"metricgrad": __version__, "Python": platform.python_version(), **_installed()},
         kind=task.kind,
         trials=trials,
+        halving=halving,
         seeds=seeds,
         epochs=task.epochs,
         decision=decision,

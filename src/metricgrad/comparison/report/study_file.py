@@ -19,14 +19,16 @@ _ANEW = "the same `metricgrad compare` writes it anew"
 class About(TypedDict):
     """Plain data, as ``study.json`` has it.
 
-    ``understood`` and ``not_tried`` are lines to read; ``classes`` the texts of the classes in the order of their
-    numbers, where they have any; ``data`` a checksum of each part of the first seed.
+    ``understood`` and ``not_tried`` are lines to read; ``halving`` says whether most tuning trials were shorter than a
+    training; ``classes`` are the texts of the classes in the order of their numbers, where they have any; ``data`` is a
+    checksum of each part of the first seed.
     """
 
     command: str
     versions: dict[str, str]
     kind: str
     trials: int
+    halving: bool
     seeds: int
     epochs: int
     decision: str

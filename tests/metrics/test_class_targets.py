@@ -1,5 +1,7 @@
 """Where classes stand in the scores, what is ignored, what is a yes: against torch, torchmetrics and scikit-learn."""
 
+import copy
+
 import pytest
 import torch
 from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
@@ -299,3 +301,14 @@ def test_entries_of_one_group_stand_for_each_other():
         loss(leaf, targets, groups=images).backward()
         gradients.append(leaf.grad)
     torch.testing.assert_close(*gradients)
+
+
+def test_a_state_in_which_nothing_was_shown_is_shown_again():
+    loss, targets = mg.UniLoss("macro_f1"), torch.arange(12).reshape(4, 3) % 5
+    fresh = copy.deepcopy(loss.state_dict())
+    loss(torch.randn(4, 5, 3), targets)
+    assert int(loss.classes.axis) == 1
+    loss.load_state_dict(fresh)
+    assert int(loss.classes.axis) == 0
+    loss(torch.randn(4, 3, 5), targets)
+    assert int(loss.classes.axis) == 2

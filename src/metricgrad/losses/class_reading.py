@@ -93,5 +93,7 @@ def of_metric(*halves: nn.Module) -> ClassTargets | None:
 
 
 def _without_axis(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """A state of before there was one."""
+    """A state of before there was one; what is loaded goes before what was shown."""
+    assert isinstance(module, ClassReading)
+    module._shown = False
     state_dict.setdefault(prefix + "axis", torch.zeros((), dtype=torch.long))

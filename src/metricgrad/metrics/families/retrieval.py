@@ -12,6 +12,7 @@ does: the first averages over the orders, the second gives equal scores one thre
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -28,6 +29,7 @@ from metricgrad.metrics.types import Structure
 _LISTS = {"within": "auto", "two_d": "row"}
 _STRUCTURE = Structure("positives_over_negatives", "all", _LISTS)
 _GROUPS = ("groups", "sample_weight")
+_of_queries = functools.partial(register, reads="scores", structure=_STRUCTURE, context=_GROUPS, targets="gains")
 
 
 def check_k(name: str, k: object) -> int:
@@ -47,14 +49,7 @@ def _mean_over_queries(
     return (each * of_query).sum(-1) / of_query.sum()
 
 
-@register(
-    "precision_at_k",
-    reads="scores",
-    structure=_STRUCTURE,
-    context=_GROUPS,
-    targets="gains",
-    fast_path=MeanOverPositives(counts.precision_at_k, "negatives_first"),
-)
+@_of_queries("precision_at_k", fast_path=MeanOverPositives(counts.precision_at_k, "negatives_first"))
 def precision_at_k(
     read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None, sample_weight: Tensor | None = None
 ) -> Tensor:
@@ -65,14 +60,7 @@ def precision_at_k(
     )
 
 
-@register(
-    "recall_at_k",
-    reads="scores",
-    structure=_STRUCTURE,
-    context=_GROUPS,
-    targets="gains",
-    fast_path=MeanOverPositives(counts.recall_at_k, "negatives_first"),
-)
+@_of_queries("recall_at_k", fast_path=MeanOverPositives(counts.recall_at_k, "negatives_first"))
 def recall_at_k(
     read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None, sample_weight: Tensor | None = None
 ) -> Tensor:
@@ -85,14 +73,7 @@ def recall_at_k(
     return _mean_over_queries(score, read, as_gains(read, targets), groups, sample_weight)
 
 
-@register(
-    "hit_rate",
-    reads="scores",
-    structure=_STRUCTURE,
-    context=_GROUPS,
-    targets="gains",
-    fast_path=MeanOverPositives(counts.hit_rate, "negatives_first"),
-)
+@_of_queries("hit_rate", fast_path=MeanOverPositives(counts.hit_rate, "negatives_first"))
 def hit_rate(
     read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None, sample_weight: Tensor | None = None
 ) -> Tensor:
@@ -103,14 +84,7 @@ def hit_rate(
     )
 
 
-@register(
-    "mrr",
-    reads="scores",
-    structure=_STRUCTURE,
-    context=_GROUPS,
-    targets="gains",
-    fast_path=MeanOverPositives(counts.mrr, "negatives_first"),
-)
+@_of_queries("mrr", fast_path=MeanOverPositives(counts.mrr, "negatives_first"))
 def mrr(read: Tensor, targets: Tensor, *, groups: Tensor | None = None, sample_weight: Tensor | None = None) -> Tensor:
     """One over the rank of each query's first relevant item, averaged over queries."""
     return _mean_over_queries(
@@ -118,14 +92,7 @@ def mrr(read: Tensor, targets: Tensor, *, groups: Tensor | None = None, sample_w
     )
 
 
-@register(
-    "map",
-    reads="scores",
-    structure=_STRUCTURE,
-    context=_GROUPS,
-    targets="gains",
-    fast_path=MeanOverPositives(counts.average_precision, "together"),
-)
+@_of_queries("map", fast_path=MeanOverPositives(counts.average_precision, "together"))
 def mean_average_precision(
     read: Tensor, targets: Tensor, *, groups: Tensor | None = None, sample_weight: Tensor | None = None
 ) -> Tensor:

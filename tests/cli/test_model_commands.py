@@ -1,11 +1,9 @@
 """``metricgrad train``, ``predict`` and ``evaluate``: answers alone on stdout, one line where something is wrong."""
 
 import json
-import sys
 
 import pytest
 
-from metricgrad.cli.main import main
 from metricgrad.tables.model_folder import save_table_model
 from tests.tables.frames import people
 from tests.tables.test_model import trained
@@ -22,17 +20,9 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, place):
+def run(typed, monkeypatch, place):
     monkeypatch.chdir(place)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["metricgrad", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return call
+    return typed
 
 
 def test_a_table_is_trained_on(run):

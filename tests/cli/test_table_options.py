@@ -1,27 +1,17 @@
 """``metricgrad compare FILE``: what was understood is said on stderr; what is missing is one line."""
 
 import json
-import sys
 
 import pytest
 
-from metricgrad.cli.main import main
 from tests.tables.frames import people
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
+def run(typed, monkeypatch, tmp_path):
     people(60).to_csv(tmp_path / "churn.csv", index=False)
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["metricgrad", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return call
+    return typed
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -111,12 +111,17 @@ def checked_batches(batches: Any, forward: Forward = default_forward) -> None:
 
 
 def moved_to(batch: Any, device: torch.device) -> Any:
-    """The batch with its tensors on the device, whatever tuples, named tuples, lists and dicts they are in."""
+    """The batch with its tensors on the device."""
+    return with_tensors(batch, lambda tensor: tensor.to(device))
+
+
+def with_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The batch with its tensors changed, whatever tuples, named tuples, lists and dicts they are in."""
     if isinstance(batch, Tensor):
-        return batch.to(device)
+        return change(batch)
     if isinstance(batch, Mapping):
-        return {name: moved_to(part, device) for name, part in batch.items()}
+        return {name: with_tensors(part, change) for name, part in batch.items()}
     if isinstance(batch, tuple | list):
-        parts = [moved_to(part, device) for part in batch]
+        parts = [with_tensors(part, change) for part in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return batch

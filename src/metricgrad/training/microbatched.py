@@ -24,6 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from metricgrad.aligners.base import Forward, default_forward
 from metricgrad.aligners.isolation import Randomness, borrowed, device_of, kept_randomness
 from metricgrad.aligners.lookahead.forward_mode import differs
+from metricgrad.aligners.validation_batches import with_tensors
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.calling import called
@@ -137,14 +138,7 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
 
 
 def _sliced(tree: Any, rows: slice) -> Any:
-    if isinstance(tree, Tensor):
-        return tree[rows] if tree.ndim else tree
-    if isinstance(tree, Mapping):
-        return {name: _sliced(part, rows) for name, part in tree.items()}
-    if isinstance(tree, tuple | list):
-        parts = [_sliced(part, rows) for part in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    return tree
+    return with_tensors(tree, lambda tensor: tensor[rows] if tensor.ndim else tensor)
 
 
 def _check_model(loss: object, model: nn.Module, chunks: int) -> None:

@@ -117,7 +117,9 @@ def _knobs(ax: Any, steps: list[float], knobs: Mapping[str, list[float]]) -> Non
     )
 
 
-def _curriculum(figure: Any, ax: Any, steps: list[float], knobs: Mapping[str, list[float]]) -> None:
+def by_peak(knobs: Mapping[str, Sequence[float]]) -> tuple[list[str], list[list[float]], float]:
+    """Names of knobs, those farthest from their start earliest first; how far each was when; and the most of all."""
+
     def peak(name: str) -> int:
         far = [abs(value - knobs[name][0]) for value in knobs[name]]
         return far.index(max(far))
@@ -125,6 +127,11 @@ def _curriculum(figure: Any, ax: Any, steps: list[float], knobs: Mapping[str, li
     order = sorted(knobs, key=peak)
     rows = [[value - knobs[name][0] for value in knobs[name]] for name in order]
     most = max((abs(value) for row in rows for value in row), default=0.0) or 1.0
+    return order, rows, most
+
+
+def _curriculum(figure: Any, ax: Any, steps: list[float], knobs: Mapping[str, list[float]]) -> None:
+    order, rows, most = by_peak(knobs)
     picture = ax.imshow(
         rows, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest",
         extent=(steps[0], max(steps[-1], steps[0] + 1), len(order) - 0.5, -0.5),

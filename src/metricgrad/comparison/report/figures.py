@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from metricgrad.aligners.knobs.plot import by_peak
 from metricgrad.comparison.report.evidence_file import Evidence as Kept
 from metricgrad.comparison.report.wording import baseline_of
 from metricgrad.comparison.table import Table
@@ -184,15 +185,7 @@ def pushes(table: Table, evidence: Evidence) -> Figure | None:
 
 def curriculum(found: Mapping[str, Any]) -> Figure:
     """Each knob's distance from where it began, as a colour over optimiser steps, earliest peak first."""
-    knobs: Mapping[str, Sequence[float]] = found["knobs"]
-
-    def peak(name: str) -> int:
-        far = [abs(value - knobs[name][0]) for value in knobs[name]]
-        return far.index(max(far))
-
-    order = sorted(knobs, key=peak)
-    rows = [[value - knobs[name][0] for value in knobs[name]] for name in order]
-    most = max((abs(value) for row in rows for value in row), default=0.0) or 1.0
+    order, rows, most = by_peak(found["knobs"])
     scale = [[0, _var("--blue")], [0.5, _var("--surface")], [1, _var("--orange")]]
     return {
         "data": [{

@@ -179,13 +179,13 @@ class Linearized(Form):
             return _nothing(scores)
         order, twin = (~positive).byte().argsort(stable=True), self._rows.twin
         if 0 < ups < n and call.counts and twin.due(call.step) and isinstance(twin.path, OfCounts):
-            ours = twin.path.of_scores(*apart(scores, batch.targets), **twin.options)
+            ours = twin.path.of_scores(*apart(scores, batch.targets, ups), **twin.options)
             twin.compare(ours[None], lambda: torch.tensor(self._shown(batch, batch.targets)[:1]))
         up, down = order[:total], order[total:]
         secants = Secants(twin, known, up, down, self.calls)
         path, informs = twin.path, secants.slopes.any()
         if isinstance(path, OfCounts) and 0 < ups < n:
-            own = (secants.up, secants.down) if n == len(known) else apart(known[-n:], targets[-n:])
+            own = (secants.up, secants.down) if n == len(known) else apart(known[-n:], targets[-n:], ups)
             now, informs = torch.stack([path.of_scores(*own, **twin.options), informs]).tolist()
             ideal = path.ideal(ups, n - ups, **twin.options)
         else:

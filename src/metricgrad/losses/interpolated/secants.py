@@ -71,10 +71,11 @@ class Secants:
         return (self.slopes * pair_sum(-scores[self._positive], -scores[self._negative])).sum()
 
 
-def apart(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores of positives in descending order, and of negatives in ascending order."""
-    positive = targets > 0
-    return scores[positive].sort(descending=True).values, scores[~positive].sort().values
+def apart(scores: Tensor, targets: Tensor, positives: int) -> tuple[Tensor, Tensor]:
+    """Scores of so many positives in descending order, and of negatives in ascending order."""
+    order = (targets <= 0).byte().argsort(stable=True)  # a mask would wait for its device
+    up, down = scores[order[:positives]], scores[order[positives:]]
+    return up.sort(descending=True).values, down.sort().values
 
 
 def _slope(metric: Metric, values: Tensor, moved: Tensor) -> Tensor:

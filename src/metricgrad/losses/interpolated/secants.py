@@ -71,11 +71,9 @@ class Secants:
         return (self.slopes * pair_sum(-scores[self._positive], -scores[self._negative])).sum()
 
 
-def apart(scores: Tensor, targets: Tensor, positives: int) -> tuple[Tensor, Tensor]:
-    """Scores of so many positives in descending order, and of negatives in ascending order."""
-    order = (targets <= 0).byte().argsort(stable=True)  # a mask would wait for its device
-    up, down = scores[order[:positives]], scores[order[positives:]]
-    return up.sort(descending=True).values, down.sort().values
+def in_order(scores: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores of positives, which are indices, in descending order, and of negatives in ascending order."""
+    return scores[positive].sort(descending=True).values, scores[negative].sort().values
 
 
 def _slope(metric: Metric, values: Tensor, moved: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassif
 
 import metricgrad as mg  # noqa: E402
 from metricgrad.integrations.huggingface import AlignLoss, compute_loss_func  # noqa: E402
+from metricgrad.training.chunked_forward import ChunkedForward  # noqa: E402
 from tests.integrations.sentences import classified, model, tagged  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -92,6 +93,21 @@ def test_it_trains_and_logs_as_a_loop_by_hand(name, kind, accumulate, tmp_path):
     assert logged == pytest.approx(values, abs=2e-4)  # the trainer rounds what it logs
     for ours, theirs in zip(net.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("kind", ["sequence", "token"])
+def test_microbatches_train_on_the_loss_of_the_whole_batch(kind, bf16, tmp_path):
+    found, options = [], {"per_device_train_batch_size": 24, "max_steps": 2, "bf16": bf16}
+    for microbatch in (None, 7):
+        loss = mg.UniLoss("macro_f1")
+        callback = AlignLoss(loss, microbatch=microbatch)
+        net, logged = trained(kind, loss, tmp_path, callbacks=[callback], **options)
+        found.append((list(net.parameters()), logged))
+        assert int(loss.steps) == 2
+        assert not isinstance(net.forward, ChunkedForward)
+    near = {"rtol": 1e-2, "atol": 1e-3} if bf16 else {"rtol": 1e-6, "atol": 1e-6}
+    torch.testing.assert_close(*found, **near)
 
 
 @pytest.mark.parametrize(("kind", "accumulate"), [("sequence", 1), ("token", 2)])

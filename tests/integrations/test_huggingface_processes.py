@@ -12,7 +12,7 @@ import torch
 pytest.importorskip("transformers", reason="the Hugging Face integration needs transformers")
 
 ROOT = Path(__file__).parents[2]
-RUNS = ("sequence-1", "token-2")  # a kind of batch, and how many a step accumulates
+RUNS = ("sequence-1-3", "token-2-16")  # a kind of batch, how many a step accumulates, rows of a microbatch
 
 
 def test_two_processes_train_as_one_does(tmp_path):

@@ -79,16 +79,16 @@ LOSSES = {
 }
 
 
-def by_hand(loss, accumulate, epochs=2):
+def by_hand(loss, accumulate, epochs=2, train=TRAIN):
     """The loop that the trainer runs."""
     model = net()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
-    total = epochs * -(-len(TRAIN) // accumulate)
+    total = epochs * -(-len(train) // accumulate)
     handle = loss.attach(model, optimizer, valid=VALID, total_steps=total)
     for _ in range(epochs):
-        for number, (x, y) in enumerate(TRAIN, 1):
+        for number, (x, y) in enumerate(train, 1):
             (loss(model(x), y) / accumulate).backward()
-            if number % accumulate == 0 or number == len(TRAIN):
+            if number % accumulate == 0 or number == len(train):
                 optimizer.step()
                 optimizer.zero_grad()
     handle.detach()
@@ -109,6 +109,38 @@ def test_a_module_trains_as_a_loop_by_hand_does(name, manual, accumulate):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
     assert int(loss.steps) == int(its_own.steps) == 16
     assert loss._training is None
+
+
+@pytest.mark.parametrize("manual", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_microbatches_train_on_the_loss_of_the_whole_batch(name, manual):
+    loss, its_own = LOSSES[name](), LOSSES[name]()
+    large = DataLoader(TRAIN.dataset, batch_size=80)
+    model = by_hand(its_own, 1, train=large)
+    module = Classifier(loss, by_hand=manual)
+    trainer(AlignLoss(microbatch=20)).fit(module, large, VALID)
+    for ours, expected in zip(module.net.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
+    for ours, expected in zip(loss.form.parameters(), its_own.form.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-5)
+    assert int(loss.steps) == 4
+    assert "forward" not in module.__dict__
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_gradients_of_microbatches_are_those_of_the_joined_batch(precision):
+    class Keeping(Classifier):
+        def on_before_optimizer_step(self, optimizer):
+            self.found = [p.grad.clone() for p in self.net.parameters()]
+
+    def gradients(**options):
+        module = Keeping(mg.UniLoss("macro_f1"))
+        made = trainer(AlignLoss(**options), epochs=1, precision=precision)
+        made.fit(module, DataLoader(TRAIN.dataset, batch_size=160))
+        return module.found
+
+    near = 1e-6 if precision == "64-true" else 1e-2
+    torch.testing.assert_close(gradients(microbatch=30, model="net"), gradients(), rtol=near, atol=near)
 
 
 def test_batches_may_be_dicts_and_the_loss_stand_outside():
@@ -197,6 +229,11 @@ class NoForward(Classifier):
         return self.loss(self.net(batch[0]), batch[1])
 
 
+class Around(Classifier):
+    def training_step(self, batch, index):
+        return self.loss(self.net(batch[0]), batch[1])
+
+
 class Two(Classifier):
     def __init__(self, loss):
         super().__init__(loss)
@@ -207,6 +244,8 @@ class Two(Classifier):
     ("module", "callback", "valid", "message"),
     [
         (NoForward, {}, VALID, r"no forward.*AlignLoss\(model='net'\)"),
+        (NoForward, {"microbatch": 8, "valid": ()}, VALID, r"no forward.*AlignLoss\(model='net'\)"),
+        (Around, {"microbatch": 8}, VALID, r"has not called the Around that it is for; .*AlignLoss\(model='net'"),
         (Two, {}, VALID, r"losses of metricgrad at loss, other; .*AlignLoss\(loss\)"),
         (Classifier, {"model": "body"}, VALID, "'body', which Classifier has not"),
         (Classifier, {"optimizer": 1}, VALID, "optimizer is 1, and Classifier has 1 optimisers"),

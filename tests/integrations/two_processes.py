@@ -22,31 +22,32 @@ class Ordered(transformers.Trainer):
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
 
-def main(folder: str, kind: str, accumulate: int) -> None:
-    """Train on 16 rows a batch, however many processes share them."""
+def main(folder: str, run: str) -> None:
+    """Train on 16 rows a batch, however many processes share them; each in microbatches where they are several."""
+    kind, accumulate, microbatch = run.split("-")
     net, loss = model(kind), mg.UniLoss("macro_f1")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    rows = int(microbatch) if processes > 1 else None
     arguments = transformers.TrainingArguments(
         output_dir=folder, max_steps=2, per_device_train_batch_size=ROWS // processes,
-        gradient_accumulation_steps=accumulate, max_grad_norm=0.0, lr_scheduler_type="constant", logging_steps=1,
+        gradient_accumulation_steps=int(accumulate), max_grad_norm=0.0, lr_scheduler_type="constant", logging_steps=1,
         report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True,
         ddp_backend="gloo" if processes > 1 else None,
     )  # fmt: skip
     trainer = Ordered(
         net, arguments, train_dataset=classified() if kind == "sequence" else tagged(),
-        compute_loss_func=compute_loss_func(loss), callbacks=[AlignLoss(loss)],
+        compute_loss_func=compute_loss_func(loss), callbacks=[AlignLoss(loss, microbatch=rows)],
         optimizers=(torch.optim.SGD(net.parameters(), lr=0.2), None),
     )  # fmt: skip
     trainer.train()
     if trainer.is_world_process_zero():
         logged = [row["loss"] for row in trainer.state.log_history if "loss" in row]
         found = {"logged": logged, "weights": net.classifier.weight.flatten().tolist()}
-        Path(folder, f"{kind}-{accumulate}-{processes}.json").write_text(json.dumps(found), "utf-8")
+        Path(folder, f"{run}-{processes}.json").write_text(json.dumps(found), "utf-8")
 
 
 if __name__ == "__main__":
     for each in sys.argv[2:]:
-        kind, _, accumulate = each.partition("-")
-        main(sys.argv[1], kind, int(accumulate))
+        main(sys.argv[1], each)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -16,6 +16,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.handle import Handle
 from metricgrad.loss import Loss
 from metricgrad.losses.calling import called
+from metricgrad.training.chunked_forward import in_chunks
 
 #: What collators put where a token has no label, and what the trainer leaves out when it counts items.
 IGNORED = -100
@@ -107,21 +108,30 @@ class AlignLoss(TrainerCallback):
             training, so what is reported of them is no held-out value.
         forward: ``forward(model, batch) -> (scores, targets)``; by default the logits of ``model(**batch)`` and the
             batch's ``labels``.
+        microbatch: so many rows of a batch are taken forward and backward at a time, in the memory of these, while the
+            loss is one of the whole batch, and so is its gradient: a large ``per_device_train_batch_size`` in place of
+            ``gradient_accumulation_steps``, which adds up losses of small batches (docs/large-batches.md). The model
+            scores each batch twice; of its output in training the logits are left.
 
     Raises:
         MetricgradError: for a loss that is none of ours, and what :meth:`metricgrad.Loss.attach` refuses.
     """
 
     def __init__(
-        self, loss: Loss | compute_loss_func, *, valid: Iterable[Any] | None = None, forward: Forward | None = None
+        self,
+        loss: Loss | compute_loss_func,
+        *,
+        valid: Iterable[Any] | None = None,
+        forward: Forward | None = None,
+        microbatch: int | None = None,
     ) -> None:
         inner = loss.loss if isinstance(loss, compute_loss_func) else loss
         if not isinstance(inner, Loss):
             raise MetricgradError(
                 f"loss is a {type(inner).__name__}, which nothing aligns; expected one of ours, such as mg.ALA('f1')"
             )
-        self.loss, self._valid, self._forward = inner, valid, forward
-        self._handle: Handle | None = None
+        self.loss, self._valid, self._forward, self._microbatch = inner, valid, forward, microbatch
+        self._handles: list[Handle] = []
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -130,13 +140,16 @@ class AlignLoss(TrainerCallback):
         self._detach()  # of a training that broke off
         if state.global_step:
             self._resume(Path(args.output_dir or ".") / f"checkpoint-{state.global_step}" / _FILE)
-        self._handle = self.loss.attach(
+        handle = self.loss.attach(
             kwargs["model"],
             kwargs["optimizer"],
             valid=self._valid,
             forward=self._forward or self._logits_and_labels,
             total_steps=state.max_steps if state.max_steps > 0 else None,
         )
+        self._handles.append(handle)
+        if self._microbatch is not None:
+            self._handles.append(in_chunks(kwargs["model"], self._microbatch, logits_of)[1])
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -160,9 +173,8 @@ class AlignLoss(TrainerCallback):
                 file.fill(self.loss, file.header.get("extra"))
 
     def _detach(self) -> None:
-        if self._handle is not None:
-            self._handle.detach()
-            self._handle = None
+        while self._handles:
+            self._handles.pop().detach()
 
     def _logits_and_labels(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         if not isinstance(batch, Mapping) or "labels" not in batch:

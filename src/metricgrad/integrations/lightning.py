@@ -14,6 +14,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.handle import Handle
 from metricgrad.integrations.finding import loss_in
 from metricgrad.loss import Loss
+from metricgrad.training.chunked_forward import ChunkedForward, in_chunks
 
 _STATE = "metricgrad_loss"
 
@@ -38,10 +39,15 @@ class AlignLoss(lightning.Callback):
         forward: ``forward(model, batch) -> (scores, targets)`` for batches that are not ``(inputs, targets)``, such as
             dicts.
         optimizer: which of the module's optimisers, where it has several.
+        microbatch: so many rows of a batch are taken forward and backward at a time, in the memory of these, while the
+            loss is one of the whole batch, and so is its gradient: large batches of a loader in place of
+            ``accumulate_grad_batches``, which adds up losses of small ones (docs/large-batches.md). ``model``, whose
+            output must be the scores, then scores each batch twice.
 
     Raises:
         MetricgradError: when training begins, where the loss or the model cannot be told, where several loaders of
-            validation batches are there and none was named, and what :meth:`metricgrad.Loss.attach` refuses.
+            validation batches are there and none was named, and what :meth:`metricgrad.Loss.attach` refuses; after a
+            batch, where ``training_step`` has not called the model that ``microbatch`` is for.
 
     Example:
         >>> import lightning, torch, metricgrad as mg
@@ -79,14 +85,16 @@ class AlignLoss(lightning.Callback):
         valid: Iterable[Any] | None = None,
         forward: Forward | None = None,
         optimizer: int = 0,
+        microbatch: int | None = None,
     ) -> None:
         if loss is not None and not isinstance(loss, Loss):
             raise MetricgradError(
                 f"loss is a {type(loss).__name__}; expected one of ours, such as mg.UniLoss('accuracy')"
             )
         self._loss, self._model, self._valid, self._forward = loss, model, valid, forward
-        self._optimizer = optimizer
-        self._handle: Handle | None = None
+        self._optimizer, self._microbatch = optimizer, microbatch
+        self._chunked: ChunkedForward | None = None
+        self._handles: list[Handle] = []
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Attach: optimisers and validation batches are there now."""
@@ -97,13 +105,29 @@ class AlignLoss(lightning.Callback):
         valid = _batches_of(trainer) if self._valid is None else self._valid
         valid = None if valid == () else valid
         steps = trainer.estimated_stepping_batches
-        self._handle = loss.attach(
-            self._model_of(pl_module, valid is not None),
+        model = self._model_of(pl_module, valid is not None or self._microbatch is not None)
+        handle = loss.attach(
+            model,
             trainer.optimizers[self._optimizer],
             valid=valid,
             forward=self._forward,
             total_steps=int(steps) if 0 < steps < float("inf") else None,
         )
+        self._handles.append(handle)
+        if self._microbatch is not None:
+            self._chunked, handle = in_chunks(model, self._microbatch)
+            self._handles.append(handle)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """See that batches go through what was to take them in chunks."""
+        if self._chunked is not None and not self._chunked.calls:
+            raise MetricgradError(
+                f"microbatch is {self._microbatch}, and training_step of {type(pl_module).__name__} has not called "
+                f"the {type(self._chunked.model).__name__} that it is for; name the part that makes the scores, "
+                "AlignLoss(model='net', microbatch=...)"
+            )
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Take the hooks off."""
@@ -130,9 +154,9 @@ class AlignLoss(lightning.Callback):
             self._loss.load_state_dict(checkpoint[_STATE])
 
     def _detach(self) -> None:
-        if self._handle is not None:
-            self._handle.detach()
-            self._handle = None
+        while self._handles:
+            self._handles.pop().detach()
+        self._chunked = None
 
     def _loss_of(self, module: lightning.LightningModule) -> Loss:
         return self._loss or loss_in(module, "pass the one to align: AlignLoss(loss)")
@@ -147,7 +171,7 @@ class AlignLoss(lightning.Callback):
                 raise MetricgradError(f"model is {self._model!r}, which {type(module).__name__} has not") from error
         if is_scored and self._forward is None and not is_overridden("forward", module, lightning.LightningModule):
             raise MetricgradError(
-                f"{type(module).__name__} has no forward that validation batches could go through; pass the part that "
+                f"{type(module).__name__} has no forward that batches could go through; pass the part that "
                 "makes the scores, AlignLoss(model='net'), or forward=lambda model, batch: (scores, targets)"
             )
         return module

@@ -89,8 +89,10 @@ def microbatched(
     if not torch.is_grad_enabled():
         raise MetricgradError("gradients are off (no_grad), and microbatched calls backward(); call it outside")
     batch = inputs if targets is None else (inputs, targets)
-    chunks = list(_chunks(batch, size))
-    _check_model(loss, model, len(chunks))
+    chunks = list(chunks_of(batch, size))
+    if len(chunks) > 1:
+        warn_of_batch_norm(model, stacklevel=3)
+    _check_ranks(loss, model, len(chunks))
     device = device_of(list(model.parameters()))
     starts: list[Randomness] = []
     pairs: list[tuple[Tensor, Tensor]] = []
@@ -108,13 +110,17 @@ def microbatched(
     for number, (chunk, start, (first, _), slope) in enumerate(zip(chunks, starts, pairs, parts, strict=True)):
         with kept_randomness(device, start), _synchronised(model, number == len(chunks) - 1):
             again, _ = forward(model, chunk)
-            _check_scores(again, first)
+            check_again(again, first)
             again.backward(slope)
     return value.detach()
 
 
-def _chunks(batch: Any, size: int) -> Iterator[Any]:
-    """The batch in parts of so many rows; the batch itself where it has none."""
+def rows_of(batch: Any) -> int:
+    """How many rows the tensors of a batch have.
+
+    Raises:
+        MetricgradError: where they have several numbers of rows, or there is no tensor.
+    """
     counts = {len(tensor) for tensor in _tensors(batch)}
     if len(counts) != 1:
         found = ", ".join(map(str, sorted(counts))) if counts else "no tensor"
@@ -122,8 +128,12 @@ def _chunks(batch: Any, size: int) -> Iterator[Any]:
             f"inputs and targets have {found} rows; expected tensors of as many rows each, which are split among the "
             "chunks (a tensor of another kind: bind it in forward=)"
         )
-    (rows,) = counts
-    for start in range(0, max(rows, 1), size):
+    return counts.pop()
+
+
+def chunks_of(batch: Any, size: int) -> Iterator[Any]:
+    """The batch in parts of so many rows; the batch itself where it has none."""
+    for start in range(0, max(rows_of(batch), 1), size):
         yield _sliced(batch, slice(start, start + size))
 
 
@@ -141,15 +151,19 @@ def _sliced(tree: Any, rows: slice) -> Any:
     return with_tensors(tree, lambda tensor: tensor[rows] if tensor.ndim else tensor)
 
 
-def _check_model(loss: object, model: nn.Module, chunks: int) -> None:
-    """Say what depends on the chunks, and refuse a number of them that would leave a rank waiting."""
-    parts = list(model.modules())
-    if chunks > 1 and any(isinstance(part, _BatchNorm) and part.training for part in parts):
+def warn_of_batch_norm(model: nn.Module, stacklevel: int) -> None:
+    """Say that what a model gives depends on the chunks."""
+    if any(isinstance(part, _BatchNorm) and part.training for part in model.modules()):
         warnings.warn(
             "the model has batch normalisation in training mode, whose statistics are those of a chunk and not of the "
             "whole batch; take a larger size, put these layers in eval mode, or use another normalisation",
-            stacklevel=3,
+            stacklevel=stacklevel + 1,
         )
+
+
+def _check_ranks(loss: object, model: nn.Module, chunks: int) -> None:
+    """Refuse a number of chunks that would leave a rank waiting."""
+    parts = model.modules()
     talks = any(isinstance(part, nn.SyncBatchNorm) or hasattr(part, "set_requires_gradient_sync") for part in parts)
     if talks and (ranks := getattr(loss, "ranks", None)) is not None and len(set(counts := ranks.of_all(chunks))) > 1:
         raise MetricgradError(
@@ -167,7 +181,8 @@ def _synchronised(model: nn.Module, last: bool) -> contextlib.AbstractContextMan
     return contextlib.nullcontext() if last or no_sync is None else no_sync()
 
 
-def _check_scores(again: Tensor, first: Tensor) -> None:
+def check_again(again: Tensor, first: Tensor) -> None:
+    """Refuse scores of a second pass that have no graph or are not those of the first."""
     if not again.requires_grad:
         raise MetricgradError("the scores depend on no parameter that requires a gradient; unfreeze the model")
     if why := "another shape" if again.shape != first.shape else differs([again], [first]):

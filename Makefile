@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 compare: install
-	$(BIN)/metricgrad compare digits-noisy --metric accuracy --losses cross_entropy,uniloss,reloss,adalfl,ala --trials 6 --seeds 10 --out runs/compare
+	$(BIN)/metricgrad compare digits-noisy --metric accuracy --losses cross_entropy,uniloss,reloss,adalfl,ala --trials 6 --seeds 10 --jobs 2 --out runs/compare
 
 # two processes of one thread each; a file's tests stay together
 test: install

@@ -74,5 +74,15 @@ def test_the_presets_import_little_and_quickly():
     assert min(each["ratio"] for each in found) < 0.3
 
 
+def test_help_and_version_import_no_torch():
+    code = "import sys; import metricgrad.cli.main; print('torch' in sys.modules)"
+    assert run(code) == "False\n"
+
+
+def test_a_list_of_tasks_imports_no_loss():
+    code = "import sys; from metricgrad.cli.lists import tasks; tasks(); print('metricgrad.loss' in sys.modules)"
+    assert run(code).endswith("False\n")
+
+
 def test_what_is_outside_graphs_imports_no_compiler_and_is_not_compiled():
     run(COMPILE)

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from metricgrad.checks import did_you_mean
+from metricgrad.did_you_mean import did_you_mean
 
 
 def lazy_names(module: str, import_paths: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from metricgrad.checks import did_you_mean
+from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.baselines import (
     cross_entropy,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metricgrad.checks import did_you_mean
+from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.tables.column_types import parts_of
 from metricgrad.tables.schema import Column, Schema

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from metricgrad.checks import did_you_mean
 from metricgrad.decisions.labels import is_ordinal
+from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
 from metricgrad.tables.column_types import no_and_yes

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from metricgrad.checks import did_you_mean
+from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.adapters.source_file import module_of_file, put_on_path
 from metricgrad.tasks.task import Task

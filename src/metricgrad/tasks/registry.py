@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from metricgrad.checks import did_you_mean
+from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.tasks.by_path import is_path, task_at
 from metricgrad.tasks.task import Task

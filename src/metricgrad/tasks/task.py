@@ -14,7 +14,6 @@ from metricgrad.losses.registry import ProblemKind, Range, standard_for
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.metric import Metric
-from metricgrad.systems.by_name import find
 from metricgrad.tasks.split import Splits
 from metricgrad.training.batches import Data, check_data, is_pair, pair_of
 
@@ -191,6 +190,8 @@ class Task:
 
     def check_loss(self, spec: str) -> None:
         """Raise where a loss does not serve this kind of problem."""
+        from metricgrad.systems.by_name import find  # all losses there are, which a list of tasks needs none of
+
         entry, _ = find(spec)
         if self.kind not in entry.kinds:
             raise MetricgradError(

@@ -102,6 +102,7 @@ class Interpolated(Form):
         check_finite: bool = True,
     ) -> None:
         super().__init__()
+        require(isinstance(metric, Metric), "metric", metric, "what mg.as_metric gives, such as mg.as_metric('f1')")
         check_refactoring(refactoring)
         check_options(
             interpolation=interpolation, softness=softness, power=power, q=q, share=share, warm_up=warm_up,

@@ -20,6 +20,12 @@ def _ideal(targets, classes):
     return 1000.0 * nn.functional.one_hot(targets, classes).float()
 
 
+@pytest.mark.parametrize("form", ["Interpolated", "Linearized", "PaperInterpolated"])
+def test_a_form_is_of_a_metric_and_not_of_its_name(form):
+    with pytest.raises(mg.MetricgradError, match="as_metric"):
+        getattr(mg.forms, form)("f1")
+
+
 @pytest.mark.parametrize("interpolation", ["local", "inverse_distance"])
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "quadratic_kappa", "top_k_accuracy:k=2", "mrr"])
 def test_ideal_scores_cost_nothing(metric, interpolation):

@@ -21,7 +21,7 @@ def test_it_is_read_again_only_where_somebody_else_wrote():
 def test_a_copy_of_what_it_reads_is_told_apart():
     module = torch.nn.Module()
     module.register_buffer("steps", torch.tensor(2))
-    module.known = OnHost()
+    module.known = OnHost(int)
     module.known.of(module.steps)
     other = copy.deepcopy(module)
     other.steps.add_(1)
@@ -30,9 +30,19 @@ def test_a_copy_of_what_it_reads_is_told_apart():
     assert other.known.of(other.steps) == 2
 
 
+def test_a_copy_reads_for_itself():
+    module = torch.nn.Module()
+    module.register_buffer("steps", torch.tensor(2))
+    module.known = OnHost(int)
+    module.known.of(module.steps)
+    module.steps.add_(1)  # and not read again, while the copy's tensor counts its writes from zero
+    other = copy.deepcopy(module)
+    assert other.known.of(other.steps) == 3
+
+
 def test_of_inference_tensors_nothing_is_kept():
     with torch.inference_mode():
-        steps, count = torch.tensor(1), OnHost()
+        steps, count = torch.tensor(1), OnHost(int)
         assert count.of(steps) == 1
         steps.add_(1)
         assert count.of(steps) == 2

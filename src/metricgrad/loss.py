@@ -87,7 +87,7 @@ class Loss(ScoreLoss):
         #: Whose rows it is of: ``gather`` and ``process_group``.
         self.ranks = Ranks(gather, process_group)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-        self._steps = OnHost()
+        self._steps = OnHost(int)
         self.classes = ClassReading(of_metric(form, aligner), class_dim=class_dim, ignore_index=ignore_index)
         self._progress = TrainingProgress()
         self._training: TrainingContext | None = None

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
 
 from torch import Tensor
 
+Number = TypeVar("Number")
 
-class OnHost:
+
+class OnHost(Generic[Number]):
     """A number that a tensor holds, read again only where the tensor is another or somebody else wrote into it.
 
     Reading it makes the host wait for a GPU. torch counts what is written into a tensor, by ``load_state_dict`` too.
 
     Args:
-        read: the number of a tensor.
+        read: the number of a tensor, or the numbers.
 
     Example:
         >>> import torch
-        >>> count, steps = OnHost(), torch.tensor(3)
+        >>> count, steps = OnHost(int), torch.tensor(3)
         >>> count.of(steps)
         3
         >>> count.wrote(steps.add_(1), 4)  # without reading it
@@ -25,20 +28,24 @@ class OnHost:
         4
     """
 
-    def __init__(self, read: Callable[[Tensor], int] = int) -> None:
+    def __init__(self, read: Callable[[Tensor], Number]) -> None:
         self._read = read
         self._tensor: Tensor | None = None
         self._version: int | None = None
-        self._number = 0
+        self._number: Number | None = None
 
-    def of(self, tensor: Tensor) -> int:
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy reads for itself: its tensor counts from another number."""
+        return OnHost, (self._read,)
+
+    def of(self, tensor: Tensor) -> Number:
         """The number that it holds now."""
         version = _version(tensor)
         if self._tensor is not tensor or version is None or self._version != version:
             self.wrote(tensor, self._read(tensor))
-        return self._number
+        return cast(Number, self._number)
 
-    def wrote(self, tensor: Tensor, number: int) -> None:
+    def wrote(self, tensor: Tensor, number: Number) -> None:
         """What whoever wrote into it knows that it holds."""
         self._tensor, self._version, self._number = tensor, _version(tensor), number
 

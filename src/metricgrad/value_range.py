@@ -50,17 +50,29 @@ class _Looked(threading.local):
 _looked = _Looked()
 
 
+Looks = tuple[dict[object, tuple[Tensor, ValueRange]], dict[object, tuple[Tensor, bool]]]
+
+
 @contextlib.contextmanager
-def looked_at_once() -> Iterator[None]:
-    """Inside, the values of one piece of memory are looked at once, whatever view of it is asked about."""
+def looked_at_once(before: Looks | None = None) -> Iterator[None]:
+    """Inside, the values of one piece of memory are looked at once, whatever view of it is asked about.
+
+    Args:
+        before: what an earlier call has :func:`looked_at`, where this one is the same call again.
+    """
     if _looked.ranges is not None:
         yield
         return
-    _looked.ranges, _looked.whole = {}, {}
+    _looked.ranges, _looked.whole = before or ({}, {})
     try:
         yield
     finally:
         _looked.ranges = _looked.whole = None
+
+
+def looked_at() -> Looks | None:
+    """What was looked at so far inside :func:`looked_at_once`, for the same call again; None outside."""
+    return None if _looked.ranges is None or _looked.whole is None else (_looked.ranges, _looked.whole)
 
 
 def ranges_of(*tensors: Tensor) -> list[ValueRange]:

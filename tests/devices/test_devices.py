@@ -211,6 +211,8 @@ else:
         assert many.waits == few.waits, many
         assert many.kernels <= 1.2 * few.kernels
 
-    def test_how_often_the_host_waits_for_adalfl_does_not_depend_on_the_depth_of_the_model():
-        few, many = (attached(lambda: mg.AdaLFL(num_outputs=10), "sim", depth=depth) for depth in (1, 6))
+    @pytest.mark.parametrize("options", [{}, {"anchored": False}, {"residual": True}], ids=str)
+    def test_the_host_waits_six_times_a_step_for_adalfl_however_deep_the_model(options):
+        few, many = (attached(lambda: mg.AdaLFL(num_outputs=10, **options), "sim", depth=depth) for depth in (1, 6))
+        assert few.waits.total() <= 6, few
         assert many.waits == few.waits, (few, many)

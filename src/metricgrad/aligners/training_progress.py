@@ -28,7 +28,7 @@ class TrainingProgress(nn.Module):
         self.register_load_state_dict_pre_hook(_not_saved)
         self.register_load_state_dict_post_hook(_goes_on)
         self._total: int | None = None
-        self._known = OnHost()
+        self._known = OnHost(int)
         self._last: weakref.ref[torch.optim.Optimizer] | None = None
 
     def follow(self, optimizer: torch.optim.Optimizer, total: int | None, anew: Callable[[], None]) -> Handle:

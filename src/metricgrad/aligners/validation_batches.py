@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 from metricgrad.aligners.base import Forward, default_forward
 from metricgrad.aligners.isolation import kept_randomness, seed
 from metricgrad.errors import MetricgradError
+from metricgrad.on_host import OnHost
 
 
 class EndlessBatches:
@@ -34,6 +35,7 @@ class EndlessBatches:
                 "valid is a generator, which is used up after one pass; pass a list of batches or a DataLoader"
             )
         self._batches, self._cursor, self._seed, self._device = batches, cursor, seed, device
+        self._at = OnHost(lambda cursor: cursor.tolist())
         self._open: Iterator[Any] | None = None
         sampler = getattr(batches, "sampler", None)
         own = (getattr(part, "generator", None) for part in (batches, sampler))
@@ -47,11 +49,10 @@ class EndlessBatches:
         """
         with kept_randomness(self._device), _kept(self._generators):
             if self._open is None:
-                self._begin(skip=int(self._cursor[1]))
+                self._begin(skip=self._at.of(self._cursor)[1])
             found = self._next()
             if found is None:
-                self._cursor[0] += 1
-                self._cursor[1] = 0
+                self._move_to(self._at.of(self._cursor)[0] + 1, 0)
                 self._begin(skip=0)
                 found = self._next()
         if found is None:
@@ -63,23 +64,29 @@ class EndlessBatches:
         for generator in self._generators:
             generator.manual_seed(self._mixed(-1))
         self._open = iter(self._batches)
-        self._cursor[1] = 0
+        self._move_to(self._at.of(self._cursor)[0], 0)
         for _ in range(skip):
             if self._next() is None:
                 return
 
     def _next(self) -> tuple[Any] | None:
         assert self._open is not None
-        seed(self._mixed(int(self._cursor[1])), self._device)
+        turn, place = self._at.of(self._cursor)
+        seed(self._mixed(place), self._device)
         try:
             batch = next(self._open)
         except StopIteration:
             return None
-        self._cursor[1] += 1
+        self._move_to(turn, place + 1)
         return (batch,)
 
+    def _move_to(self, turn: int, place: int) -> None:
+        for part, number in zip(self._cursor, (turn, place), strict=True):
+            part.fill_(number)
+        self._at.wrote(self._cursor, [turn, place])
+
     def _mixed(self, index: int) -> int:
-        return (self._seed * 1_000_003 + int(self._cursor[0]) * 7_919 + index + 2) % 2**32
+        return (self._seed * 1_000_003 + self._at.of(self._cursor)[0] * 7_919 + index + 2) % 2**32
 
 
 @contextlib.contextmanager

@@ -194,7 +194,7 @@ class Form(ScoreLoss, Abstract):
         Returns:
             0-d; None where the loss does not depend on the scores. A form may do better than this double backward.
         """
-        leaf = scores.detach().clone().requires_grad_()
+        leaf = scores.detach().requires_grad_()
         value = self(leaf, targets, call=call, **context)
         if not value.requires_grad:
             return None

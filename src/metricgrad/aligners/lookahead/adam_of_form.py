@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from metricgrad.on_host import OnHost
+
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-10  # hypergradients carry the model's learning rate, so they are small
 
@@ -27,6 +29,7 @@ class MetaAdam(nn.Module):
         super().__init__()
         self.lr, self.clip = lr, clip
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self._updates = OnHost(int)
         self.make_room([])
 
     def make_room(self, parameters: Sequence[Tensor]) -> None:
@@ -36,21 +39,19 @@ class MetaAdam(nn.Module):
         for name in ("first_moment", "second_moment"):
             self.register_buffer(name, torch.zeros(size, device=device))
 
-    def move(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> float:
-        """One step; nothing moves where the gradient is not finite. Returns the gradient's norm."""
+    def move(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], norm: float) -> None:
+        """One step; nothing moves where the gradient's norm, which is handed in, is not finite."""
+        if not norm < float("inf"):
+            return
         with torch.no_grad():
             flat = torch.cat([g.flatten().to(self.first_moment) for g in gradients])
-            norm = float(flat.norm())
-            if not norm < float("inf"):
-                return norm
             if self.clip is not None and norm > self.clip:
                 flat = flat * (self.clip / norm)
-            self.updates += 1
-            count = int(self.updates)
+            count = self._updates.of(self.updates) + 1
+            self._updates.wrote(self.updates.add_(1), count)
             self.first_moment.lerp_(flat, 1 - _BETAS[0])
             self.second_moment.lerp_(flat.square(), 1 - _BETAS[1])
             size = (self.second_moment / (1 - _BETAS[1] ** count)).sqrt() + _EPSILON
             change = self.first_moment / size * (-self.lr / (1 - _BETAS[0] ** count))
             for parameter, part in zip(parameters, change.split([g.numel() for g in gradients]), strict=True):
                 parameter.add_(part.view_as(parameter))
-        return norm

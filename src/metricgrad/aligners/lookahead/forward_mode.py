@@ -6,6 +6,7 @@ the outputs of the pass are therefore compared with those of the step, and other
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from metricgrad.aligners.isolation import again, kept_randomness, parameter_places, plain_checkpoints, standing
 from metricgrad.aligners.lookahead.forward_rules import ForwardRules, ReadElsewhereError
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, whole
+from metricgrad.aligners.lookahead.read_once import together
 from metricgrad.aligners.lookahead.recorded_calls import ModelCall, outputs_of
 from metricgrad.errors import MetricgradError
 
@@ -108,11 +110,13 @@ def differs(again: list[Tensor], outputs: list[Tensor]) -> str | None:
     """Why a pass is not the step's, or None."""
     if len(again) != len(outputs):
         return "it gives another number of outputs"
-    for new, old in zip(again, outputs, strict=True):
-        if not bool(torch.isfinite(old).all()):
+    pairs = [(new.detach(), old.detach()) for new, old in zip(again, outputs, strict=True) if old.numel()]
+    if not pairs:
+        return None
+    measured = together([part.abs().max() for new, old in pairs for part in (new - old, old)]).tolist()
+    for gap, size, (_, old) in zip(measured[::2], measured[1::2], pairs, strict=True):
+        if not math.isfinite(size):  # NaN among the outputs, or infinity
             continue
-        gap = float((new.detach() - old.detach()).abs().max()) if old.numel() else 0.0
-        size = float(old.detach().abs().max()) if old.numel() else 0.0
         if not gap <= _TOLERANCE.get(old.dtype, 1e-4) * max(size, 1e-6):
             return f"it gives other outputs than the step did, by {gap:.2g} of {size:.2g}"
     return None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from metricgrad.aligners.lookahead.read_once import norm, together
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 from metricgrad.losses.networks.neural import NeuralLoss
@@ -32,12 +34,35 @@ class LookAheadResult:
         gradient_norm: of the training gradient the optimiser saw.
         implied_rate: the step's length along the objective's gradient v, -(theta' - theta) . v / (v . v): the learning
             rate at which descent on the objective itself would have come as far; NaN where it was not measured.
+        hypergradient_norm: of the gradients.
     """
 
     gradients: list[Tensor]
     objective: float
     gradient_norm: float
     implied_rate: float
+    hypergradient_norm: float
+
+    @classmethod
+    def read(
+        cls, gradients: list[Tensor], objective: Tensor, seen: list[Tensor],
+        products: Sequence[tuple[Tensor, Tensor]] | None, steps: int = 1,
+    ) -> LookAheadResult:  # fmt: skip
+        """With its numbers, for all of which the host waits once.
+
+        Args:
+            gradients: as above.
+            objective: 0-d.
+            seen: the training gradient.
+            products: for each parameter, 0-d each, (theta - theta') . v and v . v; None where not measured.
+            steps: between theta and theta'.
+        """
+        ways = together([part for pair in products for part in pair]).view(-1, 2).sum(0) if products else ()
+        numbers = together([objective.detach(), norm(seen), norm(gradients), *ways]).tolist()
+        value, length, hypergradient_norm = numbers[:3]
+        progress, squared = numbers[3:] if products else (0.0, 0.0)
+        rate = math.nan if products is None else progress / steps / squared if squared > 0 else 0.0
+        return cls(gradients, value, length, rate, hypergradient_norm)
 
 
 class SkippedStepError(MetricgradError):
@@ -67,11 +92,11 @@ class History:
         self.rows: list[dict[str, float]] = []
         self.shapes: list[tuple[int, Mapping[str, Tensor]]] = []
 
-    def note(self, step: int, ahead: LookAheadResult, norm: float, form: Form) -> None:
+    def note(self, step: int, ahead: LookAheadResult, form: Form) -> None:
         """Add a row."""
         self.rows.append({
             "step": step, "objective": ahead.objective, "gradient_norm": ahead.gradient_norm,
-            "implied_rate": ahead.implied_rate, "hypergradient_norm": norm,
+            "implied_rate": ahead.implied_rate, "hypergradient_norm": ahead.hypergradient_norm,
         })  # fmt: skip
         count = len(self.rows)
         shape: Any = _shape_of(form)

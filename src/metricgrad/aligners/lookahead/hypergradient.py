@@ -35,9 +35,9 @@ from metricgrad.aligners.lookahead.optimizer_jacobians import (
     stepped_parameters,
 )
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, times
-from metricgrad.aligners.lookahead.plain_numbers import Constants, power_of
+from metricgrad.aligners.lookahead.plain_numbers import Constants, powers_of
 from metricgrad.aligners.lookahead.proof import Proofs
-from metricgrad.aligners.lookahead.read_once import dot, length, together
+from metricgrad.aligners.lookahead.read_once import dot
 from metricgrad.aligners.lookahead.recorded_calls import Contribution, ModelCall, ScoreTangent
 from metricgrad.aligners.lookahead.recorder import Recorder
 from metricgrad.aligners.lookahead.replay import as_called
@@ -162,7 +162,8 @@ class OneStep:
             return False
         recorder.check()
         self._contributions = recorder.contributions()
-        self._powers = [power_of(part.beside_share, part.loss.value, self._uses) for part in self._contributions]
+        pairs = [(part.beside_share, part.loss.value) for part in self._contributions]
+        self._powers = powers_of(pairs, self._uses)
         return True
 
     def after(self, form: Form, batch: Any) -> LookAheadResult | None:
@@ -227,25 +228,22 @@ class OneStep:
             gradients = {p: (self._raw or seen)[p] for p in direction}
             self._proofs.check(form, pushed, direction, gradients, values, recorder.doubt(), self._forward_mode)
             found = self._along(form, pushed, 1.0 if shared is None else shared)
-        rate = self._implied_rate(ahead, before)
+        products = self._along_way(ahead, before)
         self._looks += 1
-        return LookAheadResult(found, value, length(list(seen.values())), rate)
+        return LookAheadResult.read(found, value, list(seen.values()), products)
 
-    def _implied_rate(self, ahead: ParameterDirection, before: dict[Tensor, Before]) -> float:
-        """See :class:`LookAheadResult`; at every tenth step where outer products must be multiplied out for it."""
+    def _along_way(self, ahead: ParameterDirection, before: dict[Tensor, Before]) -> list[tuple[Tensor, Tensor]] | None:
+        """The products that :meth:`LookAheadResult.read` takes; None for nine steps of ten that had to multiply out."""
         if self._looks % _MEASURED_EVERY and any(isinstance(v, OuterProducts) for v in ahead.values()):
-            return float("nan")
-        products: list[Tensor] = []
+            return None
+        products: list[tuple[Tensor, Tensor]] = []
         with torch.no_grad():
             for p, v in ahead.items():
                 for rows, block in v.blocks() if isinstance(v, OuterProducts) else [(..., v)]:
                     # what was kept of the parameters has done its work: the step is written over it
                     way = before[p].value[rows].sub_(p[rows])
-                    products += [dot(way, block), dot(block, block)]
-            if not products:
-                return 0.0
-            progress, squared = together(products).view(-1, 2).sum(0).tolist()  # read once, however many there are
-        return progress / squared if squared > 0 else 0.0
+                    products.append((dot(way, block), dot(block, block)))
+        return products
 
     def _tangent(self, direction: ParameterDirection, values: dict[Tensor, Tensor], part: Contribution) -> Tensor:
         """Where the direction takes the scores of one call of the loss."""

@@ -26,6 +26,7 @@ from metricgrad.aligners.validation_batches import EndlessBatches, checked_batch
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form
 from metricgrad.losses.batches import checked_number
+from metricgrad.on_host import OnHost
 from metricgrad.serialization import rename_keys
 
 
@@ -106,6 +107,7 @@ class LookAhead(Aligner):
         self.every, self.steps, self.exact, self.seed = every, steps, exact, seed
         self.adam = MetaAdam(self.lr, self.clip)
         self.register_buffer("optimizer_steps", torch.zeros((), dtype=torch.long))
+        self._steps = OnHost(int)
         self.register_buffer("cursor", torch.zeros(2, dtype=torch.long))
         self.recorded = History()
         self.last_hypergradient: list[Tensor] = []
@@ -236,8 +238,9 @@ class LookAhead(Aligner):
             self._move(training.loss.form, ahead)
         if step.why is not None:
             self._passed_over(step.why)
-        self.optimizer_steps += 1
-        paused = int(self.optimizer_steps) % max(self.every, self.steps) >= self.steps
+        steps = self._steps.of(self.optimizer_steps) + 1
+        self._steps.wrote(self.optimizer_steps.add_(1), steps)
+        paused = steps % max(self.every, self.steps) >= self.steps
         self._attachment.next_step(step, paused=paused)
 
     def _passed_over(self, why: SkippedStepError) -> None:
@@ -300,12 +303,13 @@ class LookAhead(Aligner):
 
     def _move(self, form: Form, ahead: LookAheadResult) -> None:
         self.last_hypergradient = ahead.gradients
-        norm = self.adam.move(list(form.parameters()), ahead.gradients)
+        step = self._steps.of(self.optimizer_steps)
+        self.adam.move(list(form.parameters()), ahead.gradients, ahead.hypergradient_norm)
         form.project()
-        self.recorded.note(int(self.optimizer_steps), ahead, norm, form)
-        if not norm < float("inf"):
+        self.recorded.note(step, ahead, form)
+        if not ahead.hypergradient_norm < float("inf"):
             warnings.warn(
-                f"the hypergradient is not finite at optimiser step {int(self.optimizer_steps)}, so the loss stays as "
+                f"the hypergradient is not finite at optimiser step {step}, so the loss stays as "
                 "it is; lower the learning rate of the model or lr of LookAhead",
                 stacklevel=2,
             )

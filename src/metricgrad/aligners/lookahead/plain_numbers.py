@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from fractions import Fraction
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.lookahead.history import SkippedStepError
+from metricgrad.aligners.lookahead.read_once import together
 
 _TOLERANCE = 6.0  # roundings
 _FIRST, _LATER = 2e-3, 2e-4
@@ -96,25 +97,34 @@ class Constants:
         )
 
 
-def power_of(factor: Tensor, value: Tensor, constants: Constants) -> float:
+def powers_of(pairs: Sequence[tuple[Tensor, Tensor]], constants: Constants) -> list[float]:
+    """:func:`power_of` each factor and value, 0-d each, which are read at once."""
+    if not pairs:
+        return []
+    numbers = together([number for pair in pairs for number in pair]).tolist()
+    eps = [max(torch.finfo(factor.dtype).eps, 1e-15) for factor, _ in pairs]
+    return [power_of(*read, constants) for read in zip(numbers[::2], numbers[1::2], eps, strict=True)]
+
+
+def power_of(factor: float, value: float, eps: float, constants: Constants) -> float:
     r"""m, where the factor is :math:`c v^m` of the value v with a constant c: 0 for a constant factor.
 
     A backward pass tells the number alone. ``v ** 2`` leaves 2 v (m is 1), ``v / v.detach()`` leaves 1 / v, and a plain
     number says that it is a constant.
 
     Args:
-        factor: 0-d.
-        value: 0-d.
+        factor: of the loss's gradient.
+        value: of the loss.
+        eps: of the dtype of the factor.
         constants: what was seen in earlier steps.
 
     Raises:
         SkippedStepError: where it cannot be told.
     """
-    f, v = float(factor), float(value)
+    f, v = factor, value
     if abs(f) == 1.0 or f == 0.0 or not math.isfinite(f) or not math.isfinite(v):
         return 0.0
     powers = [m for m in _POWERS if not m or v > 0 or (v < 0 and m == int(m))]
-    eps = max(torch.finfo(factor.dtype).eps, 1e-15)
     found = constants.told({m: f / v**m for m in powers}, v, eps, lambda a, b: a == b)
     if found is None:
         raise SkippedStepError(

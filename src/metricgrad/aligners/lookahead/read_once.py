@@ -10,12 +10,12 @@ from metricgrad.metrics.decoding import wide
 
 def together(numbers: list[Tensor]) -> Tensor:
     """``(n,)`` of 0-d tensors, on the device of the first."""
-    return torch.stack([wide(number).to(numbers[0].device) for number in numbers])
+    return wide(torch.stack([number.to(numbers[0].device) for number in numbers]))
 
 
-def length(tensors: list[Tensor]) -> float:
-    """Of all of them as one vector."""
-    return float(together([tensor.norm() for tensor in tensors]).norm()) if tensors else 0.0
+def norm(tensors: list[Tensor]) -> Tensor:
+    """0-d: the length of all of them as one vector."""
+    return together([tensor.norm() for tensor in tensors]).norm() if tensors else torch.zeros(())
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

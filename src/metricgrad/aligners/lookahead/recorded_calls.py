@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from metricgrad.aligners.isolation import Autocast, Place, Randomness, buffer_places
 from metricgrad.aligners.lookahead.head import Head
 from metricgrad.losses.base import CallContext, Form
+from metricgrad.value_range import Looks
 
 
 @dataclass
@@ -77,6 +78,7 @@ class LossCall:
         again: whether a pass was itself to be differentiated.
         past: whether the scores come from parameters past the model calls as well.
         share: a constant that its value was multiplied by, as far as that was said.
+        looks: what its checks found of its tensors.
     """
 
     scores: Tensor
@@ -93,6 +95,7 @@ class LossCall:
     again: bool = False
     past: bool = False
     share: float = 1.0
+    looks: Looks | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from metricgrad.aligners.lookahead.recorded_calls import (
 )
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form
+from metricgrad.value_range import looked_at
 
 
 class Recorder:
@@ -121,6 +122,7 @@ class Recorder:
         read = [scores, targets, *(part for part in context.values() if part is not None)]
         kept.written = [(tensor, tensor._version) for tensor in read if isinstance(tensor, Tensor)]
         kept.past = goes_past(scores, [output for call, _ in heads for output in call.outputs], self._watched)
+        kept.looks = looked_at()
         self.losses.append(kept)
         value.register_hook(functools.partial(self._back, kept))
         kept.hooks = value._backward_hooks or {}

@@ -14,13 +14,14 @@ from metricgrad.aligners.lookahead.recorded_calls import Contribution, LossCall
 from metricgrad.distributed import Ranks
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
+from metricgrad.value_range import looked_at_once
 
 
 @contextlib.contextmanager
 def as_called(form: Form, loss: LossCall, phi: Mapping[Tensor, Tensor]) -> Iterator[None]:
     """The form is inside as it was right before a call, with these parameters, and computes as the user called it."""
     uncast = torch.autocast(loss.scores.device.type, enabled=False)
-    with uncast, standing([*parameter_places(form, phi), *again(loss.form.buffers)]):
+    with uncast, looked_at_once(loss.looks), standing([*parameter_places(form, phi), *again(loss.form.buffers)]):
         yield
 
 

@@ -74,8 +74,8 @@ class Objective:
 
 def on_validation_batch(
     objective: Objective, training: TrainingContext, parameters: list[Tensor], batch: object, *, apart: bool
-) -> tuple[float, ParameterDirection]:
-    """Value and gradient on a validation batch.
+) -> tuple[Tensor, ParameterDirection]:
+    """Value, 0-d, and gradient on a validation batch.
 
     Args:
         objective: of scores and targets.
@@ -92,16 +92,16 @@ def on_validation_batch(
         with nothing_gathered():
             value = objective(scores, targets)
     if not value.requires_grad:
-        return float(value), {}
+        return value, {}
     with taps.collecting():
         gradients = torch.autograd.grad(value, [bare.get(p, p) for p in parameters], allow_unused=True)
-    return float(value.detach()), joined(parameters, _averaged(loss.ranks, parameters, gradients), taps.found())
+    return value.detach(), joined(parameters, _averaged(loss.ranks, parameters, gradients), taps.found())
 
 
 def on_training_batch(
     objective: Objective, training: TrainingContext, last: LossCall, parameters: list[Tensor]
-) -> tuple[float, ParameterDirection]:
-    """Value and gradient on the batch of the last call of the loss, where there is no validation batch.
+) -> tuple[Tensor, ParameterDirection]:
+    """Value, 0-d, and gradient on the batch of the last call of the loss, where there is no validation batch.
 
     Raises:
         MetricgradError: for scores that are no affine function of the model's outputs.
@@ -128,7 +128,7 @@ def on_training_batch(
     back = torch.autograd.grad(value, flat, allow_unused=True)
     live = [(o, b) for o, b in zip(outputs, back, strict=True) if b is not None and o.requires_grad]
     gradients = torch.autograd.grad([o for o, _ in live], parameters, [b for _, b in live], allow_unused=True)
-    return float(value.detach()), joined(parameters, _averaged(training.loss.ranks, parameters, gradients), {})
+    return value.detach(), joined(parameters, _averaged(training.loss.ranks, parameters, gradients), {})
 
 
 def _averaged(

@@ -18,7 +18,8 @@ from metricgrad.aligners.base import TrainingContext
 from metricgrad.aligners.isolation import parameter_places, standing
 from metricgrad.aligners.lookahead.history import LookAheadResult
 from metricgrad.aligners.lookahead.optimizer_jacobians import Group, State, check_stepped, stepped_parameters
-from metricgrad.aligners.lookahead.plain_numbers import Constants, power_of
+from metricgrad.aligners.lookahead.plain_numbers import Constants, powers_of
+from metricgrad.aligners.lookahead.read_once import dot
 from metricgrad.aligners.lookahead.recorded_calls import Contribution
 from metricgrad.aligners.lookahead.recorder import Recorder
 from metricgrad.aligners.lookahead.replay import loss_again
@@ -86,7 +87,7 @@ class Window:
                 "through one step at a time only; drop that change, or take steps=1"
             )
         recorder.check()
-        powers = [power_of(part.beside_share, part.loss.value, self._uses) for part in losses]
+        powers = powers_of([(part.beside_share, part.loss.value) for part in losses], self._uses)
         if (why := recorder.doubt()) or any(powers) or any(part.parameters for part in losses):
             why = why or "the loss's value was used in another way than in a sum with constant weights"
             raise MetricgradError(f"LookAhead over several steps cannot go through this one: {why}; or take steps=1")
@@ -112,7 +113,7 @@ class Window:
         """
         phi: Theta = {p: p.detach().clone().requires_grad_() for p in form.parameters()}
         last = self._steps[-1]
-        norm = sum(float(p.grad.double().square().sum()) for p in last.groups if p.grad is not None) ** 0.5
+        seen = [p.grad for p in last.groups if p.grad is not None]
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             theta: Theta = {p: value.clone().requires_grad_() for p, value in self._values.items()}
             start, states = theta, self._states
@@ -124,11 +125,11 @@ class Window:
             found = torch.autograd.grad(value, [*phi.values(), *theta.values()], allow_unused=True)
         slopes = zip(theta, found[len(phi) :], strict=True)
         pairs = [(start[p].detach() - theta[p].detach(), v) for p, v in slopes if v is not None]
-        squared = sum(float((v * v).sum()) for _, v in pairs)
-        progress = sum(float((way * v).sum()) for way, v in pairs) / self.length
-        self.clear()
         gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(phi.values(), found, strict=False)]
-        return LookAheadResult(gradients, float(value.detach()), norm, progress / squared if squared > 0 else 0.0)
+        products = [(dot(way, v), dot(v, v)) for way, v in pairs]
+        result = LookAheadResult.read(gradients, value, seen, products, self.length)
+        self.clear()
+        return result
 
     def _taken(
         self, step: _Step, form: Form, phi: Theta, theta: Theta, states: dict[Tensor, State]

@@ -133,7 +133,7 @@ class Anchored(FormOnBase):
         self, scores: Tensor, targets: Tensor, tangent: Tensor, *, call: CallContext, **context: Tensor | None
     ) -> Tensor | None:
         """The product of g and the direction, the norms' ratio a function of the form's parameters too."""
-        leaf = scores.detach().clone().requires_grad_()
+        leaf = scores.detach().requires_grad_()
         slope = _slope(self._of_base(leaf, targets, call, context), leaf, True)
         parts = self.form.parts(leaf, targets, call=call, **context)
         if parts.losses is None:

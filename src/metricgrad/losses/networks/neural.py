@@ -17,6 +17,7 @@ from metricgrad.losses.batches import checked_whole, labelled, mask_of
 from metricgrad.losses.networks.neural_tangent import Along
 from metricgrad.losses.registry import PROBLEMS, Problem
 from metricgrad.metrics.decoding import canonical, is_binary
+from metricgrad.on_host import OnHost
 
 _WIDTH = 40
 _LAYERS = 2
@@ -95,6 +96,7 @@ class NeuralLoss(Form):
         self.beta = nn.Parameter(torch.full((_LAYERS,), 10.0))
         self.gamma = nn.Parameter(torch.full((_LAYERS,), 0.01))
         self.register_buffer("settled", torch.tensor(PROBLEMS.index(kind)))
+        self._settled = OnHost(int)
         self.reset(seed)
 
     def _load_from_state_dict(
@@ -219,7 +221,9 @@ class NeuralLoss(Form):
         return targets, scores, problem
 
     def _problem(self, scores: Tensor, targets: Tensor, mask: Tensor | None) -> Problem:
-        known = PROBLEMS[int(self.settled)]
+        if self.problem != "auto":
+            return cast(Problem, self.problem)
+        known = PROBLEMS[self._settled.of(self.settled)]
         if known != "auto":
             return known
         if scores.shape != targets.shape and scores.shape != (*targets.shape, 1):

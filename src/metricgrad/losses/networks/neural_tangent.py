@@ -19,6 +19,8 @@ from torch.autograd.function import once_differentiable
 _LINEAR_FROM = 50.0
 _AT_ONCE = 512
 
+Number = float | Tensor  # a tensor is 0-d
+
 
 class Along(torch.autograd.Function):
     r"""The mean over pairs of :math:`\partial \ell / \partial p` times the tangent of p; once differentiable.
@@ -36,8 +38,11 @@ class Along(torch.autograd.Function):
         beta: Tensor, gamma: Tensor,
     ) -> Tensor:  # fmt: skip
         """0-d; the gradients are taken at once, while everything is at hand."""
+        bends = [*beta.unbind(), *gamma.unbind()]
+        if beta.device.type == "cpu":  # of other devices they are not read
+            bends = [float(bend) for bend in bends]
         found = [
-            _gradients(some, moves, w1, b1, w2, b2, w3, beta.tolist(), gamma.tolist())
+            _gradients(some, moves, w1, b1, w2, b2, w3, *bends)
             for some, moves in zip(pairs.split(_AT_ONCE), (moved / len(pairs)).split(_AT_ONCE), strict=True)
         ]
         ctx.gradients = [torch.stack(pieces).sum(0) for pieces in zip(*found, strict=True)]
@@ -54,15 +59,15 @@ class Along(torch.autograd.Function):
 
 def _gradients(
     pairs: Tensor, weight: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, w3: Tensor,
-    betas: list[float], gammas: list[float],
+    beta1: Number, beta2: Number, gamma1: Number, gamma2: Number,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Of the sum over some pairs, each by its weight: of w1, b1, w2, b2, w3, beta and gamma."""
-    (beta1, beta2), (gamma1, gamma2) = betas, gammas
     by_prediction = w1[:, 1]
     through = w2 * by_prediction
     z1 = torch.addmm(b1, pairs, w1.t())
-    s1 = (z1 * beta1).sigmoid_()
-    soft = torch.nn.functional.softplus(z1, beta1, _LINEAR_FROM)
+    sharp = z1 * beta1
+    soft = torch.nn.functional.softplus(sharp, threshold=_LINEAR_FROM).div_(beta1)
+    s1 = sharp.sigmoid_()
     bend1 = (s1 * (1 - gamma1)).add_(gamma1)
     a1 = torch.lerp(soft, z1, gamma1)
     z2 = torch.addmm(b2, a1, w2.t())
@@ -87,7 +92,7 @@ def _gradients(
     return d_w1, d_z1.sum(0), d_w2, d_z2.sum(0), d_w3[None], d_beta, d_gamma
 
 
-def _bent(d_bend: Tensor, s: Tensor, z: Tensor, beta: float, gamma: float) -> tuple[Tensor, Tensor, Tensor]:
+def _bent(d_bend: Tensor, s: Tensor, z: Tensor, beta: Number, gamma: Number) -> tuple[Tensor, Tensor, Tensor]:
     """Through the activation's slope to z, beta and gamma; nothing is overwritten."""
     d_gamma = d_bend.sum() - _dot(d_bend, s)
     d_z = torch.addcmul(s, s, s, value=-1).mul_(d_bend).mul_((1 - gamma) * beta)

@@ -122,7 +122,8 @@ def _look(tensors: list[Tensor]) -> list[ValueRange]:
         found = [end.item() for end in pairs]
     else:
         wide = torch.float32 if any(end.device.type == "mps" for end in pairs) else torch.float64
-        found = torch.stack([end.to(wide) for end in pairs]).tolist()
+        every = torch.empty(len(pairs), dtype=wide, device=pairs[0].device)
+        found = torch.stack(pairs, out=every).tolist()
     return [ValueRange(float(low), float(high)) for low, high in zip(found[::2], found[1::2], strict=True)]
 
 

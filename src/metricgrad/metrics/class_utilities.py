@@ -34,7 +34,7 @@ class ClassUtilities(Utilities):
 
     def rows(self, targets: Tensor, like: Tensor) -> Tensor:
         """See :class:`Utilities`."""
-        out = self.predicted.to(like.dtype).repeat(len(targets), 1)
+        out = like.new_empty(len(targets), len(self.predicted)).copy_(self.predicted)
         if self.near is not None and self.grade is not None:
             out.addcmul_(self.near[targets].to(out)[:, None], self.grade.to(out))
         return out.scatter_add_(1, targets[:, None], self.right[targets].to(out)[:, None])

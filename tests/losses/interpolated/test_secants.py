@@ -41,6 +41,12 @@ def test_the_gradient_is_that_of_the_loss(name, n):
     torch.testing.assert_close(secants.gradient(), expected, rtol=1e-5, atol=1e-7 * float(expected.abs().max()))
 
 
+@pytest.mark.parametrize("name", ["average_precision", "f1"])
+def test_targets_may_be_booleans(name):
+    scores, targets = one_list(40)
+    assert mg.UniLoss(name)(scores.requires_grad_(), targets > 0) == mg.UniLoss(name)(scores, targets)
+
+
 @pytest.mark.parametrize("name", MOST)
 def test_a_step_starts_few_kernels(name):
     loss, (scores, targets) = mg.UniLoss(name), one_list(64)

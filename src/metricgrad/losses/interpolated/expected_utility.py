@@ -51,10 +51,11 @@ def utility_gradients(p: Tensor, worth: Tensor, most: Tensor, weight: Weight, q:
         q: likewise.
     """
     expected = p * worth
-    total, mean = worth.sum(1), expected.sum(1)
-    pull = _pull(mean / most, weight, q)
-    uce = (p * (total * weight)[:, None]).sub_(worth * (weight[:, None] if isinstance(weight, Tensor) else weight))
-    exp = (p * mean[:, None]).sub_(expected).mul_(pull[:, None])
+    total, mean = worth.sum(1, keepdim=True), expected.sum(1, keepdim=True)
+    less = -weight[:, None] if isinstance(weight, Tensor) else -weight
+    pull = _pull(mean / most[:, None], less, q)
+    uce = torch.addcmul(worth, p, total, value=-1).mul_(less)
+    exp = torch.addcmul(expected, p, mean, value=-1).mul_(pull)
     return uce, exp
 
 
@@ -68,12 +69,12 @@ def binary_losses(scores: Tensor, shifted: Tensor, gain: Tensor, weight: Weight,
 
 def binary_gradients(scores: Tensor, shifted: Tensor, gain: Tensor, weight: Weight, q: float) -> tuple[Tensor, Tensor]:
     """Their gradients, ``(N,)`` each."""
-    toward, pulled = gain.sign(), gain * weight
+    toward, pulled = gain.sign(), gain * -weight
     uce = pulled * (-toward * scores).sigmoid()
     quality = (toward * shifted).sigmoid()
-    exp = pulled * (1 - quality) * quality * _pull(quality, 1.0, q)
-    return uce.neg_(), exp.neg_()
+    exp = torch.addcmul(quality, quality, quality, value=-1).mul_(_pull(quality, pulled, q))
+    return uce, exp
 
 
 def _pull(quality: Tensor, weight: Weight, q: float) -> Tensor:
-    return torch.where(quality > _LEAST, quality.clamp(min=_LEAST) ** (q - 1) * weight, 0)
+    return (quality.clamp(min=_LEAST) ** (q - 1)).mul_(quality > _LEAST).mul_(weight)

@@ -95,10 +95,10 @@ class LabelLosses:
         worth = utilities.rows(targets, scores)
         worth.sub_(worth.amin(1, keepdim=True))
         most, p = worth.amax(1), scores.softmax(1)
-        slope, of_one = (
-            (p * weight[:, None], -weight) if isinstance(weight, Tensor) else (p * weight, p.new_full((1,), -weight))
-        )
-        slope.scatter_add_(1, targets[:, None], of_one.expand(len(p))[:, None])
+        if isinstance(weight, Tensor):
+            slope = (p * weight[:, None]).scatter_add_(1, targets[:, None], -weight[:, None])
+        else:
+            slope = (p * weight).scatter_(1, targets[:, None], -weight, reduce="add")
         return OfRows(
             utility_gradients(p, worth, most.clamp(min=1e-12), weight, self._q),
             lambda s: utility_losses(s, worth, weight, self._q),

@@ -145,17 +145,12 @@ class Linearized(Form):
     def _of_labels(self, batch: Batch, call: CallContext) -> _OfBatch:
         """UCE and EXP of rows, see :mod:`metricgrad.losses.interpolated.label_losses`."""
         found = self._rows.of(batch, step=call.step, keep=call.counts)
-        now, ideal, worth = torch.cat([found.values, found.worth[None].double()]).tolist()
-        values = found.values
+        now, ideal, worth = torch.cat([found.values, found.worth[None]]).tolist()
         if ideal != ideal:  # undefined on this batch: then on the memory
-            values = found.on_memory()
-            now, ideal = values.tolist()
+            now, ideal = found.on_memory().tolist()
         self._warn(self._cause(worth > 0, now == ideal), now, ideal, batch, call)
-        shown = (values[1] - values[0]) * (1.0 if self.metric.higher_is_better else -1.0)
-        return _OfBatch(
-            found.gradients, found.losses, shown.nan_to_num().to(batch.scores.dtype), OVER_TO_METRIC,
-            found.cross_entropy,
-        )  # fmt: skip
+        shown = self._distance(now, ideal, batch.scores)
+        return _OfBatch(found.gradients, found.losses, shown, OVER_TO_METRIC, found.cross_entropy)
 
     def _of_hits(self, batch: Batch, call: CallContext) -> _OfBatch:
         """HIT of rows, see :mod:`metricgrad.losses.interpolated.hit_losses`."""
@@ -200,7 +195,7 @@ class Linearized(Form):
         gradient = secants.gradient()[-n:].to(scores.dtype)
         shown, standard = self._distance(now, ideal, scores), None
         if is_binary(batch.targets):
-            standard = (scores.sigmoid() - targets[-n:].to(scores.dtype)) / n
+            standard = scores.sigmoid().sub_(targets[-n:]).div_(n)
         return _OfBatch((gradient,), loss, shown, TO_FLOOR, standard)
 
     def _shown(self, batch: Batch, ideal: Tensor) -> tuple[float, float]:

@@ -48,10 +48,12 @@ class Memory(nn.Module):
             weight: ``(N,)``, or None for ones.
             keep: whether to remember the batch.
         """
-        size, values = self.rows.shape[1], values.double()
-        weight = torch.ones_like(values) if weight is None else weight.double()
-        found = torch.stack([values, targets.double(), weight])
-        found = torch.cat([self.rows[:, len(values) :], found], 1)
+        size, n = self.rows.shape[1], len(values)
+        past = max(0, size - n)
+        found = self.rows.new_empty(3, past + n)
+        found[:, :past] = self.rows[:, size - past :]
+        for row, given in zip(found[:, past:], (values, targets, 1.0 if weight is None else weight), strict=True):
+            row[:] = given
         if keep:
             self.rows.copy_(found[:, -size:])
         return Remembered(*found)

@@ -96,7 +96,8 @@ def pooled(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tens
 
 def ratio(top: Tensor, bottom: Tensor, empty: float = 0.0) -> Tensor:
     """Entry by entry; ``empty`` where the bottom is zero."""
-    return torch.where(bottom != 0, top / torch.where(bottom != 0, bottom, 1), empty)
+    nothing = bottom == 0
+    return (top / bottom.masked_fill(nothing, 1)).masked_fill(nothing, empty)
 
 
 def mean_over_last(values: Tensor, weight: Tensor | None, where: Tensor | None = None) -> Tensor:

@@ -52,7 +52,8 @@ class ConfusionTables:
         """
         targets = targets.expand(labels.shape)
         if classes <= _ALL_CELLS:
-            cells = weight.new_zeros(len(weight), classes**2).scatter_add_(1, targets * classes + labels, weight)
+            cell = labels.add(targets, alpha=classes)
+            cells = weight.new_zeros(len(weight), classes**2).scatter_add_(1, cell, weight)
             tables = cls.of_cells(cells.view(-1, classes, classes))
         else:
             empty = weight.new_zeros(len(weight), classes)

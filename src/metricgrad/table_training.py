@@ -26,6 +26,7 @@ from metricgrad.tables.preprocessing import FILE, Layout
 from metricgrad.tables.task import TableTask
 from metricgrad.training import files
 from metricgrad.training.average import averaged
+from metricgrad.training.batches import context_of
 from metricgrad.training.delivery import Asked, Delivery, check_decision, describe_decision
 from metricgrad.training.fit import fit
 from metricgrad.training.model_folder import CARD
@@ -165,12 +166,12 @@ def _trained(task: TableTask, recipe: Recipe, seed: int, out: Path | None, progr
     loss, models = averaged_loss(recipe.loss)
     if models == 1:
         return _trained_once(task, recipe, seed, seed, out, progress)
-    one, delivery = replace(recipe, loss=loss), Delivery(task.judged_by(), recipe.decision, seed)
+    one, valid = replace(recipe, loss=loss), task.load(seed)[1]
     results = [
         _trained_once(task, one, seed, start, out and out / str(number), progress)
         for number, start in enumerate(seeds_of(seed, models))
     ]
-    return averaged(results, task.load(seed)[1], delivery)
+    return averaged(results, valid, Delivery(task.judged_by(), recipe.decision, seed, context_of(valid)))
 
 
 def _trained_once(task: TableTask, recipe: Recipe, draw: int, seed: int, out: Path | None, progress: bool) -> FitResult:

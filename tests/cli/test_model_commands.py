@@ -42,6 +42,22 @@ def test_a_table_is_trained_on(run):
     assert json.loads(out)["value"] > 0.7
 
 
+def test_rows_weigh(run, place):
+    people().assign(w=lambda frame: 1.0 + (frame["city"] == "Rome")).to_csv(place / "weighed.csv", index=False)
+    options = ["--target", "left", "--metric", "f1", "--loss", "cross_entropy", "--weight", "w", "--out", "weighed"]
+    code, _, err = run("train", "weighed.csv", *options)
+    assert code == 0
+    assert "rows weigh from 1 to 2 by 'w', in training, in the metric and in the decision" in err
+    values = [
+        json.loads(run("evaluate", *given, "--json")[1])["value"]
+        for given in (["weighed", "weighed.csv"], ["weighed", "weighed.csv", "--weight", "income"])
+    ]
+    assert values[0] != values[1]
+    code, _, err = run("evaluate", "weighed", "told.csv")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "no column 'w'" in err
+
+
 def test_answers_are_alone_on_stdout(run):
     code, out, err = run("predict", "model", "untold.csv", "--id", "who")
     assert code == 0

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from metricgrad.cli import table_options
+
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A folder that `metricgrad train` wrote.")],
@@ -15,6 +17,7 @@ def evaluate(
         str | None,
         typer.Option(help="Another one than it was chosen by; that one again where it is a function of your own."),
     ] = None,
+    weight: table_options.Weight = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")] = False,
 ) -> None:
     """Score a model on a table whose target is known, with its decision and without."""
@@ -25,7 +28,7 @@ def evaluate(
 
     judged_by = None if metric is None else as_metric(metric)
     loaded = load_table_model(model, metric=judged_by)
-    found = loaded.evaluate(read_chunks(file), judged_by)
+    found = loaded.evaluate(read_chunks(file), judged_by, weight=weight)
     name = (judged_by or loaded.metric).name
     if as_json:
         values = {"value": finite(found.decided), "undecided": finite(found.undecided)}

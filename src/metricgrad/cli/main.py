@@ -88,14 +88,16 @@ def compare(
     positive: table_options.Positive = None,
     classes: table_options.Classes = None,
     group: table_options.Group = None,
+    weight: table_options.Weight = None,
     split: table_options.Split = None,
     time: table_options.Time = None,
     drop: table_options.Drop = None,
 ) -> None:
     """Compare losses on a task by a metric: same tuning budget, fresh seeds, paired and corrected test."""
     chosen = table_options.task_of(
-        task, metric, target=target, positive=positive, classes=classes, group=group, split=split, time=time, drop=drop
-    )  # what is misspelt is told before the seconds that the next import takes
+        task, metric, target=target, positive=positive, classes=classes, group=group, weight=weight, split=split,
+        time=time, drop=drop,
+    )  # fmt: skip  # what is misspelt is told before the seconds that the next import takes
     from metricgrad.comparison.study import compare as run
 
     names = [chosen.standard, "uniloss"] if losses is None else named_losses(losses)

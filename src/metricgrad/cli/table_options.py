@@ -23,6 +23,9 @@ Classes = Annotated[
 Group = Annotated[
     str | None, typer.Option(help="A column whose rows stay together in one part.", rich_help_panel=_PANEL)
 ]
+Weight = Annotated[
+    str | None, typer.Option(help="A column of numbers from 0 up: how much each row counts.", rich_help_panel=_PANEL)
+]
 Split = Annotated[str | None, typer.Option(help="A column that says train, valid or test.", rich_help_panel=_PANEL)]
 Time = Annotated[str | None, typer.Option(help="A column of times: the latest rows judge.", rich_help_panel=_PANEL)]
 Drop = Annotated[str | None, typer.Option(help="Columns to leave out, with commas between.", rich_help_panel=_PANEL)]

@@ -34,14 +34,16 @@ def train(
     positive: table_options.Positive = None,
     classes: table_options.Classes = None,
     group: table_options.Group = None,
+    weight: table_options.Weight = None,
     split: table_options.Split = None,
     time: table_options.Time = None,
     drop: table_options.Drop = None,
 ) -> None:
     """Train the model of a table by a metric, judge it once on rows held back, and write it as a folder."""
     task = table_options.table_task(
-        file, metric, target=target, positive=positive, classes=classes, group=group, split=split, time=time, drop=drop
-    )
+        file, metric, target=target, positive=positive, classes=classes, group=group, weight=weight, split=split,
+        time=time, drop=drop,
+    )  # fmt: skip
     from metricgrad.table_training import train_table
 
     command = shlex.join(["metricgrad", *sys.argv[1:]])

@@ -80,16 +80,17 @@ class Decision(nn.Module, Abstract):
         """Its kind and its configuration, JSON-able."""
         return {"kind": self.kind, "config": self.config()}
 
-    def judge(self, metric: Metric, scores: Tensor, targets: Tensor) -> Judged:
+    def judge(self, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Judged:
         """The metric of the decided scores and of the scores as they are; one call where they are the same.
 
         Args:
             metric: what judges.
             scores: raw logits.
             targets: as the metric takes them.
+            context: what the metric takes beside.
         """
-        undecided = float(metric(scores, targets))
-        decided = undecided if self.kind == "identity" else float(metric(self(scores), targets))
+        undecided = float(metric(scores, targets, **context))
+        decided = undecided if self.kind == "identity" else float(metric(self(scores), targets, **context))
         return Judged(decided, undecided)
 
     def predict(self, scores: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ def _fitted(
     raw = float(judged_by(scores, targets, **context))
     kinds, why = candidates(judged_by, scores, targets)
     if kinds == ["at_precision"]:
-        return _operating_point(judged_by, scores, targets, seed)
+        return _operating_point(judged_by, scores, targets, seed, context)
     if kinds and len(targets) < FEWEST_ROWS:
         why = f"{len(targets)} rows are too few to compare any; give {FEWEST_ROWS} or more"
     if why:
@@ -214,15 +214,15 @@ def _chosen(found: list[Tried]) -> Tried | None:
     return next(t for t in able if t.gain >= best.gain - best.error)
 
 
-def _operating_point(metric: Metric, scores: Tensor, targets: Tensor, seed: int) -> Decision:
-    decision = AtPrecision.fit(metric, scores, targets)
+def _operating_point(metric: Metric, scores: Tensor, targets: Tensor, seed: int, context: Context) -> Decision:
+    decision, weight = AtPrecision.fit(metric, scores, targets, **context), context.get("sample_weight")
     decided = decision(scores)
     if int((targets > 0).sum()) > 1:  # else one part has all positives, and the others nothing to cut at
-        decided = held_out(AtPrecision, metric, scores, targets, folds_of(targets, seed), {})
-    precision, recall = precision_and_recall(decided, targets)
-    here = precision_and_recall(decision(scores), targets)
+        decided = held_out(AtPrecision, metric, scores, targets, folds_of(targets, seed), context)
+    precision, recall = precision_and_recall(decided, targets, weight)
+    here = precision_and_recall(decision(scores), targets, weight)
     short = "" if here[0] >= decision.at else f"; no cut reaches precision {decision.at:g}, this one comes nearest"
-    value = float(metric(scores, targets))
+    value = float(metric(scores, targets, **context))
     words = (
         f"at_precision: positive above {float(decision.threshold):.4g}, where {len(targets)} validation rows have "
         f"precision {here[0]:.3f} and recall {here[1]:.3f}; held out, over five parts: precision {precision:.3f}, "

@@ -10,15 +10,18 @@ from metricgrad.metrics.of_labels import OfTables
 from metricgrad.metrics.utilities import called_of_labels, slopes_of_labels, values_of_labels
 
 
-def utilities(metric: Metric, labels: Tensor, targets: Tensor, classes: int) -> Tensor:
+def utilities(
+    metric: Metric, labels: Tensor, targets: Tensor, classes: int, *, weight: Tensor | None = None
+) -> Tensor:  # fmt: skip
     """``(C, C)``: what the metric gains per row when rows of target y are decided as b.
 
     A built-in metric is differentiated; a foreign one is called C (C + 1) times.
     """
     every = torch.arange(classes, device=labels.device)
     if isinstance(metric.fast_path, OfTables):
-        return slopes_of_labels(metric, labels, targets, classes, of=every)
-    return torch.stack([called_of_labels(metric, labels, targets, classes, of=y, to=every) for y in range(classes)])
+        return slopes_of_labels(metric, labels, targets, classes, of=every, weight=weight)
+    called = [called_of_labels(metric, labels, targets, classes, of=y, to=every, weight=weight) for y in range(classes)]
+    return torch.stack(called)
 
 
 def quantiles(values: Tensor, count: int) -> Tensor:

@@ -49,12 +49,12 @@ class AtPrecision(_OperatingPoint):
     @classmethod
     def fit(cls, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Self:
         """At the metric's own ``precision``."""
-        return cls.of(float(metric.fixed.get("precision", 0.9)), scores, targets)
+        return cls.of(float(metric.fixed.get("precision", 0.9)), scores, targets, context.get("sample_weight"))
 
     @classmethod
-    def of(cls, at: float, scores: Tensor, targets: Tensor) -> Self:
-        """The cut on these scores ``(N,)`` with targets ``(N,)`` of 0 and 1."""
-        cuts, precision, recall = _curve(scores, targets)
+    def of(cls, at: float, scores: Tensor, targets: Tensor, weight: Tensor | None = None) -> Self:
+        """The cut on these scores ``(N,)`` with targets ``(N,)`` of 0 and 1, and the weights of the rows."""
+        cuts, precision, recall = _curve(scores, targets, weight)
         reached = precision >= at
         order = torch.where(reached, recall, -torch.inf) if bool(reached.any()) else precision
         return cls(at, float(cuts[int(order.argmax())]))
@@ -73,33 +73,38 @@ class AtRecall(_OperatingPoint):
     @classmethod
     def fit(cls, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Self:
         """At the metric's own ``recall``."""
-        return cls.of(float(metric.fixed.get("recall", 0.9)), scores, targets)
+        return cls.of(float(metric.fixed.get("recall", 0.9)), scores, targets, context.get("sample_weight"))
 
     @classmethod
-    def of(cls, at: float, scores: Tensor, targets: Tensor) -> Self:
-        """The cut on these scores ``(N,)`` with targets ``(N,)`` of 0 and 1."""
-        cuts, precision, recall = _curve(scores, targets)
+    def of(cls, at: float, scores: Tensor, targets: Tensor, weight: Tensor | None = None) -> Self:
+        """The cut on these scores ``(N,)`` with targets ``(N,)`` of 0 and 1, and the weights of the rows."""
+        cuts, precision, recall = _curve(scores, targets, weight)
         return cls(at, float(cuts[int(torch.where(recall >= at, precision, -torch.inf).argmax())]))
 
 
-def precision_and_recall(decided: Tensor, targets: Tensor) -> tuple[float, float]:
-    """Of the entries above 0; NaN where there is nothing to divide by."""
-    positive, true = decided > 0, targets > 0
-    hit = float((positive & true).sum())
-    return hit / max(float(positive.sum()), 1e-300), hit / max(float(true.sum()), 1e-300)
+def precision_and_recall(decided: Tensor, targets: Tensor, weight: Tensor | None = None) -> tuple[float, float]:
+    """Of the entries above 0, each as much as it weighs; 0 where there is nothing to divide by."""
+    weight = _weight(decided, weight)
+    positive, true = weight[decided > 0].sum(), weight[targets > 0].sum()
+    hit = float(weight[(decided > 0) & (targets > 0)].sum())
+    return hit / max(float(positive), 1e-300), hit / max(float(true), 1e-300)
 
 
-def _curve(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _weight(scores: Tensor, weight: Tensor | None) -> Tensor:
+    return torch.ones_like(scores, dtype=torch.float64) if weight is None else weight.double()
+
+
+def _curve(scores: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Cuts between neighbouring distinct scores, from the highest on, and precision and recall above each."""
     if scores.shape != targets.shape or scores.ndim != 1:
         raise MetricgradError(
             f"an operating point needs scores and targets (N,), got {tuple(scores.shape)} and {tuple(targets.shape)}"
         )
-    if not bool((targets > 0).any()):
+    if not bool((targets[_weight(scores, weight) > 0] > 0).any()):
         raise MetricgradError("an operating point needs positives among the targets; this validation part has none")
     ordered, index = scores.double().sort(descending=True)
-    hits = (targets[index] > 0).double().cumsum(0)
-    count = torch.arange(1, len(ordered) + 1, device=ordered.device)
+    weight = _weight(scores, weight)[index]
+    hits, count = (weight * (targets[index] > 0)).cumsum(0), weight.cumsum(0).clamp(min=1e-300)
     last = torch.cat([ordered[:-1] > ordered[1:], ordered.new_ones(1, dtype=torch.bool)])
     below = torch.cat([ordered[1:], ordered[-1:] - 1])
     return ((ordered + below) / 2)[last], (hits / count)[last], (hits / hits[-1])[last]

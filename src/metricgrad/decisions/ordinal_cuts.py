@@ -56,7 +56,7 @@ class OrdinalCuts(Decision):
     def fit(cls, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Self:
         """Coordinate ascent over the cuts, from half-way between grades or from the targets' shares."""
         classes = scores.shape[1]
-        beta = inverse_temperature(scores, targets)
+        beta = inverse_temperature(scores, targets, context.get("sample_weight"))
         grade = expected_grade(scores, beta)
         sign = 1.0 if metric.higher_is_better else -1.0
 

@@ -56,7 +56,7 @@ class PlugIn(Decision):
         Cost: eight rounds of one derivative of a built-in metric, or three of C (C + 1) calls of a foreign one.
         """
         classes = scores.shape[1]
-        beta = inverse_temperature(scores, targets)
+        beta = inverse_temperature(scores, targets, context.get("sample_weight"))
         p = (beta * scores.double()).softmax(1)
         sign = 1.0 if metric.higher_is_better else -1.0
         tried = current = torch.eye(classes, dtype=torch.float64, device=scores.device)
@@ -66,7 +66,7 @@ class PlugIn(Decision):
             found = sign * float(values_of_labels(metric, labels[None], targets, classes, **context)[0])
             if found > value:
                 best, value = tried, found
-            slopes = utilities(metric, labels, targets, classes)
+            slopes = utilities(metric, labels, targets, classes, weight=context.get("sample_weight"))
             current = slopes if round_ == 0 else (current + slopes) / 2
             tried = current
         scale = (best.amax(1, keepdim=True) - best.amin(1, keepdim=True)).max().clamp(min=1e-12)

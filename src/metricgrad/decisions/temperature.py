@@ -9,7 +9,7 @@ _STEPS = 30
 
 
 @torch.no_grad()
-def inverse_temperature(scores: Tensor, targets: Tensor) -> float:
+def inverse_temperature(scores: Tensor, targets: Tensor, weight: Tensor | None = None) -> float:
     r"""The :math:`\beta > 0` with the least cross-entropy of ``softmax(beta * scores)``; 1 where it is not defined.
 
     The cross-entropy is convex in :math:`\beta`, so Newton's steps, halved while they do not descend, find it.
@@ -17,22 +17,25 @@ def inverse_temperature(scores: Tensor, targets: Tensor) -> float:
     Args:
         scores: ``(N, C)`` logits.
         targets: ``(N,)`` classes.
+        weight: ``(N,)`` of the rows; ones by default.
 
     References:
         Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2.
     """
     scores = scores.double()
     right = scores.gather(1, targets[:, None])[:, 0]
+    share = torch.ones_like(right) if weight is None else weight.double()
+    share = share / share.sum()
 
     def loss(beta: float) -> float:
-        return float((torch.logsumexp(beta * scores, 1) - beta * right).mean())
+        return float(share @ (torch.logsumexp(beta * scores, 1) - beta * right))
 
     beta, now = 1.0, loss(1.0)
     for _ in range(_STEPS):
         p = (beta * scores).softmax(1)
         mean = (p * scores).sum(1)
-        slope = float((mean - right).mean())
-        bend = float(((p * scores.square()).sum(1) - mean.square()).mean())
+        slope = float(share @ (mean - right))
+        bend = float(share @ ((p * scores.square()).sum(1) - mean.square()))
         if not bend > 0:
             break
         step = max(min(slope / bend, 0.9 * beta), -4 * beta)

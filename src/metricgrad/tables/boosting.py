@@ -8,17 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from metricgrad.losses.registry import Range
 from metricgrad.metrics.metric import Metric
 from metricgrad.tables.preprocessing import Layout
 from metricgrad.tables.schema import Target
 from metricgrad.tables.trees import BoostedTrees, restored
+from metricgrad.training.batches import Data, context_of
 from metricgrad.training.delivery import Asked, Delivery
 from metricgrad.training.result import FitResult
-
-Part = tuple[Tensor, Tensor]
 
 #: What a study tunes, with the values that are tried first; they are LightGBM's own but for the smaller steps.
 SPACE: dict[str, Range] = {
@@ -36,8 +34,8 @@ _WHOLE = ("num_leaves", "min_data_in_leaf")
 
 
 def fit_trees(
-    train: Part,
-    valid: Part,
+    train: Data,
+    valid: Data,
     *,
     layout: Layout,
     target: Target,
@@ -54,7 +52,7 @@ def fit_trees(
     and a decision is fitted on the validation scores of the best, as a network's is.
 
     Args:
-        train: ``(inputs, targets)``, as :class:`metricgrad.tables.task.TableTask` loads them.
+        train: ``(inputs, targets)``, with weights or without, as :class:`metricgrad.tables.task.TableTask` loads them.
         valid: the same.
         layout: of the inputs.
         target: what is predicted.
@@ -78,15 +76,15 @@ def fit_trees(
         **({} if outputs is None else {"num_class": outputs}),
     }  # fmt: skip
     codes = list(range(layout.numbers, layout.numbers + len(layout.levels)))
-    known = lightgbm.Dataset(*_arrays(train, layout), categorical_feature=codes)
-    held_back = lightgbm.Dataset(*_arrays(valid, layout), reference=known)
+    known = lightgbm.Dataset(_matrix(train, layout), **_judged(train), categorical_feature=codes)
+    held_back = lightgbm.Dataset(_matrix(valid, layout), **_judged(valid), reference=known)
     losses: dict[str, Any] = {}
     booster = lightgbm.train(
         options, known, max(1, round(share * _ROUNDS)), valid_sets=[known, held_back], valid_names=["train", "valid"],
         callbacks=[lightgbm.record_evaluation(losses)],
     )  # fmt: skip
     (of_round,) = losses["train"].values()
-    delivery = Delivery(metric, decision, seed)
+    delivery = Delivery(metric, decision, seed, context_of(valid))
     history, best = _history(booster, valid, layout, delivery, of_round)
     model = BoostedTrees(booster.model_to_string(num_iteration=best), layout, outputs)
     result = FitResult(model.eval(), metric, history=history)
@@ -95,11 +93,11 @@ def fit_trees(
 
 
 def _history(
-    booster: Any, valid: Part, layout: Layout, delivery: Delivery, losses: list[float]
+    booster: Any, valid: Data, layout: Layout, delivery: Delivery, losses: list[float]
 ) -> tuple[list[dict[str, float]], int]:
     """The rounds that were judged, and the best of them, the fewest trees among equals."""
     grown = booster.current_iteration()
-    matrix, (_, targets) = _arrays(valid, layout)[0], valid
+    matrix, targets = _matrix(valid, layout), valid[1]
     history, best, value = [], grown, math.nan
     for rounds in np.unique(np.linspace(1, grown, min(grown, _JUDGED)).round().astype(int)).tolist():
         scores = torch.from_numpy(booster.predict(matrix, num_iteration=rounds, raw_score=True)).to(torch.float32)
@@ -110,5 +108,12 @@ def _history(
     return history, best
 
 
-def _arrays(part: Part, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    return restored(part[0], layout).double().numpy(), part[1].double().numpy()
+def _matrix(part: Data, layout: Layout) -> np.ndarray:
+    return restored(part[0], layout).double().numpy()
+
+
+def _judged(part: Data) -> dict[str, Any]:
+    """Targets, and weights of mean 1, since LightGBM's limits on leaves are sums of them."""
+    _, targets, *weights = part
+    found = {"label": targets.double().numpy()}
+    return found | ({"weight": (weights[0] / weights[0].mean()).double().numpy()} if weights else {})

@@ -15,6 +15,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
 from metricgrad.tables.columns import named
 from metricgrad.tables.preprocessing import Preprocessing
+from metricgrad.tables.row_weights import check_weight, row_weights
 from metricgrad.tables.schema import Schema
 from metricgrad.tables.target import encode_target
 from metricgrad.tables.units import in_units_of
@@ -104,19 +105,24 @@ class TableModel:
         positive = scores.double().sigmoid().numpy()
         return np.stack([1 - positive, positive], 1)
 
-    def evaluate(self, frames: Iterable[pd.DataFrame], metric: Metric | None = None) -> Judged:
+    def evaluate(
+        self, frames: Iterable[pd.DataFrame], metric: Metric | None = None, *, weight: str | None = None
+    ) -> Judged:
         """The metric on rows whose target is known, with the decision and without; of values, in the file's unit.
 
         Args:
             frames: the chunks of a table, or a list of one; rows without a target are passed over.
             metric: another one than it was chosen by.
+            weight: the column of how much each row counts, where that is another than in training.
 
         Raises:
-            MetricgradError: where there is no target column or no row with a target, or the metric is not built in and
-                was not passed again.
+            MetricgradError: where there is no target column or no row with a target, the metric is not built in and
+                was not passed again, or the weights are none.
         """
-        target = self.schema.target
-        scores, targets, row = [], [], 0
+        target, judged_by, weight = self.schema.target, metric or self.metric, weight or self.schema.weight
+        if weight is not None:
+            check_weight(judged_by, weight)
+        scores, targets, weights, row = [], [], [], 0
         for frame in map(named, frames):
             if target.name not in frame.columns:
                 raise MetricgradError(f"the table has no column {target.name!r}, the target to be judged by; add it")
@@ -124,12 +130,15 @@ class TableModel:
             found = encode_target(target, column_of(frame, target.name), row, known=known)
             scores.append(self.scores(frame, first_row=row)[torch.from_numpy(known)])
             targets.append(torch.from_numpy(found[known]))
+            if weight is not None:
+                weights.append(torch.from_numpy(row_weights(frame, weight, row)[known]))
             row += len(frame)
         joined = torch.cat(targets) if targets else torch.zeros(0)
         if not len(joined):
             raise MetricgradError(f"no row has a {target.name!r}; give rows whose target is known")
         joined = joined.to(torch.float32) if target.type == "regression" else joined
-        return self.decision.judge(in_units_of(target, metric or self.metric), torch.cat(scores), joined)
+        context = {"sample_weight": torch.cat(weights)} if weights else {}
+        return self.decision.judge(in_units_of(target, judged_by), torch.cat(scores), joined, **context)
 
     @torch.no_grad()
     def _scored(self, inputs: Tensor) -> Tensor:

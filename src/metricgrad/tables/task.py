@@ -22,6 +22,7 @@ from metricgrad.tables.columns import named, read_columns
 from metricgrad.tables.network import TableNetwork
 from metricgrad.tables.preprocessing import Layout, Preprocessing
 from metricgrad.tables.reading import read_table
+from metricgrad.tables.row_weights import row_weights
 from metricgrad.tables.schema import Schema, Target
 from metricgrad.tables.splits import Rows, redraws, split_rows
 from metricgrad.tables.target import encode_target, ranks_queries
@@ -61,6 +62,7 @@ class TableTask(Task):
         self._columns = read_columns(schema, frame)
         codes = torch.from_numpy(encode_target(schema.target, column_of(frame, schema.target.name)))
         self._targets = codes if schema.target.type != "regression" else codes.to(torch.float32)
+        self._weights = [] if schema.weight is None else [torch.from_numpy(row_weights(frame, schema.weight))]
         self._parts = functools.lru_cache(maxsize=_KEPT)(self._parts_of)  # trials share one draw
         epochs, batch_size = sizes_of(len(frame))
         super().__init__(
@@ -118,10 +120,11 @@ class TableTask(Task):
             how = f"drawn anew with every seed, each with its share of every {shares}{apart}"
         return [*schema.describe(), f"parts: {sizes}; {how}"]
 
-    def _parts_of(self, seed: int) -> list[tuple[Tensor, Tensor]]:
+    def _parts_of(self, seed: int) -> list[tuple[Tensor, ...]]:
         rows = self.rows(seed)
         inputs = Preprocessing.fit(self.schema, self._columns.take(rows.train)).apply(self._columns)
-        return [(inputs[part], self._targets[part]) for part in map(torch.from_numpy, rows)]
+        whole = (inputs, self._targets, *self._weights)
+        return [tuple(values[part] for values in whole) for part in map(torch.from_numpy, rows)]
 
 
 def task_of_table(
@@ -132,6 +135,7 @@ def task_of_table(
     positive: object = None,
     classes: Sequence[object] | None = None,
     group: str | None = None,
+    weight: str | None = None,
     split: str | None = None,
     time: str | None = None,
     drop: Sequence[str] = (),
@@ -149,6 +153,8 @@ def task_of_table(
         positive: the class to look for, of two.
         classes: all of them from low to high.
         group: a column whose rows stay together.
+        weight: a column of how much each row counts: a row of weight 2 is as two, in training, in the metric and in the
+            decision.
         split: a column that says train, valid or test.
         time: a column by which the parts follow each other.
         drop: columns to leave out.
@@ -172,8 +178,9 @@ def task_of_table(
             "metric of rows, such as average_precision"
         )
     schema = understand(
-        frame, target, metric=metric, positive=positive, classes=classes, group=group, split=split, time=time, drop=drop
-    )
+        frame, target, metric=metric, positive=positive, classes=classes, group=group, weight=weight, split=split,
+        time=time, drop=drop,
+    )  # fmt: skip
     name = name or (Path(table).name.partition(".")[0] if is_file else "table")
     task = TableTask(name, with_target(frame, target), schema, metric)
     task.rows(0)  # what cannot be parted is told now

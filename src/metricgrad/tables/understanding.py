@@ -12,6 +12,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.tables.column_types import understand_column
+from metricgrad.tables.row_weights import check_weight, described, row_weights
 from metricgrad.tables.schema import Column, Schema, Target
 from metricgrad.tables.suspicions import copies, tells_alone
 from metricgrad.tables.target import encode_target, ranks_queries, understand_target
@@ -88,6 +89,8 @@ def understand(
         why = "; ".join(f"{name!r}: {reason}" for name, reason in list(left_out.items())[:3])
         raise MetricgradError(f"no column is left to learn target {target!r} from ({why}); name fewer in drop")
     notes = _notes(rows, columns, understood, int(absent.sum()))
+    if weight is not None:
+        notes = (described(row_weights(rows, weight), weight), *notes)
     return Schema(
         understood, columns, len(rows), left_out=left_out, notes=notes,
         **{role: name for role, name in roles.items() if role != "target"},
@@ -120,6 +123,8 @@ def _check_metric(metric: Metric | None, roles: Mapping[str, str]) -> None:
             f"metric {metric.name!r} ranks the rows of each query, and none are named; pass the column of queries: "
             "group='query' (--group query)"
         )
+    if metric is not None and "weight" in roles:
+        check_weight(metric, roles["weight"])
 
 
 def _columns(

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-Part = tuple[Tensor, Tensor]
+Part = tuple[Tensor, ...]
 
 
 class Splits(NamedTuple):
-    """The three parts of one draw, each ``(inputs, targets)``."""
+    """The three parts of one draw, each ``(inputs, targets)``, or with the weights of its rows."""
 
     train: Part
     valid: Part

@@ -60,7 +60,7 @@ class Task:
     Args:
         name: for tables and messages.
         model: zero-argument factory of a fresh, randomly initialised module.
-        train: ``(inputs, targets)`` tensors or arrays, a Dataset or a DataLoader.
+        train: ``(inputs, targets)`` or ``(inputs, targets, weights)`` of tensors or arrays, a Dataset or a DataLoader.
         valid: the same; chooses hyper-parameters, the epoch and the threshold.
         test: the same; scored once for each seed.
         metric: what the task is judged by, where nothing else is asked for.

@@ -13,12 +13,16 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 
 from metricgrad.checks import check_numbers, where_not_finite
 from metricgrad.errors import MetricgradError
+from metricgrad.metrics.context import checked_context
 from metricgrad.training.balanced import ClassBalanced
+from metricgrad.training.weighted_order import WeightedOrder
 
 Data = Any
-"""``(inputs, targets)`` of tensors or NumPy arrays, a Dataset, or an iterable of batches such as a DataLoader."""
+"""``(inputs, targets)`` or ``(inputs, targets, weights)`` of tensors or NumPy arrays, a Dataset, or an iterable of
+batches such as a DataLoader. ``weights`` are ``(N,)`` numbers from 0 up: a row of weight 2 counts as two."""
 
 _PARTS = ("inputs", "targets")
+_WEIGHT = "sample_weight"
 
 
 def as_tensor(values: Any, name: str = "values") -> Tensor:
@@ -48,17 +52,31 @@ def is_array(values: Any) -> bool:
 
 
 def is_pair(data: Data) -> bool:
-    """Whether data is ``(inputs, targets)`` rather than a Dataset or a loader."""
-    return isinstance(data, (tuple, list)) and len(data) == 2 and all(map(is_array, data))
+    """Whether data is ``(inputs, targets)``, with weights or without, rather than a Dataset or a loader."""
+    return isinstance(data, (tuple, list)) and len(data) in (2, 3) and all(map(is_array, data))
+
+
+def context_of(data: Data, name: str = "data") -> dict[str, Tensor]:
+    """The ``sample_weight`` of ``(inputs, targets, weights)`` by that name; nothing of other data.
+
+    Raises:
+        MetricgradError: for weights that are not one for each row, negative, not finite, or all 0.
+    """
+    if not is_pair(data) or len(data) == 2:
+        return {}
+    weight = as_tensor(data[2], f"{name} weights").to(torch.get_default_dtype())
+    rows = torch.Size(data[1].shape[:1])
+    checked_context({_WEIGHT: weight}, rows, weight.device, takes=(_WEIGHT,), who=name)
+    return {_WEIGHT: weight}
 
 
 def pair_of(data: Data, name: str) -> tuple[Tensor, Tensor]:
-    """Inputs and targets as tensors of one length.
+    """Inputs and targets as tensors of one length, without the weights.
 
     Raises:
         MetricgradError: for text, NaN among the targets, none at all, or lengths that differ.
     """
-    inputs, targets = (as_tensor(part, f"{name} {what}") for part, what in zip(data, _PARTS, strict=True))
+    inputs, targets = (as_tensor(part, f"{name} {what}") for part, what in zip(data[:2], _PARTS, strict=True))
     if not inputs.ndim or not targets.ndim or len(inputs) != len(targets):
         counts = [len(part) if part.ndim else "no" for part in (inputs, targets)]
         raise MetricgradError(f"{name} has {counts[0]} inputs but {counts[1]} targets; give as many of each")
@@ -73,6 +91,7 @@ def check_data(data: Data, name: str) -> None:
     """Refuse what holds text or NaN targets, or looks like items but is no pair of arrays, naming the remedy."""
     if is_pair(data):
         pair_of(data, name)
+        context_of(data, name)
         return
     argument = name.split()[-1]
     if isinstance(data, Dataset | DataLoader):
@@ -103,12 +122,12 @@ def _plain(part: Any) -> bool:
 def loader(
     data: Data, batch_size: int, *, shuffle: bool, name: str, per_class: int | None = None, seed: int = 0
 ) -> Iterable[Any]:
-    """An iterable of batches; a loader given by the user is used as it is.
+    """An iterable of batches ``(inputs, targets)``; a loader given by the user is used as it is.
 
     Args:
         data: see :data:`Data`.
         batch_size: items in a batch.
-        shuffle: whether the order is random.
+        shuffle: whether the order is random; rows that have weights are then drawn as often as they weigh.
         name: of the argument, for messages.
         per_class: batches of ``batch_size // per_class`` classes with as many items of each, for
             ``(inputs, targets)`` and for a Dataset with the class numbers in ``targets``.
@@ -126,10 +145,16 @@ def loader(
     if is_pair(data):
         inputs, targets = pair_of(data, name)
         whole: Any = TensorDataset(inputs, targets)
+        weight = context_of(data, name).get(_WEIGHT)
         if per_class is not None:
+            if weight is not None:
+                raise MetricgradError(
+                    f"per_class={per_class} draws rows by their class, and {name} has weights of them; leave one out"
+                )
             balanced = ClassBalanced(targets, classes=batch_size // per_class, per_class=per_class, seed=seed)
             return DataLoader(whole, batch_size=None, sampler=balanced)
-        order = RandomSampler(whole) if shuffle else SequentialSampler(whole)
+        drawn = RandomSampler(whole) if weight is None else WeightedOrder(weight)
+        order = drawn if shuffle else SequentialSampler(whole)
         # index a whole batch at once: collating single items costs more than a step of a small model
         return DataLoader(whole, batch_size=None, sampler=BatchSampler(order, batch_size, drop_last=False))
     if isinstance(data, DataLoader):

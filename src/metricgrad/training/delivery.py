@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -29,6 +30,7 @@ class Delivery:
         metric: what judges.
         asked: see :data:`Asked`.
         seed: of the parts that candidates are compared over.
+        context: of the validation rows that are judged here, as their ``sample_weight``.
 
     Raises:
         MetricgradError: for anything else.
@@ -37,6 +39,7 @@ class Delivery:
     metric: Metric
     asked: Asked
     seed: int = 0
+    context: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_decision(self.asked)
@@ -58,13 +61,14 @@ class Delivery:
             MetricgradError: where the decision does not serve scores of this shape.
         """
         self.metric.look_at(scores, targets, stacklevel=3)
+        context = {name: value.to(scores.device) for name, value in self.context.items()}
         if isinstance(self.asked, Decision):
-            return float(self.metric(copy.deepcopy(self.asked).to(scores.device)(scores), targets))
+            return float(self.metric(copy.deepcopy(self.asked).to(scores.device)(scores), targets, **context))
         if self.asked not in ("auto", "none"):
             check_method(self.asked, scores, targets)
         if self.asked in ("auto", Threshold.kind) and needs_threshold(self.metric, scores, targets):
-            return choose_threshold(self.metric, scores, targets)[1]
-        return float(self.metric(scores, targets))
+            return choose_threshold(self.metric, scores, targets, None, **context)[1]
+        return float(self.metric(scores, targets, **context))
 
     def decided(self, scores: Tensor, targets: Tensor) -> Decision:
         """The decision that these validation scores ask for, with what was found.
@@ -75,9 +79,9 @@ class Delivery:
         """
         if not isinstance(self.asked, Decision):
             method = Identity.kind if self.asked == "none" else self.asked
-            return fit_decision(self.metric, scores, targets, method=method, seed=self.seed)
+            return fit_decision(self.metric, scores, targets, method=method, seed=self.seed, **self.context)
         decision = copy.deepcopy(self.asked).cpu()
-        judged = decision.judge(self.metric, scores, targets)
+        judged = decision.judge(self.metric, scores, targets, **self.context)
         name = self.metric.name
         decision.findings = Findings(
             f"{decision.kind}, as given; {name} of {len(targets)} validation rows {judged.decided:.4f}, without it "

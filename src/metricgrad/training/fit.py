@@ -23,18 +23,17 @@ from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.time_limit import MetricFailedError
 from metricgrad.training import files
-from metricgrad.training.batches import Data, check_finite_data, epochs_of, loader, reseed
+from metricgrad.training.batches import Data, check_finite_data, context_of, epochs_of, loader, reseed
 from metricgrad.training.delivery import Delivery
 from metricgrad.training.engine import Engine
 from metricgrad.training.folder import RunFolder
 from metricgrad.training.options import Optimizer, Recipe, as_loss, no_module, unchecked
 from metricgrad.training.population.fit_population import fit_population
-from metricgrad.training.progress import LightningBar
 from metricgrad.training.quiet import interruptible, quiet
 from metricgrad.training.result import FitResult
 from metricgrad.training.run_record import RunRecord
 from metricgrad.training.stored_result import load_finished
-from metricgrad.training.trainer import trainer_of
+from metricgrad.training.trainer import LightningBar, trainer_of
 
 EVAL_BATCH = 1024
 
@@ -82,7 +81,9 @@ def fit(
 
     Args:
         model: any module; trained in place. With ``children`` also a zero-argument factory of one.
-        train: ``(inputs, targets)`` tensors or arrays, a Dataset, or an iterable of batches such as a DataLoader.
+        train: ``(inputs, targets)`` tensors or arrays, a Dataset, or an iterable of batches such as a DataLoader. With
+            ``(inputs, targets, weights)`` rows are drawn as often as they weigh, whatever the loss; of ``valid``
+            weights are the metric's ``sample_weight``, and the decision's.
         valid: the same; it chooses the epoch and the decision, so it must not be the test part.
         metric: anything :func:`metricgrad.as_metric` takes with no further words.
         loss: a name from ``metricgrad.systems.by_name``, a module of scores and targets, or a zero-argument
@@ -141,7 +142,8 @@ def fit(
     batches = loader(train, batch_size, shuffle=True, name="train", per_class=per_class, seed=seed)
     judged_on = loader(valid, EVAL_BATCH, shuffle=False, name="valid")
     like_train = getattr(getattr(module, "aligner", None), "valid_like_train", False)
-    feedback = loader(valid, batch_size, shuffle=True, name="valid") if like_train else judged_on
+    drawn = like_train or bool(context_of(valid))  # rows that an aligner sees count by being there
+    feedback = loader(valid, batch_size if like_train else EVAL_BATCH, shuffle=drawn, name="valid")
     config = {
         "metric": judged_by.spec or judged_by.name, "loss": files.describe(loss), **recipe.config(),
         **files.describe_parts(train, valid),
@@ -149,7 +151,7 @@ def fit(
     folder = None if out is None else RunFolder(Path(out), config | files.describe_start(model), resume=resume)
     if folder is not None and folder.finished is not None:
         return _looked(load_finished(folder.path, folder.finished, model, judged_by), valid, forward)
-    record = RunRecord(Delivery(judged_by, decision, seed), 1, patience)
+    record = RunRecord(Delivery(judged_by, decision, seed, context_of(valid)), 1, patience)
     saved = None if folder is None else folder.take_up(record, [model])
     engine = Engine(
         model, module, record, recipe, forward=forward, epochs=epochs_of(batches, seed, record.epoch), train=train,

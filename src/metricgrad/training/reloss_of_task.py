@@ -16,6 +16,7 @@ from metricgrad.systems.reloss import ReLoss
 from metricgrad.training.balanced import ClassBalanced
 from metricgrad.training.batches import as_tensor, is_pair
 from metricgrad.training.recording import record_scores
+from metricgrad.training.weighted_order import WeightedOrder
 
 _HELD_OUT = 0.4
 _STEPS = 256
@@ -44,7 +45,7 @@ def fitted_on_training(
     Args:
         metric: what the loss shall rank like.
         model: makes the model.
-        train: ``(inputs, targets)``.
+        train: ``(inputs, targets)``, or with weights, by which the rows are then drawn.
         batch_size: of the run and of the blocks.
         seed: of everything random.
         per_class: of embeddings, rows of a class in a batch of the run and in a block; 8 by default.
@@ -58,10 +59,14 @@ def fitted_on_training(
             f"reloss is fitted on (inputs, targets), not on a {type(train).__name__}; pass the task's training part as "
             "tensors, or a loss of your own: ReLoss.fit(metric, scores, targets)"
         )
-    inputs, targets = (as_tensor(part) for part in train)
+    inputs, targets, *weights = (as_tensor(part) for part in train)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(targets), generator=generator)
+    if weights:
+        order = order[weights[0][order] > 0]
     held_out, rest = order.split([round(_HELD_OUT * len(order)), len(order) - round(_HELD_OUT * len(order))])
+    if weights:
+        held_out, rest = (rows[WeightedOrder(weights[0][rows]).rows(generator)] for rows in (held_out, rest))
     torch.manual_seed(seed)
     embeddings = metric.layout.of_embeddings
     network, standard = model(), triplet() if embeddings else standard_loss(metric.layout)

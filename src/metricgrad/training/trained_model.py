@@ -17,7 +17,7 @@ from metricgrad.decisions.base import Decision, Judged
 from metricgrad.decisions.identity import Identity
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
-from metricgrad.training.batches import Data, as_tensor, is_array, loader
+from metricgrad.training.batches import Data, as_tensor, context_of, is_array, loader
 from metricgrad.training.outputs import Output, labels_of, probabilities_of
 
 
@@ -109,13 +109,16 @@ class TrainedModel:
         return scores
 
     def evaluate(self, data: Data, *, batch_size: int = 1024) -> float:
-        """The metric on ``(inputs, targets)``, a Dataset or a DataLoader, the decision applied."""
+        """The metric on ``(inputs, targets)``, a Dataset or a DataLoader, the decision applied.
+
+        The third part of ``(inputs, targets, weights)`` is its ``sample_weight``.
+        """
         scores, targets = self.scored(data, batch_size=batch_size)
-        return float(self.metric(self.decision(scores), targets))
+        return float(self.metric(self.decision(scores), targets, **context_of(data)))
 
     def evaluate_both(self, data: Data, *, batch_size: int = 1024) -> Judged:
         """The metric with the decision and without, of one pass over the data: ``(decided, undecided)``."""
-        return self.decision.judge(self.metric, *self.scored(data, batch_size=batch_size))
+        return self.decision.judge(self.metric, *self.scored(data, batch_size=batch_size), **context_of(data))
 
     def _output(self) -> Output:
         if self.output is None:

@@ -1,4 +1,4 @@
-"""Lightning's trainer for one run, and the device it would take."""
+"""Lightning's trainer for one run, its progress bar, and the device it would take."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from metricgrad.errors import MetricgradError
+from metricgrad.progress import ProgressBar
 from metricgrad.training.files import write_whole
 from metricgrad.training.folder import RunFolder
 from metricgrad.training.quiet import quiet
@@ -23,6 +24,21 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write beside the old one, then exchange."""
         write_whole(Path(path), checkpoint)
+
+
+class LightningBar(ProgressBar, lightning.Callback):
+    """One bar over all training steps, which advances by itself."""
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Advance by one step."""
+        self.advance()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Show the epoch's validation value."""
+        if "valid" in trainer.callback_metrics:
+            self.show(float(trainer.callback_metrics["valid"]))
 
 
 def trainer_of(folder: RunFolder | None, epochs: int, callbacks: list[Any], device: str) -> lightning.Trainer:

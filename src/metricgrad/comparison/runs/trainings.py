@@ -12,7 +12,7 @@ from torch import nn
 from metricgrad.metrics.metric import Metric
 from metricgrad.tasks.task import Learner, Task
 from metricgrad.training.average import averaged
-from metricgrad.training.batches import Data
+from metricgrad.training.batches import Data, context_of
 from metricgrad.training.delivery import Asked, Delivery
 from metricgrad.training.fit import fit
 from metricgrad.training.result import FitResult
@@ -94,6 +94,7 @@ def average_of(train: Train, models: int) -> Train:
 
     def train_all(asked: Training) -> Trained:
         results = [train(replace(asked, seed=seed)).result for seed in seeds_of(asked.seed, models)]
-        return Trained(averaged(results, asked.valid, Delivery(asked.metric, asked.decision, asked.seed)), None)
+        delivery = Delivery(asked.metric, asked.decision, asked.seed, context_of(asked.valid))
+        return Trained(averaged(results, asked.valid, delivery), None)
 
     return train_all

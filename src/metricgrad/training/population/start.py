@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form
-from metricgrad.training.batches import is_pair, pair_of
+from metricgrad.training.batches import context_of, is_pair, pair_of
 from metricgrad.training.options import Optimizer
 from metricgrad.training.population.children import Children, Looped, Stacked
 
@@ -29,13 +29,15 @@ def tensors_of(part: Any, name: str, device: torch.device | None) -> tuple[Tenso
     """Inputs and targets, on ``device`` where there is one.
 
     Raises:
-        MetricgradError: for anything but a pair of as many of each, and for an empty one.
+        MetricgradError: for anything but a pair of as many of each, for weights, and for an empty one.
     """
     if not is_pair(part):
         raise MetricgradError(
             f"{name} is a {type(part).__name__}; a population takes (inputs, targets) as tensors or arrays, because "
             "every child goes through them in an order of its own"
         )
+    if context_of(part, name):
+        raise MetricgradError(f"{name} has weights, and a population takes none; leave them out, or train one model")
     inputs, targets = pair_of(part, name)
     return (inputs, targets) if device is None else (inputs.to(device), targets.to(device))
 

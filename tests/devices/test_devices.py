@@ -26,8 +26,11 @@ else:
     import metricgrad as mg
     from metricgrad.systems.by_name import REGISTRY, make_loss
     from tests.contract.registry import LOSSES
-    from tests.devices import pretend_device
+    from tests.devices import every, pretend_device
+    from tests.devices.counting import watch
     from tests.devices.steps import SYSTEMS, attached, steady
+    from tests.fence.cells import cells
+    from tests.fixtures import trainings
 
     pretend_device.enable()
     pytestmark = pytest.mark.filterwarnings("ignore")
@@ -210,6 +213,53 @@ else:
         assert few.waits.total() <= 3, few
         assert many.waits == few.waits, many
         assert many.kernels <= 1.2 * few.kernels
+
+    @pytest.mark.parametrize(
+        ("rank", "waits", "kernels"),
+        [
+            (mg.functional.soft_rank, 1, 130),
+            (lambda x: mg.functional.soft_rank(x, regularisation="entropic"), 1, 150),
+            (mg.functional.soft_rank_network, 0, None),
+            (mg.functional.relaxed_permutation, 0, None),
+        ],
+    )
+    def test_soft_ranks_stay_on_the_device(rank, waits, kernels):
+        def run(device):
+            x = torch.randn(3, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(device)
+            with watch() as seen:
+                ranks = rank(x.requires_grad_())
+                ranks.square().sum().backward()
+            if device == "sim":
+                assert seen.waits.total() == waits, seen
+                assert kernels is None or seen.kernels <= kernels
+            return [ranks, x.grad]
+
+        same_on_both(run)
+
+    def test_a_fault_of_a_cell_is_found():
+        def mixes():
+            scores, _ = trainings.batch("binary")
+            return {"sum": scores + torch.ones(len(scores))}
+
+        def differs():
+            scores, _ = trainings.batch("binary")
+            return {"value": scores * (1 if scores.device.type == "cpu" else 1.01)}
+
+        first, second = every.faults([("one", mixes), ("two", differs)])
+        assert first.startswith("one: RuntimeError at")
+        assert second.startswith("two: value is 1.0e-02 away")
+
+    def test_cells_of_the_fence_have_the_numbers_of_the_cpu():
+        """Of each metric, loss by name and form under an aligner one cell, as they come; `make fuzz` runs all."""
+        named = dict(cells())
+        sparse = [
+            *[name for name in named if name.startswith(("metric ", "functional "))][::3],
+            *[name for name in named if name.startswith("loss ") and name.endswith("float32")][::5],
+            *[name for name in named if name.startswith("cell ") and "fresh, float32" in name][::4],
+            *[name for name in named if name.startswith("uniloss ")][::151],
+        ]
+        assert len(sparse) > 150
+        assert not every.faults((name, named[name]) for name in sparse)
 
     @pytest.mark.parametrize("options", [{}, {"anchored": False}, {"residual": True}], ids=str)
     def test_the_host_waits_six_times_a_step_for_adalfl_however_deep_the_model(options):

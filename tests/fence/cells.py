@@ -127,7 +127,8 @@ def _refactoring(spec: str, layout: str) -> Found:
     refactoring = mg.infer_refactoring(mg.as_metric(spec), scores, targets)
     leaf = scores.requires_grad_()
     comparisons = refactoring.comparisons(leaf, targets)
-    (slopes,) = torch.autograd.grad((comparisons * torch.linspace(-1, 1, len(comparisons)).double()).sum(), leaf)
+    pull = torch.linspace(-1, 1, len(comparisons)).to(comparisons)
+    (slopes,) = torch.autograd.grad((comparisons * pull).sum(), leaf)
     binaries = (comparisons > 0).detach()
     return {
         "comparisons": comparisons,
@@ -160,6 +161,7 @@ def _with_context(spec: str) -> Iterator[tuple[str, Callable[[], Found]]]:
 
 def _in_context(spec: str, layout: str, mode: str, context: dict[str, Tensor]) -> Found:
     scores, targets = _batch(layout)
+    context = {name: value.to(scores.device) for name, value in context.items()}
     value = mg.as_metric(spec)(scores, targets, **context)
     return {"metric": value, **_calls(mg.UniLoss(spec, seed=1, **_MODES[mode]), scores, targets, **context)}
 
@@ -178,7 +180,8 @@ def _uniloss_of_many(spec: str, columns: int | None, mode: str, dtype: str) -> F
     generator = torch.Generator().manual_seed(5)
     scores = torch.randn(700, *([columns] if columns else []), generator=generator)
     targets = (torch.rand(scores.shape, generator=generator) < 0.4).long()
-    return _calls(mg.UniLoss(spec, seed=1, **_MODES[mode]), scores.to(_DTYPES[dtype]), targets, 1)
+    scores, targets = scores.to(t.DEVICE, _DTYPES[dtype]), targets.to(t.DEVICE)
+    return _calls(mg.UniLoss(spec, seed=1, **_MODES[mode]), scores, targets, 1)
 
 
 # ---- metrics of the user's own, whose refactoring is found by probing
@@ -278,7 +281,7 @@ def _look_ahead(optimizer: Callable[[Any], torch.optim.Optimizer]) -> Found:
         steps = 2 if how == "two steps" else 1
         loss = mg.Loss(FORMS["neural"](5), ALIGNERS["look_ahead"](lr=0.01, steps=steps, every=steps))
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 5)).double()
+        model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 5)).double().to(t.DEVICE)
         optim = optimizer(model.parameters())
         handle = loss.attach(model, optim, valid=[t.part("multiclass", "valid")], total_steps=5)
         inputs, targets = t.part("multiclass", "train")
@@ -312,7 +315,7 @@ def _fitted(kind: str, layout: str, metric: str) -> Found:
     make, _, _ = t.FORMS_OF_THE_GRID[kind]
     scores, targets = (x.repeat(6, *[1] * (x.ndim - 1)) for x in t.batch(layout))
     generator = torch.Generator().manual_seed(2)
-    scores = scores + 0.5 * torch.randn(scores.shape, generator=generator, dtype=torch.float64)
+    scores = scores + 0.5 * torch.randn(scores.shape, generator=generator, dtype=torch.float64).to(scores)
     loss = mg.ReLoss.fit(metric, scores.float(), targets, form=make(), steps=5, block=16, values=8, restarts=1)
     report = loss.report()
     numbers = [value for value in report.values() if isinstance(value, int | float)]
@@ -329,5 +332,6 @@ def _functional(name: str) -> Found:
     found = function(leaf, targets.double()) if name in ("spearman", "kendall") else function(leaf)
     if not found.requires_grad:
         return {"value": found}
-    (slopes,) = torch.autograd.grad((found * torch.linspace(-1, 1, found.numel()).view_as(found)).sum(), leaf)
+    pull = torch.linspace(-1, 1, found.numel()).view_as(found).to(found.device)
+    (slopes,) = torch.autograd.grad((found * pull).sum(), leaf)
     return {"value": found, "gradient": slopes}

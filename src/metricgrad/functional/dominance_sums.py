@@ -77,6 +77,8 @@ class _DominanceSum(torch.autograd.Function):
     def forward(x: Tensor, y: Tensor, weights: Tensor, rank_x: Tensor, rank_y: Tensor, kernel: Kernel) -> Tensor:
         if len(x) == 0 or len(y) == 0:
             return weights.new_zeros(rank_x.shape)
+        if len(x) * len(y) <= _SMALL:
+            return _exact(x, y, weights, rank_x, rank_y, kernel)
         order = rank_y.argsort(1)
         passed = torch.searchsorted(rank_y.gather(1, order), rank_x.contiguous())
         if not kernel.slope and float(x.amax() - x.amin()) > _FAR:
@@ -84,7 +86,7 @@ class _DominanceSum(torch.autograd.Function):
             (x, _), (y, _) = close_gaps(x, y)
         windows = ((x - x.amin()) / _WINDOW).floor()
         occupied = windows.unique()
-        if len(x) * len(y) <= _SMALL or len(occupied) * _NODES > _MOST_NODES:
+        if len(occupied) * _NODES > _MOST_NODES:
             return _exact(x, y, weights, rank_x, rank_y, kernel)
         out = weights.new_zeros(rank_x.shape)
         for window in occupied:
@@ -142,11 +144,8 @@ def _barycentric(x: Tensor, nodes: Tensor, angle: Tensor) -> Tensor:
 
 def _exact(x: Tensor, y: Tensor, weights: Tensor, rank_x: Tensor, rank_y: Tensor, kernel: Kernel) -> Tensor:
     """Every pair, one block of rows at a time; the kernel is shared by all anchors."""
-    result = weights.new_zeros(rank_x.shape)
-    step = max(1, BLOCK // len(y))
-    for start in range(0, len(x), step):
-        rows = slice(start, start + step)
-        pairs = kernel(x[rows, None] - y[None, :])
-        for t in range(len(rank_x)):
-            result[t, rows] = (pairs * (rank_y[t][None, :] < rank_x[t, rows, None])) @ weights[t]
-    return result
+    blocks = []
+    for part, rank in zip(*(t.split(max(1, BLOCK // rank_y.numel()), -1) for t in (x, rank_x)), strict=True):
+        pairs = kernel(part[:, None] - y[None, :])
+        blocks.append(((rank_y[:, None, :] < rank[:, :, None]) * pairs @ weights[:, :, None]).squeeze(-1))
+    return torch.cat(blocks, 1)

@@ -84,7 +84,7 @@ def bitonic_sort(x: Tensor) -> tuple[Tensor, Tensor]:
         the score on; a power of two is needed there.
     """
     values = x.to(compute_dtype(x))
-    values, comparators = relaxed(values, _bitonic(x.shape[-1]), _straight)
+    values, comparators = relaxed(values, _bitonic(x.shape[-1], x.device), _straight)
     return values, expected_places(values, comparators)
 
 
@@ -92,17 +92,17 @@ def _straight(apart: Tensor) -> Tensor:
     return torch.sigmoid(_STEEPNESS * apart / (apart.abs() + _LEAST) ** _LAMBDA)
 
 
-def _bitonic(n: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _bitonic(n: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """Layer by layer the wires compared, the smaller score going to the first; a merge begins with a mirrored layer."""
     wires = torch.arange(n)
     size = 2
     while size < 2 * n:
         mirrored = wires + size - 1 - 2 * (wires % size)
         first = wires[(wires < mirrored) & (mirrored < n)]
-        yield first, mirrored[first]
+        yield first.to(device), mirrored[first].to(device)
         gap = size // 4
         while gap:
             first = wires[(wires % (2 * gap) < gap) & (wires + gap < n)]
-            yield first, first + gap
+            yield first.to(device), (first + gap).to(device)
             gap //= 2
         size *= 2

@@ -18,7 +18,8 @@ from metricgrad.errors import MetricgradError
 from metricgrad.functional.pair_sums import compute_dtype
 from metricgrad.functional.ranks import checked_scores
 
-Comparators = tuple[Tensor, Tensor, Tensor]
+Wires = Tensor | slice
+Comparators = tuple[Wires, Wires, Tensor]
 """Of one layer: the first wires, the second wires, and the weight of each straight path."""
 
 
@@ -81,7 +82,7 @@ def relaxed_permutation(x: Tensor, steepness: float = 10.0) -> Tensor:
 
 
 def relaxed(
-    values: Tensor, layers: Iterable[tuple[Tensor, Tensor]], straight: Callable[[Tensor], Tensor]
+    values: Tensor, layers: Iterable[tuple[Wires, Wires]], straight: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, list[Comparators]]:
     """The values that leave a relaxed network, and its comparators, layer by layer.
 
@@ -92,7 +93,6 @@ def relaxed(
     """
     comparators: list[Comparators] = []
     for low, high in layers:
-        low, high = low.to(values.device), high.to(values.device)
         weight = straight(values[..., high] - values[..., low])
         comparators.append((low, high, weight))
         values = _mixed(values, low, high, weight)
@@ -120,11 +120,15 @@ def _odd_even(x: Tensor, steepness: float) -> tuple[Tensor, list[Comparators]]:
     varies = (x != x[..., :1]).any(-1, keepdim=True)
     values = torch.where(varies, centred * torch.where(varies, variance, 1).rsqrt(), 0)
     n = x.shape[-1]
-    firsts = [torch.arange(layer % 2, n - 1, 2) for layer in range(n if n > 1 else 0)]
-    return relaxed(values, ((low, low + 1) for low in firsts), lambda apart: (apart * steepness).atan() / math.pi + 0.5)
+    firsts = (layer % 2 for layer in range(n if n > 1 else 0))
+    layers = ((slice(first, n - 1, 2), slice(first + 1, n, 2)) for first in firsts)
+    return relaxed(values, layers, lambda apart: (apart * steepness).atan() / math.pi + 0.5)
 
 
-def _mixed(values: Tensor, low: Tensor, high: Tensor, weight: Tensor) -> Tensor:
+def _mixed(values: Tensor, low: Wires, high: Wires, weight: Tensor) -> Tensor:
     """One layer: what stands on two wires is mixed, what has no partner passes."""
-    a, b = values[..., low], values[..., high]
-    return values.index_copy(-1, low, weight * a + (1 - weight) * b).index_copy(-1, high, (1 - weight) * a + weight * b)
+    crossing = (1 - weight) * (values[..., high] - values[..., low])
+    mixed = values.clone()
+    mixed[..., low] = values[..., low] + crossing
+    mixed[..., high] = values[..., high] - crossing
+    return mixed

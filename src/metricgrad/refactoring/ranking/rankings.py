@@ -239,13 +239,10 @@ class PositivesOverNegatives(Order):
         if len(positives) == 0 or len(negatives) == 0:
             return values.sum() * values.new_zeros(len(anchors))
         x, y = values[positives], values[negatives]
-        placed = torch.stack([self.lists(a, targets, groups).values for a in anchors])
-        rank = torch.stack([row.unique(return_inverse=True)[1] for row in placed])
+        rank = ranked_by(anchors, self.odds).flatten(1)
         rank_x, rank_y = rank[:, positives], rank[:, negatives]
         right = dominance_sum(x, y, rank_x, rank_y, kernel=SIGMOID).sum(1)
-        count = torch.stack(
-            [torch.searchsorted(ry.sort().values, rx).sum() for rx, ry in zip(rank_x, rank_y, strict=True)]
-        ).to(values)
+        count = torch.searchsorted(rank_y.sort().values, rank_x).sum(1).to(values)
         squared = (pair_sum(x, y, kernel=SIGMOID_SQUARED).sum() + count - 2 * right).clamp(min=0)
         if float(y.detach().amax() - x.detach().amin()) < START / 2:
             return squared

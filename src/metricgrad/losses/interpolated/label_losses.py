@@ -89,8 +89,8 @@ class LabelLosses:
         classes, given = scores.shape[1], batch.context.get("sample_weight")
         predicted = scores.argmax(1)
         at = self._memory.joined(predicted, targets, given, keep=keep)
-        known = at._replace(values=at.values.long(), targets=at.targets.long())
-        labels = torch.stack([known.values, known.values, known.targets])
+        labels = torch.stack([at.values, at.values, at.targets]).long()
+        known = at._replace(values=labels[0], targets=labels[2])
         found, utilities = self._standing(batch, known, labels, targets, classes, keep)
         worth = utilities.rows(targets, scores)
         worth.sub_(worth.amin(1, keepdim=True))
@@ -111,8 +111,8 @@ class LabelLosses:
     def _of_scores(self, batch: Batch, scores: Tensor, targets: Tensor, weight: Weight, keep: bool) -> OfRows:
         at = self._memory.joined(scores, targets, batch.context.get("sample_weight"), keep=keep)
         cut = self._cut(at)
-        known = at._replace(values=(at.values > cut).long(), targets=at.targets.long())
-        labels = torch.stack([known.values, (at.values > 0).long(), known.targets])
+        labels = torch.stack([at.values > cut, at.values > 0, at.targets > 0]).long()
+        known = at._replace(values=labels[0], targets=labels[2])
         found, utilities = self._standing(batch, known, labels, targets, 2, keep)
         rows = utilities.rows(torch.arange(2, device=scores.device), scores)
         gain = (rows[:, 1] - rows[:, 0])[targets]
@@ -131,7 +131,7 @@ class LabelLosses:
         """0-d: the threshold at which the metric is best on the memory; 0 where none is better."""
         path = self.twin.path
         count = _MOST_CUTS if isinstance(path, OfTables) else max(1, self._calls // 2 - 1)
-        cuts = torch.cat([at.values.new_zeros(1), _quantiles(at.values, at.weight > 0, count)])
+        cuts = torch.cat([at.values.new_zeros(1), _quantiles(at.values, at.weight <= 0, count)])
         if isinstance(path, OfTables):
             bounds, order = cuts.sort()
             found = torch.empty_like(cuts).scatter_(0, order, path.values(_tables_of_cuts(at, bounds)))
@@ -190,10 +190,10 @@ class LabelLosses:
         return values_of_labels(self._metric, labels, targets, columns, sample_weight=weight if weighted else None)
 
 
-def _quantiles(values: Tensor, there: Tensor, count: int) -> Tensor:
+def _quantiles(values: Tensor, absent: Tensor, count: int) -> Tensor:
     """``(count,)`` evenly spaced quantiles of the values that are there, between the smallest and the largest."""
-    ascending = torch.where(there, values, torch.inf).sort().values
-    place = _shares(count, values.device) * (there.sum() - 1)
+    ascending = values.masked_fill(absent, torch.inf).sort().values
+    place = _shares(count, values.device) * (len(values) - 1 - absent.sum())
     below = place.long()
     low, high = ascending[below], ascending[place.ceil().long()]
     return torch.lerp(low, high, place - below)
@@ -207,7 +207,7 @@ def _shares(count: int, device: torch.device) -> Tensor:
 
 def _tables_of_cuts(at: Remembered, bounds: Tensor) -> ConfusionTables:
     """The confusion table of each of K ascending thresholds, from what lies between two of them."""
-    between = torch.bucketize(at.values, bounds) * 2 + at.targets.long()
+    between = at.targets.long().add_(torch.bucketize(at.values, bounds), alpha=2)
     weight = at.weight.new_zeros(2 * len(bounds) + 2).index_add_(0, between, at.weight).view(-1, 2)
     below = weight.cumsum(0)
     return ConfusionTables.of_cells(torch.stack([below[:-1], below[-1] - below[:-1]], 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +14,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form, Knob, Parts, Ramp, ordinary
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.constant_batches import CONSTANT, UNDEFINED, NoGradient, warn_of_constant_batch
+from metricgrad.losses.interpolated.batch_losses import TO_FLOOR, BatchLosses, no_losses
 from metricgrad.losses.interpolated.bounds import bounds_of
 from metricgrad.losses.interpolated.hit_losses import hit_loss
 from metricgrad.losses.interpolated.interpolated import Interpolated
@@ -30,7 +31,6 @@ from metricgrad.refactoring.probing.probe import defined_elsewhere
 from metricgrad.refactoring.top_k import TopK
 
 OVER_TO_METRIC = (Ramp(1.0, 0.3), Ramp(0.0, 1.0))  # without a rest of the base, many classes end below it
-TO_FLOOR = (Ramp(1.0, 0.1, 0.5), Ramp(0.0, 1.0, 0.5))
 ALONE = (Ramp(0.0, 0.0), Ramp(1.0, 1.0))
 
 
@@ -116,10 +116,10 @@ class Linearized(Form):
             if not defined_elsewhere(self.metric, batch):
                 raise
             self._warn(UNDEFINED, torch.nan, torch.nan, batch, call, str(error))
-            found = _nothing(batch.scores)
+            found = no_losses(batch.scores)
         return self._mapped(found, batch, scores, targets, context)
 
-    def _way(self, batch: Batch, call: CallContext) -> Callable[[Batch, CallContext], _OfBatch] | None:
+    def _way(self, batch: Batch, call: CallContext) -> Callable[[Batch, CallContext], BatchLosses] | None:
         """How the metric is linearised on a memory of batches like this; None where it is interpolated locally."""
         structure = self.local.structure_of(batch)
         if structure is None or structure.kind == "differentiable" or batch.frame is not None:
@@ -142,7 +142,7 @@ class Linearized(Form):
                 self.local.ideal_check.of_decisions(self.metric, batch, refactoring, bounds)
         return self._of_labels if labels else self._of_list
 
-    def _of_labels(self, batch: Batch, call: CallContext) -> _OfBatch:
+    def _of_labels(self, batch: Batch, call: CallContext) -> BatchLosses:
         """UCE and EXP of rows, see :mod:`metricgrad.losses.interpolated.label_losses`."""
         found = self._rows.of(batch, step=call.step, keep=call.counts)
         now, ideal, worth = torch.cat([found.values, found.worth[None]]).tolist()
@@ -150,20 +150,20 @@ class Linearized(Form):
             now, ideal = found.on_memory().tolist()
         self._warn(self._cause(worth > 0, now == ideal), now, ideal, batch, call)
         shown = self._distance(now, ideal, batch.scores)
-        return _OfBatch(found.gradients, found.losses, shown, OVER_TO_METRIC, found.cross_entropy)
+        return BatchLosses(found.gradients, found.losses, shown, OVER_TO_METRIC, found.cross_entropy)
 
-    def _of_hits(self, batch: Batch, call: CallContext) -> _OfBatch:
+    def _of_hits(self, batch: Batch, call: CallContext) -> BatchLosses:
         """HIT of rows, see :mod:`metricgrad.losses.interpolated.hit_losses`."""
         refactoring = self.local.refactoring_of(batch, self.local.structure_of(batch))
         assert isinstance(refactoring, TopK)
         found = hit_loss(batch, refactoring, softness=self.softness, q=self.q)
         if call.counts:
             self.constant_batches.zero_()
-        return _OfBatch(
+        return BatchLosses(
             (found.gradient,), lambda scores: (found.loss(scores),), found.value, OVER_TO_METRIC, found.cross_entropy
         )
 
-    def _of_list(self, batch: Batch, call: CallContext) -> _OfBatch:
+    def _of_list(self, batch: Batch, call: CallContext) -> BatchLosses:
         """Secants of one list, see :mod:`metricgrad.losses.interpolated.secants`."""
         scores, n = batch.scores.detach(), len(batch.scores)
         known, targets = self.scores.unweighted(scores, batch.targets, keep=call.counts)
@@ -171,7 +171,7 @@ class Linearized(Form):
         total, ups = torch.stack([positive.sum(), positive[-n:].sum()]).tolist()
         if not 0 < total < len(known):
             self._warn(UNDEFINED, *self._shown(batch, batch.targets), batch, call)
-            return _nothing(scores)
+            return no_losses(scores)
         order, twin = (~positive).byte().argsort(stable=True), self._rows.twin
         up, down = order[:total], order[total:]
         own = known, up[total - ups :], down[len(down) - (n - ups) :]  # of the batch, which is last
@@ -196,7 +196,7 @@ class Linearized(Form):
         shown, standard = self._distance(now, ideal, scores), None
         if is_binary(batch.targets):
             standard = scores.sigmoid().sub_(targets[-n:]).div_(n)
-        return _OfBatch((gradient,), loss, shown, TO_FLOOR, standard)
+        return BatchLosses((gradient,), loss, shown, TO_FLOOR, standard)
 
     def _shown(self, batch: Batch, ideal: Tensor) -> tuple[float, float]:
         """The metric of the batch, and of ideal scores, which are where these are above 0."""
@@ -223,7 +223,7 @@ class Linearized(Form):
             self.local.ideal_check.tell_of_better(self.metric, now, ideal)
 
     def _mapped(
-        self, found: _OfBatch, batch: Batch, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
+        self, found: BatchLosses, batch: Batch, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
     ) -> Parts:
         """Of the batch as the metric reads it, said of the scores as they came."""
 
@@ -284,28 +284,3 @@ class Linearized(Form):
     def extra_repr(self) -> str:
         """The metric and every option."""
         return ", ".join(f"{name}={value!r}" for name, value in self.config().items())
-
-
-@dataclass(frozen=True)
-class _OfBatch:
-    """Parts of a batch as the metric reads it.
-
-    Attributes:
-        gradients: in its scores.
-        losses: as functions of its scores.
-        shown: 0-d.
-        ramps: of the base's weight and of theirs.
-        cross_entropy: the gradient of cross-entropy, where it comes along.
-    """
-
-    gradients: tuple[Tensor, ...]
-    losses: Callable[[Tensor], tuple[Tensor, ...]]
-    shown: Tensor
-    ramps: tuple[Ramp, Ramp]
-    cross_entropy: Tensor | None = None
-
-
-def _nothing(scores: Tensor) -> _OfBatch:
-    """Of a batch on which the metric is undefined."""
-    scores = scores.detach()
-    return _OfBatch((torch.zeros_like(scores),), lambda s: (s.sum() * 0.0,), scores.new_zeros(()), TO_FLOOR)

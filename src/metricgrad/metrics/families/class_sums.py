@@ -125,6 +125,14 @@ def _counts(counts: Counts) -> Tensor:
     return torch.stack([counts.hit, counts.actual, counts.predicted], -1)
 
 
+def _hits(counts: Counts) -> Tensor:
+    return torch.stack([counts.hit, counts.actual], -1)
+
+
+def _hits_slope(counts: Counts) -> tuple[Tensor, Tensor]:
+    return (1 / counts.actual.sum()).expand(counts.hit.shape), torch.zeros_like(counts.hit)
+
+
 def _pooled(score: Score, sums: Tensor) -> Tensor:
     hit, actual, predicted = sums.unbind(-1)
     return score(Counts(hit, actual, predicted, torch.ones_like(hit, dtype=torch.bool)))
@@ -173,7 +181,8 @@ def _moments(counts: Counts) -> Tensor:
 
 def _correlation(sums: Tensor) -> Tensor:
     hit, total, both, actual, predicted, _ = sums.unbind(-1)
-    spread = (total**2 - actual) * (total**2 - predicted)
+    square = total**2
+    spread = (square - actual) * (square - predicted)
     return ratio(hit * total - both, spread.clamp(min=0).sqrt())
 
 
@@ -207,7 +216,7 @@ def _agreement_slope(counts: Counts) -> tuple[Tensor, Tensor]:
 
 
 INTERSECTION_OVER_UNION, PRECISION, RECALL = IntersectionOverUnion(), Precision(), Recall()
-ACCURACY = OfClasses(terms=_counts, value=_quotient, slope=partial(_pooled_slope, RECALL))
+ACCURACY = OfClasses(terms=_hits, value=_quotient, slope=_hits_slope)
 BALANCED_ACCURACY = _mean(RECALL, _is_target)
 G_MEAN = OfClasses(terms=_logs, value=_geometric, slope=_geometric_slope)
 MCC = OfClasses(terms=_moments, value=_correlation, slope=_correlation_slope)

@@ -28,13 +28,15 @@ from metricgrad.aligners.lookahead.gradient_changes import GradientChanges
 from metricgrad.aligners.lookahead.history import LookAheadResult, SkippedStepError
 from metricgrad.aligners.lookahead.optimizer_jacobians import (
     Before,
+    Group,
     before_step,
     is_uniform,
-    optimizer_jacobian,
-    rule_of,
+    known_kind,
     stepped_parameters,
+    through_step,
+    uniform_slope,
 )
-from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, times
+from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, blocks
 from metricgrad.aligners.lookahead.plain_numbers import Constants, powers_of
 from metricgrad.aligners.lookahead.proof import Proofs
 from metricgrad.aligners.lookahead.read_once import dot
@@ -70,7 +72,7 @@ class OneStep:
     def __init__(
         self, training: TrainingContext, objective: Objective, clipping: Clipping, forward_mode: ForwardMode
     ) -> None:
-        rule_of(training.optimizer)
+        known_kind(training.optimizer)
         self.training, self._objective = training, objective
         self._record_anew()
         self._forward_mode = forward_mode
@@ -205,32 +207,42 @@ class OneStep:
             value, ahead = on_training_batch(self._objective, self.training, recorder.done()[-1], list(groups))
         else:
             value, ahead = on_validation_batch(self._objective, self.training, list(groups), batch, apart=apart)
-        jacobians = {
-            p: optimizer_jacobian(optimizer, p, groups[p], before[p]) for p in ahead if p in recorder.gradients.reached
-        }
-        found = [torch.zeros_like(p) for p in form.parameters()]
-        if jacobians:
-            shared = _shared(list(jacobians.values()))
-            with torch.no_grad():
-                direction: ParameterDirection = {
-                    p: ahead[p] if shared is not None else times(ahead[p], of) for p, of in jacobians.items()
-                }
-                if self._raw is not None:
-                    others = [
-                        p.grad for p, _ in stepped_parameters(optimizer) if p not in direction and p.grad is not None
-                    ]
-                    direction = self._clipping.vjp(self._raw, seen, direction, others, self._contributions)
-            values = {p: kept.value for p, kept in before.items()}
-            pushed = [
-                ScoreTangent(part, self._tangent(direction, values, part), power)
-                for part, power in zip(self._contributions, self._powers, strict=True)
-            ]
-            gradients = {p: (self._raw or seen)[p] for p in direction}
-            self._proofs.check(form, pushed, direction, gradients, values, recorder.doubt(), self._forward_mode)
-            found = self._along(form, pushed, 1.0 if shared is None else shared)
         products = self._along_way(ahead, before)
         self._looks += 1
-        return LookAheadResult.read(found, value, list(seen.values()), products)
+        pushed, times = self._pushed(form, ahead, seen, groups, before)
+        return LookAheadResult.read(self._along(form, pushed, times), value, list(seen.values()), products)
+
+    def _pushed(
+        self, form: Form, ahead: dict[Tensor, Tensor | OuterProducts], seen: dict[Tensor, Tensor],
+        groups: dict[Tensor, Group], before: dict[Tensor, Before],
+    ) -> tuple[list[ScoreTangent], float]:  # fmt: skip
+        """Where w takes the scores of each call of the loss, over a number that all of w was left to be multiplied by.
+
+        What is ahead is used up, and w is not kept: each is as large as the model.
+        """
+        optimizer = self.training.optimizer
+        reached = [p for p in ahead if p in self.recorder.gradients.reached]
+        if not reached:
+            return [], 1.0
+        slopes = {uniform_slope(optimizer, p, groups[p], before[p]) for p in reached}
+        shared = slopes.pop() if len(slopes) == 1 else None
+        with torch.no_grad():
+            direction: ParameterDirection = {
+                p: v if shared is not None else through_step(optimizer, p, groups[p], before[p], v)
+                for p in reached
+                for v in [ahead.pop(p)]
+            }
+            if self._raw is not None:
+                others = [p.grad for p, _ in stepped_parameters(optimizer) if p not in direction and p.grad is not None]
+                direction = self._clipping.vjp(self._raw, seen, direction, others, self._contributions)
+        values = {p: kept.value for p, kept in before.items()}
+        pushed = [
+            ScoreTangent(part, self._tangent(direction, values, part), power)
+            for part, power in zip(self._contributions, self._powers, strict=True)
+        ]
+        gradients = {p: (self._raw or seen)[p] for p in direction}
+        self._proofs.check(form, pushed, direction, gradients, values, self.recorder.doubt(), self._forward_mode)
+        return pushed, 1.0 if shared is None else shared
 
     def _along_way(self, ahead: ParameterDirection, before: dict[Tensor, Before]) -> list[tuple[Tensor, Tensor]] | None:
         """The products that :meth:`LookAheadResult.read` takes; None for nine steps of ten that had to multiply out."""
@@ -239,9 +251,8 @@ class OneStep:
         products: list[tuple[Tensor, Tensor]] = []
         with torch.no_grad():
             for p, v in ahead.items():
-                for rows, block in v.blocks() if isinstance(v, OuterProducts) else [(..., v)]:
-                    # what was kept of the parameters has done its work: the step is written over it
-                    way = before[p].value[rows].sub_(p[rows])
+                for rows, block in blocks(v):
+                    way = before[p].value[rows] - p[rows]
                     products.append((dot(way, block), dot(block, block)))
         return products
 
@@ -304,9 +315,3 @@ class OneStep:
             yield
         finally:
             self.recorder.paused = was
-
-
-def _shared(jacobians: list[Tensor | float]) -> float | None:
-    """The one number that all slopes are, or None: then no tensor as large as the model need be multiplied by it."""
-    first = jacobians[0]
-    return first if isinstance(first, float) and all(type(s) is float and s == first for s in jacobians) else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.isolation import copied
+from metricgrad.aligners.lookahead.outer_products import OuterProducts, blocks, times
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.decoding import wide
 
@@ -36,10 +37,10 @@ class Before:
     fresh: bool
 
 
-Rule = Callable[[Group, State, Before, Tensor], "Tensor | float"]
+_OF_ENTRIES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
 
-def _sgd(group: Group, state: State, before: Before, gradient: Tensor) -> float:
+def _sgd(group: Group, state: State, before: Before) -> float:
     r"""Of :math:`\theta' = \theta - \alpha b'`, :math:`b' = \mu b + (1 - d) g`, the first time :math:`b' = g`."""
     through = 1.0
     if group["momentum"]:
@@ -49,7 +50,7 @@ def _sgd(group: Group, state: State, before: Before, gradient: Tensor) -> float:
     return -float(group["lr"]) * through * _sign(group)
 
 
-def _adam(group: Group, state: State, before: Before, gradient: Tensor) -> Tensor:
+def _adam(group: Group, state: State, value: Tensor, gradient: Tensor) -> Tensor:
     r"""Of :math:`\theta' = \theta - \alpha m / ((1 - \beta_1^t) h)`, :math:`h = \sqrt{v / (1 - \beta_2^t)} + \epsilon`.
 
     .. math:: \frac{\partial \theta'}{\partial g} = -\frac{\alpha}{1 - \beta_1^t} \Bigl(\frac{1 - \beta_1}{h}
@@ -60,7 +61,7 @@ def _adam(group: Group, state: State, before: Before, gradient: Tensor) -> Tenso
     """
     beta1, beta2 = (float(beta) for beta in group["betas"])
     step = float(state["step"])
-    value, first, second, highest = before.value, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq")
+    dtype, first, second, highest = value.dtype, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq")
     if step == 1:
         gradient, value = wide(gradient), wide(value)
     gradient = gradient * _sign(group)
@@ -81,42 +82,38 @@ def _adam(group: Group, state: State, before: Before, gradient: Tensor) -> Tenso
     bend = torch.addcdiv(bend.new_full((), 1 - beta1), bend, both, value=beta2 - 1)
     denominator = root.div_(correction**0.5).add_(group["eps"])
     slope = bend.div_(denominator).mul_(-float(group["lr"]) / (1 - beta1**step) * _sign(group))
-    return slope.to(before.value.dtype)
+    return slope.to(dtype)
 
 
 def _sign(group: Group) -> float:
     return -1.0 if group.get("maximize", False) else 1.0
 
 
-_RULES: dict[type[torch.optim.Optimizer], Rule] = {
-    torch.optim.SGD: _sgd,
-    torch.optim.AdamW: _adam,
-    torch.optim.Adam: _adam,
-}
+_KNOWN: tuple[type[torch.optim.Optimizer], ...] = (torch.optim.SGD, torch.optim.AdamW, torch.optim.Adam)
 
 
-def rule_of(optimizer: torch.optim.Optimizer) -> Rule:
-    """The derivative rule of an optimiser; a subclass with the same ``step`` counts as its parent.
+def known_kind(optimizer: torch.optim.Optimizer) -> type[torch.optim.Optimizer]:
+    """Whose derivative an optimiser has; a subclass with the same ``step`` counts as its parent.
 
     Raises:
         MetricgradError: for another optimiser, naming those that work.
     """
-    if (rule := _rule_of(type(optimizer))) is not None:
-        return rule
+    if (kind := _kind_of(type(optimizer))) is not None:
+        return kind
     raise MetricgradError(
         f"LookAhead has no derivative rule for {type(optimizer).__name__}: it knows the steps of "
-        f"{', '.join(f'torch.optim.{cls.__name__}' for cls in _RULES)}; use one of them, or another aligner"
+        f"{', '.join(f'torch.optim.{cls.__name__}' for cls in _KNOWN)}; use one of them, or another aligner"
     )
 
 
 def is_uniform(optimizer: torch.optim.Optimizer) -> bool:
     """Whether all entries of a parameter move alike with their gradients: of the known ones, SGD's do."""
-    return rule_of(optimizer) is _sgd
+    return known_kind(optimizer) is torch.optim.SGD
 
 
 @functools.cache
-def _rule_of(kind: type[torch.optim.Optimizer]) -> Rule | None:
-    return next((rule for cls, rule in _RULES.items() if issubclass(kind, cls) and _code(kind) is _code(cls)), None)
+def _kind_of(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer] | None:
+    return next((cls for cls in _KNOWN if issubclass(kind, cls) and _code(kind) is _code(cls)), None)
 
 
 def _code(cls: type[torch.optim.Optimizer]) -> Any:
@@ -146,7 +143,7 @@ def check_stepped(optimizer: torch.optim.Optimizer) -> None:
 
 
 def before_step(optimizer: torch.optim.Optimizer, spare: dict[Tensor, Tensor]) -> dict[Tensor, Before]:
-    """What :func:`optimizer_jacobian` needs to know from before the step.
+    """What :func:`through_step` needs to know from before the step.
 
     Args:
         optimizer: about to step.
@@ -165,23 +162,43 @@ def before_step(optimizer: torch.optim.Optimizer, spare: dict[Tensor, Tensor]) -
     }
 
 
-def optimizer_jacobian(
-    optimizer: torch.optim.Optimizer, parameter: Tensor, group: Group, before: Before
-) -> Tensor | float:
-    r"""The diagonal of :math:`\partial \theta' / \partial g` of the step just taken, finite.
+def uniform_slope(optimizer: torch.optim.Optimizer, parameter: Tensor, group: Group, before: Before) -> float | None:
+    r"""The one number that the diagonal of :math:`\partial \theta' / \partial g` has; None where it has many.
+
+    Args:
+        optimizer: right after its step.
+        parameter: one of its parameters.
+        group: the parameter's group.
+        before: what :func:`before_step` kept.
+    """
+    return _sgd(group, optimizer.state[parameter], before) if is_uniform(optimizer) else None
+
+
+@torch.no_grad()
+def through_step(
+    optimizer: torch.optim.Optimizer, parameter: Tensor, group: Group, before: Before, along: Tensor | OuterProducts
+) -> Tensor | OuterProducts:
+    r"""A gradient in the stepped parameter, times the diagonal of :math:`\partial \theta' / \partial g`, finite.
+
+    A block of rows at a time, so that what is computed on the way needs little memory.
 
     Args:
         optimizer: right after its step, its gradients still there.
         parameter: one of its parameters.
         group: the parameter's group.
         before: what :func:`before_step` kept.
-
-    Returns:
-        A tensor in the shape of the parameter, or one number where all entries are alike.
+        along: the gradient; of outer products the diagonal must be uniform.
     """
-    assert parameter.grad is not None
-    with torch.no_grad():
-        return rule_of(optimizer)(group, optimizer.state[parameter], before, parameter.grad)
+    state, gradient = optimizer.state[parameter], parameter.grad
+    if (slope := uniform_slope(optimizer, parameter, group, before)) is not None:
+        return times(along, slope)
+    assert gradient is not None
+    assert isinstance(along, Tensor)
+    found = torch.empty_like(along)
+    for rows, part in blocks(along):
+        here = {name: value[rows] if name in _OF_ENTRIES else value for name, value in state.items()}
+        torch.mul(part, _adam(group, here, before.value[rows], gradient[rows]), out=found[rows])
+    return found
 
 
 def unwrapped(optimizer: Any) -> torch.optim.Optimizer:

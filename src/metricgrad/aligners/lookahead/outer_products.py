@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-_AT_ONCE = 1 << 16
+from metricgrad.metrics.decoding import wide
+
+_AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,15 @@ class OuterProducts:
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """V, some rows at a time."""
-        length = max(1, _AT_ONCE // self.inner.shape[1])
-        for start in range(0, self.outer.shape[1], length):
-            rows = slice(start, start + length)
+        for rows in _slices(self.outer.shape[1], self.inner.shape[1]):
             yield rows, (self.outer[:, rows].t() @ self.inner).mul_(self.factor)
 
     def dot(self, matrix: Tensor) -> Tensor:
         """0-d: the sum of the products of V's entries and a matrix's."""
-        return ((self.outer @ matrix) * self.inner).double().sum() * self.factor
+        total = wide(matrix.new_zeros(()))
+        for rows in _slices(*self.inner.shape):
+            total += wide((self.outer[rows] @ matrix).mul_(self.inner[rows])).sum()
+        return total * self.factor
 
     def whole(self) -> Tensor:
         """V."""
@@ -63,17 +66,32 @@ def whole(gradient: Tensor | OuterProducts) -> Tensor:
     return gradient.whole() if isinstance(gradient, OuterProducts) else gradient
 
 
-def times(gradient: Tensor | OuterProducts, slope: Tensor | float) -> Tensor | OuterProducts:
-    """Multiplied entry by entry; outer products by one number only."""
+def blocks(gradient: Tensor | OuterProducts) -> Iterator[tuple[Any, Tensor]]:
+    """Some rows at a time, which take little memory and stay near the processor: the index of each, and its values."""
+    if isinstance(gradient, OuterProducts):
+        yield from gradient.blocks()
+    elif gradient.numel() <= _AT_ONCE:
+        yield ..., gradient
+    else:
+        for rows in _slices(len(gradient), gradient[0].numel()):
+            yield rows, gradient[rows]
+
+
+def _slices(rows: int, width: int) -> Iterator[slice]:
+    length = max(1, _AT_ONCE // width)
+    return (slice(start, start + length) for start in range(0, rows, length))
+
+
+def times(gradient: Tensor | OuterProducts, slope: float) -> Tensor | OuterProducts:
+    """Multiplied by a number."""
     if isinstance(gradient, Tensor):
         return gradient * slope
-    assert isinstance(slope, float)
     return dataclasses.replace(gradient, factor=gradient.factor * slope)
 
 
 def joined(
     parameters: Sequence[Tensor], gradients: Sequence[Tensor | None], products: Mapping[Tensor, OuterProducts]
-) -> ParameterDirection:
+) -> dict[Tensor, Tensor | OuterProducts]:
     """Of each parameter that has any: the gradient, or the outer products, or their sum where it has both."""
     found: dict[Tensor, Tensor | OuterProducts] = {}
     for p, gradient in zip(parameters, gradients, strict=True):

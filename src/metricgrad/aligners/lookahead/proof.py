@@ -17,11 +17,13 @@ from torch import Tensor
 
 from metricgrad.aligners.lookahead.forward_mode import ForwardMode
 from metricgrad.aligners.lookahead.history import SkippedStepError
-from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection
+from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, blocks
+from metricgrad.aligners.lookahead.read_once import dot, together
 from metricgrad.aligners.lookahead.recorded_calls import ScoreTangent
 from metricgrad.aligners.lookahead.replay import as_called, gradients_again
 from metricgrad.distributed import Ranks
 from metricgrad.losses.base import Form
+from metricgrad.metrics.decoding import wide
 
 _EVERY = 25
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -114,13 +116,16 @@ def of_calls(form: Form, pushed: Sequence[ScoreTangent]) -> Sums | None:
 
 def of_gradients(gradients: Mapping[Tensor, Tensor], direction: ParameterDirection) -> Sums:
     """The right side, and the size of its terms."""
-    total = squared = length = 0.0
+    of_all: list[Tensor] = []  # three numbers of each block of rows: the product, and both squared lengths
     for p, along in direction.items():
         gradient = gradients[p].detach()
-        product = along.dot(gradient) if isinstance(along, OuterProducts) else (gradient * along).double().sum()
-        total, squared = total + float(product), squared + float(gradient.double().square().sum())
-        if isinstance(along, Tensor):
-            length += float(along.double().square().sum())
+        for rows, block in blocks(gradient):
+            part = wide(block)
+            other = wide(along[rows]) if isinstance(along, Tensor) else torch.zeros_like(part)
+            of_all += [dot(part, other), dot(part, part), dot(other, other)]
+        if isinstance(along, OuterProducts):
+            of_all += [along.dot(gradient), *gradient.new_zeros(2)]
+    total, squared, length = together(of_all).view(-1, 3).sum(0).tolist()
     return total, math.sqrt(squared * length)
 
 

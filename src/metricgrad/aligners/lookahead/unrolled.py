@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metricgrad.aligners.base import Forward
 from metricgrad.aligners.isolation import borrowed, parameter_places, standing
-from metricgrad.aligners.lookahead.optimizer_jacobians import Group, State, rule_of
+from metricgrad.aligners.lookahead.optimizer_jacobians import Group, State, known_kind
 from metricgrad.losses.base import CallContext, Form
 
 
@@ -47,7 +47,7 @@ def unrolled(
 
     Cost: the graphs of all steps are kept; time and memory grow with their number.
     """
-    rule_of(optimizer)
+    known_kind(optimizer)
     groups = {p: group for group in optimizer.param_groups for p in group["params"]}
     live = [p for p in model.parameters() if p in groups and p.requires_grad]
     theta: dict[Tensor, Tensor] = {p: p.detach().clone().requires_grad_() for p in live}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metricgrad.aligners.base import TrainingContext
 from metricgrad.aligners.isolation import parameter_places, standing
-from metricgrad.aligners.lookahead.outer_products import LinearTaps, ParameterDirection, joined
+from metricgrad.aligners.lookahead.outer_products import LinearTaps, OuterProducts, joined
 from metricgrad.aligners.lookahead.recorded_calls import LossCall, outputs_of
 from metricgrad.distributed import Ranks
 from metricgrad.distributed import apart as nothing_gathered
@@ -74,7 +74,7 @@ class Objective:
 
 def on_validation_batch(
     objective: Objective, training: TrainingContext, parameters: list[Tensor], batch: object, *, apart: bool
-) -> tuple[Tensor, ParameterDirection]:
+) -> tuple[Tensor, dict[Tensor, Tensor | OuterProducts]]:
     """Value, 0-d, and gradient on a validation batch.
 
     Args:
@@ -100,7 +100,7 @@ def on_validation_batch(
 
 def on_training_batch(
     objective: Objective, training: TrainingContext, last: LossCall, parameters: list[Tensor]
-) -> tuple[Tensor, ParameterDirection]:
+) -> tuple[Tensor, dict[Tensor, Tensor | OuterProducts]]:
     """Value, 0-d, and gradient on the batch of the last call of the loss, where there is no validation batch.
 
     Raises:

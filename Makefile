@@ -37,6 +37,7 @@ docs: install
 	$(BIN)/python docs/generate_inference_table.py
 	$(BIN)/python docs/generate_pages.py
 	$(BIN)/python docs/generate_devices.py
+	$(BIN)/python docs/generate_compiling.py
 
 # how large the library is
 loc:

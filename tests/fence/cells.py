@@ -259,7 +259,7 @@ def _trained(make: Callable[[], mg.Loss], layout: str) -> Found:
         loss.prepare(*t.batch(layout))
     weights = t.train(loss, layout, 3)
     state = {name: value for name, value in loss.state_dict().items() if isinstance(value, Tensor)}
-    moved = torch.cat([value.flatten().double() for value in state.values()])
+    moved = torch.cat([value.flatten().double().cpu() for value in state.values()])  # a policy stays on the CPU
     return {"weights after 3": weights, "state after 3": moved, **t.reached(loss, layout)}
 
 

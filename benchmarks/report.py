@@ -56,6 +56,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("fuzz_calls", "Calls of every entry point", report_fuzz.calls),
     ("fuzz_files", "Malformed files", report_fuzz.files),
     ("fuzz_kills", "Killed at random moments", report_fuzz.kills),
+    ("fuzz_faults", "Nothing can be written", report_fuzz.faults),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The parts of RESULTS.md on calls, on malformed files and on kills."""
+"""The parts of RESULTS.md on calls, on malformed files, on kills and on disks that are full."""
 
 from __future__ import annotations
 
@@ -61,4 +61,22 @@ def kills(result: dict[str, Any]) -> str:
         "SIGKILL at random moments, now and then again while the rerun takes up. A rerun must give the table, or the "
         "weights, the history and the state of the loss, of an undisturbed run bit for bit.\n\n"
         + table(["job", "kills", "reruns", "ended as undisturbed", "faults"], rows)
+    )
+
+
+def faults(result: dict[str, Any]) -> str:
+    """What came of commands that could not write."""
+    rows = [
+        [
+            name, str(one["calls"]), str(one["attacked"]), str(one.get("one sentence", 0)),
+            str(one.get("done without", 0)), str(len(one["faults"])),
+        ]
+        for name, one in result["jobs"].items()
+    ]  # fmt: skip
+    head = ["command", "calls that change a file", "failures made", "ended in one sentence", "done without", "faults"]
+    return (
+        "A call by which a command changes a file (open, write, rename, fsync, mkdir, chmod) is made to fail: a disk "
+        "that is full from then on, a missing permission, or half of the bytes written and the disk full from then on. "
+        "The command ends in one sentence, or as if undisturbed where it can do without; what was there before is "
+        "whole; and the same command ends as an undisturbed one does when there is room again.\n\n" + table(head, rows)
     )

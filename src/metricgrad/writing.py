@@ -24,7 +24,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     Raises:
         MetricgradError: in one sentence, where the block or the exchange meets the limits of the disk or of one's
-            rights; the old file is then untouched.
+            rights; the old file is then untouched, or, where only the folder could not be synced, the new one there.
     """
     asked, path = Path(path), Path(os.path.realpath(path))
     if path.is_dir():
@@ -41,9 +41,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-        _settle(path.parent)
     except (OSError, SafetensorError, RuntimeError) as error:  # torch.save says RuntimeError where a disk is full
         raise MetricgradError(f"cannot write {str(asked)!r}: {_reason(error)}; {_kept(path)}") from error
+    try:
+        _settle(path.parent)
+    except OSError as error:
+        raise MetricgradError(
+            f"{str(asked)!r} is written whole, but its folder cannot be synced: {error.strerror}; it may not outlast a "
+            "power cut: write it again"
+        ) from error
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -166,3 +166,12 @@ def test_a_line_that_could_not_be_added_leaves_the_others(tmp_path, monkeypatch)
             records.add({**line, "trial": 1})
     assert records.path.read_bytes() == before
     assert [r["trial"] for r in records.trials("ce")] == [0]
+
+
+def test_a_folder_that_cannot_be_synced_leaves_the_new_file_and_says_so(tmp_path, monkeypatch):
+    path = tmp_path / "answers.csv"
+    path.write_text("old")
+    monkeypatch.setattr(writing, "_settle", full)
+    with pytest.raises(mg.MetricgradError, match="written whole, but its folder cannot be synced: No space left"):
+        writing.write_text(path, "new")
+    assert [path.read_text(), len(list(tmp_path.iterdir()))] == ["new", 1]

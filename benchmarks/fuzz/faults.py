@@ -1,0 +1,178 @@
+"""A full disk, missing rights and torn writes at every call by which compare, train and predict change a file.
+
+faults.c is compiled and preloaded. The calls of an undisturbed command are counted; then each of them fails in turn, as
+on a full disk (it stays full), once without permission, or with half of the bytes written and the disk full from then
+on. The command must end in one sentence on stderr, or as if undisturbed where it can do without that file. What earlier
+commands wrote is still whole. The same command, when there is room again, must end as an undisturbed one does.
+
+    python benchmarks/fuzz/faults.py --each 1000
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import ctypes
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+import metricgrad as mg  # noqa: E402
+from fuzz.attacks import attack_all  # noqa: E402
+from fuzz.kills import table  # noqa: E402
+from metricgrad.cli.main import main as command_line  # noqa: E402
+
+MODES = ("full disk", "no permission", "torn write")
+OPTIONS = ["--target", "left", "--metric", "f1"]
+SOURCE = Path(__file__).with_suffix(".c")
+PRELOADED = "METRICGRAD_FAULTS"
+
+
+def _compare(place: Path) -> list[str]:
+    return [
+        "compare", str(place / "table.csv"), *OPTIONS, "--losses", "cross_entropy", "--trials", "1", "--seeds", "2",
+        "--out", str(place / "out"),
+    ]  # fmt: skip
+
+
+def _train(place: Path) -> list[str]:
+    return ["train", str(place / "table.csv"), *OPTIONS, "--loss", "cross_entropy", "--out", str(place / "out" / "m")]
+
+
+def _predict(place: Path) -> list[str]:
+    return ["predict", str(place / "model"), str(place / "table.csv"), "--out", str(place / "out" / "answers.csv")]
+
+
+def _of_study(out: Path) -> Any:
+    lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    pages = sorted(path.name for path in out.iterdir() if path.suffix in (".html", ".md", ".json", ".png"))
+    return [[{k: v for k, v in line.items() if k != "seconds"} for line in lines], pages]
+
+
+def _of_model(out: Path) -> Any:
+    return [mg.load_model(out / "m").scores(table()).tolist(), sorted(path.name for path in (out / "m").iterdir())]
+
+
+def _of_answers(out: Path) -> Any:
+    return [(out / "answers.csv").read_text(), sorted(path.name for path in out.iterdir())]
+
+
+#: What a command is, and what is looked at of what it wrote.
+JOBS: dict[str, tuple[Callable[[Path], list[str]], Callable[[Path], Any]]] = {
+    "compare": (_compare, _of_study), "train": (_train, _of_model), "predict": (_predict, _of_answers)
+}  # fmt: skip
+EARLIER = "row,label\n1,an earlier answer\n"
+
+
+def _prepared(place: Path, model: Path) -> Path:
+    """What was there before the command."""
+    (place / "out").mkdir(parents=True)
+    table().to_csv(place / "table.csv", index=False)
+    (place / "model").symlink_to(model)
+    (place / "out" / "answers.csv").write_text(EARLIER)
+    return place
+
+
+def _child(arguments: list[str], below: Path, nth: int, mode: int) -> tuple[int, str, int]:
+    """A command in a forked process: its exit code, its stderr, and how many calls changed a file."""
+    read, write = os.pipe()
+    process = os.fork()
+    if not process:
+        said = io.StringIO()
+        code: Any = 1
+        shim = ctypes.CDLL(None)
+        try:
+            warnings.simplefilter("ignore")
+            sys.argv = ["metricgrad", *arguments]
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+                shim.arm(os.fsencode(below), ctypes.c_long(nth), mode)
+                command_line()
+        except SystemExit as stop:
+            code = stop.code or 0
+        except BaseException as error:
+            said.write(f"Traceback: {type(error).__name__}: {error}")
+        finally:
+            done = shim.calls()
+            shim.arm(b"", ctypes.c_long(0), 0)
+            os.write(write, json.dumps([code, said.getvalue()[-2000:], done]).encode())
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        found = pipe.read()
+    os.waitpid(process, 0)
+    code, said, done = json.loads(found)
+    return code, said, done
+
+
+def _wrong(name: str, place: Path, code: int, said: str, expected: Any) -> str | None:
+    """What is wrong with how a command ended that a fault was made for."""
+    command, look = JOBS[name]
+    sentences = [line for line in said.splitlines() if line.startswith("metricgrad: ")]
+    if code not in (0, 2) or "Traceback" in said or (code == 2 and len(sentences) != 1):
+        return f"ended with {code}: {said[-300:]}"
+    answers = place / "out" / "answers.csv"
+    if name == "predict" and code and answers.read_text() not in (EARLIER, expected[0]):
+        return "the answers are neither the earlier ones nor the new ones"
+    if name == "predict" and "untouched" in said and answers.read_text() != EARLIER:
+        return f"said to be untouched, and is another: {said[-300:]}"
+    if code == 0 and look(place / "out") != expected:
+        return "ended well with something missing"
+    again, said, _ = _child(command(place), place / "out", 0, 0)
+    if again != 0:
+        return f"the same command does not go on: {said[-300:]}"
+    return None if look(place / "out") == expected else "the same command ended otherwise"
+
+
+def attack(name: str, each: int, seed: int) -> dict[str, Any]:
+    """Every call of a command fails in every way, or at most so many of them, evenly taken."""
+    command, look = JOBS[name]
+    count: collections.Counter[str] = collections.Counter()
+    faults: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder).resolve() / "model"
+        table().to_csv(Path(folder) / "table.csv", index=False)
+        code, said, _ = _child([*_train(Path(folder))[:-1], str(model)], Path(folder) / "out", 0, 0)
+        if code:
+            raise RuntimeError(said)
+        whole = _prepared(Path(folder).resolve() / "whole", model)
+        code, said, calls = _child(command(whole), whole / "out", 0, 0)
+        if code:
+            raise RuntimeError(said)
+        expected = look(whole / "out")
+        step = max(1, -(-calls // each))
+        for mode, what in enumerate(MODES):
+            for nth in range(1 + (seed + mode) % step, calls + 1, step):
+                place = _prepared(Path(folder).resolve() / f"{mode}-{nth}", model)
+                code, said, _ = _child(command(place), place / "out", nth, mode)
+                count["one sentence" if code == 2 else "done without"] += 1
+                count["attacked"] += 1
+                if (wrong := _wrong(name, place, code, said, expected)) is not None:
+                    faults.append(f"{what} at call {nth}: {wrong}")
+    return {**count, "calls": calls, "faults": faults}
+
+
+def _preload() -> None:
+    """Begin again with the compiled faults loaded before the C library."""
+    built = Path(tempfile.mkdtemp()) / "faults.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(built), str(SOURCE), "-ldl"], check=True)
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "LD_PRELOAD": str(built), PRELOADED: "1"})
+
+
+if __name__ == "__main__":
+    if PRELOADED not in os.environ:
+        _preload()
+    torch.set_num_threads(1)
+    assert isinstance(table(), pd.DataFrame)  # pandas and arrow are imported before the first fork
+    attack_all(__doc__, "faults", "jobs", JOBS, attack, each=1000, unit="calls of each command, in each way")

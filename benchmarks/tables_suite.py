@@ -1,4 +1,4 @@
-"""Losses and decisions on the development tables: cross-entropy, balanced cross-entropy, UniLoss and its control.
+"""Losses and decisions on the development tables: cross-entropy, balanced and not, UniLoss, its control, LightGBM.
 
 Every loss has the same trials, the same rule of choice and the same search for a decision; the test part is scored once
 a draw, under the decision and without it. All of it is ``metricgrad.compare``. Studies go on where they stopped;
@@ -12,7 +12,7 @@ from metricgrad import compare
 from tasks.tables.task import TASKS
 
 TRIALS, SEEDS = 4, 8
-LOSSES = ["cross_entropy", "cross_entropy:weighting=balanced", "uniloss"]
+LOSSES = ["cross_entropy", "cross_entropy:weighting=balanced", "uniloss", "lightgbm"]
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ Whatever is claimed from them must hold on tables that nobody tuned on.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,10 @@ from torch import Tensor, nn
 from metricgrad.losses.registry import ProblemKind, Range
 from metricgrad.tasks.mlp import mlp
 from metricgrad.tasks.split import Splits, split, standardise
-from metricgrad.tasks.task import Task, to_float
+from metricgrad.tables.boosting import SPACE, fit_trees
+from metricgrad.tables.preprocessing import Layout
+from metricgrad.tables.schema import Target
+from metricgrad.tasks.task import Learner, Task, to_float
 from tasks.tables.data import read_table
 
 SMALL = 2_000
@@ -60,9 +64,24 @@ def model_of(name: str, kind: ProblemKind, *, linear: bool) -> nn.Module:
     return mlp(features.shape[1], outputs, () if linear else (WIDTHS.get(name, 32),))
 
 
+class NumericTable(Task):
+    """A table of numbers, which a network or boosted trees learn."""
+
+    table: str
+
+    @property
+    def learners(self) -> Mapping[str, Learner]:
+        """LightGBM."""
+        features, classes = _table(self.table)
+        names = tuple(map(str, range(int(classes.max()) + 1)))
+        target = Target("class", "binary" if self.kind == "binary" else "multiclass", names)
+        grow = functools.partial(fit_trees, layout=Layout(features.shape[1], (), ()), target=target)
+        return {"lightgbm": Learner(SPACE, grow)}
+
+
 def _task(name: str, rows: int, kind: ProblemKind, metric: str, *, linear: bool) -> Task:
     small = rows < SMALL
-    return Task(
+    task = NumericTable(
         f"{name_of(name, metric)}{'_linear' if linear else ''}",
         model=functools.partial(model_of, name, kind, linear=linear),
         load=functools.partial(load_table, name),
@@ -74,6 +93,8 @@ def _task(name: str, rows: int, kind: ProblemKind, metric: str, *, linear: bool)
         lr=FAST if linear else None,
         summary=f"{metric} on the table {name} of {rows:,} rows",
     )
+    task.table = name
+    return task
 
 
 def name_of(table: str, metric: str) -> str:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.losses.registry import ProblemKind, Range
-from metricgrad.tasks.mlp import mlp
-from metricgrad.tasks.split import Splits, split, standardise
 from metricgrad.tables.boosting import SPACE, fit_trees
 from metricgrad.tables.preprocessing import Layout
 from metricgrad.tables.schema import Target
+from metricgrad.tasks.mlp import mlp
+from metricgrad.tasks.split import Splits, split, standardise
 from metricgrad.tasks.task import Learner, Task, to_float
 from tasks.tables.data import read_table
 

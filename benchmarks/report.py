@@ -18,6 +18,7 @@ import report_reloss
 import report_segmentation
 import report_spans
 import report_systems
+import report_tables
 import report_translation
 from common import HERE, RESULTS
 from report_text import table
@@ -26,7 +27,8 @@ DOCS = HERE.parent / "docs" / "interpolation.md"
 PAPERS = HERE.parent / "docs" / "papers.md"
 SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("aa_studies", "A loss against itself", report_aa.section),
-    ("tables_suite", "Losses and decisions on the development tables", report_claims.tables_suite),
+    ("tables_suite", "Losses and decisions on the development tables", report_tables.tables_suite),
+    ("base_share", "How much of the standard loss stays", report_tables.base_share),
     ("where_it_pays", "Where it pays and where it does not", report_claims.where_it_pays),
     ("controls", "Controls: broken values, no anchors, the wrong metric", report_claims.controls),
     ("cosines", "How much of the gradient is the metric", report_claims.cosines),

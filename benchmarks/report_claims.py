@@ -258,28 +258,3 @@ def cost(result: dict[str, Any]) -> str:
         f"ResNet-20, batch 128, 32 x 32 random images. {steps}",
         *_of_classes(result.get("classes", {})),
     ])  # fmt: skip
-
-
-def tables_suite(result: dict[str, Any]) -> str:
-    """One line a task and loss: with the decision and without, and what each adds to decided cross-entropy."""
-    rows = []
-    for name, study in result["studies"].items():
-        for row in study["summary"]:
-            gap = {"mean": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
-            baseline = row["verdict"] == "baseline"
-            rows.append([
-                name if row is study["summary"][0] else "",
-                f"{row['loss']}{' (control)' if row['role'] == 'control' else ''}",
-                number(row["mean_undecided"], ".3f"), number(row["mean"], ".3f"),
-                "" if baseline else estimate(gap, "+.3f"), row["verdict"],
-                number(study["seconds"].get(row["loss"]), ".1f"),
-            ])  # fmt: skip
-    return (
-        f"{len(result['studies'])} tasks of benchmarks/tasks/tables, {result['trials']} trials of each loss, "
-        f"{result['seeds']} draws of the split, small networks. Losses and decisions were developed on these tables, "
-        "so they show no more than that nothing is lost here.\n\n"
-        + table(
-            ["task", "loss", "plain reading", "with its decision", "difference, decided (corrected)", "verdict",
-             "seconds a run"], rows,
-        )
-    )  # fmt: skip

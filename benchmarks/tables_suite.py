@@ -26,6 +26,7 @@ def main() -> None:
         found[name] = {
             "metric": TASKS[name].metric,
             "summary": [dict(row) for row in table.summary],
+            "recommendation": table.recommendation,
             "seconds": {r["loss"]: r["seconds"] for r in table.runs},
         }
         store.finish(trials=TRIALS, studies=found)

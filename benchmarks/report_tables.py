@@ -55,7 +55,9 @@ def _regret(studies: dict[str, Any]) -> str:
     lines = [[rule, number(sum(each) / len(each), ".4f"), number(max(each), ".3f")] for rule, each in gaps.items()]
     return (
         "Regret: how far the mean test value of what a rule chooses lies below the best of all losses, with its "
-        "decision or without, chosen in hindsight.\n\n" + table(["rule", "mean regret", "worst task"], lines)
+        "decision or without, chosen in hindsight. That a decision is taken where every seed took one was made a rule after "
+        "this table, where the rule without it missed one task by 0.178 (mean regret 0.0130); so the last row is no test "
+        "of it.\n\n" + table(["rule", "mean regret", "worst task"], lines)
     )
 
 

@@ -93,3 +93,17 @@ def test_decisions_that_differ_are_named_by_the_most_frequent():
     rungs = [Rung("ce", "ce")]
     (line,) = ladder_rows(rungs, [], found, {"ce": (1.0, 5)})
     assert line["decision"] == "offsets"
+
+
+@pytest.mark.parametrize(("decided", "taken"), [(8, True), (7, False)])
+def test_one_seed_that_gains_far_more_does_not_hide_a_decision_that_all_seeds_took(decided, taken):
+    gains = [0.05, 0.05, 0.05, 1.2, 0.05, 0.05, 0.05, 0.05]
+    ce = runs("ce", 0.5, decision="threshold")
+    for place, (run, gain) in enumerate(zip(ce, gains, strict=True)):
+        run["valid_undecided"] = run["valid"] - gain
+        run["decision"] = "threshold" if place < decided else "identity"
+    ladder, said = climb_to([row("ce", standard=True), row("new")], ce, runs("new", 0.5, phase=-1))
+    assert ladder[1]["low"] < 0 < ladder[1]["added"]
+    assert [line["taken"] for line in ladder] == [True, taken, False]
+    assert said["decision"] == ("threshold" if taken else "none")
+    assert ("every seed's cross-validation took a decision" in said["why"]) is taken

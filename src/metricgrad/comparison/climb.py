@@ -6,13 +6,17 @@ losses that are equal is not the first one's nearly always, and one corrected st
 four in one study of five: ``benchmarks/aa_studies.py`` has what each rule takes of losses that are the same under other
 names, and of losses that are better by so much.
 
+A decision on the loss chosen so far is taken also where every seed's own cross-validation took one and the mean gain is
+above 0: each has passed one standard error already (:func:`metricgrad.fit_decision`), and one seed that gains far more
+than the rest would otherwise hide in their spread what all of them say.
+
 The test part has no say: it judges what was chosen.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from metricgrad.comparison.statistics import ALPHA, Estimate, paired
@@ -30,16 +34,18 @@ class Step:
         over: the index of the rung that was the choice before it.
         added: value of this rung less that of the choice, more is better.
         whole: whether six seeds or more say so, none of which failed.
+        agreed: whether it is a decision that the cross-validation of every seed took.
     """
 
     over: int
     added: Estimate
     whole: bool
+    agreed: bool = False
 
     @property
     def taken(self) -> bool:
         """Whether it became the choice."""
-        return self.whole and self.p < ALPHA
+        return self.whole and (self.p < ALPHA or (self.agreed and self.added.mean > 0))
 
     @property
     def p(self) -> float:
@@ -63,13 +69,16 @@ class Step:
         return float(t.ppf(1 - ALPHA, self.added.n - 1)) * self.added.error if self.added.n > 1 else math.nan
 
 
-def climb(rungs: Sequence[Values], *, higher_is_better: bool, ratio: float = 0.0) -> list[Step]:
+def climb(
+    rungs: Sequence[Values], *, higher_is_better: bool, ratio: float = 0.0, agreed: Collection[int] = ()
+) -> list[Step]:
     """One step for each rung after the first, in order.
 
     Args:
         rungs: validation values of each rung, from the simplest on.
         higher_is_better: the metric's direction.
         ratio: n_valid / n_train where seeds redraw the split, else 0.
+        agreed: indices of rungs that are a decision on the rung before, which every seed's cross-validation took.
 
     Returns:
         The steps; the last one taken is the choice, the first rung where none is. A rung with a run that failed is not
@@ -84,7 +93,7 @@ def climb(rungs: Sequence[Values], *, higher_is_better: bool, ratio: float = 0.0
     for rung in range(1, len(rungs)):
         added = difference(rungs[rung], rungs[choice], higher_is_better=higher_is_better, ratio=ratio)
         whole = None not in rungs[rung].values() and added.n >= ENOUGH_SEEDS
-        steps.append(Step(choice, added, whole))
+        steps.append(Step(choice, added, whole, rung in agreed and choice == rung - 1))
         choice = rung if steps[-1].taken else choice
     return steps
 

@@ -38,7 +38,16 @@ def values_of(rung: Rung, runs: Sequence[Record]) -> Values:
 
 def climbed(rungs: Sequence[Rung], runs: Sequence[Record], *, higher_is_better: bool, ratio: float) -> list[Step]:
     """The steps over these rungs; see :func:`metricgrad.comparison.climb.climb`."""
-    return climb([values_of(rung, runs) for rung in rungs], higher_is_better=higher_is_better, ratio=ratio)
+    values = [values_of(rung, runs) for rung in rungs]
+    agreed = [place for place in range(1, len(rungs)) if _agreed(rungs[place - 1], rungs[place], runs)]
+    return climb(values, higher_is_better=higher_is_better, ratio=ratio, agreed=agreed)
+
+
+def _agreed(below: Rung, rung: Rung, runs: Sequence[Record]) -> bool:
+    """Whether a rung is a decision on the loss of the one below, and every seed's cross-validation took one."""
+    kinds = [run["decision"] for run in runs if run["loss"] == rung.loss]
+    same = below.loss == rung.loss and rung.decided and not below.decided
+    return same and all(kind not in (None, Identity.kind) for kind in kinds)
 
 
 def chosen(steps: Sequence[Step]) -> int:
@@ -52,7 +61,7 @@ def ladder_rows(
     """One row for each rung: rung, loss, decision, over, added, low, high, taken, seconds, runs, why.
 
     ``added`` is what it gains on validation over the rung ``over``, more is better whatever the metric's direction,
-    and ``low ... high`` its 90 % interval: above 0 where the rung is taken. ``seconds`` and ``runs`` are what it cost
+    and ``low ... high`` its 90 % interval: above 0 where a loss is taken. ``seconds`` and ``runs`` are what it cost
     beside the rungs before it: a decision needs no run of its own. ``why`` is why the task asks for it.
 
     Args:
@@ -100,6 +109,8 @@ def recommendation(rows: Sequence[Mapping[str, Any]], metric: str, seeds: int) -
             f"{row['rung']} gains {row['added']:+.4f} {metric} on validation over {row['over']} "
             f"(90 % interval {row['low']:+.4f} … {row['high']:+.4f}, {seeds} seeds)"
         )
+        if row["low"] <= 0:
+            said += ", and every seed's cross-validation took a decision"
     if later:
         names = f"{', '.join(later[:-1])} or {later[-1]}" if later[1:] else later[0]
         few = f": {seeds} seeds are too few, take {ENOUGH_SEEDS} or more" if seeds < ENOUGH_SEEDS else ""

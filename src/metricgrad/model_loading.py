@@ -26,7 +26,7 @@ def load_model(
     """The model of a folder, ready to answer: ``predict``, ``predict_proba``, ``scores``, ``evaluate``.
 
     Nothing is unpickled, imported or run for it: a folder is safetensors, JSON and, for trees, LightGBM's text. What is
-    code is passed by the person who loads it.
+    code is passed by whoever loads it.
 
     Args:
         folder: of ``metricgrad train`` or :func:`metricgrad.train_table`, which is a table's, or of

@@ -1,4 +1,4 @@
-"""LightGBM on a table: the opponent that people use, and the winner where it wins."""
+"""LightGBM on a table: the baseline that people use, and the winner where it wins."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from metricgrad import serialization as headed_file
+from metricgrad import serialization
 from metricgrad.aligners.base import AlignedLoss
 from metricgrad.aligners.knobs.bandit import MOST_KNOBS, Bandit
 from metricgrad.aligners.knobs.controller import KnobController
@@ -257,7 +257,7 @@ class Policy(KnobController):
                 "train with it first, made with learner='reinforce'"
             )
         tensors = {name: self.network.state[name] for name in LEARNED if name in self.network.state}
-        headed_file.write(path, tensors, {"policy": self.config(), "roles": self.roles})
+        serialization.write(path, tensors, {"policy": self.config(), "roles": self.roles})
 
     @classmethod
     def load(cls, path: str | Path, metric: str | Metric | Callable[..., Any] | None = None, **options: Any) -> Policy:
@@ -275,7 +275,7 @@ class Policy(KnobController):
         The file holds REINFORCE's network, so the policy is made with ``learner="reinforce"`` whatever was saved.
         A form whose knobs have other roles than those of the form the policy was trained with is refused.
         """
-        file = headed_file.read(path, part="policy", writer="Policy.save", metric=metric)
+        file = serialization.read(path, part="policy", writer="Policy.save", metric=metric)
         with file.blamed():
             saved = file.header["policy"]
             if isinstance(saved, dict):

@@ -92,14 +92,14 @@ class Anchored(FormOnBase):
     def forget(self) -> None:
         """Also how large the gradients of the parts were."""
         super().forget()
-        self.squared_norms = torch.full_like(self.squared_norms, torch.nan)
+        self.squared_norms.fill_(torch.nan)
 
     def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d: see the class."""
         if not scores.is_floating_point():
             raise MetricgradError(f"scores must be a floating tensor of logits, got {scores.dtype}")
         check_tensor("targets", targets)
-        before = self.squared_norms
+        before = self.squared_norms.clone()  # what is differentiated later reads those of before
         with torch.inference_mode(False), torch.enable_grad():
             leaf, targets = ordinary(scores).detach().requires_grad_(), ordinary(targets)
             context = {name: ordinary(value) for name, value in context.items()}
@@ -108,7 +108,7 @@ class Anchored(FormOnBase):
             base, slope = self._base_of(leaf, targets, parts, call, context)
             gradient, norms = self._gradient(slope, leaf, parts, call, before, create_graph=False)
         if call.counts:
-            self.squared_norms = norms  # not in place: what is differentiated later reads those of before
+            self.squared_norms.copy_(norms)  # in place: who puts the state of a training back holds this tensor
         shown = base.detach() if parts.shown is None else parts.shown.to(base.dtype)
         if not torch.is_grad_enabled():
             return shown
@@ -138,7 +138,7 @@ class Anchored(FormOnBase):
         parts = self.form.parts(leaf, targets, call=call, **context)
         if parts.losses is None:
             parts = replace(parts, losses=parts.again(leaf), gradients=None)
-        gradient, _ = self._gradient(slope, leaf, parts, call, self.squared_norms, create_graph=True)
+        gradient, _ = self._gradient(slope, leaf, parts, call, self.squared_norms.clone(), create_graph=True)
         return (gradient * tangent).sum()
 
     def _base_of(

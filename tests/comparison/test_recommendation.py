@@ -27,10 +27,10 @@ def row(name, standard=False, role="candidate"):
     return Candidate(name, role, standard, {}, lambda params, seed: None)
 
 
-def climb_to(rows, *groups, higher=True, seeds=8):
+def climb_to(rows, *groups, higher=True, seeds=8, guarded=True):
     found = [run for group in groups for run in group]
     rungs = rungs_of(rows, found)
-    steps = climbed(rungs, found, higher_is_better=higher, ratio=0.0)
+    steps = climbed(rungs, found, higher_is_better=higher, ratio=0.0, guarded=guarded)
     ladder = ladder_rows(rungs, steps, found, {row.name: (10.0, 3) for row in rows})
     return ladder, recommendation(ladder, "f1", seeds)
 
@@ -95,14 +95,14 @@ def test_decisions_that_differ_are_named_by_the_most_frequent():
     assert line["decision"] == "offsets"
 
 
-@pytest.mark.parametrize(("decided", "taken"), [(8, True), (7, False)])
-def test_one_seed_that_gains_far_more_does_not_hide_a_decision_that_all_seeds_took(decided, taken):
+@pytest.mark.parametrize(("decided", "guarded", "taken"), [(8, True, True), (7, True, False), (8, False, False)])
+def test_one_seed_that_gains_far_more_does_not_hide_a_decision_that_all_seeds_took(decided, guarded, taken):
     gains = [0.05, 0.05, 0.05, 1.2, 0.05, 0.05, 0.05, 0.05]
     ce = runs("ce", 0.5, decision="threshold")
     for place, (run, gain) in enumerate(zip(ce, gains, strict=True)):
         run["valid_undecided"] = run["valid"] - gain
         run["decision"] = "threshold" if place < decided else "identity"
-    ladder, said = climb_to([row("ce", standard=True), row("new")], ce, runs("new", 0.5, phase=-1))
+    ladder, said = climb_to([row("ce", standard=True), row("new")], ce, runs("new", 0.5, phase=-1), guarded=guarded)
     assert ladder[1]["low"] < 0 < ladder[1]["added"]
     assert [line["taken"] for line in ladder] == [True, taken, False]
     assert said["decision"] == ("threshold" if taken else "none")

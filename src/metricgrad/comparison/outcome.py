@@ -30,18 +30,20 @@ class Runs:
         rungs: from the simplest on.
         trials: of all rows.
         finals: of all rows, in their order, by seed.
+        guarded: whether cross-validation chose each decision; not where the user did.
     """
 
     rows: Sequence[Candidate]
     rungs: Sequence[Rung]
     trials: Sequence[Record]
     finals: Sequence[Record]
+    guarded: bool
 
 
-def steps_of(rungs: Sequence[Rung], finals: Sequence[Record], task: Task, metric: Metric) -> list[Step]:
-    """The steps over these rungs, by validation values."""
-    higher = metric.higher_is_better
-    return climbed(rungs, finals, higher_is_better=higher, ratio=_overlap(task, by="valid"))
+def steps_of(runs: Runs, task: Task, metric: Metric) -> list[Step]:
+    """The steps over the rungs, by validation values."""
+    higher, ratio = metric.higher_is_better, _overlap(task, by="valid")
+    return climbed(runs.rungs, runs.finals, higher_is_better=higher, ratio=ratio, guarded=runs.guarded)
 
 
 def table_of(task: Task, metric: Metric, runs: Runs, margin: float | None, notes: Sequence[str], path: Path) -> Table:
@@ -70,7 +72,7 @@ def table_of(task: Task, metric: Metric, runs: Runs, margin: float | None, notes
             "not that of the test items"
         )
     costs = {row.name: _cost([r for r in (*runs.trials, *runs.finals) if r["loss"] == row.name]) for row in runs.rows}
-    ladder = ladder_rows(runs.rungs, steps_of(runs.rungs, runs.finals, task, metric), runs.finals, costs)
+    ladder = ladder_rows(runs.rungs, steps_of(runs, task, metric), runs.finals, costs)
     return Table(
         task.name, metric.name, higher, margin, list(runs.finals), summary, ladder,
         recommendation(ladder, metric.name, seeds), said, path,

@@ -36,10 +36,20 @@ def values_of(rung: Rung, runs: Sequence[Record]) -> Values:
     return {run["seed"]: run[reading] for run in runs if run["loss"] == rung.loss}
 
 
-def climbed(rungs: Sequence[Rung], runs: Sequence[Record], *, higher_is_better: bool, ratio: float) -> list[Step]:
-    """The steps over these rungs; see :func:`metricgrad.comparison.climb.climb`."""
+def climbed(
+    rungs: Sequence[Rung], runs: Sequence[Record], *, higher_is_better: bool, ratio: float, guarded: bool
+) -> list[Step]:
+    """The steps over these rungs; see :func:`metricgrad.comparison.climb.climb`.
+
+    Args:
+        rungs: from the simplest on.
+        runs: the final runs.
+        higher_is_better: the metric's direction.
+        ratio: as in ``climb``.
+        guarded: whether cross-validation chose each decision; not where the user did.
+    """
     values = [values_of(rung, runs) for rung in rungs]
-    agreed = [place for place in range(1, len(rungs)) if _agreed(rungs[place - 1], rungs[place], runs)]
+    agreed = [place for place in range(1, len(rungs)) if guarded and _agreed(*rungs[place - 1 : place + 1], runs)]
     return climb(values, higher_is_better=higher_is_better, ratio=ratio, agreed=agreed)
 
 

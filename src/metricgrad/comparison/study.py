@@ -80,6 +80,7 @@ def compare(
 
     **The recommendation**, of every comparison, never goes by the best-looking mean: a rung is taken where its gain on
     validation over the rung taken before passes a paired, corrected one-sided test at 5 %, else the simpler one stays.
+    A decision is taken also where the cross-validation of every seed took one.
 
     A run that diverges, or in which a metric of one's own raises, hangs or has no value, is a failed run: its line says
     why, the study goes on, and the table says how many there were.

@@ -122,7 +122,8 @@ class Conduct:
             bought = plan.afforded(lambda: self.afforded(rows, limit, study.looked, averages=averages))
             tuning, seeds, notes = Halving(higher, bought["draws"]), bought["seeds"], [limit.said(bought)]
         tried, finals = self.runs(rows, tuning, seeds)
-        found = Runs(rows, study.ladder.rungs if study.ladder else rungs_of(rows, finals), tried, finals)
+        rungs, guarded = study.ladder.rungs if study.ladder else rungs_of(rows, finals), self.runner.decision == "auto"
+        found = Runs(rows, rungs, tried, finals, guarded)
         return Outcome(self.averaged(found, tuning, seeds) if averages else found, tuning.total, seeds, notes)
 
     def runs(self, rows: Sequence[Candidate], tuning: Tuning, seeds: int) -> tuple[list[Record], list[Record]]:
@@ -137,7 +138,7 @@ class Conduct:
     def averaged(self, found: Runs, tuning: Tuning, seeds: int) -> Runs:
         """The same with one rung more, where a network was chosen: the average of three trainings of it."""
         task, metric = self.runner.task, self.runner.metric
-        rung = found.rungs[chosen(steps_of(found.rungs, found.finals, task, metric))]
+        rung = found.rungs[chosen(steps_of(found, task, metric))]
         if rung.loss in task.learners:  # no network, whose start decides where it ends
             return found
         below = next(row for row in found.rows if row.name == rung.loss)
@@ -147,7 +148,7 @@ class Conduct:
         self._finish(lambda: finals_left([row], params, seeds, self.records))
         finals = [*found.finals, *self._finals([row], params, seeds)]
         top = Rung(f"+ average of {AVERAGED}", row.name, decided=rung.decided)
-        return Runs([*found.rows, row], [*found.rungs, top], found.trials, finals)
+        return replace(found, rows=[*found.rows, row], rungs=[*found.rungs, top], finals=finals)
 
     def _finals(
         self, rows: Sequence[Candidate], params: dict[str, dict[str, float] | None], seeds: int

@@ -8,7 +8,8 @@ import metricgrad as mg
 from metricgrad.functional import hull
 from metricgrad.functional.hull import log_ratio_corners, mean_corners
 from metricgrad.functional.isotonic import log_ratio_starts, mean_starts
-from metricgrad.functional.ranks import _on_device, soft_rank
+from metricgrad.functional.permutahedron import on_device
+from metricgrad.functional.ranks import soft_rank
 
 
 def _rows(kind, n, seed=0):
@@ -41,7 +42,7 @@ def test_blocks_are_those_of_merging_neighbours(kind, n, monkeypatch):
 def test_ranks_and_gradients_are_those_of_the_cpu(kind, n, strength, regularisation):
     x = _rows(kind, n).requires_grad_()
     found = []
-    for ranks in (soft_rank(x, strength, regularisation), _on_device(x, strength, regularisation == "quadratic")):
+    for ranks in (soft_rank(x, strength, regularisation), on_device(x, strength, regularisation == "quadratic")):
         pull = torch.linspace(-1, 2, x.numel(), dtype=torch.float64).view_as(x)
         (slope,) = torch.autograd.grad((ranks * pull).sum(), x, create_graph=True)
         (curve,) = torch.autograd.grad((slope * pull.flip(0)).sum(), x)
@@ -53,10 +54,10 @@ def test_ranks_and_gradients_are_those_of_the_cpu(kind, n, strength, regularisat
 
 def test_far_apart_scores_take_no_precision_from_the_rest():
     x = torch.tensor([0.0, 1e-3, 3e-3, 1e12], dtype=torch.float64)
-    torch.testing.assert_close(_on_device(x, 1e-6, True), soft_rank(x, 1e-6), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(on_device(x, 1e-6, True), soft_rank(x, 1e-6), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("worst", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_refused(worst):
     with pytest.raises(mg.MetricgradError, match="not finite"):
-        _on_device(torch.tensor([1.0, worst]), 1.0, True)
+        on_device(torch.tensor([1.0, worst]), 1.0, True)

@@ -11,7 +11,8 @@ from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.dominance_sums import dominance_sum
 from metricgrad.functional.pair_sums import compute_dtype
-from metricgrad.functional.ranks import checked_scores, equal_runs, hard_rank, soft_rank
+from metricgrad.functional.permutahedron import equal_runs
+from metricgrad.functional.ranks import checked_scores, hard_rank, soft_rank
 
 
 def spearman(a: Tensor, b: Tensor, soft: float | None = None) -> Tensor:

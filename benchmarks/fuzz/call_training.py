@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -290,7 +291,7 @@ def diagnosis(draws: Draws) -> str:
 def _table(part: Any) -> list[list[Any]]:
     if not isinstance(part, Tensor) or not part.ndim or part.is_sparse or part.is_meta:
         return [[part]]
-    return part.reshape(len(part), -1).tolist()
+    return part.reshape(len(part), math.prod(part.shape[1:])).tolist()
 
 
 def recording(draws: Draws) -> str:

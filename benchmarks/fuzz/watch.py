@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 import random
 import signal
 import traceback
@@ -19,6 +20,8 @@ import torch
 import metricgrad as mg
 from fuzz.inputs import Draws
 
+ROOT = f"{Path(mg.__file__).parent}{os.sep}"
+"""Where the library lies; its folder may have the name of the one that it was cloned into."""
 LIMIT = 10.0
 """Seconds of the processor's time that a call may take."""
 OFTEN = 3
@@ -86,7 +89,7 @@ def watched(entry: str, call: Callable[[Draws], str], number: int) -> Found:
         except Hangs:
             fault = f"took more than {LIMIT:g} s"
         except Exception as error:
-            where = [at for at in traceback.extract_tb(error.__traceback__) if "/metricgrad/" in at.filename]
+            where = [at for at in traceback.extract_tb(error.__traceback__) if at.filename.startswith(ROOT)]
             at = where[-1] if where else traceback.extract_tb(error.__traceback__)[-1]
             if not where and isinstance(error, AttributeError | NameError | TypeError | KeyError):
                 raise  # a mistake of the fuzz itself

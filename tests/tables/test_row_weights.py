@@ -49,6 +49,16 @@ def test_what_is_no_weight_takes_one_sentence(rows, value, said):
         task_of_table(frame, **PEOPLE, weight="w")
 
 
+def test_a_row_without_a_target_needs_no_weight_and_is_counted_where_another_is_wrong():
+    frame = people().assign(w=1.0)
+    frame.loc[[0, 2], "left"] = None
+    frame.loc[2, "w"] = None
+    assert len(task_of_table(frame, **PEOPLE, weight="w").load(0)[0][2]) > 0
+    frame.loc[5, "w"] = -1.0
+    with pytest.raises(mg.MetricgradError, match=r"'-1.0' in row 6"):
+        task_of_table(frame, **PEOPLE, weight="w")
+
+
 def test_a_metric_without_weights_is_refused():
     def share(scores, targets):
         return ((scores > 0) == targets).mean()

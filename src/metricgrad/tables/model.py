@@ -131,7 +131,7 @@ class TableModel:
             scores.append(self.scores(frame, first_row=row)[torch.from_numpy(known)])
             targets.append(torch.from_numpy(found[known]))
             if weight is not None:
-                weights.append(torch.from_numpy(row_weights(frame, weight, row)[known]))
+                weights.append(torch.from_numpy(row_weights(frame, weight, known, row)))
             row += len(frame)
         joined = torch.cat(targets) if targets else torch.zeros(0)
         if not len(joined):

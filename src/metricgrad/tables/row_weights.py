@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def row_weights(frame: pd.DataFrame, name: str, first_row: int = 0) -> np.ndarray:
-    """``(N,)`` float64 numbers from 0 up.
+def row_weights(frame: pd.DataFrame, name: str, there: np.ndarray, first_row: int = 0) -> np.ndarray:
+    """``(K,)`` float64 numbers from 0 up, of the rows that are there.
 
     Args:
-        frame: of any rows.
+        frame: of N rows.
         name: of the column.
+        there: ``(N,)`` booleans: which rows have a target, so that they count.
         first_row: how many rows came before this chunk, for messages.
 
     Raises:
@@ -31,8 +32,8 @@ def row_weights(frame: pd.DataFrame, name: str, first_row: int = 0) -> np.ndarra
         )
     column = column_of(frame, name)
     found, _ = as_numbers(column)
-    refuse(f"weight {name!r}", column, ~(found >= 0), "and a weight is a number from 0 up", first_row)
-    return found
+    refuse(f"weight {name!r}", column, there & ~(found >= 0), "and a weight is a number from 0 up", first_row)
+    return found[there]
 
 
 def check_weight(metric: Metric, name: str) -> None:

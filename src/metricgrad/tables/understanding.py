@@ -90,7 +90,7 @@ def understand(
         raise MetricgradError(f"no column is left to learn target {target!r} from ({why}); name fewer in drop")
     notes = _notes(rows, columns, understood, int(absent.sum()))
     if weight is not None:
-        notes = (described(row_weights(rows, weight), weight), *notes)
+        notes = (described(row_weights(frame, weight, ~absent), weight), *notes)
     return Schema(
         understood, columns, len(rows), left_out=left_out, notes=notes,
         **{role: name for role, name in roles.items() if role != "target"},

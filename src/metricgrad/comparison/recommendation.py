@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,8 @@ def climbed(
         guarded: whether cross-validation chose each decision; not where the user did.
     """
     values = [values_of(rung, runs) for rung in rungs]
-    agreed = [place for place in range(1, len(rungs)) if guarded and _agreed(*rungs[place - 1 : place + 1], runs)]
+    pairs = enumerate(itertools.pairwise(rungs), 1)
+    agreed = [place for place, (below, rung) in pairs if guarded and _agreed(below, rung, runs)]
     return climb(values, higher_is_better=higher_is_better, ratio=ratio, agreed=agreed)
 
 

@@ -62,7 +62,10 @@ class TableTask(Task):
         self._columns = read_columns(schema, frame)
         codes = torch.from_numpy(encode_target(schema.target, column_of(frame, schema.target.name)))
         self._targets = codes if schema.target.type != "regression" else codes.to(torch.float32)
-        self._weights = [] if schema.weight is None else [torch.from_numpy(row_weights(frame, schema.weight, np.ones(len(frame), bool)))]
+        self._weights: list[Tensor] = []
+        if schema.weight is not None:
+            everyone = np.ones(len(frame), dtype=bool)
+            self._weights.append(torch.from_numpy(row_weights(frame, schema.weight, everyone)))
         self._parts = functools.lru_cache(maxsize=_KEPT)(self._parts_of)  # trials share one draw
         epochs, batch_size = sizes_of(len(frame))
         super().__init__(

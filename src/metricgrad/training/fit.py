@@ -143,7 +143,7 @@ def fit(
     judged_on = loader(valid, EVAL_BATCH, shuffle=False, name="valid")
     like_train = getattr(getattr(module, "aligner", None), "valid_like_train", False)
     drawn = like_train or bool(context_of(valid))  # rows that an aligner sees count by being there
-    feedback = loader(valid, batch_size if like_train else EVAL_BATCH, shuffle=True, name="valid") if drawn else judged_on
+    feedback = loader(valid, batch_size if like_train else EVAL_BATCH, shuffle=drawn, name="valid")
     config = {
         "metric": judged_by.spec or judged_by.name, "loss": files.describe(loss), **recipe.config(),
         **files.describe_parts(train, valid),

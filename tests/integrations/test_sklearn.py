@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 import sklearn.metrics
 import torch
+from fuzz.estimators import EXPECTED_TO_FAIL
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
@@ -24,7 +26,7 @@ QUICK = {"epochs": 8, "lr": 0.02, "random_state": 0}
 
 
 @parametrize_with_checks(
-    [MetricClassifier("accuracy", "cross_entropy", **QUICK), MetricRegressor("r2", "mse", **QUICK)]
+    [MetricClassifier(**QUICK), MetricRegressor(**QUICK)], expected_failed_checks=lambda _: EXPECTED_TO_FAIL
 )
 def test_scikit_learn_s_own_checks(estimator, check):
     check(estimator)
@@ -113,10 +115,65 @@ def test_cross_validation_and_grid_search():
     X, y = load_iris(return_X_y=True)
     scores = cross_val_score(MetricClassifier("macro_f1", "cross_entropy", **QUICK), X, y, cv=2)
     assert (scores > 0.8).all()
-    grid = {"loss": ["cross_entropy", "uniloss"], "lr": [1e-6, 0.02]}
-    search = GridSearchCV(MetricClassifier("macro_f1", **QUICK), grid, cv=2).fit(X, y)
+    search = GridSearchCV(MetricClassifier("macro_f1", **QUICK), {"lr": [1e-6, 0.02]}, cv=2).fit(X, y)
     assert search.best_params_["lr"] == 0.02
     assert search.best_score_ > 0.8
+
+
+def with_lies():
+    """Of 400 rows a third say the opposite, and weigh nothing."""
+    X, y = rare()
+    lies = np.arange(len(y)) % 3 == 0
+    told = np.where(lies, np.where(y == "sick", "healthy", "sick"), y)
+    return X, told, np.where(lies, 0, 2.5), ~lies
+
+
+def test_rows_count_as_much_as_they_weigh():
+    X, y, weight, true = with_lies()
+    weighed = MetricClassifier("f1", **QUICK).fit(X, y, sample_weight=weight)
+    left_out = MetricClassifier("f1", **QUICK).fit(X[true], y[true])
+    assert (weighed.decision_function(X) == left_out.decision_function(X)).all()
+    values = X[:, 0] * np.where(true, 3, -3) + 100
+    model = MetricRegressor(**QUICK | {"epochs": 20}).fit(X, values, weight)
+    assert model.score(X, values, weight) > 0.8
+    assert model.score(X, values) < 0.5
+
+
+def test_weights_are_routed():
+    X, y, weight, _ = with_lies()
+    model = MetricClassifier("accuracy", "cross_entropy", **QUICK | {"epochs": 2})
+    with config_context(enable_metadata_routing=True):
+        model.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=True), model)
+        grid = {"metricclassifier__lr": [1e-6, 0.1]}
+        search = GridSearchCV(pipeline, grid, cv=2).fit(X, y, sample_weight=weight)
+        scores = cross_val_score(search.best_estimator_, X, y, params={"sample_weight": weight}, cv=2)
+        assert scores.mean() == search.best_score_ > 0.8
+        unweighted = cross_val_score(clone(model).set_score_request(sample_weight=False), X, y, cv=2)
+        assert unweighted.mean() < 0.7
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        (np.ones(3), r"sample_weight has shape \(3,\) where the batch has \(400,\)"),
+        (np.zeros(400), "sample_weight is zero everywhere"),
+        (-np.ones(400), "weights are finite numbers from 0 up"),
+        (np.full(400, "1 kg"), "weights hold text"),
+        (np.where(rare()[1] == "sick", 1, 0), "y has one class, 'sick', in all rows that count"),
+    ],
+)
+def test_what_is_no_weight_is_one_sentence(weight, words):
+    with pytest.raises(mg.MetricgradError, match=words):
+        MetricClassifier(**QUICK).fit(*rare(), weight)
+
+
+def test_a_metric_without_weights_is_told():
+    def metric():
+        return mg.as_metric(lambda scores, targets: 0.0, higher_is_better=True, reads="labels")
+
+    with pytest.raises(mg.MetricgradError, match="takes no sample_weight, so fit's sample_weight cannot count"):
+        MetricClassifier(metric, **QUICK).fit(*rare(), np.ones(400))
 
 
 def test_another_threshold_is_tuned_over_it():

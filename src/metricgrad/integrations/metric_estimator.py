@@ -20,9 +20,11 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.tables.columns import Columns
 from metricgrad.tables.network import TableNetwork
 from metricgrad.tables.preprocessing import Preprocessing
+from metricgrad.tables.row_weights import check_weight
 from metricgrad.tables.schema import Column, Schema, Target
 from metricgrad.tables.task import sizes_of
 from metricgrad.tables.units import in_units_of
+from metricgrad.training.batches import context_of
 from metricgrad.training.delivery import Asked
 from metricgrad.training.fit import fit
 from metricgrad.training.options import takes_nothing
@@ -68,9 +70,10 @@ class MetricEstimator(BaseEstimator):
     def _targets(self, y: np.ndarray) -> tuple[Target, Tensor]:
         """What is predicted, and the codes or the deviations of it."""
 
-    def _fit(self, X: Any, y: Any, **checks: Any) -> Self:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, **checks: Any) -> Self:
         X, y = validate_data(self, X, y, ensure_all_finite="allow-nan", dtype=np.float64, **checks)
         metric, loss = self._metric(), _named_or_made("loss", self.loss)
+        X, y, *weights = _counted(X, y, sample_weight, metric)
         self.target_, targets = self._targets(y)
         random = check_random_state(self.random_state)
         train, valid = _parts(targets, self.validation_fraction, of_classes=bool(self.target_.classes), random=random)
@@ -86,8 +89,9 @@ class MetricEstimator(BaseEstimator):
             torch.manual_seed(seed)
             network = TableNetwork(layout.numbers, len(layout.gaps), layout.levels, outputs)
         epochs, batch_size = sizes_of(len(X))
+        whole = (inputs, targets, *weights)
         result = fit(
-            network, (inputs[train], targets[train]), (inputs[valid], targets[valid]),
+            network, tuple(part[train] for part in whole), tuple(part[valid] for part in whole),
             metric=in_units_of(self.target_, metric), loss=loss, lr=self.lr, weight_decay=self.weight_decay,
             epochs=self.epochs or epochs, batch_size=self.batch_size or batch_size, seed=seed, device=self.device,
             decision=self.decision, progress=False,
@@ -104,9 +108,10 @@ class MetricEstimator(BaseEstimator):
 
     def _value(self, X: Any, targets: Tensor, sample_weight: Any) -> float:
         """The metric under the decision, turned so that more is better."""
+        metric, decided = self._metric(), self.decision_(self._scores(X))
         weight = {} if sample_weight is None else {"sample_weight": torch.as_tensor(np.asarray(sample_weight, float))}
-        metric = self._metric()
-        value = float(in_units_of(self.target_, metric)(self.decision_(self._scores(X)), targets, **weight))
+        # over, which asks not whether logits are probabilities: ours are not, wherever they lie
+        value = float(in_units_of(self.target_, metric).over(decided[None], targets, **weight)[0])
         return value if metric.higher_is_better else -value
 
     def _metric(self) -> Metric:
@@ -123,6 +128,16 @@ def _named_or_made(what: str, given: Any) -> Any:
             f"{what} is a {kind}; give a name, or a function without arguments that makes one: {what}=lambda: ..."
         )
     return given()
+
+
+def _counted(X: np.ndarray, y: np.ndarray, sample_weight: Any, metric: Metric) -> tuple[Any, ...]:
+    """The rows that weigh anything, and what they weigh; all of them alone where nothing is said of it."""
+    if sample_weight is None:
+        return X, y
+    check_weight(metric, "fit's sample_weight")
+    weight = context_of((X, y, np.asarray(sample_weight)), "fit")["sample_weight"]
+    there = (weight > 0).numpy()
+    return X[there], y[there], weight[torch.from_numpy(there)]
 
 
 def _columns(X: np.ndarray) -> Columns:

@@ -79,18 +79,20 @@ class MetricClassifier(ClassifierMixin, MetricEstimator):
         )  # fmt: skip
         self.decision = decision
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train.
 
         Args:
             X: ``(N, F)`` numbers, NaN where one is missing; an array or a data frame.
             y: ``(N,)`` classes of any type, two or more.
+            sample_weight: ``(N,)`` numbers from 0 up, for a metric that takes weights: a row of weight 2 counts as two,
+                in training, in the epoch and in the decision that are chosen; one of weight 0 is left out.
 
         Raises:
             MetricgradError: a ValueError; for one class, a metric of values, and whatever :func:`metricgrad.fit`
                 refuses.
         """
-        return self._fit(X, y)
+        return self._fit(X, y, sample_weight)
 
     def predict(self, X: Any) -> np.ndarray:
         """``(N,)`` classes, the decision applied."""
@@ -130,7 +132,7 @@ class MetricClassifier(ClassifierMixin, MetricEstimator):
         self.classes_, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
         if len(self.classes_) < 2:
             raise MetricgradError(
-                f"y has one class, {str(self.classes_[0])!r:.60}, in all rows; give rows of two or more"
+                f"y has one class, {str(self.classes_[0])!r:.60}, in all rows that count; give rows of two or more"
             )
         kind = "binary" if len(self.classes_) == 2 else "multiclass"
         return Target("y", kind, tuple(map(str, self.classes_)), counts=tuple(counts.tolist())), torch.from_numpy(codes)
@@ -182,18 +184,19 @@ class MetricRegressor(RegressorMixin, MetricEstimator):
             validation_fraction=validation_fraction, device=device, random_state=random_state,
         )  # fmt: skip
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train.
 
         Args:
             X: ``(N, F)`` numbers, NaN where one is missing; an array or a data frame.
             y: ``(N,)`` finite numbers.
+            sample_weight: see :meth:`MetricClassifier.fit`.
 
         Raises:
             MetricgradError: a ValueError; for a target that never varies, a metric of classes, and whatever
                 :func:`metricgrad.fit` refuses.
         """
-        return self._fit(X, y, y_numeric=True)
+        return self._fit(X, y, sample_weight, y_numeric=True)
 
     def predict(self, X: Any) -> np.ndarray:
         """``(N,)`` values."""

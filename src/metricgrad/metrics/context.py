@@ -173,7 +173,7 @@ def _weights(name: str, low: float, high: float) -> None:
     if not 0 <= low <= high < torch.inf:
         raise MetricgradError(f"{name} runs from {low:g} to {high:g}; weights are finite numbers from 0 up")
     if high == 0:
-        raise MetricgradError(f"{name} is 0 everywhere, so nothing counts; leave items out with mask=")
+        raise MetricgradError(f"{name} is zero everywhere, so nothing counts; leave items out with mask=")
     if not _LEAST <= high <= _MOST:
         raise MetricgradError(f"{name} runs up to {high:g}; divide the weights by their mean: only ratios matter")
 

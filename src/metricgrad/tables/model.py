@@ -121,7 +121,7 @@ class TableModel:
         """
         target, judged_by, weight = self.schema.target, metric or self.metric, weight or self.schema.weight
         if weight is not None:
-            check_weight(judged_by, weight)
+            check_weight(judged_by, f"weight={weight!r}")
         scores, targets, weights, row = [], [], [], 0
         for frame in map(named, frames):
             if target.name not in frame.columns:

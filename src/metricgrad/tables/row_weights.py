@@ -36,15 +36,15 @@ def row_weights(frame: pd.DataFrame, name: str, there: np.ndarray, first_row: in
     return found[there]
 
 
-def check_weight(metric: Metric, name: str) -> None:
-    """Refuse a metric that would count every row once.
+def check_weight(metric: Metric, weight: str) -> None:
+    """Refuse a metric that would count every row once, where ``weight`` was asked for.
 
     Raises:
         MetricgradError: where it takes no weights.
     """
     if "sample_weight" not in metric.context:
         raise MetricgradError(
-            f"metric {metric.name!r} takes no sample_weight, so weight={name!r} cannot count in it; give a function of "
+            f"metric {metric.name!r} takes no sample_weight, so {weight} cannot count in it; give a function of "
             "your own that argument, name another metric, or leave the weight out"
         )
 

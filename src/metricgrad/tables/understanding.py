@@ -124,7 +124,7 @@ def _check_metric(metric: Metric | None, roles: Mapping[str, str]) -> None:
             "group='query' (--group query)"
         )
     if metric is not None and "weight" in roles:
-        check_weight(metric, roles["weight"])
+        check_weight(metric, f"weight={roles['weight']!r}")
 
 
 def _columns(

@@ -18,8 +18,8 @@ from metricgrad.integrations.sklearn import MetricClassifier, MetricRegressor
 
 #: Checks that cannot pass, and why.
 EXPECTED_TO_FAIL = {
-    "check_sample_weight_equivalence_on_dense_data": "rows are held back and drawn at random: one of weight 2 is as two "
-    "on average over trainings, not in each",
+    "check_sample_weight_equivalence_on_dense_data": "rows are held back and drawn at random: one of weight 2 is as "
+    "two on average over trainings, not in each",
 }
 
 

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import sklearn.metrics
 import torch
-from fuzz.estimators import EXPECTED_TO_FAIL
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
@@ -19,6 +18,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import metricgrad as mg
+from fuzz.estimators import EXPECTED_TO_FAIL
 from metricgrad.integrations.sklearn import MetricClassifier, MetricRegressor
 from tests.tables.frames import people
 

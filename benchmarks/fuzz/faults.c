@@ -1,7 +1,8 @@
 /* Preloaded: makes the nth call that changes a file below a folder fail, as a full disk or missing rights would.
 
    arm(folder, n, mode): n counts calls from 1, 0 counts and fails none. Modes: 0 the disk is full from then on; 1 this
-   one call is not permitted; 2 half of what is written arrives, and the disk is full from then on. calls(): so far. */
+   one call is not permitted; 2 half of what is written arrives, and the disk is full from then on. calls(): a line for
+   each call so far, "name path". */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -15,32 +16,37 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-static char below[PATH_MAX];
-static long nth, seen;
+static char below[PATH_MAX], *lines;
+static long nth, seen, used, room;
 static int kind;
 
 void arm(const char *folder, long n, int mode) {
     strncpy(below, folder, sizeof below - 1);
-    nth = n, kind = mode, seen = 0;
+    nth = n, kind = mode, seen = 0, used = 0;
 }
 
-long calls(void) { return seen; }
+const char *calls(void) { return used ? lines : ""; }
 
 static int inside(const char *path) { return *below && path && !strncmp(path, below, strlen(below)); }
 
-static int inside_fd(int fd) {
-    char link[64], path[PATH_MAX];
-    if (!*below) return 0;
+/* The path of an open file, or NULL. */
+static const char *path_of(int fd) {
+    static char path[PATH_MAX];
+    char link[64];
+    if (!*below) return NULL;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t size = readlink(link, path, sizeof path - 1);
-    if (size < 0) return 0;
+    if (size < 0) return NULL;
     path[size] = 0;
-    return inside(path);
+    return path;
 }
 
 /* 0: go on; 1: fail; 2: half of it, then fail. */
-static int fails(int writes) {
-    long now = ++seen;
+static int fails(const char *call, const char *path, int writes) {
+    if (!inside(path)) return 0;
+    long now = ++seen, more = strlen(call) + strlen(path) + 3;
+    if (used + more > room) lines = realloc(lines, room = 2 * (used + more));
+    used += snprintf(lines + used, more, "%s %s\n", call, path);
     if (!nth || now < nth || (kind == 1 && now > nth)) return 0;
     if (kind == 2 && now == nth && writes) return 2;
     errno = kind == 1 ? EACCES : ENOSPC;
@@ -53,7 +59,7 @@ static int fails(int writes) {
     int name(const char *path, int flags, ...) {                                        \
         REAL(name);                                                                     \
         va_list rest; va_start(rest, flags); mode_t mode = va_arg(rest, mode_t); va_end(rest); \
-        if ((flags & (O_WRONLY | O_RDWR | O_CREAT)) && inside(path) && fails(0)) return -1; \
+        if ((flags & (O_WRONLY | O_RDWR | O_CREAT)) && fails(#name, path, 0)) return -1; \
         return real(path, flags, mode);                                                 \
     }
 OPEN(open)
@@ -63,7 +69,7 @@ OPEN(open64)
     int name(int at, const char *path, int flags, ...) {                                \
         REAL(name);                                                                     \
         va_list rest; va_start(rest, flags); mode_t mode = va_arg(rest, mode_t); va_end(rest); \
-        if ((flags & (O_WRONLY | O_RDWR | O_CREAT)) && inside(path) && fails(0)) return -1; \
+        if ((flags & (O_WRONLY | O_RDWR | O_CREAT)) && fails(#name, path, 0)) return -1; \
         return real(at, path, flags, mode);                                             \
     }
 OPENAT(openat)
@@ -71,23 +77,23 @@ OPENAT(openat64)
 
 ssize_t write(int fd, const void *bytes, size_t size) {
     REAL(write);
-    int how = inside_fd(fd) ? fails(size > 1) : 0;
+    int how = fails("write", path_of(fd), size > 1);
     return how == 1 ? -1 : real(fd, bytes, how == 2 ? size / 2 : size);
 }
 
 FILE *fopen64(const char *path, const char *mode) {
     REAL(fopen64);
-    return strpbrk(mode, "wa+") && inside(path) && fails(0) ? NULL : real(path, mode);
+    return strpbrk(mode, "wa+") && fails("fopen64", path, 0) ? NULL : real(path, mode);
 }
 
 #define ON_FD(name, declared, passed)                                                   \
-    int name declared { REAL(name); return inside_fd(fd) && fails(0) ? -1 : real passed; }
+    int name declared { REAL(name); return fails(#name, path_of(fd), 0) ? -1 : real passed; }
 ON_FD(fsync, (int fd), (fd))
 ON_FD(fdatasync, (int fd), (fd))
 ON_FD(ftruncate64, (int fd, off64_t size), (fd, size))
 
 #define ON_PATH(name, declared, passed)                                                 \
-    int name declared { REAL(name); return inside(path) && fails(0) ? -1 : real passed; }
+    int name declared { REAL(name); return fails(#name, path, 0) ? -1 : real passed; }
 ON_PATH(rename, (const char *path, const char *to), (path, to))
 ON_PATH(mkdir, (const char *path, mode_t mode), (path, mode))
 ON_PATH(chmod, (const char *path, mode_t mode), (path, mode))

@@ -1,11 +1,12 @@
 """A full disk, missing rights and torn writes at every call by which compare, train and predict change a file.
 
-faults.c is compiled and preloaded. The calls of an undisturbed command are counted; then each of them fails in turn, as
-on a full disk (it stays full), once without permission, or with half of the bytes written and the disk full from then
-on. The command must end in one sentence on stderr, or as if undisturbed where it can do without that file. What earlier
-commands wrote is still whole. The same command, when there is room again, must end as an undisturbed one does.
+faults.c is compiled and preloaded. The calls of an undisturbed command are listed; then they fail in turn, so many of
+each kind (what is called, on which kind of file), as on a full disk (it stays full), once without permission, or with
+half of the bytes written and the disk full from then on. The command must end in one sentence on stderr, or as if
+undisturbed where it can do without that file. What earlier commands wrote is still whole. The same command, when there
+is room again, must end as an undisturbed one does.
 
-    python benchmarks/fuzz/faults.py --each 1000
+    python benchmarks/fuzz/faults.py --each 3
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import ctypes
+import importlib
 import io
 import json
 import os
+import random
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,9 +38,13 @@ import metricgrad as mg  # noqa: E402
 from fuzz.attacks import attack_all  # noqa: E402
 from fuzz.kills import table  # noqa: E402
 from metricgrad.cli.main import main as command_line  # noqa: E402
+from metricgrad.tables import task as table_tasks  # noqa: E402
 
 MODES = ("full disk", "no permission", "torn write")
+TORN = 2
 OPTIONS = ["--target", "left", "--metric", "f1"]
+SIZES = (3, 64)
+"""Epochs and rows in a step: enough that every kind of file is written, some of them again."""
 SOURCE = Path(__file__).with_suffix(".c")
 PRELOADED = "METRICGRAD_FAULTS"
 
@@ -85,35 +94,48 @@ def _prepared(place: Path, model: Path) -> Path:
     return place
 
 
-def _child(arguments: list[str], below: Path, nth: int, mode: int) -> tuple[int, str, int]:
-    """A command in a forked process: its exit code, its stderr, and how many calls changed a file."""
+def _child(arguments: list[str], below: Path, nth: int, mode: int) -> tuple[int, str, list[str]]:
+    """A command in a forked process: its exit code, its stderr, and the calls that changed a file."""
     read, write = os.pipe()
     process = os.fork()
     if not process:
         said = io.StringIO()
         code: Any = 1
-        shim = ctypes.CDLL(None)
+        shim, before = ctypes.CDLL(None), set(sys.modules)
+        shim.calls.restype = ctypes.c_char_p
         try:
             warnings.simplefilter("ignore")
+            table_tasks.sizes_of = lambda rows: SIZES
             sys.argv = ["metricgrad", *arguments]
             with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
                 shim.arm(os.fsencode(below), ctypes.c_long(nth), mode)
                 command_line()
+            code = 0
         except SystemExit as stop:
             code = stop.code or 0
         except BaseException as error:
             said.write(f"Traceback: {type(error).__name__}: {error}")
         finally:
-            done = shim.calls()
+            calls = shim.calls().decode().splitlines()
             shim.arm(b"", ctypes.c_long(0), 0)
-            os.write(write, json.dumps([code, said.getvalue()[-2000:], done]).encode())
+            answer = json.dumps([code, said.getvalue()[-2000:], calls, sorted(set(sys.modules) - before)])
+            os.write(write, answer.encode())
             os._exit(0)
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         found = pipe.read()
     os.waitpid(process, 0)
-    code, said, done = json.loads(found)
-    return code, said, done
+    code, said, calls, modules = json.loads(found)
+    for name in modules:  # the next child has them from the start
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    return code, said, calls
+
+
+def kind_of(call: str, place: Path) -> str:
+    """A call without what differs from process to process and from run to run."""
+    known = re.sub(r"\.tmp\w+", ".tmp", call.replace(str(place), ""))
+    return re.sub(r"\d+", "#", re.sub(r"_lr_\S+-|-[0-9a-f]{8,}", "-#", known))
 
 
 def _wrong(name: str, place: Path, code: int, said: str, expected: Any) -> str | None:
@@ -136,7 +158,7 @@ def _wrong(name: str, place: Path, code: int, said: str, expected: Any) -> str |
 
 
 def attack(name: str, each: int, seed: int) -> dict[str, Any]:
-    """Every call of a command fails in every way, or at most so many of them, evenly taken."""
+    """Of every kind of call of a command, so many fail in every way."""
     command, look = JOBS[name]
     count: collections.Counter[str] = collections.Counter()
     faults: list[str] = []
@@ -151,16 +173,23 @@ def attack(name: str, each: int, seed: int) -> dict[str, Any]:
         if code:
             raise RuntimeError(said)
         expected = look(whole / "out")
-        step = max(1, -(-calls // each))
+        kinds = collections.defaultdict(list)
+        for nth, call in enumerate(calls, start=1):
+            kinds[kind_of(call, whole)].append(nth)
+        draws = random.Random(f"{name} {seed}")
         for mode, what in enumerate(MODES):
-            for nth in range(1 + (seed + mode) % step, calls + 1, step):
-                place = _prepared(Path(folder).resolve() / f"{mode}-{nth}", model)
-                code, said, _ = _child(command(place), place / "out", nth, mode)
-                count["one sentence" if code == 2 else "done without"] += 1
-                count["attacked"] += 1
-                if (wrong := _wrong(name, place, code, said, expected)) is not None:
-                    faults.append(f"{what} at call {nth}: {wrong}")
-    return {**count, "calls": calls, "faults": faults}
+            for kind, those in kinds.items():
+                if mode == TORN and not kind.startswith("write "):
+                    continue  # nothing else can be torn
+                for nth in draws.sample(those, min(each, len(those))):
+                    place = _prepared(Path(folder).resolve() / f"{mode}-{nth}", model)
+                    code, said, _ = _child(command(place), place / "out", nth, mode)
+                    count["one sentence" if code == 2 else "done without"] += 1
+                    count["attacked"] += 1
+                    if (wrong := _wrong(name, place, code, said, expected)) is not None:
+                        faults.append(f"{what} at call {nth}, {kind}: {wrong}")
+                    shutil.rmtree(place)
+    return {**count, "calls": len(calls), "kinds": len(kinds), "faults": faults}
 
 
 def _preload() -> None:
@@ -175,4 +204,4 @@ if __name__ == "__main__":
         _preload()
     torch.set_num_threads(1)
     assert isinstance(table(), pd.DataFrame)  # pandas and arrow are imported before the first fork
-    attack_all(__doc__, "faults", "jobs", JOBS, attack, each=1000, unit="calls of each command, in each way")
+    attack_all(__doc__, "faults", "jobs", JOBS, attack, each=3, unit="calls of each kind, in each way")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,27 @@ def replacing(path: str | Path) -> Iterator[Path]:
             f"{str(asked)!r} is written whole, but its folder cannot be synced: {error.strerror}; it may not outlast a "
             "power cut: write it again"
         ) from error
+
+
+def append(path: Path, data: bytes) -> int:
+    """Append to a file, durably, and return how long it is then.
+
+    Raises:
+        MetricgradError: where the disk or one's rights do not allow it; the file is then what it was.
+    """
+    before = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        with suppress(OSError):
+            os.truncate(path, before)
+        raise MetricgradError(
+            f"cannot write {str(path)!r}: {error.strerror}; what it holds is whole, and the same call goes on from there"
+        ) from error
+    return before + len(data)
 
 
 def new_figure(width: float, height: float) -> Figure:

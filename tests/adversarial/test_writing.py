@@ -105,6 +105,15 @@ def test_a_real_limit_on_the_size_of_files_is_one_sentence(tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_a_full_disk_leaves_a_file_that_is_appended_to(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    assert writing.append(path, b"old") == 3
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(mg.MetricgradError, match="No space left on device; what it holds is whole"):
+        writing.append(path, b"new")
+    assert path.read_bytes() == b"old"
+
+
 def test_a_link_goes_on_to_point_to_its_file(tmp_path):
     real, link = tmp_path / "real", tmp_path / "link"
     real.write_text("old")

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -125,7 +126,17 @@ def test_finished_run_comes_back_without_training(tmp_path):
     record = json.loads((tmp_path / "result.json").read_text())
     assert record["schema"] == 2
     assert record["metric"] == "accuracy"
-    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_tensorboard_reads_the_curves_of_a_run_that_was_taken_up(tmp_path):
+    train, valid = problem()
+    with pytest.raises(PowerCutError):
+        fit(network(), train, valid, **settings(out=tmp_path, forward=dies_after(13)))
+    result = fit(network(), train, valid, **settings(out=tmp_path))
+    shown = EventAccumulator(str(tmp_path)).Reload()
+    for name in ("train_loss", "valid"):
+        assert [point.step for point in shown.Scalars(name)] == [row["epoch"] for row in result.history]
+        assert [point.value for point in shown.Scalars(name)] == pytest.approx([row[name] for row in result.history])
 
 
 def test_another_configuration_is_refused_by_name_until_resume_is_off(tmp_path):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict, get_type_hints
 
@@ -14,7 +13,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits, parse
 from metricgrad.losses.registry import Role
 from metricgrad.training.files import differences, make_folder
-from metricgrad.writing import replacing, write_text
+from metricgrad.writing import append, replacing, write_text
 
 Record = dict[str, Any]
 MOMENT = 60.0
@@ -136,20 +135,8 @@ class Records:
 
     def _append(self, record: Record) -> Record:
         line = json.dumps(record, allow_nan=False) + "\n"
-        before = self.path.stat().st_size if self.path.exists() else 0
-        try:
-            with self.path.open("ab") as file:
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            with suppress(OSError):
-                os.truncate(self.path, before)
-            raise MetricgradError(
-                f"cannot write {str(self.path)!r}: {error.strerror}; the same call goes on from the last whole line"
-            ) from error
+        self._size = append(self.path, line.encode())
         self._records.append(json.loads(line))
-        self._size = before + len(line.encode())
         return self._records[-1]
 
     def __len__(self) -> int:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.training import files
+from metricgrad.training.events import Events
 from metricgrad.training.result import FitResult
 from metricgrad.training.run_record import RunRecord
 from metricgrad.training.stored_result import write_finished
@@ -27,7 +27,6 @@ class RunFolder:
 
     Attributes:
         finished: ``result.json`` of the run, or None where it did not end.
-        events: TensorBoard's.
 
     Raises:
         MetricgradError: for a folder with something else in it.
@@ -42,7 +41,7 @@ class RunFolder:
         if self.finished is not None:
             files.forget_own_weights(self.finished, config)
             files.check_same(path, self.finished["config"], config)
-        self.events = TensorBoardLogger(path, name="", version="")
+        self._events = Events(path)
 
     @property
     def checkpoint(self) -> Path:
@@ -90,21 +89,19 @@ class RunFolder:
         """After an epoch in an engine of our own: ``last.ckpt``, ``metrics.csv`` and TensorBoard's events."""
         self.keep(record, **more)
         self.write_values(record)
-        last = {model: kept.history[-1] for model, kept in enumerate(record.kept)}
-        for name in ("train_loss", "valid"):
-            self.events.log_metrics({f"{name}/{model}": row[name] for model, row in last.items()}, record.epoch - 1)
-        self.events.save()
 
     def write_values(self, record: RunRecord) -> None:
-        """``metrics.csv``: a row for each epoch, and where there are several models one for each of them."""
+        """``metrics.csv`` and TensorBoard's events: every epoch, and where there are several models each of them."""
         several = len(record.kept) > 1
         head = ["epoch", *["child"] * several, "train_loss", "valid"]
         rows = [[row["epoch"], *[model] * several, row["train_loss"], row["valid"]] for model, row in record.rows()]
         write_text(self.path / "metrics.csv", "".join(",".join(map(str, row)) + "\n" for row in [head, *rows]))
+        last = {f"/{model}" if several else "": kept.history[-1] for model, kept in enumerate(record.kept)}
+        points = {f"{name}{model}": row[name] for name in ("train_loss", "valid") for model, row in last.items()}
+        self._events.add(points, record.epoch - 1)
 
     def finish(self, result: FitResult) -> None:
         """``model.safetensors`` and ``result.json`` of the model that is delivered, where they are not there yet."""
         result.path = self.path
         if self.finished is None:
             write_finished(result, self.path, self.config)
-            self.events.finalize("success")

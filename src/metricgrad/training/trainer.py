@@ -42,7 +42,7 @@ class LightningBar(ProgressBar, lightning.Callback):
 
 
 def trainer_of(folder: RunFolder | None, epochs: int, callbacks: list[Any], device: str) -> lightning.Trainer:
-    """A trainer on one device that checkpoints into ``folder`` and logs its events there, where there is one.
+    """A trainer on one device that checkpoints into ``folder``, where there is one.
 
     Raises:
         MetricgradError: for a device that is not there.
@@ -57,7 +57,7 @@ def trainer_of(folder: RunFolder | None, epochs: int, callbacks: list[Any], devi
             max_epochs=epochs,
             accelerator=device,
             devices=1,
-            logger=[folder.events] if folder else False,
+            logger=False,
             callbacks=callbacks,
             plugins=[WholeFiles()],
             enable_checkpointing=folder is not None,

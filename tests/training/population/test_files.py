@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 import metricgrad as mg
@@ -129,7 +130,8 @@ def test_the_folder_holds_the_best_child_and_every_childs_values(tmp_path):
     assert len(rows) == 3 * 4
     last = [float(row.split(",")[3]) for row in rows if row.startswith("3,")]
     assert sorted(last) == sorted(result.history[-1]["valid"] for result in found.results)
-    assert list(tmp_path.glob("events.out.tfevents.*"))
+    shown = EventAccumulator(str(tmp_path)).Reload()
+    assert sorted(shown.Scalars(f"valid/{child}")[-1].value for child in range(3)) == pytest.approx(sorted(last))
     assert not list(tmp_path.glob("*.part"))
 
 

@@ -68,7 +68,7 @@ def append(path: Path, data: bytes) -> int:
         with suppress(OSError):
             os.truncate(path, before)
         raise MetricgradError(
-            f"cannot write {str(path)!r}: {error.strerror}; what it holds is whole, and the same call goes on from there"
+            f"cannot write {str(path)!r}: {error.strerror}; what it holds is whole, and the same call goes on from it"
         ) from error
     return before + len(data)
 

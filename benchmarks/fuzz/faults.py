@@ -135,7 +135,7 @@ def _child(arguments: list[str], below: Path, nth: int, mode: int) -> tuple[int,
 def kind_of(call: str, place: Path) -> str:
     """A call without what differs from process to process and from run to run."""
     known = re.sub(r"\.tmp\w+", ".tmp", call.replace(str(place), ""))
-    return re.sub(r"\d+", "#", re.sub(r"_lr_\S+-|-[0-9a-f]{8,}", "-#", known))
+    return re.sub(r"\d+", "#", re.sub(r"_lr_\S+|-[0-9a-f]{8,}", "-#", known))
 
 
 def _wrong(name: str, place: Path, code: int, said: str, expected: Any) -> str | None:

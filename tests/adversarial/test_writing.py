@@ -14,6 +14,7 @@ from torch import nn
 import metricgrad as mg
 from metricgrad import writing
 from metricgrad.comparison.records import Records
+from metricgrad.comparison.report import evidence_file
 from metricgrad.training.fit import fit
 
 X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
@@ -112,6 +113,12 @@ def test_a_full_disk_leaves_a_file_that_is_appended_to(tmp_path, monkeypatch):
     with pytest.raises(mg.MetricgradError, match="No space left on device; what it holds is whole"):
         writing.append(path, b"new")
     assert path.read_bytes() == b"old"
+
+
+def test_no_folder_for_evidence_is_one_sentence(tmp_path):
+    (tmp_path / "evidence").touch()
+    with pytest.raises(mg.MetricgradError, match="evidence' cannot be a folder"):
+        evidence_file.keep(tmp_path, "uniloss", {}, {})
 
 
 def test_a_link_goes_on_to_point_to_its_file(tmp_path):

@@ -49,7 +49,7 @@ def make_folder(folder: Path) -> None:
 
 def write_whole(path: Path, checkpoint: dict[str, Any]) -> None:
     """Write a checkpoint, whole or not at all, also where the temporary folder is on another disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with replacing(path) as part, part.open("wb") as file:
         torch.save(checkpoint, file)
 

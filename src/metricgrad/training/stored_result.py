@@ -12,7 +12,7 @@ from torch import nn
 from metricgrad.decisions.kinds import restored, stored
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
-from metricgrad.training.files import describe_weights
+from metricgrad.training.files import describe_weights, make_folder
 from metricgrad.training.outputs import Output
 from metricgrad.training.result import FitResult
 from metricgrad.training.weights import load_weights, save_weights
@@ -23,7 +23,7 @@ SCHEMA = 2
 
 def write_finished(result: FitResult, folder: Path, config: dict[str, Any]) -> None:
     """Write ``model.safetensors`` and, last, ``result.json``: its presence says that the run is finished."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     save_weights(result.model, folder / "model.safetensors")
     record = {
         "schema": SCHEMA,

@@ -137,9 +137,10 @@ def test_whose_claim_stands(tmp_path, of, free):
     assert claims.take("another run")
 
 
-def test_a_torn_claim_is_none(tmp_path):
+@pytest.mark.parametrize("left", ["", f"{socket.gethostname()} 1"])  # of 1234; process 1 is always there
+def test_a_torn_claim_is_none(tmp_path, left):
     claims, path = claim(tmp_path)
-    path.write_text("")
+    path.write_text(left)
     assert claims.take("a run")
 
 

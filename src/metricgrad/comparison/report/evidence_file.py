@@ -11,6 +11,7 @@ from typing import TypedDict
 from metricgrad.decisions.kinds import Stored
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits, parse
+from metricgrad.training.files import make_folder
 from metricgrad.writing import write_text
 
 FOLDER = "evidence"
@@ -106,7 +107,7 @@ class _File(Evidence):
 def keep(study: Path, loss: str, params: dict[str, float], found: Evidence) -> None:
     """Write what was gathered of a loss at these parameters."""
     path = _path(study, loss)
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     write_text(path, json.dumps({"loss": loss, "seed": SEED, "params": params, **found}, allow_nan=False))
 
 

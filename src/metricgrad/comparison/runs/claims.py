@@ -72,11 +72,13 @@ class Claims:
     def _taken(self, path: Path) -> bool:
         """Whether a claim is there, fresh, and of a process that is not known to be dead."""
         try:
-            host, process = path.read_text(encoding="utf-8").split()
+            claim = re.fullmatch(r"(\S+) (\d+)\n", path.read_text(encoding="utf-8"))
             age = self._now() - path.stat().st_mtime
-        except (OSError, ValueError):  # none, or one that was torn when its worker died
+        except (OSError, ValueError):
             return False
-        dead = host == socket.gethostname() and not _alive(int(process))
+        if claim is None:  # torn when its worker died or its disk was full: half a process number is another's
+            return False
+        dead = claim[1] == socket.gethostname() and not _alive(int(claim[2]))
         return age < self.lease and not dead
 
     def _now(self) -> float:

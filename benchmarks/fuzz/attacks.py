@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import json
 import sys
 from collections.abc import Callable, Iterable
@@ -12,6 +14,13 @@ import torch
 
 import metricgrad as mg
 from common import RESULTS, cpu
+
+
+def import_all(names: Iterable[str]) -> None:
+    """What one forked process had to import, the next ones have from the start."""
+    for name in names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
 
 
 def attack_all(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import ctypes
-import importlib
 import io
 import json
 import os
@@ -35,7 +34,7 @@ import torch
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import metricgrad as mg  # noqa: E402
-from fuzz.attacks import attack_all  # noqa: E402
+from fuzz.attacks import attack_all, import_all  # noqa: E402
 from fuzz.kills import table  # noqa: E402
 from metricgrad.cli.main import main as command_line  # noqa: E402
 from metricgrad.tables import task as table_tasks  # noqa: E402
@@ -126,9 +125,7 @@ def _child(arguments: list[str], below: Path, nth: int, mode: int) -> tuple[int,
         found = pipe.read()
     os.waitpid(process, 0)
     code, said, calls, modules = json.loads(found)
-    for name in modules:  # the next child has them from the start
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
+    import_all(modules)
     return code, said, calls
 
 

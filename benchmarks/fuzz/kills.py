@@ -1,7 +1,9 @@
-"""SIGKILL at random moments of compare, fit, fit_population and train: the same call again ends as if undisturbed.
+"""SIGKILL at random moments of whatever writes: the same call again ends as if undisturbed.
 
 What is compared with an undisturbed run: the lines of ``results.jsonl`` and the table without seconds, or the weights,
-the history and the state of the loss, bit for bit.
+the history and the state of the loss, or the answers, bit for bit. A model or answers under their final name must be
+whole after a kill. Of several workers on one folder one is killed, and nobody calls again: the others must end with the
+table of one worker, and every run in it once.
 
     python benchmarks/fuzz/kills.py --each 50
 """
@@ -19,6 +21,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,8 @@ from torch import Tensor, nn
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import metricgrad as mg  # noqa: E402
-from fuzz.attacks import attack_all  # noqa: E402
+from fuzz.attacks import attack_all, import_all  # noqa: E402
+from metricgrad.tables.answers import answer_file  # noqa: E402
 from metricgrad.tasks.split import split  # noqa: E402
 from metricgrad.training.fit import fit  # noqa: E402
 
@@ -47,8 +51,22 @@ def compare_job(out: Path) -> Any:
     """Trials that TPE decides among them, seeds, and a loss that learns."""
     task = mg.Task("tiny", model=lambda: nn.Linear(4, 3), load=_data, metric="accuracy", epochs=1, batch_size=60)
     table = mg.compare(task, losses=["cross_entropy", "uniloss"], trials=12, seeds=3, out=out, progress=False)
+    return _timeless([table.to_dict(), _lines(out)])
+
+
+def _lines(out: Path) -> list[Any]:
+    """Of a study, in an order that does not tell who of several workers came first."""
     lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
-    return _timeless([table.to_dict(), lines])
+    return sorted(lines, key=lambda line: (line["loss"], line.get("trial", -1), line.get("seed", -1)))
+
+
+def compare_file_job(out: Path) -> Any:
+    """A study of a file, its pages included."""
+    task = mg.task_of_table(out.parent / TABLE, target="left", metric="f1")
+    task.epochs = 4
+    table = mg.compare(task, losses=["cross_entropy", "uniloss"], trials=2, seeds=2, out=out, progress=False)
+    pages = sorted(path.name for path in out.iterdir() if path.suffix in (".html", ".md", ".json", ".png"))
+    return _timeless([table.to_dict(), _lines(out), pages])
 
 
 def fit_job(out: Path) -> Any:
@@ -91,8 +109,44 @@ def train_job(out: Path) -> Any:
     return _timeless([again.card, again.scores(table()).tolist(), sorted(path.name for path in out.iterdir())])
 
 
-JOBS: dict[str, Callable[[Path], Any]] = {
-    "compare": compare_job, "fit": fit_job, "fit_population": population_job, "train": train_job
+def whole_model(out: Path, expected: Any) -> bool:
+    """A model whose card is there answers as it should."""
+    return not (out / "card.json").exists() or mg.load_model(out).scores(table()).tolist() == expected[1]
+
+
+def predict_job(out: Path) -> Any:
+    """Answers of a small model for a file, in a hundred chunks."""
+    answer_file(mg.load_model(out.parent / MODEL), out.parent / TABLE, out / ANSWERS, rows=2)
+    return (out / ANSWERS).read_text()
+
+
+def whole_answers(out: Path, expected: Any) -> bool:
+    """No half of them under their name."""
+    return not (out / ANSWERS).exists() or (out / ANSWERS).read_text() == expected
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is killed.
+
+    Attributes:
+        run: writes into a folder, and returns what must be the same whatever happened; beside the folder are a table
+            and the folder of a model.
+        kept: whether what a killed process left, given what an undisturbed one returns, is whole.
+        workers: that work on the folder at the same time.
+    """
+
+    run: Callable[[Path], Any]
+    kept: Callable[[Path, Any], bool] = lambda out, expected: True
+    workers: int = 1
+
+
+TABLE, MODEL, ANSWERS = "table.csv", "model", "answers.csv"
+JOBS = {
+    "compare": Job(compare_job), "compare, 2 workers": Job(compare_job, workers=2),
+    "compare, 8 workers": Job(compare_job, workers=8), "compare FILE": Job(compare_file_job),
+    "fit": Job(fit_job), "fit_population": Job(population_job), "train": Job(train_job, whole_model),
+    "predict": Job(predict_job, whole_answers),
 }  # fmt: skip
 
 
@@ -117,12 +171,12 @@ def _child(job: Callable[[Path], Any], out: Path, answer: Path) -> int:
     process = os.fork()
     if process:
         return process
-    code = 1
+    code, before = 1, set(sys.modules)
     try:
         warnings.simplefilter("ignore")
-        found = json.dumps(job(out))
+        found = job(out)
         part = answer.with_suffix(".part")
-        part.write_text(found)
+        part.write_text(json.dumps([found, sorted(set(sys.modules) - before)]))
         part.replace(answer)
         code = 0
     except BaseException:
@@ -131,44 +185,89 @@ def _child(job: Callable[[Path], Any], out: Path, answer: Path) -> int:
         os._exit(code)
 
 
+def _answered(answer: Path) -> Any:
+    """What a job that ended returned."""
+    if not answer.exists():
+        raise RuntimeError(answer.with_suffix(".error").read_text().strip().splitlines()[-1][:300])
+    found, modules = json.loads(answer.read_text())
+    import_all(modules)
+    return found
+
+
 def _finished(job: Callable[[Path], Any], out: Path, answer: Path) -> Any:
     os.waitpid(_child(job, out, answer), 0)
-    if not answer.exists():
-        raise RuntimeError(answer.with_suffix(".error").read_text())
-    return json.loads(answer.read_text())
+    return _answered(answer)
+
+
+class Attack:
+    """Kills of one job, counted.
+
+    Args:
+        job: that is killed.
+        folder: of this attack.
+        rng: draws the moments.
+    """
+
+    def __init__(self, job: Job, folder: Path, rng: random.Random) -> None:
+        self.job, self.folder, self.rng = job, folder, rng
+        self.count: collections.Counter[str] = collections.Counter()
+        self.faults: list[str] = []
+        _finished(job.run, folder / "imports", folder / "imports.json")
+        started = time.perf_counter()
+        self.expected = _finished(job.run, folder / "whole", folder / "whole.json")
+        self.duration = time.perf_counter() - started
+
+    def round(self, number: int, each: int) -> None:
+        """A folder on which processes work until one has ended well; all must end as an undisturbed one."""
+        out, answers = (
+            self.folder / f"out{number}",
+            [self.folder / f"{number}-{i}.json" for i in range(self.job.workers)],
+        )
+        self.count["reruns"] += 1
+        try:
+            if self.job.workers == 1:
+                for _ in range(self.rng.choice([1, 1, 1, 2, 3])):  # some are killed again while they are taken up
+                    if self.count["kills"] < each and not answers[0].exists():
+                        self._kill(_child(self.job.run, out, answers[0]), out)
+                answers[0].unlink(missing_ok=True)
+                ended = [_finished(self.job.run, out, answers[0])]
+            else:
+                workers = [_child(self.job.run, out, answer) for answer in answers]
+                killed = self._kill(workers[0], out)
+                for worker in workers[1:]:
+                    os.waitpid(worker, 0)
+                ended = [_answered(answer) for answer in answers[killed:]]
+        except RuntimeError as error:
+            self.faults.append(str(error))
+            return
+        same = all(one == self.expected for one in ended)
+        self.count["ended as undisturbed" if same else "ended otherwise"] += 1
+        if not same:
+            self.faults.append(f"rerun {number} ended otherwise")
+
+    def _kill(self, process: int, out: Path) -> bool:
+        """At a random moment; whether it was still at work."""
+        time.sleep(self.rng.random() * self.duration)
+        os.kill(process, signal.SIGKILL)
+        _, status = os.waitpid(process, 0)
+        killed = os.WIFSIGNALED(status)
+        self.count["kills" if killed else "too late"] += 1
+        if killed and not self.job.kept(out, self.expected):
+            self.faults.append("what a kill left is not whole")
+        return killed
 
 
 def attack(name: str, each: int, seed: int) -> dict[str, Any]:
     """So many kills of a job; how many reruns ended as the undisturbed run did."""
-    rng, job = random.Random(f"{name} {seed}"), JOBS[name]
-    count: collections.Counter[str] = collections.Counter()
-    faults: list[str] = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        started = time.perf_counter()
-        expected = _finished(job, folder / "whole", folder / "whole.json")
-        duration = time.perf_counter() - started
-        reruns = 0
-        while count["kills"] < each:
-            out, answer = folder / f"out{reruns}", folder / f"answer{reruns}.json"
-            reruns += 1
-            for _ in range(rng.choice([1, 1, 1, 2, 3])):  # some are killed again while they are taken up
-                if count["kills"] == each or answer.exists():
-                    break
-                process = _child(job, out, answer)
-                time.sleep(rng.random() * duration)
-                os.kill(process, signal.SIGKILL)
-                _, status = os.waitpid(process, 0)
-                count["kills" if os.WIFSIGNALED(status) else "too late"] += 1
-            answer.unlink(missing_ok=True)
-            try:
-                same = _finished(job, out, answer) == expected
-                count["ended as undisturbed" if same else "ended otherwise"] += 1
-                if not same:
-                    faults.append(f"rerun {reruns} ended otherwise")
-            except RuntimeError as error:
-                faults.append(str(error).strip().splitlines()[-1][:300])
-    return {**count, "reruns": reruns, "faults": faults, "seconds of an undisturbed run": duration}
+        table().to_csv(folder / TABLE, index=False)
+        _finished(train_job, folder / MODEL, folder / "model.json")
+        made = Attack(JOBS[name], folder, random.Random(f"{name} {seed}"))
+        while made.count["kills"] < each:
+            made.round(made.count["reruns"], each)
+    return {**made.count, "workers": JOBS[name].workers, "faults": made.faults,
+            "seconds of an undisturbed run": made.duration}  # fmt: skip
 
 
 if __name__ == "__main__":

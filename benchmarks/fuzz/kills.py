@@ -116,6 +116,7 @@ def whole_model(out: Path, expected: Any) -> bool:
 
 def predict_job(out: Path) -> Any:
     """Answers of a small model for a file, in a hundred chunks."""
+    out.mkdir(exist_ok=True)
     answer_file(mg.load_model(out.parent / MODEL), out.parent / TABLE, out / ANSWERS, rows=2)
     return (out / ANSWERS).read_text()
 

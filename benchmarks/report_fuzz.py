@@ -59,7 +59,9 @@ def kills(result: dict[str, Any]) -> str:
     ]
     return (
         "SIGKILL at random moments, now and then again while the rerun takes up. A rerun must give the table, or the "
-        "weights, the history and the state of the loss, of an undisturbed run bit for bit.\n\n"
+        "weights, the history and the state of the loss, or the answers, of an undisturbed run bit for bit; a model or "
+        "answers under their final name are whole after every kill. Of several workers on one folder one is killed and "
+        "nobody calls again: all others must end with one worker's table, every run in it once.\n\n"
         + table(["job", "kills", "reruns", "ended as undisturbed", "faults"], rows)
     )
 
@@ -68,14 +70,23 @@ def faults(result: dict[str, Any]) -> str:
     """What came of commands that could not write."""
     rows = [
         [
-            name, str(one["calls"]), str(one["attacked"]), str(one.get("one sentence", 0)),
+            name, str(one["calls"]), str(one["kinds"]), str(one["attacked"]), str(one.get("one sentence", 0)),
             str(one.get("done without", 0)), str(len(one["faults"])),
         ]
         for name, one in result["jobs"].items()
     ]  # fmt: skip
-    head = ["command", "calls that change a file", "failures made", "ended in one sentence", "done without", "faults"]
+    head = [
+        "command",
+        "calls that change a file",
+        "kinds of them",
+        "failures made",
+        "ended in one sentence",
+        "done without",
+        "faults",
+    ]
     return (
-        "A call by which a command changes a file (open, write, rename, fsync, mkdir, chmod) is made to fail: a disk "
+        "A call by which a command changes a file is made to fail, at least one of each kind (open, write, rename, "
+        "fsync, ftruncate, mkdir or chmod, on each kind of file) in each way: a disk "
         "that is full from then on, a missing permission, or half of the bytes written and the disk full from then on. "
         "The command ends in one sentence, or as if undisturbed where it can do without; what was there before is "
         "whole; and the same command ends as an undisturbed one does when there is room again.\n\n" + table(head, rows)

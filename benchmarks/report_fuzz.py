@@ -75,15 +75,8 @@ def faults(result: dict[str, Any]) -> str:
         ]
         for name, one in result["jobs"].items()
     ]  # fmt: skip
-    head = [
-        "command",
-        "calls that change a file",
-        "kinds of them",
-        "failures made",
-        "ended in one sentence",
-        "done without",
-        "faults",
-    ]
+    head = ["command", "calls that change a file", "kinds of them", "failures made", "ended in one sentence",
+            "done without", "faults"]  # fmt: skip
     return (
         "A call by which a command changes a file is made to fail, at least one of each kind (open, write, rename, "
         "fsync, ftruncate, mkdir or chmod, on each kind of file) in each way: a disk "

@@ -55,6 +55,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("segmentation", "Segmentation of drawn shapes", report_segmentation.section),
     ("retrieval", "Retrieval of classes never seen", report_systems.retrieval),
     ("ala", "ALA: a policy against a random walk", report_ala.section),
+    ("predict_memory", "Answers for a million rows", report_tables.predict_memory),
     ("fuzz_calls", "Calls of every entry point", report_fuzz.calls),
     ("fuzz_files", "Malformed files", report_fuzz.files),
     ("fuzz_kills", "Killed at random moments", report_fuzz.kills),

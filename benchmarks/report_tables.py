@@ -1,4 +1,4 @@
-"""The section of the report on the development tables."""
+"""The sections of the report on the development tables, and on how much memory answers for a table take."""
 
 from __future__ import annotations
 
@@ -82,4 +82,25 @@ def base_share(result: dict[str, Any]) -> str:
         f"Validation metric of the last {result['last']} epochs, read plainly, minus cross-entropy's with the same "
         "optimiser. The default leaves 0.3, which was chosen by this table.\n\n"
         + table(["task", "optimiser", *(f"{share} of the base stays" for share in shares)], rows)
+    )
+
+
+def predict_memory(result: dict[str, Any]) -> str:
+    """A line a model and kind of file, peak memory by the number of rows."""
+    counts = sorted({cell["rows"] for cell in result["cells"]})
+    cells: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    for cell in result["cells"]:
+        cells.setdefault((cell["model"], cell["file"]), {})[cell["rows"]] = cell
+    rows = [
+        [
+            model, file, *(number(max(of[count]["MiB"]), ".0f") for count in counts),
+            number(max(of[counts[-1]]["seconds"]), ".0f"),
+        ]
+        for (model, file), of in cells.items()
+    ]  # fmt: skip
+    return (
+        "Peak resident MiB of `metricgrad predict MODEL FILE --out FILE`, a process of its own, on tables of eight "
+        f"numbers and two categories; the highest of {result['seeds']} tables. Answers are written for "
+        "50,000 rows at a time, so that memory grows up to that many rows and no further.\n\n"
+        + table(["model", "file", *(f"{count:,} rows" for count in counts), f"seconds for {counts[-1]:,}"], rows)
     )

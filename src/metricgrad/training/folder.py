@@ -136,10 +136,8 @@ class Events:
         Raises:
             MetricgradError: see :func:`metricgrad.writing.append`.
         """
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        points = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
-        records = [_record(step=epoch, summary=points)]
+        points = [{"tag": name, "simple_value": value} for name, value in values.items()]
+        records = [_record(step=epoch, summary={"value": points})]
         if not self._begun:
             records.insert(0, _record(file_version="brain.Event:2"))
         append(self._path, b"".join(records))
@@ -147,7 +145,7 @@ class Events:
 
 
 def _record(**event: Any) -> bytes:
-    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]  # made on import
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     RecordWriter(found := io.BytesIO()).write(Event(wall_time=time.time(), **event).SerializeToString())

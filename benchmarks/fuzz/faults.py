@@ -25,6 +25,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ SIZES = (3, 64)
 """Epochs and rows in a step: enough that every kind of file is written, some of them again."""
 SOURCE = Path(__file__).with_suffix(".c")
 PRELOADED = "METRICGRAD_FAULTS"
+PARQUET = "answers.parquet"
 
 
 def _compare(place: Path) -> list[str]:
@@ -59,8 +61,8 @@ def _train(place: Path) -> list[str]:
     return ["train", str(place / "table.csv"), *OPTIONS, "--loss", "cross_entropy", "--out", str(place / "out" / "m")]
 
 
-def _predict(place: Path) -> list[str]:
-    return ["predict", str(place / "model"), str(place / "table.csv"), "--out", str(place / "out" / "answers.csv")]
+def _predict(place: Path, answers: str = "answers.csv") -> list[str]:
+    return ["predict", str(place / "model"), str(place / "table.csv"), "--out", str(place / "out" / answers)]
 
 
 def _of_study(out: Path) -> Any:
@@ -73,15 +75,16 @@ def _of_model(out: Path) -> Any:
     return [mg.load_model(out / "m").scores(table()).tolist(), sorted(path.name for path in (out / "m").iterdir())]
 
 
-def _of_answers(out: Path) -> Any:
-    return [(out / "answers.csv").read_text(), sorted(path.name for path in out.iterdir())]
+def _of_answers(out: Path, answers: str = "answers.csv") -> Any:
+    return [(out / answers).read_bytes(), sorted(path.name for path in out.iterdir())]
 
 
 #: What a command is, and what is looked at of what it wrote.
 JOBS: dict[str, tuple[Callable[[Path], list[str]], Callable[[Path], Any]]] = {
-    "compare": (_compare, _of_study), "train": (_train, _of_model), "predict": (_predict, _of_answers)
+    "compare": (_compare, _of_study), "train": (_train, _of_model), "predict": (_predict, _of_answers),
+    "predict to Parquet": (partial(_predict, answers=PARQUET), partial(_of_answers, answers=PARQUET)),
 }  # fmt: skip
-EARLIER = "row,label\n1,an earlier answer\n"
+EARLIER = b"row,label\n1,an earlier answer\n"
 
 
 def _prepared(place: Path, model: Path) -> Path:
@@ -89,7 +92,8 @@ def _prepared(place: Path, model: Path) -> Path:
     (place / "out").mkdir(parents=True)
     table().to_csv(place / "table.csv", index=False)
     (place / "model").symlink_to(model)
-    (place / "out" / "answers.csv").write_text(EARLIER)
+    for name in ("answers.csv", PARQUET):
+        (place / "out" / name).write_bytes(EARLIER)
     return place
 
 
@@ -141,17 +145,29 @@ def _wrong(name: str, place: Path, code: int, said: str, expected: Any) -> str |
     sentences = [line for line in said.splitlines() if line.startswith("metricgrad: ")]
     if code not in (0, 2) or "Traceback" in said or (code == 2 and len(sentences) != 1):
         return f"ended with {code}: {said[-300:]}"
-    answers = place / "out" / "answers.csv"
-    if name == "predict" and code and answers.read_text() not in (EARLIER, expected[0]):
-        return "the answers are neither the earlier ones nor the new ones"
-    if name == "predict" and "untouched" in said and answers.read_text() != EARLIER:
-        return f"said to be untouched, and is another: {said[-300:]}"
-    if code == 0 and look(place / "out") != expected:
+    out = place / "out"
+    if name.startswith("predict") and code:
+        answers = (out / (PARQUET if "Parquet" in name else "answers.csv")).read_bytes()
+        if answers not in (EARLIER, expected[0]):
+            return "the answers are neither the earlier ones nor the new ones"
+        if "untouched" in said and answers != EARLIER:
+            return f"said to be untouched, and is another: {said[-300:]}"
+    if code == 0 and look(out) != expected:
         return "ended well with something missing"
-    again, said, _ = _child(command(place), place / "out", 0, 0)
+    earlier = _lines(out)
+    again, said, _ = _child(command(place), out, 0, 0)
     if again != 0:
         return f"the same command does not go on: {said[-300:]}"
-    return None if look(place / "out") == expected else "the same command ended otherwise"
+    if not _lines(out).startswith(earlier):
+        return "the lines that were there are others"
+    return None if look(out) == expected else "the same command ended otherwise"
+
+
+def _lines(out: Path) -> bytes:
+    """What a study has of whole results."""
+    path = out / "results.jsonl"
+    raw = path.read_bytes() if path.exists() else b""
+    return raw[: raw.rfind(b"\n") + 1]
 
 
 def attack(name: str, each: int, seed: int) -> dict[str, Any]:

@@ -132,15 +132,16 @@ class Job:
     """What is killed.
 
     Attributes:
-        run: writes into a folder, and returns what must be the same whatever happened; beside the folder are a table
-            and the folder of a model.
+        run: writes into a folder, and returns what must be the same whatever happened; beside the folder is a table.
         kept: whether what a killed process left, given what an undisturbed one returns, is whole.
         workers: that work on the folder at the same time.
+        needs: is made beside the folder before, by its name.
     """
 
     run: Callable[[Path], Any]
     kept: Callable[[Path, Any], bool] = lambda out, expected: True
     workers: int = 1
+    needs: tuple[str, Callable[[Path], Any]] | None = None
 
 
 TABLE, MODEL, ANSWERS = "table.csv", "model", "answers.csv"
@@ -149,7 +150,7 @@ JOBS = {
     "compare": Job(compare_job), "compare, 2 workers": Job(_shorter_job, workers=2),
     "compare, 8 workers": Job(_shorter_job, workers=8), "compare FILE": Job(compare_file_job), "fit": Job(fit_job),
     "fit_population": Job(population_job), "train": Job(train_job, whole_model),
-    "predict": Job(predict_job, whole_answers),
+    "predict": Job(predict_job, whole_answers, needs=(MODEL, train_job)),
 }  # fmt: skip
 
 
@@ -265,7 +266,8 @@ def attack(name: str, each: int, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         table().to_csv(folder / TABLE, index=False)
-        _finished(train_job, folder / MODEL, folder / "model.json")
+        if (needs := JOBS[name].needs) is not None:
+            _finished(needs[1], folder / needs[0], folder / "needs.json")
         made = Attack(JOBS[name], folder, random.Random(f"{name} {seed}"))
         while made.count["kills"] < each:
             made.round(made.count["reruns"], each)

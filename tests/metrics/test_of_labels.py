@@ -39,7 +39,8 @@ def test_slopes_are_the_derivatives_of_the_metric(name, classes, weighted):
     assert isinstance(metric.fast_path, OfTables)
     tables = ConfusionTables.of(labels[None], targets, weight[None], classes)
     torch.testing.assert_close(metric.fast_path.values(tables), metric.of_labels(labels[None], targets, weight))
-    found = metric.fast_path.slopes(tables.smoothed(1.0)).rows(torch.arange(classes), table)
+    tables = ConfusionTables.of(labels[None], targets, weight[None], classes, smooth=1.0)
+    found = metric.fast_path.slopes(tables.smoothed).rows(torch.arange(classes), table)
     torch.testing.assert_close(found - found[:, :1], expected - expected[:, :1])
 
 

@@ -39,13 +39,14 @@ class Kernel:
     def __call__(self, z: Tensor) -> Tensor:
         """k(z), element by element."""
         s = z.sigmoid()
-        *lower, highest = self.coefficients
-        value = s * highest if lower else torch.full_like(s, highest)
-        for power, coefficient in reversed(list(enumerate(lower))):
-            if coefficient:
-                value.add_(coefficient)
-            if power:
-                value.mul_(s)
+        constant, *rest = self.coefficients
+        value, factor = s, rest.pop() if rest else 0.0  # what is summed up so far is factor * value
+        for coefficient in reversed(rest):
+            value, factor = torch.addcmul(s if coefficient == 1 else s * coefficient, value, s, value=factor), 1.0
+        if factor != 1:
+            value = value * factor
+        if constant:
+            value = value + constant
         if self.slope:
             # logaddexp, because torch's softplus switches to the straight line at 20 and is exact to 2e-9 only
             value.add_(torch.logaddexp(z, torch.zeros_like(z)), alpha=self.slope)

@@ -82,9 +82,9 @@ def pair_sum(
 class Pairs:
     r"""One kernel between the same two sets of points, summed along either: what a loss and its gradient both read.
 
-    Up to 2^18 values of the kernel are computed once and held. Beyond, one lattice serves both sums: what convolves
-    from one side to the other, turned round, does so back. Where the range is too wide for one lattice, sums are those
-    of :func:`pair_sum`.
+    Up to 2^18 values of the kernel are computed once and held, in the dtype of the points. Beyond, one lattice serves
+    both sums: what convolves from one side to the other, turned round, does so back. Where the range is too wide for
+    one lattice, sums are those of :func:`pair_sum`.
 
     Args:
         x: ``(P,)`` floating point, detached.
@@ -93,18 +93,19 @@ class Pairs:
     """
 
     def __init__(self, x: Tensor, y: Tensor, kernel: Kernel) -> None:
-        dtype = compute_dtype(x)
-        self._x, self._y, self._kernel = x.to(dtype), y.to(dtype), kernel
-        self._held = self._table() if len(x) * len(y) <= _HELD else None
-        shared = self._held is None and _range(self._x, self._y) <= _WINDOW
-        self._lattice = _Convolution(self._x, self._y, kernel) if shared else None
+        self._x, self._y, self._kernel = x, y, kernel
+        self._held = self._table() if x.shape[0] * y.shape[0] <= _HELD else None
+        self._lattice = None
+        if self._held is None and _range(x, y) <= _WINDOW:
+            self._lattice = _Convolution(x.to(compute_dtype(x)), y.to(compute_dtype(x)), kernel)
 
     def _table(self) -> Tensor:
         """``(P, N)`` values, computed block by block."""
-        if len(self._x) * len(self._y) <= BLOCK:
+        count, width = self._x.shape[0], self._y.shape[0]
+        if count * width <= BLOCK:
             return self._kernel(self._x[:, None] - self._y)
-        table = self._x.new_empty(len(self._x), len(self._y))
-        rows = max(1, BLOCK // max(1, len(self._y)))
+        table = self._x.new_empty(count, width)
+        rows = max(1, BLOCK // max(1, width))
         for x, out in zip(self._x.split(rows), table.split(rows), strict=True):
             out.copy_(self._kernel(x[:, None] - self._y))
         return table
@@ -115,7 +116,7 @@ class Pairs:
             return self._held.sum(1)
         if self._lattice is None:
             return pair_sum(self._x, self._y, kernel=self._kernel)
-        return self._lattice.at_x_of(torch.ones_like(self._y)[None])[0]
+        return self._lattice.at_x_of(torch.ones_like(self._y, dtype=compute_dtype(self._y))[None])[0]
 
     def over_x(self, weights: Tensor) -> Tensor:
         """``(N,)``: the weighted sum over all x at each y."""
@@ -123,7 +124,7 @@ class Pairs:
             return weights.to(self._held) @ self._held
         if self._lattice is None:
             return pair_sum(self._y, self._x, weights, self._kernel)
-        return self._lattice.at_y_of(weights.to(self._y)[None])[0]
+        return self._lattice.at_y_of(weights.to(compute_dtype(self._y))[None])[0]
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

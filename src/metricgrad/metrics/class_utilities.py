@@ -37,7 +37,7 @@ class ClassUtilities(Utilities):
         out = like.new_empty(len(targets), len(self.predicted)).copy_(self.predicted)
         if self.near is not None and self.grade is not None:
             out.addcmul_(self.near[targets].to(out)[:, None], self.grade.to(out))
-        return out.scatter_add_(1, targets[:, None], self.right[targets].to(out)[:, None])
+        return out.scatter_add_(1, targets[:, None], self.right.to(out).index_select(0, targets)[:, None])
 
     def __neg__(self) -> ClassUtilities:
         near = None if self.near is None else -self.near

@@ -61,24 +61,21 @@ class OfCounts(FastPath, abc.ABC):
         return self._total(self.at(place, wide(above), above.shape[-1], negatives, **parameters), place)
 
     def of_scores(self, up: Tensor, down: Tensor, **parameters: Any) -> Tensor:
-        """0-d: the metric itself, of ``(P,)`` positives in descending and ``(N,)`` negatives in ascending order."""
+        """0-d: the metric itself, of ``(P,)`` positives and ``(N,)`` negatives, turned round and sorted."""
         positives, negatives = up.shape[0], down.shape[0]
-        place, below = _places(up), torch.searchsorted(down, up)
-        if self.ties == "halves":
-            below = (below + torch.searchsorted(down, up, right=True)) / 2
-        elif self.ties == "together":
-            place = wide(positives - torch.searchsorted(up.flip(0), up))
-        elif self.ties == "mean_of_ranks":
-            sides = (down, up.flip(0))
+        if self.ties == "mean_of_ranks":
             first, last = (
-                positives + negatives - sum(torch.searchsorted(side, up, right=right) for side in sides)
-                for right in (True, False)
+                sum(torch.searchsorted(side, up, right=right) for side in (down, up)) for right in (False, True)
             )
             rank = _places(up, more=negatives)
             upto = self.at(rank, torch.zeros_like(rank), positives, negatives, **parameters).cumsum(0)
             upto = torch.nn.functional.pad(upto, (1, 0))
-            return self._total((upto[last] - upto[first]) / (last - first), place)
-        return self._total(self.at(place, wide(negatives - below), positives, negatives, **parameters), place)
+            return self._total((upto[last] - upto[first]) / (last - first), _places(up))
+        above = wide(torch.searchsorted(down, up, right=True))
+        if self.ties == "halves":
+            above = (above + torch.searchsorted(down, up)) * 0.5
+        place = wide(torch.searchsorted(up, up, right=True)) if self.ties == "together" else _places(up)
+        return self._total(self.at(place, above, positives, negatives, **parameters), place)
 
     def ideal(self, positives: int, negatives: int, **parameters: Any) -> float:
         """The value where no negative stands above a positive."""
@@ -104,10 +101,12 @@ class MeanOverPositives(OfCounts):
         count, place = above.shape[0], _by_one(above).clamp(min=1)  # there is no place before the first
         added = wide(self.at(place, above, count, negatives, **parameters)).expand(3, -1)
         # of the first k positives, what they gain when each stands one place sooner, and one place later
-        sooner, _, later = torch.nn.functional.pad((added - added[1]).cumsum(1), (1, 0))
-        to, falls = _destination(above, moved, place[1])
-        passed = torch.where(falls, sooner[1:][to] - sooner[1:], later[:-1] - later[to])
-        return (passed + self.at(to + 1, moved, count, negatives, **parameters) - added[1]) / count
+        gains = added.new_zeros(3, count + 2)
+        torch.cumsum(added - added[1], 1, out=gains[:, 2:])
+        sooner, later = gains[0, 1:], gains[2]
+        rises, to = _destination(above, moved, place[1])
+        passed = torch.where(rises, later[1:-1] - later[to], sooner[to] - sooner[1:])
+        return (passed + self.at(to, moved, count, negatives, **parameters) - added[1]) / float(count)
 
 
 class LargestPlace(OfCounts):
@@ -122,14 +121,14 @@ class LargestPlace(OfCounts):
         holds = self.at(place, above, count, negatives, **parameters)
         # the largest place among the first k positives when each stands one place sooner, as they do, and one later
         sooner, still, later = torch.nn.functional.pad(torch.where(holds, place, 0).cummax(1).values, (1, 0))
-        to, falls = _destination(above, moved, place[1])
-        passed = torch.where(falls, sooner[1:][to], later[:-1])
+        rises, to = _destination(above, moved, place[1])
+        passed = torch.where(rises, later[:-1], sooner[to])
         best = torch.stack(
             [
-                torch.minimum(still[:-1], still[to]),
-                torch.where(passed >= torch.where(falls, place[1], to + 2), passed, 0),
-                torch.where(self.at(to + 1, moved, count, negatives, **parameters), to + 1, 0),
-                torch.where(still[-1] > torch.maximum(place[1], to + 1), still[-1], 0),
+                torch.minimum(still[:-1], still[to - 1]),
+                torch.where(passed >= torch.where(rises, to + 1, place[1]), passed, 0),
+                torch.where(self.at(to, moved, count, negatives, **parameters), to, 0),
+                torch.where(still[-1] > torch.maximum(place[1], to), still[-1], 0),
             ]
         ).amax(0)
         return (best - still[-1]) / count
@@ -152,7 +151,7 @@ def _by_one(above: Tensor) -> Tensor:
 
 
 def _destination(above: Tensor, moved: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """``(K, P)`` how many others stand before each once it moved, and whether it falls."""
-    to = torch.searchsorted(above, moved)
-    falls = to >= place  # it counts itself
-    return to.sub(falls.long()), falls
+    """``(K, P)`` whether each rises or stays, and the place that it comes to have."""
+    others = torch.searchsorted(above, moved)  # before it, and itself where it falls
+    rises = others < place
+    return rises, others + rises

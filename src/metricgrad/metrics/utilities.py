@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.class_utilities import ClassUtilities
 from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_labels import OfLabels, OfTables
@@ -29,7 +28,10 @@ def values_of_labels(metric: Metric, labels: Tensor, targets: Tensor, classes: i
 def slopes_of_labels(
     metric: Metric, labels: Tensor, targets: Tensor, classes: int, *, of: Tensor, weight: Tensor | None = None
 ) -> Tensor:
-    """``(K, C)`` utilities of K targets; see :func:`slopes_of_tables`.
+    r"""``(K, C)`` utilities :math:`V_{yb} = \partial g / \partial M_{yb}` of K targets at the smoothed table M.
+
+    Signed so that more is better. Classes that are neither a target nor a prediction share one column, so a thousand
+    classes cost no more than those seen.
 
     Args:
         metric: one whose fast path is :class:`~metricgrad.metrics.of_labels.OfTables`.
@@ -40,25 +42,11 @@ def slopes_of_labels(
         weight: ``(N,)`` of the rows.
     """
     mass = torch.ones(len(labels), dtype=torch.float64, device=labels.device) if weight is None else weight.double()
-    tables = ConfusionTables.of(labels[None], targets, (mass / mass.sum())[None], classes)
-    return slopes_of_tables(metric, tables, 1 / len(labels)).rows(of, mass)
-
-
-def slopes_of_tables(metric: Metric, tables: ConfusionTables, share: float) -> ClassUtilities:
-    r"""Utilities :math:`V_{yb} = \partial g / \partial M_{yb}` at the first confusion table M, smoothed.
-
-    Signed so that more is better. Classes that are neither a target nor a prediction share one column, so a thousand
-    classes cost no more than those seen.
-
-    Args:
-        metric: one whose fast path is :class:`~metricgrad.metrics.of_labels.OfTables`.
-        tables: of which the first weighs 1.
-        share: what one of its rows weighs.
-    """
+    tables = ConfusionTables.of(labels[None], targets, (mass / mass.sum())[None], classes, smooth=1 / len(labels))
     path = metric.fast_path
     assert isinstance(path, OfTables)
-    slopes = path.slopes(tables.smoothed(share))
-    return slopes if metric.higher_is_better else -slopes
+    slopes = path.slopes(tables.smoothed)
+    return (slopes if metric.higher_is_better else -slopes).rows(of, mass)
 
 
 def called_of_labels(

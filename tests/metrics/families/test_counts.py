@@ -28,7 +28,7 @@ def test_equals_the_metric_of_scores_that_may_tie(name, distinct, seed, positive
     metric, path = _path(name)
     scores = torch.randint(distinct, (positives + negatives,), generator=torch.Generator().manual_seed(seed)).double()
     targets = (torch.arange(len(scores)) < positives).long()
-    up, down = scores[:positives].sort(descending=True).values, scores[positives:].sort().values
+    up, down = (-scores[:positives]).sort().values, (-scores[positives:]).sort().values
     found = path.of_scores(up, down, **metric.fixed)
     torch.testing.assert_close(found, metric(scores / 10, targets), rtol=1e-9, atol=1e-12)
     ideal = path.ideal(positives, negatives, **metric.fixed)

@@ -106,21 +106,20 @@ class Anchored(FormOnBase):
             ranges_of(leaf, targets)  # what both look at, of both at once
             parts = self.form.parts(leaf, targets, call=call, **context)
             base, slope = self._base_of(leaf, targets, parts, call, context)
-            gradient, norms = self._gradient(slope, leaf, parts, call, before, create_graph=False)
+            gradient, means = self._gradient(slope, leaf, parts, call, before, create_graph=False)
         if call.counts:
-            self.squared_norms.copy_(norms)  # in place: who puts the state of a training back holds this tensor
+            kept = self.squared_norms[: len(means)]  # in place: who puts the state of a training back holds this tensor
+            kept.copy_(torch.where(means < math.inf, means, kept.to(means.device)))
         shown = base.detach() if parts.shown is None else parts.shown.to(base.dtype)
         if not torch.is_grad_enabled():
             return shown
-        still = replace(call, counts=False)
 
         def again(scores: Tensor) -> Tensor:
-            rest = replace(parts, losses=parts.again(scores), gradients=None)
+            rest, still = replace(parts, losses=parts.again(scores), gradients=None), replace(call, counts=False)
             slope = _slope(self._of_base(scores, targets, still, context), scores, True)
             return self._gradient(slope, scores, rest, call, before, create_graph=True)[0]
 
-        owners = [cast("dict[str, Any]", module._parameters) for module in self.modules()]
-        places = [(held, name) for held in owners for name, value in held.items() if value is not None]
+        places = _places(self)
 
         def restored(scores: Tensor, values: Sequence[Tensor]) -> Tensor:
             with _standing(places, values):
@@ -171,16 +170,16 @@ class Anchored(FormOnBase):
         was = before[: len(now)].to(now.device)
         mean = torch.lerp(now, torch.where(was >= 0, was, now), self.momentum)
         a = (self.base_weight or parts.base_weight or Ramp(1.0, 1.0)).at(call.share)
-        w = (self.weight or parts.weight or Ramp(0.0, 1.0)).at(call.share) * self.log_weight.exp()
-        w = w.expand(len(each))
+        w = (self.weight or parts.weight or Ramp(0.0, 1.0)).at(call.share)
+        factors = self.log_weight.exp().expand(len(each))
         if parts.matched:
             least = mean.clamp(min=_LEAST)
-            w = w * (least[0] / least[1:]).sqrt() * (mean[1:] > _LEAST)
+            factors = factors * (least[0] / least[1:]).sqrt() * (mean[1:] > _LEAST)
         total = a * of_base
-        for part, factor in zip(each, w.to(of_base.dtype).unbind(), strict=True):
-            total = torch.addcmul(total, part, factor)  # one after another: side by side they would take three times it
-        kept = torch.where(mean.detach() < math.inf, mean.detach(), was)
-        return total, kept if len(now) == len(before) else torch.cat([kept, before[len(now) :].to(now.device)])
+        for part, factor in zip(each, factors.to(of_base.dtype).unbind(), strict=True):
+            # one after another: side by side they would take three times the memory
+            total = torch.addcmul(total, part, factor, value=w)
+        return total, mean
 
     @property
     def of_logits(self) -> bool:
@@ -232,6 +231,15 @@ def _slope(value: Tensor, scores: Tensor, create_graph: bool) -> Tensor:
         return torch.zeros_like(scores)
     (found,) = torch.autograd.grad(value, scores, create_graph=create_graph, allow_unused=True)
     return torch.zeros_like(scores) if found is None else found
+
+
+def _places(form: nn.Module) -> list[tuple[dict[str, Any], str]]:
+    """Where its parameters are held, and by what names; to walk ``form.modules()`` takes three times as long."""
+    modules = [form]
+    for module in modules:
+        modules.extend(part for part in module._modules.values() if part is not None)
+    owners = [cast("dict[str, Any]", module._parameters) for module in modules]
+    return [(held, name) for held in owners for name, value in held.items() if value is not None]
 
 
 @contextlib.contextmanager

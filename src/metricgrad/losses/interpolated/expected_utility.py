@@ -77,4 +77,4 @@ def binary_gradients(scores: Tensor, shifted: Tensor, gain: Tensor, weight: Weig
 
 
 def _pull(quality: Tensor, weight: Weight, q: float) -> Tensor:
-    return (quality.clamp(min=_LEAST) ** (q - 1)).mul_(quality > _LEAST).mul_(weight)
+    return (quality ** (q - 1)).masked_fill_(quality <= _LEAST, 0.0).mul_(weight)

@@ -166,8 +166,8 @@ class LabelLosses:
         if batch.context:  # rows of weight 0 are there
             last = torch.arange(len(own), device=own.device) >= before
             there = torch.stack([at.weight > 0, last, last])
-        tables = ConfusionTables.of(labels, at.targets, weight, classes, there)
-        slopes = path.slopes(tables.smoothed(1 / len(own)))
+        tables = ConfusionTables.of(labels, at.targets, weight, classes, there, smooth=1 / len(own))
+        slopes = path.slopes(tables.smoothed)
         return path.values(tables)[1:], slopes if self._metric.higher_is_better else -slopes
 
     def _called(self, batch: Batch) -> Tensor:

@@ -20,7 +20,7 @@ from metricgrad.losses.interpolated.hit_losses import hit_loss
 from metricgrad.losses.interpolated.interpolated import Interpolated
 from metricgrad.losses.interpolated.label_losses import LabelLosses
 from metricgrad.losses.interpolated.memory import Memory
-from metricgrad.losses.interpolated.secants import Secants, in_order
+from metricgrad.losses.interpolated.secants import Secants, Sides
 from metricgrad.losses.interpolated.utility_table import UtilityTable
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.fast_paths import OfHits
@@ -172,17 +172,14 @@ class Linearized(Form):
         if not 0 < total < len(known):
             self._warn(UNDEFINED, *self._shown(batch, batch.targets), batch, call)
             return no_losses(scores)
-        order, twin = (~positive).byte().argsort(stable=True), self._rows.twin
-        up, down = order[:total], order[total:]
-        own = known, up[total - ups :], down[len(down) - (n - ups) :]  # of the batch, which is last
+        sides, twin = Sides.of(known, positive, (total, len(known) - total), (ups, n - ups)), self._rows.twin
         if 0 < ups < n and call.counts and twin.due(call.step) and isinstance(twin.path, OfCounts):
-            ours = twin.path.of_scores(*in_order(*own), **twin.options)
+            ours = twin.path.of_scores(*sides.last, **twin.options)
             twin.compare(ours[None], lambda: torch.tensor(self._shown(batch, batch.targets)[:1]))
-        secants = Secants(twin, known, up, down, self.calls)
+        secants = Secants(twin, sides, self.calls)
         path, informs = twin.path, secants.slopes.any()
         if isinstance(path, OfCounts) and 0 < ups < n:
-            pair = (secants.up, secants.down) if n == len(known) else in_order(*own)
-            now, informs = torch.stack([path.of_scores(*pair, **twin.options), informs]).tolist()
+            now, informs = torch.stack([path.of_scores(*sides.last, **twin.options), informs]).tolist()
             ideal = path.ideal(ups, n - ups, **twin.options)
         else:
             now, ideal = self._shown(batch, batch.targets)

@@ -52,8 +52,11 @@ class Memory(nn.Module):
         past = max(0, size - n)
         found = self.rows.new_empty(3, past + n)
         found[:, :past] = self.rows[:, size - past :]
-        for row, given in zip(found[:, past:], (values, targets, 1.0 if weight is None else weight), strict=True):
-            row[:] = given
+        found[0, past:], found[1, past:] = values, targets
+        if weight is None:
+            found[2, past:].fill_(1.0)
+        else:
+            found[2, past:] = weight
         if keep:
             self.rows.copy_(found[:, -size:])
         return Remembered(*found)
@@ -62,14 +65,14 @@ class Memory(nn.Module):
         """``(R,)`` values and targets of all rows held, of batches without weights, the current one at their end.
 
         Args:
-            values: as in :meth:`joined`, as all else.
+            values: as in :meth:`joined`, as all else; what is found has their dtype.
             targets: likewise; none needs a gradient.
             keep: likewise.
         """
         rows = self.rows
         size, held = rows.shape[1], self._held.of(rows)
         past = min(held, max(0, size - values.shape[0]))
-        found = rows.new_empty(2, past + values.shape[0])
+        found = values.new_empty(2, past + values.shape[0])
         found[:, :past] = rows[:2, size - past :]
         found[0, past:], found[1, past:] = values, targets
         if keep:

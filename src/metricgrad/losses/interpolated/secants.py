@@ -11,6 +11,8 @@ count does. :math:`\Delta` is held still where L is differentiated.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -26,60 +28,90 @@ _RANGE = 8.0
 """Of pseudo-scores, within which no probability saturates."""
 
 
+class Sides(NamedTuple):
+    """The positives and the negatives of one list from the top down, by depth: a score turned round.
+
+    Attributes:
+        up: ``(P,)`` depths of the positives, ascending.
+        down: ``(N,)`` those of the negatives.
+        positive: ``(P,)`` where they stand in the list.
+        negative: ``(N,)`` likewise.
+        last: ``(p,)`` and ``(n,)``, as ``up`` and ``down``, of the end of the list alone.
+    """
+
+    up: Tensor
+    down: Tensor
+    positive: Tensor
+    negative: Tensor
+    last: tuple[Tensor, Tensor]
+
+    @classmethod
+    def of(cls, scores: Tensor, positive: Tensor, counts: tuple[int, int], last: tuple[int, int]) -> Sides:
+        """Sort them.
+
+        Args:
+            scores: ``(R,)``.
+            positive: ``(R,)`` booleans.
+            counts: how many positives and negatives there are.
+            last: how many of each the end of the list has.
+        """
+        order = (~positive).byte().argsort(stable=True)
+        depth = scores.index_select(0, order).neg_().split(counts)
+        (up, first), (down, second) = (side.sort() for side in depth)
+        places = [own.index_select(0, at) for own, at in zip(order.split(counts), (first, second), strict=True)]
+        if counts != last:
+            ends = [side[len(side) - count :].sort().values for side, count in zip(depth, last, strict=True)]
+        else:
+            ends = [up, down]
+        return cls(up, down, places[0], places[1], (ends[0], ends[1]))
+
+
 class Secants:
     """The loss of one list, linearised where it stands.
 
     Args:
         twin: of a metric of how many negatives stand above each positive.
-        scores: ``(N,)`` detached.
-        positive: ``(P,)`` indices.
-        negative: likewise, of all others.
+        sides: of a list without a gradient.
         calls: of a metric that is not known as a function of such counts; it is called on scores that have them.
 
     Attributes:
-        up: ``(P,)`` scores of positives, in descending order.
-        down: those of negatives, in ascending order.
         slopes: ``(P,)`` what the metric loses by a negative that passes each positive.
     """
 
-    def __init__(self, twin: Twin, scores: Tensor, positive: Tensor, negative: Tensor, calls: int) -> None:
-        self.up, order = scores[positive].sort(descending=True)
-        self.down, reverse = scores[negative].sort()
-        self._positive, self._negative = positive[order], negative[reverse]
-        self._pairs = Pairs(self.up, self.down, _STEP)
+    def __init__(self, twin: Twin, sides: Sides, calls: int) -> None:
+        self._sides = sides
+        self._pairs = Pairs(sides.up, sides.down, _STEP)
         self._near = self._pairs.over_y()
         self.slopes = self._slopes(twin, calls)
 
     def _slopes(self, twin: Twin, calls: int) -> Tensor:
-        n, metric, path = self.down.shape[0], twin.metric, twin.path
-        beaten, tied = (torch.searchsorted(self.down, self.up, right=right) for right in (False, True))
-        above, reach = n - (beaten + tied).to(self._near.dtype) / 2, (4 * self._near).clamp(min=1)
-        moved = torch.stack([above - reach, above + reach]).clamp(min=0, max=n)
+        up, down = self._sides.up, self._sides.down
+        n, metric, path = down.shape[0], twin.metric, twin.path
+        before, level = (torch.searchsorted(down, up, right=right) for right in (False, True))
+        above, reach = wide(before + level) * 0.5, wide(self._near * 4).clamp(min=1)
+        moved = torch.stack([above - reach, above + reach]).clamp_(0, n)
         if isinstance(path, OfCounts):
             return _slope(metric, path.changes(above, moved, n, **twin.options), moved)
         return _by_calls(metric, above, moved, n, calls)
 
     def gradient(self) -> Tensor:
         """Of the loss in all scores, ``(N,)``."""
-        out = self.slopes.new_empty(len(self.up) + len(self.down))
-        out[self._positive] = -self.slopes * self._near
-        out[self._negative] = self._pairs.over_x(self.slopes)
-        return out
+        slopes = self.slopes.to(self._near)
+        out = slopes.new_empty(sum(side.shape[0] for side in self._sides[:2]))
+        out.index_copy_(0, self._sides.positive, (slopes * self._near).neg_())
+        return out.index_copy_(0, self._sides.negative, self._pairs.over_x(slopes))
 
     def loss(self, scores: Tensor) -> Tensor:
         """The same as a function of ``(N,)`` scores."""
-        return (self.slopes * pair_sum(-scores[self._positive], -scores[self._negative])).sum()
-
-
-def in_order(scores: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores of positives, which are indices, in descending order, and of negatives in ascending order."""
-    return scores[positive].sort(descending=True).values, scores[negative].sort().values
+        depths = -scores
+        return (self.slopes * pair_sum(depths[self._sides.positive], depths[self._sides.negative])).sum()
 
 
 def _slope(metric: Metric, values: Tensor, moved: Tensor) -> Tensor:
     """``(S,)``: of ``(2, S)`` values after two moves, by how far apart these are."""
-    better, worse = values if metric.higher_is_better else values.flip(0)
-    return torch.nan_to_num(better - worse) / (moved[1] - moved[0]).clamp(min=1)
+    (less, more), (low, high) = values.unbind(), moved.unbind()
+    rise = less - more if metric.higher_is_better else more - less
+    return torch.nan_to_num(rise) / (high - low).clamp_(min=1)
 
 
 def _by_calls(metric: Metric, above: Tensor, moved: Tensor, n: int, calls: int) -> Tensor:

@@ -19,7 +19,7 @@ def average_precision(place: Tensor, above: Tensor, positives: int, negatives: i
 
 def auroc(place: Tensor, above: Tensor, positives: int, negatives: int) -> Tensor:
     """Share of negatives below it."""
-    return 1 - above / negatives
+    return 1.0 - above / float(negatives)
 
 
 def recall_at_precision(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +28,18 @@ def classes(rows: int) -> tuple[Tensor, Tensor]:
     return torch.randn(rows, 10, generator=g) + 2 * nn.functional.one_hot(targets, 10), targets
 
 
-def _of(spec: str, batch: Batch) -> tuple[Callable[[], nn.Module], Batch]:
-    return lambda: mg.UniLoss(spec), batch
+def embeddings(rows: int) -> tuple[Tensor, Tensor]:
+    return torch.randn(rows, 8, generator=torch.Generator().manual_seed(0)), torch.arange(rows) % 8
+
+
+def values(rows: int) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    targets = torch.randn(rows, generator=g)
+    return targets + torch.randn(rows, generator=g), targets
+
+
+def _of(spec: str, batch: Batch, **options: Any) -> tuple[Callable[[], nn.Module], Batch]:
+    return lambda: mg.UniLoss(spec, **options), batch
 
 
 OF_CLASSES = (
@@ -40,6 +51,16 @@ SYSTEMS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
     **{f"UniLoss {spec}, 10 classes": _of(spec, classes) for spec in OF_CLASSES},
     **{f"UniLoss {spec}, one score": _of(spec, binary) for spec in OF_ONE_SCORE},
     "cross-entropy of torch": (nn.CrossEntropyLoss, classes),
+}
+
+#: Steps whose score sets are made, or whose moves are drawn, on the way.
+OF_SETS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
+    "UniLoss map_at_r, embeddings": _of("map_at_r", embeddings),
+    "UniLoss retrieval_recall, embeddings": _of("retrieval_recall", embeddings),
+    "UniLoss spearman, one value": _of("spearman", values),
+    "UniLoss average_precision by inverse distances": _of(
+        "average_precision", binary, interpolation="inverse_distance"
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -166,15 +167,16 @@ def checked(
     return Batch(scores, targets, kept, frame)
 
 
-def with_room(batch: Batch, softness: Tensor) -> Batch:
-    """The batch, in float64 where float32 is too narrow for its scores in units of the softness.
+def with_room(batch: Batch, softness: float) -> Batch:
+    """The batch, in float64 where float32 is too narrow for its scores in units of the softness; NaN stands for 1.
 
     Gradients come back in float32, those beyond its range as its largest number.
     """
     scores = batch.scores
     if scores.dtype != torch.float32 or scores.device.type == "mps":
         return batch
-    if bool(scores.detach().abs().amax() < _ROOM * softness.detach()):
+    room = _ROOM * (1.0 if math.isnan(softness) else softness)
+    if ranges_of(scores)[0].within(-room, room):
         return batch
     return replace(batch, scores=cast(Tensor, _Widened.apply(scores)))
 

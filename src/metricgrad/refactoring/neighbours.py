@@ -93,8 +93,8 @@ class Neighbours(Refactoring):
         """Each class around a direction of its own, anew in each set; the directions are far apart where they fit."""
         if scores.ndim != 2 or scores.shape[1] < 2:
             raise MetricgradError(f"embeddings need 2 dimensions or more, got scores of shape {tuple(scores.shape)}")
-        number = targets.unique(return_inverse=True)[1]
-        classes = int(number.max()) + 1 if len(number) else 0
+        numbers, number = targets.unique(return_inverse=True)
+        classes = len(numbers)
         sets = [_directions(classes, scores.shape[1], generator).to(scores) for _ in range(count)]
         out = []
         for centres in sets:

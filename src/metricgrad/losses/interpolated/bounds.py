@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -31,10 +32,23 @@ class Bounds:
     worst: Tensor
     reason: str = ""
 
+    @functools.cached_property
+    def read(self) -> tuple[float, float, float]:
+        """The three as numbers, for which the host waits once."""
+        current, best, worst = torch.stack([self.current, self.best, self.worst]).tolist()
+        return current, best, worst
+
+    @property
+    def reached(self) -> bool:
+        """Whether the scores are worth as much as ideal ones."""
+        current, best, _ = self.read
+        return current == best
+
     @property
     def ideal(self) -> bool:
         """Whether the scores are worth as much as ideal ones, and others are not."""
-        return bool((self.current == self.best) & (self.worst != self.best))
+        _, best, worst = self.read
+        return self.reached and worst != best
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
-import torch
-
 from metricgrad.losses.interpolated.bounds import Bounds
 from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.anchors import corrupted
@@ -29,7 +27,7 @@ class IdealCheck:
 
     def of_decisions(self, metric: Metric, batch: Batch, refactoring: Refactoring, bounds: Bounds) -> None:
         """Refuse a direction that the values contradict; say where the scores are better than the presumed ideal."""
-        now, ideal, reversed_ = torch.stack([bounds.current, bounds.best, bounds.worst]).tolist()
+        now, ideal, reversed_ = bounds.read
         self.believed = self.believed or beats(metric, ideal, reversed_)
         if not self.believed:
             poor = corrupted(refactoring, batch.scores, batch.targets, groups=batch.groups)

@@ -23,8 +23,10 @@ from metricgrad.losses.interpolated.local import budget, local_value
 from metricgrad.losses.interpolated.options import Interpolation, Softness, check_options, check_refactoring, require
 from metricgrad.losses.interpolated.softness import follow, softness_of
 from metricgrad.losses.interpolated.warm_up import warmed
+from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.types import Structure
+from metricgrad.on_host import OnHost
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch, checked, with_room
 from metricgrad.refactoring.differentiable import Differentiable, of_classes
@@ -128,6 +130,7 @@ class Interpolated(Form):
         self.register_buffer("constant_batches", torch.zeros((), dtype=torch.long))
         self.register_load_state_dict_pre_hook(_renamed)
         self._found: Structure | None = None
+        self._known_softness = OnHost(_exp)
         self.ideal_check = IdealCheck(self.metric)
 
     def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
@@ -144,14 +147,15 @@ class Interpolated(Form):
         dtype, generator = batch.scores.dtype, call.generator()
         batch, refactoring = self._reading(batch, structure)
         bounds = bounds_of(self.metric, batch, refactoring, generator)
-        if not bool(torch.isfinite(bounds.best)):
+        if not math.isfinite(bounds.read[1]):
             self._warn(UNDEFINED, batch, call, bounds.reason)
             return self._warmed(_nothing(batch.scores), batch, call)
         self.ideal_check.of_decisions(self.metric, batch, refactoring, bounds)
         if isinstance(self.softness, str) and call.counts:
-            follow(self.log_softness, self.softness, refactoring, batch)
+            unset = math.isnan(self._known_softness.of(self.log_softness))
+            follow(self.log_softness, self.softness, refactoring, batch, unset=unset)
         softness = softness_of(self.log_softness, batch.scores)
-        batch = with_room(batch, softness)
+        batch = with_room(batch, self._known_softness.of(self.log_softness))
         estimate = self._interpolate(batch, refactoring, softness, bounds, generator)
         self._warn(None if estimate.informs or bounds.ideal else CONSTANT, batch, call)
         loss = distance_from_ideal(estimate, bounds, self.metric.higher_is_better).mean()
@@ -208,7 +212,7 @@ class Interpolated(Form):
                 share=self.share, generator=generator, groups=batch.groups,
             )  # fmt: skip
             found = local_value(self.metric, batch, refactoring, bounds.current, request)
-            if found.informs or bool(bounds.current == bounds.best):
+            if found.informs or bounds.reached:
                 return found
             # where no single move helps, as for a geometric mean with two classes never found, anchors still do
         batch = self._ordered(batch)
@@ -270,6 +274,10 @@ def _renamed(form: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) 
     """As version 0.1 called it."""
     if (old := prefix + "silent") in state_dict:
         state_dict[prefix + "constant_batches"] = state_dict.pop(old)
+
+
+def _exp(number: Tensor) -> float:
+    return float(wide(number).exp())
 
 
 def _nothing(scores: Tensor) -> Tensor:

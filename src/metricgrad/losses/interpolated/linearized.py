@@ -138,7 +138,7 @@ class Linearized(Form):
         if call.counts and not self.local.ideal_check.believed:
             refactoring = self.local.refactoring_of(batch, structure)
             bounds = bounds_of(self.metric, batch, refactoring, call.generator())
-            if bool(bounds.best.isfinite()):
+            if math.isfinite(bounds.read[1]):
                 self.local.ideal_check.of_decisions(self.metric, batch, refactoring, bounds)
         return self._of_labels if labels else self._of_list
 
@@ -246,7 +246,7 @@ class Linearized(Form):
         known = self.local.known
         alone = known is not None and known.kind == "differentiable"
         ranks = known is not None and known.kind in ("ranking", "positives_over_negatives")
-        alone = alone or (ranks and not bool(((targets == 0) | (targets == 1)).all()) and targets.shape == scores.shape)
+        alone = alone or (ranks and targets.shape == scores.shape and not is_binary(targets))
         ramps = ALONE if alone else TO_FLOOR if ranks else OVER_TO_METRIC
         return replace(parts, shown=parts.losses[0].detach(), base_weight=ramps[0], weight=ramps[1], matched=not alone)
 

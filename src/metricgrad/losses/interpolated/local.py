@@ -43,4 +43,4 @@ def local_value(
     # of scores that tie each strict order counts for itself; a draw of decisions stands for the current scores
     known = current if moves.origin is None else start
     # equal scores have no correlation: then nothing is known, whatever the moves say
-    return Estimate(value, known, bool(moves.inform(delta)) and bool(known.isfinite().all()))
+    return Estimate(value, known, bool(moves.inform(delta) & known.isfinite().all()))

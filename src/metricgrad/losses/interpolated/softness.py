@@ -16,9 +16,10 @@ _PACE = 0.01
 
 
 @torch.no_grad()
-def follow(log_softness: Tensor, how: Literal["auto", "once"], refactoring: Refactoring, batch: Batch) -> None:
+def follow(
+    log_softness: Tensor, how: Literal["auto", "once"], refactoring: Refactoring, batch: Batch, *, unset: bool
+) -> None:
     """Move the 0-d ``log_softness``, in place, to the mean absolute comparison of the batch; NaN is not yet set."""
-    unset = bool(log_softness.isnan())
     if not unset and how == "once":
         return
     spread = refactoring.spread(batch.scores, batch.targets, groups=batch.groups) * refactoring.relative
@@ -29,6 +30,5 @@ def follow(log_softness: Tensor, how: Literal["auto", "once"], refactoring: Refa
 
 def softness_of(log_softness: Tensor, scores: Tensor) -> Tensor:
     """0-d, on the device of the scores; 1 where it was never set."""
-    if bool(log_softness.isnan()):
-        return wide(torch.ones((), device=scores.device))
-    return wide(log_softness.to(scores.device)).exp()
+    given = wide(log_softness.to(scores.device))
+    return torch.where(given.isnan(), torch.zeros_like(given), given).exp()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -27,6 +28,7 @@ class Lists:
         relevance: ``(M,)`` float; higher belongs nearer the top.
         group: ``(M,)`` list number of each item, 0 to ``count - 1``.
         count: the number of lists.
+        longest: what no list has more items than.
         shape: the shape of the scores they came from.
         odds: whether values are log-odds of a softmax, one column each, rather than the scores themselves.
     """
@@ -35,8 +37,18 @@ class Lists:
     relevance: Tensor
     group: Tensor
     count: int
+    longest: int
     shape: torch.Size
     odds: bool
+
+    @functools.cached_property
+    def sizes(self) -> Tensor:
+        """``(count,)`` how many items each list has."""
+        return self.counted(self.group)
+
+    def counted(self, group: Tensor) -> Tensor:
+        """``(count,)`` how many of some items each list has; for ``torch.bincount`` the host would wait."""
+        return group.new_zeros(self.count).index_add_(0, group, torch.ones_like(group))
 
 
 def ranked_by(scores: Tensor, odds: bool) -> Tensor:
@@ -61,19 +73,21 @@ def as_lists(scores: Tensor, targets: Tensor, within: Within, groups: Tensor | N
     values = ranked_by(scores, odds)
     entry = torch.arange(scores.numel(), device=scores.device)
     columns = max(1, scores.shape[-1]) if scores.ndim > 1 else 1
+    longest = scores.numel()
     if within == "group" or (within == "sample" and scores.ndim == 1):
         if groups is None:
             raise MetricgradError("this metric ranks within query groups: pass groups=, an integer for each item")
-        _, group = groups.unique(return_inverse=True)
-        count = int(group.max()) + 1 if group.numel() else 0
+        numbers, group, sizes = groups.unique(return_inverse=True, return_counts=True)
+        count = len(numbers)
+        longest = int(sizes.max()) * (scores.numel() // groups.numel()) if count else 0
         group = group.reshape(*group.shape, *(1,) * (scores.ndim - group.ndim)).expand(scores.shape)
     elif within == "sample":
-        group, count = samples_of(scores.shape, scores.device), scores.shape[0]
+        group, count, longest = samples_of(scores.shape, scores.device), scores.shape[0], scores.shape[1:].numel()
     elif within == "row":
-        group, count = entry // columns, scores.numel() // columns
+        group, count, longest = entry // columns, scores.numel() // columns, columns
     elif within == "column":
-        group, count = entry % columns, columns
+        group, count, longest = entry % columns, columns, scores.numel() // columns
     else:
         group, count = torch.zeros_like(entry), 1
     flat = relevance.reshape(-1).to(values)
-    return Lists(values.reshape(-1), flat, group.reshape(-1), count, scores.shape, odds)
+    return Lists(values.reshape(-1), flat, group.reshape(-1), count, longest, scores.shape, odds)

@@ -151,12 +151,11 @@ def passing(sides: Sides, orders: Orders, sets: ScoreSets, reach: float, request
     width = (reach * density).round().clamp(min=1).long()
     each = max(1, (request.budget + 1) // len(sets.ranks) - 1)
     parts = [_from_order(ranks, sides, above, width, each, request.generator) for ranks in sets.ranks]
-    made = torch.tensor([len(part.rank) for part in parts])
     return Passing(
         sides,
         sets,
         parts,
-        origin=torch.arange(len(parts)).repeat_interleave(made).to(request.scores.device),
+        origin=torch.cat([torch.full_like(part.target, number) for number, part in enumerate(parts)]),
         item=torch.cat([sides.movers[part.tried.index.repeat(2)] for part in parts]),
         rank=torch.cat([part.rank for part in parts]),
     )
@@ -175,10 +174,8 @@ def _soft_above(values: Tensor, sides: Sides, q: float) -> Tensor:
 def _in_softness(values: Tensor, softness: Tensor) -> Tensor:
     """Divided by the softness; what is too large to be summed then counts as 1e150, with its gradient."""
     limit = _LARGEST * softness.detach()
-    if bool(values.detach().abs().amax() > limit):
-        clipped = values.detach().clamp(-limit, limit)
-        values = torch.where(clipped == values, values, clipped + (values - values.detach()))
-    return values / softness
+    clipped = values.detach().clamp(-limit, limit)
+    return torch.where(clipped == values, values, clipped + (values - values.detach())) / softness
 
 
 def _from_order(
@@ -206,8 +203,8 @@ def _strata(sides: Sides, ranks: Tensor, below: Tensor, size: Tensor) -> tuple[T
     own = torch.arange(len(movers), device=movers.device)
     if lists.count == 1:
         return own, own, ranks[movers].argsort()
-    alone = torch.bincount(lists.group[movers], minlength=lists.count).max() <= 1 if len(movers) else False
-    if sides.swap and alone and sides.halves == 1.0 and len(movers):
-        key, first = first_of_each(size * (int(size.max()) + 1) + below)
+    may_be_alone = sides.swap and sides.halves == 1.0 and len(movers) <= lists.count
+    if may_be_alone and bool(lists.counted(lists.group[movers]).amax() <= 1):
+        key, first = first_of_each(size * (lists.longest + 1) + below)
         return key, first, None
     return own, own, None

@@ -123,8 +123,8 @@ class Order(Refactoring, abc.ABC):
     def _levels(scores: Tensor, targets: Tensor) -> tuple[Tensor, float]:
         """``(M,)`` number of each item's relevance among those there are, and how far apart to put two of them."""
         relevance = as_lists(scores, targets, "all", None).relevance
-        level = relevance.unique(return_inverse=True)[1].to(scores)
-        return level, 8.0 / max(1, int(level.max()) if level.numel() else 1)
+        levels, level = relevance.unique(return_inverse=True)
+        return level.to(scores), 8.0 / max(1, len(levels) - 1)
 
     def perturbed(self, stack: Tensor, targets: Tensor, flips: int, generator: torch.Generator) -> Tensor:
         """Move ``flips`` items of each set to where other randomly chosen items stand."""
@@ -195,7 +195,9 @@ class PositivesOverNegatives(Order):
     halves: ClassVar[float] = 1.0
 
     def _sides(self, relevance: Tensor) -> tuple[Tensor, Tensor]:
-        return (relevance > 0).nonzero().squeeze(-1), (relevance <= 0).nonzero().squeeze(-1)
+        positive = relevance > 0
+        order, count = (~positive).byte().argsort(stable=True), int(positive.sum())
+        return order[:count], order[count:]
 
     def _pairs(self, lists: Lists) -> tuple[Tensor, Tensor]:
         positives, negatives = self._sides(lists.relevance)

@@ -48,7 +48,7 @@ class Ranks:
 
     def __init__(self, lists: Lists, ranks: Tensor) -> None:
         self.ranks = ranks
-        self._size = torch.bincount(lists.group, minlength=lists.count)[lists.group]
+        self._size = lists.sizes[lists.group]
         self._dtype = torch.float32 if len(self._size) < _NARROW else lists.values.dtype
         self.base = self._spaced(ranks, self._size).reshape(-1, *lists.shape)
 
@@ -65,7 +65,7 @@ class Logits:
 
     def __init__(self, lists: Lists, scores: Tensor, ranks: Tensor, tied: bool) -> None:
         self._group = lists.group
-        size = torch.bincount(lists.group, minlength=lists.count)
+        size = lists.sizes
         self._size, self._first = size, size.cumsum(0) - size
         flat = wide(scores.detach()).reshape(1, -1).expand(len(ranks), -1)
         if tied:

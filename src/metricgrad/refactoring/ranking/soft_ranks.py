@@ -47,15 +47,14 @@ def standing(ranks: Tensor, lists: Lists, movers: Tensor, against: Tensor) -> St
     own = movers is against
     position = ranks
     if lists.count > 1:
-        per_list = torch.bincount(lists.group, minlength=lists.count)
-        position = ranks + (per_list.cumsum(0) - per_list)[lists.group]
+        position = ranks + (lists.sizes.cumsum(0) - lists.sizes)[lists.group]
     order = torch.empty_like(position).scatter_(0, position, torch.arange(len(position), device=position.device))
     is_other = torch.zeros_like(lists.group).index_fill(0, against, 1)[order]
-    others = torch.bincount(lists.group[against], minlength=lists.count)
+    others = lists.counted(lists.group[against])
     before = (is_other.cumsum(0) - is_other)[position[movers]]
     start = (others.cumsum(0) - others)[lists.group[movers]]
     size = others[lists.group[movers]] - int(own)
-    return Standing(before - start, size, ranks[order][is_other.bool()], start)
+    return Standing(before - start, size, ranks[order[position[against].sort().values]], start)
 
 
 def rank_above(others: Tensor, start: Tensor, count: Tensor) -> Tensor:
@@ -71,15 +70,14 @@ def soft_counts(values: Tensor, lists: Lists, movers: Tensor, against: Tensor, k
         return values.new_zeros(len(movers))
     if lists.count == 1:
         return pair_sum(values[movers], values[against], kernel=kernel)
-    longest = int(torch.bincount(lists.group).max())
-    if longest > _DENSE_LIST and longest * len(movers) > _DENSE_TERMS:
+    if lists.longest > _DENSE_LIST and lists.longest * len(movers) > _DENSE_TERMS:
         out = values.new_zeros(len(movers))
         for g in range(lists.count):
             mine = (lists.group[movers] == g).nonzero().squeeze(-1)
             others = against[lists.group[against] == g]
             out = out.index_put((mine,), pair_sum(values[movers[mine]], values[others], kernel=kernel))
         return out
-    padded, present = _pad(values[against], lists.group[against], lists.count)
+    padded, present = _pad(values[against], lists.group[against], lists)
     group = lists.group[movers]
     return (kernel(values[movers][:, None] - padded[group]) * present[group]).sum(1)
 
@@ -97,15 +95,13 @@ def local_density(values: Tensor, lists: Lists, movers: Tensor, against: Tensor)
     return 2 * soft_counts(values, lists, movers, against, kernel=_BUMP)
 
 
-def _pad(values: Tensor, group: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    order = group.argsort(stable=True)
-    sizes = torch.bincount(group, minlength=count)
-    position = torch.arange(len(group), device=group.device) - (sizes.cumsum(0) - sizes)[group[order]]
-    width = int(sizes.max()) if len(sizes) else 0
-    out = values.new_zeros(count, width).index_put((group[order], position), values[order])
-    return out, (position.new_zeros(count, width).index_put((group[order], position), torch.ones_like(position))).to(
-        values
-    )
+def _pad(values: Tensor, group: Tensor, lists: Lists) -> tuple[Tensor, Tensor]:
+    """``(count, longest)`` values of some items, list by list, and ones where there are any."""
+    order, sizes = group.argsort(stable=True), lists.counted(group)
+    group = group[order]
+    place = group, torch.arange(len(group), device=group.device) - (sizes.cumsum(0) - sizes)[group]
+    nothing = values.new_zeros(lists.count, lists.longest)
+    return nothing.index_put(place, values[order]), nothing.detach().index_put(place, torch.ones_like(values))
 
 
 @dataclass(frozen=True)

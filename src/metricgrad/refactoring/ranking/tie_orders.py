@@ -64,8 +64,7 @@ def strict_orders(lists: Lists, apart: Tensor | None, most: int, generator: torc
         if not bool((ascending[1:] == ascending[:-1]).any()):
             return Orders(_inverse(order)[None], None)
     order = _by(group, hard.argsort(), lists.count)
-    size = torch.bincount(group, minlength=lists.count)
-    first = size.cumsum(0) - size
+    first = lists.sizes.cumsum(0) - lists.sizes
     tied = hard[order].diff() == 0
     if lists.count > 1:
         tied &= group[order].diff() == 0

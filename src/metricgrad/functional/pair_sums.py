@@ -23,10 +23,10 @@ from metricgrad.functional.lattice import STEP, gather, spread, stencil
 Engine = Literal["auto", "exact", "grid"]
 
 BLOCK = 2**15
-"""Pairs that the exact engine computes at a time: as many as stay in a core's cache."""
+"""Pairs that are computed at a time in double precision: as many as stay in a core's cache."""
 
 _SMALL = 2**17
-_HELD = 2**18
+_HELD = 2**21
 _WINDOW = 2**15 * STEP
 
 
@@ -82,9 +82,9 @@ def pair_sum(
 class Pairs:
     r"""One kernel between the same two sets of points, summed along either: what a loss and its gradient both read.
 
-    Up to 2^18 values of the kernel are computed once and held, in the dtype of the points. Beyond, one lattice serves
-    both sums: what convolves from one side to the other, turned round, does so back. Where the range is too wide for
-    one lattice, sums are those of :func:`pair_sum`.
+    Up to two megabytes of values of the kernel, in the dtype of the points, are computed once and held. Beyond, one
+    lattice serves both sums: what convolves from one side to the other, turned round, does so back. Where the range is
+    too wide for one lattice, sums are those of :func:`pair_sum`.
 
     Args:
         x: ``(P,)`` floating point, detached.
@@ -94,7 +94,7 @@ class Pairs:
 
     def __init__(self, x: Tensor, y: Tensor, kernel: Kernel) -> None:
         self._x, self._y, self._kernel = x, y, kernel
-        self._held = self._table() if x.shape[0] * y.shape[0] <= _HELD else None
+        self._held = self._table() if x.shape[0] * y.shape[0] * x.element_size() <= _HELD else None
         self._lattice = None
         if self._held is None and _range(x, y) <= _WINDOW:
             self._lattice = _Convolution(x.to(compute_dtype(x)), y.to(compute_dtype(x)), kernel)
@@ -102,10 +102,11 @@ class Pairs:
     def _table(self) -> Tensor:
         """``(P, N)`` values, computed block by block."""
         count, width = self._x.shape[0], self._y.shape[0]
-        if count * width <= BLOCK:
+        block = 8 * BLOCK // self._x.element_size()
+        if count * width <= block:
             return self._kernel(self._x[:, None] - self._y)
         table = self._x.new_empty(count, width)
-        rows = max(1, BLOCK // max(1, width))
+        rows = max(1, block // max(1, width))
         for x, out in zip(self._x.split(rows), table.split(rows), strict=True):
             out.copy_(self._kernel(x[:, None] - self._y))
         return table

@@ -105,7 +105,7 @@ class MeanOverPositives(OfCounts):
         torch.cumsum(added - added[1], 1, out=gains[:, 2:])
         sooner, later = gains[0, 1:], gains[2]
         rises, to = _destination(above, moved, place[1])
-        passed = torch.where(rises, later[1:-1] - later[to], sooner[to] - sooner[1:])
+        passed = torch.where(rises, later[1:-1] - later.take(to), sooner.take(to) - sooner[1:])
         return (passed + self.at(to, moved, count, negatives, **parameters) - added[1]) / float(count)
 
 
@@ -122,7 +122,7 @@ class LargestPlace(OfCounts):
         # the largest place among the first k positives when each stands one place sooner, as they do, and one later
         sooner, still, later = torch.nn.functional.pad(torch.where(holds, place, 0).cummax(1).values, (1, 0))
         rises, to = _destination(above, moved, place[1])
-        passed = torch.where(rises, later[:-1], sooner[to])
+        passed = torch.where(rises, later[:-1], sooner.take(to))
         best = torch.stack(
             [
                 torch.minimum(still[:-1], still[to - 1]),

@@ -55,15 +55,13 @@ class Sides(NamedTuple):
             counts: how many positives and negatives there are.
             last: how many of each the end of the list has.
         """
-        order = (~positive).byte().argsort(stable=True)
-        depth = scores.index_select(0, order).neg_().split(counts)
-        (up, first), (down, second) = (side.sort() for side in depth)
-        places = [own.index_select(0, at) for own, at in zip(order.split(counts), (first, second), strict=True)]
-        if counts != last:
-            ends = [side[len(side) - count :].sort().values for side, count in zip(depth, last, strict=True)]
-        else:
-            ends = [up, down]
-        return cls(up, down, places[0], places[1], (ends[0], ends[1]))
+        order, (p, n) = (~positive).byte().argsort(stable=True), counts
+        depth = scores.index_select(0, order).neg_()
+        (up, first), (down, second) = depth[:p].sort(), depth[p:].sort()
+        ends = up, down
+        if counts != last:  # the last of each side are those of the end
+            ends = depth[p - last[0] : p].sort().values, depth[p + n - last[1] :].sort().values
+        return cls(up, down, order[:p].index_select(0, first), order[p:].index_select(0, second), ends)
 
 
 class Secants:

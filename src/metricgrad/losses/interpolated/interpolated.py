@@ -277,7 +277,7 @@ def _renamed(form: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) 
 
 
 def _exp(number: Tensor) -> float:
-    return float(wide(number).exp())
+    return float(wide(number.detach()).exp())
 
 
 def _nothing(scores: Tensor) -> Tensor:

@@ -142,9 +142,8 @@ class Loss(ScoreLoss):
             if self._hooks is not None:
                 self._hooks.run_last_before_step()
             self.aligner.before_loss_call(self.form)
-        half, device = scores.dtype in (torch.float16, torch.bfloat16), scores.device.type
-        cast = torch.is_autocast_enabled(device)  # a loss is computed in float32, as torch's own are
-        with torch.autocast(device, enabled=False) if cast else contextlib.nullcontext():
+        half, device = scores.dtype in (torch.float16, torch.bfloat16), scores.device.type  # float32, as torch's own
+        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext():
             value = self.form(scores.float() if half else scores, targets, call=call, **context)
         if counts:
             self.aligner.on_loss_call(scores, targets, context, call, value)

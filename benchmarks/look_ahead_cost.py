@@ -3,6 +3,7 @@
 Median of 50 paired steps: every step of a cell is timed beside a plain step of the same model with the same loss.
 Beside it stand unrolling by torch.func, by higher and by TorchOpt (where they are installed), whose own step is the
 step; "agrees" is how far their hypergradient is from ours, relative to its size.
+Numbers too small for float32's normal form, which Adam's moments come to on noise, count as zero on both sides.
 Memory is the most that tensors took at once in three steps, parameters and batches included. The optimiser is SGD with
 momentum; in the row that says so AdamW, beside a plain step of AdamW.
 """
@@ -97,6 +98,7 @@ def step_of(model_name: str, cell: str, size: int = BATCH) -> Callable[[], Any]:
 
 def timed(model: str, cell: str) -> dict[str, float]:
     """Ratio of the paired times; a cell that acts on every second or fourth step is averaged over so many."""
+    torch.set_flush_denormal(True)
     plain, ours = step_of(model, plain_of(cell)), step_of(model, cell)
     length = OPTIONS.get(cell, {}).get("every", 1)
     ratios, milliseconds = [], []

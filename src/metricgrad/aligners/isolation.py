@@ -121,6 +121,8 @@ def standing(places: Iterable[Place]) -> Iterator[None]:
 
 def parameter_places(module: nn.Module, values: Mapping[Tensor, Tensor]) -> list[Place]:
     """Where each of these parameters stands, with what may stand there for it."""
+    if not values:
+        return []
     return [
         Place(part._parameters, name, values[p])
         for part in module.modules()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,9 +17,10 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metricgrad.aligners.isolation import again, kept_randomness, parameter_places, plain_checkpoints, standing
+from metricgrad.aligners.lookahead.channels_last import ChannelsLast, channels_last, may_gain
 from metricgrad.aligners.lookahead.forward_rules import ForwardRules, ReadElsewhereError
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, whole
-from metricgrad.aligners.lookahead.read_once import together
+from metricgrad.aligners.lookahead.read_once import read
 from metricgrad.aligners.lookahead.recorded_calls import ModelCall, outputs_of
 from metricgrad.errors import MetricgradError
 
@@ -43,6 +44,7 @@ class ForwardMode:
             ("a finite difference", _finite_difference),
         ]
         self._checked = False
+        self._last: bool | None = None
         if not exact:
             self._ways.insert(0, ("a one-sided difference", _one_sided))
 
@@ -60,6 +62,17 @@ class ForwardMode:
     def takes_products(self) -> bool:
         """Whether outer products in a direction need not be multiplied out as a whole."""
         return self._ways[0][1] is _forward_mode
+
+    def channels_last(self, values: Values, calls: Sequence[ModelCall]) -> bool:
+        """Whether the model gives the step's outputs with convolutions in channels-last memory, and has any.
+
+        Args:
+            values: as in :meth:`jvp`.
+            calls: of the step; they are tried once.
+        """
+        if self._last is None:
+            self._last = all(may_gain(call.module) and _same_with_channels_last(values, call) for call in calls)
+        return self._last
 
     def jvp(self, model: nn.Module, values: Values, direction: ParameterDirection, call: ModelCall) -> list[Tensor]:
         """One tangent for each output of a call.
@@ -80,7 +93,8 @@ class ForwardMode:
             device = call.randomness.device or torch.device("cpu")
             with kept_randomness(device, call.randomness):
                 try:
-                    primal, tangents = way(model, values, along, call)
+                    with channels_last(bool(self._last)):
+                        primal, tangents = way(model, values, along, call)
                     problem = differs(primal, call.outputs)
                     if problem is None and way is _double_backward and not self._checked:
                         again, differences = _finite_difference(model, values, _dense(along), call)
@@ -91,6 +105,9 @@ class ForwardMode:
                     tangents = []
             if problem is None:
                 return tangents
+            if self._last:  # it may be the place in memory
+                self._last = False
+                continue
             why = f"{why}; {name}: {problem}" if why else f"{name}: {problem}"
             del self._ways[0]
             if self._ways:
@@ -113,7 +130,7 @@ def differs(again: list[Tensor], outputs: list[Tensor]) -> str | None:
     pairs = [(new.detach(), old.detach()) for new, old in zip(again, outputs, strict=True) if old.numel()]
     if not pairs:
         return None
-    measured = together([part.abs().max() for new, old in pairs for part in (new - old, old)]).tolist()
+    measured = read([torch.linalg.vector_norm(part, math.inf) for new, old in pairs for part in (new - old, old)])
     for gap, size, (_, old) in zip(measured[::2], measured[1::2], pairs, strict=True):
         if not math.isfinite(size):  # NaN among the outputs, or infinity
             continue
@@ -128,6 +145,15 @@ def _disagrees(tangents: list[Tensor], differences: list[Tensor]) -> str | None:
         if not float((tangent - difference).norm()) <= 0.1 * float(difference.norm()) + 1e-12:
             return "its product is not that of a finite difference"
     return None
+
+
+def _same_with_channels_last(values: Values, call: ModelCall) -> bool:
+    with kept_randomness(call.randomness.device or torch.device("cpu"), call.randomness), torch.no_grad():
+        try:
+            with ChannelsLast():
+                return differs(run(call.module, values, call), call.outputs) is None
+        except (NotImplementedError, RuntimeError):
+            return False
 
 
 def run(model: nn.Module, values: Values, call: ModelCall) -> list[Tensor]:

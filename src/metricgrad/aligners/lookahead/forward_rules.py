@@ -105,21 +105,30 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Its Jacobian in the input is symmetric but for the weight, so autograd's backward pass is a forward pass too."""
+    r"""With :math:`\hat x = (x - m) s` and :math:`a = w s`: :math:`a (dx - d_1 - \hat x d_2) + \hat x\, dw + db`.
+
+    In training :math:`d_1` and :math:`d_2` are the means of dx and :math:`\hat x\, dx`, which autograd's backward pass
+    takes as well; otherwise they are zero.
+    """
     (x, dx), (w, dw), (b, db) = map(_parts, (input, weight, bias))
     value, mean, scale = torch.native_batch_norm(x, w, b, running_mean, running_var, training, momentum, eps)
     if running_mean is not None and running_var is not None and not training:
         mean, scale = running_mean, (running_var + eps).rsqrt()
-    tangent = None
+    if dx is None and dw is None and db is None:
+        return value
+    slope, shift = (torch.zeros_like(mean) if part is None else part for part in (dw, db))
+    a = scale if w is None else w * scale
+    if dx is not None and training:
+        along = dx if dx.stride() == x.stride() else torch.empty_like(x).copy_(dx)
+        _, d2, d1 = torch.ops.aten.native_batch_norm_backward(
+            along, x, w, running_mean, running_var, mean, scale, True, eps, [False, True, True]
+        )
+        rows = x.numel() // len(mean)
+        slope, shift = slope - a * d2 / rows, shift - a * d1 / rows
+    tangent = torch.native_batch_norm(x, slope, shift, mean, scale**-2, False, momentum, 0.0)[0]
     if dx is not None:
-        tangent = torch.ops.aten.native_batch_norm_backward(
-            dx.contiguous(), x, w, running_mean, running_var, mean, scale, training, eps, [True, False, False]
-        )[0]
-    if dw is not None or db is not None:
-        dw, db = (torch.zeros_like(mean) if part is None else part for part in (dw, db))
-        ours = torch.native_batch_norm(x, dw, db, mean, scale**-2, False, momentum, 0.0)[0]
-        tangent = ours if tangent is None else tangent.add_(ours)
-    return value if tangent is None else forward_ad.make_dual(value, tangent)
+        tangent.addcmul_(dx, a.to(dx).view(-1, *[1] * (x.ndim - 2)))
+    return forward_ad.make_dual(value, tangent)
 
 
 def _parts(tensor: Tensor | None) -> tuple[Any, Tensor | None]:

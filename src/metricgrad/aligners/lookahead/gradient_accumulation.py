@@ -13,6 +13,7 @@ from torch.autograd import Variable
 
 from metricgrad.aligners.isolation import copied
 from metricgrad.aligners.lookahead.clipping import unchanged
+from metricgrad.aligners.lookahead.read_once import read
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,11 @@ class GradientSnapshot:
 
 
 def are_unchanged(snapshots: Iterable[GradientSnapshot]) -> bool:
-    """Whether none of the gradients was written to through ``.data``, read once from each device."""
-    of: dict[torch.device, list[tuple[Tensor, Tensor]]] = {}
-    for kept in snapshots:
-        if kept.sums is not None:
-            of.setdefault(kept.gradient.device, []).extend(zip(kept.sums, _sums(kept.gradient), strict=True))
-    for pairs in of.values():
-        then, now = (torch.stack(side) for side in zip(*pairs, strict=True))
-        if not bool(((then == now) | (then.isnan() & now.isnan())).all()):
-            return False
-    return True
+    """Whether none of the gradients was written to through ``.data``; the host waits once."""
+    kept = [(one.sums, _sums(one.gradient)) for one in snapshots if one.sums is not None]
+    numbers = read([number for pair in zip(*kept, strict=True) for sums in pair for number in sums])
+    then, now = numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]
+    return all(a == b or (a != a and b != b) for a, b in zip(then, now, strict=True))
 
 
 def _sums(gradient: Tensor) -> tuple[Tensor, Tensor]:

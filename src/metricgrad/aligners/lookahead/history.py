@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from metricgrad.aligners.lookahead.read_once import norm, together
+from metricgrad.aligners.lookahead.read_once import norms, read
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 from metricgrad.losses.networks.neural import NeuralLoss
@@ -57,10 +57,10 @@ class LookAheadResult:
             products: for each parameter, 0-d each, (theta - theta') . v and v . v; None where not measured.
             steps: between theta and theta'.
         """
-        ways = together([part for pair in products for part in pair]).view(-1, 2).sum(0) if products else ()
-        numbers = together([objective.detach(), norm(seen), norm(gradients), *ways]).tolist()
-        value, length, hypergradient_norm = numbers[:3]
-        progress, squared = numbers[3:] if products else (0.0, 0.0)
+        lengths, ways = norms([*seen, *gradients]), [part for pair in products or () for part in pair]
+        value, *numbers = read([objective.detach(), *lengths, *ways])
+        length, hypergradient_norm = math.hypot(*numbers[: len(seen)]), math.hypot(*numbers[len(seen) : len(lengths)])
+        progress, squared = sum(numbers[len(lengths) :: 2]), sum(numbers[len(lengths) + 1 :: 2])
         rate = math.nan if products is None else progress / steps / squared if squared > 0 else 0.0
         return cls(gradients, value, length, rate, hypergradient_norm)
 

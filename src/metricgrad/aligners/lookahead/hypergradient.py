@@ -22,6 +22,7 @@ from torch import Tensor
 
 from metricgrad.aligners.base import TrainingContext
 from metricgrad.aligners.isolation import borrowed, kept_randomness, plain_checkpoints
+from metricgrad.aligners.lookahead.channels_last import channels_last
 from metricgrad.aligners.lookahead.clipping import Clipping, Gradients
 from metricgrad.aligners.lookahead.forward_mode import ForwardMode
 from metricgrad.aligners.lookahead.gradient_changes import GradientChanges
@@ -206,7 +207,10 @@ class OneStep:
         if batch is None:
             value, ahead = on_training_batch(self._objective, self.training, recorder.done()[-1], list(groups))
         else:
-            value, ahead = on_validation_batch(self._objective, self.training, list(groups), batch, apart=apart)
+            values = {p: kept.value for p, kept in before.items()}
+            calls = [call for part in self._contributions for call, _ in part.loss.heads]
+            with channels_last(self._forward_mode.channels_last(values, calls)):
+                value, ahead = on_validation_batch(self._objective, self.training, list(groups), batch, apart=apart)
         products = self._along_way(ahead, before)
         self._looks += 1
         pushed, times = self._pushed(form, ahead, seen, groups, before)
@@ -266,18 +270,19 @@ class OneStep:
         return tangent
 
     def _jvp(self, direction: ParameterDirection, values: dict[Tensor, Tensor], call: ModelCall) -> list[Tensor]:
-        own = set(call.module.parameters())
-        values = {p: value for p, value in values.items() if p in own}
-        along = {p: part for p, part in direction.items() if p in own}
-        return self._forward_mode.jvp(call.module, values, along, call)
+        if call.module is not self.training.model:
+            own = set(call.module.parameters())
+            values = {p: value for p, value in values.items() if p in own}
+            direction = {p: part for p, part in direction.items() if p in own}
+        return self._forward_mode.jvp(call.module, values, direction, call)
 
     def _along(self, form: Form, pushed: list[ScoreTangent], times: float) -> list[Tensor]:
         """d/dphi of the loss's gradient along so many times the direction."""
         phi = list(form.parameters())
-        total = [torch.zeros_like(p) for p in phi]
+        total: list[Tensor | None] = [None] * len(phi)
         for one in pushed:
             loss, factor = one.of.loss, one.of.factor * times
-            leaves = {p: value.clone().requires_grad_() for p, value in loss.form.parameters.items()}
+            leaves = {p: value.detach().requires_grad_() for p, value in loss.form.parameters.items()}
             with as_called(form, loss, leaves):
                 # a form's own way may leave out what does not depend on its parameters, which a power needs
                 own = Form if one.power else type(form)
@@ -293,8 +298,8 @@ class OneStep:
                 if not value.requires_grad:
                     continue
                 found = torch.autograd.grad(value, [leaves[p] for p in phi], allow_unused=True)
-            total = [t if g is None else t + g for t, g in zip(total, found, strict=True)]
-        return total
+            total = [g if t is None else t if g is None else t + g for t, g in zip(total, found, strict=True)]
+        return [torch.zeros_like(p) if t is None else t for t, p in zip(total, phi, strict=True)]
 
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:

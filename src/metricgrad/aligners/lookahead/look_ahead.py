@@ -71,7 +71,8 @@ class LookAhead(Aligner):
     Cost: one forward and backward pass on the validation batch and one forward-mode pass on the training batch: a step
     takes about three times as long. Memory: a copy of the parameters, and the objective's gradient (and, once gradients
     were changed between backward and step, by clipping for one, a copy of them from then on); under SGD without
-    clipping that of linear layers with more units than the batch has rows is kept as factors, which are smaller. With
+    clipping that of linear layers with more units than the batch has rows is kept as factors, which are smaller. On a CPU
+    convolutions of images compute in channels-last memory, where a model gives the same there. With
     ``steps`` above 1 a double backward through all of them instead, whose graphs are kept meanwhile.
 
     Raises:

@@ -64,7 +64,8 @@ def _adam(group: Group, state: State, value: Tensor, gradient: Tensor) -> Tensor
     dtype, first, second, highest = value.dtype, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq")
     if step == 1:
         gradient, value = wide(gradient), wide(value)
-    gradient = gradient * _sign(group)
+    if group.get("maximize", False):
+        gradient = -gradient
     if group["weight_decay"] and not group.get("decoupled_weight_decay", False):
         gradient = gradient + group["weight_decay"] * value
     if step == 1:
@@ -78,11 +79,11 @@ def _adam(group: Group, state: State, value: Tensor, gradient: Tensor) -> Tensor
         second = highest
     # in place, as tensors are large; where v is zero so is m, and the least number below it leaves the bend at zero
     root = second.sqrt()
-    both = torch.add(second, root, alpha=group["eps"] * correction**0.5).clamp_(min=torch.finfo(root.dtype).tiny)
-    bend = torch.addcdiv(bend.new_full((), 1 - beta1), bend, both, value=beta2 - 1)
-    denominator = root.div_(correction**0.5).add_(group["eps"])
-    slope = bend.div_(denominator).mul_(-float(group["lr"]) / (1 - beta1**step) * _sign(group))
-    return slope.to(dtype)
+    denominator = root + group["eps"] * correction**0.5  # times the root of the correction, as the factor is too
+    both = root.mul_(denominator).clamp_(min=torch.finfo(root.dtype).tiny)
+    factor = -float(group["lr"]) * correction**0.5 / (1 - beta1**step) * _sign(group)
+    bend = torch.addcdiv(bend.new_full((), factor * (1 - beta1)), bend, both, value=factor * (beta2 - 1))
+    return bend.div_(denominator).to(dtype)
 
 
 def _sign(group: Group) -> float:

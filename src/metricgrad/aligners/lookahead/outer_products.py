@@ -116,7 +116,7 @@ class LinearTaps(TorchFunctionMode):
     def __init__(self, model: nn.Module | None) -> None:
         super().__init__()
         self._weights: dict[int, Tensor] = {}
-        if model is not None and not any(map(_is_compiled, model.modules())):
+        if model is not None and not any(map(is_compiled, model.modules())):
             self._weights = {id(p): p for p in model.parameters() if p.ndim == 2 and not p._backward_hooks}
         self._tap = _Tap()
 
@@ -195,5 +195,6 @@ def _may_tap(input: Tensor, weight: Tensor) -> bool:
     return not again and not torch._C._are_functorch_transforms_active()
 
 
-def _is_compiled(module: nn.Module) -> bool:
+def is_compiled(module: nn.Module) -> bool:
+    """Whether ``torch.compile`` was asked to compile it."""
     return module._compiled_call_impl is not None or hasattr(module, "_orig_mod")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.lookahead.history import SkippedStepError
-from metricgrad.aligners.lookahead.read_once import together
+from metricgrad.aligners.lookahead.read_once import read
 
 _TOLERANCE = 6.0  # roundings
 _FIRST, _LATER = 2e-3, 2e-4
@@ -101,9 +101,9 @@ def powers_of(pairs: Sequence[tuple[Tensor, Tensor]], constants: Constants) -> l
     """:func:`power_of` each factor and value, 0-d each, which are read at once."""
     if not pairs:
         return []
-    numbers = together([number for pair in pairs for number in pair]).tolist()
+    numbers = read([number for pair in pairs for number in pair])
     eps = [max(torch.finfo(factor.dtype).eps, 1e-15) for factor, _ in pairs]
-    return [power_of(*read, constants) for read in zip(numbers[::2], numbers[1::2], eps, strict=True)]
+    return [power_of(*found, constants) for found in zip(numbers[::2], numbers[1::2], eps, strict=True)]
 
 
 def power_of(factor: float, value: float, eps: float, constants: Constants) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor
 from metricgrad.aligners.lookahead.forward_mode import ForwardMode
 from metricgrad.aligners.lookahead.history import SkippedStepError
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, blocks
-from metricgrad.aligners.lookahead.read_once import dot, together
+from metricgrad.aligners.lookahead.read_once import dot, read
 from metricgrad.aligners.lookahead.recorded_calls import ScoreTangent
 from metricgrad.aligners.lookahead.replay import as_called, gradients_again
 from metricgrad.distributed import Ranks
@@ -125,7 +125,8 @@ def of_gradients(gradients: Mapping[Tensor, Tensor], direction: ParameterDirecti
             of_all += [dot(part, other), dot(part, part), dot(other, other)]
         if isinstance(along, OuterProducts):
             of_all += [along.dot(gradient), *gradient.new_zeros(2)]
-    total, squared, length = together(of_all).view(-1, 3).sum(0).tolist()
+    numbers = read(of_all)
+    total, squared, length = (sum(numbers[i::3]) for i in range(3))
     return total, math.sqrt(squared * length)
 
 

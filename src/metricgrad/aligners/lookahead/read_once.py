@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from metricgrad.metrics.decoding import wide
 
 
-def together(numbers: list[Tensor]) -> Tensor:
-    """``(n,)`` of 0-d tensors, on the device of the first."""
-    return wide(torch.stack([number.to(numbers[0].device) for number in numbers]))
+def read(numbers: Sequence[Tensor]) -> list[float]:
+    """Of 0-d tensors; where one is on another device than the host, it waits for all at once."""
+    if all(number.device.type == "cpu" for number in numbers):
+        return [number.item() for number in numbers]
+    return wide(torch.stack([number.to(numbers[0].device) for number in numbers])).tolist()
 
 
-def norm(tensors: list[Tensor]) -> Tensor:
-    """0-d: the length of all of them as one vector."""
-    return together([tensor.norm() for tensor in tensors]).norm() if tensors else torch.zeros(())
+def norms(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """0-d: the length of each."""
+    return [torch.linalg.vector_norm(tensor) for tensor in tensors]
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from metricgrad.aligners.isolation import Autocast, Place, Randomness, buffer_places
@@ -56,7 +57,8 @@ class AsCalled:
     @classmethod
     def now(cls, form: Form) -> AsCalled:
         """As it is."""
-        return cls({p: p.detach().clone() for p in form.parameters()}, buffer_places(form))
+        with torch.no_grad():
+            return cls({p: p.clone() for p in form.parameters()}, buffer_places(form))
 
 
 @dataclass

@@ -87,8 +87,9 @@ def on_validation_batch(
     loss, taps = training.loss, LinearTaps(training.model if apart else None)
     # a user's hooks on gradients are no part of the objective's
     bare = {p: p.detach().requires_grad_() for p in parameters if p._backward_hooks}
-    with taps, standing(parameter_places(training.model, bare)):
-        scores, targets, _ = loss.ranks.joined(loss, lambda: (*training.scored(training.model, batch), {}))
+    with standing(parameter_places(training.model, bare)):
+        with taps:
+            scores, targets, _ = loss.ranks.joined(loss, lambda: (*training.scored(training.model, batch), {}))
         with nothing_gathered():
             value = objective(scores, targets)
     if not value.requires_grad:

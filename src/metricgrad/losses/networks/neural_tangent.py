@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _LINEAR_FROM = 50.0
-_AT_ONCE = 512
+_AT_ONCE = 640
 
 Number = float | Tensor  # a tensor is 0-d
 
@@ -41,11 +41,11 @@ class Along(torch.autograd.Function):
         bends = [*beta.unbind(), *gamma.unbind()]
         if beta.device.type == "cpu":  # of other devices they are not read
             bends = [float(bend) for bend in bends]
-        found = [
-            _gradients(some, moves, w1, b1, w2, b2, w3, *bends)
-            for some, moves in zip(pairs.split(_AT_ONCE), (moved / len(pairs)).split(_AT_ONCE), strict=True)
-        ]
-        ctx.gradients = [torch.stack(pieces).sum(0) for pieces in zip(*found, strict=True)]
+        total: list[Tensor] = []
+        for some, moves in zip(pairs.split(_AT_ONCE), (moved / len(pairs)).split(_AT_ONCE), strict=True):
+            found = _gradients(some, moves, w1, b1, w2, b2, w3, *bends)
+            total = [a.add_(b) for a, b in zip(total, found, strict=True)] if total else list(found)
+        ctx.gradients = total
         return torch.dot(ctx.gradients[4][0], w3[0])
 
     @staticmethod
@@ -100,4 +100,4 @@ def _bent(d_bend: Tensor, s: Tensor, z: Tensor, beta: Number, gamma: Number) -> 
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return torch.dot(a.flatten(), b.flatten())
+    return torch.dot(a.view(-1), b.view(-1))

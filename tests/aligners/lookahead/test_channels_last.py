@@ -7,7 +7,6 @@ from torch import nn
 import metricgrad as mg
 from metricgrad.aligners.lookahead.channels_last import ChannelsLast
 
-
 CONTIGUOUS = []
 
 

@@ -24,7 +24,7 @@ class ChannelsLast(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Any other function goes its own way, and views of what a convolution gave are of a copy in the usual order."""
+        """Any other function goes its own way; views of what a convolution gave are of a copy in the usual order."""
         if func is functional.conv2d:
             return _conv2d(*args, **(kwargs or {}))
         if func is Tensor.view and args[0].ndim == 4:

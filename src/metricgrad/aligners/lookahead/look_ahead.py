@@ -69,11 +69,11 @@ class LookAhead(Aligner):
     and the first time a warning says why. What another loss puts into the gradients is taken not to depend on this one.
 
     Cost: one forward and backward pass on the validation batch and one forward-mode pass on the training batch: a step
-    takes about three times as long. Memory: a copy of the parameters, and the objective's gradient (and, once gradients
-    were changed between backward and step, by clipping for one, a copy of them from then on); under SGD without
-    clipping that of linear layers with more units than the batch has rows is kept as factors, which are smaller. On a CPU
-    convolutions of images compute in channels-last memory, where a model gives the same there. With
-    ``steps`` above 1 a double backward through all of them instead, whose graphs are kept meanwhile.
+    takes about three times as long; on a CPU convolutions of images are in channels-last memory here. Memory: a copy of
+    the parameters, and the objective's gradient (and, once gradients were changed between backward and step, by
+    clipping for one, a copy of them from then on); under SGD without clipping that of linear layers with more units
+    than the batch has rows is kept as factors, which are smaller. With ``steps`` above 1 a double backward through all
+    of them instead, whose graphs are kept meanwhile.
 
     Raises:
         MetricgradError: for settings out of range; when attached to an optimiser it has no rule for, or under FSDP.

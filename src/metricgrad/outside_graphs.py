@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch import nn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,3 +32,8 @@ def outside_graphs(function: Callable[P, T]) -> Callable[P, T]:
         return disabled(*args, **kwargs)
 
     return call
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether ``torch.compile`` was asked to compile it."""
+    return module._compiled_call_impl is not None or hasattr(module, "_orig_mod")

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from metricgrad.aligners.channels_last import ChannelsLast, channels_last, may_gain
 from metricgrad.aligners.isolation import again, kept_randomness, parameter_places, plain_checkpoints, standing
-from metricgrad.aligners.lookahead.channels_last import ChannelsLast, channels_last, may_gain
 from metricgrad.aligners.lookahead.forward_rules import ForwardRules, ReadElsewhereError
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, whole
 from metricgrad.aligners.lookahead.read_once import read
-from metricgrad.aligners.lookahead.recorded_calls import ModelCall, outputs_of
+from metricgrad.aligners.lookahead.recorded_calls import Contribution, ModelCall, outputs_of
 from metricgrad.errors import MetricgradError
 
 Values = Mapping[Tensor, Tensor]
@@ -63,14 +63,15 @@ class ForwardMode:
         """Whether outer products in a direction need not be multiplied out as a whole."""
         return self._ways[0][1] is _forward_mode
 
-    def channels_last(self, values: Values, calls: Sequence[ModelCall]) -> bool:
+    def channels_last(self, values: Values, parts: Sequence[Contribution]) -> bool:
         """Whether the model gives the step's outputs with convolutions in channels-last memory, and has any.
 
         Args:
             values: as in :meth:`jvp`.
-            calls: of the step; they are tried once.
+            parts: of the step, whose model calls are tried once.
         """
         if self._last is None:
+            calls = [call for part in parts for call, _ in part.loss.heads]
             self._last = all(may_gain(call.module) and _same_with_channels_last(values, call) for call in calls)
         return self._last
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.base import TrainingContext
+from metricgrad.aligners.channels_last import channels_last
 from metricgrad.aligners.isolation import borrowed, kept_randomness, plain_checkpoints
-from metricgrad.aligners.lookahead.channels_last import channels_last
 from metricgrad.aligners.lookahead.clipping import Clipping, Gradients
 from metricgrad.aligners.lookahead.forward_mode import ForwardMode
 from metricgrad.aligners.lookahead.gradient_changes import GradientChanges
@@ -60,7 +60,7 @@ class OneStep:
         training: what it is attached to.
         objective: of scores and targets; what the step should have lowered.
         clipping: see :func:`metricgrad.aligners.lookahead.clipping.clipping_vjp`.
-        pusher: remembers which way works for the model.
+        forward_mode: remembers which way works for the model.
 
     Attributes:
         recorder: what was seen since the last step.
@@ -208,8 +208,7 @@ class OneStep:
             value, ahead = on_training_batch(self._objective, self.training, recorder.done()[-1], list(groups))
         else:
             values = {p: kept.value for p, kept in before.items()}
-            calls = [call for part in self._contributions for call, _ in part.loss.heads]
-            with channels_last(self._forward_mode.channels_last(values, calls)):
+            with channels_last(self._forward_mode.channels_last(values, self._contributions)):
                 value, ahead = on_validation_batch(self._objective, self.training, list(groups), batch, apart=apart)
         products = self._along_way(ahead, before)
         self._looks += 1
@@ -304,9 +303,8 @@ class OneStep:
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
         """Gradients on, autocast as in the step just taken; random states, buffers, attributes are then as before."""
-        last = self.recorder.done()[-1]
         device = next(iter(self._own)).device
-        cast = last.heads[0][0].autocast.again()
+        cast = self.recorder.done()[-1].heads[0][0].autocast.again()
         still = kept_randomness(device), borrowed(self.training.model), plain_checkpoints(), self.paused()
         with still[0], still[1], still[2], still[3], torch.enable_grad(), cast:
             yield

@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from metricgrad.metrics.decoding import wide
+from metricgrad.outside_graphs import is_compiled
 
 _AT_ONCE = 1 << 15
 
@@ -193,8 +194,3 @@ def _may_tap(input: Tensor, weight: Tensor) -> bool:
     hooks: Any = torch._C._autograd  # pyright: ignore[reportAttributeAccessIssue]  (as in torch's own code)
     again = hooks._top_saved_tensors_default_hooks(True) is not None  # set by checkpoints
     return not again and not torch._C._are_functorch_transforms_active()
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Whether ``torch.compile`` was asked to compile it."""
-    return module._compiled_call_impl is not None or hasattr(module, "_orig_mod")

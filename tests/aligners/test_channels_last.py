@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import metricgrad as mg
-from metricgrad.aligners.lookahead.channels_last import ChannelsLast
+from metricgrad.aligners.channels_last import ChannelsLast
 
 CONTIGUOUS = []
 

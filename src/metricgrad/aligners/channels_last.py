@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from metricgrad.aligners.lookahead.outer_products import is_compiled
+from metricgrad.outside_graphs import is_compiled
 
 
 class ChannelsLast(TorchFunctionMode):

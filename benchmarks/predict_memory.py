@@ -29,7 +29,7 @@ from common import RESULTS, cpu
 ROWS = (10_000, 100_000, 1_000_000)
 LOSSES = {"network": "cross_entropy", "trees": "lightgbm"}
 FILES = ("csv", "parquet")
-TRAINED, PART, SEEDS = 2_000, 100_000, 2
+TRAINED, PART, SEEDS = 2_000, 100_000, 1
 COMMAND = """
 import re
 from metricgrad.cli.main import main

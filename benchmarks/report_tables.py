@@ -100,6 +100,7 @@ def predict_memory(result: dict[str, Any]) -> str:
     ]  # fmt: skip
     return (
         "Peak resident MiB of `metricgrad predict MODEL FILE --out FILE`, a process of its own, on tables of eight "
-        "numbers and two categories. Answers are written for 50,000 rows at a time.\n\n"
+        "numbers and two categories. Answers are written for 50,000 rows at a time. The "
+        "machine was shared, so that the seconds are upper bounds.\n\n"
         + table(["model", "file", *(f"{count:,} rows" for count in counts), f"seconds for {counts[-1]:,}"], rows)
     )

@@ -128,6 +128,7 @@ def test_what_a_comparison_recommends_is_trained_as_it_was_tuned(task, tmp_path)
     assert model.card["asked"]["params"] == {"lr": 0.02, "weight_decay": 1e-3}
     assert model.decision.kind == "threshold"
     assert model.card["why"] == "nothing adds to it"
+    assert "the comparison understood its table otherwise, \"60 rows; target 'left'\" among it" in model.card["caution"]
     assert "chose the loss and its parameters on other draws of these rows" in model.card["caution"]
     assert mg.train_table(task, loss="cross_entropy", progress=False).card["caution"] is None
     trees = mg.train_table(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,14 +50,14 @@ class Recipe:
         params: learning rate, weight decay and whatever else is tuned of it; the defaults of those not named.
         decision: as in :func:`metricgrad.fit`.
         why: in words.
-        compared: whether a comparison on draws of the same rows chose it.
+        understood: what the comparison that chose it understood of its table; None where none did.
     """
 
     loss: str = "uniloss"
     params: Mapping[str, float] = field(default_factory=dict)
     decision: Asked = "auto"
     why: str = "as asked for"
-    compared: bool = False
+    understood: Sequence[str] | None = None
 
 
 def train_table(
@@ -134,7 +134,7 @@ def recommended(folder: str | os.PathLike[str], metric: Metric) -> Recipe:
     Raises:
         MetricgradError: for a folder without a finished comparison, or one by another metric.
     """
-    table, _ = read_study(folder)
+    table, study = read_study(folder)
     if table.metric != metric.name:
         raise MetricgradError(
             f"{str(folder)!r} compares losses by {table.metric!r:.60}, and the metric here is {metric.name!r}; "
@@ -144,7 +144,7 @@ def recommended(folder: str | os.PathLike[str], metric: Metric) -> Recipe:
     params = [run["params"] for run in table.runs if run["loss"] == said["loss"]]
     if not params:
         raise MetricgradError(f"{str(folder)!r} has no run of {said['loss']!r:.60}, which it recommends; compare anew")
-    return Recipe(said["loss"], params[0], said["decision"], said["why"], compared=True)
+    return Recipe(said["loss"], params[0], said["decision"], said["why"], study["understood"])
 
 
 def _asked(task: TableTask, recipe: Recipe, metric: Metric, seed: int) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def _model(task: TableTask, recipe: Recipe, seed: int, result: FitResult, about:
         "task": task.name,
         **about,
         "why": recipe.why,
-        "caution": _SEEN if recipe.compared and task.redraws else None,
+        "caution": _caution(task, recipe),
         "valid": finite(result.valid),
         "valid_undecided": finite(result.valid_undecided),
         "test": finite(test.decided),
@@ -225,6 +225,16 @@ def _model(task: TableTask, recipe: Recipe, seed: int, result: FitResult, about:
         "history": [{name: finite(value) for name, value in row.items()} for row in result.history],
     }
     return TableModel(task.preprocessing(seed), result.model, result.decision, _metric(task), card)
+
+
+def _caution(task: TableTask, recipe: Recipe) -> str | None:
+    """What a comparison leaves to be said of the model it recommends."""
+    if recipe.understood is None:
+        return None
+    here, said = task.describe(), [_SEEN] if task.redraws else []
+    if (other := next((line for line in recipe.understood if line not in here), None)) is not None:
+        said.insert(0, f"the comparison understood its table otherwise, {other!r:.200} among it")
+    return ". ".join(said) or None
 
 
 def _there(place: Path, asked: dict[str, Any], metric: Metric) -> TableModel:

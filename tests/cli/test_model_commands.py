@@ -47,12 +47,13 @@ def test_rows_weigh(run, place):
     options = ["--target", "left", "--metric", "f1", "--loss", "cross_entropy", "--weight", "w", "--out", "weighed"]
     code, _, err = run("train", "weighed.csv", *options)
     assert code == 0
-    assert "rows weigh from 1 to 2 by 'w', in training, in the metric and in the decision" in err
+    assert "rows weigh from 1 to 2 by 'w', in training, in the metric, in the decision and in what a report shows" in err
     values = [
         json.loads(run("evaluate", *given, "--json")[1])["value"]
         for given in (["weighed", "weighed.csv"], ["weighed", "weighed.csv", "--weight", "income"])
     ]
     assert values[0] != values[1]
+    assert run("evaluate", "weighed", "weighed.csv")[1].endswith(", rows weighed by 'w'\n")
     code, _, err = run("evaluate", "weighed", "told.csv")
     assert (code, len(err.splitlines())) == (2, 1)
     assert "no column 'w'" in err
@@ -72,7 +73,7 @@ def test_a_model_is_judged(run):
     assert out.startswith("f1 0.")
     code, out, _ = run("evaluate", "model", "new.csv", "--metric", "accuracy", "--json")
     assert code == 0
-    assert json.loads(out).keys() == {"metric", "value", "undecided"}
+    assert json.loads(out).keys() == {"metric", "value", "undecided", "weight"}
 
 
 @pytest.mark.parametrize(
@@ -103,4 +104,4 @@ def test_a_value_that_is_undefined_is_said(run, place):
     )
     code, out, _ = run("evaluate", "model", "one.csv", "--metric", "auroc", "--json")
     assert code == 0
-    assert json.loads(out) == {"metric": "auroc", "value": None, "undecided": None}
+    assert json.loads(out) == {"metric": "auroc", "value": None, "undecided": None, "weight": None}

@@ -20,6 +20,7 @@ from metricgrad.comparison.report.study_file import read_study
 from metricgrad.comparison.runs.agenda import TUNING_SEED
 from metricgrad.comparison.runs.budget import Cost, Limit, afforded
 from metricgrad.comparison.runs.plan import Plan
+from metricgrad.comparison.verdicts import counted
 from metricgrad.losses.registry import Range
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.tasks.split import split
@@ -104,7 +105,7 @@ def test_rungs_rows_notes_and_files(tmp_path):
     assert [row["loss"] for row in table.summary] == [*NAMED, "cross_entropy x3"]
     assert [row["runs"] for row in table.ladder] == [3, 0, 3, 3, 2]
     assert table.recommendation["loss"] == "cross_entropy"
-    assert "2 seeds are too few" in table.recommendation["why"]
+    assert "that takes 6 seeds or more, not 2" in table.recommendation["why"]
     assert any(note.startswith("not on the ladder: adalfl: ") for note in table.notes)
     assert "what each rung adds" in str(table)
     (tmp_path / "results.jsonl").unlink()
@@ -141,7 +142,7 @@ def test_a_budget_becomes_a_plan_once_by_the_seconds_of_the_first_trials(tmp_pat
     costs = {name: Cost(*seconds) for name, seconds in timed.items()}
     extra = 3 * max(cost.whole for cost in costs.values())
     assert plan["afforded"] == afforded(Limit(9.0, 3, 2), spent, costs, extra=extra)
-    assert any(f"came to {plan['afforded']['draws']} draws" in note for note in table.notes)
+    assert any(f"came to {counted(plan['afforded']['draws'], 'draw')} by" in note for note in table.notes)
     with pytest.raises(mg.MetricgradError, match="another study: budget was"):
         run(tmp_path, budget="20s", trials=3)
 

@@ -78,9 +78,15 @@ def test_few_seeds_say_so_and_one_seed_has_no_interval():
     every = (runs(name, level, seeds=5) for name, level in (("ce", 0.5), ("new", 0.9), ("other", 0.8)))
     _, said = climb_to(rows, *every, seeds=5)
     assert said["loss"] == "ce"
-    assert said["why"] == "nothing shows that new or other adds to it: 5 seeds are too few, take 6 or more"
+    assert said["why"] == "nothing shows that new or other adds to it: that takes 6 seeds or more, not 5"
     ladder, _ = climb_to(rows[:2], runs("ce", 0.5, seeds=1), runs("new", 0.9, seeds=1), seeds=1)
     assert (ladder[1]["low"], ladder[1]["taken"]) == (None, False)
+
+
+def test_a_decision_is_named_in_a_sentence_as_people_do():
+    decided = [{**one, "decision": "threshold", "valid": one["valid"] + 0.1} for one in runs("ce", 0.8)]
+    said = climb_to([row("ce", standard=True)], decided)[1]
+    assert said["why"].startswith("a decision gains +0.1000 f1 on validation over ce (90 % interval")
 
 
 def test_one_loss_alone():

@@ -26,8 +26,8 @@ def print_study(table: Table, *, as_json: bool) -> None:
         print(json.dumps(table.to_dict(), allow_nan=False))
         return
     screen = console()
-    screen.print(table.rich())
-    screen.print(table.rungs())
+    screen.print(table.rich(screen.width))
+    screen.print(table.rungs(screen.width))
     screen.print(table.recommended(), highlight=False, markup=False)
     for note in table.notes:
         screen.print(f"note: {note}", highlight=False, markup=False)

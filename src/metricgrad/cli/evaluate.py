@@ -29,10 +29,11 @@ def evaluate(
     judged_by = None if metric is None else as_metric(metric)
     loaded = load_table_model(model, metric=judged_by)
     found = loaded.evaluate(read_chunks(file), judged_by, weight=weight)
-    name = (judged_by or loaded.metric).name
+    name, column = (judged_by or loaded.metric).name, weight or loaded.schema.weight
     if as_json:
-        values = {"value": finite(found.decided), "undecided": finite(found.undecided)}
+        values = {"value": finite(found.decided), "undecided": finite(found.undecided), "weight": column}
         print(json.dumps({"metric": name, **values}, allow_nan=False))
         return
     without = "" if loaded.decision.kind == "identity" else f" ({found.undecided:.4f} without its decision)"
-    print(f"{name} {found.decided:.4f}{without}")
+    weighed = "" if column is None else f", rows weighed by {column!r}"
+    print(f"{name} {found.decided:.4f}{without}{weighed}")

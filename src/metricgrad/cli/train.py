@@ -44,6 +44,7 @@ def train(
         file, metric, target=target, positive=positive, classes=classes, group=group, weight=weight, split=split,
         time=time, drop=drop,
     )  # fmt: skip
+    from metricgrad.comparison.table import kind_name
     from metricgrad.table_training import train_table
 
     command = shlex.join(["metricgrad", *sys.argv[1:]])
@@ -57,6 +58,8 @@ def train(
     told = {name: "undefined" if value is None else f"{value:.4f}" for name, value in values.items()}
     without = "" if said["decision"] == "identity" else f" ({told['test_undecided']} without its decision)"
     print(f"{said['metric']} {told['test']} on rows held back{without}")
+    if like is not None:
+        print(f"as {like} recommends: {card['why']}")
     if (caution := card.get("caution")) is not None:
         print(f"note: {caution}")
-    print(f"model: {out} ({said['loss']}, decision {said['decision']})")
+    print(f"model: {out} ({said['loss']}, decision {kind_name(said['decision'])})")

@@ -15,6 +15,8 @@ from metricgrad.losses.registry import CLASSIFICATION, ProblemKind
 from metricgrad.metrics.metric import Metric
 from metricgrad.systems.by_name import find
 
+DECISION = "+ decision"
+"""What the rung of a decision on the standard loss adds."""
 UNEQUAL = 1.5
 """Class weights are asked for where the largest class has this many times the items of the smallest."""
 FAR_FROM_EQUAL = 10.0
@@ -100,7 +102,7 @@ def ladder(situation: Situation) -> Ladder:
     standard = situation.standard
     rungs, left_out = [Rung(standard, standard, decided=False)], {}
     for adds, loss, rule in (
-        ("+ decision", standard, _decision),
+        (DECISION, standard, _decision),
         ("+ class weights", f"{standard}:weighting=balanced", _class_weights),
         ("+ the metric", "uniloss", _metric),
         ("+ adalfl", "adalfl", _adalfl),

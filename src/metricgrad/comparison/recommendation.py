@@ -13,9 +13,9 @@ from typing import Any
 
 from metricgrad.comparison.candidates import Candidate
 from metricgrad.comparison.climb import Step, Values, climb
-from metricgrad.comparison.ladder import Rung
+from metricgrad.comparison.ladder import DECISION, Rung
 from metricgrad.comparison.records import Record
-from metricgrad.comparison.verdicts import ENOUGH_SEEDS
+from metricgrad.comparison.verdicts import ENOUGH_SEEDS, counted
 from metricgrad.decisions.identity import Identity
 
 
@@ -28,7 +28,7 @@ def rungs_of(rows: Sequence[Candidate], runs: Sequence[Record]) -> list[Rung]:
     first = named[0].name
     decided = any(run["decision"] not in (None, Identity.kind) for run in runs if run["loss"] == first)
     below = [Rung(first, first, decided=False)]
-    return [*below, *([Rung("+ decision", first)] if decided else []), *(Rung(row.name, row.name) for row in named[1:])]
+    return [*below, *([Rung(DECISION, first)] if decided else []), *(Rung(row.name, row.name) for row in named[1:])]
 
 
 def values_of(rung: Rung, runs: Sequence[Record]) -> Values:
@@ -114,21 +114,30 @@ def recommendation(rows: Sequence[Mapping[str, Any]], metric: str, seeds: int) -
         seeds: final runs of each loss.
     """
     place = max(place for place, row in enumerate(rows) if row["taken"])
-    row, later = rows[place], [row["rung"] for row in rows[place + 1 :]]
+    row, later = rows[place], [_said(row["rung"]) for row in rows[place + 1 :]]
     said = ""
     if place:
         said = (
-            f"{row['rung']} gains {row['added']:+.4f} {metric} on validation over {row['over']} "
-            f"(90 % interval {row['low']:+.4f} … {row['high']:+.4f}, {seeds} seeds)"
+            f"{_said(row['rung'])} gains {row['added']:+.4f} {metric} on validation over {_over(rows, row['over'])} "
+            f"(90 % interval {row['low']:+.4f} … {row['high']:+.4f}, {counted(seeds, 'seed')})"
         )
         if row["low"] <= 0:
             said += ", and every seed's cross-validation took a decision"
     if later:
         names = f"{', '.join(later[:-1])} or {later[-1]}" if later[1:] else later[0]
-        few = f": {seeds} seeds are too few, take {ENOUGH_SEEDS} or more" if seeds < ENOUGH_SEEDS else ""
+        few = f": that takes {ENOUGH_SEEDS} seeds or more, not {seeds}" if seeds < ENOUGH_SEEDS else ""
         nothing = f"nothing shows that {names} adds to it{few}"
         said = f"{said}; {nothing}" if said else nothing
     return {"loss": row["loss"], "decision": row["decision"], "why": said or "it is the only one"}
+
+
+def _said(rung: str) -> str:
+    """A rung as it stands in a sentence."""
+    return "a decision" if rung == DECISION else rung.removeprefix("+ ")
+
+
+def _over(rows: Sequence[Mapping[str, Any]], rung: str) -> str:
+    return f"{rows[0]['loss']} with a decision" if rung == DECISION else _said(rung)
 
 
 def decision_of(rung: Rung, runs: Sequence[Record]) -> str:

@@ -18,7 +18,7 @@ from metricgrad.comparison.statistics import (
     paired,
     seeds_to_tell,
 )
-from metricgrad.comparison.verdicts import ENOUGH_SEEDS, verdict
+from metricgrad.comparison.verdicts import ENOUGH_SEEDS, counted, verdict
 
 DIVERGED = "diverged: "
 """What a failed run's reason begins with where it was no metric's fault."""
@@ -162,7 +162,7 @@ def _against(name: str, control: Candidate, gap: Estimate, sign: int, seeds: int
     """Whether a loss beat a control that takes one of its parts away."""
     words = f"({name} - {control.name} = {gap.mean:+.4f}, p = {gap.p:.2g})"
     if seeds < ENOUGH_SEEDS:
-        return f"{name} against its control {control.name}: {gap.mean:+.4f} in {seeds} seeds, too few to say more"
+        return f"{name} against its control {control.name}: {gap.mean:+.4f} in {counted(seeds, 'seed')}, too few to say more"
     if gap.p < ALPHA and sign * gap.mean > 0:
         return f"{name} beats its control {control.name} {words}, which shows {control.shows}"
     return f"{name} does not beat its control {control.name} {words}: nothing shows {control.shows}"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from metricgrad.comparison.records import SCHEMA, Record
-from metricgrad.comparison.verdicts import words
+from metricgrad.comparison.terminal import Column, fitted
+from metricgrad.comparison.verdicts import counted, words
 from metricgrad.errors import MetricgradError
 
 if TYPE_CHECKING:
@@ -91,41 +92,36 @@ class Table:
     def __getitem__(self, loss: str) -> dict[str, Any]:
         return next(row for row in self.summary if row["loss"] == loss)
 
-    def rich(self) -> RichTable:
-        """For a terminal; controls are dimmed.
+    def rich(self, width: int | None = None) -> RichTable:
+        """For a terminal of ``width`` characters; controls are dimmed.
 
         ``mean`` is of the scores under the decision that each seed's validation part asked for, ``undecided`` of the
         plain reading of the same scores; all further columns are about the former.
         """
-        from rich.table import Table as RichTable
+        rows, arrow = self.summary, "↑" if self.higher_is_better else "↓"
+        base = [row["verdict"] == "baseline" for row in rows]
 
-        arrow = "↑" if self.higher_is_better else "↓"
-        shown = RichTable(
-            title=f"{self.task}, test {self.metric} {arrow}, {self.seeds} seeds, margin {self.margin:.2g}",
-            title_justify="left",
-        )
-        for name in ("loss", "mean", "undecided", "decision", "95 % interval", "difference", "95 % interval", "p",
-                     "seconds", "verdict"):  # fmt: skip
-            shown.add_column(
-                name, justify="left" if name in ("loss", "decision", "verdict") else "right", overflow="fold"
-            )
-        for row in self.summary:
-            base = row["verdict"] == "baseline"
-            name = row["loss"] + (" (control)" if row["role"] == "control" else "")
-            shown.add_row(
-                name,
-                _number(row["mean"]),
-                _number(row["mean_undecided"]),
-                kinds(row["decisions"]),
-                _interval(row["low"], row["high"], ".4f"),
-                "" if base else _number(row["difference"], "+.4f"),
-                "" if base else _interval(row["difference_low"], row["difference_high"], "+.4f"),
-                "" if base else _number(row["p"], ".2g"),
-                _number(row["seconds"], ".1f"),
-                words(row),
-                style="dim" if row["role"] == "control" else None,
-            )
-        return shown
+        def number(key: str, style: str) -> list[str]:
+            return [_number(row[key], style) for row in rows]
+
+        def against(cells: list[str]) -> list[str]:
+            return ["" if own else cell for own, cell in zip(base, cells, strict=True)]
+
+        gaps = [_interval(row["difference_low"], row["difference_high"], "+.4f") for row in rows]
+        columns = [
+            Column("loss", [row["loss"] + " (control)" * (row["role"] == "control") for row in rows], of_words=True),
+            Column("mean", number("mean", ".4f")),
+            Column("undecided", number("mean_undecided", ".4f"), spare=2),
+            Column("decision", [kinds(row["decisions"]) for row in rows], of_words=True, spare=4),
+            Column("95 % interval", [_interval(row["low"], row["high"], ".4f") for row in rows]),
+            Column("difference", against(number("difference", "+.4f"))),
+            Column("its 95 % interval", against(gaps)),
+            Column("p", against(number("p", ".2g")), spare=3),
+            Column("seconds", number("seconds", ".1f"), spare=1),
+            Column("verdict", [words(row) for row in rows], of_words=True),
+        ]
+        title = f"{self.task}, test {self.metric} {arrow}, {counted(self.seeds, 'seed')}, margin {self.margin:.2g}"
+        return fitted(title, columns, [row["role"] == "control" for row in rows], width)
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -136,27 +132,25 @@ class Table:
             console.print(self.rungs())
         return "\n".join([captured.get().rstrip(), self.recommended(), *self.notes])
 
-    def rungs(self) -> RichTable:
+    def rungs(self, width: int | None = None) -> RichTable:
         """The ladder for a terminal: what each rung gains on validation over the one taken before it, and its cost."""
-        from rich.table import Table as RichTable
+        rows, first = self.ladder, [row["over"] is None for row in self.ladder]
 
-        shown = RichTable(title=f"what each rung adds, validation {self.metric}", title_justify="left")
-        for name in ("rung", "loss", "decision", "over", "adds", "90 % interval", "runs", "seconds", "taken"):
-            shown.add_column(name, justify="right" if name in ("adds", "90 % interval", "runs", "seconds") else "left")
-        for row in self.ladder:
-            first = row["over"] is None
-            shown.add_row(
-                row["rung"],
-                row["loss"],
-                row["decision"],
-                row["over"] or "",
-                "" if first else _number(row["added"], "+.4f"),
-                "" if first else _interval(row["low"], row["high"], "+.4f"),
-                str(row["runs"]),
-                _number(row["seconds"], ".0f"),
-                "" if first else "yes" if row["taken"] else "no",
-            )
-        return shown
+        def after(cells: list[str]) -> list[str]:
+            return ["" if none else cell for none, cell in zip(first, cells, strict=True)]
+
+        columns = [
+            Column("rung", [row["rung"] for row in rows], of_words=True),
+            Column("loss", [row["loss"] for row in rows], of_words=True, spare=3),
+            Column("decision", [row["decision"] for row in rows], of_words=True, spare=4),
+            Column("over", [row["over"] or "" for row in rows], of_words=True),
+            Column("adds", after([_number(row["added"], "+.4f") for row in rows])),
+            Column("90 % interval", after([_interval(row["low"], row["high"], "+.4f") for row in rows])),
+            Column("runs", [str(row["runs"]) for row in rows], spare=1),
+            Column("seconds", [_number(row["seconds"], ".0f") for row in rows], spare=2),
+            Column("taken", after(["yes" if row["taken"] else "no" for row in rows]), of_words=True),
+        ]
+        return fitted(f"what each rung adds, validation {self.metric}", columns, [False] * len(rows), width)
 
     def recommended(self) -> str:
         """The recommendation in one sentence."""

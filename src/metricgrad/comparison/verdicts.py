@@ -52,6 +52,16 @@ def default_margin(values: Sequence[float], *, higher_is_better: bool) -> float:
     return MARGIN_SHARE * (math.fsum(sizes) / len(sizes)) if any(sizes) else MARGIN_SHARE
 
 
+def counted(count: int, noun: str) -> str:
+    """So many of it, in words.
+
+    Example:
+        >>> counted(1, "seed"), counted(8, "seed")
+        ('1 seed', '8 seeds')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def words(row: Mapping[str, Any]) -> str:
     """The verdict of a row of the summary as people read it."""
     if row["verdict"] != "undecided":

@@ -64,6 +64,6 @@ def described(weights: np.ndarray, name: str) -> str:
     nothing = int((weights == 0).sum())
     none = f" ({nothing:,} of them nothing)" if nothing else ""
     return (
-        f"rows weigh from {weights.min():g} to {weights.max():g} by {name!r}{none}, in training, in the metric and in "
-        "the decision; a report's confusion table and curves count rows"
+        f"rows weigh from {weights.min():g} to {weights.max():g} by {name!r}{none}, in training, in the metric, in the "
+        "decision and in what a report shows of the test part"
     )

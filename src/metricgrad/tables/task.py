@@ -103,7 +103,7 @@ class TableTask(Task):
         from metricgrad.tables.boosting import SPACE, fit_trees
 
         grow = functools.partial(fit_trees, layout=Layout.of(self.schema), target=self.schema.target)
-        return {"lightgbm": Learner(SPACE, grow)}
+        return {"lightgbm": Learner(SPACE, grow, "gradient-boosted trees on the standard loss, by LightGBM")}
 
     def judged_by(self, metric: str | Metric | Callable[..., Any] | None = None) -> Metric:
         """The metric asked for, or the task's own; of values, in the unit of the file."""

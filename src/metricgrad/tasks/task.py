@@ -45,10 +45,12 @@ class Learner:
     Attributes:
         space: what a study tunes.
         fit: one training.
+        summary: what it is, in a line.
     """
 
     space: Mapping[str, Range]
     fit: Learn
+    summary: str
 
 
 class Task:

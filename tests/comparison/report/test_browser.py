@@ -129,6 +129,12 @@ def test_a_phone_scrolls_down_and_not_sideways(opened):
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
+def test_names_of_losses_are_read_in_the_dark_of_a_phone(opened):
+    page = opened("dark", width=390)
+    ink = "getComputedStyle(document.querySelector('[data-figure=intervals] .%s text')).fill"
+    assert page.evaluate(ink % "ytick") == page.evaluate(ink % "xtick") == "rgb(232, 237, 242)"
+
+
 def test_every_picture_and_every_field_has_a_name(page):
     assert page.locator(".plot").count() == page.locator(".plot[role=img][aria-label]").count() > 5
     assert page.locator("input").count() == page.locator("label input").count() > 3

@@ -46,6 +46,22 @@ def test_size_is_bounded():
     assert len(counted(mg.as_metric("mae"), Identity("value"), scores, scores)["points"]) == SCATTER_POINTS
 
 
+def test_rows_count_as_much_as_they_weigh():
+    generator = torch.Generator().manual_seed(1)
+    scores, weight = torch.randn(60, generator=generator), torch.randint(0, 4, (60,), generator=generator)
+    targets = (scores + torch.randn(60, generator=generator) > 0.5).long()
+    for columns, decision in ((scores, Threshold(0.5)), (torch.stack([-scores, scores], 1), Identity("argmax"))):
+        repeated = [part.repeat_interleave(weight, 0) for part in (columns, targets)]
+        found = counted(mg.as_metric("accuracy"), decision, columns, targets, weight.float())
+        assert found.pop("weighted")
+        expected = counted(mg.as_metric("accuracy"), decision, *repeated)
+        assert found["confusion"] == expected["confusion"]
+        assert found["calibration"]["seen"] == pytest.approx(expected["calibration"]["seen"])
+        assert found["calibration"]["items"] == expected["calibration"]["items"]
+        curves = [set(zip(*one["curve"].values(), strict=True)) for one in (found, expected) if "curve" in one]
+        assert curves == [] or curves[0] == curves[1]
+
+
 def test_what_has_no_such_picture():
     labels = torch.randn(6, 3), torch.ones(6, 3).long()
     assert counted(mg.as_metric("f1"), Identity(), *labels) is None

@@ -62,7 +62,8 @@ def _installed() -> dict[str, str]:
 def _not_tried(task: Task, rows: Sequence[Candidate], decision: str) -> dict[str, str]:
     """Losses that serve such a task and were not compared, each with what it is."""
     tried = {parse_spec(row.name)[0] for row in rows}
-    found = {
+    found = {name: learner.summary for name, learner in task.learners.items() if name not in tried}
+    found |= {
         name: entry.summary
         for name, entry in sorted(REGISTRY.items())
         if task.kind in entry.kinds and entry.role == "candidate" and name not in tried

@@ -11,9 +11,9 @@ WORST = 15
 
 
 class Cell(NamedTuple):
-    """Items of one true class that were said to be another; ``share`` of all items of the true one."""
+    """Items, or their weight, of one true class that were said to be another; ``share`` of all items of the true one."""
 
-    items: int
+    items: float
     share: float
     right: bool
 
@@ -24,14 +24,14 @@ class Confusion:
 
     names: list[str]
     rows: list[tuple[str, list[Cell]]]
-    worst: list[tuple[str, str, int]]
+    worst: list[tuple[str, str, float]]
 
 
-def confusion_of(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Confusion:
+def confusion_of(counts: Sequence[Sequence[float]], classes: Sequence[str]) -> Confusion:
     """The table of these counts.
 
     Args:
-        counts: rows are true classes, columns what was said.
+        counts: rows are true classes, columns what was said; items, or sums of their weights.
         classes: their names; their numbers where there are none.
 
     Example:
@@ -41,7 +41,7 @@ def confusion_of(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Con
     names = list(classes) if len(classes) == len(counts) else [str(number) for number in range(len(counts))]
     if len(names) <= MOST_ROWS:
         rows = [
-            (names[i], [Cell(count, count / max(sum(row), 1), i == j) for j, count in enumerate(row)])
+            (names[i], [Cell(count, count / (sum(row) or 1), i == j) for j, count in enumerate(row)])
             for i, row in enumerate(counts)
         ]
         return Confusion(names, rows, [])

@@ -16,7 +16,7 @@ from metricgrad.comparison.report.loss_pictures import curriculum_of, is_learned
 from metricgrad.comparison.report.predictions import counted
 from metricgrad.decisions.kinds import stored
 from metricgrad.losses.registry import ProblemKind
-from metricgrad.training.batches import Data
+from metricgrad.training.batches import Data, context_of
 from metricgrad.training.result import FitResult
 
 
@@ -38,7 +38,9 @@ def gather(loss: nn.Module | None, result: FitResult, valid: Data, test: Data, k
     return {
         "history": [_epoch(row) for row in result.history],
         "decision": stored(result.decision),
-        "predictions": counted(result.metric, result.decision, *result.scored(test)),
+        "predictions": counted(
+            result.metric, result.decision, *result.scored(test), context_of(test).get("sample_weight")
+        ),
         "mismatch": {} if loss is None else mismatch_seen(loss, result.metric, valid_scores, valid_targets),
         "learned": loss is not None and is_learned(loss),
         "push": push_of(loss, outputs) if loss is not None and kind in ("binary", "multiclass") else None,

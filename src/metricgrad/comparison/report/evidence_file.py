@@ -29,10 +29,10 @@ class Epoch(TypedDict):
 
 
 class Readings(TypedDict):
-    """Counts under the decision and without; rows are true classes, columns what was said."""
+    """Counts, or sums of weights, under the decision and without; rows are true classes, columns what was said."""
 
-    decided: list[list[int]]
-    undecided: list[list[int]]
+    decided: list[list[float]]
+    undecided: list[list[float]]
 
 
 class Curve(TypedDict):
@@ -43,17 +43,18 @@ class Curve(TypedDict):
 
 
 class Calibration(TypedDict):
-    """Bins of what was said, how often it was so, and of how many items."""
+    """Bins of what was said, how often it was so, and of how many items, or of which weight."""
 
     said: list[float]
     seen: list[float]
-    items: list[int]
+    items: list[float]
 
 
 class Predictions(TypedDict, total=False):
     """See :func:`metricgrad.comparison.report.predictions.counted`."""
 
     of: str
+    weighted: bool
     confusion: Readings
     curve: Curve
     calibration: Calibration

@@ -12,7 +12,7 @@ from typing import Any
 
 from metricgrad.aligners.knobs.plot import by_peak
 from metricgrad.comparison.report.evidence_file import Evidence as Kept
-from metricgrad.comparison.report.wording import baseline_of
+from metricgrad.comparison.report.wording import amount, baseline_of
 from metricgrad.comparison.table import Table
 
 Figure = dict[str, Any]
@@ -80,7 +80,7 @@ def curve(predictions: Mapping[str, Any]) -> Figure | None:
         return None
     data: list[Figure] = [{
         "type": "scatter", "mode": "lines", "name": "all cuts", "x": found["recall"], "y": found["precision"],
-        "line": {"color": _var("--blue"), "width": 2},
+        "line": {"color": _var("--blue"), "width": 2, "shape": "vh"},
     }]  # fmt: skip
     for reading, name, symbol in (("decided", "the decision", "diamond"), ("undecided", "side of 0", "diamond-open")):
         (_, false), (missed, true) = predictions["confusion"][reading]
@@ -104,13 +104,14 @@ def calibration(predictions: Mapping[str, Any]) -> Figure | None:
     found = predictions.get("calibration")
     if not found:
         return None
+    unit = "of weight" if predictions.get("weighted") else "items"
     line: Figure = {
         "type": "scatter", "mode": "lines", "name": "as sure as right", "x": [0, 1], "y": [0, 1], "hoverinfo": "skip",
         "line": {"color": _var("--grey"), "width": 1, "dash": "dot"},
     }  # fmt: skip
     bins: Figure = {
         "type": "scatter", "mode": "lines+markers", "name": "test items", "x": found["said"], "y": found["seen"],
-        "text": [f"{count:,} items" for count in found["items"]], "line": {"color": _var("--blue"), "width": 2},
+        "text": [f"{amount(count)} {unit}" for count in found["items"]], "line": {"color": _var("--blue"), "width": 2},
         "hovertemplate": "%{text}: said %{x:.2f}, so in %{y:.2f}<extra></extra>",
     }  # fmt: skip
     axes = {"range": [-0.02, 1.02], "zeroline": False}

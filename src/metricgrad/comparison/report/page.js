@@ -13,7 +13,7 @@
   };
 
   const laidOut = (layout, narrow) => {
-    const axis = { gridcolor: "var(--line)", linecolor: "var(--line)", tickcolor: "var(--line)" };
+    const axis = { gridcolor: "var(--line)", linecolor: "var(--line)", tickcolor: "var(--line)", tickfont: { color: "var(--ink)" } };
     return {
       ...layout,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",

@@ -14,7 +14,7 @@ from metricgrad.comparison.report import evidence_file, figures, wording
 from metricgrad.comparison.report.confusion import confusion_of
 from metricgrad.comparison.report.study_file import About, read_study
 from metricgrad.comparison.table import Table, kind_name, kinds
-from metricgrad.comparison.verdicts import words
+from metricgrad.comparison.verdicts import counted, words
 from metricgrad.writing import write_text
 
 HTML, MARKDOWN = "report.html", "report.md"
@@ -79,7 +79,10 @@ class Report:
         environment = Environment(
             loader=loader, autoescape=name.endswith(".html.jinja"), undefined=StrictUndefined, trim_blocks=True
         )
-        environment.filters |= {"kinds": kinds, "kind": kind_name, "words": words, "cell": _markdown_cell}
+        environment.filters |= {
+            "kinds": kinds, "kind": kind_name, "words": words, "cell": _markdown_cell, "counted": counted,
+            "amount": wording.amount,
+        }  # fmt: skip
         return environment.get_template(name).render(**self._context, **more)
 
     @cached_property
@@ -102,6 +105,7 @@ class Report:
             "predictions": predictions,
             "reading": wording.reading_of(table),
             "confusions": confusions,
+            "weighted": (kept.get("predictions") or {}).get("weighted", False),
             "decision_words": (kept.get("decision") or {}).get("words", ""),
             "training": "training" in drawn,
             "mismatches": self._mismatches,

@@ -17,7 +17,9 @@ MOST_CLASSES = 200
 BINS = 10
 
 
-def counted(metric: Metric, decision: Decision, scores: Tensor, targets: Tensor) -> Predictions | None:
+def counted(
+    metric: Metric, decision: Decision, scores: Tensor, targets: Tensor, weight: Tensor | None = None
+) -> Predictions | None:
     """Plain numbers of one test part; no score of a single item is in them, but for a regression's.
 
     Args:
@@ -25,10 +27,11 @@ def counted(metric: Metric, decision: Decision, scores: Tensor, targets: Tensor)
         decision: what it is delivered under.
         scores: raw logits, as :meth:`metricgrad.FitResult.scored` gives them.
         targets: theirs.
+        weight: ``(N,)``, how much each row counts; None: as 1.
 
     Returns:
         ``of``: ``"classes"`` (one of several classes, or yes and no) with ``confusion`` under the decision and without
-        (rows are true, columns said), ``calibration`` and, of two classes, ``curve``; or ``"values"`` with ``points``.
+        (rows are true, columns said; sums of weights, where there are any, and then ``weighted``), ``calibration`` and, of two classes, ``curve``; or ``"values"`` with ``points``.
         None for what has no such picture: labels side by side, embeddings, points, words, spans, above 200 classes, and
         a metric with a ``pos_label``. What it ignores is left out.
     """
@@ -38,7 +41,8 @@ def counted(metric: Metric, decision: Decision, scores: Tensor, targets: Tensor)
     if metric.class_targets.pos_label is not None:
         return None
     decided, _ = canonical(*metric.class_targets.pairs(decision(scores), targets))
-    scores, targets = canonical(*metric.class_targets.pairs(scores, targets))
+    scores, targets, *weights = metric.class_targets.pairs(scores, targets, sample_weight=weight)
+    scores, targets = canonical(scores, targets)
     if targets.ndim != 1 or not len(targets):
         return None
     if output == "values":
@@ -46,18 +50,21 @@ def counted(metric: Metric, decision: Decision, scores: Tensor, targets: Tensor)
     classes = scores.shape[1] if scores.ndim == 2 else 2
     if classes > MOST_CLASSES:
         return None
-    targets = targets.long()
+    targets, weight = targets.long(), next((one.double() for one in weights), None)
     likely = scores.double().softmax(-1) if scores.ndim == 2 else scores.double().sigmoid()
     found: Predictions = {
         "of": "classes",
         "confusion": {
-            "decided": _confusion(targets, _read(decided), classes),
-            "undecided": _confusion(targets, _read(scores), classes),
+            "decided": _confusion(targets, _read(decided), classes, weight),
+            "undecided": _confusion(targets, _read(scores), classes, weight),
         },
-        "calibration": _calibration(likely, targets),
+        "calibration": _calibration(likely, targets, weight),
     }
-    if scores.ndim == 1 and 0 < int(targets.sum()) < len(targets):
-        found["curve"] = _curve(scores, targets)
+    counts = targets if weight is None else targets[weight > 0]
+    if scores.ndim == 1 and 0 < int(counts.sum()) < len(counts):
+        found["curve"] = _curve(scores, targets, weight)
+    if weight is not None:
+        found["weighted"] = True
     return found
 
 
@@ -65,21 +72,23 @@ def _read(scores: Tensor) -> Tensor:
     return scores.argmax(-1) if scores.ndim == 2 else (scores > 0).long()
 
 
-def _confusion(targets: Tensor, said: Tensor, classes: int) -> list[list[int]]:
-    return torch.bincount(targets * classes + said, minlength=classes**2).reshape(classes, classes).tolist()
+def _confusion(targets: Tensor, said: Tensor, classes: int, weight: Tensor | None) -> list[list[float]]:
+    return torch.bincount(targets * classes + said, weight, minlength=classes**2).reshape(classes, classes).tolist()
 
 
-def _curve(scores: Tensor, targets: Tensor) -> Curve:
+def _curve(scores: Tensor, targets: Tensor, weight: Tensor | None) -> Curve:
     """Recall and precision of every cut between unequal scores, from the highest cut on."""
+    weight = torch.ones(len(scores), dtype=torch.float64) if weight is None else weight
     order = scores.argsort(descending=True, stable=True)
-    ranked, found = scores[order], targets[order].cumsum(0).double()
+    ranked, found, above = scores[order], (targets * weight)[order].cumsum(0), weight[order].cumsum(0)
     ends = torch.cat([(ranked[1:] != ranked[:-1]).nonzero().squeeze(1), torch.tensor([len(ranked) - 1])])
-    precision, recall = found[ends] / (ends + 1), found[ends] / found[-1]
+    ends = ends[above[ends] > 0]
+    precision, recall = found[ends] / above[ends], found[ends] / found[-1]
     recall, precision = zip(*_thinned(torch.stack([recall, precision], 1), CURVE_POINTS), strict=True)
     return {"recall": list(recall), "precision": list(precision)}
 
 
-def _calibration(likely: Tensor, targets: Tensor) -> Calibration:
+def _calibration(likely: Tensor, targets: Tensor, weight: Tensor | None) -> Calibration:
     """What was said with which probability, and how often it was so, in bins of equal width that hold anything.
 
     Of two classes the probability of the positive one, of more that of the likeliest.
@@ -90,9 +99,9 @@ def _calibration(likely: Tensor, targets: Tensor) -> Calibration:
     else:
         right = targets.double()
     bins = (likely * BINS).long().clamp(max=BINS - 1)
-    counts = torch.bincount(bins, minlength=BINS)
-    there = counts > 0
-    sums = [torch.bincount(bins, values, minlength=BINS)[there] / counts[there] for values in (likely, right)]
+    counts = torch.bincount(bins, weight, minlength=BINS)
+    there, each = counts > 0, 1 if weight is None else weight
+    sums = [torch.bincount(bins, values * each, minlength=BINS)[there] / counts[there] for values in (likely, right)]
     return {"said": sums[0].tolist(), "seen": sums[1].tolist(), "items": counts[there].tolist()}
 
 

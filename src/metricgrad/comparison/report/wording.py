@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from metricgrad.comparison.table import Table
-from metricgrad.comparison.verdicts import ENOUGH_SEEDS, words
+from metricgrad.comparison.verdicts import ENOUGH_SEEDS, counted, words
 
 _ORDER = ("better", "equivalent", "undecided", "worse", "too few seeds")
 _SAID = {
@@ -52,7 +52,7 @@ def headline(table: Table) -> str:
     """What to do, in one sentence."""
     base, winner, decision = baseline_of(table), winner_of(table), table.recommendation["decision"]
     if table.seeds < ENOUGH_SEEDS:
-        return f"Too early to say: {table.seeds} seeds, and {ENOUGH_SEEDS} are needed for a verdict"
+        return f"Too early to say: {counted(table.seeds, 'seed')}, and {ENOUGH_SEEDS} are needed for a verdict"
     under = "" if decision == "none" else f" and decide by {decision.replace('_', ' ')}"
     if winner["loss"] != base["loss"]:
         return f"Train with {winner['loss']}{under}"
@@ -84,6 +84,16 @@ def shown(table: Table) -> list[tuple[str, list[str]]]:
         more = f"; {words(row)}" if verdict in ("undecided", "failed") else ""
         groups.setdefault(verdict, []).append(f"{row['loss']}{control} ({_gap(row)}{more})")
     return [(_SAID[name].format(base=base["loss"]), groups[name]) for name in (*_ORDER, "failed") if name in groups]
+
+
+def amount(count: float) -> str:
+    """A number of items, or a sum of weights, in at most four digits below a thousand, in whole numbers above.
+
+    Example:
+        >>> amount(7), amount(0.123456), amount(47463.12)
+        ('7', '0.1235', '47,463')
+    """
+    return f"{count:.4g}" if count < 1000 else f"{count:,.0f}"
 
 
 def _gap(row: dict[str, Any]) -> str:

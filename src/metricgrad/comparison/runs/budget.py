@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypedDict
 
 from metricgrad.comparison.runs.tuning import SHARES, stages
-from metricgrad.comparison.verdicts import ENOUGH_SEEDS
+from metricgrad.comparison.verdicts import ENOUGH_SEEDS, counted
 from metricgrad.errors import MetricgradError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -26,8 +26,8 @@ class Limit:
     def said(self, bought: Afforded) -> str:
         """In words, what it came to."""
         return (
-            f"a budget of {self.seconds:g} s came to {bought['draws']} draws by successive halving, beside the "
-            f"defaults, and {bought['seeds']} final runs of each loss"
+            f"a budget of {self.seconds:g} s came to {counted(bought['draws'], 'draw')} by successive halving, beside "
+            f"the defaults, and {counted(bought['seeds'], 'final run')} of each loss"
         )
 
 

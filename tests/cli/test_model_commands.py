@@ -16,6 +16,7 @@ def place(tmp_path_factory):
     people().to_csv(folder / "told.csv", index=False)
     people(40).to_csv(folder / "new.csv", index=False)
     people(40).drop(columns="left").to_csv(folder / "untold.csv", index=False)
+    people(40).rename(columns={"age": "Age"}).to_csv(folder / "renamed.csv", index=False)
     return folder
 
 
@@ -47,7 +48,9 @@ def test_rows_weigh(run, place):
     options = ["--target", "left", "--metric", "f1", "--loss", "cross_entropy", "--weight", "w", "--out", "weighed"]
     code, _, err = run("train", "weighed.csv", *options)
     assert code == 0
-    assert "rows weigh from 1 to 2 by 'w', in training, in the metric, in the decision and in what a report shows" in err
+    assert (
+        "rows weigh from 1 to 2 by 'w', in training, in the metric, in the decision and in what a report shows" in err
+    )
     values = [
         json.loads(run("evaluate", *given, "--json")[1])["value"]
         for given in (["weighed", "weighed.csv"], ["weighed", "weighed.csv", "--weight", "income"])
@@ -87,6 +90,9 @@ def test_a_model_is_judged(run):
         (["predict", "model", "new.csv", "--id", "whom"], "did you mean who?"),
         (["evaluate", "model", "untold.csv"], "no column 'left'"),
         (["evaluate", "model", "new.csv", "--metric", "f2"], "f2"),
+        (["evaluate", "model", "new.csv", "--metric", "r2"], "metric 'r2' is of values, and target 'left' is a class"),
+        (["predict", "model", "renamed.csv"], "lacks 'age', which the model was trained on; add what is missing, or"),
+        (["predict", "model", "renamed.csv"], "did you mean Age?"),
     ],
 )
 def test_what_is_wrong_is_one_line(run, arguments, words):

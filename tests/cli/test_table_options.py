@@ -24,6 +24,14 @@ def run(typed, monkeypatch, tmp_path):
         (["churn.csv", "--target", "city", "--metric", "quadratic_kappa"], "--classes"),
         (["chrun.csv", "--target", "left", "--metric", "f1"], "there are churn.csv"),
         (["digits", "--target", "left"], "--target goes with a table"),
+        (["churn.xlsx", "--target", "left"], "'churn.xlsx' ends in neither .csv nor .parquet; name a file that does"),
+        (["churn.csv", "--target", "left", "--metric", "sklearn.metrics.f1_score"], "written sklearn.metrics:f1_score"),
+        (["churn.csv", "--target", "left", "--metric", "sklearn.metrics:f1_scor"], "Did you mean f1_score"),
+        (["churn.csv", "--target", "left", "--metric", "sklearn:__version__"], "names no function, but of type str"),
+        (
+            ["churn.csv", "--target", "left", "--metric", "r2", "--positive", "yes"],
+            "which is no number, and metric 'r2' is of values",
+        ),
     ],
 )
 def test_what_is_missing_is_one_line(run, arguments, words):

@@ -48,6 +48,8 @@ def test_text_stays_as_it_was_written(tmp_path, text, found):
         ('a,b\n"1,2\n', "EOF inside string"),
         (b"a,b\n\xff\xfe,2\n", "not in UTF-8"),
         (b"a\0,b\n1,2\n", "bytes of 0"),
+        (b"PAR1\x15\x04", "is a Parquet file; give it a name that ends in .parquet"),
+        (b"PK\3\4\x14", "is a spreadsheet or a zip file; save it as CSV"),
     ],
 )
 def test_a_malformed_file_is_one_sentence(tmp_path, text, words):
@@ -57,9 +59,12 @@ def test_a_malformed_file_is_one_sentence(tmp_path, text, words):
     assert "x.csv" in str(told.value)
 
 
-@pytest.mark.parametrize(("raw", "name"), [(b"PAR1 nonsense", "x.parquet"), (b"", "x.pq"), (b"\x1f\x8bxx", "x.csv.gz")])
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [(b"PAR1 nonsense", "x.parquet"), (b"a,b\n1,2\n", "x.pq"), (b"", "x.pq"), (b"\x1f\x8bxx", "x.csv.gz")],
+)
 def test_malformed_binary_files_too(tmp_path, raw, name):
-    with pytest.raises(mg.MetricgradError, match=r"cannot be read|is empty"):
+    with pytest.raises(mg.MetricgradError, match=r"cannot be read|is empty|is no Parquet file; where it is text"):
         read(tmp_path, raw, name)
 
 

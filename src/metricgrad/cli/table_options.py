@@ -73,12 +73,11 @@ def task_of(spec: str, metric: str | None, **options: str | None) -> Task:
 
     if is_table(spec):
         return table_task(spec, metric, **options)
-    task = get_task(spec)
     if given := next((name for name, value in options.items() if value is not None), None):
         raise MetricgradError(
-            f"--{given} goes with a table, and {spec!r} ends in neither .csv nor .parquet; leave it out, or name a file"
+            f"--{given} goes with a table, and {spec!r} ends in neither .csv nor .parquet; name a file that does, or leave it out"
         )
-    return task
+    return get_task(spec)
 
 
 def names(text: str) -> list[str]:

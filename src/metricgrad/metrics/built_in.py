@@ -97,7 +97,9 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
     if name not in table():
         hint = did_you_mean(name, list_metrics(), also_known())
         hint = hint if hint.startswith("did") else "`metricgrad metrics` lists the built-in ones."
-        raise MetricgradError(f"unknown metric {name!r}: {hint} A function of your own is written pkg.mod:fn")
+        module, _, function = name.rpartition(".")
+        written = f"{module}:{function}" if module else "pkg.mod:fn"
+        raise MetricgradError(f"unknown metric {name!r}: {hint} A function of your own is written {written}")
     entry = table()[name]
     hints = typing.get_type_hints(entry.fn)
     for key, value in params.items():

@@ -6,7 +6,7 @@ looked up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -53,15 +53,19 @@ def list_losses() -> list[str]:
     return sorted(REGISTRY)
 
 
-def find(spec: str) -> tuple[Entry, dict[str, Any]]:
+def find(spec: str, others: Iterable[str] = ()) -> tuple[Entry, dict[str, Any]]:
     """The entry a spec names and the parameters it fixes.
+
+    Args:
+        spec: ``"name"`` or ``"name:key=value,..."``.
+        others: what else could have been named there, for messages.
 
     Raises:
         MetricgradError: for an unknown name or parameter, naming what is close.
     """
     name, params = parse_spec(spec)
     if name not in REGISTRY:
-        raise MetricgradError(f"unknown loss {name!r}: {did_you_mean(name, list_losses(), _ALSO_KNOWN)}")
+        raise MetricgradError(f"unknown loss {name!r}: {did_you_mean(name, [*list_losses(), *others], _ALSO_KNOWN)}")
     entry = REGISTRY[name]
     _check(name, entry, params)
     return entry, params

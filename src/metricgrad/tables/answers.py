@@ -13,6 +13,7 @@ import numpy as np
 
 from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
+from metricgrad.tables.columns import check_there
 from metricgrad.tables.model import TableModel
 from metricgrad.tables.reading import CHUNK, CSV, PARQUET, read_chunks
 from metricgrad.tables.values import column_of
@@ -49,7 +50,9 @@ def answer_file(
         MetricgradError: for a table that lacks a column or holds a value of another type, and where ``out`` cannot be
             written.
     """
-    names = list(next(read_chunks(table, 1)).columns)
+    first = next(read_chunks(table, 1))
+    check_there(model.schema, first)
+    names = list(first.columns)
     if id is not None and id not in names:
         raise MetricgradError(f"id is {id!r}, and the table has no such column: {did_you_mean(id, names)}")
     if id in _columns_of(model):

@@ -110,8 +110,9 @@ def check_there(schema: Schema, frame: pd.DataFrame) -> None:
     there = [str(name) for name in frame.columns]
     if missing := [column.name for column in schema.columns if column.name not in there]:
         others = [name for name in there if name not in {column.name for column in schema.columns}]
-        hint = f"; {did_you_mean(missing[0], others)}" if others else ""
+        close = did_you_mean(missing[0], others)
+        hint = f", or rename what is it: {close}" if close.startswith("did") else ""
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise MetricgradError(
-            f"the table lacks {', '.join(map(repr, missing[:5]))}{more}, which the model was trained on{hint}"
+            f"the table lacks {', '.join(map(repr, missing[:5]))}{more}, which the model was trained on; add what is missing{hint}"
         )

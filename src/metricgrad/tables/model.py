@@ -17,7 +17,7 @@ from metricgrad.tables.columns import named
 from metricgrad.tables.preprocessing import Preprocessing
 from metricgrad.tables.row_weights import check_weight, row_weights
 from metricgrad.tables.schema import Schema
-from metricgrad.tables.target import encode_target
+from metricgrad.tables.target import check_serves, encode_target
 from metricgrad.tables.units import in_units_of
 from metricgrad.tables.values import as_texts, column_of
 
@@ -120,6 +120,7 @@ class TableModel:
                 was not passed again, or the weights are none.
         """
         target, judged_by, weight = self.schema.target, metric or self.metric, weight or self.schema.weight
+        check_serves(target, judged_by)
         if weight is not None:
             check_weight(judged_by, f"weight={weight!r}")
         scores, targets, weights, row = [], [], [], 0

@@ -26,6 +26,13 @@ _SEPARATORS = ",;\t|"
 _SNIFFED = 1 << 16
 
 
+_PARQUET_BEGINS = b"PAR1"
+_OTHERS = {
+    _PARQUET_BEGINS: f"a Parquet file; give it a name that ends in {PARQUET[0]}",
+    b"PK\3\4": "a spreadsheet or a zip file; save it as CSV in UTF-8",
+}
+
+
 def is_table(path: str | os.PathLike[str]) -> bool:
     """Whether a name ends as those of tables do.
 
@@ -117,6 +124,8 @@ def _separator(file: Path) -> str:
 
     with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as opened:
         start = opened.read(_SNIFFED)
+    if other := next((is_said for begin, is_said in _OTHERS.items() if start.startswith(begin)), None):
+        raise MetricgradError(f"{str(file)!r} is {other}")
     if b"\0" in start:
         raise MetricgradError(f"{str(file)!r} holds bytes of 0, as text never does; save it as CSV in UTF-8")
     line = start.lstrip(b"\r\n \xef\xbb\xbf").splitlines()[:1]
@@ -162,6 +171,13 @@ def _parquet_chunks(file: Path, rows: int, wanted: set[str] | None) -> Iterator[
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    with file.open("rb") as opened:
+        if not (begin := opened.read(len(_PARQUET_BEGINS))):
+            raise MetricgradError(f"{str(file)!r} is empty; give a file with column names and rows")
+    if begin != _PARQUET_BEGINS:
+        raise MetricgradError(
+            f"{str(file)!r} is no Parquet file; where it is text, give it a name that ends in {CSV[0]}"
+        )
     with pq.ParquetFile(file) as opened:
         names = list(opened.schema_arrow.names)
         _check_names(file, names)

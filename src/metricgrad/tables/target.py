@@ -50,7 +50,7 @@ def understand_target(
     _check_metric(name, metric)
     if _of_classes(name, numbers if numeric else None, metric, said=positive is not None or classes is not None):
         return _classes(name, column, numbers if numeric else None, metric, positive, classes)
-    if positive is not None or classes is not None:
+    if numeric and (positive is not None or classes is not None):
         given = "positive" if positive is not None else "classes"
         judged = f"metric {metric.name!r} is of values" if metric else "its values are numbers"
         raise MetricgradError(f"{given} says classes, and target {name!r} is none: {judged}; leave {given} out")
@@ -65,6 +65,20 @@ def understand_target(
     if not spread > 0:
         raise MetricgradError(f"target {name!r} is {numbers[0]:g} in every row; name a target that varies")
     return Target(name, "regression", centre=float(np.mean(numbers)), scale=spread)
+
+
+def check_serves(target: Target, metric: Metric) -> None:
+    """Refuse a metric of values where the target is classes, and the other way round.
+
+    Raises:
+        MetricgradError: naming both.
+    """
+    _check_metric(target.name, metric)
+    if (metric.takes_logits or metric.structure is not None) and metric.takes_logits != bool(target.classes):
+        of, is_, such = ("classes", "a value", "r2") if metric.takes_logits else ("values", "a class", "accuracy")
+        raise MetricgradError(
+            f"metric {metric.name!r} is of {of}, and target {target.name!r} is {is_}; name another, such as {such}"
+        )
 
 
 def encode_target(
@@ -102,7 +116,7 @@ def ranks_queries(metric: Metric) -> bool:
 def _check_metric(name: str, metric: Metric | None) -> None:
     if metric is not None and not metric.layout.of_decisions:
         raise MetricgradError(
-            f"metric {metric.name!r} is of {metric.layout}, and target {name!r} is one value a row; name a metric of "
+            f"metric {metric.name!r} is of {type(metric.layout).__name__.lower()}, and target {name!r} is one value a row; name a metric of "
             "classes, such as f1, or of values, such as r2"
         )
 

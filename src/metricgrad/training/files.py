@@ -123,9 +123,10 @@ def _checksum(tensor: Tensor) -> int:
 
 
 def differences(saved: dict[str, Any], asked: dict[str, Any]) -> str:
-    """In words, what differs; an empty string where nothing does."""
+    """In words, what differs, the values of the first two things; an empty string where nothing does."""
     keys = [key for key in {**saved, **asked} if saved.get(key) != asked.get(key)]
-    return "; ".join(f"{key} was {saved.get(key)!r} and is now {asked.get(key)!r}" for key in keys)
+    told = [f"{key} was {saved.get(key)!r} and is now {asked.get(key)!r}" for key in keys[:2]]
+    return "; ".join([*told, f"{', '.join(keys[2:])} too"] if keys[2:] else told)
 
 
 def check_same(folder: Path, saved: dict[str, Any], asked: dict[str, Any]) -> None:

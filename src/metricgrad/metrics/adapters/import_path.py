@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.adapters.source_file import module_of_file
 from metricgrad.metrics.spec import parse_spec
@@ -34,7 +35,12 @@ def find_callable(spec: str) -> tuple[Callable[..., Any], dict[str, Any]]:
         hint = "Write it as package.module:function, importable from where you stand, or path/to/file.py:function"
         if module.partition(".")[0] == "torchmetrics":
             hint = "Install torchmetrics; if it is there, a torchvision that does not match torch breaks its import"
+        if isinstance(error, AttributeError):
+            close = did_you_mean(str(error.name), [one for one in dir(error.obj) if one[0] != "_"])
+            hint = close.capitalize() if close.startswith("did") else hint
         raise MetricgradError(f"metric {spec!r}: {type(error).__name__}: {error}. {hint}") from error
+    if not callable(found):
+        raise MetricgradError(f"metric {spec!r} names no function, but of type {type(found).__name__}; name one")
     return found, params
 
 

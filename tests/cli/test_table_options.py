@@ -30,7 +30,7 @@ def run(typed, monkeypatch, tmp_path):
         (["churn.csv", "--target", "left", "--metric", "sklearn:__version__"], "names no function, but of type str"),
         (
             ["churn.csv", "--target", "left", "--metric", "r2", "--positive", "yes"],
-            "which is no number, and metric 'r2' is of values",
+            "and metric 'r2' is of values",
         ),
     ],
 )

@@ -75,7 +75,8 @@ def task_of(spec: str, metric: str | None, **options: str | None) -> Task:
         return table_task(spec, metric, **options)
     if given := next((name for name, value in options.items() if value is not None), None):
         raise MetricgradError(
-            f"--{given} goes with a table, and {spec!r} ends in neither .csv nor .parquet; name a file that does, or leave it out"
+            f"--{given} goes with a table, and {spec!r} ends in neither .csv nor .parquet; name a file that "
+            "does, or leave it out"
         )
     return get_task(spec)
 

@@ -162,7 +162,8 @@ def _against(name: str, control: Candidate, gap: Estimate, sign: int, seeds: int
     """Whether a loss beat a control that takes one of its parts away."""
     words = f"({name} - {control.name} = {gap.mean:+.4f}, p = {gap.p:.2g})"
     if seeds < ENOUGH_SEEDS:
-        return f"{name} against its control {control.name}: {gap.mean:+.4f} in {counted(seeds, 'seed')}, too few to say more"
+        few = counted(seeds, "seed")
+        return f"{name} against its control {control.name}: {gap.mean:+.4f} in {few}, too few to say more"
     if gap.p < ALPHA and sign * gap.mean > 0:
         return f"{name} beats its control {control.name} {words}, which shows {control.shows}"
     return f"{name} does not beat its control {control.name} {words}: nothing shows {control.shows}"

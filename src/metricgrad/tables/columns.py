@@ -114,5 +114,6 @@ def check_there(schema: Schema, frame: pd.DataFrame) -> None:
         hint = f", or rename what is it: {close}" if close.startswith("did") else ""
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise MetricgradError(
-            f"the table lacks {', '.join(map(repr, missing[:5]))}{more}, which the model was trained on; add what is missing{hint}"
+            f"the table lacks {', '.join(map(repr, missing[:5]))}{more}, which the model was trained on; add what is "
+            f"missing{hint}"
         )

@@ -116,8 +116,8 @@ def ranks_queries(metric: Metric) -> bool:
 def _check_metric(name: str, metric: Metric | None) -> None:
     if metric is not None and not metric.layout.of_decisions:
         raise MetricgradError(
-            f"metric {metric.name!r} is of {type(metric.layout).__name__.lower()}, and target {name!r} is one value a row; name a metric of "
-            "classes, such as f1, or of values, such as r2"
+            f"metric {metric.name!r} is of {type(metric.layout).__name__.lower()}, and target {name!r} is one value a "
+            "row; name a metric of classes, such as f1, or of values, such as r2"
         )
 
 

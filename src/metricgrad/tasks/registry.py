@@ -36,7 +36,8 @@ def get_task(name: str) -> Task:
         return task_at(name)
     if name not in _IMPORT_PATH:
         raise MetricgradError(
-            f"unknown task {name!r}: {did_you_mean(name, _IMPORT_PATH)}; your own is a table.csv with --target, or path/to/file.py:task"
+            f"unknown task {name!r}: {did_you_mean(name, _IMPORT_PATH)}; your own is a table.csv with --target, or "
+            "path/to/file.py:task"
         )
     module, _, attribute = _IMPORT_PATH[name].partition(":")
     return getattr(importlib.import_module(f"metricgrad.tasks.{module}"), attribute)

@@ -11,7 +11,7 @@ WORST = 15
 
 
 class Cell(NamedTuple):
-    """Items, or their weight, of one true class that were said to be another; ``share`` of all items of the true one."""
+    """Items, or their weight, of one true class that were said to be another; ``share`` of all of the true one."""
 
     items: float
     share: float

@@ -31,7 +31,8 @@ def counted(
 
     Returns:
         ``of``: ``"classes"`` (one of several classes, or yes and no) with ``confusion`` under the decision and without
-        (rows are true, columns said; sums of weights, where there are any, and then ``weighted``), ``calibration`` and, of two classes, ``curve``; or ``"values"`` with ``points``.
+        (rows are true, columns said; sums of weights, where there are any, and then ``weighted``), ``calibration`` and,
+        of two classes, ``curve``; or ``"values"`` with ``points``.
         None for what has no such picture: labels side by side, embeddings, points, words, spans, above 200 classes, and
         a metric with a ``pos_label``. What it ignores is left out.
     """

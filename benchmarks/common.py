@@ -151,9 +151,12 @@ class BalancedCrossEntropy(nn.Module):
         return nn.functional.cross_entropy(scores, targets, 1 / counts.clamp(min=1))
 
 
-def in_process(script: str, *words: str) -> Any:
+def in_process(script: str, *words: str, **environment: str) -> Any:
     """Run one cell of a script in a process of its own."""
-    done = subprocess.run([sys.executable, "-W", "ignore", script, "--cell", *words], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", script, "--cell", *words],
+        capture_output=True, text=True, env={**os.environ, **environment},
+    )  # fmt: skip
     if done.returncode:
         sys.exit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])

@@ -1,15 +1,17 @@
 """What a step of a loss of order costs, beside the losses people use: from 64 to 65,536 scores, 1 to 50 % positives.
 
 Forward and backward of one batch on one thread, in processor time. All losses of a cell take turns in one process, so
-what else the machine does falls on all alike; a cell has the medians, and bars are ratios of them. LibAUC's losses are
-measured where they are: ``pip install --no-deps libauc``.
+what else the machine does falls on all alike. A cell has the median over three processes of the median over turns, and
+bars are ratios of these. LibAUC's losses are measured where they are: ``pip install --no-deps libauc``.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib.util
+import json
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -22,7 +24,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import metricgrad as mg
-from common import RESULTS, Store
+from common import RESULTS, Store, in_process
 from metricgrad.losses.baselines.smooth_ap import SmoothAP
 
 SIZES = (64, 256, 1024, 4096, 16384, 65536)
@@ -32,6 +34,10 @@ RIVALS = ("libauc aucm", "libauc pairwise auc", "smooth_ap")
 DENSE = "dense smooth ap"
 MOST_PAIRS = 2**24
 """Beyond as many pairs the losses that hold them all are not run: each of their tensors takes 64 MB."""
+PROCESSES = 3
+"""Of which each measures all cells."""
+KEPT = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
+"""glibc keeps what is freed: otherwise some loss pays for giving back what the losses of all pairs before it took."""
 OLD_ROWS = 1024
 """Scores that have gone by before a loss is measured, so that its memory is full."""
 
@@ -140,11 +146,18 @@ def draw(cells: dict[str, dict[str, float]]) -> None:
 def main() -> None:
     """Run what is missing, write the JSON and the figure."""
     warnings.simplefilter("ignore")  # of batches on which a metric says nothing
-    store = Store("ranking_cost", 1)
-    cells: dict[str, dict[str, float]] = {}
-    for n, share in track([(n, share) for n in SIZES for share in SHARES], "ranking_cost"):
-        key = f"{n}/{share}"
-        cells[key] = store.get(key) or store.add(key, cell(n, share))
+    if "--cell" in sys.argv:
+        print(json.dumps({f"{n}/{share}": cell(n, share) for n in SIZES for share in SHARES}))
+        return
+    store = Store("ranking_cost", PROCESSES)
+    runs = [
+        store.get(str(number)) or store.add(str(number), in_process(__file__, str(number), **KEPT))
+        for number in track(range(PROCESSES), "ranking_cost")
+    ]
+    cells = {
+        key: {name: statistics.median(run[key][name] for run in runs) for name in times}
+        for key, times in runs[0].items()
+    }
     draw(cells)
     absent = [] if importlib.util.find_spec("libauc") else ["libauc"]
     store.finish(cells=cells, bars=bars(cells), absent=absent)

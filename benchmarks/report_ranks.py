@@ -39,8 +39,8 @@ def ranking_cost(result: dict[str, Any]) -> str:
     names = list(dict.fromkeys(name for times in cells.values() for name in times))
     parts = [
         "Forward and backward in ms of processor time on one thread; all losses of a column take turns in one process, "
-        "medians. UniLoss is as it comes, its memory of 512 scores full. Ratios within a "
-        "column say more than milliseconds. Not run: what holds all pairs, beyond 2^24 of them.",
+        "medians, and of three processes the medians of these. UniLoss is as it comes, its memory of 512 scores full. "
+        "Ratios within a column say more than milliseconds. Not run: what holds all pairs, beyond 2^24 of them.",
     ]
     for share in shares:
         rows = [

@@ -85,13 +85,14 @@ def test_the_directional_derivative_is_the_product_with_the_gradient(form):
     scores, targets = batch()
     tangent = torch.randn_like(scores)
     phi = [p.requires_grad_() for p in form.parameters()]
-    ours = form.directional_derivative(scores, targets, tangent, call=CALL)
-    leaf = scores.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(form(leaf, targets, call=CALL), leaf, create_graph=True)
-    torch.testing.assert_close(ours, (slope * tangent).sum())
-    found, expected = (torch.autograd.grad(x, phi, allow_unused=True) for x in (ours, (slope * tangent).sum()))
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b)
+    for scale in (1.0, 3.0):  # the second time the norms of the first are remembered
+        ours = form.directional_derivative(scores * scale, targets, tangent, call=CALL)
+        leaf = (scores * scale).requires_grad_()
+        (slope,) = torch.autograd.grad(form(leaf, targets, call=CALL), leaf, create_graph=True)
+        torch.testing.assert_close(ours, (slope * tangent).sum())
+        found, expected = (torch.autograd.grad(x, phi, allow_unused=True) for x in (ours, (slope * tangent).sum()))
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b)
     for p in phi:
         p.requires_grad_(False)
 

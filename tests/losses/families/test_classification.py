@@ -64,6 +64,31 @@ def test_it_is_its_equation():
     torch.testing.assert_close(*(torch.autograd.grad(v, scores)[0] for v in (value, expected)), rtol=1e-10, atol=1e-16)
 
 
+@pytest.mark.parametrize("turned", [(), *((name,) for name in RANGES), ("focus", "smoothing"), tuple(RANGES)])
+@pytest.mark.parametrize("class_weights", [True, False])
+def test_the_gradient_in_closed_form_is_that_of_autograd(turned, class_weights):
+    """And differentiable itself; sure rows, right and wrong, among the others."""
+    scores, targets = _classes()
+    scores = torch.cat([scores.detach(), 60 * torch.eye(5, dtype=torch.float64)[[0, 1]]]).requires_grad_()
+    targets = torch.cat([targets, torch.tensor([0, 2])])
+    form = _turned(
+        ClassificationFamily(5, class_weights=class_weights),
+        dict.fromkeys(RANGES, 0.0) | {f"weight[{c}]": 0.2 * c for c in range(5)},
+    )
+    for name in turned:
+        form.get_parameter(name).fill_(AT[name])
+    (alone,) = torch.autograd.grad(_call(form, scores, targets, counts=False), scores)
+    (by_autograd,) = torch.autograd.grad(form.of_checked(scores, targets), scores)
+    torch.testing.assert_close(alone, by_autograd, rtol=1e-10, atol=1e-14)
+    found = []
+    for value in (_call(form, scores, targets, counts=False), form.of_checked(scores, targets)):
+        (slope,) = torch.autograd.grad(value, scores, create_graph=True)
+        (second,) = torch.autograd.grad(slope[0, 1], scores)
+        found.append((value, slope, second))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-14)
+
+
 def test_one_score_is_two_classes():
     """(N,) scores s with 0/1 targets are the rows (0, s) with two classes, whatever the knobs."""
     g = torch.Generator().manual_seed(1)

@@ -41,7 +41,7 @@ class TrainBatchBuffer(nn.Module):
             self.batches.clear()
         self.batches.append((scores, targets))
         while len(self.batches) > 1 and (
-            sum(len(s) for s, _ in self.batches[1:]) >= _ROWS or sum(s.numel() for s, _ in self.batches) > _NUMBERS
+            sum(s.shape[0] for s, _ in self.batches[1:]) >= _ROWS or sum(s.numel() for s, _ in self.batches) > _NUMBERS
         ):
             self.batches.pop(0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
@@ -17,12 +17,12 @@ from metricgrad.losses.base import CallContext, Form, Knob, Parts, Ramp, ordinar
 from metricgrad.losses.baselines.task_loss import TaskLoss
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.composite.form_on_base import FormOnBase
+from metricgrad.losses.given_gradient import GivenGradient
 from metricgrad.value_range import ranges_of
 
 _FACTOR = math.log(10)
 _LEAST = 1e-30
 Weight = float | Sequence[float]
-_Again = Callable[[Tensor, Sequence[Tensor]], Tensor]
 
 
 class Anchored(FormOnBase):
@@ -126,12 +126,20 @@ class Anchored(FormOnBase):
                 return again(scores)
 
         learned = [held[name] for held, name in places]
-        return cast(Tensor, _GivenGradient.apply(shown, gradient, restored, scores, *learned))
+        return cast(Tensor, GivenGradient.apply(shown, gradient, restored, scores, *learned))
 
     def directional_derivative(
         self, scores: Tensor, targets: Tensor, tangent: Tensor, *, call: CallContext, **context: Tensor | None
     ) -> Tensor | None:
-        """The product of g and the direction, the norms' ratio a function of the form's parameters too."""
+        r"""The product of g and the direction, the norms' ratio a function of the form's parameters too.
+
+        Of a form that is one loss, with :math:`g_1` its gradient, :math:`m_1` the mean of its squared norm, of which
+        this batch is the share :math:`\mu`, and v the direction, its gradient in the form's parameters is that of the
+        form's own derivative along :math:`v - \mu\, (g_1 \cdot v) / m_1\; g_1`, times the weight.
+        """
+        learned_base = isinstance(self.base, nn.Module) and any(p.requires_grad for p in self.base.parameters())
+        if type(self.form).parts is Form.parts and not learned_base:
+            return self._of_one_loss(scores, targets, tangent, call, context)
         leaf = scores.detach().requires_grad_()
         slope = _slope(self._of_base(leaf, targets, call, context), leaf, True)
         parts = self.form.parts(leaf, targets, call=call, **context)
@@ -139,6 +147,23 @@ class Anchored(FormOnBase):
             parts = replace(parts, losses=parts.again(leaf), gradients=None)
         gradient, _ = self._gradient(slope, leaf, parts, call, self.squared_norms.clone(), create_graph=True)
         return (gradient * tangent).sum()
+
+    def _of_one_loss(
+        self, scores: Tensor, targets: Tensor, tangent: Tensor, call: CallContext, context: Mapping[str, Tensor | None]
+    ) -> Tensor | None:
+        leaf, still = scores.detach().requires_grad_(), replace(call, counts=False)
+        own = _slope(self.form(leaf, targets, call=still, **context), leaf, False)
+        of_base = _slope(self._of_base(leaf, targets, still, context), leaf, False)
+        was, mean = self._means([of_base, own], self.squared_norms)
+        weight = (self.weight or Ramp(0.0, 1.0)).at(call.share) * self.log_weight.exp()
+        weight = weight * self._ratios(mean)[0]
+        product = (own * tangent).sum()
+        share = torch.where(was[1] >= 0, 1 - self.momentum, 1.0) / mean[1].clamp(min=_LEAST)
+        way = tangent - (share * product).to(own.dtype) * own
+        pushed = self.form.directional_derivative(scores, targets, way, call=call, **context)
+        value = (self.base_weight or Ramp(1.0, 1.0)).at(call.share) * (of_base * tangent).sum()
+        value = value + weight.to(own.dtype) * product
+        return value if pushed is None else value + weight.detach().to(own.dtype) * (pushed - pushed.detach())
 
     def _base_of(
         self, leaf: Tensor, targets: Tensor, parts: Parts, call: CallContext, context: Mapping[str, Tensor | None]
@@ -166,20 +191,29 @@ class Anchored(FormOnBase):
             each: Sequence[Tensor] = parts.gradients
         else:
             each = [_slope(value, scores, create_graph) for value in parts.losses or ()]
-        now = torch.stack([_squared_norm(part) for part in (of_base, *each)]).double()
-        was = before[: len(now)].to(now.device)
-        mean = torch.lerp(now, torch.where(was >= 0, was, now), self.momentum)
+        was, mean = self._means([of_base, *each], before)
         a = (self.base_weight or parts.base_weight or Ramp(1.0, 1.0)).at(call.share)
         w = (self.weight or parts.weight or Ramp(0.0, 1.0)).at(call.share)
         factors = self.log_weight.exp().expand(len(each))
         if parts.matched:
-            least = mean.clamp(min=_LEAST)
-            factors = factors * (least[0] / least[1:]).sqrt() * (mean[1:] > _LEAST)
+            factors = factors * self._ratios(mean)
         total = a * of_base
         for part, factor in zip(each, factors.to(of_base.dtype).unbind(), strict=True):
             # one after another: side by side they would take three times the memory
             total = torch.addcmul(total, part, factor, value=w)
         return total, mean
+
+    def _means(self, gradients: Sequence[Tensor], before: Tensor) -> tuple[Tensor, Tensor]:
+        """The means of squared norms before this batch, NaN where there was none, and with it."""
+        now = torch.stack([_squared_norm(part) for part in gradients]).double()
+        was = before[: len(now)].to(now.device)
+        return was, torch.lerp(now, torch.where(was >= 0, was, now), self.momentum)
+
+    @staticmethod
+    def _ratios(mean: Tensor) -> Tensor:
+        """What brings each part to the base's size."""
+        least = mean.clamp(min=_LEAST)
+        return (least[0] / least[1:]).sqrt() * (mean[1:] > _LEAST)
 
     @property
     def of_logits(self) -> bool:
@@ -253,22 +287,3 @@ def _standing(places: Sequence[tuple[dict[str, Any], str]], values: Sequence[Ten
     finally:
         for (held, name), was in zip(places, before, strict=True):
             held[name] = was
-
-
-class _GivenGradient(torch.autograd.Function):
-    """A value whose gradient in the scores is given; computed again, with graph, only where it is differentiated."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, shown: Tensor, gradient: Tensor, again: _Again, scores: Tensor, *parameters: Tensor
-    ) -> Tensor:
-        ctx.gradient, ctx.again = gradient, again
-        ctx.save_for_backward(scores, *parameters)
-        return shown.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (factor,) = grads
-        scores, *parameters = ctx.saved_tensors
-        gradient = ctx.again(scores, parameters) if torch.is_grad_enabled() else ctx.gradient
-        return None, None, None, factor * gradient, *(None for _ in parameters)

@@ -1,0 +1,39 @@
+"""A value whose gradient in the scores is known beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Again = Callable[[Tensor, Sequence[Tensor]], Tensor]
+
+
+class GivenGradient(torch.autograd.Function):
+    """A value whose gradient in the scores is given; computed again, with graph, only where it is differentiated.
+
+    Args (of ``apply``):
+        shown: 0-d, the value; or ``(n,)`` of as many batches, which the scores' first axis counts.
+        gradient: in the shape of the scores.
+        again: the gradient, of the values' sum, as a function of the scores and of the parameters.
+        scores: with graph.
+        parameters: which must not be written into before the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, shown: Tensor, gradient: Tensor, again: Again, scores: Tensor, *parameters: Tensor) -> Tensor:
+        """The value."""
+        ctx.gradient, ctx.again = gradient, again
+        ctx.save_for_backward(scores, *parameters)
+        return shown.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """The scores' gradient; parameters have none."""
+        (factor,) = grads
+        scores, *parameters = ctx.saved_tensors
+        gradient = ctx.again(scores, parameters) if torch.is_grad_enabled() else ctx.gradient
+        factor = factor.view(*factor.shape, *[1] * (scores.ndim - factor.ndim))
+        return None, None, None, factor * gradient, *(None for _ in parameters)

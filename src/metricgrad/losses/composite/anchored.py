@@ -191,7 +191,7 @@ class Anchored(FormOnBase):
             each: Sequence[Tensor] = parts.gradients
         else:
             each = [_slope(value, scores, create_graph) for value in parts.losses or ()]
-        was, mean = self._means([of_base, *each], before)
+        _, mean = self._means([of_base, *each], before)
         a = (self.base_weight or parts.base_weight or Ramp(1.0, 1.0)).at(call.share)
         w = (self.weight or parts.weight or Ramp(0.0, 1.0)).at(call.share)
         factors = self.log_weight.exp().expand(len(each))

@@ -38,7 +38,6 @@ REWARDS = BROUGHT = "pair flips, Fashion"
 MAIN = ("ala", "random_walk", "cross_entropy", "tuned grid")
 PARTS = (*STUDIES, "copies", "reward", "apart", "transfer", "literal", "cost")
 Values = dict[str, float]
-Pair = tuple[Tensor, Tensor]
 
 
 def population(study: Study, loss: mg.Loss, seed: int, **options: Any) -> PopulationResult:
@@ -236,53 +235,40 @@ def literal(store: Store) -> dict[str, Any]:
     return summary(table(store, "literal", made, SEEDS), ["bounded, with the cures"], study.overlap)
 
 
-def beside_cross_entropy(
-    make: Callable[[], nn.Module], train: Pair, valid: Pair, batch: int, steps: int, seed: int
-) -> tuple[float, float]:
-    """Of a training with ALA, looks and moves over the rest, and its processor time over cross-entropy's."""
-    torch.manual_seed(seed)
-    model, loss = make(), mg.ALA("accuracy", None, None)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    handle = loss.attach(model, optimizer, valid=[valid], total_steps=steps)
-    passed, spent = [], []
-    for used in (loss, nn.CrossEntropyLoss()):
-        begun = time.perf_counter(), time.process_time()
-        for _ in range(steps):
-            some = torch.randint(len(train[0]), (batch,))
-            optimizer.zero_grad()
-            used(model(train[0][some]), train[1][some]).backward()
-            optimizer.step()
-        passed.append(time.perf_counter() - begun[0])
-        spent.append(time.process_time() - begun[1])
-        if used is loss:
-            handle.detach()
-    looks = loss.aligner.cost()["seconds"]
-    return looks / (passed[0] - looks), spent[0] / spent[1]
-
-
-def wide() -> nn.Module:
-    """784-300-100-10, as in benchmarks/look_ahead_cost.py."""
-    return nn.Sequential(
-        nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)
-    )  # fmt: skip
-
-
 def cost(store: Store) -> dict[str, float]:
     """Medians of ratios: looks and moves, the form's steps, and ten children, each beside what was timed next to it."""
     study = STUDIES["pair flips, digits"]
-    train, valid, _ = study.load(0)
-    noise = [(torch.randn(rows, 784), torch.randint(10, (rows,))) for rows in (5000, 1000)]
-    small = [beside_cross_entropy(study.model, train, valid, BATCH, 600, seed) for seed in range(7)]
-    large = [beside_cross_entropy(wide, noise[0], noise[1], 128, 300, seed) for seed in range(7)]
+    (x, y), (vx, vy), _ = study.load(0)
+    plain: nn.Module = nn.CrossEntropyLoss()
+    shares: list[float] = []
+    ratios: list[float] = []
+    for seed in range(7):
+        torch.manual_seed(seed)
+        model, loss = study.model(), mg.ALA("accuracy", None, None)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=study.lr)
+        handle = loss.attach(model, optimizer, valid=[(vx, vy)], total_steps=600)
+        seconds = []
+        for used in (loss, plain):
+            begun = time.perf_counter()
+            for _ in range(600):
+                some = torch.randint(len(x), (BATCH,))
+                optimizer.zero_grad()
+                used(model(x[some]), y[some]).backward()
+                optimizer.step()
+            seconds.append(time.perf_counter() - begun)
+            if used is loss:
+                handle.detach()
+        spent = loss.aligner.cost()["seconds"]
+        shares.append(spent / (seconds[0] - spent))
+        ratios.append(seconds[0] / seconds[1])
     times = []
     brief = replace(study, epochs=5)
     for seed in range(5):
         one, ten = (population(brief, ala(study, seed), seed, children=children).seconds for children in (1, CHILDREN))
         times.append(ten / one)
     return {
-        "validation and moves over training": sorted(share for share, _ in small)[3],
-        "training over cross_entropy's": sorted(ratio for _, ratio in small)[3],
-        "training over cross_entropy's, wide": sorted(ratio for _, ratio in large)[3],
+        "validation and moves over training": sorted(shares)[3],
+        "training over cross_entropy's": sorted(ratios)[3],
         "ten children over one": sorted(times)[2],
     }
 

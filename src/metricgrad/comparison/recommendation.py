@@ -132,8 +132,13 @@ def recommendation(rows: Sequence[Mapping[str, Any]], metric: str, seeds: int) -
 
 
 def _said(rung: str) -> str:
-    """A rung as it stands in a sentence."""
-    return "a decision" if rung == DECISION else rung.removeprefix("+ ")
+    """A rung as it stands in a sentence.
+
+    Example:
+        >>> _said("+ decision"), _said("+ the metric"), _said("+ average of 3"), _said("lightgbm")
+        ('a decision', 'the metric', 'an average of 3', 'lightgbm')
+    """
+    return rung.replace(DECISION, "+ a decision").replace("+ average", "+ an average").removeprefix("+ ")
 
 
 def _over(rows: Sequence[Mapping[str, Any]], rung: str) -> str:

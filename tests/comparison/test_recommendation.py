@@ -113,3 +113,13 @@ def test_one_seed_that_gains_far_more_does_not_hide_a_decision_that_all_seeds_to
     assert [line["taken"] for line in ladder] == [True, taken, False]
     assert said["decision"] == ("threshold" if taken else "none")
     assert ("every seed's cross-validation took a decision" in said["why"]) is taken
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_decision_that_all_of_a_few_seeds_took_is_kept_as_a_training_alone_keeps_it(seeds):
+    ce = [{**run, "decision": "threshold", "valid_undecided": 0.0} for run in runs("ce", 0.5, seeds=seeds)]
+    ladder, said = climb_to([row("ce", standard=True), row("new")], ce, runs("new", 0.9, seeds=seeds), seeds=seeds)
+    assert [line["taken"] for line in ladder] == [True, True, False]
+    assert (said["loss"], said["decision"]) == ("ce", "threshold")
+    assert "every seed's cross-validation took a decision; nothing shows that new adds to it" in said["why"]
+    assert ("nan" in said["why"], "None" in said["why"]) == (False, False)

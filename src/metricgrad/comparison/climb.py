@@ -7,8 +7,8 @@ four in one study of five: ``benchmarks/aa_studies.py`` has what each rule takes
 names, and of losses that are better by so much.
 
 A decision on the loss chosen so far is taken also where every seed's own cross-validation took one and the mean gain is
-above 0: each has passed one standard error already (:func:`metricgrad.fit_decision`), and one seed that gains far more
-than the rest would otherwise hide in their spread what all of them say.
+above 0, however few the seeds: each has passed one standard error already (:func:`metricgrad.fit_decision`), and one
+seed that gains far more than the rest would otherwise hide in their spread what all of them say.
 
 The test part has no say: it judges what was chosen.
 """
@@ -34,7 +34,7 @@ class Step:
         over: the index of the rung that was the choice before it.
         added: value of this rung less that of the choice, more is better.
         whole: whether six seeds or more say so, none of which failed.
-        agreed: whether it is a decision that the cross-validation of every seed took.
+        agreed: whether it is a decision that the cross-validation of every seed took, none of which failed.
     """
 
     over: int
@@ -45,7 +45,7 @@ class Step:
     @property
     def taken(self) -> bool:
         """Whether it became the choice."""
-        return self.whole and (self.p < ALPHA or (self.agreed and self.added.mean > 0))
+        return (self.whole and self.p < ALPHA) or (self.agreed and self.added.mean > 0)
 
     @property
     def p(self) -> float:
@@ -82,7 +82,7 @@ def climb(
 
     Returns:
         The steps; the last one taken is the choice, the first rung where none is. A rung with a run that failed is not
-        taken, nor one with fewer than six seeds.
+        taken, nor, but for a decision that is agreed on, one with fewer than six seeds.
 
     Example:
         >>> base, same, more = ({i: level + 0.001 * (i % 2) for i in range(8)} for level in (0.7, 0.7, 0.8))
@@ -92,8 +92,9 @@ def climb(
     steps, choice = [], 0
     for rung in range(1, len(rungs)):
         added = difference(rungs[rung], rungs[choice], higher_is_better=higher_is_better, ratio=ratio)
-        whole = None not in rungs[rung].values() and added.n >= ENOUGH_SEEDS
-        steps.append(Step(choice, added, whole, rung in agreed and choice == rung - 1))
+        complete = None not in rungs[rung].values()
+        whole, decided = complete and added.n >= ENOUGH_SEEDS, complete and rung in agreed and choice == rung - 1
+        steps.append(Step(choice, added, whole, decided))
         choice = rung if steps[-1].taken else choice
     return steps
 

@@ -117,11 +117,12 @@ def recommendation(rows: Sequence[Mapping[str, Any]], metric: str, seeds: int) -
     row, later = rows[place], [_said(row["rung"]) for row in rows[place + 1 :]]
     said = ""
     if place:
+        within = "" if row["low"] is None else f"90 % interval {row['low']:+.4f} … {row['high']:+.4f}, "
         said = (
             f"{_said(row['rung'])} gains {row['added']:+.4f} {metric} on validation over {_over(rows, row['over'])} "
-            f"(90 % interval {row['low']:+.4f} … {row['high']:+.4f}, {counted(seeds, 'seed')})"
+            f"({within}{counted(seeds, 'seed')})"
         )
-        if row["low"] <= 0:
+        if row["low"] is None or row["low"] <= 0 or seeds < ENOUGH_SEEDS:
             said += ", and every seed's cross-validation took a decision"
     if later:
         names = f"{', '.join(later[:-1])} or {later[-1]}" if later[1:] else later[0]

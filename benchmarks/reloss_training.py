@@ -86,7 +86,8 @@ CASES: dict[str, tuple[Task, str, list[str], str]] = {
         "accuracy, 20,000 images of Fashion-MNIST",
     ),
     "fashion-macro-f1": (
-        STUDIES["fashion-macro-f1"][0], "macro_f1", [CE, "balanced_ce", RELOSS, "reloss_from_digits"],
+        STUDIES["fashion-macro-f1"][0], "macro_f1",
+        [CE, "cross_entropy:weighting=balanced", RELOSS, "reloss_from_digits"],
         "macro-F1, Fashion-MNIST thinned geometrically 50:1",
     ),
 }  # fmt: skip

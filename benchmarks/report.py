@@ -28,6 +28,7 @@ PAPERS = HERE.parent / "docs" / "papers.md"
 SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("aa_studies", "A loss against itself", report_aa.section),
     ("tables_suite", "Losses and decisions on the development tables", report_tables.tables_suite),
+    ("fresh_tables", "Losses and decisions on tables that nobody tuned on", report_tables.fresh_tables),
     ("base_share", "How much of the standard loss stays", report_tables.base_share),
     ("where_it_pays", "Where it pays and where it does not", report_claims.where_it_pays),
     ("controls", "Controls: broken values, no anchors, the wrong metric", report_claims.controls),

@@ -7,10 +7,10 @@ from typing import Any
 import report_aa
 import report_ala
 from common import paired
+from report_tables import REGRET, regret
 from report_text import estimate, number, said, short, table
 
-ALONE = "uniloss:anchored=False"
-"""The metric alone, which these studies are of."""
+OURS = "uniloss"
 
 
 def bars(name: str, result: dict[str, Any]) -> list[list[str]]:
@@ -29,7 +29,7 @@ def bars(name: str, result: dict[str, Any]) -> list[list[str]]:
 
 
 def _study_bars(study: dict[str, Any]) -> list[list[str]]:
-    ours = next(row for row in study["summary"] if row["loss"] == ALONE)
+    ours = next(row for row in study["summary"] if row["loss"] == OURS)
     base = next(row for row in study["summary"] if row["verdict"] == "baseline")
     text = f"{study['about']}: UniLoss beats the best standard loss ({base['loss']}), corrected test"
     mark = {"better": "yes", "worse": "**no, it loses**"}.get(ours["verdict"], "**no**: " + ours["verdict"])
@@ -94,7 +94,8 @@ def where_it_pays(result: dict[str, Any]) -> str:
         "softness tune it within the same number of trials; the trial is chosen on one draw of the split, then "
         f"{result['seeds']} further draws are trained and tested. Differences are from the standard loss that is best "
         'on validation. "Corrected" is Nadeau and Bengio\'s interval, which allows for the draws sharing their items, '
-        "and decides the verdict; the plain paired t interval is shown beside it and is too narrow."
+        "and decides the verdict; the plain paired t interval is shown beside it and is too narrow. All but the first "
+        "column are with the decision that each draw's validation part chose."
     ]
     for study in result["studies"].values():
         base = next(row["loss"] for row in study["summary"] if row["verdict"] == "baseline")
@@ -104,27 +105,28 @@ def where_it_pays(result: dict[str, Any]) -> str:
             corrected = {"mean": row["difference"], "low": row["difference_low"], "high": row["difference_high"]}
             rows.append([
                 f"{row['loss']}{' (control)' if row['role'] == 'control' else ''}",
+                number(row["mean_undecided"], ".3f"),
                 estimate({k: row[k] for k in ("mean", "low", "high")}),
                 "" if row["loss"] == base else estimate(corrected, "+.3f"),
                 "" if row["loss"] == base or plain is None else estimate(plain, "+.3f"),
                 number(study["seconds"].get(row["loss"]), ".1f"), row["verdict"],
             ])  # fmt: skip
         parts += [f"**{study['about']}** ({study['epochs']} epochs, batch {study['batch']})",
-                  table(["loss", f"test {study['metric']} (corrected interval)", "difference (corrected)",
-                         "difference (plain t)", "seconds a run", "verdict"], rows),
+                  table(["loss", f"test {study['metric']}, plain reading", "with its decision (corrected interval)",
+                         "difference (corrected)", "difference (plain t)", "seconds a run", "verdict"], rows),
                   " ".join([_words(study, base), *study["notes"]])]  # fmt: skip
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, REGRET, regret(result["studies"])])
 
 
 def _words(study: dict[str, Any], base: str) -> str:
-    ours = next(row for row in study["summary"] if row["loss"] == ALONE)
+    ours = next(row for row in study["summary"] if row["loss"] == OURS)
     mean = ours["mean"]
     standing = {"better": "beats", "worse": "loses to"}.get(ours["verdict"])
     out = [f"UniLoss {standing} {base}." if standing else f"UniLoss against {base}: {ours['verdict']}."]
     for row in study["summary"]:
         if row["role"] != "control":
             continue
-        gap = paired(study["tests"][ALONE], study["tests"][row["loss"]])
+        gap = paired(study["tests"][OURS], study["tests"][row["loss"]])
         verb = {"better": "above", "worse": "below"}.get(said(gap))
         if verb:
             out.append(f"It is {verb} the control {row['loss']} by {estimate(gap, '.3f')} (plain t).")

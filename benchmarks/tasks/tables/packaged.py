@@ -15,7 +15,6 @@ import numpy as np
 
 from metricgrad.errors import MetricgradError
 
-
 ROWS = 12_000
 """To which a larger table is cut, as the largest of the development tables are."""
 

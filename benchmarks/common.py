@@ -109,6 +109,11 @@ class Store:
         self.done[key] = value
         return value
 
+    def kept(self, part: str) -> dict[str, Any]:
+        """A part of what was written before; empty where nothing was."""
+        path = RESULTS / f"{self.name}.json"
+        return json.loads(path.read_text()).get(part, {}) if path.exists() else {}
+
     def finish(self, **results: Any) -> None:
         """Write the small JSON the report reads."""
         import metricgrad

@@ -9,7 +9,7 @@ at an edge. What is best is seen on validation at the last epoch, at a seed of i
 of 30, on glyphs after 15 in place of 40. Rows of other anchors and batch sizes keep the rate of the row they vary, as
 in the paper. The last epoch counts; its test part is scored once a seed. Seeds change the weights, the order and the
 cut between training and validation; MNIST's test part is the official one. After --limit seconds no runs are begun,
-rows that are not whole are left out, and a further call goes on.
+rows that are not whole are left out, and a further call goes on. What --only leaves out stays as it was written last.
 """
 
 from __future__ import annotations
@@ -256,15 +256,15 @@ def main() -> None:
     given = arguments(__doc__, [*TABLES, "batch"], limit=float("inf"), processes=True)
     store = Store("paper_tables", SEEDS)
     made = Tables(Runs(store, run, given.processes, given.limit), given.data)
-    tables: dict[str, Any] = {}
-    sizes: dict[str, Any] = {}
+    tables, sizes = store.kept("tables"), store.kept("batch_sizes")
     described = {name: vars(table) for name, table in TABLES.items()}
-    for name in (name for name in TABLES if name in given.only or (name == "digits" and "batch" in given.only)):
+    for name in (name for name in TABLES if name in given.only):
         tables[name] = made.table(name)
         store.finish(tables=tables, batch_sizes=sizes, described=described, first=FIRST)
     if "batch" in given.only:
-        sizes = made.batch_sizes({row: found["rate"] for row, found in tables["digits"].items()})
-    store.finish(tables=tables, batch_sizes=sizes, described=described, first=FIRST)
+        digits = tables.get("digits") or made.table("digits")
+        sizes = made.batch_sizes({row: found["rate"] for row, found in digits.items()})
+        store.finish(tables=tables, batch_sizes=sizes, described=described, first=FIRST)
 
 
 if __name__ == "__main__":

@@ -23,15 +23,15 @@ AFTERWARDS = (
 
 def tables_suite(result: dict[str, Any]) -> str:
     """The tables on which losses and decisions were developed."""
-    return _studies(result, DEVELOPED, AFTERWARDS)
+    return _studies(result, DEVELOPED, [AFTERWARDS])
 
 
 def fresh_tables(result: dict[str, Any]) -> str:
     """The tables of which nobody had seen a result."""
-    return _studies(result, FRESH, "")
+    return _studies(result, FRESH, [])
 
 
-def _studies(result: dict[str, Any], about: str, after: str) -> str:
+def _studies(result: dict[str, Any], about: str, after: list[str]) -> str:
     """One line a task and loss: with the decision and without, and how far it is from the best standard loss."""
     rows = []
     for name, study in result["studies"].items():
@@ -52,7 +52,7 @@ def _studies(result: dict[str, Any], about: str, after: str) -> str:
             ["task", "loss", "plain reading", "with its decision", "difference, decided (corrected)", "verdict",
              "seconds a run"], rows,
         )
-        + f"\n\n{REGRET} {after}\n\n{regret(result['studies'])}"
+        + f"\n\n{' '.join([REGRET, *after])}\n\n{regret(result['studies'])}"
     )  # fmt: skip
 
 

@@ -37,11 +37,12 @@ def clean(result: dict[str, Any]) -> str:
         "40 % of the training labels drawn anew (noise) or moved to the next digit (pairs), a fiftieth of the nines "
         "and of the others as much more as they come earlier (imbalance), the images moved by an eighth of their width "
         "(shift), or nothing spoilt (clean); the 200 validation rows are clean and in place, 20 of each digit. SGD "
-        "without momentum, except where the name has another optimiser (momentum 0.9, AdamW). Rows that say so train on both parts together. Rate and "
-        f"stop (of {', '.join(map(str, result['stops']))} steps) are chosen jointly on two draws that are no seeds, by "
-        "the half of the validation rows that the training has not seen; more rates are tried while the best is at an "
-        "edge. Test accuracy in percent; the usual one is cross-entropy on both parts. Differences are paired and, "
-        "where seeds redraw the split of the same items, corrected. Settings and rows not shown have not been run."
+        "without momentum, except where the name has another optimiser (momentum 0.9, AdamW). Rows that say so train "
+        f"on both parts together. Rate and stop (of {', '.join(map(str, result['stops']))} steps) are chosen jointly "
+        "on two draws that are no seeds, by the half of the validation rows that the training has not seen; more "
+        "rates are tried while the best is at an edge. Test accuracy in percent; the usual one is cross-entropy on "
+        "both parts. Differences are paired and, where seeds redraw the split of the same items, corrected. Settings "
+        "and rows not shown have not been run."
     ]
     for name, found in result["tables"].items():
         rows = [

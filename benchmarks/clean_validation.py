@@ -14,7 +14,7 @@ Beside these: cross-entropy at the rate 0.01, which the authors of AdaLFL did no
 on every setting, then the next.
 
 A run takes a fraction of a second, or three for what looks ahead; after --limit seconds no further loss is begun, and
-the next call goes on.
+the next call goes on. Settings that --only leaves out stay as they were written last.
 """
 
 from __future__ import annotations
@@ -282,7 +282,8 @@ def main() -> None:
     for loss, name in itertools.product(ROWS, options.only):
         if len(done(store, name, loss)) < SEEDS and time.monotonic() - begun < options.limit:
             one_loss(store, name, known[name], loss)
-    tables = {name: rows for name in NAMES if (rows := summary(store, name, known[name]))}
+    tables = store.kept("tables") | {name: summary(store, name, known[name]) for name in options.only}
+    tables = {name: tables[name] for name in NAMES if tables.get(name)}
     store.finish(stops=AT, tables=tables)
     for name, rows in tables.items():
         for row, found in rows.items():

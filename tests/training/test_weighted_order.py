@@ -47,7 +47,7 @@ def test_order_is_kept_where_rows_are_judged():
     ("weights", "said"),
     [
         (torch.tensor([1.0, -1.0, 1.0]), "runs from -1 to 1"),
-        (torch.zeros(3), "0 everywhere"),
+        (torch.zeros(3), "sample_weight is zero everywhere"),
         (torch.ones(2), "sample_weight has shape"),
         (torch.tensor([1.0, float("nan"), 1.0]), "weights are finite"),
     ],

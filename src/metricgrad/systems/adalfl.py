@@ -38,10 +38,11 @@ class AdaLFL(Loss):
     (:class:`metricgrad.losses.composite.anchored.Anchored`). So it learns a shape, and within bounds a rate, and needs
     no offline start.
 
-    Use it where validation batches are at hand that are cleaner, or nearer to what will come, than those of training:
-    attach it with ``valid=`` (:meth:`metricgrad.Loss.attach`). The bare network, ``anchored=False``, is the paper's
-    form: begin it with :meth:`metricgrad.Loss.offline_start`, because a fresh network is random. Under plain SGD
-    much of what it learns is a learning rate: compare it with cross-entropy at a tuned rate and with
+    Use it where validation batches are at hand whose labels are cleaner than those of training: attach it with
+    ``valid=`` (:meth:`metricgrad.Loss.attach`). Not where inputs have moved or classes are rare: it was worse there
+    than training on both parts (``benchmarks/clean_validation.py``). The bare network, ``anchored=False``, is the
+    paper's form: begin it with :meth:`metricgrad.Loss.offline_start`, because a fresh network is random. Under plain
+    SGD much of what it learns is a learning rate: compare it with cross-entropy at a tuned rate and with
     :class:`metricgrad.losses.composite.residual.LearnedRate`. With momentum it can overshoot, because it sees one step
     ahead.
 

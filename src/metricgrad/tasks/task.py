@@ -78,8 +78,8 @@ class Task:
         lr: the range of learning rates a study searches.
         weight_decay: the range of weight decays a study searches.
         device: where a comparison trains it, as in :func:`metricgrad.fit`.
-        clean_valid: whether the validation part is known to be cleaner than the training part, or nearer to what will
-            come; ``losses="auto"`` then tries a loss that learns from it.
+        clean_valid: whether the validation part is known to have cleaner labels than the training part;
+            ``losses="auto"`` then tries a loss that learns from it.
         summary: one line on what it is.
 
     Attributes:

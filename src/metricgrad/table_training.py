@@ -214,6 +214,7 @@ def _model(task: TableTask, recipe: Recipe, seed: int, result: FitResult, about:
     test = result.evaluate_both(task.load(seed)[2])
     card = {
         "task": task.name,
+        "data": task.origin,
         **about,
         "why": recipe.why,
         "caution": _caution(task, recipe),

@@ -39,8 +39,13 @@ def test_a_table_is_trained_on(run):
     code, out, _ = run(*arguments)
     assert out.splitlines()[0].startswith(f"f1 {found['test']:.4f} on rows held back")
     assert out.splitlines()[1].startswith("model: made (cross_entropy, decision ")
-    code, out, _ = run("evaluate", "made", "told.csv", "--json")
+    code, out, err = run("evaluate", "made", "told.csv", "--json")
     assert json.loads(out)["value"] > 0.7
+    assert err == (
+        "note: the model was trained on rows of told.csv, so that this value flatters it; judge by other rows\n"
+    )
+    people(60, seed=3).to_csv("others.csv", index=False)
+    assert run("evaluate", "made", "others.csv")[2] == ""
 
 
 def test_rows_weigh(run, place):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -20,16 +21,22 @@ def evaluate(
     weight: table_options.Weight = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")] = False,
 ) -> None:
-    """Score a model on a table whose target is known, with its decision and without."""
+    """Score a model on a table whose target is known, with its decision and without.
+
+    That the table is the one it was trained on, whose rows it has seen, is said on stderr.
+    """
     from metricgrad.metrics.as_metric import as_metric
     from metricgrad.tables.model_folder import load_table_model
-    from metricgrad.tables.reading import read_chunks
+    from metricgrad.tables.reading import checksum, read_chunks
     from metricgrad.training.network_folder import finite
 
     judged_by = None if metric is None else as_metric(metric)
     loaded = load_table_model(model, metric=judged_by)
     found = loaded.evaluate(read_chunks(file), judged_by, weight=weight)
     name, column = (judged_by or loaded.metric).name, weight or loaded.schema.weight
+    if checksum(file) in loaded.card.get("data", {}).values():
+        told = f"the model was trained on rows of {file}, so that this value flatters it; judge by other rows"
+        print(f"note: {told}", file=sys.stderr)
     if as_json:
         values = {"value": finite(found.decided), "undecided": finite(found.undecided), "weight": column}
         print(json.dumps({"metric": name, **values}, allow_nan=False))

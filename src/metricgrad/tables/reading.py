@@ -6,6 +6,7 @@ what the text means is found once, by :func:`metricgrad.tables.understanding.und
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections import Counter
@@ -24,13 +25,17 @@ PARQUET = (".parquet", ".pq")
 CHUNK = 50_000
 _SEPARATORS = ",;\t|"
 _SNIFFED = 1 << 16
-
-
 _PARQUET_BEGINS = b"PAR1"
 _OTHERS = {
     _PARQUET_BEGINS: f"a Parquet file; give it a name that ends in {PARQUET[0]}",
     b"PK\3\4": "a spreadsheet or a zip file; save it as CSV in UTF-8",
 }
+
+
+def checksum(path: str | os.PathLike[str]) -> str:
+    """Of a file's bytes, as cards and reports show it."""
+    with Path(path).open("rb") as file:
+        return f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.tables.columns import named, read_columns
 from metricgrad.tables.network import TableNetwork
 from metricgrad.tables.preprocessing import Layout, Preprocessing
-from metricgrad.tables.reading import read_table
+from metricgrad.tables.reading import checksum, read_table
 from metricgrad.tables.row_weights import row_weights
 from metricgrad.tables.schema import Schema, Target
 from metricgrad.tables.splits import Rows, redraws, split_rows
@@ -188,8 +187,7 @@ def task_of_table(
     task = TableTask(name, with_target(frame, target), schema, metric)
     task.rows(0)  # what cannot be parted is told now
     if is_file:
-        with Path(table).open("rb") as file:
-            task.origin = {Path(table).name: f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"}
+        task.origin = {Path(table).name: checksum(table)}
     return task
 
 

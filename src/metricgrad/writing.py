@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from metricgrad.errors import MetricgradError
+from metricgrad.processes import may_run, this_process
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 def replacing(path: str | Path) -> Iterator[Path]:
     """A path beside ``path`` to write to; it takes the place of ``path`` when the block ends well.
 
-    After a failure, a kill or a power cut the old file is what it was. A link goes on to point to its file.
+    After a failure, a kill or a power cut the old file is what it was. What a process of this machine that was killed
+    had begun to write in its place is removed. A link goes on to point to its file.
 
     Raises:
         MetricgradError: in one sentence, where the block or the exchange meets the limits of the disk or of one's
@@ -29,7 +32,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     asked, path = Path(path), Path(os.path.realpath(path))
     if path.is_dir():
         raise MetricgradError(f"cannot write {str(asked)!r}: it is a folder; name a file")
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may write the same file now
+    machine, process = this_process()  # another one may write the same file now
+    part = path.with_name(f"{path.name}.{machine}.{process}.part")
+    _sweep(path)
     try:
         try:
             part.touch()
@@ -105,6 +110,15 @@ def write_text(path: str | Path, text: str) -> None:
     """
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def _sweep(path: Path) -> None:
+    """Remove the parts of a file whose processes are known to have ended."""
+    named = re.compile(rf"{re.escape(path.name)}\.(.+)\.(\d+)\.part")
+    with suppress(OSError):  # whether anything can be written there is seen by writing
+        for each in path.parent.iterdir():
+            if (found := named.fullmatch(each.name)) and not may_run(found[1], int(found[2])):
+                each.unlink(missing_ok=True)
 
 
 def _settle(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,26 @@ def test_a_link_goes_on_to_point_to_its_file(tmp_path):
     writing.write_text(link, "new")
     assert link.is_symlink()
     assert real.read_text() == "new"
+
+
+ENDED = 2**22 + 1  # beyond the largest number a process of Linux has
+
+
+@pytest.mark.parametrize(
+    ("part", "stays"),
+    [
+        (f"answers.csv.{socket.gethostname()}.{ENDED}.part", False),
+        (f"answers.csv.{socket.gethostname()}.1.part", True),  # a process that lives
+        (f"answers.csv.elsewhere.{ENDED}.part", True),
+        (f"answers.csv.{socket.gethostname()}.{10**30}.part", True),  # no process number of this system
+        (f"other.csv.{socket.gethostname()}.{ENDED}.part", True),
+        (f"answers.csv.{ENDED}.part", True),
+    ],
+)
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path, part, stays):
+    (tmp_path / part).write_text("half")
+    writing.write_text(tmp_path / "answers.csv", "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"answers.csv", *([part] if stays else [])}
 
 
 def test_a_figure_takes_the_format_of_its_ending(tmp_path):

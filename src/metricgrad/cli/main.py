@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -170,15 +171,19 @@ def named_losses(text: str) -> list[str]:
 
 
 def main() -> None:
-    """Entry point."""
+    """Everything but signals, which are its caller's."""
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
+        command = typer.main.get_command(app)
+        with command.make_context("metricgrad", sys.argv[1:] or ["--help"]) as context:
+            command.invoke(context)  # Typer's own main answers a KeyboardInterrupt without a word
+        sys.exit(0)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
     except MetricgradError as error:
         _fail(str(error))
-    except (KeyboardInterrupt, typer.Abort) as stop:
-        said = str(stop) or "stopped; what was finished is kept, and the same command goes on from there"
-        print(f"metricgrad: {said}", file=sys.stderr)
-        sys.exit(130)
+    except BrokenPipeError:  # whoever reads stdout, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except ModuleNotFoundError as error:
         _fail(f"{error.name} is not installed: pip install 'metricgrad[train,compare]'")
     except Exception as error:

@@ -48,7 +48,13 @@ def train(
     from metricgrad.table_training import train_table
 
     command = shlex.join(["metricgrad", *sys.argv[1:]])
-    model = train_table(task, loss=loss, like=like, decision=decision, out=out, seed=seed, about={"command": command})
+    try:
+        model = train_table(
+            task, loss=loss, like=like, decision=decision, out=out, seed=seed, about={"command": command}
+        )
+    except KeyboardInterrupt as stop:
+        kept = f"stopped; whole epochs are kept in {out}, and the same command goes on from there"
+        raise KeyboardInterrupt(kept) from stop
     card = model.card
     values = {name: card[name] for name in ("valid", "valid_undecided", "test", "test_undecided")}
     said = {"model": out, "loss": card["asked"]["loss"], "decision": model.decision.kind, "metric": model.metric.name}

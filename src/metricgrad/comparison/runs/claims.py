@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import threading
 import zlib
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from metricgrad.errors import MetricgradError
+from metricgrad.processes import may_run, this_process
 from metricgrad.training.files import make_folder
 
 LEASE = 60.0
@@ -45,7 +45,7 @@ class Claims:
             return False
         make_folder(self.folder)
         try:
-            path.write_text(f"{socket.gethostname()} {os.getpid()}\n", encoding="utf-8")
+            path.write_text("{} {}\n".format(*this_process()), encoding="utf-8")
         except OSError as error:
             raise MetricgradError(f"cannot write {str(path)!r}: {error.strerror}; choose another out") from error
         return True
@@ -78,8 +78,9 @@ class Claims:
             return False
         if claim is None:  # torn when its worker died or its disk was full: half a process number is another's
             return False
-        dead = claim[1] == socket.gethostname() and not _alive(int(claim[2]))
-        return age < self.lease and not dead
+        worker = claim[1], int(claim[2])
+        own = worker == this_process()  # which trains one run at a time, and asks for another now
+        return age < self.lease and not own and may_run(*worker)
 
     def _now(self) -> float:
         """By the clock of the file system, which is the same for all machines."""
@@ -90,15 +91,3 @@ class Claims:
     def _path(self, run: str) -> Path:
         """A name that every file system takes, another one for every run."""
         return self.folder / f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', run)[:60]}-{zlib.crc32(run.encode()):08x}"
-
-
-def _alive(process: int) -> bool:
-    if process == os.getpid():
-        return False  # this worker trains one run at a time, and asks for another now
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -55,6 +55,7 @@ def _quietly(work: Callable[[], object], parent: int) -> None:
     """The main process tells what there is to tell, also of what goes wrong: it meets the same."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     silent = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(silent, stream)

@@ -11,6 +11,7 @@ from torch import nn
 import metricgrad as mg
 from metricgrad.tasks.fashion_data import DEBIAN, read_fashion
 from metricgrad.tasks.idx import read_idx
+from metricgrad.tasks.listing import LISTED
 from metricgrad.tasks.registry import get_task, list_tasks
 from metricgrad.tasks.split import Splits, split, standardise, thin
 from metricgrad.tasks.task import Task
@@ -117,6 +118,13 @@ def test_a_person_s_own_task():
         Task("mine", model=task.model, train=part, valid=part)
     with pytest.raises(mg.MetricgradError, match="no metric of its own"):
         task.judged_by()
+
+
+@pytest.mark.parametrize("name", list_tasks())
+def test_what_is_listed_of_a_task_is_what_it_says_itself(name):
+    task = get_task(name)
+    shown = task.kind, task.metric, task.standard, task.epochs, task.batch_size, task.summary
+    assert (task.name, *shown) == (name, *LISTED[name][1:])
 
 
 def test_unknown_task_names_a_close_one():

@@ -16,15 +16,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and no
 
 def tasks(as_json: Json = False) -> None:
     """List the built-in tasks."""
-    from metricgrad.tasks.registry import get_task, list_tasks
+    from metricgrad.tasks.listing import LISTED
 
     _print(
         [
             {
-                "task": task.name, "kind": task.kind, "metric": str(task.metric), "standard loss": task.standard,
+                "task": name, "kind": task.kind, "metric": task.metric, "standard loss": task.standard,
                 "epochs": task.epochs, "batch": task.batch_size, "what it is": task.summary,
             }
-            for task in map(get_task, list_tasks())
+            for name, task in LISTED.items()
         ],
         as_json,
     )  # fmt: skip

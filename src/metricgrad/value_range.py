@@ -85,7 +85,7 @@ def ranges_of(*tensors: Tensor) -> list[ValueRange]:
     """
     known = {} if _looked.ranges is None else _looked.ranges
     keys = [_memory(tensor) for tensor in tensors]
-    new = {key: tensor.detach() for key, tensor in zip(keys, tensors, strict=True) if key not in known}
+    new = {key: _bare(tensor) for key, tensor in zip(keys, tensors, strict=True) if key not in known}
     if new:
         for (key, tensor), found in zip(new.items(), _look(list(new.values())), strict=True):
             known[key] = (tensor, found)
@@ -102,6 +102,10 @@ def are_whole(values: Tensor) -> bool:
         values = values.detach()
         known[key] = (values, bool((values == values.trunc()).all()) and ranges_of(values)[0].finite)
     return known[key][1]
+
+
+def _bare(tensor: Tensor) -> Tensor:
+    return tensor.detach() if tensor.requires_grad else tensor
 
 
 def _memory(tensor: Tensor) -> object:

@@ -122,7 +122,7 @@ class Pairs:
     def over_x(self, weights: Tensor) -> Tensor:
         """``(N,)``: the weighted sum over all x at each y."""
         if self._held is not None:
-            return weights.to(self._held) @ self._held
+            return torch.mv(self._held.T, weights.to(self._held))
         if self._lattice is None:
             return pair_sum(self._y, self._x, weights, self._kernel)
         return self._lattice.at_y_of(weights.to(compute_dtype(self._y))[None])[0]

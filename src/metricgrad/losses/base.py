@@ -90,6 +90,19 @@ class Ramp:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a loss is said to be, of numbers that the host has to read first; all of a step are read at once.
+
+    Attributes:
+        numbers: 0-d, on one device.
+        say: from these to the value; warns of what they show.
+    """
+
+    numbers: tuple[Tensor, ...]
+    say: Callable[[Sequence[float]], float]
+
+
+@dataclass(frozen=True)
 class Parts:
     """The losses that a form is the sum of, for one batch; see :class:`metricgrad.losses.composite.anchored.Anchored`.
 
@@ -97,7 +110,7 @@ class Parts:
         again: the 0-d losses as functions of scores; whatever else the call read or changed stays as it was then.
         losses: the same of the scores of the call, with graph, where they were computed so.
         gradients: their gradients in the scores of the call, where they are known in closed form instead.
-        shown: 0-d, detached: what the loss is said to be; None for the base's value.
+        shown: 0-d, detached: what the loss is said to be, or how that follows; None for the base's value.
         base_weight: what the base should weigh beside them; None where the form does not say.
         weight: what they should weigh; likewise.
         matched: whether they are to be brought to the base's size, or are as large as they should be.
@@ -107,7 +120,7 @@ class Parts:
     again: Callable[[Tensor], tuple[Tensor, ...]]
     losses: tuple[Tensor, ...] | None = None
     gradients: tuple[Tensor, ...] | None = None
-    shown: Tensor | None = None
+    shown: Tensor | Told | None = None
     base_weight: Ramp | None = None
     weight: Ramp | None = None
     matched: bool = True

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
+from metricgrad.on_host import OnHost
 
 _MOST = 20
 
@@ -39,7 +40,7 @@ UNDEFINED = NoGradient(
 
 
 def warn_of_constant_batch(
-    count: Tensor, metric: Metric, cause: NoGradient | None, targets: Tensor, reason: str = ""
+    count: Tensor, known: OnHost[int], metric: Metric, cause: NoGradient | None, targets: Tensor, reason: str = ""
 ) -> None:
     """Count batches without a gradient in a row; warn of the first, stop at the twentieth.
 
@@ -48,6 +49,7 @@ def warn_of_constant_batch(
 
     Args:
         count: 0-d, how many there were so far; changed in place.
+        known: the same number, so that nobody waits where it stays 0.
         metric: named in the message.
         cause: why there is no gradient; None where there is one.
         targets: of the batch.
@@ -57,15 +59,17 @@ def warn_of_constant_batch(
         MetricgradError: at the twentieth in a row.
     """
     if cause is None:
-        count.zero_()
+        if known.of(count):
+            known.wrote(count.zero_(), 0)
         return
     message = f"metric {metric.name!r} {cause.what}" + (f" ({reason})" if reason else "")
     if bool((targets == targets.reshape(-1)[0]).all()):
         if cause is UNDEFINED:
             warnings.warn(f"{message}; all its targets are the same", stacklevel=6)
         return
-    count += 1
-    if int(count) == 1:
+    number = known.of(count) + 1
+    known.wrote(count.fill_(number), number)
+    if number == 1:
         warnings.warn(f"{message}; {_MOST} such batches in a row are an error", stacklevel=6)
-    if int(count) >= _MOST:
+    if number >= _MOST:
         raise MetricgradError(f"{message}, for the {_MOST}th time in a row. {cause.remedy}")

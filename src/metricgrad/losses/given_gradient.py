@@ -35,5 +35,6 @@ class GivenGradient(torch.autograd.Function):
         (factor,) = grads
         scores, *parameters = ctx.saved_tensors
         gradient = ctx.again(scores, parameters) if torch.is_grad_enabled() else ctx.gradient
-        factor = factor.view(*factor.shape, *[1] * (scores.ndim - factor.ndim))
+        if factor.ndim:
+            factor = factor.view(*factor.shape, *[1] * (scores.ndim - factor.ndim))
         return None, None, None, factor * gradient, *(None for _ in parameters)

@@ -108,7 +108,7 @@ def fitting(stack: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         stack, item = stack.squeeze(-1), item[:-1]
     if item != tuple(targets.shape) and item[:-1] != tuple(targets.shape):
         raise MetricgradError(_shape_message(item, tuple(targets.shape)))
-    return stack, targets.detach()
+    return stack, targets.detach() if targets.requires_grad else targets
 
 
 def floating(stack: Tensor, targets: Tensor) -> Tensor:

@@ -34,11 +34,13 @@ class OfCounts(FastPath, abc.ABC):
         at: of :mod:`metricgrad.metrics.families.counts`; places from 1, and counts of negatives, which may be halves.
         ties: see :data:`Ties`.
         graded: whether the metric takes graded targets, and is a function of counts only where they are 0 and 1.
+        by_place: whether ``at`` depends on the place, or on the count of negatives alone.
     """
 
     at: AtPlace
     ties: Ties
     graded: bool = False
+    by_place: bool = True
 
     @abc.abstractmethod
     def _total(self, found: Tensor, place: Tensor) -> Tensor:
@@ -65,7 +67,8 @@ class OfCounts(FastPath, abc.ABC):
         positives, negatives = up.shape[0], down.shape[0]
         if self.ties == "mean_of_ranks":
             first, last = (
-                sum(torch.searchsorted(side, up, right=right) for side in (down, up)) for right in (False, True)
+                torch.searchsorted(down, up, right=right) + torch.searchsorted(up, up, right=right)
+                for right in (False, True)
             )
             rank = _places(up, more=negatives)
             upto = self.at(rank, torch.zeros_like(rank), positives, negatives, **parameters).cumsum(0)
@@ -98,6 +101,9 @@ class MeanOverPositives(OfCounts):
 
     def changes(self, above: Tensor, moved: Tensor, negatives: int, **parameters: Any) -> Tensor:
         """See :class:`OfCounts`."""
+        if not self.by_place:
+            before, after = (self.at(counts, counts, len(above), negatives, **parameters) for counts in (above, moved))
+            return (after - before) / float(len(above))
         count, place = above.shape[0], _by_one(above).clamp(min=1)  # there is no place before the first
         added = wide(self.at(place, above, count, negatives, **parameters)).expand(3, -1)
         # of the first k positives, what they gain when each stands one place sooner, and one place later

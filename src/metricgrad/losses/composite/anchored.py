@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import CallContext, Form, Knob, Parts, Ramp, ordinary
+from metricgrad.losses.base import CallContext, Form, Knob, Parts, Ramp, Told, ordinary
 from metricgrad.losses.baselines.task_loss import TaskLoss
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.composite.form_on_base import FormOnBase
+from metricgrad.losses.composite.sizes import LEAST, mean_of, means_of, ratio, ratios
 from metricgrad.losses.given_gradient import GivenGradient
+from metricgrad.on_host import OnHost
 from metricgrad.value_range import ranges_of
 
 _FACTOR = math.log(10)
-_LEAST = 1e-30
 Weight = float | Sequence[float]
 
 
@@ -88,6 +89,7 @@ class Anchored(FormOnBase):
         self.momentum = checked_number("momentum", momentum, zero=True, most=0.999)
         self.log_weight = nn.Parameter(torch.zeros(()), requires_grad=False)
         self.register_buffer("squared_norms", torch.full((1 + form.most_parts,), torch.nan, dtype=torch.float64))
+        self._known, self._factor = OnHost(_numbers), OnHost(_exp)
 
     def forget(self) -> None:
         """Also how large the gradients of the parts were."""
@@ -99,25 +101,32 @@ class Anchored(FormOnBase):
         if not scores.is_floating_point():
             raise MetricgradError(f"scores must be a floating tensor of logits, got {scores.dtype}")
         check_tensor("targets", targets)
-        before = self.squared_norms.clone()  # what is differentiated later reads those of before
         with torch.inference_mode(False), torch.enable_grad():
             leaf, targets = ordinary(scores).detach().requires_grad_(), ordinary(targets)
             context = {name: ordinary(value) for name, value in context.items()}
             ranges_of(leaf, targets)  # what both look at, of both at once
             parts = self.form.parts(leaf, targets, call=call, **context)
-            base, slope = self._base_of(leaf, targets, parts, call, context)
-            gradient, means = self._gradient(slope, leaf, parts, call, before, create_graph=False)
-        if call.counts:
-            kept = self.squared_norms[: len(means)]  # in place: who puts the state of a training back holds this tensor
-            kept.copy_(torch.where(means < math.inf, means, kept.to(means.device)))
-        shown = base.detach() if parts.shown is None else parts.shown.to(base.dtype)
+            slope, base = self._base_of(leaf, targets, parts, call, context)
+            # what is differentiated later reads the means of before
+            if parts.gradients is None:
+                before: Tensor | tuple[float, ...] = self.squared_norms.clone()
+                gradient, means = self._gradient(slope, leaf, parts, call, before, create_graph=False)
+                shown = parts.shown
+                if call.counts:  # in place: who puts the state of a training back holds this tensor
+                    kept = self.squared_norms[: len(means)]
+                    kept.copy_(torch.where(means < math.inf, means, kept.to(means.device)))
+            else:
+                before = self._known.of(self.squared_norms)
+                gradient, shown = self._of_gradients(slope, parts.gradients, parts, call)
+        shown = base.detach() if shown is None else shown.to(leaf.dtype)
         if not torch.is_grad_enabled():
             return shown
 
         def again(scores: Tensor) -> Tensor:
             rest, still = replace(parts, losses=parts.again(scores), gradients=None), replace(call, counts=False)
             slope = _slope(self._of_base(scores, targets, still, context), scores, True)
-            return self._gradient(slope, scores, rest, call, before, create_graph=True)[0]
+            means = before if isinstance(before, Tensor) else self.squared_norms.new_tensor(before)
+            return self._gradient(slope, scores, rest, call, means, create_graph=True)[0]
 
         places = _places(self)
 
@@ -154,11 +163,11 @@ class Anchored(FormOnBase):
         leaf, still = scores.detach().requires_grad_(), replace(call, counts=False)
         own = _slope(self.form(leaf, targets, call=still, **context), leaf, False)
         of_base = _slope(self._of_base(leaf, targets, still, context), leaf, False)
-        was, mean = self._means([of_base, own], self.squared_norms)
+        was, mean = means_of([of_base, own], self.squared_norms, self.momentum)
         weight = (self.weight or Ramp(0.0, 1.0)).at(call.share) * self.log_weight.exp()
-        weight = weight * self._ratios(mean)[0]
+        weight = weight * ratios(mean)[0]
         product = (own * tangent).sum()
-        share = torch.where(was[1] >= 0, 1 - self.momentum, 1.0) / mean[1].clamp(min=_LEAST)
+        share = torch.where(was[1] >= 0, 1 - self.momentum, 1.0) / mean[1].clamp(min=LEAST)
         way = tangent - (share * product).to(own.dtype) * own
         pushed = self.form.directional_derivative(scores, targets, way, call=call, **context)
         value = (self.base_weight or Ramp(1.0, 1.0)).at(call.share) * (of_base * tangent).sum()
@@ -168,12 +177,12 @@ class Anchored(FormOnBase):
     def _base_of(
         self, leaf: Tensor, targets: Tensor, parts: Parts, call: CallContext, context: Mapping[str, Tensor | None]
     ) -> tuple[Tensor, Tensor]:
-        """The base's value and gradient; of cross-entropy the one that came along, where another value is shown."""
+        """The base's gradient and value; of cross-entropy the gradient that came along, its value not being shown."""
         of_labels = isinstance(self.base, TaskLoss) and self.base.kind != "regression"
         if of_labels and parts.cross_entropy is not None and parts.shown is not None:
-            return parts.shown, parts.cross_entropy
+            return parts.cross_entropy, leaf
         value = self._of_base(leaf, targets, call, context)
-        return value, _slope(value, leaf, False)
+        return _slope(value, leaf, False), value
 
     def _of_base(
         self, scores: Tensor, targets: Tensor, call: CallContext, context: Mapping[str, Tensor | None]
@@ -183,37 +192,50 @@ class Anchored(FormOnBase):
         taken = {name: value for name, value in context.items() if not of_rows or name in ("mask", "sample_weight")}
         return self.based(scores, targets, call, taken)
 
+    def _of_gradients(
+        self, of_base: Tensor, gradients: Sequence[Tensor], parts: Parts, call: CallContext
+    ) -> tuple[Tensor, Tensor | None]:
+        """g from the gradients themselves, and what is shown: the host reads all it has to know of both at once."""
+        norms = [torch.linalg.vector_norm(part) for part in (of_base, *gradients)]
+        told = parts.shown.numbers if isinstance(parts.shown, Told) else ()
+        read: list[float] = torch.stack([*norms, *told]).tolist()
+        was = self._known.of(self.squared_norms)
+        means = [mean_of(*pair, self.momentum) for pair in zip(read[: len(norms)], was, strict=False)]
+        a, w = self._weights(parts, call)
+        w *= self._factor.of(self.log_weight)
+        total = of_base * a
+        for part, mean in zip(gradients, means[1:], strict=True):
+            # one after another: side by side they would take three times the memory
+            total.add_(part, alpha=w * ratio(means[0], mean) if parts.matched else w)
+        if call.counts:
+            kept = [new if new < math.inf else old for new, old in zip(means, was, strict=False)]
+            for place, number in zip(self.squared_norms.unbind(), kept, strict=False):
+                place.fill_(number)  # in place: who puts the state of a training back holds this tensor
+            self._known.wrote(self.squared_norms, (*kept, *was[len(kept) :]))
+        if isinstance(parts.shown, Told):
+            return total, of_base.new_full((), parts.shown.say(read[len(norms) :]))
+        return total, parts.shown
+
+    def _weights(self, parts: Parts, call: CallContext) -> tuple[float, float]:
+        """a and w."""
+        a, w = self.base_weight or parts.base_weight or Ramp(1.0, 1.0), self.weight or parts.weight or Ramp(0.0, 1.0)
+        return a.at(call.share), w.at(call.share)
+
     def _gradient(
         self, of_base: Tensor, scores: Tensor, parts: Parts, call: CallContext, before: Tensor, *, create_graph: bool
     ) -> tuple[Tensor, Tensor]:
         """g in the shape of the scores, from the base's, and the means of squared norms with this batch in them."""
-        if parts.gradients is not None:
-            each: Sequence[Tensor] = parts.gradients
-        else:
-            each = [_slope(value, scores, create_graph) for value in parts.losses or ()]
-        _, mean = self._means([of_base, *each], before)
-        a = (self.base_weight or parts.base_weight or Ramp(1.0, 1.0)).at(call.share)
-        w = (self.weight or parts.weight or Ramp(0.0, 1.0)).at(call.share)
+        each = [_slope(value, scores, create_graph) for value in parts.losses or ()]
+        _, mean = means_of([of_base, *each], before, self.momentum)
+        a, w = self._weights(parts, call)
         factors = self.log_weight.exp().expand(len(each))
         if parts.matched:
-            factors = factors * self._ratios(mean)
+            factors = factors * ratios(mean)
         total = a * of_base
         for part, factor in zip(each, factors.to(of_base.dtype).unbind(), strict=True):
             # one after another: side by side they would take three times the memory
             total = torch.addcmul(total, part, factor, value=w)
         return total, mean
-
-    def _means(self, gradients: Sequence[Tensor], before: Tensor) -> tuple[Tensor, Tensor]:
-        """The means of squared norms before this batch, NaN where there was none, and with it."""
-        now = torch.stack([_squared_norm(part) for part in gradients]).double()
-        was = before[: len(now)].to(now.device)
-        return was, torch.lerp(now, torch.where(was >= 0, was, now), self.momentum)
-
-    @staticmethod
-    def _ratios(mean: Tensor) -> Tensor:
-        """What brings each part to the base's size."""
-        least = mean.clamp(min=_LEAST)
-        return (least[0] / least[1:]).sqrt() * (mean[1:] > _LEAST)
 
     @property
     def of_logits(self) -> bool:
@@ -254,10 +276,12 @@ def _ramp(name: str, weight: Weight | None) -> Ramp | None:
     return Ramp(start, end, checked_number(f"{name}'s third number", given[2], most=1.0))
 
 
-def _squared_norm(part: Tensor) -> Tensor:
-    """0-d, in the dtype of the part: to 1e-5 of a million scores, and without a copy in another dtype."""
-    flat = part.reshape(-1)
-    return flat.dot(flat)
+def _numbers(tensor: Tensor) -> tuple[float, ...]:
+    return tuple(tensor.tolist())
+
+
+def _exp(tensor: Tensor) -> float:
+    return math.exp(float(tensor))
 
 
 def _slope(value: Tensor, scores: Tensor, create_graph: bool) -> Tensor:

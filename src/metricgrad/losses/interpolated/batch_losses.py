@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metricgrad.losses.base import Ramp
+from metricgrad.losses.base import Ramp, Told
 
 TO_FLOOR = (Ramp(1.0, 0.1, 0.5), Ramp(0.0, 1.0, 0.5))
 
@@ -20,14 +20,14 @@ class BatchLosses:
     Attributes:
         gradients: in its scores.
         losses: as functions of its scores.
-        shown: 0-d.
+        shown: 0-d, or how that follows.
         ramps: of the base's weight and of theirs.
         cross_entropy: the gradient of cross-entropy, where it comes along.
     """
 
     gradients: tuple[Tensor, ...]
     losses: Callable[[Tensor], tuple[Tensor, ...]]
-    shown: Tensor
+    shown: Tensor | Told
     ramps: tuple[Ramp, Ramp]
     cross_entropy: Tensor | None = None
 

@@ -46,14 +46,14 @@ def utility_gradients(p: Tensor, worth: Tensor, most: Tensor, weight: Weight, q:
     Args:
         p: ``(N, C)`` probabilities.
         worth: as in :func:`utility_losses`, as all else.
-        most: ``(N,)`` the largest worth of each row, at least 1e-12.
+        most: ``(N, 1)`` the largest worth of each row, at least 1e-12.
         weight: likewise.
         q: likewise.
     """
     expected = p * worth
     total, mean = worth.sum(1, keepdim=True), expected.sum(1, keepdim=True)
     less = -weight[:, None] if isinstance(weight, Tensor) else -weight
-    pull = _pull(mean / most[:, None], less, q)
+    pull = _pull(mean / most, less, q)
     uce = torch.addcmul(worth, p, total, value=-1).mul_(less)
     exp = torch.addcmul(expected, p, mean, value=-1).mul_(pull)
     return uce, exp

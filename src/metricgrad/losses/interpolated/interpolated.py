@@ -128,6 +128,7 @@ class Interpolated(Form):
         start = math.nan if isinstance(softness, str) else math.log(softness)
         self.log_softness = nn.Parameter(torch.tensor(start), requires_grad=False)
         self.register_buffer("constant_batches", torch.zeros((), dtype=torch.long))
+        self._constant = OnHost(int)
         self.register_load_state_dict_pre_hook(_renamed)
         self._found: Structure | None = None
         self._known_softness = OnHost(_exp)
@@ -220,7 +221,7 @@ class Interpolated(Form):
 
     def _warn(self, cause: NoGradient | None, batch: Batch, call: CallContext, reason: str = "") -> None:
         if call.counts and call.step >= self.warm_up:
-            warn_of_constant_batch(self.constant_batches, self.metric, cause, batch.targets, reason)
+            warn_of_constant_batch(self.constant_batches, self._constant, self.metric, cause, batch.targets, reason)
 
     def _warmed(self, loss: Tensor, batch: Batch, call: CallContext) -> Tensor:
         return warmed(loss, self.metric.layout, batch, call.step, self.warm_up)

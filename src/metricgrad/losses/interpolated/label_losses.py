@@ -37,15 +37,15 @@ class OfRows:
         gradients: in the scores.
         losses: as functions of the scores.
         cross_entropy: the gradient of cross-entropy, a byproduct.
-        values: ``(2,)`` of the metric, of the batch and of ideal decisions.
-        on_memory: the same of the memory, for batches on which the metric is undefined.
+        values: 0-d each, of the metric, of the batch and of ideal decisions.
+        on_memory: ``(2,)``, the same of the memory, for batches on which the metric is undefined.
         worth: 0-d, the most that one decision is worth more than another.
     """
 
     gradients: tuple[Tensor, Tensor]
     losses: Callable[[Tensor], tuple[Tensor, Tensor]]
     cross_entropy: Tensor
-    values: Tensor
+    values: tuple[Tensor, Tensor]
     on_memory: Callable[[], Tensor]
     worth: Tensor
 
@@ -94,7 +94,7 @@ class LabelLosses:
         found, utilities = self._standing(batch, known, labels, targets, classes, keep)
         worth = utilities.rows(targets, scores)
         worth.sub_(worth.amin(1, keepdim=True))
-        most, p = worth.amax(1), scores.softmax(1)
+        most, p = worth.amax(1, keepdim=True), scores.softmax(1)
         if isinstance(weight, Tensor):
             slope = (p * weight[:, None]).scatter_add_(1, targets[:, None], -weight[:, None])
         else:
@@ -142,8 +142,8 @@ class LabelLosses:
 
     def _standing(
         self, batch: Batch, at: Remembered, labels: Tensor, targets: Tensor, classes: int, keep: bool
-    ) -> tuple[Tensor, Utilities]:
-        """``(2,)`` values, and the utilities where the memory stands.
+    ) -> tuple[tuple[Tensor, Tensor], Utilities]:
+        """Two values, and the utilities where the memory stands.
 
         Args:
             batch: with ``(N,)`` targets.
@@ -158,7 +158,8 @@ class LabelLosses:
             columns = 1 if batch.scores.ndim == 1 else classes
             calls = self._calls - 2 - (self._calls // 2 if columns == 1 else 0)
             utilities = self._table.of(at, classes, calls, columns=columns, keep=keep)
-            return self.twin.tell_cost(lambda: self._called(batch), self._calls), utilities
+            now, ideal = self.twin.tell_cost(lambda: self._called(batch), self._calls).unbind()
+            return (now, ideal), utilities
         before = len(at.weight) - len(targets)
         own = torch.nn.functional.pad(at.weight[before:], (before, 0))
         weight = torch.stack([at.weight / at.weight.sum(), own, own])
@@ -168,7 +169,8 @@ class LabelLosses:
             there = torch.stack([at.weight > 0, last, last])
         tables = ConfusionTables.of(labels, at.targets, weight, classes, there, smooth=1 / len(own))
         slopes = path.slopes(tables.smoothed)
-        return path.values(tables)[1:], slopes if self._metric.higher_is_better else -slopes
+        _, now, ideal = path.values(tables).unbind()
+        return (now, ideal), slopes if self._metric.higher_is_better else -slopes
 
     def _called(self, batch: Batch) -> Tensor:
         """``(2,)`` values of the metric itself, of the batch and of ideal decisions."""

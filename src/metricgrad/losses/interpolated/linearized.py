@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import CallContext, Form, Knob, Parts, Ramp, ordinary
+from metricgrad.losses.base import CallContext, Form, Knob, Parts, Ramp, Told, ordinary
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.constant_batches import CONSTANT, UNDEFINED, NoGradient, warn_of_constant_batch
 from metricgrad.losses.interpolated.batch_losses import TO_FLOOR, BatchLosses, no_losses
@@ -26,6 +26,7 @@ from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.fast_paths import OfHits
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_counts import OfCounts
+from metricgrad.on_host import OnHost
 from metricgrad.refactoring.batch import Batch, checked
 from metricgrad.refactoring.probing.probe import defined_elsewhere
 from metricgrad.refactoring.top_k import TopK
@@ -86,6 +87,7 @@ class Linearized(Form):
         self.utilities, self.class_targets = UtilityTable(self.metric), metric.class_targets
         self._rows = LabelLosses(self.metric, self.labels, self.utilities, calls=calls, q=q)
         self.register_buffer("constant_batches", torch.zeros((), dtype=torch.long))
+        self._constant = OnHost(int)
 
     @property
     def metric(self) -> Metric:
@@ -98,10 +100,13 @@ class Linearized(Form):
             plain = {name: ordinary(value) for name, value in context.items()}
             leaf = ordinary(scores).detach().requires_grad_()
             parts = self.parts(leaf, ordinary(targets), call=call, **plain)
-        assert parts.shown is not None
+            shown = parts.shown
+            if isinstance(shown, Told):
+                shown = leaf.new_full((), shown.say([float(number) for number in shown.numbers]))
+        assert shown is not None
         if not torch.is_grad_enabled():
-            return parts.shown
-        return parts.shown + sum(loss - loss.detach() for loss in parts.again(scores))
+            return shown
+        return shown + sum(loss - loss.detach() for loss in parts.again(scores))
 
     def parts(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Parts:
         """See the class."""
@@ -145,11 +150,14 @@ class Linearized(Form):
     def _of_labels(self, batch: Batch, call: CallContext) -> BatchLosses:
         """UCE and EXP of rows, see :mod:`metricgrad.losses.interpolated.label_losses`."""
         found = self._rows.of(batch, step=call.step, keep=call.counts)
-        now, ideal, worth = torch.cat([found.values, found.worth[None]]).tolist()
-        if ideal != ideal:  # undefined on this batch: then on the memory
-            now, ideal = found.on_memory().tolist()
-        self._warn(self._cause(worth > 0, now == ideal), now, ideal, batch, call)
-        shown = self._distance(now, ideal, batch.scores)
+
+        def say(numbers: Sequence[float]) -> float:
+            now, ideal, worth = numbers
+            if ideal != ideal:  # undefined on this batch: then on the memory
+                now, ideal = found.on_memory().tolist()
+            return self._said(worth > 0, now, ideal, batch, call)
+
+        shown = Told((*found.values, found.worth), say)
         return BatchLosses(found.gradients, found.losses, shown, OVER_TO_METRIC, found.cross_entropy)
 
     def _of_hits(self, batch: Batch, call: CallContext) -> BatchLosses:
@@ -157,8 +165,8 @@ class Linearized(Form):
         refactoring = self.local.refactoring_of(batch, self.local.structure_of(batch))
         assert isinstance(refactoring, TopK)
         found = hit_loss(batch, refactoring, softness=self.softness, q=self.q)
-        if call.counts:
-            self.constant_batches.zero_()
+        if call.counts and self._constant.of(self.constant_batches):
+            self._constant.wrote(self.constant_batches.zero_(), 0)
         return BatchLosses(
             (found.gradient,), lambda scores: (found.loss(scores),), found.value, OVER_TO_METRIC, found.cross_entropy
         )
@@ -175,22 +183,22 @@ class Linearized(Form):
         sides, twin = Sides.of(known, positive, (total, len(known) - total), (ups, n - ups)), self._rows.twin
         if 0 < ups < n and call.counts and twin.due(call.step) and isinstance(twin.path, OfCounts):
             ours = twin.path.of_scores(*sides.last, **twin.options)
-            twin.compare(ours[None], lambda: torch.tensor(self._shown(batch, batch.targets)[:1]))
+            twin.compare((ours,), lambda: torch.tensor(self._shown(batch, batch.targets)[:1]))
         secants = Secants(twin, sides, self.calls)
         path, informs = twin.path, secants.slopes.any()
         if isinstance(path, OfCounts) and 0 < ups < n:
-            now, informs = torch.stack([path.of_scores(*sides.last, **twin.options), informs]).tolist()
-            ideal = path.ideal(ups, n - ups, **twin.options)
+            now, ideal = path.of_scores(*sides.last, **twin.options), path.ideal(ups, n - ups, **twin.options)
+            shown = Told((now, informs), lambda read: self._said(read[1] > 0, read[0], ideal, batch, call))
         else:
-            now, ideal = self._shown(batch, batch.targets)
-        self._warn(self._cause(bool(informs), now == ideal), now, ideal, batch, call)
+            values = self._shown(batch, batch.targets)
+            shown = Told((informs,), lambda read: self._said(read[0] > 0, *values, batch, call))
         past = known[:-n]
 
         def loss(scores: Tensor) -> tuple[Tensor]:
             return (secants.loss(torch.cat([past.to(scores), scores])),)
 
         gradient = secants.gradient()[-n:].to(scores.dtype)
-        shown, standard = self._distance(now, ideal, scores), None
+        standard = None
         if is_binary(batch.targets):
             standard = scores.sigmoid().sub_(targets[-n:]).div_(n)
         return BatchLosses((gradient,), loss, shown, TO_FLOOR, standard)
@@ -201,22 +209,22 @@ class Linearized(Form):
         found = batch.values(self.metric, torch.stack([scores, torch.where(ideal > 0, 1.0, -1.0).to(scores)]))
         return float(found[0]), float(found[1])
 
-    def _distance(self, now: float, ideal: float, scores: Tensor) -> Tensor:
-        sign = 1.0 if self.metric.higher_is_better else -1.0
-        away = sign * (ideal - now)
-        return scores.new_full((), away if math.isfinite(away) else 0.0)
+    def _said(self, informs: bool, now: float, ideal: float, batch: Batch, call: CallContext) -> float:
+        """The distance from ideal; warns where there is no gradient.
 
-    def _cause(self, informs: bool, ideal: bool) -> NoGradient | None:
-        """Why there is no gradient; a metric that has told decisions apart may be silent where all are right."""
+        A metric that has told decisions apart may be silent where all are right.
+        """
         self._informed = self._informed or informs
-        return None if informs or (ideal and self._informed) else CONSTANT
+        self._warn(None if informs or (now == ideal and self._informed) else CONSTANT, now, ideal, batch, call)
+        away = ideal - now if self.metric.higher_is_better else now - ideal
+        return away if math.isfinite(away) else 0.0
 
     def _warn(
         self, cause: NoGradient | None, now: float, ideal: float, batch: Batch, call: CallContext, reason: str = ""
     ) -> None:
         if call.counts:
             cause = cause if ideal == ideal or cause is None else UNDEFINED
-            warn_of_constant_batch(self.constant_batches, self.metric, cause, batch.targets, reason)
+            warn_of_constant_batch(self.constant_batches, self._constant, self.metric, cause, batch.targets, reason)
             self.local.ideal_check.tell_of_better(self.metric, now, ideal)
 
     def _mapped(

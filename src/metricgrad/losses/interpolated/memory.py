@@ -48,18 +48,12 @@ class Memory(nn.Module):
             weight: ``(N,)``, or None for ones.
             keep: whether to remember the batch.
         """
-        size, n = self.rows.shape[1], len(values)
-        past = max(0, size - n)
-        found = self.rows.new_empty(3, past + n)
-        found[:, :past] = self.rows[:, size - past :]
-        found[0, past:], found[1, past:] = values, targets
-        if weight is None:
-            found[2, past:].fill_(1.0)
-        else:
-            found[2, past:] = weight
+        rows, n = self.rows, values.shape[0]
+        now = torch.stack([values, targets, torch.ones_like(values) if weight is None else weight])
+        found = torch.cat([rows[:, n:], now], 1)
         if keep:
-            self.rows.copy_(found[:, -size:])
-        return Remembered(*found)
+            rows.copy_(found if n <= rows.shape[1] else found[:, -rows.shape[1] :])
+        return Remembered(*found.unbind())
 
     def unweighted(self, values: Tensor, targets: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
         """``(R,)`` values and targets of all rows held, of batches without weights, the current one at their end.
@@ -69,12 +63,10 @@ class Memory(nn.Module):
             targets: likewise; none needs a gradient.
             keep: likewise.
         """
-        rows = self.rows
-        size, held = rows.shape[1], self._held.of(rows)
-        past = min(held, max(0, size - values.shape[0]))
-        found = values.new_empty(2, past + values.shape[0])
-        found[:, :past] = rows[:2, size - past :]
-        found[0, past:], found[1, past:] = values, targets
+        rows, held = self.rows, self._held.of(self.rows)
+        size, n = rows.shape[1], values.shape[0]
+        past = rows[:2, max(n, size - held) :].to(values.dtype)
+        found = torch.cat([past, torch.stack([values, targets]).to(values.dtype)], 1)
         if keep:
             now = min(size, found.shape[1])
             rows[:2, size - now :] = found[:, -now:]

@@ -11,6 +11,7 @@ count does. :math:`\Delta` is held still where L is differentiated.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -55,7 +56,7 @@ class Sides(NamedTuple):
             counts: how many positives and negatives there are.
             last: how many of each the end of the list has.
         """
-        order, (p, n) = (~positive).byte().argsort(stable=True), counts
+        order, (p, n) = positive.byte().argsort(descending=True, stable=True), counts
         depth = scores.index_select(0, order).neg_()
         (up, first), (down, second) = depth[:p].sort(), depth[p:].sort()
         ends = up, down
@@ -86,8 +87,8 @@ class Secants:
         up, down = self._sides.up, self._sides.down
         n, metric, path = down.shape[0], twin.metric, twin.path
         before, level = (torch.searchsorted(down, up, right=right) for right in (False, True))
-        above, reach = wide(before + level) * 0.5, wide(self._near * 4).clamp(min=1)
-        moved = torch.stack([above - reach, above + reach]).clamp_(0, n)
+        above, reach = wide(before + level) * 0.5, wide(self._near).mul(4).clamp_(min=1)
+        moved = torch.addcmul(above, reach, _both_ways(above.dtype, above.device)).clamp_(0, n)
         if isinstance(path, OfCounts):
             return _slope(metric, path.changes(above, moved, n, **twin.options), moved)
         return _by_calls(metric, above, moved, n, calls)
@@ -103,6 +104,13 @@ class Secants:
         """The same as a function of ``(N,)`` scores."""
         depths = -scores
         return (self.slopes * pair_sum(depths[self._sides.positive], depths[self._sides.negative])).sum()
+
+
+@functools.cache
+def _both_ways(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``(2, 1)``: -1 and 1."""
+    with torch.inference_mode(False):
+        return torch.tensor([[-1.0], [1.0]], dtype=dtype, device=device)
 
 
 def _slope(metric: Metric, values: Tensor, moved: Tensor) -> Tensor:

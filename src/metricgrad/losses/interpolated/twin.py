@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -50,13 +50,13 @@ class Twin:
         foreign = self.path is not None and not self.metric.batched
         return foreign and (step < _FIRST or step % _EVERY == 0)
 
-    def compare(self, found: Tensor, called: Callable[[], Tensor]) -> None:
+    def compare(self, found: Sequence[Tensor], called: Callable[[], Tensor]) -> None:
         """Values of the twin, and a function that calls the metric for the same.
 
         Warns:
             UserWarning: once, where they differ.
         """
-        for ours, theirs in zip(found.tolist(), called().tolist(), strict=True):
+        for ours, theirs in zip(map(float, found), called().tolist(), strict=True):
             both = ours == ours or theirs == theirs
             if both and not abs(ours - theirs) <= _TOLERANCE * max(1.0, abs(theirs)):
                 self.left = True

@@ -60,7 +60,6 @@ class ConfusionTables:
         Cost:
             O(S R + S C), and no synchronisation.
         """
-        targets = targets.expand(labels.shape)
         if classes <= _ALL_CELLS:
             cell = labels.add(targets, alpha=classes)
             cells = weight.new_zeros(weight.shape[0], classes**2)
@@ -68,14 +67,14 @@ class ConfusionTables:
                 cells[0].fill_(smooth * min(_EPS, _PSEUDO_ROWS / classes**2))
             tables = cls.of_cells(cells.scatter_add_(1, cell, weight).view(-1, classes, classes))
         else:
-            empty = weight.new_zeros(len(weight), classes)
+            targets, empty = targets.expand(labels.shape), weight.new_zeros(len(weight), classes)
             hit = empty.scatter_add(1, targets, weight * (labels == targets))
             actual, predicted = empty.scatter_add(1, targets, weight), empty.scatter_add(1, labels, weight)
             counts = Counts(hit, actual, predicted, (actual + predicted) > 0)
             tables = cls(counts, None, (targets, labels, weight), smooth)
         if there is None:
             return tables
-        rows = there.to(weight)
+        rows, targets = there.to(weight), targets.expand(labels.shape)
         seen = weight.new_zeros(len(weight), classes).scatter_add_(1, targets, rows).scatter_add_(1, labels, rows) > 0
         return replace(tables, counts=tables.counts._replace(seen=seen | tables.counts.seen))
 

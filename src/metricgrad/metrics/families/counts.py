@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import functools
+import math
+
 import torch
 from torch import Tensor
 
@@ -53,7 +56,12 @@ def ndcg(
     place: Tensor, above: Tensor, positives: int, negatives: int, *, k: int | None = None, exponential: bool = False
 ) -> Tensor:
     """Its discount, in shares of the best there are; of gains of 0 and 1 both kinds of gains say the same."""
-    first = torch.arange(1, min(positives, k or positives) + 1, dtype=above.dtype, device=above.device)
-    best = torch.log2(first + 1).reciprocal().sum()
     rank = place + above
-    return (rank <= (k or torch.inf)) * positives / (torch.log2(rank + 1) * best)
+    gain = positives * math.log(2) / _best(min(positives, k or positives)) / torch.log1p(rank)
+    return gain if k is None else gain * (rank <= k)
+
+
+@functools.lru_cache(1024)
+def _best(count: int) -> float:
+    """The sum of the first discounts."""
+    return float(torch.log2(torch.arange(2, count + 2, dtype=torch.float64)).reciprocal().sum())

@@ -15,7 +15,7 @@ class GivenGradient(torch.autograd.Function):
     """A value whose gradient in the scores is given; computed again, with graph, only where it is differentiated.
 
     Args (of ``apply``):
-        shown: 0-d, the value; or ``(n,)`` of as many batches, which the scores' first axis counts.
+        shown: a number or 0-d, the value; or ``(n,)`` of as many batches, which the scores' first axis counts.
         gradient: in the shape of the scores.
         again: the gradient, of the values' sum, as a function of the scores and of the parameters.
         scores: with graph.
@@ -23,11 +23,13 @@ class GivenGradient(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, shown: Tensor, gradient: Tensor, again: Again, scores: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, shown: Tensor | float, gradient: Tensor, again: Again, scores: Tensor, *parameters: Tensor
+    ) -> Tensor:
         """The value."""
         ctx.gradient, ctx.again = gradient, again
         ctx.save_for_backward(scores, *parameters)
-        return shown.clone()
+        return shown.clone() if isinstance(shown, Tensor) else scores.new_full((), shown)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -108,19 +108,22 @@ class Anchored(FormOnBase):
             parts = self.form.parts(leaf, targets, call=call, **context)
             slope, base = self._base_of(leaf, targets, parts, call, context)
             # what is differentiated later reads the means of before
+            shown = parts.shown
             if parts.gradients is None:
                 before: Tensor | tuple[float, ...] = self.squared_norms.clone()
                 gradient, means = self._gradient(slope, leaf, parts, call, before, create_graph=False)
-                shown = parts.shown
                 if call.counts:  # in place: who puts the state of a training back holds this tensor
                     kept = self.squared_norms[: len(means)]
                     kept.copy_(torch.where(means < math.inf, means, kept.to(means.device)))
             else:
                 before = self._known.of(self.squared_norms)
-                gradient, shown = self._of_gradients(slope, parts.gradients, parts, call)
-        shown = base.detach() if shown is None else shown.to(leaf.dtype)
+                gradient, told = self._of_gradients(slope, parts.gradients, parts, call)
+                if isinstance(shown, Told):
+                    shown = shown.say(told)
+        if not isinstance(shown, float):
+            shown = shown.to(leaf.dtype) if isinstance(shown, Tensor) else base.detach()
         if not torch.is_grad_enabled():
-            return shown
+            return leaf.new_full((), shown) if isinstance(shown, float) else shown
 
         def again(scores: Tensor) -> Tensor:
             rest, still = replace(parts, losses=parts.again(scores), gradients=None), replace(call, counts=False)
@@ -194,8 +197,8 @@ class Anchored(FormOnBase):
 
     def _of_gradients(
         self, of_base: Tensor, gradients: Sequence[Tensor], parts: Parts, call: CallContext
-    ) -> tuple[Tensor, Tensor | None]:
-        """g from the gradients themselves, and what is shown: the host reads all it has to know of both at once."""
+    ) -> tuple[Tensor, list[float]]:
+        """g from the gradients themselves, and the numbers of what is shown: the host reads those of both at once."""
         norms = [torch.linalg.vector_norm(part) for part in (of_base, *gradients)]
         told = parts.shown.numbers if isinstance(parts.shown, Told) else ()
         read: list[float] = torch.stack([*norms, *told]).tolist()
@@ -212,9 +215,7 @@ class Anchored(FormOnBase):
             for place, number in zip(self.squared_norms.unbind(), kept, strict=False):
                 place.fill_(number)  # in place: who puts the state of a training back holds this tensor
             self._known.wrote(self.squared_norms, (*kept, *was[len(kept) :]))
-        if isinstance(parts.shown, Told):
-            return total, of_base.new_full((), parts.shown.say(read[len(norms) :]))
-        return total, parts.shown
+        return total, read[len(norms) :]
 
     def _weights(self, parts: Parts, call: CallContext) -> tuple[float, float]:
         """a and w."""

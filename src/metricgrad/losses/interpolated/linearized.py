@@ -214,7 +214,8 @@ class Linearized(Form):
 
         A metric that has told decisions apart may be silent where all are right.
         """
-        self._informed = self._informed or informs
+        if informs and not self._informed:
+            self._informed = True
         self._warn(None if informs or (now == ideal and self._informed) else CONSTANT, now, ideal, batch, call)
         away = ideal - now if self.metric.higher_is_better else now - ideal
         return away if math.isfinite(away) else 0.0

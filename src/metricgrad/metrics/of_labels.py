@@ -12,7 +12,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.class_utilities import ClassUtilities
 from metricgrad.metrics.families.class_counts import Counts
-from metricgrad.metrics.families.confusion_tables import ConfusionTables, SmoothTable
+from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.fast_paths import ClassNames, FastPath
 
 _SUMS = 8
@@ -49,34 +49,16 @@ class OfTables(OfLabels, abc.ABC):
         """``(S,)``, of S tables."""
 
     @abc.abstractmethod
-    def slopes(self, table: SmoothTable) -> ClassUtilities:
-        r""":math:`\partial g / \partial M_{yb}` at a table M, up to what is the same for all b."""
+    def values_and_slopes(self, tables: ConfusionTables) -> tuple[Tensor, ClassUtilities]:
+        r"""The same, and :math:`\partial g / \partial M_{yb}` at the first table M, up to what is one for all b."""
 
 
 Slope = Callable[[Counts], tuple[Tensor, Tensor]]
-
-
-class _OfCounts(OfTables, abc.ABC):
-    """Abstract: a function of the hits, targets and predictions of each class."""
-
-    slope: Slope
-
-    @abc.abstractmethod
-    def _value(self, counts: Counts) -> Tensor:
-        """``(...)`` of ``(..., C)`` counts."""
-
-    def values(self, tables: ConfusionTables) -> Tensor:
-        """See :class:`OfTables`."""
-        return self._value(tables.counts)
-
-    def slopes(self, table: SmoothTable) -> ClassUtilities:
-        """See :class:`OfTables`."""
-        hit, predicted = self.slope(table.counts)
-        return ClassUtilities(table.shared(predicted), hit)
+SlopeOfSums = Callable[[Counts, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfClassCounts(_OfCounts):
+class OfClassCounts(OfTables):
     """A metric of predicted labels that is a function of the hits, targets and predictions of each class.
 
     Attributes:
@@ -88,31 +70,44 @@ class OfClassCounts(_OfCounts):
     value: Callable[[Counts], Tensor]
     slope: Slope
 
-    def _value(self, counts: Counts) -> Tensor:
-        return self.value(counts)
+    def values(self, tables: ConfusionTables) -> Tensor:
+        """See :class:`OfTables`."""
+        return self.value(tables.counts)
+
+    def values_and_slopes(self, tables: ConfusionTables) -> tuple[Tensor, ClassUtilities]:
+        """See :class:`OfTables`."""
+        hit, predicted = self.slope(tables.counts.first())
+        return self.values(tables), ClassUtilities(tables.shared(predicted), hit)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfClasses(_OfCounts):
+class OfClasses(OfTables):
     """A metric of predicted labels that is a function of sums over classes: a row that moves changes two terms.
 
     Attributes:
         terms: ``(..., C)`` counts to ``(..., C, K)``, what each class adds to K sums.
         value: ``(..., K)`` sums to ``(...)``.
-        slope: ``(C,)`` counts to its ``(C,)`` derivatives in the hits and in the predictions.
+        slope: ``(C,)`` counts and ``(K,)`` sums to its ``(C,)`` derivatives in the hits and in the predictions.
     """
 
     names: ClassNames = "alike"
     terms: Callable[[Counts], Tensor]
     value: Callable[[Tensor], Tensor]
-    slope: Slope
+    slope: SlopeOfSums
 
     def elements(self, scores: Tensor, targets: Tensor, whole: int) -> int:
         """The sums."""
         return whole if scores.ndim == targets.ndim else _SUMS
 
-    def _value(self, counts: Counts) -> Tensor:
-        return self.value(self.terms(counts).sum(-2))
+    def values(self, tables: ConfusionTables) -> Tensor:
+        """See :class:`OfTables`."""
+        return self.value(self.terms(tables.counts).sum(-2))
+
+    def values_and_slopes(self, tables: ConfusionTables) -> tuple[Tensor, ClassUtilities]:
+        """See :class:`OfTables`."""
+        sums = self.terms(tables.counts).sum(-2)
+        hit, predicted = self.slope(tables.counts.first(), sums[0])
+        return self.value(sums), ClassUtilities(tables.shared(predicted), hit)
 
 
 @dataclass(frozen=True)
@@ -131,18 +126,20 @@ class OfGrades(OfTables):
 
     def values(self, tables: ConfusionTables) -> Tensor:
         """See :class:`OfTables`."""
-        grade = self._grades(tables.counts.seen)
-        observed, expected, _ = _disagreements(tables.counts, grade, tables.graded(grade))
-        return torch.where(tables.counts.seen.sum(-1) < 2, torch.nan, 1 - observed / expected)
+        return self.values_and_slopes(tables)[0]
 
-    def slopes(self, table: SmoothTable) -> ClassUtilities:
+    def values_and_slopes(self, tables: ConfusionTables) -> tuple[Tensor, ClassUtilities]:
         """See :class:`OfTables`."""
-        grade = self._grades(table.counts.seen)
-        observed, expected, mean = _disagreements(table.counts, grade, table.graded(grade))
-        square, quotient = grade.square(), observed / expected
+        grades = self._grades(tables.counts.seen)
+        observed, expected, means = _disagreements(tables.counts, grades, tables.graded(grades))
+        quotients = observed / expected
+        values = torch.where(tables.counts.seen.sum(-1) < 2, torch.nan, 1 - quotients)
+        grade, mean, quotient, expected = grades[0], means[0], quotients[0], expected[0]
+        square = grade.square()
         predicted = (quotient * (square - 2 * mean * grade) - square) / expected
-        grade = table.shared(grade)
-        return ClassUtilities(table.shared(predicted), torch.zeros_like(grade), 2 * grade / expected, grade)
+        grade = tables.shared(grade)
+        slopes = ClassUtilities(tables.shared(predicted), torch.zeros_like(grade), 2 * grade / expected, grade)
+        return values, slopes
 
     def _grades(self, seen: Tensor) -> Tensor:
         """``(..., C)`` the grade that each class is."""

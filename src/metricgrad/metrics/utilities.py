@@ -45,7 +45,7 @@ def slopes_of_labels(
     tables = ConfusionTables.of(labels[None], targets, (mass / mass.sum())[None], classes, smooth=1 / len(labels))
     path = metric.fast_path
     assert isinstance(path, OfTables)
-    slopes = path.slopes(tables.smoothed)
+    _, slopes = path.values_and_slopes(tables)
     return (slopes if metric.higher_is_better else -slopes).rows(of, mass)
 
 

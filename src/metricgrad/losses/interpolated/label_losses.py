@@ -168,8 +168,8 @@ class LabelLosses:
             last = torch.arange(len(own), device=own.device) >= before
             there = torch.stack([at.weight > 0, last, last])
         tables = ConfusionTables.of(labels, at.targets, weight, classes, there, smooth=1 / len(own))
-        slopes = path.slopes(tables.smoothed)
-        _, now, ideal = path.values(tables).unbind()
+        values, slopes = path.values_and_slopes(tables)
+        _, now, ideal = values.unbind()
         return (now, ideal), slopes if self._metric.higher_is_better else -slopes
 
     def _called(self, batch: Batch) -> Tensor:

@@ -31,6 +31,10 @@ class Counts(NamedTuple):
         """Targets and predictions together, a hit twice."""
         return self.actual + self.predicted
 
+    def first(self) -> Counts:
+        """Those of the first set."""
+        return Counts(self.hit[0], self.actual[0], self.predicted[0], self.seen[0])
+
     def summed(self) -> Counts:
         """The counts of all classes together."""
         return Counts(self.hit.sum(-1), self.actual.sum(-1), self.predicted.sum(-1), self.seen.any(-1))

@@ -42,10 +42,10 @@ class FScore(Score):
     def slope(self, counts: Counts) -> tuple[Tensor, Tensor]:
         """See :class:`Score`."""
         of_hit = (1 + self.beta**2) / self._weighed(counts)
-        return of_hit, -counts.hit * of_hit.square() / (1 + self.beta**2)
+        return of_hit, counts.hit * of_hit.square() * (-1 / (1 + self.beta**2))
 
     def _weighed(self, counts: Counts) -> Tensor:
-        return self.beta**2 * counts.actual + counts.predicted
+        return torch.add(counts.predicted, counts.actual, alpha=self.beta**2)
 
 
 class IntersectionOverUnion(Score):
@@ -57,8 +57,9 @@ class IntersectionOverUnion(Score):
 
     def slope(self, counts: Counts) -> tuple[Tensor, Tensor]:
         """See :class:`Score`."""
-        union = counts.either - counts.hit
-        return counts.either / union.square(), -counts.hit / union.square()
+        either = counts.either
+        square = (either - counts.hit).square()
+        return either / square, -counts.hit / square
 
 
 class Recall(Score):
@@ -101,20 +102,17 @@ def averaged(score: Score, average: str) -> OfLabels:
 
 def _mean(score: Score, counted: Callable[[Counts], Tensor]) -> OfClasses:
     """The mean of a score over the classes that count."""
-    return OfClasses(
-        terms=partial(_counted, score, counted), value=_quotient, slope=partial(_mean_slope, score, counted)
-    )
+    return OfClasses(terms=partial(_counted, score, counted), value=_quotient, slope=partial(_mean_slope, score))
 
 
 def _counted(score: Score, counted: Callable[[Counts], Tensor], counts: Counts) -> Tensor:
     there = counted(counts)
-    return torch.stack([torch.where(there, score(counts), 0), there.to(counts.hit)], -1)
+    return torch.stack([score(counts) * there, there], -1)
 
 
-def _mean_slope(score: Score, counted: Callable[[Counts], Tensor], counts: Counts) -> tuple[Tensor, Tensor]:
-    classes = counted(counts).sum()
+def _mean_slope(score: Score, counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
     of_hit, of_predicted = score.slope(counts)
-    return of_hit / classes, of_predicted / classes
+    return of_hit / sums[1], of_predicted / sums[1]
 
 
 def _quotient(sums: Tensor) -> Tensor:
@@ -129,8 +127,8 @@ def _hits(counts: Counts) -> Tensor:
     return torch.stack([counts.hit, counts.actual], -1)
 
 
-def _hits_slope(counts: Counts) -> tuple[Tensor, Tensor]:
-    return (1 / counts.actual.sum()).expand(counts.hit.shape), torch.zeros_like(counts.hit)
+def _hits_slope(counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
+    return (1 / sums[1]).expand(counts.hit.shape), torch.zeros_like(counts.hit)
 
 
 def _pooled(score: Score, sums: Tensor) -> Tensor:
@@ -138,7 +136,7 @@ def _pooled(score: Score, sums: Tensor) -> Tensor:
     return score(Counts(hit, actual, predicted, torch.ones_like(hit, dtype=torch.bool)))
 
 
-def _pooled_slope(score: Score, counts: Counts) -> tuple[Tensor, Tensor]:
+def _pooled_slope(score: Score, counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
     """A row that moves leaves the number of predictions as it is."""
     of_hit, _ = score.slope(counts.summed())
     return of_hit.expand(counts.hit.shape), torch.zeros_like(counts.hit)
@@ -191,27 +189,24 @@ def _agreement(sums: Tensor) -> Tensor:
     return torch.where(seen < 2, torch.nan, 1 - (total - hit) / (total - both / total))
 
 
-def _geometric_slope(counts: Counts) -> tuple[Tensor, Tensor]:
-    recall, there = RECALL(counts), _is_target(counts)
-    classes = there.sum()
-    value = (torch.where(there, recall, 1).log().sum() / classes).exp()
-    return value / (classes * counts.hit), torch.zeros_like(counts.hit)
+def _geometric_slope(counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
+    logs, _, classes = sums.unbind()
+    return (logs / classes).exp() / (classes * counts.hit), torch.zeros_like(counts.hit)
 
 
-def _correlation_slope(counts: Counts) -> tuple[Tensor, Tensor]:
-    total = counts.actual.sum()
-    covariance = counts.hit.sum() * total - (counts.actual * counts.predicted).sum()
-    actual, predicted = (total**2 - x.square().sum() for x in (counts.actual, counts.predicted))
+def _correlation_slope(counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
+    hit, total, both, actual, predicted, _ = sums.unbind()
+    covariance, square = hit * total - both, total.square()
+    actual, predicted = square - actual, square - predicted
     spread = (actual * predicted).sqrt()
     return (total / spread).expand(counts.hit.shape), (
         covariance / predicted * counts.predicted - counts.actual
     ) / spread
 
 
-def _agreement_slope(counts: Counts) -> tuple[Tensor, Tensor]:
-    total = counts.actual.sum()
-    apart = total - counts.hit.sum()
-    chance = total - (counts.actual * counts.predicted).sum() / total
+def _agreement_slope(counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
+    hit, total, both, _, _, _ = sums.unbind()
+    apart, chance = total - hit, total - both / total
     return (1 / chance).expand(counts.hit.shape), counts.actual * (-apart / (total * chance.square()))
 
 

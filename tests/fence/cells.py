@@ -1,4 +1,5 @@
-"""Every cell by name: metrics and their interpolations, refactorings, forms under aligners, losses by name.
+"""Every cell by name: metrics and their interpolations, refactorings, forms under aligners, losses by name,
+decisions.
 
 Things are looked up by the names they are registered under, so that the same cells are found wherever files have moved.
 """
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 import metricgrad as mg
 from metricgrad.aligners.fitting.block_fitting import BlockFitting
 from metricgrad.grid import ALIGNERS, FORMS
+from tests.fence.decision_cells import decision_cells
 from tests.fixtures import trainings as t
 
 Found = dict[str, Tensor]
@@ -76,6 +78,7 @@ def cells() -> Iterator[tuple[str, Callable[[], Found]]]:
                 yield f"loss {name}, {layout}, {dtype}", partial(_by_name, name, metric, layout, dtype)
     for kind, (_, layout, metric) in t.FORMS_OF_THE_GRID.items():
         yield f"fit of {kind}", partial(_fitted, kind, layout, metric)
+    yield from decision_cells()
     for name in mg.functional.__all__:
         yield f"functional {name}", partial(_functional, name)
 

@@ -3,6 +3,7 @@
 import torch
 
 import metricgrad as mg
+from metricgrad.decisions.kinds import DECISIONS
 from metricgrad.grid import ALIGNERS, FORMS
 from tests.fence.cells import cells
 from tests.fence.records import Record, compare, read, record, write
@@ -13,6 +14,8 @@ def test_everything_that_is_registered_has_a_cell():
     assert len(set(names)) == len(names)
     for metric in mg.list_metrics():
         assert any(name.startswith(f"uniloss {metric},") for name in names), metric
+    for kind in DECISIONS:
+        assert any(name.startswith(f"decision {kind},") for name in names), kind
     for kind in FORMS:
         assert any(name.startswith(f"cell {kind}-static") for name in names), kind
     for kind in ALIGNERS:

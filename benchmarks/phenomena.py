@@ -27,7 +27,7 @@ from metricgrad.tasks.mlp import mlp
 from metricgrad.tasks.registry import get_task
 from metricgrad.tasks.split import Part
 
-SEEDS = 3
+SEEDS = 10
 STEPS = 1000
 OFFLINE = 300
 BATCH = 64

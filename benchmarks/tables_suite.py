@@ -1,18 +1,24 @@
-"""Losses and decisions on the development tables: cross-entropy, balanced and not, UniLoss, its control, LightGBM.
+"""Losses and decisions on the development tables: standard losses, UniLoss old and new, its control, LightGBM, auto.
 
 Every loss has the same trials, the same rule of choice and the same search for a decision; the test part is scored once
-a draw, under the decision and without it. All of it is ``metricgrad.compare``. Studies go on where they stopped;
-``--only`` runs some of them, and the table says which there are.
+a draw, under the decision and without it. All of it is ``metricgrad.compare``. ``losses="auto"`` then climbs its ladder
+on the same runs, and adds those it asks for. Studies go on where they stopped; ``--only`` runs some of them, and those
+that it leaves out stay as they were written last.
 """
 
 from __future__ import annotations
 
-from common import HERE, Store, arguments
+from typing import Any
+
+from common import HERE, Store, arguments, interval, paired
 from metricgrad import Task, compare
+from metricgrad.comparison.table import Table
 from tasks.tables.task import TASKS
 
 TRIALS, SEEDS = 4, 8
-LOSSES = ["cross_entropy", "cross_entropy:weighting=balanced", "uniloss", "lightgbm"]
+LOSSES = [
+    "cross_entropy", "cross_entropy:weighting=balanced", "uniloss", "lightgbm", "focal", "uniloss:anchored=False",
+]  # fmt: skip
 
 
 def networks(tasks: dict[str, Task]) -> list[str]:
@@ -20,19 +26,37 @@ def networks(tasks: dict[str, Task]) -> list[str]:
     return [name for name in tasks if not name.endswith("_linear")]
 
 
-def run(store: Store, tasks: dict[str, Task], asked: list[str], losses: list[str]) -> None:
-    """Every study asked for, written as each ends."""
-    found = {}
-    for name in asked:
-        table = compare(tasks[name], losses=losses, trials=TRIALS, seeds=SEEDS, out=HERE / "runs" / store.name / name)
-        found[name] = {
-            "metric": tasks[name].metric,
-            "summary": [dict(row) for row in table.summary],
-            "recommendation": table.recommendation,
-            "seconds": {r["loss"]: r["seconds"] for r in table.runs},
-        }
-        store.finish(trials=TRIALS, studies=found)
+def study(store: Store, task: Task, name: str, losses: list[str]) -> dict[str, Any]:
+    """What the report needs of the comparison of named losses."""
+    table = compare(task, losses=losses, trials=TRIALS, seeds=SEEDS, out=HERE / "runs" / store.name / name)
+    return {
+        "metric": task.metric,
+        "summary": [dict(row) for row in table.summary],
+        "recommendation": table.recommendation,
+        "seconds": {r["loss"]: r["seconds"] for r in table.runs},
+    }
+
+
+def climbed(store: Store, task: Task, name: str) -> dict[str, Any]:
+    """What the ladder recommends, and its test values beside those of cross-entropy with its decision."""
+    table = compare(task, losses="auto", trials=TRIALS, seeds=SEEDS, out=HERE / "runs" / store.name / name)
+    said, rungs = table.recommendation, [row["loss"] for row in table.ladder]
+    ours, base = _tests(table, said["loss"], said["decision"]), _tests(table, rungs[0], "its own")
+    train, _, test = task.load(0)
+    overlap = len(test[1]) / len(train[1])
+    return {**said, "rungs": rungs, "test": interval(ours, overlap), "difference": paired(ours, base, overlap)}
+
+
+def _tests(table: Table, loss: str, decision: str) -> list[float]:
+    reading = "test_undecided" if decision == "none" else "test"
+    runs = sorted((run for run in table.runs if run["loss"] == loss), key=lambda run: run["seed"])
+    return [run[reading] for run in runs]
 
 
 if __name__ == "__main__":
-    run(Store("tables_suite", SEEDS), TASKS, arguments(__doc__, list(TASKS), networks(TASKS)).only, LOSSES)
+    store = Store("tables_suite", SEEDS)
+    found = store.kept("studies")
+    for name in arguments(__doc__, list(TASKS), networks(TASKS)).only:
+        found[name] = study(store, TASKS[name], name, LOSSES)
+        found[name]["auto"] = climbed(store, TASKS[name], name)
+        store.finish(trials=TRIALS, studies={name: found[name] for name in TASKS if name in found})

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.losses.registry import ProblemKind, Range
-from metricgrad.tables.boosting import SPACE, fit_trees
+from metricgrad.tables.boosting import SPACE, SUMMARY, fit_trees
 from metricgrad.tables.preprocessing import Layout
 from metricgrad.tables.schema import Target
 from metricgrad.tasks.mlp import mlp
@@ -83,7 +83,7 @@ class NumericTable(Task):
         names = tuple(map(str, range(int(classes.max()) + 1)))
         target = Target("class", "binary" if self.kind == "binary" else "multiclass", names)
         grow = functools.partial(fit_trees, layout=Layout(features.shape[1], (), ()), target=target)
-        return {"lightgbm": Learner(SPACE, grow)}
+        return {"lightgbm": Learner(SPACE, grow, SUMMARY)}
 
 
 def _task(name: str, rows: int, kind: ProblemKind, metric: str, *, linear: bool) -> Task:

@@ -27,6 +27,9 @@ SPACE: dict[str, Range] = {
     "lambda_l2": Range(1e-3, 30.0, default=1e-3),
 }
 
+#: What it is, in a line.
+SUMMARY = "gradient-boosted trees on the standard loss, by LightGBM"
+
 _ROUNDS = 600
 _PATIENCE = 60
 _JUDGED = 30

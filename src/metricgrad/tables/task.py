@@ -99,10 +99,10 @@ class TableTask(Task):
         """LightGBM, where it is installed."""
         if not importlib.util.find_spec("lightgbm"):
             return {}
-        from metricgrad.tables.boosting import SPACE, fit_trees
+        from metricgrad.tables.boosting import SPACE, SUMMARY, fit_trees
 
         grow = functools.partial(fit_trees, layout=Layout.of(self.schema), target=self.schema.target)
-        return {"lightgbm": Learner(SPACE, grow, "gradient-boosted trees on the standard loss, by LightGBM")}
+        return {"lightgbm": Learner(SPACE, grow, SUMMARY)}
 
     def judged_by(self, metric: str | Metric | Callable[..., Any] | None = None) -> Metric:
         """The metric asked for, or the task's own; of values, in the unit of the file."""

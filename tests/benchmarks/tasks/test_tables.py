@@ -46,6 +46,7 @@ def test_a_task_is_found_by_its_name_and_splits_by_its_seed(folder):
     linear = task_at(f"{TASK}:phoneme_f1_linear")
     assert len(list(linear.model().parameters())) == 2
     assert linear.lr.high > task.lr.high
+    assert list(task.learners) == ["lightgbm"]
 
 
 def test_there_are_24_pairs_of_table_and_metric():

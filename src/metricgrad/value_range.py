@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from metricgrad.precision import wide_dtype
+
 _FUNCTORCH: Any = getattr(torch._C, "_functorch")  # noqa: B009  (not in torch's stubs)
 
 
@@ -125,8 +127,7 @@ def _look(tensors: list[Tensor]) -> list[ValueRange]:
     if all(end.device.type == "cpu" for end in pairs):
         found = [end.item() for end in pairs]
     else:
-        wide = torch.float32 if any(end.device.type == "mps" for end in pairs) else torch.float64
-        every = torch.empty(len(pairs), dtype=wide, device=pairs[0].device)
+        every = torch.empty(len(pairs), dtype=wide_dtype(pairs[0].device), device=pairs[0].device)
         found = torch.stack(pairs, out=every).tolist()
     return [ValueRange(float(low), float(high)) for low, high in zip(found[::2], found[1::2], strict=True)]
 

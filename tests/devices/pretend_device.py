@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from metricgrad.precision import WITHOUT_FLOAT64
 from tests.devices import counting
 
 DEVICE = "sim"
@@ -153,6 +154,7 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     if bare_kwargs.get("pin_memory"):
         raise RuntimeError("cannot pin a sim tensor, only dense CPU tensors can be pinned")
     out = func(*bare_args, **bare_kwargs)
+    _check_width(out, target)
     if name == "_to_copy" and target == "cpu":
         return out.clone() if any(out is v for v in bare_args) else out
     if name in ("copy_", "_copy_from") and not isinstance(args[0] if name == "copy_" else args[1], SimTensor):
@@ -206,6 +208,14 @@ def _check(func: Any, name: str, args: Any, kwargs: Any, flat: list[Any]) -> Non
         raise mixed
 
 
+def _check_width(out: Any, target: str | None) -> None:
+    """Raise as MPS does where float64 would come to lie on the device."""
+    if DEVICE not in WITHOUT_FLOAT64 or target == "cpu":
+        return
+    if any(isinstance(x, torch.Tensor) and x.dtype == torch.float64 for x in pytree.tree_leaves(out)):
+        raise TypeError(f"Cannot convert a {DEVICE} Tensor to float64 dtype: the device doesn't support float64.")
+
+
 def _check_generator(value: Any, func: Any) -> None:
     if isinstance(value, torch._C.Generator) and value._cdata not in _generators:
         raise RuntimeError(f"Expected a '{DEVICE}' device type for generator but found 'cpu' ({func})")
@@ -256,7 +266,9 @@ def _factory(operation: Any) -> Callable[..., Any]:
             _check_generator(value, operation)
         if kwargs.pop("pin_memory", None):
             raise RuntimeError("Only dense CPU tensors can be pinned")
-        return SimTensor(made(*args, **{**kwargs, "device": torch.device("cpu")}))
+        out = made(*args, **{**kwargs, "device": torch.device("cpu")})
+        _check_width(out, DEVICE)
+        return SimTensor(out)
 
     return kernel
 

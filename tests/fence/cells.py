@@ -101,7 +101,7 @@ def _function(name: str) -> Callable[..., Any]:
 
 def _batch(layout: str, dtype: str = "float64") -> tuple[Tensor, Tensor]:
     scores, targets = t.batch(layout)
-    return scores.to(_DTYPES[dtype]), targets
+    return (scores.float() if dtype == "float32" else scores), targets
 
 
 def _calls(loss: Callable[..., Tensor], scores: Tensor, targets: Tensor, n: int = 2, **context: Tensor) -> Found:
@@ -262,7 +262,7 @@ def _trained(make: Callable[[], mg.Loss], layout: str) -> Found:
         loss.prepare(*t.batch(layout))
     weights = t.train(loss, layout, 3)
     state = {name: value for name, value in loss.state_dict().items() if isinstance(value, Tensor)}
-    moved = torch.cat([value.flatten().double().cpu() for value in state.values()])  # a policy stays on the CPU
+    moved = torch.cat([value.flatten().cpu().double() for value in state.values()])  # a policy stays on the CPU
     return {"weights after 3": weights, "state after 3": moved, **t.reached(loss, layout)}
 
 

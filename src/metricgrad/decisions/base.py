@@ -12,12 +12,13 @@ import abc
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from metricgrad.abstract import Abstract
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.layouts.class_targets import ClassDim
 from metricgrad.metrics.metric import Metric
+from metricgrad.precision import WideBuffers
 
 Reading = Literal["threshold", "argmax", "value"]
 
@@ -44,7 +45,7 @@ class Judged(NamedTuple):
     undecided: float
 
 
-class Decision(nn.Module, Abstract):
+class Decision(WideBuffers, Abstract):
     """Abstract: maps scores to scores of the same shape; its state is in buffers, so ``.to(device)`` moves it.
 
     Fitted by :func:`metricgrad.fit_decision`, or by the class method ``fit`` alone, which takes no guard against a

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from metricgrad.decisions.base import Decision
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.metric import Metric
+from metricgrad.precision import wide
 
 Overlap = Literal["dice", "iou"]
 

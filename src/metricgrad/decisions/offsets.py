@@ -12,6 +12,7 @@ from metricgrad.decisions.base import Decision, Reading, columns
 from metricgrad.decisions.labels import quantiles
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.utilities import values_of_labels
+from metricgrad.precision import wide
 
 _PASSES = 3
 _BUILT_IN, _FOREIGN = 64, 8
@@ -45,7 +46,7 @@ class Offsets(Decision):
 
         Cost: at most three passes over the classes, 65 values of a built-in metric or 9 calls of a foreign one each.
         """
-        z = scores.double()
+        z = wide(scores)
         offsets = z.new_zeros(z.shape[1])
         sign = 1.0 if metric.higher_is_better else -1.0
         count = _BUILT_IN if metric.batched else _FOREIGN

@@ -10,6 +10,7 @@ from torch import Tensor
 from metricgrad.decisions.base import Decision
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
+from metricgrad.precision import wide
 
 
 class _OperatingPoint(Decision):
@@ -91,7 +92,7 @@ def precision_and_recall(decided: Tensor, targets: Tensor, weight: Tensor | None
 
 
 def _weight(scores: Tensor, weight: Tensor | None) -> Tensor:
-    return torch.ones_like(scores, dtype=torch.float64) if weight is None else weight.double()
+    return torch.ones_like(scores, dtype=torch.float64) if weight is None else wide(weight)
 
 
 def _curve(scores: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,7 +103,7 @@ def _curve(scores: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tens
         )
     if not bool((targets[_weight(scores, weight) > 0] > 0).any()):
         raise MetricgradError("an operating point needs positives among the targets; this validation part has none")
-    ordered, index = scores.double().sort(descending=True)
+    ordered, index = wide(scores).sort(descending=True)
     weight = _weight(scores, weight)[index]
     hits, count = (weight * (targets[index] > 0)).cumsum(0), weight.cumsum(0).clamp(min=1e-300)
     last = torch.cat([ordered[:-1] > ordered[1:], ordered.new_ones(1, dtype=torch.bool)])

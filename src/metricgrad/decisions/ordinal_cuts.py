@@ -14,6 +14,7 @@ from metricgrad.decisions.temperature import inverse_temperature
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.utilities import values_of_labels
+from metricgrad.precision import wide
 
 _PASSES = 4
 _BUILT_IN, _FOREIGN = 32, 8
@@ -65,7 +66,7 @@ class OrdinalCuts(Decision):
             found = sign * values_of_labels(metric, labels, targets, classes, **context)
             return torch.nan_to_num(found, nan=-torch.inf)
 
-        shares = (torch.bincount(targets, minlength=classes).double().cumsum(0) / len(targets))[:-1]
+        shares = (wide(torch.bincount(targets, minlength=classes)).cumsum(0) / len(targets))[:-1]
         starts = torch.stack([torch.arange(classes - 1).to(grade) + 0.5, grade.quantile(shares.clamp(0, 1))])
         values = value(starts)
         cuts, best = starts[int(values.argmax())].clone(), float(values.max())
@@ -95,5 +96,5 @@ class OrdinalCuts(Decision):
 
 def expected_grade(scores: Tensor, beta: float) -> Tensor:
     """``(N,)`` float64 mean of the grades under the softmax of ``beta`` times the scores."""
-    p = (beta * scores.double()).softmax(-1)
+    p = (beta * wide(scores)).softmax(-1)
     return (p * torch.arange(scores.shape[-1], device=scores.device)).sum(-1)

@@ -13,6 +13,7 @@ from metricgrad.decisions.labels import utilities
 from metricgrad.decisions.temperature import inverse_temperature
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.utilities import values_of_labels
+from metricgrad.precision import wide, wide_dtype
 
 _ROUNDS = 8
 _FOREIGN_ROUNDS = 3
@@ -45,7 +46,7 @@ class PlugIn(Decision):
     def forward(self, scores: Tensor) -> Tensor:
         """``(N, C)`` expected utilities above the mean of their row."""
         columns(scores, len(self.utilities), self.kind)
-        p = (self.beta * scores.double()).softmax(-1)
+        p = (self.beta * wide(scores)).softmax(-1)
         expected = p @ self.utilities.to(p)
         return (expected - expected.mean(-1, keepdim=True)).to(scores)
 
@@ -57,9 +58,9 @@ class PlugIn(Decision):
         """
         classes = scores.shape[1]
         beta = inverse_temperature(scores, targets, context.get("sample_weight"))
-        p = (beta * scores.double()).softmax(1)
+        p = (beta * wide(scores)).softmax(1)
         sign = 1.0 if metric.higher_is_better else -1.0
-        tried = current = torch.eye(classes, dtype=torch.float64, device=scores.device)
+        tried = current = torch.eye(classes, dtype=wide_dtype(scores.device), device=scores.device)
         best, value = current, -torch.inf
         for round_ in range(_ROUNDS if metric.batched else _FOREIGN_ROUNDS):
             labels = (p @ tried).argmax(1)

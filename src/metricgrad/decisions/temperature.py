@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metricgrad.precision import wide
+
 _STEPS = 30
 
 
@@ -22,9 +24,9 @@ def inverse_temperature(scores: Tensor, targets: Tensor, weight: Tensor | None =
     References:
         Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2.
     """
-    scores = scores.double()
+    scores = wide(scores)
     right = scores.gather(1, targets[:, None])[:, 0]
-    share = torch.ones_like(right) if weight is None else weight.double()
+    share = torch.ones_like(right) if weight is None else wide(weight)
     share = share / share.sum()
 
     def loss(beta: float) -> float:

@@ -13,6 +13,7 @@ from metricgrad.decisions.base import Decision, columns
 from metricgrad.metrics.decoding import canonical
 from metricgrad.metrics.layouts.class_targets import axis_of
 from metricgrad.metrics.metric import Metric
+from metricgrad.precision import wide
 
 CANDIDATES = 256
 CANDIDATES_FOREIGN = 64
@@ -79,7 +80,7 @@ class LabelThresholds(Threshold):
         for _ in range(_PASSES):
             before = cut.clone()
             for label in range(len(cut)):
-                tried = torch.cat([cut[label : label + 1], candidates(scores[:, label], _EACH).double()])
+                tried = torch.cat([cut[label : label + 1], wide(candidates(scores[:, label], _EACH))])
                 stack = (scores - cut.to(scores)).expand(len(tried), -1, -1).clone()
                 stack[:, :, label] = scores[:, label] - tried[:, None].to(scores)
                 values = torch.nan_to_num(sign * metric.over(stack, targets, **context), nan=-torch.inf)

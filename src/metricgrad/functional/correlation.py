@@ -10,9 +10,9 @@ from torch import Tensor
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.dominance_sums import dominance_sum
-from metricgrad.functional.pair_sums import compute_dtype
 from metricgrad.functional.permutahedron import equal_runs
 from metricgrad.functional.ranks import checked_scores, hard_rank, soft_rank
+from metricgrad.precision import wide, wide_dtype
 
 
 def spearman(a: Tensor, b: Tensor, soft: float | None = None) -> Tensor:
@@ -43,7 +43,7 @@ def spearman(a: Tensor, b: Tensor, soft: float | None = None) -> Tensor:
         (0.5, 0.6333)
     """
     _check_sides(a, b)
-    ranks = hard_rank(a) if soft is None else soft_rank(checked_scores(a).to(compute_dtype(a)), soft)
+    ranks = hard_rank(a) if soft is None else soft_rank(wide(checked_scores(a)), soft)
     x, y = (side - side.mean(-1, keepdim=True) for side in (ranks, hard_rank(b)))
     power = x.square().sum(-1) * y.square().sum(-1)
     if soft is None:
@@ -87,7 +87,7 @@ def kendall(a: Tensor, b: Tensor, soft: float | None = None) -> Tensor:
         raise MetricgradError(f"soft is {soft!r}; expected a positive number, or None for the hard tau-b")
     checked_scores(a)
     varies = free_a * free_b > 0
-    rows = a.to(compute_dtype(a))
+    rows = wide(a)
     size = rows.detach().abs().amax(-1, keepdim=True) if rows.shape[-1] else rows
     rows = rows / torch.where(size > 0, size, 1)
     centred = rows - rows.mean(-1, keepdim=True)
@@ -115,10 +115,10 @@ def _untied_pairs(values: Tensor) -> Tensor:
     """How many pairs along the last axis differ."""
     n = values.shape[-1]
     if n < 2:
-        return torch.zeros(values.shape[:-1], dtype=compute_dtype(values), device=values.device)
+        return torch.zeros(values.shape[:-1], dtype=wide_dtype(values.device), device=values.device)
     ordered = values.detach().sort(-1).values
     first, last = equal_runs(ordered[..., 1:] != ordered[..., :-1])
-    return n * (n - 1) / 2 - (last - first).to(compute_dtype(values)).sum(-1) / 2
+    return n * (n - 1) / 2 - wide(last - first).sum(-1) / 2
 
 
 def _excess(a: Tensor, b: Tensor) -> Tensor:
@@ -141,14 +141,13 @@ def _inversions(values: Tensor) -> Tensor:
     size = 1
     while size < values.shape[-1]:
         size *= 2
-    wide = values.to(compute_dtype(values))
-    wide = torch.nn.functional.pad(wide, (0, size - values.shape[-1]), value=torch.inf)
-    count = torch.zeros_like(wide[..., 0])
+    runs = torch.nn.functional.pad(wide(values), (0, size - values.shape[-1]), value=torch.inf)
+    count = torch.zeros_like(runs[..., 0])
     half = 1
     while half < size:
-        pairs = wide.unflatten(-1, (-1, 2, half))
+        pairs = runs.unflatten(-1, (-1, 2, half))
         left, right = (pairs.select(-2, side).contiguous() for side in (0, 1))
         count = count + torch.searchsorted(right, left).sum((-1, -2))
-        wide = pairs.flatten(-2).sort(-1).values.flatten(-2)
+        runs = pairs.flatten(-2).sort(-1).values.flatten(-2)
         half *= 2
     return count

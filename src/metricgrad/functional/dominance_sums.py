@@ -18,6 +18,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.kernels import SIGMOID, Kernel
 from metricgrad.functional.pair_sums import close_gaps
+from metricgrad.precision import wide
 
 BLOCK = 2**17
 """Pairs that the exact sum holds at a time."""
@@ -67,9 +68,8 @@ def dominance_sum(
         )
     if weights is None:
         weights = torch.ones_like(y)
-    dtype = torch.float32 if x.device.type == "mps" else torch.float64
-    each = weights.to(dtype).expand(len(rank_x), -1)
-    return cast(Tensor, _DominanceSum.apply(x.to(dtype), y.to(dtype), each, rank_x, rank_y, kernel)).to(x.dtype)
+    each = wide(weights).expand(len(rank_x), -1)
+    return cast(Tensor, _DominanceSum.apply(wide(x), wide(y), each, rank_x, rank_y, kernel)).to(x.dtype)
 
 
 class _DominanceSum(torch.autograd.Function):

@@ -19,6 +19,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.kernels import REACH, SIGMOID, Kernel
 from metricgrad.functional.lattice import STEP, gather, spread, stencil
+from metricgrad.precision import wide, wide_dtype
 
 Engine = Literal["auto", "exact", "grid"]
 
@@ -73,9 +74,8 @@ def pair_sum(
         raise MetricgradError(f"weights must be ({len(y)},) or (K, {len(y)}) like y, got {tuple(weights.shape)}")
     if engine not in ("auto", "exact", "grid"):
         raise MetricgradError(f"engine is {engine!r}; expected 'auto', 'exact' or 'grid'")
-    dtype = compute_dtype(x)
     apply = _PairSum.apply if torch.is_grad_enabled() else _PairSum.forward  # without a graph to build, no node
-    total = cast(Tensor, apply(x.to(dtype), y.to(dtype), weights.to(dtype).reshape(-1, len(y)), kernel, engine))
+    total = cast(Tensor, apply(wide(x), wide(y), wide(weights).reshape(-1, len(y)), kernel, engine))
     return total.reshape(*weights.shape[:-1], len(x)).to(x.dtype)
 
 
@@ -97,7 +97,7 @@ class Pairs:
         self._held = self._table() if x.shape[0] * y.shape[0] * x.element_size() <= _HELD else None
         self._lattice = None
         if self._held is None and _range(x, y) <= _WINDOW:
-            self._lattice = _Convolution(x.to(compute_dtype(x)), y.to(compute_dtype(x)), kernel)
+            self._lattice = _Convolution(wide(x), wide(y), kernel)
 
     def _table(self) -> Tensor:
         """``(P, N)`` values, computed block by block."""
@@ -117,7 +117,7 @@ class Pairs:
             return self._held.sum(1)
         if self._lattice is None:
             return pair_sum(self._x, self._y, kernel=self._kernel)
-        return self._lattice.at_x_of(torch.ones_like(self._y, dtype=compute_dtype(self._y))[None])[0]
+        return self._lattice.at_x_of(torch.ones_like(self._y, dtype=wide_dtype(self._y.device))[None])[0]
 
     def over_x(self, weights: Tensor) -> Tensor:
         """``(N,)``: the weighted sum over all x at each y."""
@@ -125,12 +125,7 @@ class Pairs:
             return torch.mv(self._held.T, weights.to(self._held))
         if self._lattice is None:
             return pair_sum(self._y, self._x, weights, self._kernel)
-        return self._lattice.at_y_of(weights.to(compute_dtype(self._y))[None])[0]
-
-
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """The precision that sums over pairs are taken in."""
-    return torch.float32 if x.device.type == "mps" else torch.float64
+        return self._lattice.at_y_of(wide(weights)[None])[0]
 
 
 class _PairSum(torch.autograd.Function):

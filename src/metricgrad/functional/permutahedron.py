@@ -20,7 +20,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.hull import log_ratio_corners, mean_corners
 from metricgrad.functional.isotonic import Floats, log_ratio_starts, mean_starts
-from metricgrad.functional.pair_sums import compute_dtype
+from metricgrad.precision import wide
 
 _FAR = 1e9
 _NOT_FINITE = "x is not finite, or its spread is not; leave such entries out"
@@ -105,7 +105,7 @@ class _SoftRank(torch.autograd.Function):
             # the gradient is to be differentiated: take it of the ranks written in torch, of which it is the same
             with torch.enable_grad():
                 order, starts = ctx.faces.rows()
-                z = _standardised(x.to(compute_dtype(x)).gather(-1, order.view(x.shape)), ctx.strength, ctx.quadratic)
+                z = _standardised(wide(x).gather(-1, order.view(x.shape)), ctx.strength, ctx.quadratic)
                 ranks = _ranked(z, order.view(x.shape), starts.view(x.shape), ctx.quadratic).to(x.dtype)
                 (grad,) = torch.autograd.grad(ranks, x, grads[0], create_graph=True)
             return grad, None, None
@@ -174,9 +174,9 @@ def _entropic_ranks(faces: _Faces) -> Floats:
 
 def on_device(x: Tensor, strength: float, quadratic: bool) -> Tensor:
     """Soft ranks where x lies, without a copy on the host, which waits once: for whether x is finite."""
-    wide, n = x.to(compute_dtype(x)), x.shape[-1]
-    order = wide.detach().argsort(-1)
-    z = _standardised(wide.gather(-1, order), strength, quadratic)
+    values, n = wide(x), x.shape[-1]
+    order = values.detach().argsort(-1)
+    z = _standardised(values.gather(-1, order), strength, quadratic)
     near, places = z.detach(), torch.arange(1, n + 1, device=z.device, dtype=z.dtype)
     if not bool(near.isfinite().all()):
         raise MetricgradError(_NOT_FINITE)

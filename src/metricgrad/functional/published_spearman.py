@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from metricgrad.functional.pair_sums import compute_dtype
 from metricgrad.functional.sorting_network import expected_places, relaxed
+from metricgrad.precision import wide
 
 _STEEPNESS = 5.0
 _LAMBDA = 0.25
@@ -60,7 +60,7 @@ def place_rank(x: Tensor) -> Tensor:
         >>> place_rank(torch.tensor([10.0, 30.0, 10.0])).tolist()
         [1.0, 3.0, 2.0]
     """
-    return (x.detach().argsort(dim=-1, stable=True).argsort(dim=-1) + 1).to(compute_dtype(x))
+    return wide(x.detach().argsort(dim=-1, stable=True).argsort(dim=-1) + 1)
 
 
 def bitonic_sort(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,7 +83,7 @@ def bitonic_sort(x: Tensor) -> tuple[Tensor, Tensor]:
         Sorting and Ranking Supervision", ICML 2021. Deviation: any n, by comparators whose partner is missing passing
         the score on; a power of two is needed there.
     """
-    values = x.to(compute_dtype(x))
+    values = wide(x)
     values, comparators = relaxed(values, _bitonic(x.shape[-1], x.device), _straight)
     return values, expected_places(values, comparators)
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
-from metricgrad.functional.pair_sums import compute_dtype
 from metricgrad.functional.permutahedron import equal_runs, on_device, on_host
+from metricgrad.precision import wide, wide_dtype
 
 Regularisation = Literal["quadratic", "entropic"]
 
@@ -90,10 +90,10 @@ def hard_rank(x: Tensor) -> Tensor:
     if x.ndim == 0:
         raise MetricgradError("x is a single number; expected at least one axis to rank along")
     if x.numel() == 0:
-        return torch.zeros_like(x, dtype=compute_dtype(x))
+        return torch.zeros_like(x, dtype=wide_dtype(x.device))
     ordered, order = x.detach().sort(-1)
     first, last = equal_runs(ordered[..., 1:] != ordered[..., :-1])
-    ranks = (first + last + 2).to(compute_dtype(x)) / 2
+    ranks = wide(first + last + 2) / 2
     return torch.zeros_like(ranks).scatter_(-1, order, ranks)
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.functional.pair_sums import compute_dtype
 from metricgrad.functional.ranks import checked_scores
+from metricgrad.precision import wide
 
 Wires = Tensor | slice
 Comparators = tuple[Wires, Wires, Tensor]
@@ -112,7 +112,7 @@ def _odd_even(x: Tensor, steepness: float) -> tuple[Tensor, list[Comparators]]:
     checked_scores(x)
     if not (isinstance(steepness, (int, float)) and 0 < steepness < math.inf):
         raise MetricgradError(f"steepness is {steepness!r}; expected a positive number")
-    centred = x.to(compute_dtype(x))
+    centred = wide(x)
     size = centred.detach().abs().amax(-1, keepdim=True) if x.shape[-1] else centred
     centred = centred / torch.where(size > 0, size, 1)
     centred = centred - centred.mean(-1, keepdim=True)

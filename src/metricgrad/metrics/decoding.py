@@ -14,6 +14,7 @@ from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context import checked_context
 from metricgrad.metrics.types import Reads, TargetKind
+from metricgrad.precision import wide
 from metricgrad.value_range import are_whole, ranges_of
 
 _SINGLE_BITS = 24
@@ -212,11 +213,6 @@ def checked_targets(targets: Tensor, kind: TargetKind, classes: int | None, metr
 def is_binary(targets: Tensor) -> bool:
     """Whether all targets are 0 or 1, of any dtype; so are none at all."""
     return ranges_of(targets)[0].within(0, 1) and are_whole(targets)
-
-
-def wide(x: Tensor) -> Tensor:
-    """The tensor in float64, or as it is where the device has none."""
-    return x if x.device.type == "mps" else x.double()
 
 
 def narrowed(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -40,7 +40,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.adapters.callables import Generators, call_each
 from metricgrad.metrics.chunks import in_chunks
-from metricgrad.metrics.decoding import canonical, checked_targets, decode, log_odds, narrowed, wide
+from metricgrad.metrics.decoding import canonical, checked_targets, decode, log_odds, narrowed
 from metricgrad.metrics.fast_paths import FastPath
 from metricgrad.metrics.layouts.class_targets import ClassTargets
 from metricgrad.metrics.layouts.embeddings import Embeddings
@@ -48,6 +48,7 @@ from metricgrad.metrics.layouts.layout import ROWS, Layout
 from metricgrad.metrics.probabilities import FEWEST_ROWS, rows_of, transformed, warn_of_probabilities, within_unit
 from metricgrad.metrics.time_limit import within_limit
 from metricgrad.metrics.types import Apart, Inputs, Order, Reads, Structure, TargetKind
+from metricgrad.precision import wide
 from metricgrad.value_range import ranges_of
 
 #: What a batch says of itself, and what one says that was read already.

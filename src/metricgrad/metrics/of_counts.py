@@ -16,8 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.fast_paths import FastPath
+from metricgrad.precision import wide, wide_dtype
 
 #: What a metric makes of a positive and of what has the same score: they share one threshold at their end, a negative
 #: counts half, negatives come first, or all share the mean over their ranks (of what depends on the rank alone).
@@ -147,8 +147,7 @@ def _ideal(path: OfCounts, positives: int, negatives: int, parameters: tuple[tup
 
 def _places(like: Tensor, start: int = 1, more: int = 0) -> Tensor:
     """Counted from ``start``: one for each, and some more."""
-    dtype = torch.float32 if like.device.type == "mps" else torch.float64
-    return torch.arange(start, start + like.shape[-1] + more, dtype=dtype, device=like.device)
+    return torch.arange(start, start + like.shape[-1] + more, dtype=wide_dtype(like.device), device=like.device)
 
 
 def _by_one(above: Tensor) -> Tensor:

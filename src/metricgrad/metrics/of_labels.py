@@ -14,6 +14,7 @@ from metricgrad.metrics.class_utilities import ClassUtilities
 from metricgrad.metrics.families.class_counts import Counts
 from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.fast_paths import ClassNames, FastPath
+from metricgrad.precision import wide, wide_dtype
 
 _SUMS = 8
 
@@ -144,10 +145,10 @@ class OfGrades(OfTables):
     def _grades(self, seen: Tensor) -> Tensor:
         """``(..., C)`` the grade that each class is."""
         if self.classes is None:
-            return (seen.cumsum(-1) - 1).double()
+            return wide(seen.cumsum(-1) - 1)
         if (found := seen.shape[-1]) > max(2, self.classes):
             raise MetricgradError(f"quadratic_kappa: num_classes={self.classes}, but there is a grade {found - 1}")
-        return torch.arange(found, dtype=torch.float64, device=seen.device).expand(seen.shape)
+        return torch.arange(found, dtype=wide_dtype(seen.device), device=seen.device).expand(seen.shape)
 
 
 def _disagreements(counts: Counts, grade: Tensor, graded: Tensor) -> tuple[Tensor, Tensor, Tensor]:

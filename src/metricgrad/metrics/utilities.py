@@ -8,6 +8,7 @@ from torch import Tensor
 from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_labels import OfLabels, OfTables
+from metricgrad.precision import wide, wide_dtype
 
 _SHARE = 20
 
@@ -19,10 +20,10 @@ def values_of_labels(metric: Metric, labels: Tensor, targets: Tensor, classes: i
     """
     given = {name: value for name, value in context.items() if value is not None}
     if isinstance(metric.fast_path, OfLabels) and given.keys() <= {"sample_weight"}:
-        weight = given.get("sample_weight", torch.ones(targets.shape, dtype=torch.float64, device=targets.device))
-        return metric.of_labels(labels, targets, weight).double()
+        weight = given.get("sample_weight", wide(torch.ones_like(targets)))
+        return wide(metric.of_labels(labels, targets, weight))
     scores = labels.float() * 2 - 1 if classes == 1 else torch.nn.functional.one_hot(labels, classes).float()
-    return metric.over(scores, targets, **context).double()
+    return wide(metric.over(scores, targets, **context))
 
 
 def slopes_of_labels(
@@ -41,7 +42,7 @@ def slopes_of_labels(
         of: ``(K,)`` the targets asked about.
         weight: ``(N,)`` of the rows.
     """
-    mass = torch.ones(len(labels), dtype=torch.float64, device=labels.device) if weight is None else weight.double()
+    mass = wide(torch.ones_like(labels) if weight is None else weight)
     tables = ConfusionTables.of(labels[None], targets, (mass / mass.sum())[None], classes, smooth=1 / len(labels))
     path = metric.fast_path
     assert isinstance(path, OfTables)
@@ -70,7 +71,7 @@ def called_of_labels(
     """
     rows = (targets == of).nonzero()[:, 0]
     if not len(rows):
-        return torch.zeros(len(to), dtype=torch.float64, device=labels.device)
+        return torch.zeros(len(to), dtype=wide_dtype(labels.device), device=labels.device)
     stride = min(_SHARE, len(rows))
     rows = rows[start % stride :: stride]
     tried = labels.expand(1 + len(to), -1).clone()

@@ -22,8 +22,8 @@ from metricgrad.abstract import Abstract
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.leak import leaky_sigmoid, margins
 from metricgrad.metrics.context import PARTS
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.metric import Metric
+from metricgrad.precision import wide
 from metricgrad.refactoring.batch import Batch
 from metricgrad.refactoring.moves import MoveRequest, Moves
 

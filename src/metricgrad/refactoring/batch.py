@@ -17,6 +17,7 @@ from metricgrad.metrics.context import PARTS
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.types import Structure
+from metricgrad.precision import wide_dtype
 from metricgrad.refactoring.strata import samples_of
 from metricgrad.value_range import ranges_of
 
@@ -173,7 +174,7 @@ def with_room(batch: Batch, softness: float) -> Batch:
     Gradients come back in float32, those beyond its range as its largest number.
     """
     scores = batch.scores
-    if scores.dtype != torch.float32 or scores.device.type == "mps":
+    if scores.dtype != torch.float32 or wide_dtype(scores.device) == torch.float32:
         return batch
     room = _ROOM * (1.0 if math.isnan(softness) else softness)
     if ranges_of(scores)[0].within(-room, room):

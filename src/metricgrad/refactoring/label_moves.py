@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.families.class_counts import Counts
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_labels import OfClasses, OfLabels
+from metricgrad.precision import wide
 from metricgrad.refactoring.batch import Batch
 from metricgrad.refactoring.class_changes import ClassChanges
 from metricgrad.refactoring.moves import EntryMoves, Moves

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.fast_paths import ClassNames, OfHits, OfRows, OfSentences
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_counts import OfCounts
+from metricgrad.precision import wide
 from metricgrad.refactoring.batch import Batch
 
 #: Maps ``(M,)`` changes of the metric to the change that is expected of the soft decisions, differentiable in the

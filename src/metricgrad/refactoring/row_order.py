@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from metricgrad.precision import wide
 from metricgrad.refactoring.batch import Batch, RowOrder
 
 
@@ -35,13 +36,13 @@ def by_content(batch: Batch) -> Batch:
 
 
 def _sum_of_columns(part: Tensor) -> Tensor:
-    """``(N,)`` float64, in units of the largest entry so that nothing overflows; equal rows have equal sums."""
-    rows = part.reshape(len(part), -1).double()
+    """``(N,)`` wide, in units of the largest entry so that nothing overflows; equal rows have equal sums."""
+    rows = wide(part.reshape(len(part), -1))
     if not rows.numel():
         return rows.new_zeros(len(rows))
     # drawn, so that no whole numbers of columns add up to the same; from a seed, so that they are the same always
     weight = 0.5 + torch.rand(rows.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    rows = rows / rows.abs().amax().clamp(min=torch.finfo(torch.float64).tiny) * weight.to(rows.device)
+    rows = rows / rows.abs().amax().clamp(min=torch.finfo(rows.dtype).tiny) * weight.to(rows)
     while rows.shape[1] > 1:  # by halves: a reduction adds up some rows in another order than others
         half = rows.shape[1] // 2
         rows = torch.cat([rows[:, :half] + rows[:, half : 2 * half], rows[:, 2 * half :]], 1)

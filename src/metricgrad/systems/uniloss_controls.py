@@ -11,6 +11,7 @@ from metricgrad.losses.baselines.margin import Margin
 from metricgrad.losses.registry import CLASSIFICATION, RETRIEVAL, SOFTNESS_OF_COSINES, Entry, register
 from metricgrad.metrics.families.group_means import in_groups
 from metricgrad.metrics.metric import Metric
+from metricgrad.precision import wide, wide_dtype
 from metricgrad.systems.uniloss import UniLoss
 
 
@@ -35,10 +36,10 @@ def _at_random(read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = 
 
     A row of weight 2 counts as two rows, as in metrics that take weights.
     """
-    columns = torch.arange(1, read[0, 0].numel() + 1, dtype=torch.float64, device=read.device)
-    of_target = (targets.double().flatten(1) if targets.ndim > 1 else targets.double()[:, None]).sum(1).abs() + 2
-    of_rows = read.double().reshape(*read.shape[:2], -1) @ columns + 1
-    weights = of_target.sqrt() if sample_weight is None else of_target.sqrt() * sample_weight.double()
+    columns = torch.arange(1, read[0, 0].numel() + 1, dtype=wide_dtype(read.device), device=read.device)
+    of_target = (wide(targets).flatten(1) if targets.ndim > 1 else wide(targets)[:, None]).sum(1).abs() + 2
+    of_rows = wide(read).reshape(*read.shape[:2], -1) @ columns + 1
+    weights = of_target.sqrt() if sample_weight is None else of_target.sqrt() * wide(sample_weight)
     return ((of_rows * weights).sum(1) * 12.9898).sin().mul(43758.5453).frac().abs()
 
 

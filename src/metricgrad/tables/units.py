@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.metric import Metric
+from metricgrad.precision import wide
 from metricgrad.tables.schema import Target
 
 

@@ -48,7 +48,7 @@ def losses_of(loss: LossFunction, blocks: list[Block], *, in_groups: bool = Fals
                 f"loss gives a tensor of shape {tuple(uneven[0].shape)} for a block; give one that returns one "
                 "number, as with reduction='mean'"
             )
-        return torch.stack([value.double().reshape(()).cpu() for value in numbers])
+        return torch.stack([value.reshape(()).cpu().double() for value in numbers])
 
 
 def agreement(values: Tensor, target_loss: Tensor, *, seed: int = 0) -> Agreement:

@@ -18,6 +18,7 @@ from metricgrad.functional.published_spearman import published_spearman
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.networks.base import NetworkForm
 from metricgrad.metrics.metric import Metric
+from metricgrad.precision import wide
 
 _PUBLISHED: tuple[Augmentation, ...] = ("label_noise",)
 _SOFTNESS = 0.3
@@ -123,7 +124,7 @@ class RankCorrelation(BlockFitting):
         Returns:
             0-d float64. Where losses do not vary, hard: NaN; with ``paper`` a number that means nothing.
         """
-        values = values.double()
+        values = wide(values)
         if self.paper:
             return published_spearman(values, target_loss, soft=soft)
         return kendall(values, target_loss, soft=_SOFTNESS) if soft else spearman(values, target_loss)
@@ -165,7 +166,7 @@ class RankCorrelation(BlockFitting):
             scores = scores.clone().requires_grad_()
             drawn = dataclasses.replace(drawn, scores=scores)
         values = drawn.values(form)
-        objective = -self.correlation(values, drawn.target_loss.to(values.device), soft=True)
+        objective = -self.correlation(values, drawn.target_loss.to(wide(values)), soft=True)
         if self.penalty:
             objective = objective + self.penalty * self.gradient_penalty(values, scores)
         return objective

@@ -10,6 +10,7 @@ from torch import Tensor
 from metricgrad.aligners.fitting.block_fitting import BlockFitting
 from metricgrad.aligners.fitting.labeled_blocks import LabeledBlocks
 from metricgrad.losses.networks.base import NetworkForm
+from metricgrad.precision import wide
 
 
 class ValueRegression(BlockFitting):
@@ -52,10 +53,10 @@ class ValueRegression(BlockFitting):
     def _quality(self, form: NetworkForm, checks: LabeledBlocks) -> float:
         """Pearson's correlation: what the loss explains up to a linear map, which a learning rate undoes anyway."""
         with torch.no_grad():
-            values = checks.values(form).double().cpu()
+            values = checks.values(form).cpu().double()
         return float(torch.corrcoef(torch.stack([values, checks.target_loss]))[0, 1].nan_to_num(-1.0))
 
     def _objective(self, form: NetworkForm, drawn: LabeledBlocks) -> Tensor:
         values = drawn.values(form)
-        aim = ((drawn.target_loss - self._floor) / self._spread).to(values.device)
-        return (values.double() - aim).square().mean()
+        aim = ((drawn.target_loss - self._floor) / self._spread).to(wide(values))
+        return (wide(values) - aim).square().mean()

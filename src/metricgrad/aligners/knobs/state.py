@@ -13,6 +13,7 @@ from metricgrad.aligners.knobs.state_buffers import Renamed, Slot, StateBuffers
 from metricgrad.aligners.knobs.train_batch_buffer import TrainBatchBuffer
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form, Knob
+from metricgrad.precision import wide
 
 PAST = 10
 FEATURES = 2 * PAST + 4
@@ -64,7 +65,7 @@ class Child(Renamed):
         memory = self.memory
         few = spread(len(scores), max(batch, _ROWS)).to(scores.device)
         with torch.no_grad():
-            loss = form(scores[few], targets[few.to(targets.device)], call=CallContext(0, 0, counts=False)).double()
+            loss = wide(form(scores[few], targets[few.to(targets.device)], call=CallContext(0, 0, counts=False)))
         memory.push("metric", torch.tensor([value], dtype=torch.float64), PAST)
         memory.push("loss", loss.reshape(1), PAST)
         if any(knob.classes is not None for knob in knobs):
@@ -124,14 +125,14 @@ def confusion(scores: Tensor, targets: Tensor, before: Tensor | None = None) -> 
 
     A class without items keeps what it was before, or has the value of an even guess.
     """
-    scores = scores.detach().double()
+    scores = wide(scores.detach())
     if scores.shape == targets.shape:
         flat, labels = scores.flatten(), (targets > 0).long().flatten()
         logs = torch.stack([nn.functional.logsigmoid(-flat), nn.functional.logsigmoid(flat)], -1)
     else:
         logs, labels = scores.flatten(0, -2).log_softmax(-1), targets.flatten().long()
     classes = logs.shape[-1]
-    member = nn.functional.one_hot(labels, classes).double()
+    member = wide(nn.functional.one_hot(labels, classes))
     count = member.sum(0)[:, None]
     means = (member.T @ -logs) / count.clamp(min=1)
     usual = means.new_full((classes, classes), torch.tensor(float(classes)).log().item()) if before is None else before

@@ -79,7 +79,7 @@ class StateBuffers(nn.Module):
         return self.tensors[name]
 
     def __setitem__(self, name: str, value: Tensor) -> None:
-        self.tensors[name] = value.detach().cpu()
+        self.tensors[name] = value.detach().cpu().to(self.slots[name].dtype)
 
     def __contains__(self, name: str) -> bool:
         return name in self.tensors
@@ -91,7 +91,7 @@ class StateBuffers(nn.Module):
 
     def push(self, name: str, rows: Tensor, most: int) -> None:
         """Append rows to a stack of at most so many; the oldest leave first."""
-        rows = rows.detach().cpu()
+        rows = rows.detach().cpu().to(self.slots[name].dtype)
         self.tensors[name] = (torch.cat([self[name], rows]) if name in self else rows)[-most:].clone()
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metricgrad.aligners.lookahead.plain_numbers import Constants
 from metricgrad.errors import MetricgradError
+from metricgrad.precision import wide
 
 Clipping = Literal["auto", "scale", "norm", "norm_1", "norm_inf", "value"]
 CLIPPINGS: tuple[str, ...] = get_args(Clipping)
@@ -95,7 +96,7 @@ class _Common:
         others: Sequence[Tensor], scales: Sequence[float],
     ) -> None:  # fmt: skip
         self._group, self._raw, self._direction = group, raw, direction
-        flat = [(raw[p].double(), seen[p].double()) for p in group]
+        flat = [(wide(raw[p]), wide(seen[p])) for p in group]
         self.factor = sum(float((a * b).sum()) for a, b in flat) / sum(float((a * a).sum()) for a, _ in flat)
         own = [raw[p] for p in group]
         sets = {False: own}
@@ -135,7 +136,7 @@ class _Common:
         if reading.order is None:
             return {p: self._direction[p] * factor for p in self._group}
         norm = self.norms[reading.order, reading.whole]
-        inner = sum(float((self._raw[p].double() * self._direction[p].double()).sum()) for p in self._group)
+        inner = sum(float((wide(self._raw[p]) * wide(self._direction[p])).sum()) for p in self._group)
         along = inner / (norm + reading.stabiliser)
         return {
             p: (self._direction[p] - _slope(self._raw[p], reading.order, norm) * along) * factor for p in self._group
@@ -144,7 +145,7 @@ class _Common:
     def _alike(self, a: _Reading, b: _Reading) -> bool:
         """Whether two readings have the same Jacobian in this direction, up to rounding."""
         x, y = self.vjp(a), self.vjp(b)
-        gap, size = (sum(float(part.double().square().sum()) for part in parts) ** 0.5
+        gap, size = (sum(float(wide(part).square().sum()) for part in parts) ** 0.5
                      for parts in ([x[p] - y[p] for p in x], x.values()))  # fmt: skip
         return gap <= 64 * self._eps * size
 
@@ -164,7 +165,7 @@ def _in_words(tensor: Tensor) -> bool:
 
 def _factor(raw: Tensor, seen: Tensor) -> float | None:
     """The one factor between the two, other than zero, or None."""
-    a, b = raw.double(), seen.double()
+    a, b = wide(raw), wide(seen)
     squared = float((a * a).sum())
     factor = float((a * b).sum()) / squared if squared > 0 else 0.0
     rest = float((b - a * factor).abs().max())

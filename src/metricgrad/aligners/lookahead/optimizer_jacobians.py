@@ -18,7 +18,7 @@ from torch import Tensor
 from metricgrad.aligners.isolation import copied
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, blocks, times
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import wide
+from metricgrad.precision import wide
 
 Group = dict[str, Any]
 State = dict[str, Any]

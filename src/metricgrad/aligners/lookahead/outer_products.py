@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from metricgrad.metrics.decoding import wide
 from metricgrad.outside_graphs import is_compiled
+from metricgrad.precision import wide
 
 _AT_ONCE = 1 << 15
 

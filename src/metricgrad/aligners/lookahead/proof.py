@@ -23,7 +23,7 @@ from metricgrad.aligners.lookahead.recorded_calls import ScoreTangent
 from metricgrad.aligners.lookahead.replay import as_called, gradients_again
 from metricgrad.distributed import Ranks
 from metricgrad.losses.base import Form
-from metricgrad.metrics.decoding import wide
+from metricgrad.precision import wide
 
 _EVERY = 25
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -110,7 +110,7 @@ def of_calls(form: Form, pushed: Sequence[ScoreTangent]) -> Sums | None:
             continue
         (slopes,) = torch.autograd.grad(value, leaf)
         terms = slopes * one.tangent * one.of.factor
-        total, size = total + float(terms.double().sum()), size + float(terms.double().abs().sum())
+        total, size = total + float(wide(terms).sum()), size + float(wide(terms).abs().sum())
     return total, size
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.decoding import wide
+from metricgrad.precision import wide
 
 
 def read(numbers: Sequence[Tensor]) -> list[float]:

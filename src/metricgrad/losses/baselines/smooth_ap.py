@@ -7,10 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metricgrad.functional.pair_sums import compute_dtype, pair_sum
+from metricgrad.functional.pair_sums import pair_sum
 from metricgrad.losses.baselines.base import LabelLoss
 from metricgrad.losses.batches import Rows, checked_number, mean_of_lists
 from metricgrad.losses.registry import ONE_SCORE, SOFTNESS, Entry, register
+from metricgrad.precision import wide
 
 
 class SmoothAP(LabelLoss):
@@ -55,7 +56,7 @@ class SmoothAP(LabelLoss):
 
     def _list(self, scores: Tensor, positive: Tensor, weight: Tensor | None) -> Tensor:
         weight = torch.ones_like(scores) if weight is None else weight
-        behind, own = -scores.to(compute_dtype(scores)) / self.softness, weight[positive]
+        behind, own = -wide(scores) / self.softness, weight[positive]
         # each positive meets itself in the sums at sigmoid(0) = 1/2, of the 1 it should count; copies meet likewise
         of_positives, of_all = pair_sum(behind[positive], behind, torch.stack([positive * weight, weight])) + 0.5
         return 1 - ((own * of_positives / of_all).sum() / own.sum()).to(scores.dtype)

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from metricgrad.precision import wide
+
 LEAST = 1e-30
 
 
 def means_of(gradients: Sequence[Tensor], before: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
     """The means of squared norms before this batch, NaN where there was none, and with it."""
-    now = torch.stack([_squared_norm(part) for part in gradients]).double()
+    now = wide(torch.stack([_squared_norm(part) for part in gradients]))
     was = before[: len(now)].to(now.device)
     return was, torch.lerp(now, torch.where(was >= 0, was, now), momentum)
 

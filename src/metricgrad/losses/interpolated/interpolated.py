@@ -23,10 +23,10 @@ from metricgrad.losses.interpolated.local import budget, local_value
 from metricgrad.losses.interpolated.options import Interpolation, Softness, check_options, check_refactoring, require
 from metricgrad.losses.interpolated.softness import follow, softness_of
 from metricgrad.losses.interpolated.warm_up import warmed
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.types import Structure
 from metricgrad.on_host import OnHost
+from metricgrad.precision import wide
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch, checked, with_room
 from metricgrad.refactoring.differentiable import Differentiable, of_classes

@@ -24,6 +24,7 @@ from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_labels import OfTables
 from metricgrad.metrics.utilities import values_of_labels
+from metricgrad.precision import wide, wide_dtype
 from metricgrad.refactoring.batch import Batch
 
 _MOST_CUTS = 63
@@ -176,7 +177,7 @@ class LabelLosses:
         """``(2,)`` values of the metric itself, of the batch and of ideal decisions."""
         scores, targets = batch.scores.detach(), batch.targets.long()
         right = 2 * targets - 1 if scores.ndim == 1 else torch.nn.functional.one_hot(targets, scores.shape[1])
-        return batch.values(self._metric, torch.stack([scores, right.to(scores)])).double()
+        return wide(batch.values(self._metric, torch.stack([scores, right.to(scores)])))
 
     def _on_memory(self, at: Remembered, columns: int) -> Tensor:
         labels, path = torch.stack([at.values, at.targets]), self.twin.path
@@ -204,7 +205,7 @@ def _quantiles(values: Tensor, absent: Tensor, count: int) -> Tensor:
 @functools.cache
 def _shares(count: int, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
-        return torch.linspace(0, 1, count + 2, dtype=torch.float64, device=device)[1:-1]
+        return torch.linspace(0, 1, count + 2, dtype=wide_dtype(device), device=device)[1:-1]
 
 
 def _tables_of_cuts(at: Remembered, bounds: Tensor) -> ConfusionTables:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metricgrad.on_host import OnHost
+from metricgrad.precision import WideBuffers
 
 
 class Remembered(NamedTuple):
@@ -24,7 +25,7 @@ class Remembered(NamedTuple):
     weight: Tensor
 
 
-class Memory(nn.Module):
+class Memory(WideBuffers):
     """The last rows of a training, in the state of the loss, so that a resumed training has them too.
 
     Args:

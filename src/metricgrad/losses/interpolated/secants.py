@@ -20,9 +20,9 @@ from torch import Tensor
 from metricgrad.functional.kernels import SIGMOID
 from metricgrad.functional.pair_sums import Pairs, pair_sum
 from metricgrad.losses.interpolated.twin import Twin
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_counts import OfCounts
+from metricgrad.precision import wide, wide_dtype
 
 _STEP = SIGMOID.derivative()
 _RANGE = 8.0
@@ -136,7 +136,7 @@ def _knots(count: int, most: int, device: torch.device) -> Tensor:
     """``(S,)`` places whose slopes are found: all, or ever fewer from the first on."""
     if count <= most:
         return torch.arange(count, device=device)
-    places = torch.logspace(0, 1, most, base=count, dtype=torch.float64, device=device) - 1
+    places = torch.logspace(0, 1, most, base=count, dtype=wide_dtype(device), device=device) - 1
     dense = torch.arange(most // 2, device=device)
     return torch.cat([dense, places.round().long().clamp(max=count - 1)]).unique()
 
@@ -148,5 +148,5 @@ def _between(slopes: Tensor, index: Tensor, count: int) -> Tensor:
     place = torch.arange(count, device=slopes.device)
     right = torch.searchsorted(index, place).clamp(1, len(index) - 1)
     left = right - 1
-    share = (place - index[left]).double() / (index[right] - index[left])
+    share = wide(place - index[left]) / (index[right] - index[left])
     return torch.lerp(slopes[left], slopes[right], share)

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.decoding import wide
+from metricgrad.precision import wide
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch
 

@@ -11,12 +11,13 @@ from metricgrad.losses.interpolated.memory import Remembered
 from metricgrad.metrics.class_utilities import ClassUtilities, TableUtilities, Utilities
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.utilities import called_of_labels
+from metricgrad.precision import WideBuffers, wide_dtype
 
 _NEW = 0.3
 _MOST_CLASSES = 64
 
 
-class UtilityTable(nn.Module):
+class UtilityTable(WideBuffers):
     r""":math:`V_{yb}`: what it is worth to decide rows of target y as b; only differences within a row mean anything.
 
     A twentieth of the rows of one target is sent to each class in turn, as many targets and classes a step as the calls
@@ -70,7 +71,7 @@ class UtilityTable(nn.Module):
 
     def _begin(self, classes: int) -> None:
         device, shape = self.turn.device, (classes, self._columns(classes))
-        self.values = torch.zeros(shape, dtype=torch.float64, device=device)
+        self.values = torch.zeros(shape, dtype=wide_dtype(device), device=device)
         self.seen = torch.zeros(shape, dtype=torch.bool, device=device)
 
     def _ask(self, at: Remembered, classes: int, columns: int, calls: int) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from metricgrad.losses.baselines.cross_entropy import CrossEntropy
 from metricgrad.losses.batches import labelled
 from metricgrad.losses.networks.reader import BatchLoss, Reader
+from metricgrad.precision import wide
 
 
 class LabelReader(Reader):
@@ -41,4 +42,4 @@ def standardised_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
 def error_rate(scores: Tensor, targets: Tensor) -> Tensor:
     """0-d: the share of labels that are wrong."""
     predicted = (scores > 0) if scores.shape == targets.shape else scores.argmax(-1)
-    return (predicted != targets).double().mean()
+    return wide(predicted != targets).mean()

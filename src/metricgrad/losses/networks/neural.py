@@ -18,6 +18,7 @@ from metricgrad.losses.networks.neural_tangent import Along
 from metricgrad.losses.registry import PROBLEMS, Problem
 from metricgrad.metrics.decoding import canonical, is_binary
 from metricgrad.on_host import OnHost
+from metricgrad.precision import wide_dtype
 
 _WIDTH = 40
 _LAYERS = 2
@@ -251,7 +252,7 @@ class NeuralLoss(Form):
             ``prediction``, ``target_0`` and ``target_1``, each ``(points,)`` float64, detached.
         """
         low, high = (-3.0, 3.0) if PROBLEMS[int(self.settled)] == "regression" else (0.0, 1.0)
-        prediction = torch.linspace(low, high, points, dtype=torch.float64, device=self.beta.device)
+        prediction = torch.linspace(low, high, points, dtype=wide_dtype(self.beta.device), device=self.beta.device)
         with torch.no_grad():
             curves = {f"target_{y}": self.each(torch.full_like(prediction, y), prediction).cpu() for y in (0, 1)}
         return {"prediction": prediction.cpu(), **curves}

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.time_limit import MetricFailedError, within_limit
+from metricgrad.precision import wide_dtype
 
 
 def call_each(
@@ -57,7 +58,7 @@ def call_each(
         ) from error
     finally:
         generators.restore()
-    return torch.tensor(values, dtype=torch.float64 if read.device.type != "mps" else None, device=read.device)
+    return torch.tensor(values, dtype=wide_dtype(read.device), device=read.device)
 
 
 class Generators:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.fast_paths import OfSentences
 from metricgrad.metrics.layouts.layout import SENTENCES
 from metricgrad.metrics.layouts.sentences import lasting
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
+from metricgrad.precision import wide
 
 Smoothing = Literal["exp", "add_k", "none"]
 _SMOOTHINGS = ("exp", "add_k", "none")

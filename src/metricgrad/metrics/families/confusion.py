@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.families.class_counts import (
     Counts,
     class_counts,
@@ -42,6 +41,7 @@ from metricgrad.metrics.fast_paths import FastPath
 from metricgrad.metrics.of_labels import OfGrades
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
+from metricgrad.precision import wide
 
 Average = Literal["binary", "macro", "micro", "samples"]
 

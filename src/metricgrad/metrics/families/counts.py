@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.decoding import wide
+from metricgrad.precision import wide
 
 
 def average_precision(place: Tensor, above: Tensor, positives: int, negatives: int) -> Tensor:

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.cosines import unit_rows
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.families.retrieval import check_k
 from metricgrad.metrics.fast_paths import OfRows
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
+from metricgrad.precision import wide
 
 _PAIRS = 2**22
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.decoding import wide
+from metricgrad.precision import wide
 
 
 @dataclass(frozen=True)

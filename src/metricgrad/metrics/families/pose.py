@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.layouts.heat_maps import peaks
 from metricgrad.metrics.layouts.layout import HEAT_MAPS
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
+from metricgrad.precision import wide
 
 OF_HEADS, PIXELS = 0.5, 2.0
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import wide
+from metricgrad.precision import wide
 
 
 @dataclass(frozen=True)

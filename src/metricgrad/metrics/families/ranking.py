@@ -20,11 +20,11 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.by_group import by_group
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.families import counts
 from metricgrad.metrics.of_counts import LargestPlace, MeanOverPositives
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
+from metricgrad.precision import wide
 
 _CONTEXT = ("sample_weight", "parts")
 _STRUCTURE = Structure("positives_over_negatives", "all", {"within": "auto", "two_d": "column"})

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.families.parts import Parts
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
+from metricgrad.precision import wide
 
 _STRUCTURE = Structure("differentiable", "column")
 _WEIGHTED = ("sample_weight",)

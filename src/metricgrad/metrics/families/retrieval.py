@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.families import counts
 from metricgrad.metrics.families.queries import Queries, as_gains, queries, weights_of_queries
 from metricgrad.metrics.of_counts import MeanOverPositives
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
+from metricgrad.precision import wide
 
 _LISTS = {"within": "auto", "two_d": "row"}
 _STRUCTURE = Structure("positives_over_negatives", "all", _LISTS)

@@ -18,6 +18,7 @@ from metricgrad.metrics.families.class_sums import INTERSECTION_OVER_UNION, FSco
 from metricgrad.metrics.of_labels import OfClassCounts
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
+from metricgrad.precision import wide
 
 _STRUCTURE = Structure("labels", "all")
 _WEIGHTED = ("sample_weight",)
@@ -32,7 +33,7 @@ def _over_classes(score: Score, background: bool) -> OfClassCounts:
 
     def slope(counts: Counts) -> tuple[Tensor, Tensor]:
         of_hit, of_predicted = score.slope(counts)
-        share = counts.seen.double() / counts.seen[first:].sum()
+        share = wide(counts.seen) / counts.seen[first:].sum()
         share[:first] = 0
         return of_hit * share, of_predicted * share
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.layouts.layout import SPANS
 from metricgrad.metrics.layouts.spans import best_spans
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
+from metricgrad.precision import wide
 
 
 def _structure(*, max_length: int | None) -> Structure:

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.families.retrieval import check_k
 from metricgrad.metrics.fast_paths import OfHits
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
+from metricgrad.precision import wide
 
 
 def _structure(k: int) -> Structure:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.decoding import wide
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.types import Structure
+from metricgrad.precision import wide
 from metricgrad.refactoring.batch import Batch, checked
 from metricgrad.refactoring.direction import refuse_wrong_direction
 from metricgrad.refactoring.probing.batch import ProbeBatch, given_batch, poverty, synthetic_batch

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.metrics.decoding import log_odds, wide
+from metricgrad.metrics.decoding import log_odds
+from metricgrad.precision import wide
 from metricgrad.refactoring.strata import samples_of
 
 #: What makes a list: everything, one index of the first axis (an image), of all axes but the last, of the last axis, or

@@ -12,7 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.decoding import log_odds, wide
+from metricgrad.metrics.decoding import log_odds
+from metricgrad.precision import wide
 from metricgrad.refactoring.ranking.lists import Lists
 
 _NARROW = 2**17
@@ -57,7 +58,7 @@ class Ranks:
         return self._spaced(rank, self._size[item])
 
     def _spaced(self, ranks: Tensor, size: Tensor) -> Tensor:
-        return (((ranks.double() + 0.5) / size * 2 - 1) * 4).to(self._dtype)
+        return (((wide(ranks) + 0.5) / size * 2 - 1) * 4).to(self._dtype)
 
 
 class Logits:

@@ -27,11 +27,18 @@ def wide(x: Tensor) -> Tensor:
 
 
 class WideBuffers(nn.Module):
-    """A module whose buffers in float64 become float32 where it is moved to a device without float64."""
+    """A module whose buffers in float64 stay as wide as the device allows, whatever dtype the module is cast to.
+
+    They hold what a training has seen, not what a network computes with: a class's number does not fit into bfloat16.
+    """
+
+    _wide: frozenset[str] = frozenset()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        if fn(torch.empty(0)).device.type in WITHOUT_FLOAT64:
-            for name, buffer in self._buffers.items():
-                if buffer is not None and buffer.dtype == torch.float64:
-                    self._buffers[name] = buffer.float()
-        return super()._apply(fn, recurse)
+        self._wide |= {name for name, x in self._buffers.items() if x is not None and x.dtype == torch.float64}
+        device = fn(torch.empty(0)).device
+        kept = {name: self.get_buffer(name).to(device, wide_dtype(device)) for name in self._wide}
+        self._buffers.update(kept)
+        super()._apply(fn, recurse)
+        self._buffers.update(kept)
+        return self

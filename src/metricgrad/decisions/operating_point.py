@@ -92,7 +92,7 @@ def precision_and_recall(decided: Tensor, targets: Tensor, weight: Tensor | None
 
 
 def _weight(scores: Tensor, weight: Tensor | None) -> Tensor:
-    return torch.ones_like(scores, dtype=torch.float64) if weight is None else wide(weight)
+    return wide(torch.ones_like(scores) if weight is None else weight)
 
 
 def _curve(scores: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,7 +105,7 @@ def _curve(scores: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tens
         raise MetricgradError("an operating point needs positives among the targets; this validation part has none")
     ordered, index = wide(scores).sort(descending=True)
     weight = _weight(scores, weight)[index]
-    hits, count = (weight * (targets[index] > 0)).cumsum(0), weight.cumsum(0).clamp(min=1e-300)
+    hits, count = (weight * (targets[index] > 0)).cumsum(0), weight.cumsum(0).clamp(min=torch.finfo(weight.dtype).tiny)
     last = torch.cat([ordered[:-1] > ordered[1:], ordered.new_ones(1, dtype=torch.bool)])
     below = torch.cat([ordered[1:], ordered[-1:] - 1])
     return ((ordered + below) / 2)[last], (hits / count)[last], (hits / hits[-1])[last]

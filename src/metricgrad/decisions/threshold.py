@@ -75,7 +75,7 @@ class LabelThresholds(Threshold):
     def fit(cls, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Self:
         """Coordinate ascent: two passes over the labels, at most 33 values of the metric for each."""
         shared, best = choose_threshold(metric, scores, targets, None, **context)
-        cut = scores.new_full((scores.shape[1],), shared, dtype=torch.float64)
+        cut = wide(scores).new_full((scores.shape[1],), shared)
         sign = 1.0 if metric.higher_is_better else -1.0
         for _ in range(_PASSES):
             before = cut.clone()

@@ -24,7 +24,7 @@ from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_labels import OfTables
 from metricgrad.metrics.utilities import values_of_labels
-from metricgrad.precision import wide, wide_dtype
+from metricgrad.precision import wide
 from metricgrad.refactoring.batch import Batch
 
 _MOST_CUTS = 63
@@ -196,16 +196,16 @@ class LabelLosses:
 def _quantiles(values: Tensor, absent: Tensor, count: int) -> Tensor:
     """``(count,)`` evenly spaced quantiles of the values that are there, between the smallest and the largest."""
     ascending = values.masked_fill(absent, torch.inf).sort().values
-    place = _shares(count, values.device) * (len(values) - 1 - absent.sum())
+    place = _shares(count, values.dtype, values.device) * (len(values) - 1 - absent.sum())
     below = place.long()
     low, high = ascending[below], ascending[place.ceil().long()]
     return torch.lerp(low, high, place - below)
 
 
 @functools.cache
-def _shares(count: int, device: torch.device) -> Tensor:
+def _shares(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
-        return torch.linspace(0, 1, count + 2, dtype=wide_dtype(device), device=device)[1:-1]
+        return torch.linspace(0, 1, count + 2, dtype=dtype, device=device)[1:-1]
 
 
 def _tables_of_cuts(at: Remembered, bounds: Tensor) -> ConfusionTables:

@@ -1,0 +1,41 @@
+"""Buffers that stay wide: what a loss remembers does not follow the network's dtype."""
+
+import pytest
+import torch
+
+import metricgrad as mg
+from metricgrad.precision import wide, wide_dtype
+
+
+def stepped(loss, classes, dtype=torch.float32):
+    g = torch.Generator().manual_seed(0)
+    values = []
+    for _ in range(3):
+        targets = torch.randint(classes, (64,), generator=g)
+        scores = torch.randn(64, classes, generator=g) + 2 * torch.nn.functional.one_hot(targets, classes)
+        leaf = scores.to(dtype).requires_grad_()
+        loss(leaf, targets).backward()
+        values.append(leaf.grad)
+    return torch.stack(values)
+
+
+@pytest.mark.parametrize("cast", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("metric", ["macro_f1", "balanced_accuracy"])
+def test_a_cast_of_the_module_changes_no_number(metric, cast):
+    """``Trainer(precision="bf16-true")`` casts all modules; 600 classes do not fit into bfloat16."""
+    assert torch.equal(stepped(mg.UniLoss(metric).to(cast), 600), stepped(mg.UniLoss(metric), 600))
+
+
+def test_a_decision_keeps_its_cut():
+    cut = mg.decisions.Threshold(0.123456789)
+    assert float(cut.half().threshold) == float(cut.to(torch.bfloat16).threshold) == 0.123456789
+
+
+def test_float32_where_there_is_no_float64():
+    assert wide_dtype(torch.device("mps")) == torch.float32
+    assert wide(torch.ones(2, dtype=torch.int32)).dtype == torch.float64
+
+
+def test_a_buffer_goes_where_the_module_goes():
+    loss = mg.UniLoss("macro_f1").to("meta")
+    assert {buffer.device.type for buffer in loss.buffers()} == {"meta"}

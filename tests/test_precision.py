@@ -5,6 +5,7 @@ import torch
 
 import metricgrad as mg
 from metricgrad.precision import wide, wide_dtype
+from tests.contract.registry import LOSSES
 
 
 def stepped(loss, classes, dtype=torch.float32):
@@ -24,6 +25,13 @@ def stepped(loss, classes, dtype=torch.float32):
 def test_a_cast_of_the_module_changes_no_number(metric, cast):
     """``Trainer(precision="bf16-true")`` casts all modules; 600 classes do not fit into bfloat16."""
     assert torch.equal(stepped(mg.UniLoss(metric).to(cast), 600), stepped(mg.UniLoss(metric), 600))
+
+
+@pytest.mark.parametrize("name", ["adalfl", "set network macro_f1", "distance mixture", "uniloss map_at_r"])
+def test_nor_does_it_change_what_is_learned(name):
+    make, data = LOSSES[name]
+    scores, targets = data(16, torch.float32)
+    assert torch.equal(make().to(torch.bfloat16)(scores, targets), make()(scores, targets))
 
 
 def test_a_decision_keeps_its_cut():

@@ -1,4 +1,4 @@
-"""The widest floats of a device: float64, but for MPS, which has none."""
+"""How wide floats are: float64 where a device has it, and what a cast of a module leaves as it is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 WITHOUT_FLOAT64 = {"mps"}
 """Kinds of devices whose widest floats are float32."""
+_HALF = (torch.float16, torch.bfloat16)
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:
@@ -26,19 +27,24 @@ def wide(x: Tensor) -> Tensor:
     return x.to(wide_dtype(x.device))
 
 
-class WideBuffers(nn.Module):
-    """A module whose buffers in float64 stay as wide as the device allows, whatever dtype the module is cast to.
+class FullPrecision(nn.Module):
+    """A module that keeps its precision when it is cast: half precision is for networks, and losses compute in float32.
 
-    They hold what a training has seen, not what a network computes with: a class's number does not fit into bfloat16.
+    What is learned stays in float32 at least, in the modules within too. Buffers in float64 stay as wide as the device
+    allows: they hold what a training has seen, and a class's number does not fit into bfloat16.
     """
 
     _wide: frozenset[str] = frozenset()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        def widely(x: Tensor) -> Tensor:
+            y = fn(x)
+            return x.to(y.device) if y.dtype in _HALF else y
+
         self._wide |= {name for name, x in self._buffers.items() if x is not None and x.dtype == torch.float64}
         device = fn(torch.empty(0)).device
         kept = {name: self.get_buffer(name).to(device, wide_dtype(device)) for name in self._wide}
         self._buffers.update(kept)
-        super()._apply(fn, recurse)
+        super()._apply(widely, recurse)
         self._buffers.update(kept)
         return self

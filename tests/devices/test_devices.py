@@ -1,30 +1,21 @@
 """Every system and form on a device that is not the CPU: the same numbers, wherever the loss was made."""
 
 import copy
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-if not os.environ.get("METRICGRAD_PRETEND_DEVICE"):
+from tests.devices.own_process import ON_THE_DEVICE, passed_on_the_device
+
+if not ON_THE_DEVICE:
 
     def test_on_the_pretend_device_in_a_process_of_its_own():
-        """The device changes torch for good, so other tests do not share it."""
-        environment = {**os.environ, "METRICGRAD_PRETEND_DEVICE": "1"}
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
-        done = subprocess.run(
-            command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout[-4000:]  # 5 where no test ran
+        passed_on_the_device(__file__)
 
 else:
     import torch
     from torch import nn
 
     import metricgrad as mg
-    from metricgrad.precision import WITHOUT_FLOAT64
     from metricgrad.systems.by_name import REGISTRY, make_loss
     from tests.contract.registry import LOSSES
     from tests.devices import every, pretend_device
@@ -78,51 +69,6 @@ else:
         losses = {"cpu": make(), "sim": make()}
         same_on_both(lambda device: stepped(losses[device], scores.to(device), targets.to(device), steps=1))
         assert {p.device.type for p in (*losses["sim"].parameters(), *losses["sim"].buffers())} == {"sim"}
-
-    @pytest.fixture
-    def without_float64():
-        """The device has none, as MPS."""
-        WITHOUT_FLOAT64.add("sim")
-        yield
-        WITHOUT_FLOAT64.discard("sim")
-
-    def test_the_device_refuses_float64_where_it_has_none(without_float64):
-        for make in (
-            lambda: torch.ones(2, device="sim").double(),
-            lambda: torch.ones(2, dtype=torch.float64).to("sim"),
-            lambda: torch.zeros(2, dtype=torch.float64, device="sim"),
-        ):
-            with pytest.raises(TypeError, match="doesn't support float64"):
-                make()
-
-    @pytest.mark.parametrize("name", LOSSES)
-    def test_every_form_does_without_float64(name, without_float64):
-        make, data = LOSSES[name]
-        scores, targets = data(16, torch.float32)
-        if targets.dtype == torch.float64:
-            targets = targets.float()
-        losses = {"cpu": make().float(), "sim": make().float()}
-        found = {device: host(stepped(loss, scores.to(device), targets.to(device))) for device, loss in losses.items()}
-        for here, there in zip(found["cpu"], found["sim"], strict=True):
-            torch.testing.assert_close(there, here.to(there), rtol=1e-3, atol=1e-4, equal_nan=True)
-
-    @pytest.mark.parametrize(
-        ("metric", "classes"),
-        [
-            ("f1", 1), ("macro_f1", 3), ("quadratic_kappa", 4), ("recall_at_precision:precision=0.5", 1),
-            ("top_k_accuracy:k=2", 5),
-        ],
-    )  # fmt: skip
-    def test_decisions_do_without_float64(metric, classes, without_float64):
-        g = torch.Generator().manual_seed(0)
-        targets = torch.randint(max(classes, 2), (200,), generator=g)
-        scores = torch.randn(200, classes, generator=g) + 1.2 * nn.functional.one_hot(targets)[:, -classes:]
-        scores = scores[:, 0] if classes == 1 else scores
-        here = mg.fit_decision(metric, scores, targets)
-        there = mg.fit_decision(metric, scores.to("sim"), targets.to("sim"))
-        assert type(here) is type(there)
-        torch.testing.assert_close(there(scores.to("sim")).cpu(), here(scores).float(), rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(here.to("sim")(scores.to("sim")).cpu(), here.cpu()(scores).float())
 
     @pytest.mark.parametrize("name", ["uniloss f1", "adalfl", "mix", "set network looking ahead"])
     def test_mixed_devices_and_no_device_are_one_sentence(name):

@@ -18,7 +18,7 @@ from metricgrad.abstract import Abstract
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.layouts.class_targets import ClassDim
 from metricgrad.metrics.metric import Metric
-from metricgrad.precision import WideBuffers
+from metricgrad.precision import FullPrecision
 
 Reading = Literal["threshold", "argmax", "value"]
 
@@ -45,7 +45,7 @@ class Judged(NamedTuple):
     undecided: float
 
 
-class Decision(WideBuffers, Abstract):
+class Decision(FullPrecision, Abstract):
     """Abstract: maps scores to scores of the same shape; its state is in buffers, so ``.to(device)`` moves it.
 
     Fitted by :func:`metricgrad.fit_decision`, or by the class method ``fit`` alone, which takes no guard against a

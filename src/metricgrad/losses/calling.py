@@ -28,13 +28,13 @@ from torch import Tensor, nn
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context import CONTEXT, checked_context, given_names
-from metricgrad.precision import WideBuffers
+from metricgrad.precision import FullPrecision
 
 _OF_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
 _OF_SIGNS = (nn.SoftMarginLoss, nn.HingeEmbeddingLoss)
 
 
-class ScoreLoss(WideBuffers):
+class ScoreLoss(FullPrecision):
     """Abstract: a loss that takes raw scores, targets and context as :mod:`metricgrad.metrics.metric` lays them out.
 
     It checks its context itself and refuses what it does not read. A module of your own that derives from it is

@@ -66,8 +66,7 @@ class Metric:
         reads: what the callable sees of the scores.
         batched: whether one call takes all T score sets of :meth:`over`.
         structure: what is known of it without probing, or None for a callable nobody described.
-        context: the context it takes: ``groups``, ``sample_weight``, ``head_sizes``; ``mask`` where it wants the mask
-            itself, rather than a batch without what is left out.
+        context: what it takes: ``groups``, ``sample_weight``, ``head_sizes``; ``mask`` to be handed the mask itself.
         fixed: keyword arguments of every call.
         spec: the string that builds it again, or None for a foreign callable.
         by_order: whether it is handed log-odds in place of probabilities.

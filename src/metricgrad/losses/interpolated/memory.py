@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.on_host import OnHost
-from metricgrad.precision import WideBuffers
+from metricgrad.precision import FullPrecision
 
 
 class Remembered(NamedTuple):
@@ -25,7 +25,7 @@ class Remembered(NamedTuple):
     weight: Tensor
 
 
-class Memory(WideBuffers):
+class Memory(FullPrecision):
     """The last rows of a training, in the state of the loss, so that a resumed training has them too.
 
     Args:

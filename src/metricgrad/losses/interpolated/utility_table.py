@@ -11,13 +11,13 @@ from metricgrad.losses.interpolated.memory import Remembered
 from metricgrad.metrics.class_utilities import ClassUtilities, TableUtilities, Utilities
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.utilities import called_of_labels
-from metricgrad.precision import WideBuffers, wide_dtype
+from metricgrad.precision import FullPrecision, wide_dtype
 
 _NEW = 0.3
 _MOST_CLASSES = 64
 
 
-class UtilityTable(WideBuffers):
+class UtilityTable(FullPrecision):
     r""":math:`V_{yb}`: what it is worth to decide rows of target y as b; only differences within a row mean anything.
 
     A twentieth of the rows of one target is sent to each class in turn, as many targets and classes a step as the calls

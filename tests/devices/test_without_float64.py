@@ -1,0 +1,68 @@
+"""Every form and decision on a device that has no float64, as MPS has none."""
+
+import pytest
+
+from tests.devices.own_process import ON_THE_DEVICE, passed_on_the_device
+
+if not ON_THE_DEVICE:
+
+    def test_in_a_process_of_its_own():
+        passed_on_the_device(__file__)
+
+else:
+    import torch
+    from torch import nn
+
+    import metricgrad as mg
+    from metricgrad.precision import WITHOUT_FLOAT64
+    from tests.contract.registry import LOSSES
+    from tests.devices import pretend_device
+
+    pretend_device.enable()
+    WITHOUT_FLOAT64.add("sim")
+    pytestmark = pytest.mark.filterwarnings("ignore")
+
+    def stepped(loss, scores, targets):
+        for _ in range(2):
+            leaf = scores.clone().requires_grad_()
+            value = loss(leaf, targets)
+            value.backward()
+        return value.detach().cpu(), leaf.grad.cpu()
+
+    def test_the_device_refuses_float64_where_it_has_none():
+        for make in (
+            lambda: torch.ones(2, device="sim").double(),
+            lambda: torch.ones(2, dtype=torch.float64).to("sim"),
+            lambda: torch.zeros(2, dtype=torch.float64, device="sim"),
+        ):
+            with pytest.raises(TypeError, match="doesn't support float64"):
+                make()
+
+    @pytest.mark.parametrize("name", LOSSES)
+    def test_every_form_does_without_float64(name):
+        make, data = LOSSES[name]
+        scores, targets = data(16, torch.float32)
+        if targets.dtype == torch.float64:
+            targets = targets.float()
+        losses = {"cpu": make().float(), "sim": make().float()}
+        found = {device: stepped(loss, scores.to(device), targets.to(device)) for device, loss in losses.items()}
+        for here, there in zip(found["cpu"], found["sim"], strict=True):
+            torch.testing.assert_close(there, here.to(there), rtol=1e-3, atol=1e-4, equal_nan=True)
+
+    @pytest.mark.parametrize(
+        ("metric", "classes"),
+        [
+            ("f1", 1), ("macro_f1", 3), ("quadratic_kappa", 4), ("recall_at_precision:precision=0.5", 1),
+            ("top_k_accuracy:k=2", 5),
+        ],
+    )  # fmt: skip
+    def test_decisions_do_without_float64(metric, classes):
+        g = torch.Generator().manual_seed(0)
+        targets = torch.randint(max(classes, 2), (200,), generator=g)
+        scores = torch.randn(200, classes, generator=g) + 1.2 * nn.functional.one_hot(targets)[:, -classes:]
+        scores = scores[:, 0] if classes == 1 else scores
+        here = mg.fit_decision(metric, scores, targets)
+        there = mg.fit_decision(metric, scores.to("sim"), targets.to("sim"))
+        assert type(here) is type(there)
+        torch.testing.assert_close(there(scores.to("sim")).cpu(), here(scores).float(), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(here.to("sim")(scores.to("sim")).cpu(), here.cpu()(scores).float())

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static char below[PATH_MAX], *lines;
@@ -81,6 +82,18 @@ ssize_t write(int fd, const void *bytes, size_t size) {
     return how == 1 ? -1 : real(fd, bytes, how == 2 ? size / 2 : size);
 }
 
+ssize_t pwrite64(int fd, const void *bytes, size_t size, off64_t at) {
+    REAL(pwrite64);
+    int how = fails("pwrite", path_of(fd), size > 1);
+    return how == 1 ? -1 : real(fd, bytes, how == 2 ? size / 2 : size, at);
+}
+
+ssize_t writev(int fd, const struct iovec *parts, int count) {
+    REAL(writev);
+    int how = fails("writev", path_of(fd), count > 1);
+    return how == 1 ? -1 : real(fd, parts, how == 2 ? count / 2 : count);
+}
+
 FILE *fopen64(const char *path, const char *mode) {
     REAL(fopen64);
     return strpbrk(mode, "wa+") && fails("fopen64", path, 0) ? NULL : real(path, mode);
@@ -90,7 +103,10 @@ FILE *fopen64(const char *path, const char *mode) {
     int name declared { REAL(name); return fails(#name, path_of(fd), 0) ? -1 : real passed; }
 ON_FD(fsync, (int fd), (fd))
 ON_FD(fdatasync, (int fd), (fd))
+ON_FD(ftruncate, (int fd, off_t size), (fd, size))
 ON_FD(ftruncate64, (int fd, off64_t size), (fd, size))
+ON_FD(fchmod, (int fd, mode_t mode), (fd, mode))
+ON_FD(futimens, (int fd, const struct timespec times[2]), (fd, times))
 
 #define ON_PATH(name, declared, passed)                                                 \
     int name declared { REAL(name); return fails(#name, path, 0) ? -1 : real passed; }
@@ -98,3 +114,8 @@ ON_PATH(rename, (const char *path, const char *to), (path, to))
 ON_PATH(mkdir, (const char *path, mode_t mode), (path, mode))
 ON_PATH(chmod, (const char *path, mode_t mode), (path, mode))
 ON_PATH(link, (const char *path, const char *to), (path, to))
+ON_PATH(unlink, (const char *path), (path))
+ON_PATH(rmdir, (const char *path), (path))
+ON_PATH(unlinkat, (int at, const char *path, int flags), (at, path, flags))
+ON_PATH(renameat, (int at, const char *path, int to_at, const char *to), (at, path, to_at, to))
+ON_PATH(utimensat, (int at, const char *path, const struct timespec times[2], int flags), (at, path, times, flags))

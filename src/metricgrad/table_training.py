@@ -250,10 +250,11 @@ def _there(place: Path, asked: dict[str, Any], metric: Metric) -> TableModel:
 def _tidy(place: Path) -> None:
     """Remove what the training needed, and what a process that was killed had begun to write."""
     for run in (*(place / _RUN).glob("[0-9]"), place / _RUN):
-        files.clear(run)
-        with suppress(OSError):
+        with suppress(OSError, MetricgradError):  # the model is whole; the same call tidies again
+            files.clear(run)
             (run / ".lock").unlink(missing_ok=True)
             run.rmdir()
     for name in (CARD, FILE, "model*"):
         for part in place.glob(f"{name}.*.part"):
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()

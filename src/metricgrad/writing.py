@@ -44,8 +44,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
             part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
     except (OSError, SafetensorError, RuntimeError) as error:  # torch.save says RuntimeError where a disk is full
         raise MetricgradError(f"cannot write {str(asked)!r}: {_reason(error)}; {_kept(path)}") from error
     try:

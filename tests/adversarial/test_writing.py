@@ -178,6 +178,16 @@ def test_fit_goes_on_after_a_full_disk_to_the_same_weights(tmp_path, monkeypatch
     ]
 
 
+def test_an_earlier_run_that_may_not_be_removed_is_one_sentence(tmp_path, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    run(tmp_path)
+    monkeypatch.setattr(Path, "unlink", denied)
+    with pytest.raises(mg.MetricgradError, match=r"cannot remove .*last\.ckpt', of an earlier run: Permission denied"):
+        run(tmp_path, resume=False)
+
+
 def test_an_error_of_the_person_s_own_files_stays_their_own(tmp_path):
     class Data(torch.utils.data.Dataset):
         def __len__(self):

@@ -41,8 +41,8 @@ def tiny(load=data, metric="f1", **more):
 
 
 def run(out, **more):
-    settings = {"trials": 1, "seeds": 2, "controls": False}
-    return mg.compare(tiny(), losses="auto", out=out, progress=False, **(settings | more))
+    settings = {"trials": 1, "seeds": 2, "controls": False, "progress": False}
+    return mg.compare(tiny(), losses="auto", out=out, **(settings | more))
 
 
 def lines(out):
@@ -158,8 +158,12 @@ def test_a_study_cut_anywhere_ends_as_its_plan_says(tmp_path, kept, planned):
     assert records(tmp_path / "cut") == records(whole)
 
 
-def test_a_budget_too_small_for_anything_still_trains_every_loss_once(tmp_path):
-    table = run(tmp_path, budget=0.001)
+def test_a_budget_too_small_for_anything_still_trains_every_loss_once_and_says_so_at_once(tmp_path, capsys):
+    table = run(tmp_path, budget=0.001, progress=True)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("note: ", "cross_entropy, "))]
+    assert told[0].startswith("note: the budget of 1 s is too short and is exceeded: one final run of each loss takes")
+    assert not any(line.startswith("note: ") for line in told[1:])
+    assert any("give more time, fewer losses or more jobs" in note for note in table.notes)
     assert json.loads((tmp_path / "plan.json").read_text())["afforded"] == {"draws": 0, "seeds": 1}
     assert all(row["params"] == table.runs[0]["params"] for row in table.runs)
 

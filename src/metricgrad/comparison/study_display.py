@@ -39,6 +39,7 @@ class StudyDisplay:
         self._records: Recorded = list[Record]()
         self._now: tuple[str, str] | None = None
         self._began, self._before, self._said, self._total = 0.0, 0, 0, 0
+        self._noted = False
         self._shown, self._live = shown, _live() if shown else None
 
     def __enter__(self) -> StudyDisplay:
@@ -58,6 +59,15 @@ class StudyDisplay:
         """What is recorded from now on is told, by whatever process; what is there already is counted."""
         self._records, self._before, self._said = records, len(records), len(records)
         self._began = time.perf_counter()
+
+    def note(self, text: str | None) -> None:
+        """Say something once, where there is anything to say and nothing was said before."""
+        if text is not None and not self._noted and self._shown:
+            self._noted = True
+            if self._live is not None:
+                self._live.console.print(f"note: {text}", highlight=False, markup=False)
+            else:
+                print(f"note: {text}", file=sys.stderr, flush=True)
 
     def expect(self, total: int) -> None:
         """So many runs there are in all."""

@@ -170,10 +170,19 @@ def forget_own_weights(finished: dict[str, Any], config: dict[str, Any]) -> None
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier run left; nothing that is not ours."""
+    """Remove what an earlier run left; nothing that is not ours.
+
+    Raises:
+        MetricgradError: where something may not be removed.
+    """
     left = [each for name in OURS for each in folder.glob(f"{name}.*.part")]  # by a process that was killed
     for path in [*(folder / name for name in OURS), *folder.glob("events.out.tfevents.*"), *left]:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise MetricgradError(
+                f"cannot remove {str(path)!r}, of an earlier run: {error.strerror}; choose another out"
+            ) from error
 
 
 class Finished(TypedDict):

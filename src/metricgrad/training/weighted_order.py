@@ -47,3 +47,13 @@ class WeightedOrder(Sampler[int]):
         counts = ends.diff(prepend=ends.new_zeros(1))
         drawn = order.repeat_interleave(counts)
         return drawn if bool((counts == 1).all()) else drawn[torch.randperm(len(drawn), generator=generator)]
+
+
+def as_often(weight: Tensor) -> Tensor:
+    """``(N,)`` numbers of rows, each as often as it weighs; the same whenever it is asked for.
+
+    Example:
+        >>> as_often(torch.tensor([1.0, 0.0, 2.0])).tolist().count(2)
+        2
+    """
+    return WeightedOrder(weight).rows(torch.Generator().manual_seed(0))

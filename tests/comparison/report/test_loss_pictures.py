@@ -47,6 +47,17 @@ def test_mismatch_is_that_of_the_library():
     assert "32" in mismatch_seen(loss, mg.as_metric("accuracy"), scores[:9], targets[:9])["missing"]
 
 
+def test_mismatch_is_of_rows_as_often_as_they_weigh():
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.arange(200) % 2
+    scores = torch.randn(200, generator=generator) + (2 * targets - 1) * torch.where(torch.arange(200) < 100, 4, -4)
+    args = torch.nn.BCEWithLogitsLoss(), mg.as_metric("accuracy"), scores, targets.float()
+    first_half = mismatch_seen(*args, (torch.arange(200) < 100).float())
+    assert first_half["weighted"]
+    assert min(value for _, value in first_half["points"]) > 0.9  # the other half is all wrong
+    assert max(value for _, value in mismatch_seen(*args)["points"]) < 0.8
+
+
 def test_curriculum_of_a_loss_whose_knobs_were_turned(tmp_path):
     torch.manual_seed(0)
     x = torch.randn(120, 4)

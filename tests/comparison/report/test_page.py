@@ -6,6 +6,7 @@ import re
 import pytest
 
 import metricgrad as mg
+from metricgrad.comparison.report import evidence_file
 from metricgrad.comparison.report.page import write_report
 from tests.comparison.report.studies import NASTY, evidence, row, run, rung, write
 from tests.comparison.test_study import run as compared
@@ -53,6 +54,18 @@ def test_everything_that_was_asked_for_is_there(tmp_path):
     for words in ("# Train with uniloss", "| + the metric |", "focal failed", "metricgrad compare churn.csv"):
         assert words in text, words
     assert (tmp_path / "report.html").stat().st_size < 6_000_000
+
+
+def test_what_is_weighted_is_said(tmp_path):
+    write(tmp_path)
+    kept, points = evidence(), {"of": "values", "weighted": True, "points": [[0.1, 0.2], [0.3, 0.2]]}
+    seen = {**kept["mismatch"], "weighted": True}
+    evidence_file.keep(tmp_path, "uniloss", {"lr": 0.01}, {**kept, "predictions": points, "mismatch": seen})
+    evidence_file.keep(tmp_path, "cross_entropy", {"lr": 0.01}, {**kept, "mismatch": seen})
+    write_report(tmp_path)
+    html, _ = pages(tmp_path)
+    assert "Rows count as much as they weigh: dots are rows drawn as often as they weigh." in html
+    assert "Blocks of 64 validation rows, drawn as often as they weigh: a loss" in html
 
 
 def test_nothing_is_fetched_and_nothing_of_a_name_is_markup(tmp_path):

@@ -62,6 +62,14 @@ def test_rows_count_as_much_as_they_weigh():
         assert curves == [] or curves[0] == curves[1]
 
 
+def test_dots_of_a_regression_are_rows_as_often_as_they_weigh():
+    targets = torch.arange(6.0)
+    found = counted(mg.as_metric("mae"), Identity("value"), targets + 0.5, targets, torch.tensor([0.0, 1, 2, 0, 3, 0]))
+    assert found["weighted"]
+    assert sorted(found["points"]) == [[1, 1.5], *[[2, 2.5]] * 2, *[[4, 4.5]] * 3]
+    assert "weighted" not in counted(mg.as_metric("mae"), Identity("value"), targets, targets)
+
+
 def test_what_has_no_such_picture():
     labels = torch.randn(6, 3), torch.ones(6, 3).long()
     assert counted(mg.as_metric("f1"), Identity(), *labels) is None

@@ -101,3 +101,23 @@ def test_a_budget_buys_six_seeds_before_draws_and_no_more_than_is_asked_for():
 def test_what_draws_cost_counts_what_every_run_costs_however_short():
     assert Cost(1.0, 1.0).of_draws(9) == 13
     assert Cost(9.0, 1.0).of_draws(9) == pytest.approx(9 + 3 * 3 + 9)
+
+
+@pytest.mark.parametrize(
+    ("spent", "seeds", "jobs", "said"),
+    [
+        (0, 10, 1, None),
+        (1, 10, 1, "for a verdict: 6 final runs of each loss take at least 31 s in all"),
+        (1, 10, 2, None),
+        (1, 5, 1, None),  # who asks for five gets no verdict anyway
+        (
+            26, 5, 1,
+            "and is exceeded: one final run of each loss takes at least 31 s in all, 6 of each, for a verdict, 56 s",
+        ),
+    ],
+)  # fmt: skip
+def test_a_budget_that_is_too_short_is_said(spent, seeds, jobs, said):
+    costs = {"cross_entropy": Cost(2.0, short=0.3), "uniloss": Cost(3.0, short=0.5)}
+    found = Limit(30, trials=20, seeds=seeds).exceeded(spent, costs, jobs=jobs)
+    whole = f"the budget of 30 s is too short {said}; give more time, fewer losses or more jobs"
+    assert found == (None if said is None else whole)

@@ -160,6 +160,18 @@ def test_a_claim_is_kept_fresh_and_given_back(tmp_path):
     assert claiming.LEASE > 4
 
 
+def test_a_claim_that_may_not_be_removed_ends_no_study(tmp_path, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError
+
+    claims = Claims(tmp_path)
+    claims.take("a run")
+    monkeypatch.setattr(Path, "unlink", denied)
+    with claims.kept("a run"):
+        pass
+    assert claims.take("a run")  # by the same process, which trains one run at a time
+
+
 def test_what_cannot_be_copied_says_what_to_do(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     with pytest.raises(mg.MetricgradError, match="make the same call several times"), helped(lambda: None, 1):

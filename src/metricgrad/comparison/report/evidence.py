@@ -41,7 +41,9 @@ def gather(loss: nn.Module | None, result: FitResult, valid: Data, test: Data, k
         "predictions": counted(
             result.metric, result.decision, *result.scored(test), context_of(test).get("sample_weight")
         ),
-        "mismatch": {} if loss is None else mismatch_seen(loss, result.metric, valid_scores, valid_targets),
+        "mismatch": {}
+        if loss is None
+        else mismatch_seen(loss, result.metric, valid_scores, valid_targets, context_of(valid).get("sample_weight")),
         "learned": loss is not None and is_learned(loss),
         "push": push_of(loss, outputs) if loss is not None and kind in ("binary", "multiclass") else None,
         "curriculum": None if loss is None else curriculum_of(loss),

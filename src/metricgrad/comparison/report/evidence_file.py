@@ -69,6 +69,7 @@ class Mismatch(TypedDict, total=False):
     low: float | None
     high: float | None
     rows: int
+    weighted: bool
     points: list[list[float]]
 
 

@@ -14,13 +14,16 @@ from metricgrad.losses.calling import called
 from metricgrad.losses.networks.base import NetworkForm
 from metricgrad.losses.networks.neural import NeuralLoss
 from metricgrad.metrics.metric import Metric
+from metricgrad.training.weighted_order import as_often
 
 BLOCK, BLOCKS = 64, 100
 PERIODS, KNOBS = 200, 24
 REACH, STEPS = 6.0, 49
 
 
-def mismatch_seen(loss: nn.Module, metric: Metric, scores: Tensor, targets: Tensor) -> Mismatch:
+def mismatch_seen(
+    loss: nn.Module, metric: Metric, scores: Tensor, targets: Tensor, weight: Tensor | None = None
+) -> Mismatch:
     """Loss and metric of the same blocks of rows, with their rank correlation; or why there are none.
 
     Args:
@@ -28,7 +31,11 @@ def mismatch_seen(loss: nn.Module, metric: Metric, scores: Tensor, targets: Tens
         metric: what judges.
         scores: of the validation part, which the test part is spared for.
         targets: theirs.
+        weight: ``(N,)``, so often a row is drawn, as in training; None: once.
     """
+    if weight is not None:
+        rows = as_often(weight)
+        scores, targets = scores[rows], targets[rows]
     try:
         drawn, target_loss = drawn_blocks(metric, scores, targets, block=BLOCK, blocks=BLOCKS, seed=0)
         values = losses_of(lambda s, t: called(loss, s, t, {}), drawn)
@@ -39,7 +46,9 @@ def mismatch_seen(loss: nn.Module, metric: Metric, scores: Tensor, targets: Tens
     points = torch.stack([values, values_of_metric.double()], 1)
     if not bool(points.isfinite().all()):
         return {"missing": "the loss or the metric is not finite on a block"}
-    return Mismatch(**as_json(found), rows=len(drawn[0].targets), points=_short(points.tolist()))
+    return Mismatch(
+        **as_json(found), rows=len(drawn[0].targets), weighted=weight is not None, points=_short(points.tolist())
+    )
 
 
 def is_learned(loss: nn.Module) -> bool:

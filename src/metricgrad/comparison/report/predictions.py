@@ -10,6 +10,7 @@ from metricgrad.decisions.base import Decision
 from metricgrad.metrics.decoding import canonical
 from metricgrad.metrics.metric import Metric
 from metricgrad.training.outputs import output_of
+from metricgrad.training.weighted_order import as_often
 
 CURVE_POINTS = 200
 SCATTER_POINTS = 1000
@@ -32,7 +33,7 @@ def counted(
     Returns:
         ``of``: ``"classes"`` (one of several classes, or yes and no) with ``confusion`` under the decision and without
         (rows are true, columns said; sums of weights, where there are any, and then ``weighted``), ``calibration`` and,
-        of two classes, ``curve``; or ``"values"`` with ``points``.
+        of two classes, ``curve``; or ``"values"`` with ``points``, of rows drawn as often as they weigh.
         None for what has no such picture: labels side by side, embeddings, points, words, spans, above 200 classes, and
         a metric with a ``pos_label``. What it ignores is left out.
     """
@@ -47,7 +48,10 @@ def counted(
     if targets.ndim != 1 or not len(targets):
         return None
     if output == "values":
-        return {"of": "values", "points": _thinned(torch.stack([targets.double(), scores.double()], 1), SCATTER_POINTS)}
+        pairs = torch.stack([targets.double(), scores.double()], 1)
+        drawn = [pairs[as_often(weight)] for weight in weights]
+        points = _thinned(*(drawn or [pairs]), SCATTER_POINTS)
+        return {"of": "values", "points": points, **({"weighted": True} if drawn else {})}
     classes = scores.shape[1] if scores.ndim == 2 else 2
     if classes > MOST_CLASSES:
         return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypedDict
 
 from metricgrad.comparison.runs.tuning import SHARES, stages
+from metricgrad.comparison.study_display import in_words
 from metricgrad.comparison.verdicts import ENOUGH_SEEDS, counted
 from metricgrad.errors import MetricgradError
 
@@ -29,6 +30,31 @@ class Limit:
             f"a budget of {self.seconds:g} s came to {counted(bought['draws'], 'draw')} by successive halving, beside "
             f"the defaults, and {counted(bought['seeds'], 'final run')} of each loss"
         )
+
+    def exceeded(self, spent: float, costs: Mapping[str, Cost], *, extra: float = 0.0, jobs: int = 1) -> str | None:
+        """In words, that it is too short for a verdict, or for anything; None as long as it is not known to be.
+
+        Args:
+            spent: see :func:`afforded`.
+            costs: of the losses that were timed so far.
+            extra: see :func:`afforded`.
+            jobs: workers who share it.
+
+        Example:
+            >>> Limit(60, trials=20, seeds=10).exceeded(10, {"cross_entropy": Cost(20, short=10)})
+            'the budget of 60 s is too short for a verdict: 6 final runs of each loss take at least 3 min in all; give \
+more time, fewer losses or more jobs'
+        """
+        seed = sum(cost.whole for cost in costs.values()) + extra
+        one, enough = ((spent + count * seed) / jobs for count in (1, ENOUGH_SEEDS))
+        if one > self.seconds:
+            over = f"and is exceeded: one final run of each loss takes at least {in_words(one)} in all, {ENOUGH_SEEDS} "
+            over += f"of each, for a verdict, {in_words(enough)}"
+        elif enough > self.seconds and self.seeds >= ENOUGH_SEEDS:
+            over = f"for a verdict: {ENOUGH_SEEDS} final runs of each loss take at least {in_words(enough)} in all"
+        else:
+            return None
+        return f"the budget of {in_words(self.seconds)} is too short {over}; give more time, fewer losses or more jobs"
 
 
 class Cost(NamedTuple):

@@ -67,7 +67,8 @@ class Claims:
         finally:
             over.set()
             thread.join()
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # it ends with its lease, or with this process
+                path.unlink()
 
     def _taken(self, path: Path) -> bool:
         """Whether a claim is there, fresh, and of a process that is not known to be dead."""

@@ -81,27 +81,33 @@ class Conduct:
     display: StudyDisplay
     jobs: int = 1
 
-    def time(self, rows: Sequence[Candidate]) -> None:
-        """Train every row at its defaults, and its first draw, which is shorter."""
+    def time(self, study: Study, limit: Limit) -> None:
+        """Train every row at its defaults, and its first draw, which is shorter; a budget that is too short is said."""
         most = Halving(self.runner.metric.higher_is_better, MOST_DRAWS)
-        self._finish(
-            lambda: (job for job in trials_left(rows, most, self.records) if job.trial and job.trial.number < 2)
-        )
 
-    def afforded(self, rows: Sequence[Candidate], limit: Limit, looked: float, *, averages: bool) -> Afforded:
-        """What a budget buys, once every row was timed.
+        def left() -> Iterator[Job]:
+            self.display.note(self.exceeded(study, limit))
+            return (job for job in trials_left(study.rows, most, self.records) if job.trial and job.trial.number < 2)
 
-        Args:
-            rows: what is compared.
-            limit: the budget.
-            looked: seconds that went before.
-            averages: whether the chosen rung is averaged.
-        """
-        timed = {row.name: self.records.trials(row.name)[:2] for row in rows}
-        costs = {name: Cost(*(record["seconds"] for record in records)) for name, records in timed.items()}
-        extra = AVERAGED * max(cost.whole for cost in costs.values()) if averages else 0.0
-        shared = replace(limit, seconds=self.jobs * limit.seconds)
-        return afforded(shared, looked + sum(map(sum, costs.values())), costs, extra=extra)
+        self._finish(left)
+
+    def afforded(self, study: Study, limit: Limit) -> Afforded:
+        """What a budget buys, once every row was timed."""
+        spent, costs, extra = self._timed(study)
+        return afforded(replace(limit, seconds=self.jobs * limit.seconds), spent, costs, extra=extra)
+
+    def exceeded(self, study: Study, limit: Limit) -> str | None:
+        """That the budget is too short, as soon as it is known."""
+        spent, costs, extra = self._timed(study)
+        return limit.exceeded(spent, costs, extra=extra, jobs=self.jobs)
+
+    def _timed(self, study: Study) -> tuple[float, dict[str, Cost], float]:
+        """Seconds that went, what a run costs of the rows that were timed, and what a seed costs beside."""
+        trials = {row.name: self.records.trials(row.name)[:2] for row in study.rows}
+        costs = {name: Cost(*(one["seconds"] for one in timed)) for name, timed in trials.items() if len(timed) == 2}
+        averages = study.ladder is not None and study.ladder.averages
+        extra = AVERAGED * max((cost.whole for cost in costs.values()), default=0.0) if averages else 0.0
+        return study.looked + sum(map(sum, costs.values())), costs, extra
 
     def whole(self, study: Study, plan: Plan) -> Outcome:
         """Everything, from what is there to the last run.
@@ -118,9 +124,10 @@ class Conduct:
         tuning, seeds, notes = Search(higher, study.trials), study.seeds, []
         if (limit := study.limit) is not None:
             if not plan.is_afforded:
-                self.time(rows)
-            bought = plan.afforded(lambda: self.afforded(rows, limit, study.looked, averages=averages))
-            tuning, seeds, notes = Halving(higher, bought["draws"]), bought["seeds"], [limit.said(bought)]
+                self.time(study, limit)
+            bought = plan.afforded(lambda: self.afforded(study, limit))
+            tuning, seeds = Halving(higher, bought["draws"]), bought["seeds"]
+            notes = [limit.said(bought), *filter(None, [self.exceeded(study, limit)])]
         tried, finals = self.runs(rows, tuning, seeds)
         rungs, guarded = study.ladder.rungs if study.ladder else rungs_of(rows, finals), self.runner.decision == "auto"
         found = Runs(rows, rungs, tried, finals, guarded)

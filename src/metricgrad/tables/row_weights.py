@@ -65,5 +65,5 @@ def described(weights: np.ndarray, name: str) -> str:
     none = f" ({nothing:,} of them nothing)" if nothing else ""
     return (
         f"rows weigh from {weights.min():g} to {weights.max():g} by {name!r}{none}, in training, in the metric, in the "
-        "decision and in what a report shows of the test part"
+        "decision and in what a report shows"
     )

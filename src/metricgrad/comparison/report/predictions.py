@@ -49,9 +49,12 @@ def counted(
         return None
     if output == "values":
         pairs = torch.stack([targets.double(), scores.double()], 1)
-        drawn = [pairs[as_often(weight)] for weight in weights]
-        points = _thinned(*(drawn or [pairs]), SCATTER_POINTS)
-        return {"of": "values", "points": points, **({"weighted": True} if drawn else {})}
+        if weights:
+            pairs = pairs[as_often(weights[0])]
+        values: Predictions = {"of": "values", "points": _thinned(pairs, SCATTER_POINTS)}
+        if weights:
+            values["weighted"] = True
+        return values
     classes = scores.shape[1] if scores.ndim == 2 else 2
     if classes > MOST_CLASSES:
         return None

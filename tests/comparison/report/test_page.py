@@ -41,9 +41,11 @@ def test_a_study_ends_with_its_report_which_is_made_again_from_the_folder(tmp_pa
 
 
 def test_everything_that_was_asked_for_is_there(tmp_path):
-    write(tmp_path)
+    twice = "not on the ladder: focal: easy items weigh less"
+    write(tmp_path, notes=["focal failed in 1 of 6 seeds; in seed 3: diverged", twice])
     write_report(tmp_path)
     html, text = pages(tmp_path)
+    assert "not on the ladder" not in html + text  # it is among what was not tried
     for words in (
         "Train with uniloss and decide by threshold", "Better than cross_entropy", "The ladder", "+ the metric",
         "Confusion table", "Precision and recall", "Calibration", "The metric over training", "uniloss: 0.70",

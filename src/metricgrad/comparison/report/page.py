@@ -105,6 +105,7 @@ class Report:
             "predictions": predictions,
             "reading": wording.reading_of(table),
             "confusions": confusions,
+            "notes": self._notes,
             "weighted": (kept.get("predictions") or {}).get("weighted", False),
             "decision_words": (kept.get("decision") or {}).get("words", ""),
             "training": "training" in drawn,
@@ -141,6 +142,12 @@ class Report:
         found = [(loss, self.evidence[loss]["mismatch"]) for loss in dict.fromkeys(order) if loss in self.evidence]
         told = [(loss, one) for loss, one in found if one.get("value") is not None]
         return [{**one, "loss": loss, "figure": f"mismatch-{place}"} for place, (loss, one) in enumerate(told[:2])]
+
+    @property
+    def _notes(self) -> list[str]:
+        """Those of the table, but for what is said of the losses that were not tried."""
+        elsewhere = {f"not on the ladder: {name}: {why}" for name, why in self.about["not_tried"].items()}
+        return [note for note in self.table.notes if note not in elsewhere]
 
     @property
     def _learned(self) -> list[tuple[str, str, str]]:
@@ -183,7 +190,7 @@ class Report:
             ("mismatch", "Loss and metric", bool(self._mismatches)),
             ("learned", "What was learned", bool(self._learned)),
             ("data", "Data", True),
-            ("notes", "Notes", bool(self.table.notes)),
+            ("notes", "Notes", bool(self._notes)),
             ("left-out", "Not tried", True),
             ("how", "How it was made", True),
         )

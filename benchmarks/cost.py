@@ -1,5 +1,5 @@
 """Time and memory of UniLoss(AP) beside BCE and beside itself with all pairs stored; ResNet-20 steps beside CE's;
-metrics of labels beside CE, with up to 10,000 classes.
+metrics of labels beside CE, with up to 10,000 classes and 4,096 rows.
 
 Each cell is a process of its own. Memory is the rise of the process's peak (ru_maxrss) from the point where scores and
 targets exist and a batch of 64 has gone through the same loss, so that lazily loaded libraries are not counted.
@@ -7,6 +7,7 @@ targets exist and a batch of 64 has gone through the same loss, so that lazily l
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import resource
@@ -32,6 +33,13 @@ USERS = [m for name, m in sys.modules.items() if name.startswith("metricgrad.ref
 CLASSES = (10, 1_000, 10_000)
 OF_CLASSES = ("accuracy", "macro_f1", "balanced_accuracy", "kappa", "quadratic_kappa", "top_k_accuracy:k=5")
 ROWS = 64
+LABEL_GRID = (
+    *((rows, classes) for rows in (64, 256, 1024, 4096) for classes in (2, 10, 100)),
+    (64, 1_000),
+    (64, 10_000),
+)
+OLD_ROWS = 1024
+"""Decisions that have gone by before a step is measured, so that the memory is full."""
 NAIVE_LIMIT = 16384  # beyond it the stored pairs take about 1.6 GB for each tensor
 
 
@@ -155,10 +163,36 @@ def of_classes(metric: str, classes: int) -> dict[str, float]:
     return out
 
 
+def of_labels(rows: int, classes: int) -> dict[str, float]:
+    """Processor time of a step of each metric as it comes, in times of CE's: the losses take turns in one process."""
+    generator = torch.Generator().manual_seed(classes)
+    targets = torch.randint(classes, (rows,), generator=generator)
+    scores = torch.randn(rows, classes, generator=generator) + 2 * nn.functional.one_hot(targets, classes)
+    found: dict[str, nn.Module] = {"ce": nn.CrossEntropyLoss()}
+    found |= {name: mg.UniLoss(name) for name in OF_CLASSES if not name.startswith("top_k") or classes > 5}
+    for loss in found.values():
+        for _ in range(max(5, OLD_ROWS // rows)):
+            step(loss, scores, targets)
+    times: dict[str, list[float]] = {name: [] for name in found}
+    gc.disable()
+    for _ in range(40 if rows * classes < 50_000 else 15):
+        for name, loss in found.items():
+            leaf = scores.clone().requires_grad_()
+            start = time.process_time()
+            loss(leaf, targets).backward()
+            times[name].append(time.process_time() - start)
+        gc.collect()
+    gc.enable()
+    ce = statistics.median(times.pop("ce"))
+    return {"ce_ms": 1e3 * ce, **{name: statistics.median(each) / ce for name, each in times.items()}}
+
+
 def cell(words: list[str]) -> dict[str, Any]:
     """What a process of its own measures."""
     if words[0] == "resnet":
         return resnet_steps(words[1])
+    if words[0] == "labels":
+        return of_labels(int(words[1]), int(words[2]))
     return of_classes(words[1], int(words[2])) if words[0] == "classes" else measure(words[0], int(words[1]))
 
 
@@ -167,7 +201,7 @@ def main() -> None:
     if "--cell" in sys.argv:
         print(json.dumps(cell(sys.argv[sys.argv.index("--cell") + 1 :])))
         return
-    only = arguments(__doc__, ("pairs", "resnet", "classes")).only
+    only = arguments(__doc__, ("pairs", "resnet", "classes", "labels")).only
     store, kept = Store("cost", REPEATS), RESULTS / "cost.json"
     before = json.loads(kept.read_text()) if kept.exists() else {}
     table: dict[str, dict[str, float]] = before.get("cells", {})
@@ -190,6 +224,14 @@ def main() -> None:
             classes[f"{name}/{count}"] = store.get(key) or store.add(
                 key, in_process(__file__, "classes", name, str(count))
             )
+    labels = before.get("labels", {})
+    if "labels" in only:
+        for rows, count in track(LABEL_GRID, "labels"):
+            runs = []
+            for repeat in range(REPEATS):
+                key = f"labels/{rows}/{count}/{repeat}"
+                runs.append(store.get(key) or store.add(key, in_process(__file__, "labels", str(rows), str(count))))
+            labels[f"{rows}/{count}"] = {what: statistics.median(run[what] for run in runs) for what in runs[0]}
     growth = math.log(table["uniloss/65536"]["ms"] / table["uniloss/16384"]["ms"]) / math.log(4)
     ours, naive = table["uniloss/16384"], table["naive/16384"]
     bars = [
@@ -202,8 +244,9 @@ def main() -> None:
             for name, step in resnet.items()
         ),
         *_of_many_classes(classes),
+        *_of_labels(labels),
     ]
-    store.finish(cells=table, resnet=resnet, classes=classes, bars=bars)
+    store.finish(cells=table, resnet=resnet, classes=classes, labels=labels, bars=bars)
 
 
 def _of_many_classes(classes: dict[str, dict[str, float]]) -> list[list[Any]]:
@@ -214,10 +257,27 @@ def _of_many_classes(classes: dict[str, dict[str, float]]) -> list[list[Any]]:
     slowest = max(max(row["default"], row["alone"]) for row in found)
     largest = max(max(row["alone_matrices"], row["default_matrices"]) for row in found)
     size = f"metrics of labels at {ROWS} x {CLASSES[-1]:,} classes"
+    pairs = []
+    for count in CLASSES:
+        most, times = 8 if count <= 100 else 10, max(classes[f"{name}/{count}"]["default"] for name in OF_CLASSES)
+        said = f"metrics of labels at {ROWS} x {count:,}: CE right after ours, at most {most} times its cost"
+        pairs.append([said, times, times <= most])
     return [
+        *pairs,
         [f"{size}: under 100 times the cost of CE", slowest, slowest < 100],
         [f"{size}: memory under 20 score matrices", largest, largest < 20],
     ]
+
+
+def _of_labels(labels: dict[str, dict[str, float]]) -> list[list[Any]]:
+    """Bars of each size, of the slowest metric."""
+    found = []
+    for rows, classes in LABEL_GRID:
+        if (times := labels.get(f"{rows}/{classes}")) is not None:
+            most, slowest = 8 if classes <= 100 else 10, max(t for name, t in times.items() if name != "ce_ms")
+            said = f"metrics of labels at {rows:,} x {classes:,}: in turn, at most {most} times the cost of CE"
+            found.append([said, slowest, slowest <= most])
+    return found
 
 
 if __name__ == "__main__":

@@ -36,4 +36,6 @@ def outside_graphs(function: Callable[P, T]) -> Callable[P, T]:
 
 def is_compiled(module: nn.Module) -> bool:
     """Whether ``torch.compile`` was asked to compile it."""
-    return module._compiled_call_impl is not None or hasattr(module, "_orig_mod")
+    if module._compiled_call_impl is not None:
+        return True
+    return "_orig_mod" in module._modules or "_orig_mod" in module.__dict__  # hasattr goes through an error

@@ -40,10 +40,10 @@ class TrainBatchBuffer(nn.Module):
         ):
             self.batches.clear()
         self.batches.append((scores, targets))
-        while len(self.batches) > 1 and (
-            sum(s.shape[0] for s, _ in self.batches[1:]) >= _ROWS or sum(s.numel() for s, _ in self.batches) > _NUMBERS
-        ):
-            self.batches.pop(0)
+        rows, numbers = sum(s.shape[0] for s, _ in self.batches), sum(s.numel() for s, _ in self.batches)
+        while len(self.batches) > 1 and (rows - self.batches[0][0].shape[0] >= _ROWS or numbers > _NUMBERS):
+            oldest, _ = self.batches.pop(0)
+            rows, numbers = rows - oldest.shape[0], numbers - oldest.numel()
 
     def measure(self, metric: Metric, rows: int, *, best: bool) -> tuple[float, float]:
         """The metric on at most so many last rows and the mean loss, NaN where there is nothing; then start anew.

@@ -105,6 +105,7 @@ class ForwardMode:
                     problem = str(error).splitlines()[0]
                     tangents = []
             if problem is None:
+                call.first_layers.clear()  # their memory is wanted for what follows
                 return tangents
             if self._last:  # it may be the place in memory
                 self._last = False
@@ -184,7 +185,8 @@ def _dual_pass(
             p: forward_ad.make_dual(value, along) if isinstance(along := direction.get(p), Tensor) else value
             for p, value in values.items()
         }
-        with ForwardRules(products), sdpa_kernel(SDPBackend.MATH):
+        first = [layer.with_parameters(duals) for layer in call.first_layers if layer.weight in direction]
+        with ForwardRules(products, first), sdpa_kernel(SDPBackend.MATH):
             outputs = run(model, duals, call)
         unpacked = [forward_ad.unpack_dual(output) for output in outputs]
         primal = [part.primal for part in unpacked]

@@ -15,6 +15,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from metricgrad.aligners.lookahead.first_layers import FirstLayer
 from metricgrad.aligners.lookahead.outer_products import OuterProducts
 
 Rule = Callable[..., Tensor]
@@ -29,11 +30,16 @@ class ForwardRules(TorchFunctionMode):
 
     Args:
         products: tangents of weights that are no duals themselves, each beside its weight.
+        first: calls of linear layers in the step, with the parameters of the moment; where one is called with the
+            same input, its output is what it was.
     """
 
-    def __init__(self, products: Iterable[tuple[Tensor, OuterProducts]] = ()) -> None:
+    def __init__(self, products: Iterable[tuple[Tensor, OuterProducts]] = (), first: Iterable[FirstLayer] = ()) -> None:
         super().__init__()
         self._products = {id(weight): product for weight, product in products}
+        self._first: dict[int, list[FirstLayer]] = {}
+        for layer in first:
+            self._first.setdefault(id(layer.weight), []).append(layer)
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -44,10 +50,11 @@ class ForwardRules(TorchFunctionMode):
             ReadElsewhereError: where it makes a tensor of a weight whose tangent is among the products.
         """
         kwargs = kwargs or {}
-        if func is functional.linear and self._products:
-            product = self._products.get(id(_weight(*args, **kwargs)))
-            if product is not None:
-                return _linear_by(product, *args, **kwargs)
+        if func is functional.linear:
+            weight = _weight(*args, **kwargs)
+            product, first = self._products.get(id(weight)), self._first.get(id(weight), ())
+            if product is not None or first:
+                return _linear(product, first, *args, **kwargs)
         found = (_RULES.get(func) or func)(*args, **kwargs)
         if self._products and isinstance(found, Tensor | tuple | list) and not isinstance(found, torch.Size):
             self._check(args)
@@ -66,14 +73,24 @@ def _weight(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return weight
 
 
-def _linear_by(product: OuterProducts, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    (x, dx), (b, db) = map(_parts, (input, bias))
-    tangent = product.linear(x)
-    if db is not None:
-        tangent += db
+def _linear(
+    product: OuterProducts | None, first: Sequence[FirstLayer], input: Tensor, weight: Tensor,
+    bias: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Of a weight that moves: one whose tangent is not multiplied out, or a first layer's."""
+    (x, dx), (w, dw), (b, db) = map(_parts, (input, weight, bias))
+    known = next((layer.output for layer in first if layer.made(x, bias)), None)
+    value = functional.linear(x, w, b) if known is None else known
+    if product is not None:
+        tangent = product.linear(x)
+        if db is not None:
+            tangent += db
+    else:
+        assert dw is not None
+        tangent = functional.linear(x, dw, db)
     if dx is not None:
-        tangent += functional.linear(dx, weight)
-    return forward_ad.make_dual(functional.linear(x, weight, b), tangent)
+        tangent += functional.linear(dx, w)
+    return forward_ad.make_dual(value, tangent)
 
 
 def _affine(function: Callable[..., Tensor]) -> Rule:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from metricgrad.aligners.isolation import modules_of
 from metricgrad.aligners.lookahead.read_once import norms, read
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
@@ -138,4 +139,4 @@ class History:
 
 def _shape_of(form: Form) -> Callable[[], Mapping[str, Tensor]] | None:
     """The curves of the learned part of a form, where it has some."""
-    return next((part.shape for part in form.modules() if isinstance(part, NeuralLoss)), None)
+    return next((part.shape for part in modules_of(form) if isinstance(part, NeuralLoss)), None)

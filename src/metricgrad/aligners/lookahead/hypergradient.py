@@ -22,7 +22,7 @@ from torch import Tensor
 
 from metricgrad.aligners.base import TrainingContext
 from metricgrad.aligners.channels_last import channels_last
-from metricgrad.aligners.isolation import borrowed, kept_randomness, plain_checkpoints
+from metricgrad.aligners.isolation import borrowed, kept_randomness, parameters_of, plain_checkpoints
 from metricgrad.aligners.lookahead.clipping import Clipping, Gradients
 from metricgrad.aligners.lookahead.forward_mode import ForwardMode
 from metricgrad.aligners.lookahead.gradient_changes import GradientChanges
@@ -277,7 +277,7 @@ class OneStep:
 
     def _along(self, form: Form, pushed: list[ScoreTangent], times: float) -> list[Tensor]:
         """d/dphi of the loss's gradient along so many times the direction."""
-        phi = list(form.parameters())
+        phi = parameters_of(form)
         total: list[Tensor | None] = [None] * len(phi)
         for one in pushed:
             loss, factor = one.of.loss, one.of.factor * times

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import AlignedLoss, Aligner, Forward, OfflineStart, TrainingContext, default_forward
-from metricgrad.aligners.isolation import device_of
+from metricgrad.aligners.isolation import device_of, parameters_of
 from metricgrad.aligners.lookahead.adam_of_form import MetaAdam
 from metricgrad.aligners.lookahead.attachment import Attachment
 from metricgrad.aligners.lookahead.clipping import CLIPPINGS, Clipping
@@ -305,7 +305,7 @@ class LookAhead(Aligner):
     def _move(self, form: Form, ahead: LookAheadResult) -> None:
         self.last_hypergradient = ahead.gradients
         step = self._steps.of(self.optimizer_steps)
-        self.adam.move(list(form.parameters()), ahead.gradients, ahead.hypergradient_norm)
+        self.adam.move(parameters_of(form), ahead.gradients, ahead.hypergradient_norm)
         form.project()
         self.recorded.note(step, ahead, form)
         if not ahead.hypergradient_norm < float("inf"):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from metricgrad.aligners.isolation import modules_of
 from metricgrad.outside_graphs import is_compiled
 from metricgrad.precision import wide
 
@@ -117,8 +118,10 @@ class LinearTaps(TorchFunctionMode):
     def __init__(self, model: nn.Module | None) -> None:
         super().__init__()
         self._weights: dict[int, Tensor] = {}
-        if model is not None and not any(map(is_compiled, model.modules())):
-            self._weights = {id(p): p for p in model.parameters() if p.ndim == 2 and not p._backward_hooks}
+        parts = [] if model is None else modules_of(model)
+        if not any(map(is_compiled, parts)):
+            stand = (p for part in parts for p in part._parameters.values() if p is not None)
+            self._weights = {id(p): p for p in stand if p.ndim == 2 and not p._backward_hooks}
         self._tap = _Tap()
 
     def __torch_function__(

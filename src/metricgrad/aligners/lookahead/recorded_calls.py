@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metricgrad.aligners.isolation import Autocast, Place, Randomness, buffer_places
+from metricgrad.aligners.isolation import Autocast, Place, Randomness, buffer_places, parameters_of
+from metricgrad.aligners.lookahead.first_layers import FirstLayer
 from metricgrad.aligners.lookahead.head import Head
 from metricgrad.losses.base import CallContext, Form
 from metricgrad.value_range import Looks
@@ -29,6 +30,7 @@ class ModelCall:
         buffers: right before.
         versions: how often each watched parameter had been written to.
         outputs: the floating-point tensors of the output, in order.
+        first_layers: calls of linear layers inside it whose outputs are kept.
     """
 
     module: nn.Module
@@ -40,6 +42,7 @@ class ModelCall:
     buffers: list[Place]
     versions: list[int]
     outputs: list[Tensor] = field(default_factory=list)
+    first_layers: list[FirstLayer] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class AsCalled:
     def now(cls, form: Form) -> AsCalled:
         """As it is."""
         with torch.no_grad():
-            return cls({p: p.clone() for p in form.parameters()}, buffer_places(form))
+            return cls({p: p.clone() for p in parameters_of(form)}, buffer_places(form))
 
 
 @dataclass

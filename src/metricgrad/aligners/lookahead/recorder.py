@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metricgrad.aligners.isolation import Autocast, Randomness, buffer_places
+from metricgrad.aligners.lookahead.first_layers import as_first_layer, narrowing_layers
 from metricgrad.aligners.lookahead.gradient_accumulation import AccumulatedGradients
 from metricgrad.aligners.lookahead.head import Head, goes_past
 from metricgrad.aligners.lookahead.history import SkippedStepError
@@ -63,6 +64,7 @@ class Recorder:
                 module.register_forward_pre_hook(self._before, with_kwargs=True),
                 module.register_forward_hook(self._after, always_call=True),
             ]
+        self._hooks += [layer.register_forward_hook(self._in_layer) for layer in narrowing_layers(model)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, which a copied or pickled model carries in its hooks, records nothing."""
@@ -215,6 +217,13 @@ class Recorder:
         if call is not None:
             call.outputs = outputs_of(output)
             self.calls.append(call)
+
+    def _in_layer(self, layer: nn.Linear, args: tuple[Any, ...], output: Any) -> None:
+        call = None if self.paused or not self._within else self._within[0]
+        if call is None or any(getattr(hook, "__self__", None) is not self for hook in layer._forward_hooks.values()):
+            return  # a user's hook may have put something else in the place of the output
+        if (kept := as_first_layer(layer, args, output)) is not None:
+            call.first_layers.append(kept)
 
     def _thrown_away(self) -> bool:
         """Whether the gradients of earlier calls were set to zero without a step."""

@@ -156,7 +156,7 @@ class ClassificationFamily(Form):
             found = self._stacked(forms, batches, labels.view(batches.shape[:2]), counts)
             return torch.autograd.grad(found.sum(), scores, create_graph=True)[0]
 
-        learned = [p for form in forms for p in form.parameters()]
+        learned = [p for p in _parameters_of(forms) if p.numel()]
         return cast(Tensor, GivenGradient.apply(values, gradient, again, scores, *learned))
 
     def _read(
@@ -298,8 +298,13 @@ class ClassificationFamily(Form):
 
 def _is_plain(forms: Sequence[Form], scores: Tensor) -> bool:
     """Whether nothing but the scores is differentiated, on a CPU, where knobs are read without waiting."""
-    learned = any(p.requires_grad for form in forms for p in form.parameters())
+    learned = any(p.requires_grad for p in _parameters_of(forms))
     return not learned and scores.device.type == "cpu" and not transformed(scores)
+
+
+def _parameters_of(forms: Sequence[Form]) -> list[Tensor]:
+    """Those of forms without parts; ``form.parameters()`` takes as long as the loss of a small batch."""
+    return [p for form in forms for p in form._parameters.values() if p is not None]
 
 
 class _Checked(nn.Module):

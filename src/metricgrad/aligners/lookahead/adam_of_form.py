@@ -53,5 +53,5 @@ class MetaAdam(nn.Module):
             self.second_moment.lerp_(flat.square(), 1 - _BETAS[1])
             size = (self.second_moment / (1 - _BETAS[1] ** count)).sqrt() + _EPSILON
             change = self.first_moment / size * (-self.lr / (1 - _BETAS[0] ** count))
-            parts = change.split([g.numel() for g in gradients])
-            torch._foreach_add_(list(parameters), [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
+            for parameter, part in zip(parameters, change.split([g.numel() for g in gradients]), strict=True):
+                parameter.add_(part.view_as(parameter))

@@ -20,8 +20,8 @@ from metricgrad.aligners.channels_last import ChannelsLast, channels_last, may_g
 from metricgrad.aligners.isolation import again, kept_randomness, parameter_places, plain_checkpoints, standing
 from metricgrad.aligners.lookahead.forward_rules import ForwardRules, ReadElsewhereError
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, whole
-from metricgrad.aligners.lookahead.read_once import read
 from metricgrad.aligners.lookahead.recorded_calls import Contribution, ModelCall, outputs_of
+from metricgrad.aligners.read_once import read
 from metricgrad.errors import MetricgradError
 
 Values = Mapping[Tensor, Tensor]

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from metricgrad.aligners.isolation import modules_of
-from metricgrad.aligners.lookahead.read_once import norms, read
+from metricgrad.aligners.read_once import norms, read
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 from metricgrad.losses.networks.neural import NeuralLoss

@@ -40,11 +40,11 @@ from metricgrad.aligners.lookahead.optimizer_jacobians import (
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, blocks
 from metricgrad.aligners.lookahead.plain_numbers import Constants, powers_of
 from metricgrad.aligners.lookahead.proof import Proofs
-from metricgrad.aligners.lookahead.read_once import dot
 from metricgrad.aligners.lookahead.recorded_calls import Contribution, ModelCall, ScoreTangent
 from metricgrad.aligners.lookahead.recorder import Recorder
 from metricgrad.aligners.lookahead.replay import as_called
 from metricgrad.aligners.lookahead.validation_gradient import Objective, on_training_batch, on_validation_batch
+from metricgrad.aligners.read_once import dot
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from metricgrad.aligners.lookahead.forward_mode import ForwardMode
 from metricgrad.aligners.lookahead.history import SkippedStepError
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, blocks
-from metricgrad.aligners.lookahead.read_once import dot, read
 from metricgrad.aligners.lookahead.recorded_calls import ScoreTangent
 from metricgrad.aligners.lookahead.replay import as_called, gradients_again
+from metricgrad.aligners.read_once import dot, read
 from metricgrad.distributed import Ranks
 from metricgrad.losses.base import Form
 from metricgrad.precision import wide

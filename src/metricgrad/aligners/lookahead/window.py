@@ -19,12 +19,12 @@ from metricgrad.aligners.isolation import parameter_places, standing
 from metricgrad.aligners.lookahead.history import LookAheadResult
 from metricgrad.aligners.lookahead.optimizer_jacobians import Group, State, check_stepped, stepped_parameters
 from metricgrad.aligners.lookahead.plain_numbers import Constants, powers_of
-from metricgrad.aligners.lookahead.read_once import dot
 from metricgrad.aligners.lookahead.recorded_calls import Contribution
 from metricgrad.aligners.lookahead.recorder import Recorder
 from metricgrad.aligners.lookahead.replay import loss_again
 from metricgrad.aligners.lookahead.unrolled import stepped
 from metricgrad.aligners.lookahead.validation_gradient import Objective
+from metricgrad.aligners.read_once import dot
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 

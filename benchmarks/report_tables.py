@@ -29,7 +29,8 @@ def tables_suite(result: dict[str, Any]) -> str:
 def _ladder(studies: dict[str, Any]) -> str:
     """A line a task: what ``losses="auto"`` recommends, and how far it is from cross-entropy with its decision."""
     rows, shown = [], {"above": 0, "below": 0}
-    for name, study in studies.items():
+    climbed = {name: study for name, study in studies.items() if "auto" in study}
+    for name, study in climbed.items():
         auto = study["auto"]
         gap = auto["difference"]
         shown["above"] += gap["low"] > 0
@@ -38,10 +39,11 @@ def _ladder(studies: dict[str, Any]) -> str:
             name, auto["loss"], auto["decision"], number(auto["test"]["mean"], ".3f"), estimate(gap, "+.3f"),
         ])  # fmt: skip
     return (
-        '`losses="auto"` on the same runs, with those it adds. Its test value beside that of cross-entropy with its '
-        f"decision, seed by seed (corrected): shown above it on {shown['above']} of {len(studies)} tasks, shown below "
-        f"it on {shown['below']}.\n\n"
+        f'`losses="auto"` on the same runs, with those it adds, on the {len(climbed)} tasks it was run on. Its test '
+        "value beside that of cross-entropy with its decision, seed by seed (corrected): shown above it on "
+        f"{shown['above']}, shown below it on {shown['below']}.\n\n"
         + table(["task", "loss recommended", "decision", "test", "minus cross-entropy + decision"], rows)
+        + f"\n\nRegret on these:\n\n{regret(climbed)}"
     )
 
 
@@ -78,9 +80,10 @@ def _studies(result: dict[str, Any], about: str, after: list[str]) -> str:
 def regret(studies: dict[str, Any]) -> str:
     """How far each rule of choice is on average below what turned out best, on all studies that have its loss."""
     gaps: dict[str, list[float]] = {}
+    everywhere = all("auto" in study for study in studies.values())
     for study in studies.values():
         rows = {row["loss"]: row for row in study["summary"] if row["role"] != "control"}
-        climbed = [study["auto"]["test"]["mean"]] if "auto" in study else []
+        climbed = [study["auto"]["test"]["mean"]] if everywhere else []
         best = max(*climbed, *(row[reading] for row in rows.values() for reading in ("mean", "mean_undecided")))
         gaps.setdefault("always cross-entropy, plain reading", []).append(best - rows[BASELINE]["mean_undecided"])
         for loss, name in ALWAYS.items():

@@ -42,7 +42,7 @@ class Limit:
 
         Example:
             >>> Limit(60, trials=20, seeds=10).exceeded(10, {"cross_entropy": Cost(20, short=10)})
-            'the budget of 60 s is too short for a verdict: 6 final runs of each loss take at least 3 min in all; give \
+            'the budget of 60 s is too short for a verdict: 6 final runs of each loss take at least 2 min in all; give \
 more time, fewer losses or more jobs'
         """
         seed = sum(cost.whole for cost in costs.values()) + extra

@@ -78,3 +78,45 @@ def test_an_output_is_taken_where_it_is_the_same(model, taken, optimizer, rate, 
         loss.step(model, optimizer, batch, valid)
         assert unrolled.relative(loss.aligner.last_hypergradient, expected) < 1e-9
     assert seen == taken
+
+
+def _hypergradients(compiled):
+    torch.manual_seed(0)
+    model = Net()
+    if compiled == "a part":
+        model.first.compile(backend="eager")
+    run = torch.compile(model, backend="eager") if compiled == "whole" else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss = mg.AdaLFL(num_outputs=3)
+    found = []
+    rows = [(torch.randn(8, 4, 10), torch.randint(3, (8,))) for _ in range(4)]
+    handle = loss.attach(run, optimizer, valid=rows[:1])
+    if compiled == "later":
+        model.compile(backend="eager")
+    for x, y in rows[1:]:
+        optimizer.zero_grad()
+        loss(run(x), y).backward()
+        optimizer.step()
+        found += loss.aligner.last_hypergradient
+    handle.detach()
+    return found
+
+
+@pytest.mark.parametrize("compiled", ["whole", "a part", "later"])
+def test_a_compiled_model_looks_ahead_as_it_does_without(compiled):
+    for there, here in zip(_hypergradients(compiled), _hypergradients(None), strict=True):
+        torch.testing.assert_close(there, here)
+
+
+def test_only_first_layers_keep_a_hook():
+    """torch takes faster ways through modules without any."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4)), nn.Tanh(), nn.Linear(4, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss = mg.AdaLFL(num_outputs=3)
+    x, y = torch.randn(8, 6), torch.randint(3, (8,))
+    handle = loss.attach(model, optimizer, valid=[(x, y)])
+    loss(model(x), y).backward()
+    assert [len(layer._forward_hooks) for layer in model[0]] == [1, 0, 0]
+    handle.detach()
+    assert not model[0][0]._forward_hooks

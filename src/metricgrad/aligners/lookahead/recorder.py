@@ -64,7 +64,8 @@ class Recorder:
                 module.register_forward_pre_hook(self._before, with_kwargs=True),
                 module.register_forward_hook(self._after, always_call=True),
             ]
-        self._hooks += [layer.register_forward_hook(self._in_layer) for layer in narrowing_layers(model)]
+        self._in_layers = {layer: layer.register_forward_hook(self._in_layer) for layer in narrowing_layers(model)}
+        self._hooks += self._in_layers.values()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, which a copied or pickled model carries in its hooks, records nothing."""
@@ -219,11 +220,15 @@ class Recorder:
             self.calls.append(call)
 
     def _in_layer(self, layer: nn.Linear, args: tuple[Any, ...], output: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
         call = None if self.paused or not self._within else self._within[0]
         if call is None or any(getattr(hook, "__self__", None) is not self for hook in layer._forward_hooks.values()):
             return  # a user's hook may have put something else in the place of the output
         if (kept := as_first_layer(layer, args, output)) is not None:
             call.first_layers.append(kept)
+        elif (hook := self._in_layers.pop(layer, None)) is not None:
+            hook.remove()  # it is no first layer, and torch has faster ways for modules without hooks
 
     def _thrown_away(self) -> bool:
         """Whether the gradients of earlier calls were set to zero without a step."""

@@ -8,14 +8,15 @@ from metricgrad.precision import wide, wide_dtype
 from tests.contract.registry import LOSSES
 
 
-def stepped(loss, classes, dtype=torch.float32):
+def stepped(loss, classes, weights=None):
     g = torch.Generator().manual_seed(0)
     values = []
     for _ in range(3):
         targets = torch.randint(classes, (64,), generator=g)
         scores = torch.randn(64, classes, generator=g) + 2 * torch.nn.functional.one_hot(targets, classes)
-        leaf = scores.to(dtype).requires_grad_()
-        loss(leaf, targets).backward()
+        leaf = scores.requires_grad_()
+        context = {} if weights is None else {"sample_weight": (1 + targets % 3).to(weights)}
+        loss(leaf, targets, **context).backward()
         values.append(leaf.grad)
     return torch.stack(values)
 
@@ -25,6 +26,12 @@ def stepped(loss, classes, dtype=torch.float32):
 def test_a_cast_of_the_module_changes_no_number(metric, cast):
     """``Trainer(precision="bf16-true")`` casts all modules; 600 classes do not fit into bfloat16."""
     assert torch.equal(stepped(mg.UniLoss(metric).to(cast), 600), stepped(mg.UniLoss(metric), 600))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64])
+def test_weights_in_another_dtype_leave_the_classes_as_they_are(dtype):
+    there, here = (stepped(mg.UniLoss("balanced_accuracy"), 600, weights) for weights in (dtype, torch.float32))
+    assert torch.equal(there, here)
 
 
 @pytest.mark.parametrize("name", ["adalfl", "set network macro_f1", "distance mixture", "uniloss map_at_r"])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.on_host import OnHost
-from metricgrad.precision import FullPrecision
+from metricgrad.precision import FullPrecision, wide
 
 
 class Remembered(NamedTuple):
@@ -50,7 +50,7 @@ class Memory(FullPrecision):
             keep: whether to remember the batch.
         """
         rows, n = self.rows, values.shape[0]
-        now = torch.stack([values, targets, torch.ones_like(values) if weight is None else weight])
+        now = torch.stack([values, targets, torch.ones_like(values) if weight is None else wide(weight)])
         found = torch.cat([rows[:, n:], now], 1)
         if keep:
             rows.copy_(found if n <= rows.shape[1] else found[:, -rows.shape[1] :])

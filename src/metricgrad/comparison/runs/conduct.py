@@ -45,6 +45,11 @@ class Study:
     limit: Limit | None
     looked: float
 
+    @property
+    def averages(self) -> bool:
+        """Whether several trainings of the chosen rung are averaged."""
+        return self.ladder is not None and self.ladder.averages
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -105,8 +110,7 @@ class Conduct:
         """Seconds that went, what a run costs of the rows that were timed, and what a seed costs beside."""
         trials = {row.name: self.records.trials(row.name)[:2] for row in study.rows}
         costs = {name: Cost(*(one["seconds"] for one in timed)) for name, timed in trials.items() if len(timed) == 2}
-        averages = study.ladder is not None and study.ladder.averages
-        extra = AVERAGED * max((cost.whole for cost in costs.values()), default=0.0) if averages else 0.0
+        extra = AVERAGED * max((cost.whole for cost in costs.values()), default=0.0) if study.averages else 0.0
         return study.looked + sum(map(sum, costs.values())), costs, extra
 
     def whole(self, study: Study, plan: Plan) -> Outcome:
@@ -120,7 +124,6 @@ class Conduct:
             MetricgradError: for a loss that diverged in all trials.
         """
         higher, rows = self.runner.metric.higher_is_better, study.rows
-        averages = study.ladder is not None and study.ladder.averages
         tuning, seeds, notes = Search(higher, study.trials), study.seeds, []
         if (limit := study.limit) is not None:
             if not plan.is_afforded:
@@ -131,7 +134,7 @@ class Conduct:
         tried, finals = self.runs(rows, tuning, seeds)
         rungs, guarded = study.ladder.rungs if study.ladder else rungs_of(rows, finals), self.runner.decision == "auto"
         found = Runs(rows, rungs, tried, finals, guarded)
-        return Outcome(self.averaged(found, tuning, seeds) if averages else found, tuning.total, seeds, notes)
+        return Outcome(self.averaged(found, tuning, seeds) if study.averages else found, tuning.total, seeds, notes)
 
     def runs(self, rows: Sequence[Candidate], tuning: Tuning, seeds: int) -> tuple[list[Record], list[Record]]:
         """All trials, and all final runs, by row."""

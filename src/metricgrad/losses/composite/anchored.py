@@ -120,8 +120,11 @@ class Anchored(FormOnBase):
                 gradient, told = self._of_gradients(slope, parts.gradients, parts, call)
                 if isinstance(shown, Told):
                     shown = shown.say(told)
-        if not isinstance(shown, float):
-            shown = shown.to(leaf.dtype) if isinstance(shown, Tensor) else base.detach()
+        if isinstance(shown, Tensor):
+            shown = shown.to(leaf.dtype)
+        elif not isinstance(shown, float):
+            assert base is not None
+            shown = base.detach()
         if not torch.is_grad_enabled():
             return leaf.new_full((), shown) if isinstance(shown, float) else shown
 
@@ -179,11 +182,11 @@ class Anchored(FormOnBase):
 
     def _base_of(
         self, leaf: Tensor, targets: Tensor, parts: Parts, call: CallContext, context: Mapping[str, Tensor | None]
-    ) -> tuple[Tensor, Tensor]:
-        """The base's gradient and value; of cross-entropy the gradient that came along, its value not being shown."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """The base's gradient and value; of cross-entropy the gradient that came along, and no value."""
         of_labels = isinstance(self.base, TaskLoss) and self.base.kind != "regression"
         if of_labels and parts.cross_entropy is not None and parts.shown is not None:
-            return parts.cross_entropy, leaf
+            return parts.cross_entropy, None
         value = self._of_base(leaf, targets, call, context)
         return _slope(value, leaf, False), value
 

@@ -15,10 +15,9 @@ def main() -> None:
         received.append(number)
         raise KeyboardInterrupt
 
+    # a shell's background job ignores the first else, and a container's first process the other
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(
-            each, stop
-        )  # a shell's background job ignores the first, and a container's first process the other
+        signal.signal(each, stop)
     try:
         _run()
     except KeyboardInterrupt as error:

@@ -26,13 +26,13 @@ def faults(named: Iterable[tuple[str, Callable[[], Found]]]) -> list[str]:
     """What is another on the device, a line for each cell."""
     found = []
     for name, cell in named:
-        here, there = _run(cell, "cpu"), _run(cell, pretend_device.DEVICE)
+        here, there = run(cell, "cpu"), run(cell, pretend_device.DEVICE)
         if why := _differs(here, there):
             found.append(f"{name}: {why}")
     return found
 
 
-def _run(cell: Callable[[], Found], device: str) -> Found | Exception:
+def run(cell: Callable[[], Found], device: str) -> Found | Exception:
     trainings.DEVICE = device
     try:
         torch.manual_seed(0)

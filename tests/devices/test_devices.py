@@ -274,6 +274,7 @@ else:
             *[name for name in named if name.startswith("loss ") and name.endswith("float32")][::5],
             *[name for name in named if name.startswith("cell ") and "fresh, float32" in name][::4],
             *[name for name in named if name.startswith("uniloss ")][::151],
+            *[name for name in named if name.startswith("decision ")][::7],
         ]
         assert len(sparse) > 150
         assert not every.faults((name, named[name]) for name in sparse)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import metricgrad as mg
 from metricgrad.decisions.kinds import DECISIONS
+from tests.fixtures import trainings
 
 _ROWS, _CLASSES = 240, 4
 _METRICS = {
@@ -38,6 +39,11 @@ def _fitted(method: str, metric: str, batch: str) -> dict[str, Tensor]:
 
 
 def _batch(kind: str, seed: int) -> tuple[Tensor, Tensor]:
+    scores, targets = _drawn(kind, seed)
+    return scores.to(trainings.DEVICE), targets.to(trainings.DEVICE)
+
+
+def _drawn(kind: str, seed: int) -> tuple[Tensor, Tensor]:
     """Scores of a half-trained model, whose cut is not at 0, and targets, of which few are positive."""
     generator = torch.Generator().manual_seed(seed)
     shape = {"labels": (_ROWS, 3), "masks": (12, 6, 6)}.get(kind, (_ROWS,))

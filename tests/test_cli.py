@@ -1,7 +1,6 @@
 """The command line: one-line errors, lists, JSON alone on stdout."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -84,12 +83,10 @@ def test_split_losses_keeps_parameters_together():
     assert split_losses("") == []
 
 
-def test_an_out_that_is_a_file_is_one_line(tmp_path):
+def test_an_out_that_is_a_file_is_one_line(capsys, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
-    done = subprocess.run(
-        [sys.executable, "-m", "metricgrad", "compare", "digits", "--trials", "1", "--seeds", "1", "--out",
-         str(tmp_path / "file")], capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "choose another out" in done.stderr
+    command = ["compare", "digits", "--trials", "1", "--seeds", "1", "--out", str(tmp_path / "file")]
+    code, _, said = run(capsys, monkeypatch, *command)
+    assert code == 2
+    assert said.count("\n") == 1
+    assert "choose another out" in said

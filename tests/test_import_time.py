@@ -67,11 +67,11 @@ def run(code):
 
 
 def test_the_presets_import_little_and_quickly():
-    found = [json.loads(run(IMPORT)) for _ in range(3)]
-    assert not NOT_NEEDED & set(found[0]["new"])
+    found = json.loads(run(IMPORT))
+    assert not NOT_NEEDED & set(found["new"])
     # a thirtieth where modules are compiled already, and a tenth where all of ours are not; the compiler costs as much
     # as torch itself
-    assert min(each["ratio"] for each in found) < 0.3
+    assert found["ratio"] < 0.3 or any(json.loads(run(IMPORT))["ratio"] < 0.3 for _ in range(2))
 
 
 def test_help_and_version_import_no_torch():

@@ -31,10 +31,8 @@ def test_importing_adds_little_to_torch():
         "import time; a = time.perf_counter(); import torch; b = time.perf_counter(); import metricgrad;"
         "print((time.perf_counter() - b) / (b - a))"
     )
-    shares = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout) for _ in range(3)
-    ]
-    assert min(shares) < 0.1
+    shares = (subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout for _ in range(3))
+    assert any(float(share) < 0.1 for share in shares)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,11 @@ def test_it_beats_one_threshold_on_the_mean_over_images(name):
     values = [float(metric(decided(new), truth, groups=images)) for decided in (decision, one)]
     assert values[0] > values[1] + 0.01
     assert decision.overlap == ("dice" if name == "dice" else "iou")
-    chosen = mg.fit_decision(metric, scores, targets, groups=images)
+
+
+def test_it_is_chosen_where_images_are_seen_unevenly():
+    scores, targets = uneven(200)
+    chosen = mg.fit_decision("dice", scores, targets, groups=torch.arange(200))
     assert chosen.kind == "masks", chosen.report()
 
 

@@ -98,10 +98,8 @@ else:
         ("metric", "kind", "options"),
         [
             *(("accuracy", "multiclass", more) for more in ({}, {"objective": "value"}, {"paper": True})),
-            *((metric, "multiclass", {}) for metric in ("macro_f1",)),
-            *((metric, "binary", {}) for metric in ("f1", "average_precision")),
+            ("average_precision", "binary", {}),
             ("macro_f1", "multilabel", {}),
-            ("mae", "regression", {}),
             ("spearman", "regression", {}),
             ("pck", "heat_maps", {}),
             ("bleu", "sentences", {}),
@@ -267,16 +265,16 @@ else:
         assert second.startswith("two: value is 1.0e-02 away")
 
     def test_cells_of_the_fence_have_the_numbers_of_the_cpu():
-        """Of each metric, loss by name and form under an aligner one cell, as they come; `make fuzz` runs all."""
+        """Of metrics, losses by name and forms under an aligner some, as they come; `make fuzz` runs all."""
         named = dict(cells())
         sparse = [
-            *[name for name in named if name.startswith(("metric ", "functional "))][::3],
-            *[name for name in named if name.startswith("loss ") and name.endswith("float32")][::5],
-            *[name for name in named if name.startswith("cell ") and "fresh, float32" in name][::4],
-            *[name for name in named if name.startswith("uniloss ")][::151],
-            *[name for name in named if name.startswith("decision ")][::7],
+            *[name for name in named if name.startswith(("metric ", "functional "))][::6],
+            *[name for name in named if name.startswith("loss ") and name.endswith("float32")][::9],
+            *[name for name in named if name.startswith("cell ") and "fresh, float32" in name][::8],
+            *[name for name in named if name.startswith("uniloss ")][::301],
+            *[name for name in named if name.startswith("decision ")][::13],
         ]
-        assert len(sparse) > 150
+        assert len(sparse) > 75
         assert not every.faults((name, named[name]) for name in sparse)
 
     @pytest.mark.parametrize("options", [{}, {"anchored": False}, {"residual": True}], ids=str)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 
 import pytest
 
@@ -90,3 +91,16 @@ def test_an_out_that_is_a_file_is_one_line(capsys, monkeypatch, tmp_path):
     assert code == 2
     assert said.count("\n") == 1
     assert "choose another out" in said
+
+
+def test_a_warning_is_one_line(capsys, monkeypatch):
+    said = []
+
+    def warns(_):
+        said.append(warnings.formatwarning("few rows", UserWarning, "file.py", 3))
+        return []
+
+    monkeypatch.setattr("metricgrad.cli.main.named_losses", warns)
+    run(capsys, monkeypatch, "compare", "digits", "--losses", "focal", "--seeds", "0")
+    assert said == ["metricgrad: warning: few rows\n"]
+    assert warnings.formatwarning("few rows", UserWarning, "file.py", 3) != said[0]

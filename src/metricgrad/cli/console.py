@@ -1,10 +1,13 @@
-"""Where results are printed, and the table of a study."""
+"""Where results are printed, the table of a study, and warnings."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -18,6 +21,17 @@ _WIDE = 160
 def console() -> Console:
     """As wide as the terminal or as COLUMNS says; wide enough for whole names where neither is there."""
     return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=_WIDE)
+
+
+@contextlib.contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Inside, a warning says what is the matter, as an error does, and not in which line of whose file it was found."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"metricgrad: warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def print_study(table: Table, *, as_json: bool) -> None:

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from metricgrad.cli import table_options
-from metricgrad.cli.console import console, print_study
+from metricgrad.cli.console import console, print_study, warnings_in_one_line
 from metricgrad.cli.evaluate import evaluate
 from metricgrad.cli.lists import losses, metrics, tasks
 from metricgrad.cli.predict import predict
@@ -174,7 +174,8 @@ def main() -> None:
     """Everything but signals, which are its caller's."""
     try:
         command = typer.main.get_command(app)
-        with command.make_context("metricgrad", sys.argv[1:] or ["--help"]) as context:
+        asked = sys.argv[1:] or ["--help"]
+        with warnings_in_one_line(), command.make_context("metricgrad", asked) as context:
             command.invoke(context)  # Typer's own main answers a KeyboardInterrupt without a word
         sys.exit(0)
     except typer.Exit as end:

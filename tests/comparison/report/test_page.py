@@ -163,3 +163,12 @@ def test_a_task_says_what_it_is():
         "multiclass; toy rows",
         "parts: 90 to train on, 30 to choose by and 30 to judge by; drawn anew with every seed",
     ]
+
+
+def test_a_loss_that_is_not_the_usual_one_is_not_kept(tmp_path):
+    control = row("ala_static", 0.70, "undecided", role="control", more_seeds=120, p=None)
+    losses = [row("cross_entropy", 0.70, "worse"), row("focal", 0.72, "baseline"), control]
+    told = {"loss": "focal", "decision": "none", "why": "focal gains +0.0200"}
+    write(tmp_path, best="focal", summary=losses, recommendation=told)
+    write_report(tmp_path)
+    assert "Train with focal: no other loss was shown to be worth it" in pages(tmp_path)[0]

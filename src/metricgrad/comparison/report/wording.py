@@ -57,7 +57,8 @@ def headline(table: Table) -> str:
     if winner["loss"] != base["loss"]:
         return f"Train with {winner['loss']}{under}"
     rest = "" if len(table.summary) == 1 else ": no other loss was shown to be worth it"
-    return f"Keep {base['loss']}{under}{rest}"
+    what = "Keep" if base["loss"] == table.ladder[0]["loss"] else "Train with"
+    return f"{what} {base['loss']}{under}{rest}"
 
 
 def because(table: Table) -> str:

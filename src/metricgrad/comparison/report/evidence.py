@@ -13,7 +13,7 @@ from torch import nn
 
 from metricgrad.comparison.report.evidence_file import Epoch, Evidence
 from metricgrad.comparison.report.loss_pictures import curriculum_of, is_learned, mismatch_seen, push_of
-from metricgrad.comparison.report.predictions import counted
+from metricgrad.comparison.report.predictions import predictions_of
 from metricgrad.decisions.kinds import stored
 from metricgrad.losses.registry import ProblemKind
 from metricgrad.training.batches import Data, context_of
@@ -38,7 +38,7 @@ def gather(loss: nn.Module | None, result: FitResult, valid: Data, test: Data, k
     return {
         "history": [_epoch(row) for row in result.history],
         "decision": stored(result.decision),
-        "predictions": counted(
+        "predictions": predictions_of(
             result.metric, result.decision, *result.scored(test), context_of(test).get("sample_weight")
         ),
         "mismatch": {}

@@ -51,7 +51,7 @@ class Calibration(TypedDict):
 
 
 class Predictions(TypedDict, total=False):
-    """See :func:`metricgrad.comparison.report.predictions.counted`."""
+    """See :func:`metricgrad.comparison.report.predictions.predictions_of`."""
 
     of: str
     weighted: bool

@@ -18,7 +18,7 @@ MOST_CLASSES = 200
 BINS = 10
 
 
-def counted(
+def predictions_of(
     metric: Metric, decision: Decision, scores: Tensor, targets: Tensor, weight: Tensor | None = None
 ) -> Predictions | None:
     """Plain numbers of one test part; no score of a single item is in them, but for a regression's.

@@ -1,4 +1,4 @@
-"""Key points of drawn figures: PCK of the squared error over the Gaussian's sigma, of UniLoss and of ReLoss.
+"""Key points of drawn figures: PCK of squared error and cross-entropy over sigma, of UniLoss and of ReLoss.
 
     python benchmarks/pose.py
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import common
 import metricgrad as mg
 from metricgrad.losses.baselines.gaussian_mse import GaussianMSE
+from metricgrad.losses.baselines.heatmap_cross_entropy import HeatmapCrossEntropy
 from metricgrad.losses.interpolated.interpolated import Interpolated
 from tasks.stick_figures.data import JOINTS, draw_figures
 from tasks.stick_figures.model import Hourglass
@@ -28,6 +29,7 @@ from tuning import Runs, chosen
 SEEDS, TUNING_SEED, EPOCHS, TUNING_EPOCHS, BATCH, TRAIN, TEST, SIZE = 4, 450, 80, 30, 32, 384, 256, 24
 SIGMAS = (0.1, 0.5, 1.0, 2.0, 4.0, 10.0)
 RATES = (0.003, 0.01, 0.03)
+OVER_PIXELS = (0.1, 0.5, 1.0, 2.0)  # 0.1 is one pixel
 UNILOSS = "UniLoss(pck)"
 Pictures = tuple[Tensor, Tensor, Tensor]
 
@@ -37,6 +39,8 @@ def losses() -> dict[str, Callable[[int], nn.Module]]:
     made: dict[str, Callable[[int], nn.Module]] = {
         f"squared error, sigma {sigma:g}": lambda seed, sigma=sigma: GaussianMSE(sigma=sigma) for sigma in SIGMAS
     }
+    for sigma in OVER_PIXELS:
+        made[f"cross-entropy over pixels, sigma {sigma:g}"] = lambda seed, sigma=sigma: HeatmapCrossEntropy(sigma=sigma)
     made[UNILOSS] = lambda seed: mg.UniLoss("pck", seed=seed)
     made["ReLoss, pretrained"] = lambda seed: mg.ReLoss.pretrained("pck")
     return made

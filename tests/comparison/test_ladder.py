@@ -62,7 +62,9 @@ def test_other_kinds_of_problem():
     assert found.rungs[-1].loss == "ala_triplet"
     assert not found.averages
     assert adds("regression", "spearman", standard="mse")[0] == ["mse", "+ the metric"]
-    assert adds("keypoints", "pck", standard="gaussian_mse")[0] == ["gaussian_mse", "+ the metric"]
+    assert adds("keypoints", "pck", standard="gaussian_mse")[0] == [
+        "gaussian_mse", "+ cross-entropy over pixels", "+ the metric",
+    ]  # fmt: skip
     assert adds("tokens", "bleu", standard="token_cross_entropy")[0][-1] == "+ reloss"
     assert "+ reloss" in adds("spans", "span_f1")[0]
 

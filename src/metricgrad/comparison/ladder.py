@@ -104,6 +104,7 @@ def ladder(situation: Situation) -> Ladder:
     for adds, loss, rule in (
         (DECISION, standard, _decision),
         ("+ class weights", f"{standard}:weighting=balanced", _class_weights),
+        ("+ cross-entropy over pixels", "heatmap_cross_entropy", _over_pixels),
         ("+ the metric", "uniloss", _metric),
         ("+ adalfl", "adalfl", _adalfl),
         ("+ ala", "ala", _ala),
@@ -146,6 +147,10 @@ def _class_weights(situation: Situation) -> tuple[bool, str]:
     small, large = situation.classes
     said = f"the largest class has {large:,} items to train on, the smallest {small:,}"
     return large >= UNEQUAL * small, said
+
+
+def _over_pixels(situation: Situation) -> tuple[bool, str]:
+    return True, "the metric reads the largest pixel, and squared error is mostly of the background"
 
 
 def _metric(situation: Situation) -> tuple[bool, str]:

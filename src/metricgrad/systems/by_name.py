@@ -17,6 +17,7 @@ from metricgrad.losses.baselines import (
     cross_entropy,
     focal,
     gaussian_mse,
+    heatmap_cross_entropy,
     lovasz,
     margin,
     metric_learning,
@@ -33,8 +34,8 @@ from metricgrad.metrics.spec import parse_spec
 from metricgrad.systems import adalfl, ala, embedding, reloss, uniloss, uniloss_controls
 
 REGISTERING = (
-    cross_entropy, focal, soft_f_beta, pairwise_logistic, smooth_ap, lovasz, gaussian_mse, token_cross_entropy,
-    regression, metric_learning, margin, uniloss, uniloss_controls, ala, embedding, adalfl, reloss,
+    cross_entropy, focal, soft_f_beta, pairwise_logistic, smooth_ap, lovasz, gaussian_mse, heatmap_cross_entropy,
+    token_cross_entropy, regression, metric_learning, margin, uniloss, uniloss_controls, ala, embedding, adalfl, reloss,
 )  # fmt: skip
 """The files in which losses register themselves."""
 

@@ -10,6 +10,7 @@ import metricgrad as mg
 from metricgrad.aligners.fitting.rank_correlation import RankCorrelation
 from metricgrad.loss import Loss
 from metricgrad.losses.baselines.gaussian_mse import GaussianMSE, gaussian_maps
+from metricgrad.losses.baselines.heatmap_cross_entropy import HeatmapCrossEntropy
 from metricgrad.losses.networks.heat_maps import HeatmapNetwork
 from metricgrad.losses.networks.map_reader import of_standardised_maps
 from metricgrad.losses.networks.peaks import PeakNetwork
@@ -34,6 +35,25 @@ def test_gaussian_maps_and_their_squared_error_by_hand():
     mask = torch.tensor([[True, False]])
     assert float(GaussianMSE(sigma=2.0)(scores, points, mask=mask)) == pytest.approx(float(maps[0, 0].square().mean()))
     assert float(GaussianMSE()(scores, points, mask=~mask & mask)) == 0
+
+
+def test_cross_entropy_over_pixels_by_hand():
+    points = torch.tensor([[[2.0, 1.0], [0.5, 0.0]]], dtype=torch.float64)
+    scores = torch.randn(1, 2, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    log_share = scores.flatten(2).log_softmax(2)
+    mask = torch.tensor([[True, False]])
+    one_pixel = float(HeatmapCrossEntropy(sigma=1e-3)(scores, points, mask=mask))
+    assert one_pixel == pytest.approx(-float(log_share[0, 0, 1 * 4 + 2]))
+    between = float(HeatmapCrossEntropy(sigma=1e-3)(scores, points, mask=~mask))  # as near to two of them
+    assert between == pytest.approx(-float(log_share[0, 1, :2].mean()))
+    wide = gaussian_maps(points, 3, 4, 2.0)
+    wide = wide / wide.sum((2, 3), keepdim=True)
+    weight = torch.tensor([[3.0, 1.0]])
+    found = float(HeatmapCrossEntropy(sigma=2.0)(scores, points, sample_weight=weight))
+    each = -(wide.flatten(2) * log_share).sum(2)[0]
+    assert found == pytest.approx(float(0.75 * each[0] + 0.25 * each[1]))
+    with pytest.raises(mg.MetricgradError, match="sigma"):
+        HeatmapCrossEntropy(sigma=0)
 
 
 def test_the_network_is_the_papers_formula():

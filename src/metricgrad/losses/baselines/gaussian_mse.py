@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import abc
+
 import torch
 from torch import Tensor
 
@@ -19,39 +21,30 @@ def gaussian_maps(points: Tensor, height: int, width: int, sigma: float) -> Tens
         >>> float(gaussian_maps(torch.tensor([[2.0, 1.0]]), 3, 4, 1.0)[0, 1, 2])
         1.0
     """
+    return (squared_distances(points, height, width) / (-2 * sigma**2)).exp()
+
+
+def squared_distances(points: Tensor, height: int, width: int) -> Tensor:
+    """``(..., H, W)``: of each pixel from ``(..., 2)`` points (x, y), in pixels."""
     x = torch.arange(width, device=points.device) - points[..., 0, None]
     y = torch.arange(height, device=points.device) - points[..., 1, None]
-    square = y.square()[..., :, None] + x.square()[..., None, :]
-    return (square / (-2 * sigma**2)).exp()
+    return y.square()[..., :, None] + x.square()[..., None, :]
 
 
-class GaussianMSE(ScoreLoss):
-    r"""Mean squared error of heat maps against :math:`e^{-d^2 / 2 \sigma^2}`, d being the distance from the point.
-
-    Use it for key points, where it is what people train with. The best sigma depends on the metric's radius and on the
-    size of the maps, and has to be searched; compare ``UniLoss("pck")``, which has none.
+class GaussianTargets(ScoreLoss, abc.ABC):
+    """Abstract: a loss of heat maps against Gaussians around the key points.
 
     Args:
         sigma: above 0, in pixels of the map.
-
-    Cost: O(R H W) time and memory for R maps.
-
-    Raises:
-        MetricgradError: for a sigma out of range.
-
-    Example:
-        >>> point = torch.tensor([[2.0, 1.0]])
-        >>> float(GaussianMSE()(gaussian_maps(point, 3, 4, 1.0), point))
-        0.0
-
-    References:
-        J. Tompson, A. Jain, Y. LeCun and C. Bregler, "Joint Training of a Convolutional Network and a Graphical Model
-        for Human Pose Estimation", NeurIPS 2014.
     """
 
     def __init__(self, *, sigma: float = 1.0) -> None:
         super().__init__()
         self.sigma = checked_number("sigma", sigma)
+
+    @abc.abstractmethod
+    def each(self, maps: Tensor, points: Tensor) -> Tensor:
+        """``(R,)`` the loss of each of ``(R, H, W)`` maps, whose points are ``(R, 2)``."""
 
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The loss of one batch.
@@ -72,14 +65,42 @@ class GaussianMSE(ScoreLoss):
         maps, weight = stack[0], given.get("sample_weight")
         if not len(maps):
             return (scores * 0).sum()
-        squared = (maps - gaussian_maps(points, maps.shape[1], maps.shape[2], self.sigma)).square()
-        if weight is None:
-            return squared.mean()
-        return (squared.mean((1, 2)) * (weight / weight.sum()).to(squared)).sum()
+        each = self.each(maps, points)
+        return each.mean() if weight is None else (each * (weight / weight.sum()).to(each)).sum()
 
     def extra_repr(self) -> str:
         """Its settings."""
         return f"sigma={self.sigma:g}"
+
+
+class GaussianMSE(GaussianTargets):
+    r"""Mean squared error of heat maps against :math:`e^{-d^2 / 2 \sigma^2}`, d being the distance from the point.
+
+    Use it for key points, where it is what people train with. The best sigma depends on the metric's radius and on the
+    size of the maps, and has to be searched. A background of zeros is most of what it sees: compare
+    :class:`metricgrad.losses.baselines.heatmap_cross_entropy.HeatmapCrossEntropy` and ``UniLoss("pck")``.
+
+    Args:
+        sigma: above 0, in pixels of the map.
+
+    Cost: O(R H W) time and memory for R maps.
+
+    Raises:
+        MetricgradError: for a sigma out of range.
+
+    Example:
+        >>> point = torch.tensor([[2.0, 1.0]])
+        >>> float(GaussianMSE()(gaussian_maps(point, 3, 4, 1.0), point))
+        0.0
+
+    References:
+        J. Tompson, A. Jain, Y. LeCun and C. Bregler, "Joint Training of a Convolutional Network and a Graphical Model
+        for Human Pose Estimation", NeurIPS 2014.
+    """
+
+    def each(self, maps: Tensor, points: Tensor) -> Tensor:
+        """See :class:`GaussianTargets`."""
+        return (maps - gaussian_maps(points, maps.shape[1], maps.shape[2], self.sigma)).square().mean((1, 2))
 
 
 register(

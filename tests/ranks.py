@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import multiprocessing
 import pickle
 import tempfile
 from collections.abc import Callable
@@ -17,7 +18,8 @@ import torch.multiprocessing as mp
 def on_ranks(function: Callable[[int, int], Any], world: int) -> list[Any]:
     """What ``function(rank, world)`` returns on each of so many ranks; an error on one is raised here."""
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_worker, args=(function, world, folder), nprocs=world)
+        multiprocessing.set_forkserver_preload(["metricgrad", "pytest", "torch.distributed.fsdp"])
+        mp.start_processes(_worker, args=(function, world, folder), nprocs=world, start_method="forkserver")
         return [pickle.loads((Path(folder) / f"{rank}").read_bytes()) for rank in range(world)]
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import warnings
 
 import pytest
 import torch
@@ -199,3 +200,51 @@ def test_what_it_moves_stays_within_what_the_form_allows():
     others = phi.abs().sum(1) - phi.diagonal().abs()
     assert float((phi - torch.eye(3)).abs().max()) > 0.1
     assert bool((others <= DOMINANCE * phi.diagonal() + 1e-6).all())
+
+
+class SlightlyWrong(torch.autograd.Function):
+    """The identity, whose backward pass is off by so much."""
+
+    off = 0.0
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * (1 + SlightlyWrong.off)
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return tangent.clone()
+
+
+class Kinked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.out = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.out(SlightlyWrong.apply(self.inner(x).tanh()))
+
+
+@pytest.mark.parametrize(("off", "steps", "said"), [(2e-3, {25}, False), (2e-3, {25, 26}, True), (0.2, {25}, True)])
+def test_one_step_at_a_kink_is_passed_over_without_a_word(off, steps, said):
+    torch.manual_seed(0)
+    model, x = Kinked(), torch.randn(64, 6)
+    y = x[:, :3].argmax(1)
+    optimizer, loss = torch.optim.SGD(model.parameters(), lr=0.1), mg.AdaLFL(num_outputs=3)
+    loss.attach(model, optimizer, valid=[(x, y)], total_steps=40)
+    moved = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for step in range(1, 41):
+            SlightlyWrong.off = off if step in steps else 0.0
+            before = [p.clone() for p in loss.form.parameters()]
+            optimizer.zero_grad()
+            loss(model(x), y).backward()
+            optimizer.step()
+            moved.append(any(not torch.equal(a, b) for a, b in zip(before, loss.form.parameters(), strict=True)))
+    assert {step for step, did in enumerate(moved, 1) if not did} == steps
+    assert any("not the derivative" in str(warning.message) for warning in caught) == said

@@ -21,6 +21,7 @@ from metricgrad.aligners.lookahead.forward_mode import ForwardMode
 from metricgrad.aligners.lookahead.history import History, LookAheadResult, SkippedStepError
 from metricgrad.aligners.lookahead.offline_start import offline_start
 from metricgrad.aligners.lookahead.optimizer_jacobians import unwrapped
+from metricgrad.aligners.lookahead.proof import AT_A_KINK
 from metricgrad.aligners.lookahead.validation_gradient import Objective
 from metricgrad.aligners.validation_batches import EndlessBatches, checked_batches
 from metricgrad.errors import MetricgradError
@@ -66,7 +67,9 @@ class LookAhead(Aligner):
     Validation batches go through the model in the mode it is in, on copies of its buffers.
 
     A step whose hypergradient cannot be told is passed over: the loss stays as it is, ``last_hypergradient`` is empty,
-    and the first time a warning says why. What another loss puts into the gradients is taken not to depend on this one.
+    and the first time a warning says why; not where a rectified unit stood within rounding of its kink, so that our
+    forward pass took it on the other side, which the step after shows. What another loss puts into the gradients is
+    taken not to depend on this one.
 
     Cost: one forward and backward pass on the validation batch and one forward-mode pass on the training batch: a step
     takes about three times as long; on a CPU convolutions of images are in channels-last memory here. Memory: a copy of
@@ -113,7 +116,7 @@ class LookAhead(Aligner):
         self.recorded = History()
         self.last_hypergradient: list[Tensor] = []
         self._of: tuple[AlignedLoss, ...] = ()
-        self._said: set[str] = set()
+        self._said: set[str] = {AT_A_KINK}
         self._attachment = Attachment(Objective(objective), clipping, exact=exact, steps=steps)
 
     def unattached(self) -> dict[str, Any]:

@@ -142,6 +142,8 @@ class ProxyAnchor(MetricLearning):
         """0-d; see :class:`MetricLearning`."""
         if scores.ndim == 2 and scores.shape[1] != self.size:
             raise MetricgradError(f"embedding_size is {self.size}, but the embeddings have {scores.shape[1]} numbers")
+        if self.classes.device != scores.device:
+            self.to(scores.device)  # a loss follows the scores
         return super().forward(scores, targets, **context)
 
     def attach(

@@ -229,17 +229,26 @@ class Kinked(nn.Module):
         return self.out(SlightlyWrong.apply(self.inner(x).tanh()))
 
 
-@pytest.mark.parametrize(("off", "steps", "said"), [(2e-3, {25}, False), (2e-3, {25, 26}, True), (0.2, {25}, True)])
+@pytest.mark.parametrize(
+    ("off", "steps", "said"),
+    [
+        (2e-3, {25}, False),
+        (2e-3, {1}, False),
+        (2e-3, {25, 26}, True),
+        (2e-3, {25, 50}, True),
+        (0.2, {25}, True),
+    ],
+)
 def test_one_step_at_a_kink_is_passed_over_without_a_word(off, steps, said):
     torch.manual_seed(0)
     model, x = Kinked(), torch.randn(64, 6)
     y = x[:, :3].argmax(1)
     optimizer, loss = torch.optim.SGD(model.parameters(), lr=0.1), mg.AdaLFL(num_outputs=3)
-    loss.attach(model, optimizer, valid=[(x, y)], total_steps=40)
+    loss.attach(model, optimizer, valid=[(x, y)], total_steps=60)
     moved = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for step in range(1, 41):
+        for step in range(1, 61):
             SlightlyWrong.off = off if step in steps else 0.0
             before = [p.clone() for p in loss.form.parameters()]
             optimizer.zero_grad()

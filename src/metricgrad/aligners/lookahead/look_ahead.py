@@ -68,8 +68,8 @@ class LookAhead(Aligner):
 
     A step whose hypergradient cannot be told is passed over: the loss stays as it is, ``last_hypergradient`` is empty,
     and the first time a warning says why; not where a rectified unit stood within rounding of its kink, so that our
-    forward pass took it on the other side, which the step after shows. What another loss puts into the gradients is
-    taken not to depend on this one.
+    forward pass took it on the other side, which the next twenty proofs show. What another loss puts into the gradients
+    is taken not to depend on this one.
 
     Cost: one forward and backward pass on the validation batch and one forward-mode pass on the training batch: a step
     takes about three times as long; on a CPU convolutions of images are in channels-last memory here. Memory: a copy of
@@ -116,7 +116,7 @@ class LookAhead(Aligner):
         self.recorded = History()
         self.last_hypergradient: list[Tensor] = []
         self._of: tuple[AlignedLoss, ...] = ()
-        self._said: set[str] = {AT_A_KINK}
+        self._said: set[str] = {AT_A_KINK}  # kinds of passed-over steps that are told no more
         self._attachment = Attachment(Objective(objective), clipping, exact=exact, steps=steps)
 
     def unattached(self) -> dict[str, Any]:

@@ -31,8 +31,10 @@ _OF_DIFFERENCES = {torch.float64: 1e-5, torch.float32: 2e-2}
 _COARSE = 5e-2
 _OF_A_KINK = 1e-2
 """What one unit within rounding of a kink makes of the sums: our forward pass may take it on the other side."""
+_RARE = 20
+"""Proofs that have to hold between two steps at a kink; what fails more often is no matter of rounding."""
 AT_A_KINK = "kink"
-"""The kind of a step that is passed over without a word; that the next step is proved again shows that it was one."""
+"""The kind of a step that is passed over without a word."""
 
 Sums = tuple[float, float]
 
@@ -42,7 +44,7 @@ class Proofs:
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
-        self._looks, self._shape, self._failed = 0, (), True
+        self._looks, self._shape, self._held = 0, (), _RARE  # as if so many proofs had held
 
     def check(
         self, form: Form, pushed: Sequence[ScoreTangent], direction: ParameterDirection,
@@ -66,13 +68,13 @@ class Proofs:
         shape = (len(pushed), len(direction), *(one.of.parameters is None for one in pushed))
         self._looks += 1
         due = self._looks <= 2 or self._looks % _EVERY == 0 or shape != self._shape
-        if not (due or self._failed or doubt):
+        if not (due or doubt or self._held == 0):
             return
-        before, self._shape, self._failed = self._failed, shape, True
+        held, self._shape, self._held = self._held, shape, 0
         if found := _difference(form, pushed, direction, gradients, values, doubt, forward_mode, self._ranks):
             why, small = found
-            raise SkippedStepError(AT_A_KINK if small and not before else "unproved", why)
-        self._failed = False
+            raise SkippedStepError(AT_A_KINK if small and held >= _RARE else "unproved", why)
+        self._held = held + 1
 
 
 def _difference(
@@ -82,8 +84,8 @@ def _difference(
     """Why the gradients are not what was recorded, and whether a kink may be all there is to it; or None."""
     found = of_calls(form, pushed)
     if found is None:
-        again = "the loss has another value when it is computed again; do not change its inputs or itself"
-        return doubt or again, False
+        moved = "the loss has another value when it is computed again; do not change its inputs or itself"
+        return doubt or moved, False
     casts = any(call.autocast.enabled for one in pushed for call, _ in one.of.loss.heads)
     dtype = torch.bfloat16 if casts else pushed[0].of.loss.scores.dtype
     near = functools.partial(is_near, dtype=dtype, differences=forward_mode.takes_differences)

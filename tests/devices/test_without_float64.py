@@ -48,7 +48,7 @@ else:
         for here, there in zip(found["cpu"], found["sim"], strict=True):
             torch.testing.assert_close(there, here.to(there), rtol=1e-3, atol=1e-4, equal_nan=True)
 
-    @pytest.mark.parametrize("name", [name for name, _ in decision_cells()][::5])
+    @pytest.mark.parametrize("name", [name for name, _ in decision_cells()][::2])
     def test_decisions_do_without_float64(name):
         """Where two cuts are as good but for rounding it may be the other: what they are worth is the same."""
         here, there = (every.run(dict(decision_cells())[name], device) for device in ("cpu", "sim"))

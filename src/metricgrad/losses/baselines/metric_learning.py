@@ -142,8 +142,6 @@ class ProxyAnchor(MetricLearning):
         """0-d; see :class:`MetricLearning`."""
         if scores.ndim == 2 and scores.shape[1] != self.size:
             raise MetricgradError(f"embedding_size is {self.size}, but the embeddings have {scores.shape[1]} numbers")
-        if self.classes.device != scores.device:
-            self.to(scores.device)  # a loss follows the scores
         return super().forward(scores, targets, **context)
 
     def attach(
@@ -160,6 +158,8 @@ class ProxyAnchor(MetricLearning):
         return Handle(remove)
 
     def _numbers(self, targets: Tensor) -> Tensor:
+        if self.classes.device != targets.device:
+            self.to(targets.device)  # a loss follows the scores, which were checked to lie where the targets do
         for label in targets.unique().tolist():
             if bool((self.classes == label).any()):
                 continue

@@ -44,7 +44,7 @@ def test_spoiled_folders_are_mended_or_refused_in_one_sentence(fuzz, kind, each)
     assert found["taken"] > 0
 
 
-KILL = "import json, sys; from fuzz.kills import attack; print(json.dumps([attack(n, 1, 0) for n in sys.argv[1:]]))"
+KILL = "import json, sys; from fuzz.kills import attack; print(json.dumps([attack(n, 2, 0) for n in sys.argv[1:]]))"
 
 
 def test_killed_at_random_moments_they_end_as_if_undisturbed():

@@ -54,9 +54,10 @@ def test_it_beats_one_threshold_on_the_mean_over_images(name):
     assert decision.overlap == ("dice" if name == "dice" else "iou")
 
 
-def test_it_is_chosen_where_images_are_seen_unevenly():
+@pytest.mark.parametrize("name", ["dice", "mean_iou:background=False"])
+def test_it_is_chosen_where_images_are_seen_unevenly(name):
     scores, targets = uneven(200)
-    chosen = mg.fit_decision("dice", scores, targets, groups=torch.arange(200))
+    chosen = mg.fit_decision(name, scores, targets, groups=torch.arange(200))
     assert chosen.kind == "masks", chosen.report()
 
 

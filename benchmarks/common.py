@@ -88,7 +88,7 @@ class Store:
     def __init__(self, name: str, seeds: int) -> None:
         RESULTS.mkdir(exist_ok=True)
         (HERE / "runs").mkdir(exist_ok=True)
-        self.name, self.seeds = name, seeds
+        self.name, self.seeds, self._cpus = name, seeds, {cpu()}
         self.lines = HERE / "runs" / f"{name}.jsonl"
         self.done: dict[str, Any] = {}
         if self.lines.exists():
@@ -112,7 +112,10 @@ class Store:
     def kept(self, part: str) -> dict[str, Any]:
         """A part of what was written before; empty where nothing was."""
         path = RESULTS / f"{self.name}.json"
-        return json.loads(path.read_text()).get(part, {}) if path.exists() else {}
+        before = json.loads(path.read_text()) if path.exists() else {}
+        if found := before.get(part, {}):
+            self._cpus.update(before["cpu"].split(" and "))
+        return found
 
     def finish(self, **results: Any) -> None:
         """Write the small JSON the report reads."""
@@ -125,7 +128,7 @@ class Store:
                 "metricgrad": metricgrad.__version__, "torch": torch.__version__, "numpy": np.__version__,
                 "python": platform.python_version(),
             },
-            "cpu": cpu(), "threads": torch.get_num_threads(), **results,
+            "cpu": " and ".join(sorted(self._cpus)), "threads": torch.get_num_threads(), **results,
         }  # fmt: skip
         (RESULTS / f"{self.name}.json").write_text(json.dumps(record, indent=1) + "\n")
 

@@ -1,6 +1,6 @@
 """UniLoss's accuracy with ResNet-20 on CIFAR-10, CIFAR-100 or Fashion-MNIST, epoch by epoch.
 
-    python benchmarks/uniloss_images.py --source fashion --epochs 18 --limit 3600
+    python benchmarks/uniloss_images.py --source fashion --epochs 6 --bfloat16
     python benchmarks/uniloss_images.py --source FOLDER --classes 100 --device cuda
 
 The paper's recipe: SGD at 0.1 with momentum 0.9 and weight decay 1e-4, batches of 128, crops and flips, the rate
@@ -58,6 +58,7 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     add("--batch", type=int, default=128)
     add("--seeds", type=int, default=1)
     add("--limit", type=float, default=float("inf"), help="seconds after which no epoch is begun")
+    add("--bfloat16", action="store_true", help="train the network in bfloat16 under autocast, the loss in float32")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parsed = parser.parse_args(words)
     parsed.choose = False  # cifar.parts_of: the scored rows are the test part
@@ -79,7 +80,8 @@ class Run:
     def __init__(self, o: argparse.Namespace, row: str, rate: float, data: tuple[Part, Part], seed: int, path: Path):
         self.train, self.valid, _, self.test = parts_of(o, *data, seed)
         torch.manual_seed(seed)
-        self.model = resnet20(o.classes).to(o.device)
+        self.model = resnet20(o.classes).to(o.device, memory_format=torch.channels_last)  # a fifth less time on a CPU
+        self.autocast = torch.autocast(torch.device(o.device).type, torch.bfloat16, enabled=o.bfloat16)
         self.loss = losses(o.classes)[row](seed).to(o.device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4)
         drops = [round(share * o.epochs) for share in (0.7, 0.8)]
@@ -107,7 +109,9 @@ class Run:
         self.model.train()
         for inputs, targets in self.train:
             self.optimizer.zero_grad()
-            self.loss(self.model(inputs), targets).backward()
+            with self.autocast:
+                scores = self.model(inputs)
+            self.loss(scores.float(), targets).backward()
             self.optimizer.step()
         self.schedule.step()
         self.errors.append(self.valid.error(self.model))
@@ -135,11 +139,12 @@ def main(words: list[str] | None = None) -> None:
     o = options(words)
     data, store, end = read_images(o.source, o.classes), Store("uniloss_images", o.seeds), time.monotonic() + o.limit
     what = "fashion" if o.source == "fashion" else f"cifar{o.classes}"
+    budget = f"{o.epochs} epochs" + ", bfloat16" * o.bfloat16
     table: dict[str, Any] = {}
     for row in o.losses:
         found: dict[float, list[dict[str, Any] | None]] = {}
         for rate in o.rates:
-            keys = [f"{what}/{o.epochs} epochs/{row}/{rate:g}/{seed}" for seed in range(o.seeds)]
+            keys = [f"{what}/{budget}/{row}/{rate:g}/{seed}" for seed in range(o.seeds)]
             found[rate] = [
                 trained(
                     o, key,
@@ -149,8 +154,12 @@ def main(words: list[str] | None = None) -> None:
             ]  # fmt: skip
         done = {rate: [run for run in runs if run is not None] for rate, runs in found.items()}
         if all(len(runs) == o.seeds for runs in done.values()):
-            best = min(done, key=lambda rate: sum(run["valid"][-1] for run in done[rate]))
-            table[f"{what}/{row}"] = {"rate": best, **interval([run["test"] for run in done[best]])}
+            last = {rate: sum(run["valid"][-1] for run in runs) / o.seeds for rate, runs in done.items()}
+            best = min(last, key=lambda rate: last[rate])
+            table[f"{what}/{row}"] = {
+                "rate": best, "rates": {f"{rate:g}": error for rate, error in last.items()},
+                "curves": [run["valid"] for run in done[best]], **interval([run["test"] for run in done[best]]),
+            }  # fmt: skip
             print(f"{what}/{row:30} rate {best:g}, test error {table[f'{what}/{row}']['mean']:.2f} %", flush=True)
     settings = {name: value for name, value in vars(o).items() if name not in ("source", "device", "limit")}
     store.finish(settings=settings, device=str(torch.device(o.device)), errors=table)

@@ -24,7 +24,7 @@ def _words(folder, *more):
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_that_was_cut_off_ends_like_one_that_was_not(images, folder, tmp_path, monkeypatch):
     rows = ("uniloss_paper", "uniloss", "cross_entropy")
-    images.main(_words(folder, "--losses", *rows))
+    images.main(_words(folder, "--bfloat16", "--losses", *rows))
     record = json.loads((tmp_path / "results" / "uniloss_images.json").read_text())
     assert set(record["errors"]) == {f"cifar3/{row}" for row in rows}
 
@@ -41,9 +41,9 @@ def test_a_run_that_was_cut_off_ends_like_one_that_was_not(images, folder, tmp_p
 
     monkeypatch.setattr(images.Run, "epoch", once)
     with pytest.raises(KeyboardInterrupt):
-        images.main(_words(folder, "--losses", *rows))
+        images.main(_words(folder, "--bfloat16", "--losses", *rows))
     monkeypatch.setattr(images.Run, "epoch", whole)
-    images.main(_words(folder, "--losses", *rows))
+    images.main(_words(folder, "--bfloat16", "--losses", *rows))
     assert json.loads((again / "results" / "uniloss_images.json").read_text())["errors"] == record["errors"]
 
 

@@ -200,7 +200,7 @@ def _sets(sets: dict[str, Any]) -> str:
 
 
 def humanoid(result: dict[str, Any]) -> str:
-    """PCKh on rendered humanoids: the squared error over the Gaussian's width, UniLoss, ReLoss."""
+    """PCKh on rendered humanoids: two standard losses over the Gaussian's width, UniLoss, ReLoss."""
     best, counts = result["best"], result["counts"]
     rows = [
         [
@@ -218,16 +218,19 @@ def humanoid(result: dict[str, Any]) -> str:
         for loss, row in result["rows"].items()
         if "rank_correlation" in row
     )
-    longer = "; ".join(f"{loss} {estimate(found, '+.3f')}" for loss, found in result["minus_longer"].items())
+    longer, beside = (
+        "; ".join(f"{loss} {estimate(found, '+.3f')}" for loss, found in result[name].items())
+        for name in ("minus_longer", "minus_control")
+    )
     return "\n\n".join([
         f"pybullet's humanoid in motion-capture poses, {result['size']} pixels, heat maps of 16 x 16, a one-stack "
         f"hourglass, {counts['train']} pictures, {result['epochs']} epochs, PCKh at half a head. Poses of the parts "
-        "are no neighbours in time. Each loss at the best of three rates on validation pictures of the first seed; so "
-        f"chosen is the sigma of {best}, which ReLoss's recording uses too. Seconds are of one core, and count "
-        "ReLoss's recording and fit. Where the rate is 0.03 the list may have ended too early; the row with twice the "
-        "epochs says how far the squared error is from its plateau.",
+        "are no neighbours in time. Each loss at the best of four rates on validation pictures of the first seed; so "
+        f"chosen is the sigma of {best}, which ReLoss's recording uses too, and that of the control, "
+        f"{result['control']}, which never calls the metric. Seconds are of one core, and count ReLoss's recording and "
+        "fit. The row with twice the epochs says how far the squared error is from its plateau.",
         table(["loss", "rate", "test PCKh", f"minus {best}, paired", "seconds"], rows),
-        f"Against the squared error with twice the epochs: {longer}. UniLoss minus fitted ReLoss: "
-        f"{estimate(result['uniloss_minus_reloss'], '+.3f')}. Rank correlation with PCK on heat maps held out: "
-        f"{ranks}.",
+        f"Against the control: {beside}. Against the squared error with twice the epochs: {longer}. UniLoss minus "
+        f"fitted ReLoss: {estimate(result['uniloss_minus_reloss'], '+.3f')}. Rank correlation with PCK on heat "
+        f"maps held out: {ranks}.",
     ])  # fmt: skip

@@ -24,7 +24,6 @@ from metricgrad.tables.model import TableModel
 from metricgrad.tables.model_folder import load_table_model, save_table_model
 from metricgrad.tables.preprocessing import FILE, Layout
 from metricgrad.tables.task import TableTask
-from metricgrad.training import files
 from metricgrad.training.average import averaged
 from metricgrad.training.batches import context_of
 from metricgrad.training.delivery import Asked, Delivery, check_decision, describe_decision
@@ -32,6 +31,7 @@ from metricgrad.training.fit import fit
 from metricgrad.training.model_folder import CARD
 from metricgrad.training.network_folder import finite
 from metricgrad.training.result import FitResult
+from metricgrad.training.run_folder import files, fingerprints
 
 TREES = "lightgbm"
 _RUN = "training"
@@ -149,7 +149,7 @@ def recommended(folder: str | os.PathLike[str], metric: Metric) -> Recipe:
 
 def _asked(task: TableTask, recipe: Recipe, metric: Metric, seed: int) -> dict[str, Any]:
     """What tells one model from another, JSON-able."""
-    parts = dict(zip(("train", "valid", "test"), map(files.describe_data, task.load(seed)), strict=True))
+    parts = dict(zip(("train", "valid", "test"), map(fingerprints.describe_data, task.load(seed)), strict=True))
     return {
         "target": task.schema.target.name,
         "metric": metric.spec or metric.name,
@@ -242,7 +242,7 @@ def _there(place: Path, asked: dict[str, Any], metric: Metric) -> TableModel:
     """The model that the same call wrote before."""
     model = load_table_model(place, metric=metric)
     saved = model.card.get("asked")
-    if found := files.differences(saved if isinstance(saved, dict) else {}, asked):
+    if found := fingerprints.differences(saved if isinstance(saved, dict) else {}, asked):
         raise MetricgradError(f"out={str(place)!r} holds another model: {found}. Choose another out, or remove it")
     return model
 

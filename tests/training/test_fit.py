@@ -382,7 +382,7 @@ def test_a_folder_refuses_a_model_that_begins_with_other_weights(tmp_path, finis
 def test_folders_of_a_version_that_did_not_write_the_weights_go_on(tmp_path, finished, monkeypatch):
     train, valid = problem()
     with monkeypatch.context() as old:
-        old.setattr("metricgrad.training.files.WEIGHTS", "forgotten")
+        old.setattr("metricgrad.training.run_folder.fingerprints.WEIGHTS", "forgotten")
         if finished:
             fit(network(), train, valid, **settings(out=tmp_path))
             path = tmp_path / "result.json"

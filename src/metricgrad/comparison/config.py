@@ -14,8 +14,8 @@ from metricgrad.comparison.runs.budget import Limit
 from metricgrad.metrics.metric import Metric
 from metricgrad.tasks.task import Task
 from metricgrad.training.delivery import Asked, describe_decision
-from metricgrad.training.files import describe_data, describe_model
 from metricgrad.training.options import made_by
+from metricgrad.training.run_folder.fingerprints import describe_data, describe_model
 from metricgrad.version import __version__
 
 

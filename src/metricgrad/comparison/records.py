@@ -12,7 +12,8 @@ from typing import Any, TypedDict, get_type_hints
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits, parse
 from metricgrad.losses.registry import Role
-from metricgrad.training.files import differences, make_folder
+from metricgrad.training.run_folder.files import make_folder
+from metricgrad.training.run_folder.fingerprints import differences
 from metricgrad.writing import append, replacing, write_text
 
 Record = dict[str, Any]

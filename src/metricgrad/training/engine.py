@@ -15,9 +15,9 @@ from metricgrad.errors import FailedRunError, MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.losses.calling import called
 from metricgrad.training.batches import Epochs, check_finite_data
-from metricgrad.training.folder import RunFolder
 from metricgrad.training.options import Recipe
 from metricgrad.training.outputs import Output, output_of
+from metricgrad.training.run_folder.folder import RunFolder
 from metricgrad.training.run_record import RunRecord
 
 

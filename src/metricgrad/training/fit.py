@@ -22,15 +22,15 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.time_limit import MetricFailedError
-from metricgrad.training import files
 from metricgrad.training.batches import Data, check_finite_data, context_of, epochs_of, loader, reseed
 from metricgrad.training.delivery import Delivery
 from metricgrad.training.engine import Engine
-from metricgrad.training.folder import RunFolder
 from metricgrad.training.options import Optimizer, Recipe, as_loss, no_module, unchecked
 from metricgrad.training.population.fit_population import fit_population
 from metricgrad.training.quiet import interruptible, quiet
 from metricgrad.training.result import FitResult
+from metricgrad.training.run_folder import files, fingerprints
+from metricgrad.training.run_folder.folder import RunFolder
 from metricgrad.training.run_record import RunRecord
 from metricgrad.training.stored_result import load_finished
 from metricgrad.training.trainer import LightningBar, trainer_of
@@ -145,10 +145,10 @@ def fit(
     drawn = like_train or bool(context_of(valid))  # rows that an aligner sees count by being there
     feedback = loader(valid, batch_size if like_train else EVAL_BATCH, shuffle=drawn, name="valid")
     config = {
-        "metric": judged_by.spec or judged_by.name, "loss": files.describe(loss), **recipe.config(),
-        **files.describe_parts(train, valid),
+        "metric": judged_by.spec or judged_by.name, "loss": fingerprints.describe(loss), **recipe.config(),
+        **fingerprints.describe_parts(train, valid),
     }  # fmt: skip
-    folder = None if out is None else RunFolder(Path(out), config | files.describe_start(model), resume=resume)
+    folder = None if out is None else RunFolder(Path(out), config | fingerprints.describe_start(model), resume=resume)
     if folder is not None and folder.finished is not None:
         return _looked(load_finished(folder.path, folder.finished, model, judged_by), valid, forward)
     record = RunRecord(Delivery(judged_by, decision, seed, context_of(valid)), 1, patience)

@@ -24,7 +24,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits, parse
 from metricgrad.metrics.absent import metric_of_file
 from metricgrad.metrics.metric import Metric
-from metricgrad.training.files import make_folder
+from metricgrad.training.run_folder.files import make_folder
 from metricgrad.version import __version__
 from metricgrad.writing import write_text
 

@@ -17,8 +17,8 @@ from metricgrad.losses.baselines.base import LabelLoss
 from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.metric import Metric
 from metricgrad.systems.by_name import make_loss
-from metricgrad.training import files
 from metricgrad.training.delivery import Asked, check_decision, describe_decision
+from metricgrad.training.run_folder import fingerprints
 
 Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
@@ -57,7 +57,7 @@ class Recipe:
     def config(self) -> dict[str, Any]:
         """What a folder says of it, JSON-able."""
         found = {one.name: getattr(self, one.name) for one in fields(self)}
-        optimizer = self.optimizer and files.describe(self.optimizer)
+        optimizer = self.optimizer and fingerprints.describe(self.optimizer)
         return {**found, "optimizer": optimizer, "decision": describe_decision(self.decision)}
 
 

@@ -12,9 +12,10 @@ from torch import nn
 from metricgrad.decisions.kinds import restored, stored
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
-from metricgrad.training.files import describe_weights, make_folder
 from metricgrad.training.outputs import Output
 from metricgrad.training.result import FitResult
+from metricgrad.training.run_folder.files import make_folder
+from metricgrad.training.run_folder.fingerprints import describe_weights
 from metricgrad.training.weights import load_weights, save_weights
 from metricgrad.writing import write_text
 

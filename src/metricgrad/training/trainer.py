@@ -13,9 +13,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from metricgrad.errors import MetricgradError
 from metricgrad.progress import ProgressBar
-from metricgrad.training.files import write_whole
-from metricgrad.training.folder import RunFolder
 from metricgrad.training.quiet import quiet
+from metricgrad.training.run_folder.files import write_whole
+from metricgrad.training.run_folder.folder import RunFolder
 
 
 class WholeFiles(TorchCheckpointIO):

@@ -11,7 +11,7 @@ from typing import TypedDict
 from metricgrad.decisions.kinds import Stored
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits, parse
-from metricgrad.training.files import make_folder
+from metricgrad.training.run_folder.files import make_folder
 from metricgrad.writing import write_text
 
 FOLDER = "evidence"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from metricgrad.errors import MetricgradError
 from metricgrad.processes import may_run, this_process
-from metricgrad.training.files import make_folder
+from metricgrad.training.run_folder.files import make_folder
 
 LEASE = 60.0
 """Seconds after which a claim that nobody kept fresh is anybody's."""

@@ -21,11 +21,9 @@ from metricgrad.losses.base import CallContext
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.progress import ProgressBar
-from metricgrad.training import files
 from metricgrad.training.batches import reseed
 from metricgrad.training.delivery import Delivery
 from metricgrad.training.engine import DivergedError
-from metricgrad.training.folder import RunFolder
 from metricgrad.training.options import Optimizer, Recipe, check_counts, made_by, unchecked
 from metricgrad.training.population.children import Stacked
 from metricgrad.training.population.orders import Orders
@@ -33,6 +31,8 @@ from metricgrad.training.population.run import PopulationRun
 from metricgrad.training.population.start import children_of, forms_of, tensors_of
 from metricgrad.training.quiet import quiet
 from metricgrad.training.result import FitResult, PopulationResult
+from metricgrad.training.run_folder import fingerprints
+from metricgrad.training.run_folder.folder import RunFolder
 from metricgrad.training.run_record import RunRecord
 from metricgrad.training.trainer import device_of
 
@@ -135,10 +135,10 @@ def fit_population(
     with quiet(), kept_all_randomness(), unchecked(*forms):
         models = _models(make_model, count, seed, place)
         folder = None if out is None else RunFolder(Path(out), {
-            "metric": judged_by.spec or judged_by.name, "loss": files.describe(loss), **recipe.config(),
-            **files.describe_parts(train, valid), **files.describe_start(models[0]), "children": count,
+            "metric": judged_by.spec or judged_by.name, "loss": fingerprints.describe(loss), **recipe.config(),
+            **fingerprints.describe_parts(train, valid), **fingerprints.describe_start(models[0]), "children": count,
             "copy_best": copy_best, "stacked": stacked, "starts": starts and [dict(start) for start in starts],
-            "feedback": feedback and files.describe_data(feedback),
+            "feedback": feedback and fingerprints.describe_data(feedback),
         }, resume=resume)  # fmt: skip
         record = RunRecord(Delivery(judged_by, decision, seed), count, patience)
         saved = None if folder is None else folder.take_up(record, models, whole=True)

@@ -16,11 +16,11 @@ from metricgrad.aligners.knobs.state import Child
 from metricgrad.decisions.kinds import restored, stored
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits
-from metricgrad.training import files
 from metricgrad.training.engine import DivergedError
-from metricgrad.training.folder import RunFolder
 from metricgrad.training.population.children import Children, Stacked
 from metricgrad.training.result import FitResult
+from metricgrad.training.run_folder import files
+from metricgrad.training.run_folder.folder import RunFolder
 from metricgrad.training.run_record import RunRecord
 
 

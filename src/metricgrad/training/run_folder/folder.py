@@ -14,8 +14,8 @@ from typing import Any
 from torch import nn
 
 from metricgrad.errors import MetricgradError
-from metricgrad.training import files
 from metricgrad.training.result import FitResult
+from metricgrad.training.run_folder import files, fingerprints
 from metricgrad.training.run_record import RunRecord
 from metricgrad.training.stored_result import write_finished
 from metricgrad.writing import append, write_text
@@ -43,8 +43,8 @@ class RunFolder:
             files.clear(path)
         self.finished = files.read_result(path)
         if self.finished is not None:
-            files.forget_own_weights(self.finished, config)
-            files.check_same(path, self.finished["config"], config)
+            fingerprints.forget_own_weights(self.finished, config)
+            fingerprints.check_same(path, self.finished["config"], config)
         self._events = Events(path)
 
     @property
@@ -74,7 +74,7 @@ class RunFolder:
                     "children; put it back, choose another out, or pass resume=False to train anew"
                 )
             return None
-        files.check_same(self.path, found["config"], self.config)
+        fingerprints.check_same(self.path, found["config"], self.config)
         if whole and not isinstance(found.get("population", {}).get("stacked"), bool):
             raise MetricgradError(f"{str(self.checkpoint)!r} has no population; pass resume=False to train anew")
         with files.resumed(self.checkpoint, lambda: False):

@@ -38,6 +38,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("large_batches", "A large batch in small memory", report_claims.large_batches),
     ("soft_rank", "Soft ranks", report_ranks.soft_rank),
     ("paper_tables", "The paper's tables at CPU scale", report_paper.tables),
+    ("uniloss_images", "ResNet-20 on Fashion-MNIST", report_paper.images),
     ("quality", "Interpolation quality and the released gradient", report_paper.quality),
     ("reloss_correlation", "ReLoss: ranking as the metric ranks", report_reloss.correlation),
     ("reloss_training", "ReLoss: training on it", report_reloss.training),

@@ -1,7 +1,7 @@
 # Both commands set themselves up in .venv; a machine needs only Python 3.11 and make.
 PYTHON ?= python3.11
 BIN := .venv/bin
-BENCHMARKS := aa_studies cosines controls quality paper_tables tables_suite fresh_tables base_share where_it_pays cost ranking_cost large_batches soft_rank reloss_correlation reloss_training reloss_pitfalls adalfl adalfl_long clean_validation toward_metric phenomena look_ahead_cost pose pose_humanoid translation spans retrieval segmentation ala predict_memory
+BENCHMARKS := aa_studies cosines controls quality paper_tables tables_suite fresh_tables base_share where_it_pays ladder cost ranking_cost large_batches soft_rank reloss_correlation reloss_training reloss_pitfalls adalfl adalfl_long clean_validation toward_metric phenomena look_ahead_cost pose pose_humanoid translation spans retrieval segmentation ala predict_memory
 STAMP := .venv/.installed
 
 .PHONY: install compare test lint bench docs loc fence clean

@@ -31,6 +31,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("fresh_tables", "Losses and decisions on tables that nobody tuned on", report_tables.fresh_tables),
     ("base_share", "How much of the standard loss stays", report_tables.base_share),
     ("where_it_pays", "Where it pays and where it does not", report_claims.where_it_pays),
+    ("ladder", "The ladder where there are no trees", report_tables.ladder),
     ("controls", "Controls: broken values, no anchors, the wrong metric", report_claims.controls),
     ("cosines", "How much of the gradient is the metric", report_claims.cosines),
     ("cost", "Cost", report_claims.cost),

@@ -27,10 +27,26 @@ def tables_suite(result: dict[str, Any]) -> str:
 
 
 def _ladder(studies: dict[str, Any]) -> str:
-    """A line a task: what ``losses="auto"`` recommends, and how far it is from cross-entropy with its decision."""
-    rows, shown = [], {"above": 0, "below": 0}
+    """What ``losses="auto"`` makes of the tasks it was run on."""
     climbed = {name: study for name, study in studies.items() if "auto" in study}
-    for name, study in climbed.items():
+    return (
+        f'`losses="auto"` on the same runs, with those it adds, on the {len(climbed)} tasks it was run on. '
+        f"{_climbs(climbed)}\n\nRegret on these:\n\n{regret(climbed)}"
+    )
+
+
+def ladder(result: dict[str, Any]) -> str:
+    """What it makes of the tasks without trees."""
+    return (
+        f'`losses="auto"` on tasks of where_it_pays.py, {result["trials"]} trials of each loss, {result["seeds"]} draws. '
+        + _climbs({study["about"]: study for study in result["studies"].values()})
+    )
+
+
+def _climbs(studies: dict[str, Any]) -> str:
+    """A line a task: what is recommended, and how far it is from cross-entropy with its decision."""
+    rows, shown = [], {"above": 0, "below": 0}
+    for name, study in studies.items():
         auto = study["auto"]
         gap = auto["difference"]
         shown["above"] += gap["low"] > 0
@@ -39,11 +55,9 @@ def _ladder(studies: dict[str, Any]) -> str:
             name, auto["loss"], auto["decision"], number(auto["test"]["mean"], ".3f"), estimate(gap, "+.3f"),
         ])  # fmt: skip
     return (
-        f'`losses="auto"` on the same runs, with those it adds, on the {len(climbed)} tasks it was run on. Its test '
-        "value beside that of cross-entropy with its decision, seed by seed (corrected): shown above it on "
+        "Its test value beside that of cross-entropy with its decision, seed by seed (corrected): shown above it on "
         f"{shown['above']}, shown below it on {shown['below']}.\n\n"
         + table(["task", "loss recommended", "decision", "test", "minus cross-entropy + decision"], rows)
-        + f"\n\nRegret on these:\n\n{regret(climbed)}"
     )
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from common import HERE, Store, arguments, interval, paired
+from climbs import climbed
+from common import HERE, Store, arguments
 from metricgrad import Task, compare
-from metricgrad.comparison.table import Table
 from tasks.tables.task import TASKS
 
 TRIALS, SEEDS = 4, 8
@@ -37,26 +37,10 @@ def study(store: Store, task: Task, name: str, losses: list[str]) -> dict[str, A
     }
 
 
-def climbed(store: Store, task: Task, name: str) -> dict[str, Any]:
-    """What the ladder recommends, and its test values beside those of cross-entropy with its decision."""
-    table = compare(task, losses="auto", trials=TRIALS, seeds=SEEDS, out=HERE / "runs" / store.name / name)
-    said, rungs = table.recommendation, [row["loss"] for row in table.ladder]
-    ours, base = _tests(table, said["loss"], said["decision"]), _tests(table, rungs[0], "its own")
-    train, _, test = task.load(0)
-    overlap = len(test[1]) / len(train[1])
-    return {**said, "rungs": rungs, "test": interval(ours, overlap), "difference": paired(ours, base, overlap)}
-
-
-def _tests(table: Table, loss: str, decision: str) -> list[float]:
-    reading = "test_undecided" if decision == "none" else "test"
-    runs = sorted((run for run in table.runs if run["loss"] == loss), key=lambda run: run["seed"])
-    return [run[reading] for run in runs]
-
-
 if __name__ == "__main__":
     store = Store("tables_suite", SEEDS)
     found = store.kept("studies")
     for name in arguments(__doc__, list(TASKS), networks(TASKS)).only:
         found[name] = study(store, TASKS[name], name, LOSSES)
-        found[name]["auto"] = climbed(store, TASKS[name], name)
+        found[name]["auto"] = climbed(TASKS[name], TRIALS, SEEDS, HERE / "runs" / store.name / name)
         store.finish(trials=TRIALS, studies={name: found[name] for name in TASKS if name in found})

@@ -38,8 +38,8 @@ def _ladder(studies: dict[str, Any]) -> str:
 def ladder(result: dict[str, Any]) -> str:
     """What it makes of the tasks without trees."""
     return (
-        f'`losses="auto"` on tasks of where_it_pays.py, {result["trials"]} trials of each loss, {result["seeds"]} draws. '
-        + _climbs({study["about"]: study for study in result["studies"].values()})
+        f'`losses="auto"` on tasks of where_it_pays.py, {result["trials"]} trials of each loss, '
+        f"{result['seeds']} draws. " + _climbs({study["about"]: study for study in result["studies"].values()})
     )
 
 

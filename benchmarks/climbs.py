@@ -10,7 +10,7 @@ from metricgrad import Task, compare
 from metricgrad.comparison.table import Table
 
 
-def climbed(task: Task, trials: int, seeds: int, out: Path) -> dict[str, Any]:
+def climbed(task: Task, trials: int, seeds: int, out: Path, *, metric: str | None = None) -> dict[str, Any]:
     """What the ladder recommends, and its test values beside those of its first rung with its decision.
 
     Args:
@@ -18,8 +18,9 @@ def climbed(task: Task, trials: int, seeds: int, out: Path) -> dict[str, Any]:
         trials: of each loss.
         seeds: draws of the split.
         out: of the study; runs that are there are not run again.
+        metric: None: the task's own.
     """
-    table = compare(task, losses="auto", trials=trials, seeds=seeds, out=out)
+    table = compare(task, metric=metric, losses="auto", trials=trials, seeds=seeds, out=out)
     said, rungs = table.recommendation, [row["loss"] for row in table.ladder]
     ours, base = _tests(table, said["loss"], said["decision"]), _tests(table, rungs[0], "its own")
     train, _, test = task.load(0)

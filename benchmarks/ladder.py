@@ -7,8 +7,6 @@ Trials and draws are those of where_it_pays.py. Studies go on where they stopped
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from climbs import climbed
 from common import HERE, Store, arguments
 from where_it_pays import SEEDS, STUDIES, TRIALS
@@ -20,7 +18,7 @@ def main() -> None:
     found = store.kept("studies")
     for name in arguments(__doc__, list(STUDIES)).only:
         task, metric, _, about = STUDIES[name]
-        auto = climbed(replace(task, metric=metric), TRIALS, SEEDS, HERE / "runs" / store.name / name)
+        auto = climbed(task, TRIALS, SEEDS, HERE / "runs" / store.name / name, metric=metric)
         found[name] = {"about": about, "auto": auto}
         store.finish(trials=TRIALS, studies={name: found[name] for name in STUDIES if name in found})
 

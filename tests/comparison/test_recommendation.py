@@ -44,6 +44,16 @@ def test_named_losses_are_rungs_in_their_order_standard_ones_first_and_controls_
     assert said["why"].startswith("new gains +0.1000 f1 on validation over ce (90 % interval +0.09")
 
 
+def test_a_decision_that_changes_no_value_goes_with_the_first_rung():
+    """That of recall at a precision: without it, a rare class is never answered."""
+    found = [runs(loss, 0.8, decision="at_precision") for loss in ("ce", "new")]
+    for run in found[0] + found[1]:
+        run["valid_undecided"] = run["valid"]
+    ladder, said = climb_to([row("ce", standard=True), row("new")], *found)
+    assert [(line["rung"], line["decision"]) for line in ladder] == [("ce", "at_precision"), ("new", "at_precision")]
+    assert (said["loss"], said["decision"]) == ("ce", "at_precision")
+
+
 def test_a_decision_is_a_rung_of_its_own_that_costs_no_run():
     rows = [row("ce", standard=True), row("new")]
     ce = runs("ce", 0.85, undecided=0.7, decision="threshold")

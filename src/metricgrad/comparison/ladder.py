@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from metricgrad.decisions.fit import no_decision_for
 from metricgrad.losses.registry import CLASSIFICATION, ProblemKind
 from metricgrad.metrics.metric import Metric
 from metricgrad.systems.by_name import find
@@ -100,7 +101,8 @@ def ladder(situation: Situation) -> Ladder:
         'nothing says that the validation part is cleaner than the training part'
     """
     standard = situation.standard
-    rungs, left_out = [Rung(standard, standard, decided=False)], {}
+    # where no decision changes the metric, the one that goes with it all the same is there from the first rung on
+    rungs, left_out = [Rung(standard, standard, decided=not _decision(situation)[0])], {}
     for adds, loss, rule in (
         (DECISION, standard, _decision),
         ("+ class weights", f"{standard}:weighting=balanced", _class_weights),
@@ -138,6 +140,8 @@ def _decision(situation: Situation) -> tuple[bool, str]:
     metric = situation.metric
     if situation.kind in CLASSIFICATION and metric.reads == "labels" and metric.layout.of_decisions:
         return True, ""
+    if situation.kind in CLASSIFICATION and not no_decision_for(metric):
+        return False, f"it does not change {metric.name}; the cut that reaches it goes with whatever is chosen"
     return False, f"{metric.name} reads {metric.reads}, and no decision changes it for the better"
 
 

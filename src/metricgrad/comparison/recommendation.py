@@ -26,9 +26,13 @@ def rungs_of(rows: Sequence[Candidate], runs: Sequence[Record]) -> list[Rung]:
     """
     named = sorted((row for row in rows if row.role == "candidate"), key=lambda row: not row.standard)
     first = named[0].name
-    decided = any(run["decision"] not in (None, Identity.kind) for run in runs if run["loss"] == first)
-    below = [Rung(first, first, decided=False)]
+    decided = any(_changed_by_decision(run) for run in runs if run["loss"] == first)
+    below = [Rung(first, first, decided=not decided)]
     return [*below, *([Rung(DECISION, first)] if decided else []), *(Rung(row.name, row.name) for row in named[1:])]
+
+
+def _changed_by_decision(run: Record) -> bool:
+    return run["decision"] not in (None, Identity.kind) and run["valid"] != run["valid_undecided"]
 
 
 def values_of(rung: Rung, runs: Sequence[Record]) -> Values:

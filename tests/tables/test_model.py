@@ -67,6 +67,9 @@ def test_a_folder_answers_as_the_model_did(tmp_path, kind, trees):
     right = (again.predict(frame) == frame[target.name]).mean()
     assert right > 0.7
     assert again.evaluate([frame[:50], frame[50:]], mg.as_metric("accuracy")).decided == pytest.approx(right, abs=1e-6)
+    assert again.evaluate(frame, "accuracy").decided == pytest.approx(right, abs=1e-6)
+    with pytest.raises(mg.MetricgradError, match="the table is a str; pass a DataFrame"):
+        again.predict("table.csv")
 
 
 def test_the_decision_says_the_label_and_not_the_probability():

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from metricgrad.decisions.base import Decision
+from metricgrad.decisions.rows import Context, of_rows
 from metricgrad.metrics.metric import Metric
 
 FOLDS = 5
 PARTS = 10
 FEWEST_ROWS = 20
-
-Context = dict[str, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,3 @@ def tried(
     mean = math.fsum(without) / PARTS
     error = math.sqrt((PARTS - 1) / PARTS * math.fsum((v - mean) ** 2 for v in without))
     return Tried(cls.kind, value, sign * (value - plain), error)
-
-
-def of_rows(context: Context, rows: Tensor) -> Context:
-    """The context of some rows."""
-    return {name: value[rows] if isinstance(value, Tensor) else value for name, value in context.items()}

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from metricgrad.decisions.base import Decision, Findings
-from metricgrad.decisions.cross_fitting import FEWEST_ROWS, Context, Tried, folds_of, held_out, tried
+from metricgrad.decisions.cross_fitting import FEWEST_ROWS, Tried, folds_of, held_out, tried
 from metricgrad.decisions.identity import Identity
 from metricgrad.decisions.kinds import DECISIONS
 from metricgrad.decisions.labels import is_ordinal
-from metricgrad.decisions.operating_point import AtPrecision, precision_and_recall
+from metricgrad.decisions.operating_point import AtPrecision, precision_and_recall, yes_of
+from metricgrad.decisions.rows import Context, kept_rows
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.as_metric import as_metric
+from metricgrad.metrics.context import weights_of_items
 from metricgrad.metrics.layouts.class_targets import ClassDim, axis_of
 from metricgrad.metrics.metric import Metric
 
@@ -171,6 +173,7 @@ def _checked(
         if not isinstance(value, Tensor):
             raise MetricgradError(f"{name} must be a tensor, got {type(value).__name__}: pass torch.as_tensor({name})")
     metric(scores, targets, **context)  # shapes, context and what it refuses
+    context = dict(weights_of_items(context))
     classes = replace(metric.class_targets, pos_label=None)  # what is decided on are the scores as they come
     axis = axis_of(scores.shape, targets.shape, classes.class_dim)
     if classes.ignore_index is None:
@@ -184,7 +187,7 @@ def _checked(
         scores = scores[..., 0]
     if not bool(torch.isfinite(scores).all()):
         raise MetricgradError("scores hold NaN or infinity; a decision is fitted on finite validation scores")
-    return scores, targets.long() if not targets.is_floating_point() else targets, context, axis
+    return *kept_rows(scores, targets.long() if not targets.is_floating_point() else targets, context), axis
 
 
 def _one(
@@ -215,12 +218,13 @@ def _chosen(found: list[Tried]) -> Tried | None:
 
 
 def _operating_point(metric: Metric, scores: Tensor, targets: Tensor, seed: int, context: Context) -> Decision:
-    decision, weight = AtPrecision.fit(metric, scores, targets, **context), context.get("sample_weight")
+    decision = AtPrecision.fit(metric, scores, targets, **context)
     decided = decision(scores)
-    if int((targets > 0).sum()) > 1:  # else one part has all positives, and the others nothing to cut at
+    if int(yes_of(metric, scores, targets)[1].sum()) > 1:  # else parts without positives have nothing to cut at
         decided = held_out(AtPrecision, metric, scores, targets, folds_of(targets, seed), context)
-    precision, recall = precision_and_recall(decided, targets, weight)
-    here = precision_and_recall(decision(scores), targets, weight)
+    weight = context.get("sample_weight")
+    precision, recall = precision_and_recall(*yes_of(metric, decided, targets), weight)
+    here = precision_and_recall(*yes_of(metric, decision(scores), targets), weight)
     short = "" if here[0] >= decision.at else f"; no cut reaches precision {decision.at:g}, this one comes nearest"
     value = float(metric(scores, targets, **context))
     words = (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import abc
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from metricgrad.decisions.base import Decision
+from metricgrad.decisions.rows import Context, kept_rows
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
 from metricgrad.precision import wide
@@ -24,6 +27,18 @@ class _OperatingPoint(Decision):
             raise MetricgradError(f"{type(self).__name__} of {at!r}; expected a share in (0, 1]")
         self.at = float(at)
         self.register_buffer("threshold", torch.as_tensor(threshold, dtype=torch.float64))
+
+    @classmethod
+    @abc.abstractmethod
+    def of(cls, at: float, scores: Tensor, targets: Tensor, weight: Tensor | None = None) -> Self:
+        """The cut on these scores ``(N,)`` with targets ``(N,)`` of 0 and 1, and the weights of the rows."""
+
+    @classmethod
+    def _of_metric(cls, at: float, metric: Metric, scores: Tensor, targets: Tensor, context: Context) -> Self:
+        """Of the rows a mask keeps, at the metric's own ``pos_label``; the cut is on the scores as they come."""
+        scores, targets, context = kept_rows(scores, targets, context)
+        found = cls.of(at, *yes_of(metric, scores, targets), context.get("sample_weight"))
+        return cls(at, -float(found.threshold)) if metric.class_targets.pos_label == 0 else found
 
     def forward(self, scores: Tensor) -> Tensor:
         """Scores minus the threshold."""
@@ -50,7 +65,7 @@ class AtPrecision(_OperatingPoint):
     @classmethod
     def fit(cls, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Self:
         """At the metric's own ``precision``."""
-        return cls.of(float(metric.fixed.get("precision", 0.9)), scores, targets, context.get("sample_weight"))
+        return cls._of_metric(float(metric.fixed.get("precision", 0.9)), metric, scores, targets, context)
 
     @classmethod
     def of(cls, at: float, scores: Tensor, targets: Tensor, weight: Tensor | None = None) -> Self:
@@ -74,13 +89,19 @@ class AtRecall(_OperatingPoint):
     @classmethod
     def fit(cls, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Self:
         """At the metric's own ``recall``."""
-        return cls.of(float(metric.fixed.get("recall", 0.9)), scores, targets, context.get("sample_weight"))
+        return cls._of_metric(float(metric.fixed.get("recall", 0.9)), metric, scores, targets, context)
 
     @classmethod
     def of(cls, at: float, scores: Tensor, targets: Tensor, weight: Tensor | None = None) -> Self:
         """The cut on these scores ``(N,)`` with targets ``(N,)`` of 0 and 1, and the weights of the rows."""
         cuts, precision, recall = _curve(scores, targets, weight)
         return cls(at, float(cuts[int(torch.where(recall >= at, precision, -torch.inf).argmax())]))
+
+
+def yes_of(metric: Metric, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores of the yes, and 1 for targets that are one."""
+    scores, targets, _ = replace(metric.class_targets, ignore_index=None).read(scores, targets, {})
+    return scores, targets
 
 
 def precision_and_recall(decided: Tensor, targets: Tensor, weight: Tensor | None = None) -> tuple[float, float]:

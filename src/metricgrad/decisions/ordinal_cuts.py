@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metricgrad.decisions.base import Decision, Reading, columns
 from metricgrad.decisions.labels import quantiles
+from metricgrad.decisions.rows import kept_rows
 from metricgrad.decisions.temperature import inverse_temperature
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
@@ -56,6 +57,7 @@ class OrdinalCuts(Decision):
     @classmethod
     def fit(cls, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Self:
         """Coordinate ascent over the cuts, from half-way between grades or from the targets' shares."""
+        scores, targets, context = kept_rows(scores, targets, context)
         classes = scores.shape[1]
         beta = inverse_temperature(scores, targets, context.get("sample_weight"))
         grade = expected_grade(scores, beta)

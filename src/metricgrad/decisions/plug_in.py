@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metricgrad.decisions.base import Decision, Reading, columns
 from metricgrad.decisions.labels import utilities
+from metricgrad.decisions.rows import kept_rows
 from metricgrad.decisions.temperature import inverse_temperature
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.utilities import values_of_labels
@@ -56,6 +57,7 @@ class PlugIn(Decision):
 
         Cost: eight rounds of one derivative of a built-in metric, or three of C (C + 1) calls of a foreign one.
         """
+        scores, targets, context = kept_rows(scores, targets, context)
         classes = scores.shape[1]
         beta = inverse_temperature(scores, targets, context.get("sample_weight"))
         p = (beta * wide(scores)).softmax(1)

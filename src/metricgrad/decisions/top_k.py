@@ -40,7 +40,7 @@ class TopK(Decision):
         order = scores.sort(dim=-1, descending=True, stable=True).indices
         rank = torch.empty_like(order).scatter(-1, order, torch.arange(scores.shape[-1]).to(order).expand_as(order))
         # by place, not by a cut between two scores: equal scores must not all pass or all fail
-        return k - 0.5 - rank.to(scores)
+        return (k - 0.5 - rank).to(scores)  # half precision has not all whole numbers
 
     @classmethod
     def fit(cls, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Self:

@@ -79,7 +79,10 @@ def as_metric(
     metric, fixed = unwrap(metric, fixed)
     if "pos_label" in reading and _names(metric, "pos_label"):
         fixed = {**fixed, "pos_label": reading.pop("pos_label")}
-    options = {**describe(metric, fixed, reads), **said, "class_targets": ClassTargets(**reading)}
+    options = {**describe(metric, fixed, reads), **said}
+    if (turned := options.pop("pos_label", None)) is not None:
+        reading["pos_label"] = turned
+    options["class_targets"] = ClassTargets(**reading)
     options.pop("raw", None)
     if options.get("higher_is_better") is None:
         raise MetricgradError(

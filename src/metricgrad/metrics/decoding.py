@@ -25,8 +25,8 @@ def canonical(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tu
     """Bring one batch to the shapes in the table of :mod:`metricgrad.metrics.metric`, of what the mask keeps.
 
     Args:
-        scores: ``(N,)``, ``(N, 1)``, ``(N, C)`` or ``(B, T, C)`` logits.
-        targets: ``(N,)``, ``(N, C)`` or ``(B, T)``.
+        scores: ``(N,)``, ``(N, 1)``, ``(N, C)`` or ``(B, T, C)`` logits, or of masks ``(N, H, W)``.
+        targets: ``(N,)``, ``(N, C)`` or ``(B, T)``, or of the same masks.
         mask: boolean, shaped like the leading axes of ``targets``; False entries are left out.
 
     Returns:
@@ -84,7 +84,7 @@ def canonical_stack(stack: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     if stack.ndim == targets.ndim + 2 and targets.ndim > 1:
         stack, targets = stack.reshape(len(stack), targets.numel(), stack.shape[-1]), targets.reshape(-1)
     elif stack.ndim == targets.ndim + 1 and targets.ndim > 2:
-        stack, targets = stack.flatten(1, -2), targets.flatten(0, -2)
+        stack, targets = stack.flatten(1), targets.flatten()
     if tuple(stack.shape[1:]) == tuple(targets.shape) and targets.ndim == 2 and targets.shape[1] == 1:
         stack, targets = stack.squeeze(-1), targets.squeeze(-1)
     return stack, targets

@@ -21,7 +21,7 @@ def values_of_labels(metric: Metric, labels: Tensor, targets: Tensor, classes: i
     given = {name: value for name, value in context.items() if value is not None}
     if isinstance(metric.fast_path, OfLabels) and given.keys() <= {"sample_weight"}:
         weight = given.get("sample_weight", wide(torch.ones_like(targets)))
-        return wide(metric.of_labels(labels, targets, weight))
+        return wide(metric.of_labels(*metric.class_targets.answers(labels, targets), weight))
     scores = labels.float() * 2 - 1 if classes == 1 else torch.nn.functional.one_hot(labels, classes).float()
     return wide(metric.over(scores, targets, **context))
 
@@ -43,11 +43,14 @@ def slopes_of_labels(
         weight: ``(N,)`` of the rows.
     """
     mass = wide(torch.ones_like(labels) if weight is None else weight)
+    turned = metric.class_targets.pos_label == 0  # the tables are of yes and no, and here yes is class 0
+    labels, targets = metric.class_targets.answers(labels, targets)
     tables = ConfusionTables.of(labels[None], targets, (mass / mass.sum())[None], classes, smooth=1 / len(labels))
     path = metric.fast_path
     assert isinstance(path, OfTables)
     _, slopes = path.values_and_slopes(tables)
-    return (slopes if metric.higher_is_better else -slopes).rows(of, mass)
+    rows = (slopes if metric.higher_is_better else -slopes).rows(1 - of if turned else of, mass)
+    return rows.flip(1) if turned else rows
 
 
 def called_of_labels(

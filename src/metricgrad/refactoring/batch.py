@@ -140,6 +140,7 @@ def checked(
     check_tensor("targets", targets)
     if not scores.is_floating_point():
         raise MetricgradError(f"scores must be a floating tensor of logits, got {scores.dtype}")
+    context = _without_weightless(metric, targets, context)
     stack, targets, kept = metric.prepared(scores[None] if scores.ndim else scores, targets, context)
     as_given = context.get("mask") is None and stack.shape[1:] == scores.shape and stack.dtype == scores.dtype
     scores, frame = scores if as_given else stack[0], None
@@ -166,6 +167,20 @@ def checked(
             f"{float(targets.min()):g} to {float(targets.max()):g}"
         )
     return Batch(scores, targets, kept, frame)
+
+
+def _without_weightless(
+    metric: Metric, targets: Tensor, context: Mapping[str, Tensor | None]
+) -> Mapping[str, Tensor | None]:
+    """The context, with rows of weight 0 masked where the metric ranks: nothing is gained by passing them."""
+    weight, mask, known = context.get("sample_weight"), context.get("mask"), metric.structure
+    ranks = known is not None and known.kind in ("ranking", "positives_over_negatives") and metric.layout.of_rows
+    if not ranks or "mask" in metric.context or not isinstance(weight, Tensor) or weight.shape != targets.shape[:1]:
+        return context
+    there = weight > 0
+    if mask is not None or bool(there.all()) or not bool(there.any()):
+        return context
+    return {**context, "mask": there}
 
 
 def with_room(batch: Batch, softness: float) -> Batch:

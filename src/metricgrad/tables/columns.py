@@ -59,8 +59,10 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with its column names as text.
 
     Raises:
-        MetricgradError: where two columns share a name.
+        MetricgradError: for anything else than a frame, and where two columns share a name.
     """
+    if not hasattr(frame, "columns"):
+        raise MetricgradError(f"the table is a {type(frame).__name__}; pass a DataFrame, such as pandas.read_csv(path)")
     found = frame.rename(columns=str)
     if not found.columns.is_unique:
         twice = found.columns[found.columns.duplicated()][0]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from metricgrad.decisions.base import Decision, Judged
 from metricgrad.errors import MetricgradError
+from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.tables.columns import named
 from metricgrad.tables.preprocessing import Preprocessing
@@ -106,25 +107,27 @@ class TableModel:
         return np.stack([1 - positive, positive], 1)
 
     def evaluate(
-        self, frames: Iterable[pd.DataFrame], metric: Metric | None = None, *, weight: str | None = None
-    ) -> Judged:
+        self, frames: pd.DataFrame | Iterable[pd.DataFrame], metric: str | Metric | None = None, *,
+        weight: str | None = None,
+    ) -> Judged:  # fmt: skip
         """The metric on rows whose target is known, with the decision and without; of values, in the file's unit.
 
         Args:
-            frames: the chunks of a table, or a list of one; rows without a target are passed over.
-            metric: another one than it was chosen by.
+            frames: a table, or its chunks; rows without a target are passed over.
+            metric: another one than it was chosen by, as :func:`metricgrad.as_metric` takes it.
             weight: the column of how much each row counts, where that is another than in training.
 
         Raises:
             MetricgradError: where there is no target column or no row with a target, the metric is not built in and
                 was not passed again, or the weights are none.
         """
-        target, judged_by, weight = self.schema.target, metric or self.metric, weight or self.schema.weight
+        target, weight = self.schema.target, weight or self.schema.weight
+        judged_by = self.metric if metric is None else as_metric(metric)
         check_serves(target, judged_by)
         if weight is not None:
             check_weight(judged_by, f"weight={weight!r}")
         scores, targets, weights, row = [], [], [], 0
-        for frame in map(named, frames):
+        for frame in map(named, frames if not hasattr(frames, "columns") else [frames]):
             if target.name not in frame.columns:
                 raise MetricgradError(f"the table has no column {target.name!r}, the target to be judged by; add it")
             known = ~as_texts(column_of(frame, target.name)).is_null().to_numpy(zero_copy_only=False)

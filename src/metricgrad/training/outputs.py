@@ -39,9 +39,9 @@ def output_of(metric: Metric, scores: Tensor, targets: Tensor) -> Output:
     scores, targets = canonical(*replace(classes, pos_label=None).pairs(scores, targets))
     if scores.ndim > targets.ndim:
         return "classes" if axis == -1 else "classes_first"
-    known = metric.structure
+    known, yes_or_no = metric.structure, classes.pos_label is not None or is_binary(targets)
     of_values = known is not None and known.kind == "differentiable" and not known.params.get("of_classes")
-    return "labels" if metric.reads == "labels" or (is_binary(targets) and not of_values) else "values"
+    return "labels" if metric.reads == "labels" or (yes_or_no and not of_values) else "values"
 
 
 def labels_of(output: Output, scores: Tensor, decision: Decision, metric: Metric) -> Tensor:

@@ -39,6 +39,12 @@ class Bounds:
         return current, best, worst
 
     @property
+    def away(self) -> float:
+        """What ideal scores are worth more than the scores."""
+        current, best, _ = self.read
+        return best - current
+
+    @property
     def reached(self) -> bool:
         """Whether the scores are worth as much as ideal ones."""
         current, best, _ = self.read

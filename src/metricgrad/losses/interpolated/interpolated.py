@@ -133,14 +133,18 @@ class Interpolated(Form):
         self._found: Structure | None = None
         self._known_softness = OnHost(_exp)
         self.ideal_check = IdealCheck(self.metric)
+        #: How far the scores of the last batch were from ideal ones; None of a metric that is differentiable itself.
+        self.away: float | None = None
 
     def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d; zero with a zero gradient, and a warning, where the metric is undefined or nothing can change it."""
         batch = checked(self.metric, scores, targets, context, check_finite=self.check_finite)
+        self.away = 0.0
         if batch.targets.numel() == 0:
             return _nothing(batch.scores)
         structure = self.structure_of(batch)
         if structure is not None and structure.kind == "differentiable":
+            self.away = None
             found = direct_loss(self.metric, batch, of_classes(structure, self.metric), self.ideal_check)
             self._warn(UNDEFINED if found is None else None, batch, call)
             return _nothing(batch.scores) if found is None else found
@@ -151,6 +155,7 @@ class Interpolated(Form):
         if not math.isfinite(bounds.read[1]):
             self._warn(UNDEFINED, batch, call, bounds.reason)
             return self._warmed(_nothing(batch.scores), batch, call)
+        self.away = bounds.away if self.metric.higher_is_better else -bounds.away
         self.ideal_check.of_decisions(self.metric, batch, refactoring, bounds)
         if isinstance(self.softness, str) and call.counts:
             unset = math.isnan(self._known_softness.of(self.log_softness))

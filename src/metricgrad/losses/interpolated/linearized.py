@@ -43,8 +43,8 @@ class Linearized(Form):
     - labels of rows: expected cost-sensitive losses, :mod:`metricgrad.losses.interpolated.expected_utility`, of what
       each decision is worth to the metric at the last ``memory`` decisions. Two losses.
     - the first k classes of rows: :mod:`metricgrad.losses.interpolated.hit_losses`. One loss.
-    - one ranked list of positives and negatives: :mod:`metricgrad.losses.interpolated.secants` over a memory of half as
-      many scores.
+    - one ranked list of positives and negatives, without weights, queries or a mask:
+      :mod:`metricgrad.losses.interpolated.secants` over a memory of half as many scores.
     - anything else: the local interpolation of the batch, :class:`Interpolated` at a softness of 1.
 
     Use it in :class:`metricgrad.losses.composite.anchored.Anchored`, as ``UniLoss(metric)`` does. Not alone: from
@@ -252,12 +252,14 @@ class Linearized(Form):
     ) -> Parts:
         parts = self.local.parts(scores, targets, call=call, **context)
         assert parts.losses is not None
+        away = self.local.away
+        shown = parts.losses[0].detach() if away is None else scores.new_full((), away)
         known = self.local.known
         alone = known is not None and known.kind == "differentiable"
         ranks = known is not None and known.kind in ("ranking", "positives_over_negatives")
         alone = alone or (ranks and targets.shape == scores.shape and not is_binary(targets))
         ramps = ALONE if alone else TO_FLOOR if ranks else OVER_TO_METRIC
-        return replace(parts, shown=parts.losses[0].detach(), base_weight=ramps[0], weight=ramps[1], matched=not alone)
+        return replace(parts, shown=shown, base_weight=ramps[0], weight=ramps[1], matched=not alone)
 
     def forget(self) -> None:
         """Empty the memories, and what was learned from them."""

@@ -132,6 +132,10 @@ def describe_sklearn(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict[
     known = _KNOWN.get(getattr(metric, "__name__", ""))
     if known is None:
         return options
+    if known.delivery in ("order", "probabilities") and fixed.get("pos_label") is not None:
+        # it also says whose score is wanted: the batch is turned round before, and the function sees 1 for the yes
+        options["pos_label"] = fixed["pos_label"]
+        options["fixed"] = fixed = {name: value for name, value in fixed.items() if name != "pos_label"}
     options |= {
         "fn": SklearnAdapter(metric, known.delivery, "labels" in _parameters(metric) - fixed.keys()),
         "reads": _READS[known.delivery],

@@ -84,6 +84,12 @@ class ClassTargets:
             scores, targets = _yes_or_no(scores, targets, self.pos_label, stacked)
         return scores, targets, context
 
+    def answers(self, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicted labels and targets, 1 for the yes where there is a ``pos_label``: it is among two labels, or 1."""
+        if self.pos_label is None:
+            return labels, targets
+        return labels if self.pos_label else 1 - labels, (targets == self.pos_label).long()
+
     def pairs(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> tuple[Tensor, ...]:
         """:meth:`read`, and what is ignored taken out, so that no mask is needed; then the context, where given.
 

@@ -78,9 +78,8 @@ def faults(result: dict[str, Any]) -> str:
     head = ["command", "calls that change a file", "kinds of them", "failures made", "ended in one sentence",
             "done without", "faults"]  # fmt: skip
     return (
-        "A call by which a command changes a file is made to fail, at least one of each kind (open, write, rename, "
-        "fsync, ftruncate, mkdir or chmod, on each kind of file) in each way: a disk "
-        "that is full from then on, a missing permission, or half of the bytes written and the disk full from then on. "
-        "The command ends in one sentence, or as if undisturbed where it can do without; what was there before is "
+        "Every call by which a command changes a file (open, write, rename, fsync, unlink, mkdir and the like) is made "
+        "to fail in each way: a disk that is full from then on, a missing permission, or half of the bytes written and "
+        "the disk full from then on. The command ends in one sentence, or as if undisturbed where it can do without; what was there before is "
         "whole; and the same command ends as an undisturbed one does when there is room again.\n\n" + table(head, rows)
     )

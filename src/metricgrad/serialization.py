@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
@@ -142,7 +142,8 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, 
     """
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with replacing(path) as part:
-        save_file(contiguous, str(part), metadata=header_of(header))
+        # not by save_file, which leaves a file of its own behind where the disk is full
+        part.write_bytes(save(contiguous, metadata=header_of(header)))
 
 
 def header_of(header: Mapping[str, Any]) -> dict[str, str]:

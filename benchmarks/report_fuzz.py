@@ -80,6 +80,7 @@ def faults(result: dict[str, Any]) -> str:
     return (
         "Every call by which a command changes a file (open, write, rename, fsync, unlink, mkdir and the like) is made "
         "to fail in each way: a disk that is full from then on, a missing permission, or half of the bytes written and "
-        "the disk full from then on. The command ends in one sentence, or as if undisturbed where it can do without; what was there before is "
-        "whole; and the same command ends as an undisturbed one does when there is room again.\n\n" + table(head, rows)
+        "the disk full from then on. The command ends in one sentence, or as if undisturbed where it can do without; "
+        "what was there before is whole; and the same command ends as an undisturbed one does when there is room "
+        "again.\n\n" + table(head, rows)
     )

@@ -135,12 +135,15 @@ def images(result: dict[str, Any]) -> str:
         tried = ", ".join(f"{rate}: {error:.2f}" for rate, error in found["rates"].items())
         fell = " | ".join(", ".join(format(error, ".1f") for error in curve) for curve in found["curves"])
         rows.append([name.partition("/")[2], number(found["rate"], "g"), tried, fell, estimate(found, ".2f")])
+    ends = {f"{rate:g}" for rate in (min(settings["rates"]), max(settings["rates"]))}
+    at_end = [row[0] for row in rows if row[1] in ends]
+    short = f" The list of rates ended too early for {' and '.join(at_end)}." if at_end else ""
     precision = "bfloat16, the loss in float32" if settings["bfloat16"] else "float32"
     return "\n\n".join([
         f"ResNet-20 in {precision}, {settings['epochs']} epochs where the paper has 200, with its recipe: SGD with "
         f"momentum 0.9 and weight decay 1e-4, batches of {settings['batch']}, crops and flips, the rate divided by ten "
         f"after 70 % and 80 % of the epochs. Errors in percent; the rate is that of the lowest validation error. Of "
-        f"{TEST_IMAGES:,} test images an error of 10 % is known to 0.6 either way, seeds apart.",
+        f"{TEST_IMAGES:,} test images an error of 10 % is known to 0.6 either way, seeds apart.{short}",
         table(["loss", "rate", "validation error at each rate", "by epoch at the rate", "test error"], rows),
     ])  # fmt: skip
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
+
 from metricgrad.errors import MetricgradError
 from metricgrad.processes import may_run, this_process
 
@@ -36,7 +38,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         try:
             part.touch()
+            mode = part.stat().st_mode  # safetensors makes files that nobody else may read
             yield part
+            part.chmod(mode)
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
             part.replace(path)
@@ -44,7 +48,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
-    except (OSError, RuntimeError) as error:  # torch.save says RuntimeError where a disk is full
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch.save says RuntimeError where a disk is full
         raise MetricgradError(f"cannot write {str(asked)!r}: {_reason(error)}; {_kept(path)}") from error
     try:
         _settle(path.parent)

@@ -20,9 +20,8 @@ gets as you passed it, decoded by the same table: ``(N, H, W)`` scores and targe
 ``(N, T)`` targets of sentences; see :mod:`metricgrad.metrics.layouts.given`, also for masks. Built-in metrics, and
 those of scikit-learn and torchmetrics that are known, pool the entries: ``(B, T, C)`` scores with ``(B, T)`` targets
 become ``(B * T, C)`` and ``(B * T,)``, and yes-or-no entries of three axes or more, such as ``(N, H, W)`` masks, one
-list (pass labels of tokens, ``(B, T, C)``, as ``(B * T, C)``). Metrics of heat maps, of sentences and of answer spans
-read batches of another layout: see :mod:`metricgrad.metrics.layouts.layout`. An empty batch has the value NaN, and so
-has a batch with a NaN among the scores.
+list (pass labels of tokens as ``(B * T, C)``). Metrics of heat maps, of sentences and of answer spans read batches of
+another layout: :mod:`metricgrad.metrics.layouts.layout`. An empty batch, and one with a NaN score, has the value NaN.
 
 What comes along with a batch, ``mask``, ``sample_weight``, ``groups`` and ``head_sizes``, is described in
 :mod:`metricgrad.metrics.context`.

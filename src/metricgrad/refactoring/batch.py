@@ -177,7 +177,7 @@ def _without_weightless(
     ranks = known is not None and known.kind in ("ranking", "positives_over_negatives") and metric.layout.of_rows
     if not ranks or "mask" in metric.context or not isinstance(weight, Tensor) or weight.shape != targets.shape[:1]:
         return context
-    there = weight > 0
+    there = weight != 0  # what is no weight at all is refused later
     if mask is not None or bool(there.all()) or not bool(there.any()):
         return context
     return {**context, "mask": there}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -38,11 +39,11 @@ class Bounds:
         current, best, worst = torch.stack([self.current, self.best, self.worst]).tolist()
         return current, best, worst
 
-    @property
-    def away(self) -> float:
-        """What ideal scores are worth more than the scores."""
+    def away(self, higher_is_better: bool) -> float | None:
+        """How far the scores are from ideal ones; None where the metric is undefined there, as of scores that tie."""
         current, best, _ = self.read
-        return best - current
+        found = best - current if higher_is_better else current - best
+        return found if math.isfinite(found) else None
 
     @property
     def reached(self) -> bool:

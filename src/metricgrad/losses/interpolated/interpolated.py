@@ -133,7 +133,7 @@ class Interpolated(Form):
         self._found: Structure | None = None
         self._known_softness = OnHost(_exp)
         self.ideal_check = IdealCheck(self.metric)
-        #: How far the scores of the last batch were from ideal ones; None of a metric that is differentiable itself.
+        #: How far the scores of the last batch were from ideal ones; None where the value says so itself.
         self.away: float | None = None
 
     def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
@@ -155,7 +155,7 @@ class Interpolated(Form):
         if not math.isfinite(bounds.read[1]):
             self._warn(UNDEFINED, batch, call, bounds.reason)
             return self._warmed(_nothing(batch.scores), batch, call)
-        self.away = bounds.away if self.metric.higher_is_better else -bounds.away
+        self.away = bounds.away(self.metric.higher_is_better)
         self.ideal_check.of_decisions(self.metric, batch, refactoring, bounds)
         if isinstance(self.softness, str) and call.counts:
             unset = math.isnan(self._known_softness.of(self.log_softness))

@@ -63,6 +63,7 @@ def clear(folder: Path) -> None:
         MetricgradError: where something may not be removed.
     """
     left = [each for name in OURS for each in folder.glob(f"{name}.*.part")]  # by a process that was killed
+    left += folder.glob(".tmp" + 6 * "[0-9A-Za-z]")  # by safetensors, where the disk was full
     for path in [*(folder / name for name in OURS), *folder.glob("events.out.tfevents.*"), *left]:
         try:
             path.unlink(missing_ok=True)

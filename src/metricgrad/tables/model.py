@@ -121,13 +121,15 @@ class TableModel:
             MetricgradError: where there is no target column or no row with a target, the metric is not built in and
                 was not passed again, or the weights are none.
         """
+        import pandas as pd
+
         target, weight = self.schema.target, weight or self.schema.weight
         judged_by = self.metric if metric is None else as_metric(metric)
         check_serves(target, judged_by)
         if weight is not None:
             check_weight(judged_by, f"weight={weight!r}")
         scores, targets, weights, row = [], [], [], 0
-        for frame in map(named, frames if not hasattr(frames, "columns") else [frames]):
+        for frame in map(named, [frames] if isinstance(frames, pd.DataFrame) else frames):
             if target.name not in frame.columns:
                 raise MetricgradError(f"the table has no column {target.name!r}, the target to be judged by; add it")
             known = ~as_texts(column_of(frame, target.name)).is_null().to_numpy(zero_copy_only=False)

@@ -162,7 +162,9 @@ def main(words: list[str] | None = None) -> None:
             }  # fmt: skip
             print(f"{what}/{row:30} rate {best:g}, test error {table[f'{what}/{row}']['mean']:.2f} %", flush=True)
     settings = {name: value for name, value in vars(o).items() if name not in ("source", "device", "limit")}
-    store.finish(settings=settings, device=str(torch.device(o.device)), errors=table)
+    words = f"--source {what if what == 'fashion' else 'FOLDER'} --epochs {o.epochs}" + " --bfloat16" * o.bfloat16
+    command = f"python benchmarks/uniloss_images.py {words}"
+    store.finish(command=command, settings=settings, device=str(torch.device(o.device)), errors=table)
 
 
 def kept_at(key: str) -> Path:

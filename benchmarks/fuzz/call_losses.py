@@ -119,7 +119,10 @@ def of_catalogue(draws: Draws) -> str:
     }  # fmt: skip
     spaces = {option: values for option, values in spaces.items() if made.accepts(option) or draws.chance(0.1)}
     options = draws.some(spaces, 0.15)
-    return called(draws, make_loss(name, metric, **options), for_metric(draws, metric))
+    batch = for_metric(draws, metric)
+    if options.get("softness") == 1e-40:  # scores in units of it are beyond float32
+        batch.traits.append("softness: 1e-40")
+    return called(draws, make_loss(name, metric, **options), batch)
 
 
 def of_grid(draws: Draws) -> str:
@@ -147,7 +150,7 @@ def of_grid(draws: Draws) -> str:
 
 
 #: Scores whose squares, or whose sums, float32 does not hold: what a loss of them is there, torch's own are too.
-HUGE = ("scores: 1e20", "scores: 1e38", "scores: 3e38")
+HUGE = ("scores: 1e20", "scores: 1e38", "scores: 3e38", "softness: 1e-40")
 
 
 def called(draws: Draws, loss: nn.Module, batch: Batch, metric: mg.Metric | None = None) -> str:

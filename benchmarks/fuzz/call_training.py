@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import metricgrad as mg
 from fuzz import truths
-from fuzz.call_losses import SPECS, for_metric
+from fuzz.call_losses import HUGE, SPECS, for_metric
 from fuzz.inputs import Batch, Draws
 from metricgrad.comparison import study
 from metricgrad.comparison.diagnose import diagnose
@@ -111,10 +111,11 @@ def steps(draws: Draws, *, looks: bool) -> str:
     handle = loss.attach(model, optimizer, valid=batches, total_steps=draws.pick("total", {None: 2, 3: 1, 0: 0.3}))
     for _ in range(3):
         optimizer.zero_grad()
-        value = loss(model(inputs), targets)
+        scores = model(inputs)
+        value = loss(scores, targets)
         value.backward()
         optimizer.step()
-        truths.require(value.isfinite(), "the loss of a step is not finite")
+        truths.require(value.isfinite() or not scores.isfinite().all(), "the loss of a step is not finite")
     handle.detach()
     for parameter in [*model.parameters(), *loss.parameters()]:
         truths.require(parameter.isfinite().all() or draws.said.get("inputs"), "a weight is not finite after steps")
@@ -195,6 +196,8 @@ def reloss(draws: Draws) -> str:
     leaf = batch.scores.detach().requires_grad_()
     value = loss(leaf, batch.targets, **{name: part for name, part in batch.context.items() if name == "groups"})
     (slope,) = torch.autograd.grad(value, leaf, allow_unused=True)
+    if not value.isfinite() and any(trait in batch.traits for trait in HUGE):
+        return "overflow"
     truths.finite(value, slope, leaf)
     return "value"
 

@@ -44,6 +44,32 @@ def test_tensors_nobody_can_read_are_refused_by_name(reader, remedy):
             READERS[reader](*pair)
 
 
+@pytest.mark.parametrize("remedy", UNSOUND)
+def test_weights_nobody_can_read_are_refused_by_name(remedy):
+    scores, targets = binary(40, torch.float32)
+    weight = UNSOUND[remedy](torch.linspace(0, 1, 40))
+    with pytest.raises(mg.MetricgradError, match=f"sample_weight .*{remedy}"):
+        mg.UniLoss("average_precision")(scores, targets, sample_weight=weight)
+
+
+def test_targets_without_values_are_refused_before_a_run_is_described():
+    data = torch.zeros(40, 4), TARGETS.to("meta")
+    with pytest.raises(mg.MetricgradError, match="meta device"):
+        mg.fit(nn.Linear(4, 5), data, data, metric="accuracy", loss="focal", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("metric", "batch"),
+    [("accuracy", multiclass), ("mean_iou", multiclass), ("top_k_accuracy:k=2", multiclass),
+     ("average_precision", binary), ("ndcg", binary)],
+)  # fmt: skip
+def test_a_refactoring_realises_bits_of_no_rows(metric, batch):
+    scores, targets = batch(8, torch.float32)
+    read = mg.infer_refactoring(metric, scores, targets)
+    bits = read.comparisons(scores[:0], targets[:0]) > 0
+    assert read.scores_from(bits, scores[:0], targets[:0]).shape == scores[:0].shape
+
+
 @pytest.mark.parametrize("form", [mg.UniLoss("f1").form, nn.Linear(2, 2), "set_network"])
 def test_reloss_is_fitted_with_a_network_form_alone(form):
     with pytest.raises(mg.MetricgradError, match=r"form|network"):

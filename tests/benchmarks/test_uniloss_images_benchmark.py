@@ -18,7 +18,9 @@ def images(monkeypatch, tmp_path):
 
 
 def _words(folder, *more):
-    return f"--source {folder} --classes 3 --rates 0.05 --epochs 3 --batch 16 --device cpu".split() + list(more)
+    return f"--source {folder} --classes 3 --rates 0.03 --epochs 3 --batch 16 --seeds 2 --device cpu".split() + list(
+        more
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -27,6 +29,10 @@ def test_a_run_that_was_cut_off_ends_like_one_that_was_not(images, folder, tmp_p
     images.main(_words(folder, "--bfloat16", "--losses", *rows))
     record = json.loads((tmp_path / "results" / "uniloss_images.json").read_text())
     assert set(record["errors"]) == {f"cifar3/{row}" for row in rows}
+    for found in record["errors"].values():
+        assert len(found["ends"]) == 2
+        rates = [float(rate) for rate in found["rates"]]
+        assert rates[0] < found["rate"] < rates[-1]
 
     again = tmp_path / "again"
     again.mkdir()

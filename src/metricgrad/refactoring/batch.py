@@ -174,6 +174,8 @@ def _without_weightless(
 ) -> Mapping[str, Tensor | None]:
     """The context, with rows of weight 0 masked where the metric ranks: nothing is gained by passing them."""
     weight, mask, known = context.get("sample_weight"), context.get("mask"), metric.structure
+    if isinstance(weight, Tensor):
+        check_tensor("sample_weight", weight)
     ranks = known is not None and known.kind in ("ranking", "positives_over_negatives") and metric.layout.of_rows
     if not ranks or "mask" in metric.context or not isinstance(weight, Tensor) or weight.shape != targets.shape[:1]:
         return context

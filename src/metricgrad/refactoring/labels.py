@@ -155,7 +155,7 @@ class Argmax(Refactoring):
         order = scores.detach().argsort(-1).argsort(-1).to(scores) / (2 * scores.shape[-1])
         above = order.new_full((len(binaries), order.numel()), 0.5)
         above[:, self._others(scores, targets)] = 0.5 - 1.5 * binaries.to(scores)
-        out = order + above.reshape(-1, *scores.shape)
+        out = order + above.reshape(len(binaries), *scores.shape)
         return out.scatter(-1, targets.long().expand(out.shape[:-1])[..., None], 0.0)
 
     def ideal(

@@ -91,10 +91,10 @@ class Peak(Refactoring):
         used = ~near & both[:, None]
         right = near.expand(len(binaries), *near.shape).flatten(1).clone()
         right[:, used.flatten()] = binaries
-        placed = order + torch.where(right.reshape(-1, *near.shape), -1.0, 0.5)
+        placed = order + torch.where(right.reshape(len(binaries), *near.shape), -1.0, 0.5)
         best = flat.masked_fill(~near, -torch.inf).argmax(1, keepdim=True)
         placed = placed.scatter(2, best.expand(len(binaries), -1, -1), 0.0)
-        return torch.where(both[:, None], placed, flat).reshape(-1, *scores.shape)
+        return torch.where(both[:, None], placed, flat).reshape(len(binaries), *scores.shape)
 
     def ideal(
         self, scores: Tensor, targets: Tensor, count: int, generator: torch.Generator, *, groups: Tensor | None = None

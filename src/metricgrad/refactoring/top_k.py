@@ -69,7 +69,7 @@ class TopK(Refactoring):
     def score_sets(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """See :meth:`scores_from`."""
         stack = scores.detach().expand(len(binaries), *scores.shape)
-        return self._placed(stack, targets, binaries.reshape(-1, *targets.shape))
+        return self._placed(stack, targets, binaries.reshape(len(binaries), *targets.shape))
 
     @staticmethod
     def _placed(scores: Tensor, targets: Tensor, hit: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, TensorDataset
 
-from metricgrad.checks import check_numbers, where_not_finite
+from metricgrad.checks import check_numbers, check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context import checked_context
 from metricgrad.training.balanced import ClassBalanced
@@ -33,6 +33,8 @@ def as_tensor(values: Any, name: str = "values") -> Tensor:
     """
     check_numbers(name, values)
     tensor = values if isinstance(values, Tensor) else torch.as_tensor(_plain_array(values))
+    if tensor.is_meta:
+        check_tensor(name, tensor)  # refused
     if tensor.is_floating_point():
         return tensor.to(torch.get_default_dtype())
     return tensor if tensor.is_complex() else tensor.long()

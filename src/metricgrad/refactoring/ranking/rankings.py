@@ -103,7 +103,7 @@ class Order(Refactoring, abc.ABC):
     def score_sets(self, binaries: Tensor, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """See :meth:`scores_from`."""
         lists = self.lists(scores, targets, groups)
-        return self._realised(lists, *self._pairs(lists), binaries).reshape(-1, *scores.shape)
+        return self._realised(lists, *self._pairs(lists), binaries).reshape(len(binaries), *scores.shape)
 
     @abc.abstractmethod
     def _realised(self, lists: Lists, upper: Tensor, lower: Tensor, binaries: Tensor) -> Tensor:

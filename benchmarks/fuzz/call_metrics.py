@@ -99,7 +99,7 @@ FOREIGN: dict[str, Callable[[], mg.Metric]] = {
 def _checked(made: mg.Metric, value: Tensor, batch: Batch) -> None:
     truths.require(isinstance(value, Tensor) and value.ndim == 0, "the value is no 0-d tensor")
     wide = isinstance(batch.scores, Tensor) and batch.scores.dtype == torch.float64
-    wide |= bool(value.abs() > torch.finfo(torch.float32).max)  # a value that float32 does not hold
+    wide |= bool(value.isfinite() and value.abs() > torch.finfo(torch.float32).max)
     truths.require(value.dtype == (torch.float64 if wide else torch.float32), f"the value has dtype {value.dtype}")
     truths.require(not value.requires_grad, "the value has a graph")
     if made.batched and not value.isnan():

@@ -96,5 +96,7 @@ def _starts_a_kernel(func: Any, name: str) -> bool:
     """Whether it is neither a view nor an allocation nor a read."""
     view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
     return not (
-        view or name.startswith(("empty", "new_empty", "detach", "alias", "lift")) or name == "_local_scalar_dense"
+        view
+        or name.startswith(("empty", "new_empty", "detach", "alias", "lift", "_unsafe_view"))
+        or name == "_local_scalar_dense"
     )

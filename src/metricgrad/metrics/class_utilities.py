@@ -5,11 +5,18 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from metricgrad.constants import listed
 
 
 class Utilities(abc.ABC):
     """Abstract: utilities of all pairs of classes."""
+
+    @abc.abstractmethod
+    def gains(self) -> Tensor:
+        """``(2,)``: :math:`V_{y1} - V_{y0}`, of two classes."""
 
     @abc.abstractmethod
     def rows(self, targets: Tensor, like: Tensor) -> Tensor:
@@ -22,13 +29,13 @@ class ClassUtilities(Utilities):
 
     Attributes:
         predicted: ``(C,)`` p.
-        right: ``(C,)`` r.
+        right: ``(C,)`` r, or None.
         near: ``(C,)`` n, or None.
         grade: ``(C,)`` g, or None.
     """
 
     predicted: Tensor
-    right: Tensor
+    right: Tensor | None = None
     near: Tensor | None = None
     grade: Tensor | None = None
 
@@ -37,11 +44,23 @@ class ClassUtilities(Utilities):
         out = like.new_empty(len(targets), len(self.predicted)).copy_(self.predicted)
         if self.near is not None and self.grade is not None:
             out.addcmul_(self.near[targets].to(out)[:, None], self.grade.to(out))
-        return out.scatter_add_(1, targets[:, None], self.right.to(out).index_select(0, targets)[:, None])
+        if self.right is not None:
+            out.scatter_add_(1, targets[:, None], self.right.to(out).index_select(0, targets)[:, None])
+        return out
+
+    def gains(self) -> Tensor:
+        """See :class:`Utilities`."""
+        found = self.predicted[1] - self.predicted[0]
+        if self.near is not None and self.grade is not None:
+            found = found + self.near * (self.grade[1] - self.grade[0])
+        if self.right is not None:
+            signs = listed((-1.0, 1.0), self.right.dtype, self.right.device)
+            found = torch.addcmul(found, self.right, signs)
+        return found.expand(2)
 
     def __neg__(self) -> ClassUtilities:
-        near = None if self.near is None else -self.near
-        return ClassUtilities(-self.predicted, -self.right, near, self.grade)
+        right, near = (None if part is None else -part for part in (self.right, self.near))
+        return ClassUtilities(-self.predicted, right, near, self.grade)
 
 
 @dataclass(frozen=True)
@@ -55,3 +74,7 @@ class TableUtilities(Utilities):
     def rows(self, targets: Tensor, like: Tensor) -> Tensor:
         """See :class:`Utilities`."""
         return self.table[targets].to(like.dtype)
+
+    def gains(self) -> Tensor:
+        """See :class:`Utilities`."""
+        return self.table[:, 1] - self.table[:, 0]

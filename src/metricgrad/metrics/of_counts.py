@@ -119,22 +119,22 @@ class LargestPlace(OfCounts):
     """The largest place of a positive at which something holds, as a share of all."""
 
     def _total(self, found: Tensor, place: Tensor) -> Tensor:
-        return torch.where(found, place, 0).amax(-1) / found.shape[-1]
+        return (place * found).amax(-1) / found.shape[-1]
 
     def changes(self, above: Tensor, moved: Tensor, negatives: int, **parameters: Any) -> Tensor:
         """See :class:`OfCounts`."""
         count, place = len(above), _by_one(above)
         holds = self.at(place, above, count, negatives, **parameters)
         # the largest place among the first k positives when each stands one place sooner, as they do, and one later
-        sooner, still, later = torch.nn.functional.pad(torch.where(holds, place, 0).cummax(1).values, (1, 0))
+        sooner, still, later = torch.nn.functional.pad((place * holds).cummax(1).values, (1, 0))
         rises, to = _destination(above, moved, place[1])
         passed = torch.where(rises, later[:-1], sooner.take(to))
         best = torch.stack(
             [
                 torch.minimum(still[:-1], still[to - 1]),
-                torch.where(passed >= torch.where(rises, to + 1, place[1]), passed, 0),
-                torch.where(self.at(to, moved, count, negatives, **parameters), to, 0),
-                torch.where(still[-1] > torch.maximum(place[1], to), still[-1], 0),
+                passed * (passed >= torch.where(rises, to + 1, place[1])),
+                to * self.at(to, moved, count, negatives, **parameters),
+                still[-1] * (still[-1] > torch.maximum(place[1], to)),
             ]
         ).amax(0)
         return (best - still[-1]) / count

@@ -14,7 +14,7 @@ from metricgrad.metrics.class_utilities import ClassUtilities
 from metricgrad.metrics.families.class_counts import Counts
 from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.fast_paths import ClassNames, FastPath
-from metricgrad.precision import wide, wide_dtype
+from metricgrad.precision import wide_dtype
 
 _SUMS = 8
 
@@ -132,28 +132,28 @@ class OfGrades(OfTables):
     def values_and_slopes(self, tables: ConfusionTables) -> tuple[Tensor, ClassUtilities]:
         """See :class:`OfTables`."""
         grades = self._grades(tables.counts.seen)
-        observed, expected, means = _disagreements(tables.counts, grades, tables.graded(grades))
+        squares = grades.square()
+        observed, expected, means = _disagreements(tables.counts, grades, squares, tables.graded(grades))
         quotients = observed / expected
-        values = torch.where(tables.counts.seen.sum(-1) < 2, torch.nan, 1 - quotients)
-        grade, mean, quotient, expected = grades[0], means[0], quotients[0], expected[0]
-        square = grade.square()
-        predicted = (quotient * (square - 2 * mean * grade) - square) / expected
+        values = (1 - quotients).masked_fill(tables.counts.seen.sum(-1) < 2, torch.nan)
+        grade, square, expected = grades[0], squares[0], expected[0]
+        predicted = (quotients[0] * torch.addcmul(square, grade, means[0], value=-2) - square) / expected
         grade = tables.shared(grade)
-        slopes = ClassUtilities(tables.shared(predicted), torch.zeros_like(grade), 2 * grade / expected, grade)
-        return values, slopes
+        return values, ClassUtilities(tables.shared(predicted), near=grade / (expected * 0.5), grade=grade)
 
     def _grades(self, seen: Tensor) -> Tensor:
         """``(..., C)`` the grade that each class is."""
         if self.classes is None:
-            return wide(seen.cumsum(-1) - 1)
+            return seen.cumsum(-1, dtype=wide_dtype(seen.device)) - 1
         if (found := seen.shape[-1]) > max(2, self.classes):
             raise MetricgradError(f"quadratic_kappa: num_classes={self.classes}, but there is a grade {found - 1}")
         return torch.arange(found, dtype=wide_dtype(seen.device), device=seen.device).expand(seen.shape)
 
 
-def _disagreements(counts: Counts, grade: Tensor, graded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _disagreements(counts: Counts, grade: Tensor, square: Tensor, graded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``(...)`` observed and expected squared distances, and the mean grade of the targets."""
-    second = (counts.either * grade.square()).sum(-1)
-    mean = (counts.actual * grade).sum(-1) / counts.actual.sum(-1)
-    observed = second - 2 * (grade * graded).sum(-1)
-    return observed, second - 2 * mean * (counts.predicted * grade).sum(-1), mean
+    second = (counts.either * square).sum(-1)
+    of_targets, of_predictions, product = (torch.stack([counts.actual, counts.predicted, graded]) * grade).sum(-1)
+    mean = of_targets / counts.actual.sum(-1)
+    observed = torch.sub(second, product, alpha=2)
+    return observed, torch.addcmul(second, mean, of_predictions, value=-2), mean

@@ -67,11 +67,12 @@ def binary_losses(scores: Tensor, shifted: Tensor, gain: Tensor, weight: Weight,
     return (uce * weight).sum(), (size * (1 - quality**q) / q * weight).sum()
 
 
-def binary_gradients(scores: Tensor, shifted: Tensor, gain: Tensor, weight: Weight, q: float) -> tuple[Tensor, Tensor]:
-    """Their gradients, ``(N,)`` each."""
-    toward, pulled = gain.sign(), gain * -weight
-    uce = pulled * (-toward * scores).sigmoid()
-    quality = (toward * shifted).sigmoid()
+def binary_gradients(scores: Tensor, turned: Tensor, gain: Tensor, weight: Weight, q: float) -> tuple[Tensor, Tensor]:
+    """Their gradients, ``(N,)`` each; shifted scores come turned round."""
+    pulled = gain * -weight
+    away = pulled.sign()
+    uce = pulled * (away * scores).sigmoid()
+    quality = (away * turned).sigmoid()
     exp = torch.addcmul(quality, quality, quality, value=-1).mul_(_pull(quality, pulled, q))
     return uce, exp
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metricgrad.constants import filled
 from metricgrad.losses.interpolated.expected_utility import (
     Weight,
     binary_gradients,
@@ -115,24 +116,24 @@ class LabelLosses:
         labels = torch.stack([at.values > cut, at.values > 0, at.targets > 0]).long()
         known = at._replace(values=labels[0], targets=labels[2])
         found, utilities = self._standing(batch, known, labels, targets, 2, keep)
-        rows = utilities.rows(torch.arange(2, device=scores.device), scores)
-        gain = (rows[:, 1] - rows[:, 0])[targets]
-        cut, q, y = cut.to(scores.dtype), self._q, targets.to(scores.dtype)
+        gain = utilities.gains().to(scores.dtype)[targets]
+        cut, q = cut.to(scores.dtype), self._q
         # UCE has the threshold in it, EXP is taken at the one that is best now
         return OfRows(
-            binary_gradients(scores, scores - cut, gain, weight, q),
+            binary_gradients(scores, cut - scores, gain, weight, q),
             lambda s: binary_losses(s, s - cut, gain, weight, q),
-            (scores.sigmoid() - y) * weight,
+            scores.sigmoid().sub_(targets).mul_(weight),
             found,
             lambda: self._on_memory(known, 1),
-            gain.abs().max(),
+            torch.linalg.vector_norm(gain, torch.inf),
         )
 
     def _cut(self, at: Remembered) -> Tensor:
         """0-d: the threshold at which the metric is best on the memory; 0 where none is better."""
         path = self.twin.path
         count = _MOST_CUTS if isinstance(path, OfTables) else max(1, self._calls // 2 - 1)
-        cuts = torch.cat([at.values.new_zeros(1), _quantiles(at.values, at.weight <= 0, count)])
+        zero = filled(0.0, 1, at.values.dtype, at.values.device)
+        cuts = torch.cat([zero, _quantiles(at.values, at.weight <= 0, count)])
         if isinstance(path, OfTables):
             bounds, order = cuts.sort()
             found = torch.empty_like(cuts).scatter_(0, order, path.values(_tables_of_cuts(at, bounds)))
@@ -162,13 +163,13 @@ class LabelLosses:
             now, ideal = self.twin.tell_cost(lambda: self._called(batch), self._calls).unbind()
             return (now, ideal), utilities
         before = len(at.weight) - len(targets)
-        own = torch.nn.functional.pad(at.weight[before:], (before, 0))
-        weight = torch.stack([at.weight / at.weight.sum(), own, own])
+        absent, own = filled(0.0, before, at.weight.dtype, at.weight.device), at.weight[before:]
+        weight = torch.cat([at.weight / at.weight.sum(), absent, own, absent, own]).view(3, -1)
         there = None
         if batch.context:  # rows of weight 0 are there
-            last = torch.arange(len(own), device=own.device) >= before
+            last = torch.arange(len(at.weight), device=own.device) >= before
             there = torch.stack([at.weight > 0, last, last])
-        tables = ConfusionTables.of(labels, at.targets, weight, classes, there, smooth=1 / len(own))
+        tables = ConfusionTables.of(labels, at.targets, weight, classes, there, smooth=1 / len(at.weight))
         values, slopes = path.values_and_slopes(tables)
         _, now, ideal = values.unbind()
         return (now, ideal), slopes if self._metric.higher_is_better else -slopes
@@ -197,9 +198,9 @@ def _quantiles(values: Tensor, absent: Tensor, count: int) -> Tensor:
     """``(count,)`` evenly spaced quantiles of the values that are there, between the smallest and the largest."""
     ascending = values.masked_fill(absent, torch.inf).sort().values
     place = _shares(count, values.dtype, values.device) * (len(values) - 1 - absent.sum())
-    below = place.long()
-    low, high = ascending[below], ascending[place.ceil().long()]
-    return torch.lerp(low, high, place - below)
+    around = torch.stack([place, place.ceil()]).long()
+    low, high = ascending[around].unbind()
+    return torch.lerp(low, high, place - around[0])
 
 
 @functools.cache

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metricgrad.constants import filled
 from metricgrad.on_host import OnHost
-from metricgrad.precision import FullPrecision, wide
+from metricgrad.precision import FullPrecision
 
 
 class Remembered(NamedTuple):
@@ -50,8 +51,9 @@ class Memory(FullPrecision):
             keep: whether to remember the batch.
         """
         rows, n = self.rows, values.shape[0]
-        now = torch.stack([values, targets, torch.ones_like(values) if weight is None else wide(weight)])
-        found = torch.cat([rows[:, n:], now], 1)
+        now = values, targets, filled(1.0, n, rows.dtype, rows.device) if weight is None else weight
+        each = [part for pair in zip(rows[:, n:], now, strict=True) for part in pair]
+        found = torch.cat(each).view(3, -1)
         if keep:
             rows.copy_(found if n <= rows.shape[1] else found[:, -rows.shape[1] :])
         return Remembered(*found.unbind())
@@ -66,13 +68,13 @@ class Memory(FullPrecision):
         """
         rows, held = self.rows, self._held.of(self.rows)
         size, n = rows.shape[1], values.shape[0]
-        past = rows[:2, max(n, size - held) :].to(values.dtype)
-        found = torch.cat([past, torch.stack([values, targets]).to(values.dtype)], 1)
+        past = rows[:2, max(n, size - held) :]
+        found = torch.cat([past[0], values, past[1], targets]).to(values.dtype).view(2, -1)
         if keep:
             now = min(size, found.shape[1])
             rows[:2, size - now :] = found[:, -now:]
             if now != held:
-                rows[2, size - now :] = 1
+                rows[2, size - now :].fill_(1)
             self._held.wrote(rows, now)
         return found[0], found[1]
 

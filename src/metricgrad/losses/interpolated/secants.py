@@ -11,12 +11,12 @@ count does. :math:`\Delta` is held still where L is differentiated.
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from metricgrad.constants import listed
 from metricgrad.functional.kernels import SIGMOID
 from metricgrad.functional.pair_sums import Pairs, pair_sum
 from metricgrad.losses.interpolated.twin import Twin
@@ -88,7 +88,8 @@ class Secants:
         n, metric, path = down.shape[0], twin.metric, twin.path
         before, level = (torch.searchsorted(down, up, right=right) for right in (False, True))
         above, reach = wide(before + level) * 0.5, wide(self._near).mul(4).clamp_(min=1)
-        moved = torch.addcmul(above, reach, _both_ways(above.dtype, above.device)).clamp_(0, n)
+        both_ways = listed((-1.0, 1.0), above.dtype, above.device)[:, None]
+        moved = torch.addcmul(above, reach, both_ways).clamp_(0, n)
         if isinstance(path, OfCounts):
             return _slope(metric, path.changes(above, moved, n, **twin.options), moved)
         return _by_calls(metric, above, moved, n, calls)
@@ -104,13 +105,6 @@ class Secants:
         """The same as a function of ``(N,)`` scores."""
         depths = -scores
         return (self.slopes * pair_sum(depths[self._sides.positive], depths[self._sides.negative])).sum()
-
-
-@functools.cache
-def _both_ways(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """``(2, 1)``: -1 and 1."""
-    with torch.inference_mode(False):
-        return torch.tensor([[-1.0], [1.0]], dtype=dtype, device=device)
 
 
 def _slope(metric: Metric, values: Tensor, moved: Tensor) -> Tensor:

@@ -98,10 +98,9 @@ def pooled(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tens
     return labels.flatten(1), targets.reshape(-1), weight
 
 
-def ratio(top: Tensor, bottom: Tensor, empty: float = 0.0) -> Tensor:
-    """Entry by entry; ``empty`` where the bottom is zero."""
-    nothing = bottom == 0
-    return (top / bottom.masked_fill(nothing, 1)).masked_fill(nothing, empty)
+def ratio(top: Tensor, bottom: Tensor) -> Tensor:
+    """Entry by entry; the top where the bottom is zero, which is zero too, of counts."""
+    return top / bottom.masked_fill(bottom == 0, 1)
 
 
 def mean_over_last(values: Tensor, weight: Tensor | None, where: Tensor | None = None) -> Tensor:

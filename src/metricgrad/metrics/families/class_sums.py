@@ -147,9 +147,9 @@ def _of_yes(score: Score, counts: Counts) -> Tensor:
 
 
 def _yes_slope(score: Score, counts: Counts) -> tuple[Tensor, Tensor]:
-    of_hit, of_predicted = score.slope(counts_of_yes(counts))
-    none = torch.zeros_like(of_hit)
-    return torch.stack([none, of_hit]), torch.stack([none, of_predicted])
+    slopes = torch.stack(score.slope(counts_of_yes(counts)))[:, None]
+    of_hit, of_predicted = torch.nn.functional.pad(slopes, (1, 0)).unbind()
+    return of_hit, of_predicted
 
 
 def _is_seen(counts: Counts) -> Tensor:
@@ -161,32 +161,40 @@ def _is_target(counts: Counts) -> Tensor:
 
 
 def _logs(counts: Counts) -> Tensor:
-    recall, there = RECALL(counts), _is_target(counts)
-    log = torch.where(recall > 0, recall, 1).log()
-    return torch.stack([log, (there & (recall == 0)).to(log), there.to(log)], -1)
+    there, never_found = _is_target(counts), counts.hit <= 0
+    log = (counts.hit / counts.actual).masked_fill(never_found, 1).log()
+    return torch.stack([log, there & never_found, there], -1)
 
 
 def _geometric(sums: Tensor) -> Tensor:
     logs, never_found, classes = sums.unbind(-1)
-    return torch.where(never_found > 0, 0, (logs / classes).exp())
+    return (logs / classes).exp().masked_fill(never_found > 0, 0)
+
+
+def _margins(counts: Counts) -> Tensor:
+    return torch.stack([counts.hit, counts.actual, counts.actual * counts.predicted, counts.seen], -1)
 
 
 def _moments(counts: Counts) -> Tensor:
-    both = counts.actual * counts.predicted
-    squares = counts.actual.square(), counts.predicted.square()
-    return torch.stack([counts.hit, counts.actual, both, *squares, counts.seen.to(both)], -1)
+    actual, predicted = counts.actual, counts.predicted
+    return torch.stack([counts.hit, actual, actual * predicted, actual.square(), predicted.square()], -1)
+
+
+def _spreads(sums: Tensor) -> Tensor:
+    r"""``(..., 2)``: :math:`\sum_c m_c^2 - n^2` of the targets' margin m and of the predictions'."""
+    total = sums[..., 1:2]
+    return torch.addcmul(sums[..., 3:], total, total, value=-1)
 
 
 def _correlation(sums: Tensor) -> Tensor:
-    hit, total, both, actual, predicted, _ = sums.unbind(-1)
-    square = total**2
-    spread = (square - actual) * (square - predicted)
-    return ratio(hit * total - both, spread.clamp(min=0).sqrt())
+    hit, total, both = sums[..., :3].unbind(-1)
+    return ratio(hit * total - both, _spreads(sums).prod(-1).clamp(min=0).sqrt())
 
 
 def _agreement(sums: Tensor) -> Tensor:
-    hit, total, both, _, _, seen = sums.unbind(-1)
-    return torch.where(seen < 2, torch.nan, 1 - (total - hit) / (total - both / total))
+    hit, total, both, seen = sums.unbind(-1)
+    apart = torch.addcmul(both, hit, total, value=-1) / torch.addcmul(both, total, total, value=-1)
+    return apart.masked_fill(seen < 2, torch.nan)
 
 
 def _geometric_slope(counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,19 +203,17 @@ def _geometric_slope(counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _correlation_slope(counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
-    hit, total, both, actual, predicted, _ = sums.unbind()
-    covariance, square = hit * total - both, total.square()
-    actual, predicted = square - actual, square - predicted
-    spread = (actual * predicted).sqrt()
-    return (total / spread).expand(counts.hit.shape), (
-        covariance / predicted * counts.predicted - counts.actual
-    ) / spread
+    hit, total, both = sums[:3].unbind()
+    spreads = _spreads(sums)
+    root = spreads.prod().sqrt()
+    share = torch.addcmul(both, hit, total, value=-1) / spreads[1]
+    return (total / root).expand(counts.hit.shape), (share * counts.predicted - counts.actual) / root
 
 
 def _agreement_slope(counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
-    hit, total, both, _, _, _ = sums.unbind()
-    apart, chance = total - hit, total - both / total
-    return (1 / chance).expand(counts.hit.shape), counts.actual * (-apart / (total * chance.square()))
+    hit, total, both, _ = sums.unbind()
+    of_hit = total / torch.addcmul(-both, total, total)
+    return of_hit.expand(counts.hit.shape), counts.actual * ((hit - total) / total * of_hit.square())
 
 
 INTERSECTION_OVER_UNION, PRECISION, RECALL = IntersectionOverUnion(), Precision(), Recall()
@@ -215,4 +221,4 @@ ACCURACY = OfClasses(terms=_hits, value=_quotient, slope=_hits_slope)
 BALANCED_ACCURACY = _mean(RECALL, _is_target)
 G_MEAN = OfClasses(terms=_logs, value=_geometric, slope=_geometric_slope)
 MCC = OfClasses(terms=_moments, value=_correlation, slope=_correlation_slope)
-KAPPA = OfClasses(terms=_moments, value=_agreement, slope=_agreement_slope)
+KAPPA = OfClasses(terms=_margins, value=_agreement, slope=_agreement_slope)

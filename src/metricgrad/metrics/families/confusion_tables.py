@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import torch
@@ -82,10 +83,9 @@ class ConfusionTables:
         """
         if classes <= _ALL_CELLS:
             cell = labels.add(targets, alpha=classes)
-            cells = weight.new_zeros(weight.shape[0], classes**2)
-            if smooth:
-                cells[0].fill_(smooth * min(_EPS, _PSEUDO_ROWS / classes**2))
-            tables = cls.of_cells(cells.scatter_add_(1, cell, weight).view(-1, classes, classes))
+            small = smooth * min(_EPS, _PSEUDO_ROWS / classes**2)
+            empty = _empty(len(weight), classes**2, small, weight.dtype, weight.device)
+            tables = cls.of_cells(empty.scatter_add(1, cell, weight).view(-1, classes, classes))
         else:
             targets, empty = targets.expand(labels.shape), weight.new_zeros(len(weight), classes)
             hit = empty.scatter_add(1, targets, weight * (labels == targets))
@@ -114,7 +114,7 @@ class ConfusionTables:
     def graded(self, grade: Tensor) -> Tensor:
         """``(S, C)``: the sum of the predicted grades of each target, of ``(S, C)`` grades of the classes."""
         if self.cells is not None:
-            return (self.cells * grade[:, None]).sum(2)
+            return (self.cells @ grade[..., None])[..., 0]
         assert self.rows is not None
         targets, labels, weight = self.rows
         sums = torch.zeros_like(grade).scatter_add_(1, targets, weight * grade.gather(1, labels))
@@ -127,3 +127,12 @@ class ConfusionTables:
         if self.smooth is None:
             return of_classes
         return torch.where(self.counts.seen[0], of_classes, of_classes.index_select(0, self.smooth.absent))
+
+
+@functools.lru_cache(maxsize=8)
+def _empty(sets: int, cells: int, small: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``(S, K)`` zeros, a small number in the first set; made once, see :mod:`metricgrad.constants`."""
+    with torch.inference_mode(False):
+        found = torch.zeros(sets, cells, dtype=dtype, device=device)
+        found[0].fill_(small)
+        return found

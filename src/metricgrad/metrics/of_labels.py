@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,16 +43,28 @@ class OfLabels(FastPath):
         return set(context) <= {"sample_weight"}
 
 
+class AtTables(NamedTuple):
+    r"""What a metric is worth where S tables stand, found when it is asked for.
+
+    Attributes:
+        values: to ``(S,)``.
+        slopes: to :math:`\partial g / \partial M_{yb}` at the first table M, up to what is one for all b.
+    """
+
+    values: Callable[[], Tensor]
+    slopes: Callable[[], ClassUtilities]
+
+
 class OfTables(OfLabels, abc.ABC):
     """Abstract: a metric of predicted labels whose slopes in the confusion table follow from sums over its rows."""
 
     @abc.abstractmethod
+    def at(self, tables: ConfusionTables) -> AtTables:
+        """Where S tables stand."""
+
     def values(self, tables: ConfusionTables) -> Tensor:
         """``(S,)``, of S tables."""
-
-    @abc.abstractmethod
-    def values_and_slopes(self, tables: ConfusionTables) -> tuple[Tensor, ClassUtilities]:
-        r"""The same, and :math:`\partial g / \partial M_{yb}` at the first table M, up to what is one for all b."""
+        return self.at(tables).values()
 
 
 Slope = Callable[[Counts], tuple[Tensor, Tensor]]
@@ -71,14 +84,14 @@ class OfClassCounts(OfTables):
     value: Callable[[Counts], Tensor]
     slope: Slope
 
-    def values(self, tables: ConfusionTables) -> Tensor:
+    def at(self, tables: ConfusionTables) -> AtTables:
         """See :class:`OfTables`."""
-        return self.value(tables.counts)
 
-    def values_and_slopes(self, tables: ConfusionTables) -> tuple[Tensor, ClassUtilities]:
-        """See :class:`OfTables`."""
-        hit, predicted = self.slope(tables.counts.first())
-        return self.values(tables), ClassUtilities(tables.shared(predicted), hit)
+        def slopes() -> ClassUtilities:
+            hit, predicted = self.slope(tables.counts.first())
+            return ClassUtilities(tables.shared(predicted), hit)
+
+        return AtTables(lambda: self.value(tables.counts), slopes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,15 +113,15 @@ class OfClasses(OfTables):
         """The sums."""
         return whole if scores.ndim == targets.ndim else _SUMS
 
-    def values(self, tables: ConfusionTables) -> Tensor:
-        """See :class:`OfTables`."""
-        return self.value(self.terms(tables.counts).sum(-2))
-
-    def values_and_slopes(self, tables: ConfusionTables) -> tuple[Tensor, ClassUtilities]:
+    def at(self, tables: ConfusionTables) -> AtTables:
         """See :class:`OfTables`."""
         sums = self.terms(tables.counts).sum(-2)
-        hit, predicted = self.slope(tables.counts.first(), sums[0])
-        return self.value(sums), ClassUtilities(tables.shared(predicted), hit)
+
+        def slopes() -> ClassUtilities:
+            hit, predicted = self.slope(tables.counts.first(), sums[0])
+            return ClassUtilities(tables.shared(predicted), hit)
+
+        return AtTables(lambda: self.value(sums), slopes)
 
 
 @dataclass(frozen=True)
@@ -125,21 +138,19 @@ class OfGrades(OfTables):
 
     classes: int | None = field(default=None, kw_only=True)
 
-    def values(self, tables: ConfusionTables) -> Tensor:
-        """See :class:`OfTables`."""
-        return self.values_and_slopes(tables)[0]
-
-    def values_and_slopes(self, tables: ConfusionTables) -> tuple[Tensor, ClassUtilities]:
+    def at(self, tables: ConfusionTables) -> AtTables:
         """See :class:`OfTables`."""
         grades = self._grades(tables.counts.seen)
         squares = grades.square()
         observed, expected, means = _disagreements(tables.counts, grades, squares, tables.graded(grades))
         quotients = observed / expected
-        values = (1 - quotients).masked_fill(tables.counts.seen.sum(-1) < 2, torch.nan)
-        grade, square, expected = grades[0], squares[0], expected[0]
-        predicted = (quotients[0] * torch.addcmul(square, grade, means[0], value=-2) - square) / expected
-        grade = tables.shared(grade)
-        return values, ClassUtilities(tables.shared(predicted), near=grade / (expected * 0.5), grade=grade)
+
+        def slopes() -> ClassUtilities:
+            grade, square, chance = tables.shared(grades[0]), squares[0], expected[0]
+            predicted = (quotients[0] * torch.addcmul(square, grades[0], means[0], value=-2) - square) / chance
+            return ClassUtilities(tables.shared(predicted), near=grade / (chance * 0.5), grade=grade)
+
+        return AtTables(lambda: (1 - quotients).masked_fill(tables.counts.seen.sum(-1) < 2, torch.nan), slopes)
 
     def _grades(self, seen: Tensor) -> Tensor:
         """``(..., C)`` the grade that each class is."""

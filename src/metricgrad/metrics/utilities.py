@@ -48,7 +48,7 @@ def slopes_of_labels(
     tables = ConfusionTables.of(labels[None], targets, (mass / mass.sum())[None], classes, smooth=1 / len(labels))
     path = metric.fast_path
     assert isinstance(path, OfTables)
-    _, slopes = path.values_and_slopes(tables)
+    slopes = path.at(tables).slopes()
     rows = (slopes if metric.higher_is_better else -slopes).rows(1 - of if turned else of, mass)
     return rows.flip(1) if turned else rows
 

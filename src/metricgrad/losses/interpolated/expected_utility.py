@@ -53,7 +53,8 @@ def utility_gradients(p: Tensor, worth: Tensor, most: Tensor, weight: Weight, q:
     expected = p * worth
     total, mean = worth.sum(1, keepdim=True), expected.sum(1, keepdim=True)
     less = -weight[:, None] if isinstance(weight, Tensor) else -weight
-    pull = _pull(mean / most, less, q)
+    quality = mean / most
+    pull = (quality ** (q - 1)).masked_fill_(quality <= _LEAST, 0.0).mul_(less)
     uce = torch.addcmul(worth, p, total, value=-1).mul_(less)
     exp = torch.addcmul(expected, p, mean, value=-1).mul_(pull)
     return uce, exp
@@ -71,11 +72,6 @@ def binary_gradients(scores: Tensor, turned: Tensor, gain: Tensor, weight: Weigh
     """Their gradients, ``(N,)`` each; shifted scores come turned round."""
     pulled = gain * -weight
     away = pulled.sign()
-    uce = pulled * (away * scores).sigmoid()
-    quality = (away * turned).sigmoid()
-    exp = torch.addcmul(quality, quality, quality, value=-1).mul_(_pull(quality, pulled, q))
-    return uce, exp
-
-
-def _pull(quality: Tensor, weight: Weight, q: float) -> Tensor:
-    return (quality ** (q - 1)).masked_fill_(quality <= _LEAST, 0.0).mul_(weight)
+    wrong, quality = torch.stack([scores, turned]).mul_(away).sigmoid_().unbind()
+    power = torch.nn.functional.threshold(quality, _LEAST, 0.0) ** q
+    return pulled * wrong, torch.addcmul(power, power, quality, value=-1).mul_(pulled)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from metricgrad.losses.interpolated.expected_utility import (
     utility_losses,
 )
 from metricgrad.losses.interpolated.memory import Memory, Remembered
+from metricgrad.losses.interpolated.thresholds import at_best_threshold, best_threshold
 from metricgrad.losses.interpolated.twin import Twin
 from metricgrad.losses.interpolated.utility_table import UtilityTable
 from metricgrad.metrics.class_utilities import Utilities
@@ -27,8 +27,6 @@ from metricgrad.metrics.of_labels import OfTables
 from metricgrad.metrics.utilities import values_of_labels
 from metricgrad.precision import wide
 from metricgrad.refactoring.batch import Batch
-
-_MOST_CUTS = 63
 
 
 @dataclass(frozen=True)
@@ -111,36 +109,26 @@ class LabelLosses:
         )
 
     def _of_scores(self, batch: Batch, scores: Tensor, targets: Tensor, weight: Weight, keep: bool) -> OfRows:
-        at = self._memory.joined(scores, targets, batch.context.get("sample_weight"), keep=keep)
-        cut = self._cut(at)
-        labels = torch.stack([at.values > cut, at.values > 0, at.targets > 0]).long()
-        known = at._replace(values=labels[0], targets=labels[2])
-        found, utilities = self._standing(batch, known, labels, targets, 2, keep)
+        at, path = self._memory.joined(scores, targets, batch.context.get("sample_weight"), keep=keep), self.twin.path
+        better = self._metric.higher_is_better
+        if isinstance(path, OfTables):
+            given = bool(batch.context)  # rows of weight 0 are there
+            cut, found, utilities = at_best_threshold(path, at, len(targets), given=given, higher_is_better=better)
+        else:
+            calls = max(1, self._calls // 2 - 1)
+            cut = best_threshold(at, calls, lambda labels: self._values(labels, at, 1), higher_is_better=better)
+            found, utilities = self._called_for(batch, _labelled(at, cut), 2, keep)
         gain = utilities.gains().to(scores.dtype)[targets]
-        cut, q = cut.to(scores.dtype), self._q
+        q = self._q
         # UCE has the threshold in it, EXP is taken at the one that is best now
         return OfRows(
             binary_gradients(scores, cut - scores, gain, weight, q),
             lambda s: binary_losses(s, s - cut, gain, weight, q),
             scores.sigmoid().sub_(targets).mul_(weight),
             found,
-            lambda: self._on_memory(known, 1),
+            lambda: self._on_memory(_labelled(at, cut), 1),
             torch.linalg.vector_norm(gain, torch.inf),
         )
-
-    def _cut(self, at: Remembered) -> Tensor:
-        """0-d: the threshold at which the metric is best on the memory; 0 where none is better."""
-        path = self.twin.path
-        count = _MOST_CUTS if isinstance(path, OfTables) else max(1, self._calls // 2 - 1)
-        zero = filled(0.0, 1, at.values.dtype, at.values.device)
-        cuts = torch.cat([zero, _quantiles(at.values, at.weight <= 0, count)])
-        if isinstance(path, OfTables):
-            bounds, order = cuts.sort()
-            found = torch.empty_like(cuts).scatter_(0, order, path.values(_tables_of_cuts(at, bounds)))
-        else:
-            found = self._values((at.values > cuts[:, None]).long(), at, 1)
-        best = torch.nan_to_num(found if self._metric.higher_is_better else -found, nan=-torch.inf).argmax()
-        return cuts.index_select(0, best[None])[0]
 
     def _standing(
         self, batch: Batch, at: Remembered, labels: Tensor, targets: Tensor, classes: int, keep: bool
@@ -157,11 +145,7 @@ class LabelLosses:
         """
         path = self.twin.path
         if not isinstance(path, OfTables):
-            columns = 1 if batch.scores.ndim == 1 else classes
-            calls = self._calls - 2 - (self._calls // 2 if columns == 1 else 0)
-            utilities = self._table.of(at, classes, calls, columns=columns, keep=keep)
-            now, ideal = self.twin.tell_cost(lambda: self._called(batch), self._calls).unbind()
-            return (now, ideal), utilities
+            return self._called_for(batch, at, classes, keep)
         before = len(at.weight) - len(targets)
         absent, own = filled(0.0, before, at.weight.dtype, at.weight.device), at.weight[before:]
         weight = torch.cat([at.weight / at.weight.sum(), absent, own, absent, own]).view(3, -1)
@@ -170,9 +154,20 @@ class LabelLosses:
             last = torch.arange(len(at.weight), device=own.device) >= before
             there = torch.stack([at.weight > 0, last, last])
         tables = ConfusionTables.of(labels, at.targets, weight, classes, there, smooth=1 / len(at.weight))
-        values, slopes = path.values_and_slopes(tables)
-        _, now, ideal = values.unbind()
+        standing = path.at(tables)
+        _, now, ideal = standing.values().unbind()
+        slopes = standing.slopes()
         return (now, ideal), slopes if self._metric.higher_is_better else -slopes
+
+    def _called_for(
+        self, batch: Batch, at: Remembered, classes: int, keep: bool
+    ) -> tuple[tuple[Tensor, Tensor], Utilities]:
+        """The same of a metric that has to be called."""
+        columns = 1 if batch.scores.ndim == 1 else classes
+        calls = self._calls - 2 - (self._calls // 2 if columns == 1 else 0)
+        utilities = self._table.of(at, classes, calls, columns=columns, keep=keep)
+        now, ideal = self.twin.tell_cost(lambda: self._called(batch), self._calls).unbind()
+        return (now, ideal), utilities
 
     def _called(self, batch: Batch) -> Tensor:
         """``(2,)`` values of the metric itself, of the batch and of ideal decisions."""
@@ -194,24 +189,6 @@ class LabelLosses:
         return values_of_labels(self._metric, labels, targets, columns, sample_weight=weight if weighted else None)
 
 
-def _quantiles(values: Tensor, absent: Tensor, count: int) -> Tensor:
-    """``(count,)`` evenly spaced quantiles of the values that are there, between the smallest and the largest."""
-    ascending = values.masked_fill(absent, torch.inf).sort().values
-    place = _shares(count, values.dtype, values.device) * (len(values) - 1 - absent.sum())
-    around = torch.stack([place, place.ceil()]).long()
-    low, high = ascending[around].unbind()
-    return torch.lerp(low, high, place - around[0])
-
-
-@functools.cache
-def _shares(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.linspace(0, 1, count + 2, dtype=dtype, device=device)[1:-1]
-
-
-def _tables_of_cuts(at: Remembered, bounds: Tensor) -> ConfusionTables:
-    """The confusion table of each of K ascending thresholds, from what lies between two of them."""
-    between = at.targets.long().add_(torch.bucketize(at.values, bounds), alpha=2)
-    weight = at.weight.new_zeros(2 * len(bounds) + 2).index_add_(0, between, at.weight).view(-1, 2)
-    below = weight.cumsum(0)
-    return ConfusionTables.of_cells(torch.stack([below[:-1], below[-1] - below[:-1]], 2))
+def _labelled(at: Remembered, cut: Tensor) -> Remembered:
+    """The memory, whether its scores are above a threshold in place of them."""
+    return at._replace(values=(at.values > cut).long(), targets=at.targets.long())

@@ -87,7 +87,8 @@ class Secants:
         up, down = self._sides.up, self._sides.down
         n, metric, path = down.shape[0], twin.metric, twin.path
         before, level = (torch.searchsorted(down, up, right=right) for right in (False, True))
-        above, reach = wide(before + level) * 0.5, wide(self._near).mul(4).clamp_(min=1)
+        half = listed((0.5,), wide_dtype(up.device), up.device)[0]
+        above, reach = (before + level) * half, self._near.mul(4).clamp_(min=1)
         both_ways = listed((-1.0, 1.0), above.dtype, above.device)[:, None]
         moved = torch.addcmul(above, reach, both_ways).clamp_(0, n)
         if isinstance(path, OfCounts):

@@ -83,8 +83,7 @@ class ConfusionTables:
         """
         if classes <= _ALL_CELLS:
             cell = labels.add(targets, alpha=classes)
-            small = smooth * min(_EPS, _PSEUDO_ROWS / classes**2)
-            empty = _empty(len(weight), classes**2, small, weight.dtype, weight.device)
+            empty = _empty(len(weight), classes**2, in_each_cell(classes, smooth), weight.dtype, weight.device)
             tables = cls.of_cells(empty.scatter_add(1, cell, weight).view(-1, classes, classes))
         else:
             targets, empty = targets.expand(labels.shape), weight.new_zeros(len(weight), classes)
@@ -95,8 +94,15 @@ class ConfusionTables:
         if there is not None:
             rows, targets = there.to(weight), targets.expand(labels.shape)
             seen = weight.new_zeros(len(weight), classes).scatter_add_(1, targets, rows).scatter_add_(1, labels, rows)
-            tables = replace(tables, counts=tables.counts._replace(seen=(seen > 0) | tables.counts.seen))
+            tables = tables._seen_where(seen > 0)
         return tables._smoothed(smooth) if smooth and tables.cells is None else tables
+
+    def seen_where(self, cells: Tensor) -> ConfusionTables:
+        """With the classes seen that occur in ``(S, C, C)`` further tables, as of rows that weigh nothing."""
+        return self._seen_where(type(self).of_cells(cells).counts.seen)
+
+    def _seen_where(self, seen: Tensor) -> ConfusionTables:
+        return replace(self, counts=self.counts._replace(seen=seen | self.counts.seen))
 
     def _smoothed(self, weight: float) -> ConfusionTables:
         """Of many classes, what :meth:`of` says of ``smooth``; in place."""
@@ -127,6 +133,11 @@ class ConfusionTables:
         if self.smooth is None:
             return of_classes
         return torch.where(self.counts.seen[0], of_classes, of_classes.index_select(0, self.smooth.absent))
+
+
+def in_each_cell(classes: int, row: float) -> float:
+    """The small count that a smoothed table of few classes has more in all its cells, where a row weighs so much."""
+    return row * min(_EPS, _PSEUDO_ROWS / classes**2)
 
 
 @functools.lru_cache(maxsize=8)

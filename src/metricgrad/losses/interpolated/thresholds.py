@@ -1,0 +1,101 @@
+"""The threshold of one score a row at which a metric of yes or no is best on a memory, and what it is worth there."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from metricgrad.constants import filled
+from metricgrad.losses.interpolated.memory import Remembered
+from metricgrad.metrics.class_utilities import Utilities
+from metricgrad.metrics.families.confusion_tables import ConfusionTables, in_each_cell
+from metricgrad.metrics.of_labels import OfTables
+
+_MOST_CUTS = 63
+
+
+def best_threshold(at: Remembered, count: int, values: Callable[[Tensor], Tensor], *, higher_is_better: bool) -> Tensor:
+    """0-d: 0, or the one of some quantiles at which the metric is better.
+
+    Args:
+        at: scores.
+        count: how many quantiles are tried.
+        values: ``(T, R)`` labels to the metric's ``(T,)`` values.
+        higher_is_better: of the metric.
+    """
+    cuts = _cuts(at, count)
+    return cuts.index_select(0, _best(values((at.values > cuts[:, None]).long()), higher_is_better))[0]
+
+
+def at_best_threshold(
+    path: OfTables, at: Remembered, rows: int, *, given: bool, higher_is_better: bool
+) -> tuple[Tensor, tuple[Tensor, Tensor], Utilities]:
+    """The same threshold by the tables of all of them, cumulated over the rows between two.
+
+    Args:
+        path: what the metric is of tables.
+        at: scores.
+        rows: how many rows at the end are the batch.
+        given: whether the batch came with weights: of its rows those of weight 0 are there too.
+        higher_is_better: of the metric.
+
+    Returns:
+        The threshold; the metric of the batch at 0 and of ideal decisions, 0-d each; and utilities at that threshold,
+        signed so that more is better, of the smoothed table.
+    """
+    cuts = _cuts(at, _MOST_CUTS)
+    before = len(at.weight) - rows
+    absent, own = filled(0.0, before, at.weight.dtype, at.weight.device), at.weight[before:]
+    cells = _cells(at, cuts, torch.cat([at.weight, absent, own]))
+    tables = ConfusionTables.of_cells(cells)
+    if given:
+        there = torch.cat([at.weight > 0, absent, torch.ones_like(own)])
+        tables = tables.seen_where(_cells(at, cuts, there))
+    values = path.values(tables)
+    best = _best(values[:-2], higher_is_better)
+    smoothed = cells.index_select(0, best) / at.weight.sum()
+    slopes = path.at(ConfusionTables.of_cells(smoothed.add_(in_each_cell(2, 1 / len(at.weight))))).slopes()
+    cut = cuts.index_select(0, best)[0]
+    return cut, (values[-2], values[-1]), slopes if higher_is_better else -slopes
+
+
+def _cells(at: Remembered, cuts: Tensor, weight: Tensor) -> Tensor:
+    """``(K + 2, 2, 2)`` tables, of the memory at each threshold, and of the batch at the first one and ideally.
+
+    Args:
+        at: scores.
+        cuts: ``(K,)`` thresholds.
+        weight: ``(2 R,)`` float64 of the rows, then what of it is the batch's.
+    """
+    bounds, size = cuts.sort().values, 2 * len(cuts) + 2
+    between = at.targets.long().add_(torch.bucketize(at.values, bounds), alpha=2)
+    empty = filled(0.0, 2 * size, weight.dtype, weight.device).view(2, size)
+    each = empty.scatter_add(1, between.expand(2, -1), weight.view(2, -1)).view(2, -1, 2)
+    below, above = each.cumsum(1), each.flip(1).cumsum(1).flip(1)  # not a difference: nothing above is 0 to the bit
+    tables = torch.stack([below[:, :-1], above[:, 1:]], 3).index_select(1, torch.searchsorted(bounds, cuts))
+    return torch.cat([tables[0], tables[1, :1], torch.diag_embed(above[1, :1])])
+
+
+def _cuts(at: Remembered, count: int) -> Tensor:
+    """``(1 + count,)``: 0, and evenly spaced quantiles of the scores, between the smallest and the largest."""
+    absent = at.weight <= 0
+    ascending = at.values.masked_fill(absent, torch.inf).sort().values
+    place = _shares(count, ascending.dtype, ascending.device) * (len(ascending) - 1 - absent.sum())
+    around = torch.stack([place, place.ceil()]).long()
+    low, high = ascending[around].unbind()
+    zero = filled(0.0, 1, ascending.dtype, ascending.device)
+    return torch.cat([zero, torch.lerp(low, high, place - around[0])])
+
+
+@functools.cache
+def _shares(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.linspace(0, 1, count + 2, dtype=dtype, device=device)[1:-1]
+
+
+def _best(values: Tensor, higher_is_better: bool) -> Tensor:
+    """``(1,)``: where the best value is, the first of several."""
+    return torch.nan_to_num(values if higher_is_better else -values, nan=-torch.inf).argmax(0, keepdim=True)

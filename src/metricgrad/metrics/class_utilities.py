@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metricgrad.constants import listed
+from metricgrad.functional.constants import listed
 
 
 class Utilities(abc.ABC):

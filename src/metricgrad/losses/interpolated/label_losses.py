@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metricgrad.constants import filled
+from metricgrad.functional.constants import filled
 from metricgrad.losses.interpolated.expected_utility import (
     Weight,
     binary_gradients,

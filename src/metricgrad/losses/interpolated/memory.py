@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metricgrad.constants import filled
+from metricgrad.functional.constants import filled
 from metricgrad.on_host import OnHost
 from metricgrad.precision import FullPrecision
 

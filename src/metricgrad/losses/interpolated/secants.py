@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metricgrad.constants import listed
+from metricgrad.functional.constants import listed
 from metricgrad.functional.kernels import SIGMOID
 from metricgrad.functional.pair_sums import Pairs, pair_sum
 from metricgrad.losses.interpolated.twin import Twin

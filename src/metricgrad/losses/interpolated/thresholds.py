@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from metricgrad.constants import filled
+from metricgrad.functional.constants import filled
 from metricgrad.losses.interpolated.memory import Remembered
 from metricgrad.metrics.class_utilities import Utilities
 from metricgrad.metrics.families.confusion_tables import ConfusionTables, in_each_cell

@@ -142,7 +142,7 @@ def in_each_cell(classes: int, row: float) -> float:
 
 @functools.lru_cache(maxsize=8)
 def _empty(sets: int, cells: int, small: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """``(S, K)`` zeros, a small number in the first set; made once, see :mod:`metricgrad.constants`."""
+    """``(S, K)`` zeros, a small number in the first set; made once, see :mod:`metricgrad.functional.constants`."""
     with torch.inference_mode(False):
         found = torch.zeros(sets, cells, dtype=dtype, device=device)
         found[0].fill_(small)

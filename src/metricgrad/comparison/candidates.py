@@ -19,9 +19,11 @@ from metricgrad.losses.registry import Range, Role
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.systems.by_name import find, make_loss
+from metricgrad.systems.reloss import FittedNetwork
 from metricgrad.tasks.task import Task
 from metricgrad.training.batches import Data
 from metricgrad.training.options import made_by
+from metricgrad.training.run_folder.fingerprints import describe_data
 
 Given = str | nn.Module | Callable[[], nn.Module]
 BLIND = "margin"
@@ -139,18 +141,23 @@ def _name(loss: Any) -> str:
 
 
 def _learner(
-    loss: str, fit: Callable[..., nn.Module], task: Task, metric: Metric, own: tuple[str, ...]
+    loss: str, fit: Callable[..., FittedNetwork], task: Task, metric: Metric, own: tuple[str, ...]
 ) -> Callable[[dict[str, float], int, Data], nn.Module]:
-    fixed = find(loss)[1]
+    entry, fixed = find(loss)
+    after = {name: fixed.pop(name) for name in entry.space if name in fixed}  # what may be tuned follows the fit
     trained_on = as_metric(fixed.pop("metric")) if "metric" in fixed else metric
     balanced = {} if task.per_class is None else {"per_class": task.per_class}
+    last: dict[str, FittedNetwork] = {}  # trials share it: they have one training part
 
     def learn(params: dict[str, float], seed: int, train: Data) -> nn.Module:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the comparison itself says whether the loss is better
-            return fit(
-                trained_on, task.model, train, batch_size=task.batch_size, seed=seed,
-                **balanced, **{k: params[k] for k in own}, **fixed,
-            )  # fmt: skip
+        key = f"{seed} {describe_data(train)}"
+        if key not in last:
+            last.clear()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the comparison itself says whether the loss is better
+                last[key] = fit(
+                    trained_on, task.model, train, batch_size=task.batch_size, seed=seed, **balanced, **fixed
+                )
+        return last[key].anchored(**after, **{name: params[name] for name in own})
 
     return learn

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
-
 from metricgrad.losses.registry import Range, Role
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.spec import parse_spec
 from metricgrad.systems.by_name import find
-from metricgrad.training.reloss_of_task import fitted_on_training
+from metricgrad.systems.reloss import FittedNetwork
+from metricgrad.training.reloss_of_task import network_of_training
 
-FITTED_ON_TRAINING: dict[str, Callable[..., nn.Module]] = {"reloss": fitted_on_training}
-"""Name -> what makes the loss from the metric and a task's training part, where a comparison has one."""
+FITTED_ON_TRAINING: dict[str, Callable[..., FittedNetwork]] = {"reloss": network_of_training}
+"""Name -> what fits the loss to the metric on a task's training part, but for what is tuned of it."""
 
 
-def fitting_of(spec: str) -> Callable[..., nn.Module] | None:
+def fitting_of(spec: str) -> Callable[..., FittedNetwork] | None:
     """What fits the loss on a task's training part, or None where it needs no data."""
     return FITTED_ON_TRAINING.get(parse_spec(spec)[0])
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from metricgrad.aligners.fitting.block_fitting import BlockFitting
+from metricgrad.aligners.fitting.blocks import ScoreStore
 from metricgrad.aligners.fitting.rank_correlation import RankCorrelation
 from metricgrad.aligners.fitting.report import held_out_report, match_scale
 from metricgrad.aligners.fitting.value_regression import ValueRegression
@@ -27,6 +30,7 @@ from metricgrad.losses.networks.network_for import network_for
 from metricgrad.losses.registry import ANSWER_SPANS, CLASSIFICATION, RETRIEVAL, TOKENS, Entry, Range, register
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.context import CONTEXT, refuse_others
+from metricgrad.metrics.layouts.class_targets import ClassTargets
 from metricgrad.metrics.metric import Metric
 
 _OBJECTIVES: dict[str, type[BlockFitting]] = {"correlation": RankCorrelation, "value": ValueRegression}
@@ -121,6 +125,40 @@ class ReLoss(Loss):
         Warns:
             UserWarning: where it does not rank held-out blocks clearly better than cross-entropy.
         """
+        if anchor is not None:
+            checked_number("anchor", anchor, zero=True)
+        fitted = cls.fitted(
+            metric, scores, targets, groups=groups, form=form, objective=objective, seed=seed, **options
+        )
+        loss = fitted.anchored(anchor)
+        report = loss.report()
+        if not report["beats_standard"]:
+            reader = loss.network.reader
+            names = ("correlation", reader.standard_name)
+            ours, standard = (report[name]["value"] for name in names)
+            other = "cross-entropy" if reader.of_labels else "the standard loss"
+            warnings.warn(
+                f"this surrogate does not rank blocks as {fitted.metric.name} does clearly better than {other}: "
+                f"correlation {ours or 0:.3f} against {standard or 0:.3f} on held-out rows; {other} will "
+                "probably serve as well",
+                stacklevel=2,
+            )
+        return loss
+
+    @classmethod
+    def fitted(
+        cls,
+        metric: str | Metric | Callable[..., Any],
+        scores: Tensor,
+        targets: Tensor,
+        *,
+        groups: Tensor | None = None,
+        form: NetworkForm | None = None,
+        objective: Literal["correlation", "value"] = "correlation",
+        seed: int = 0,
+        **options: Any,
+    ) -> FittedNetwork:
+        """The part of :meth:`fit` that is the same for every ``anchor``, which comes last; it takes nearly all time."""
         judged_by = as_metric(metric)
         check_tensor("scores", scores)
         check_tensor("targets", targets)
@@ -135,8 +173,6 @@ class ReLoss(Loss):
         judged_by = judged_by.of_read_batches()
         aligner = _OBJECTIVES[objective](judged_by, seed=seed, **options)
         paper = isinstance(aligner, RankCorrelation) and aligner.paper
-        default_anchor = 0.0 if paper else _ANCHOR
-        anchored = default_anchor if anchor is None else checked_number("anchor", anchor, zero=True)
         if form is None:
             in_groups = groups is not None
             form = network_for(judged_by, scores, targets, in_groups=in_groups, paper=paper, seed=seed)
@@ -147,20 +183,7 @@ class ReLoss(Loss):
         loss.prepare(fitted_on.scores, fitted_on.targets, groups=fitted_on.groups)
         if not paper:
             match_scale(form, fitted_on, generator, size=aligner.block)
-        form.anchor.fill_(anchored)
-        aligner.report = held_out_report(loss, judged_by, held_out, size=aligner.block, seed=seed)
-        if not aligner.report["beats_standard"]:
-            names = ("correlation", form.reader.standard_name)
-            ours, standard = (aligner.report[name]["value"] for name in names)
-            other = "cross-entropy" if form.reader.of_labels else "the standard loss"
-            warnings.warn(
-                f"this surrogate does not rank blocks as {judged_by.name} does clearly better than {other}: "
-                f"correlation {ours or 0:.3f} against {standard or 0:.3f} on held-out rows; {other} will "
-                "probably serve as well",
-                stacklevel=2,
-            )
-        aligner.class_targets, loss.classes = classes, ClassReading(classes)
-        return loss
+        return FittedNetwork(loss, judged_by, held_out, classes, default_anchor=0.0 if paper else _ANCHOR)
 
     @classmethod
     def pretrained(cls, metric: str) -> ReLoss:
@@ -217,6 +240,41 @@ class ReLoss(Loss):
             raise MetricgradError("this loss was not fitted; make it with ReLoss.fit(metric, scores, targets)")
         return self.aligner.report
 
+    @property
+    def network(self) -> NetworkForm:
+        """The form."""
+        assert isinstance(self.form, NetworkForm)
+        return self.form
+
+
+@dataclass(frozen=True)
+class FittedNetwork:
+    """A network that ranks blocks as a metric does, before the standard loss is added.
+
+    Attributes:
+        loss: of the network alone.
+        metric: whose order it has.
+        held_out: what the report is measured on.
+        classes: how targets are read.
+        default_anchor: where none is given.
+    """
+
+    loss: ReLoss
+    metric: Metric
+    held_out: ScoreStore
+    classes: ClassTargets
+    default_anchor: float
+
+    def anchored(self, anchor: float | None = None) -> ReLoss:
+        """A loss of its own, with this weight of the standard loss, from 0, and its report."""
+        loss = copy.deepcopy(self.loss)
+        aligner = loss.aligner
+        assert isinstance(aligner, BlockFitting)
+        loss.network.anchor.fill_(self.default_anchor if anchor is None else anchor)
+        aligner.report = held_out_report(loss, self.metric, self.held_out, size=aligner.block, seed=loss.seed)
+        aligner.class_targets, loss.classes = self.classes, ClassReading(self.classes)
+        return loss
+
 
 def shipped(metric: Metric, *, anchor: float = 0.1) -> ReLoss:
     """The loss that comes with the package for a metric.
@@ -229,8 +287,7 @@ def shipped(metric: Metric, *, anchor: float = 0.1) -> ReLoss:
         MetricgradError: where none is shipped for the metric.
     """
     loss = ReLoss.pretrained(metric.name.replace("top_k_accuracy:k=5", "top_k_accuracy"))
-    assert isinstance(loss.form, NetworkForm)
-    loss.form.anchor.fill_(anchor)
+    loss.network.anchor.fill_(anchor)
     return loss
 
 

@@ -12,7 +12,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.losses.standard_loss import standard_loss
 from metricgrad.metrics.metric import Metric
 from metricgrad.systems.embedding import triplet
-from metricgrad.systems.reloss import ReLoss
+from metricgrad.systems.reloss import FittedNetwork, ReLoss
 from metricgrad.training.balanced import ClassBalanced
 from metricgrad.training.batches import as_tensor, is_pair
 from metricgrad.training.recording import record_scores
@@ -26,7 +26,12 @@ _STORED = 2**27
 _RECORDINGS = 2 + _STEPS.bit_length()
 
 
-def fitted_on_training(
+def fitted_on_training(metric: Metric, *given: Any, anchor: float | None = None, **options: Any) -> ReLoss:
+    """The loss of :func:`network_of_training`, with a weight of the standard loss as in :meth:`ReLoss.fit`."""
+    return network_of_training(metric, *given, **options).anchored(anchor)
+
+
+def network_of_training(
     metric: Metric,
     model: Callable[[], nn.Module],
     train: Any,
@@ -35,8 +40,8 @@ def fitted_on_training(
     seed: int,
     per_class: int | None = None,
     **options: Any,
-) -> ReLoss:
-    """Fit a loss to scores of a short run of the standard loss on the training part alone.
+) -> FittedNetwork:
+    """Fit a network to scores of a short run of the standard loss on the training part alone.
 
     A fresh model learns from three fifths of the rows; its scores of the other two (of fewer, where they would not fit
     into half a GiB), at steps 0, 1, 2, 4 and so on, are what the loss is fitted to. Validation and test rows are not
@@ -49,7 +54,7 @@ def fitted_on_training(
         batch_size: of the run and of the blocks.
         seed: of everything random.
         per_class: of embeddings, rows of a class in a batch of the run and in a block; 8 by default.
-        options: keyword arguments of :meth:`ReLoss.fit`.
+        options: keyword arguments of :meth:`ReLoss.fit`, but for ``anchor``.
 
     Raises:
         MetricgradError: where the training part is no pair, or nothing that ranks like the metric is found.
@@ -87,4 +92,6 @@ def fitted_on_training(
             standard(network(inputs[rows]), targets[rows]).backward()
             optimizer.step()
     groups = recorded.moments if embeddings else None
-    return ReLoss.fit(metric, recorded.scores, recorded.targets, groups=groups, seed=seed, block=batch_size, **options)
+    return ReLoss.fitted(
+        metric, recorded.scores, recorded.targets, groups=groups, seed=seed, block=batch_size, **options
+    )

@@ -159,6 +159,15 @@ def _single_checks(rank: int, world: int) -> dict[str, Any]:
     assert (network.seed, int(network.steps)) == (0, 1)
     assert copy.deepcopy(mg.Loss(network.form, process_group=groups[rank])).ranks.process_group is groups[rank]
 
+    # a training that goes on, with a state that the first rank alone has loaded
+    model, later = nn.Linear(1, 1), mg.UniLoss("macro_f1")
+    if rank == 0:
+        later.load_state_dict({**later.state_dict(), "_progress.steps": torch.tensor(15)})
+    handle = later.attach(model, torch.optim.SGD(model.parameters(), lr=0.1), total_steps=20)
+    later(scores, targets)
+    found["loaded"] = torch.tensor(later._progress.share), torch.tensor(0.75)
+    handle.detach()
+
     # sentences of another length on each rank
     words = torch.randn(2, 3 + rank, 5, dtype=torch.float64)
     tags, mask = torch.arange(2 * (3 + rank)).reshape(2, -1) % 4, torch.ones(2, 3 + rank, dtype=torch.bool)
@@ -205,7 +214,7 @@ def _single_checks(rank: int, world: int) -> dict[str, Any]:
 
 def test_who_talks_to_whom_and_what_is_said():
     (_, first), (_, second) = _found(2)
-    for name in ("apart", "group", "network", "words", "ignored", "query weights", "no_grad", "eval"):
+    for name in ("apart", "group", "network", "loaded", "words", "ignored", "query weights", "no_grad", "eval"):
         for found in (first, second):
             if name in found:
                 torch.testing.assert_close(*found[name], rtol=1e-12, atol=1e-12, msg=name)

@@ -51,9 +51,12 @@ class Alike(Protocol):
     seed: int
     steps: Tensor
 
-    @property
-    def form(self) -> nn.Module:
-        """What it is computed by."""
+    def state_dict(self) -> dict[str, Any]:
+        """All it has learned and counted."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Take it from another."""
         ...
 
 
@@ -98,7 +101,7 @@ class Ranks:
     def joined(self, loss: Alike, read: Callable[[], tuple[Tensor, Tensor, Context]]) -> tuple[Tensor, Tensor, Context]:
         """The rows of all ranks, in their order; the gradient goes to this rank's, times the number of ranks.
 
-        At the first call every loss takes the first rank's seed, step counter and form, so that all compute the same.
+        At the first call every loss takes the first rank's seed and state, so that all compute the same.
 
         Args:
             loss: that is called.
@@ -118,9 +121,8 @@ class Ranks:
                 raise MetricgradError(f"rank {rank} could not call the loss: {offer.error}")
         longest = _common(offers)
         if not all(offer.settled for offer in offers):
-            loss.seed, steps, state = self.of_first((loss.seed, loss.steps.cpu(), _on_cpu(loss.form.state_dict())))
-            loss.steps.copy_(steps)
-            loss.form.load_state_dict(state)
+            loss.seed, state = self.of_first((loss.seed, _on_cpu(loss.state_dict())))
+            loss.load_state_dict(state)
             self._settled = True
         here, found = dist.get_rank(self.process_group), self._gathered(own, offers)
         own["scores"] = _Times.apply(own["scores"], len(offers))

@@ -138,7 +138,8 @@ class Loss(ScoreLoss):
         steps = self._steps.of(self.steps)
         call = CallContext(self.seed, steps, counts, self._progress.share if self.progress is None else self.progress)
         if counts:
-            self._first.look(self.form, self.aligner, scores, targets, check_finite=self.check_finite)
+            mask = context.get("mask")
+            self._first.look(self.form, self.aligner, scores, targets, mask, check_finite=self.check_finite)
             if self._hooks is not None:
                 self._hooks.run_last_before_step()
             self.aligner.before_loss_call(self.form)

@@ -95,3 +95,28 @@ def test_a_metric_of_order_with_another_yes_is_delivered_as_labels(binary):
     assert result.output == "labels"
     assert set(result.predict(inputs).tolist()) <= {0, 1}
     assert result.predict_proba(inputs).shape == (ROWS,)
+
+
+@pytest.mark.parametrize("metric", ["mse", "mae", "r2", "spearman"])
+def test_nan_under_a_mask_is_nobodys_business(metric):
+    g = torch.Generator().manual_seed(0)
+    scores, targets = torch.randn(60, generator=g), torch.randn(60, generator=g)
+    mask = torch.arange(60) % 7 > 0
+    context = {"mask": mask}
+    expected = mg.UniLoss(metric)(scores.clone().requires_grad_(), targets, **context)
+    for part in (scores, targets):
+        part[~mask] = torch.nan
+    leaf = scores.requires_grad_()
+    found = mg.UniLoss(metric)(leaf, targets, **context)
+    found.backward()
+    assert torch.equal(found.detach(), expected.detach())
+    assert leaf.grad.isfinite().all()
+    with pytest.raises(mg.MetricgradError, match="hold NaN in 9 of 60 rows"):
+        mg.UniLoss(metric)(leaf, targets)
+
+
+def test_bytes_hold_no_negative_number_that_could_be_ignored():
+    targets = torch.tensor([156, 156, 0, 1])
+    scores = torch.nn.functional.one_hot(torch.tensor([156, 3, 0, 0]), 200).float()
+    metric = mg.as_metric("accuracy", ignore_index=-100)
+    assert float(metric(scores, targets.byte())) == float(metric(scores, targets)) == 0.5

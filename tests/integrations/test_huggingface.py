@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 transformers = pytest.importorskip("transformers", reason="the Hugging Face integration needs transformers")
-from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput  # noqa: E402
+from transformers.modeling_outputs import CausalLMOutput, SequenceClassifierOutput, TokenClassifierOutput  # noqa: E402
 
 import metricgrad as mg  # noqa: E402
 from metricgrad.integrations.huggingface import AlignLoss, compute_loss_func  # noqa: E402
@@ -160,13 +160,13 @@ def test_uniloss_learns_what_it_is_judged_by(tmp_path):
 
 
 def test_a_resumed_training_goes_on_with_the_loss(tmp_path):
-    def run(folder, steps, resume=None):
-        loss = mg.AdaLFL(num_outputs=3, lr=1e-2)
+    def run(folder, steps, resume=None, *, checkpoint=False, lr=1e-2):
+        loss = mg.AdaLFL(num_outputs=3, lr=lr)
         net = model("sequence")
         made = Ordered(
-            net, arguments(folder, max_steps=steps, save_strategy="steps", save_steps=2),
+            net, arguments(folder, max_steps=steps, save_strategy="steps", save_steps=2, logging_steps=1),
             train_dataset=DATA["sequence"], compute_loss_func=compute_loss_func(loss),
-            callbacks=[AlignLoss(loss, valid=batches("sequence")[-2:])],
+            callbacks=[AlignLoss(loss, valid=batches("sequence")[-2:], checkpoint=resume if checkpoint else None)],
         )  # fmt: skip
         made.train(resume_from_checkpoint=resume)
         return net, loss
@@ -175,9 +175,16 @@ def test_a_resumed_training_goes_on_with_the_loss(tmp_path):
     resumed = run(tmp_path / "broken", 4, resume=True)
     whole = run(tmp_path / "whole", 4)
     assert int(resumed[1].aligner.updates) == 4
-    for ours, theirs in zip(whole, resumed, strict=True):
-        for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
-            torch.testing.assert_close(a, b)
+    elsewhere = run(tmp_path / "new", 4, resume=str(tmp_path / "broken" / "checkpoint-2"), checkpoint=True)
+    for others in (resumed, elsewhere):
+        for ours, theirs in zip(whole, others, strict=True):
+            for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+                torch.testing.assert_close(a, b)
+    with pytest.warns(UserWarning, match=r"goes on at step 2, but there is no .*checkpoint=folder"):
+        run(tmp_path / "nothing", 4, resume=str(tmp_path / "broken" / "checkpoint-2"))
+    run(tmp_path / "other", 2, lr=0.5)
+    with pytest.warns(UserWarning, match=r"checkpoint-2.* is of another training"):
+        run(tmp_path / "other", 4, resume=str(tmp_path / "broken" / "checkpoint-2"))
 
 
 def test_outputs_of_all_kinds_have_their_logits_found():
@@ -194,6 +201,21 @@ def test_outputs_of_all_kinds_have_their_logits_found():
         loss({"hidden": scores}, labels)
     with pytest.raises(mg.MetricgradError, match="no 'labels'"):
         loss(outputs, None)
+
+
+def test_labels_of_this_rank_alone_are_counted_as_those_of_all(monkeypatch):
+    scores, labels = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 3
+    inner = mg.UniLoss("macro_f1")
+    alone = float(mg.UniLoss("macro_f1")(scores.clone().requires_grad_(), labels).detach())
+    monkeypatch.setattr(inner.ranks, "mean", lambda parts: [(part + 9.0) / 2 for part in parts])  # the other has 9
+    found = compute_loss_func(inner)({"logits": scores.requires_grad_()}, labels, num_items_in_batch=torch.tensor(5))
+    assert float(found.detach()) == pytest.approx(alone)
+
+
+def test_a_causal_language_model_is_refused():
+    outputs = CausalLMOutput(logits=torch.randn(2, 5, 7))
+    with pytest.raises(mg.MetricgradError, match=r"next token.*outputs.logits\[:, :-1\]"):
+        compute_loss_func(mg.UniLoss("accuracy"))(outputs, torch.zeros(2, 5, dtype=torch.long))
 
 
 def test_as_many_tags_as_tokens_are_tags_last():

@@ -223,3 +223,29 @@ def test_the_graph_of_one_chunk_at_a_time():
     small, large = peak(128, 128), peak(2048, 128)
     assert peak(2048, 2048) > 10 * small
     assert large < small + 2048 * 4 * 8  # the scores, their targets and what the loss keeps of them
+
+
+def test_features_carry_the_gradient_on_to_what_made_them():
+    torch.manual_seed(0)
+    backbone, head = nn.Linear(4, 4), nn.Linear(4, 1)
+    x, y = torch.randn(40, 4), torch.arange(40) % 5 == 0
+    parameters = [*backbone.parameters(), *head.parameters()]
+    mg.microbatched(mg.UniLoss("average_precision"), head, backbone(x), y, size=10)
+    found = [p.grad.clone() for p in parameters]
+    for p in parameters:
+        p.grad = None
+    mg.UniLoss("average_precision")(head(backbone(x)), y).backward()
+    torch.testing.assert_close(found, [p.grad for p in parameters])
+
+
+def test_a_model_that_gives_more_than_scores_is_refused():
+    x, y = torch.randn(20, 3, 4), torch.randint(0, 2, (20, 3))
+    with pytest.raises(mg.MetricgradError, match=r"the model gives tuple and Tensor.*forward="):
+        mg.microbatched(mg.UniLoss("macro_f1"), nn.GRU(4, 2, batch_first=True), x, y, size=5)
+
+
+@pytest.mark.filterwarnings("ignore:the model has batch normalisation")
+def test_no_chunk_of_one_row_is_left():
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    mg.microbatched(mg.UniLoss("average_precision"), model, torch.randn(31, 4), torch.arange(31) % 5 == 0, size=10)
+    assert int(model[1].num_batches_tracked) == 4

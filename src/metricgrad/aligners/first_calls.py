@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 
+import torch
 from torch import Tensor
 
 from metricgrad.aligners.base import Aligner
@@ -34,23 +35,25 @@ class FirstCalls:
         self._calls = self._rows = 0
         self._seen = False
 
-    def look(self, form: Form, aligner: Aligner, scores: Tensor, targets: Tensor, *, check_finite: bool) -> None:
+    def look(
+        self, form: Form, aligner: Aligner, scores: Tensor, targets: Tensor, mask: Tensor | None, *, check_finite: bool
+    ) -> None:
         """One call that counts as a step.
 
         Raises:
-            MetricgradError: for NaN among the scores or the targets.
+            MetricgradError: for NaN among the scores or the targets that the mask keeps.
         """
         self._calls += 1
         if not self._seen:
-            self._look_at(form, scores, targets, check_finite)
+            self._look_at(form, scores, targets, mask, check_finite)
         if self._calls == 2 and not self.attended and (missing := aligner.unattended()) is not None:
             warnings.warn(missing, stacklevel=_level_of_user())
 
-    def _look_at(self, form: Form, scores: Tensor, targets: Tensor, check_finite: bool) -> None:
+    def _look_at(self, form: Form, scores: Tensor, targets: Tensor, mask: Tensor | None, check_finite: bool) -> None:
         if transformed(scores):
             return
         for name, values in (("scores", scores), ("targets", targets)) if check_finite else ():
-            if found := where_not_finite(values, nan_only=True):
+            if found := where_not_finite(_kept(values, mask), nan_only=True):
                 raise MetricgradError(
                     f"{name} hold {found}"
                     + ("; look at the inputs of those rows first, then at the model" if name == "scores" else "")
@@ -62,6 +65,13 @@ class FirstCalls:
         if not self._seen and self._rows >= FEWEST_ROWS:
             self._seen = True
             warn_of_probabilities(f"this loss ({form.kind})", stacklevel=_level_of_user())
+
+
+def _kept(values: Tensor, mask: Tensor | None) -> Tensor:
+    """With zeros where a mask of these rows or entries leaves something out; any other mask is refused later."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != values.shape[: mask.ndim]:
+        return values
+    return values.detach().masked_fill(~mask.reshape(*mask.shape, *(1,) * (values.ndim - mask.ndim)), 0)
 
 
 def _of_labels(scores: Tensor, targets: Tensor) -> bool:

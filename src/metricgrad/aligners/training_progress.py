@@ -30,6 +30,7 @@ class TrainingProgress(nn.Module):
         self._total: int | None = None
         self._known = OnHost(int)
         self._last: weakref.ref[torch.optim.Optimizer] | None = None
+        self._follows = False
 
     def follow(self, optimizer: torch.optim.Optimizer, total: int | None, anew: Callable[[], None]) -> Handle:
         """Count its steps until the handle is detached; begin anew where another training, or a whole one, was counted.
@@ -44,12 +45,12 @@ class TrainingProgress(nn.Module):
             anew()
         if total is not None and self._known.of(self.steps) >= total:
             self.steps.zero_()
-        self._total, self._last = total, weakref.ref(optimizer)
+        self._total, self._last, self._follows = total, weakref.ref(optimizer), True
         hook = optimizer.register_step_post_hook(lambda *_: self._count())
 
         def remove() -> None:
             hook.remove()
-            self._total = None
+            self._total, self._follows = None, False
 
         return Handle(remove)
 
@@ -60,7 +61,7 @@ class TrainingProgress(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy follows nothing."""
-        return {**self.__dict__, "_total": None, "_last": None}
+        return {**self.__dict__, "_total": None, "_last": None, "_follows": False}
 
     def _count(self) -> None:
         taken = self._known.of(self.steps) + 1
@@ -68,9 +69,10 @@ class TrainingProgress(nn.Module):
 
 
 def _goes_on(progress: nn.Module, *_: Any) -> None:
-    """What is loaded is of the training to come, whatever was followed before."""
+    """What is loaded is of the training that is followed, or of the one to come, whatever was followed before."""
     assert isinstance(progress, TrainingProgress)
-    progress._last = None
+    if not progress._follows:
+        progress._last = None
 
 
 def _not_saved(progress: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

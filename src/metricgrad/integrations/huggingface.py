@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import warnings
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -43,7 +46,8 @@ class compute_loss_func:  # noqa: N801 - named as the argument of Trainer that i
             ``(N,)`` labels of what is left; see :mod:`metricgrad.losses.calling`.
 
     Raises:
-        MetricgradError: for what cannot be called, for outputs without logits, and where there are no labels.
+        MetricgradError: for what cannot be called, for outputs without logits or of a causal language model, whose
+            logits are those of the next token, and where there are no labels.
 
     Example:
         >>> import torch, metricgrad as mg
@@ -74,15 +78,17 @@ class compute_loss_func:  # noqa: N801 - named as the argument of Trainer that i
                 "the batch has no 'labels', which the trainer hands to a loss; name the column so, and the argument of "
                 "the model's forward too"
             )
+        _refuse_causal(outputs)
         scores = logits_of(outputs)
         value = self._value(scores, labels)
         if num_items_in_batch is None:
             return value
         here = (labels != IGNORED).sum().to(value)
+        items = here.new_tensor(num_items_in_batch) if isinstance(num_items_in_batch, int) else num_items_in_batch
         if isinstance(self.loss, Loss) and self.loss.training and torch.is_grad_enabled():
-            (here,) = self.loss.ranks.mean([here])  # the rows are those of all ranks
-            self.loss.aligner.on_loss_share(float(here / num_items_in_batch))
-        return value * (here / num_items_in_batch)
+            here, items = self.loss.ranks.mean([here, items.to(here)])  # the rows are those of all ranks
+            self.loss.aligner.on_loss_share(float(here / items))
+        return value * (here / items)
 
     def _value(self, scores: Tensor, labels: Tensor) -> Tensor:
         if isinstance(self.loss, Loss):
@@ -112,9 +118,13 @@ class AlignLoss(TrainerCallback):
             loss is one of the whole batch, and so is its gradient: a large ``per_device_train_batch_size`` in place of
             ``gradient_accumulation_steps``, which adds up losses of small batches (docs/large-batches.md). The model
             scores each batch twice; of its output in training the logits are left.
+        checkpoint: the folder that training is resumed from, where it is not one of ``output_dir``.
 
     Raises:
         MetricgradError: for a loss that is none of ours, and what :meth:`metricgrad.Loss.attach` refuses.
+
+    Warns:
+        UserWarning: where training is resumed and the state of the loss is not found.
     """
 
     def __init__(
@@ -124,6 +134,7 @@ class AlignLoss(TrainerCallback):
         valid: Iterable[Any] | None = None,
         forward: Forward | None = None,
         microbatch: int | None = None,
+        checkpoint: str | Path | None = None,
     ) -> None:
         inner = loss.loss if isinstance(loss, compute_loss_func) else loss
         if not isinstance(inner, Loss):
@@ -131,6 +142,7 @@ class AlignLoss(TrainerCallback):
                 f"loss is a {type(inner).__name__}, which nothing aligns; expected one of ours, such as mg.ALA('f1')"
             )
         self.loss, self._valid, self._forward, self._microbatch = inner, valid, forward, microbatch
+        self._checkpoint = None if checkpoint is None else Path(checkpoint)
         self._handles: list[Handle] = []
 
     def on_train_begin(
@@ -139,7 +151,7 @@ class AlignLoss(TrainerCallback):
         """Attach, with the state of the checkpoint that training goes on from."""
         self._detach()  # of a training that broke off
         if state.global_step:
-            self._resume(Path(args.output_dir or ".") / f"checkpoint-{state.global_step}" / _FILE)
+            self._resume(self._checkpoint or _folder(args, state), state)
         handle = self.loss.attach(
             kwargs["model"],
             kwargs["optimizer"],
@@ -159,18 +171,29 @@ class AlignLoss(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Keep the loss's state beside the model's."""
-        folder = Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
+        folder = _folder(args, state)
         if state.is_world_process_zero and folder.is_dir():
             held = self.loss.state_dict()
             tensors = {name: part for name, part in held.items() if isinstance(part, Tensor)}
             extra = {name: part for name, part in held.items() if not isinstance(part, Tensor)}
-            serialization.write(folder / _FILE, tensors, {"state": "of a loss", "extra": extra})
+            header = {"state": "of a loss", "extra": extra, "history": _history(state)}
+            serialization.write(folder / _FILE, tensors, header)
 
-    def _resume(self, path: Path) -> None:
+    def _resume(self, folder: Path, state: TrainerState) -> None:
+        path = folder / _FILE
         if path.exists():
             file = serialization.read(path, part="state", writer="AlignLoss")
-            with file.blamed():
-                file.fill(self.loss, file.header.get("extra"))
+            if file.header.get("history", _history(state)) == _history(state):
+                with file.blamed():
+                    file.fill(self.loss, file.header.get("extra"))
+                return
+        if state.is_world_process_zero:  # from which the other ranks have it
+            warnings.warn(
+                f"training goes on at step {state.global_step}, but "
+                + (f"{path} is of another training" if path.exists() else f"there is no {path}")
+                + ": the loss begins anew; pass the folder that is resumed from: AlignLoss(loss, checkpoint=folder)",
+                stacklevel=2,
+            )
 
     def _detach(self) -> None:
         while self._handles:
@@ -185,13 +208,34 @@ class AlignLoss(TrainerCallback):
         inputs = {name: part for name, part in batch.items() if name != "labels"}
         labels = cast(Tensor, batch["labels"])
         tell(self.loss, labels)
-        return logits_of(model(**inputs)), labels
+        outputs = model(**inputs)
+        _refuse_causal(outputs)
+        return logits_of(outputs), labels
+
+
+def _folder(args: TrainingArguments, state: TrainerState) -> Path:
+    """Where the trainer keeps this step."""
+    return Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
+
+
+def _history(state: TrainerState) -> str:
+    """A checksum of what was logged, which tells one training from another."""
+    return f"{zlib.crc32(json.dumps(state.log_history, sort_keys=True, default=str).encode()):08x}"
 
 
 def tell(loss: Loss, labels: Tensor) -> None:
     """Tell a loss how these models have their classes, and which labels count as none."""
     if not labels.is_floating_point():
         loss.classes.tell(class_dim=-1, ignore_index=IGNORED)
+
+
+def _refuse_causal(outputs: Any) -> None:
+    if "CausalLM" in type(outputs).__name__:
+        raise MetricgradError(
+            f"the model's output, a {type(outputs).__name__}, has the logits of each next token, and the labels are of "
+            "each token itself; shift them in a function of your own: compute_loss_func=lambda outputs, labels, "
+            "num_items_in_batch=None: loss(outputs.logits[:, :-1], labels[:, 1:])"
+        )
 
 
 def logits_of(outputs: Any) -> Tensor:

@@ -51,7 +51,7 @@ def microbatched(
     Each chunk draws the same random numbers when it is scored again, so that dropout drops the same units, and buffers
     are updated once. What reads other rows inside the model reads those of its chunk alone: batch normalisation has the
     statistics of ``size`` rows, and this is said. It works inside ``torch.autocast``. Under DDP gradients are averaged
-    once, with the last chunk.
+    once, with the last chunk. Inputs that come out of other parameters carry the gradient on to these.
 
     Args:
         loss: ours, or any loss of scores and targets, called as :mod:`metricgrad.losses.calling` says.
@@ -88,7 +88,7 @@ def microbatched(
     checked_whole("size", size, least=1)
     if not torch.is_grad_enabled():
         raise MetricgradError("gradients are off (no_grad), and microbatched calls backward(); call it outside")
-    batch = inputs if targets is None else (inputs, targets)
+    batch, ends = _cut_off(inputs if targets is None else (inputs, targets))
     chunks = list(chunks_of(batch, size))
     if len(chunks) > 1:
         warn_of_batch_norm(model, stacklevel=3)
@@ -99,7 +99,7 @@ def microbatched(
     with torch.no_grad(), borrowed(model), _synchronised(model, False):
         for chunk in chunks:
             starts.append(Randomness.now(device))
-            pairs.append(forward(model, chunk))
+            pairs.append(_pair(forward(model, chunk)))
     torch.clear_autocast_cache()  # what was cast without a graph would have none
     scores, wanted = (torch.cat(part) for part in zip(*pairs, strict=True))
     scores.requires_grad_()
@@ -112,7 +112,37 @@ def microbatched(
             again, _ = forward(model, chunk)
             check_again(again, first)
             again.backward(slope)
+    if given := [(tensor, leaf.grad) for tensor, leaf in ends if leaf.grad is not None]:
+        torch.autograd.backward(*zip(*given, strict=True))
     return value.detach()
+
+
+def _cut_off(batch: Any) -> tuple[Any, list[tuple[Tensor, Tensor]]]:
+    """The batch without the graph that made it, and its tensors that have one with what stands for each."""
+    ends: list[tuple[Tensor, Tensor]] = []
+
+    def cut(tensor: Tensor) -> Tensor:
+        if not tensor.requires_grad:
+            return tensor
+        ends.append((tensor, tensor.detach().requires_grad_()))
+        return ends[-1][1]
+
+    return with_tensors(batch, cut), ends
+
+
+def _pair(found: Any) -> tuple[Tensor, Tensor]:
+    """Scores and targets of a chunk.
+
+    Raises:
+        MetricgradError: where the model, or ``forward``, gives something else.
+    """
+    if isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, Tensor) for part in found):
+        return found
+    kinds = [type(part).__name__ for part in found] if isinstance(found, tuple) else [type(found).__name__]
+    raise MetricgradError(
+        f"the model gives {' and '.join(kinds)} for scores and targets; expected two tensors: pass forward=lambda "
+        "model, batch: (scores, targets), which takes the scores out of the model's output"
+    )
 
 
 def rows_of(batch: Any) -> int:
@@ -132,9 +162,11 @@ def rows_of(batch: Any) -> int:
 
 
 def chunks_of(batch: Any, size: int) -> Iterator[Any]:
-    """The batch in parts of so many rows; the batch itself where it has none."""
-    for start in range(0, max(rows_of(batch), 1), size):
-        yield _sliced(batch, slice(start, start + size))
+    """The batch in equal parts of at most so many rows, so that none is left with one; itself where it has no rows."""
+    rows = rows_of(batch)
+    count = max(1, -(-rows // size))
+    for part in range(count):
+        yield _sliced(batch, slice(part * rows // count, (part + 1) * rows // count))
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:

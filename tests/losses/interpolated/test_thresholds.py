@@ -67,4 +67,6 @@ def test_weights_that_are_no_whole_numbers_leave_nothing_where_nothing_is_said(m
         scores, targets = -torch.rand(40, generator=g), (torch.arange(40) % 3 == 0).long()
         weight = torch.rand(40, generator=g)
         value = mg.UniLoss(metric)(scores.requires_grad_(), targets, sample_weight=weight)
-        assert float(value.detach()) == pytest.approx(1 - float(metric(scores.detach(), targets, sample_weight=weight)), abs=1e-6)
+        assert float(value.detach()) == pytest.approx(
+            1 - float(metric(scores.detach(), targets, sample_weight=weight)), abs=1e-6
+        )

@@ -29,13 +29,11 @@ class OfHitRows:
     Attributes:
         gradient: in the scores.
         loss: as a function of the scores.
-        value: 0-d.
         cross_entropy: the gradient of cross-entropy.
     """
 
     gradient: Tensor
     loss: Callable[[Tensor], Tensor]
-    value: Tensor
     cross_entropy: Tensor
 
 
@@ -59,4 +57,4 @@ def hit_loss(batch: Batch, refactoring: TopK, *, softness: float, q: float) -> O
         odds = margins(refactoring.comparisons(scores, targets), scores.new_full((), softness))
         return (weight * (power_loss(odds.sigmoid(), q) - leak(odds))).sum()
 
-    return OfHitRows(gradient, loss, (weight * power_loss(quality, q)).sum(), slope)
+    return OfHitRows(gradient, loss, slope)

@@ -81,7 +81,7 @@ class Linearized(Form):
         self.memory = checked_whole("memory", memory, least=2)
         self.calls = checked_whole("calls", calls, least=4)
         self.q, self.softness, self.check_finite = q, softness, check_finite
-        self._informed = False
+        self._informed = self._graded = False
         self.local = Interpolated(metric, calls=calls, q=q, softness=softness, check_finite=check_finite)
         self.labels, self.scores = Memory(memory), Memory(memory // 2)
         self.utilities, self.class_targets = UtilityTable(self.metric), metric.class_targets
@@ -113,7 +113,7 @@ class Linearized(Form):
         batch = checked(self.metric, scores, targets, context, check_finite=self.local.check_finite)
         way = self._way(batch, call) if batch.targets.numel() else None
         if way is None:
-            return self._locally(scores, targets, call, context)
+            return self._locally(batch, scores, targets, call, context)
         try:
             with torch.no_grad():
                 found = way(batch, call)
@@ -133,7 +133,7 @@ class Linearized(Form):
             return None
         labels = structure.kind == "labels" and batch.context.keys() <= {"sample_weight"}
         path = self.metric.fast_path
-        counted = isinstance(path, OfCounts) and (not path.graded or is_binary(batch.targets))
+        counted = isinstance(path, OfCounts) and not (path.graded and self._are_graded(batch, call))
         listed = counted or structure.kind == "positives_over_negatives"
         listed = listed and batch.scores.ndim == 1 and not batch.context
         if isinstance(path, OfHits) and batch.context.keys() <= {"sample_weight"}:
@@ -167,8 +167,9 @@ class Linearized(Form):
         found = hit_loss(batch, refactoring, softness=self.softness, q=self.q)
         if call.counts and self._constant.of(self.constant_batches):
             self._constant.wrote(self.constant_batches.zero_(), 0)
+        away = 1 - batch.values(self.metric, batch.scores.detach()[None])[0]
         return BatchLosses(
-            (found.gradient,), lambda scores: (found.loss(scores),), found.value, OVER_TO_METRIC, found.cross_entropy
+            (found.gradient,), lambda scores: (found.loss(scores),), away, OVER_TO_METRIC, found.cross_entropy
         )
 
     def _of_list(self, batch: Batch, call: CallContext) -> BatchLosses:
@@ -248,7 +249,7 @@ class Linearized(Form):
         )  # fmt: skip
 
     def _locally(
-        self, scores: Tensor, targets: Tensor, call: CallContext, context: Mapping[str, Tensor | None]
+        self, batch: Batch, scores: Tensor, targets: Tensor, call: CallContext, context: Mapping[str, Tensor | None]
     ) -> Parts:
         parts = self.local.parts(scores, targets, call=call, **context)
         assert parts.losses is not None
@@ -257,15 +258,23 @@ class Linearized(Form):
         known = self.local.known
         alone = known is not None and known.kind == "differentiable"
         ranks = known is not None and known.kind in ("ranking", "positives_over_negatives")
-        alone = alone or (ranks and targets.shape == scores.shape and not is_binary(targets))
+        alone = alone or (ranks and self._are_graded(batch, call))
         ramps = ALONE if alone else TO_FLOOR if ranks else OVER_TO_METRIC
         return replace(parts, shown=shown, base_weight=ramps[0], weight=ramps[1], matched=not alone)
+
+    def _are_graded(self, batch: Batch, call: CallContext) -> bool:
+        """Whether targets of rankings are other numbers than 0 and 1, in what the metric reads or in a batch before."""
+        found = self._graded or (batch.targets.shape == batch.scores.shape and not is_binary(batch.targets))
+        if call.counts:
+            self._graded = found
+        return found
 
     def forget(self) -> None:
         """Empty the memories, and what was learned from them."""
         self.labels.forget()
         self.scores.forget()
         self.utilities.forget()
+        self._graded = False
 
     @property
     def of_logits(self) -> bool:
@@ -283,11 +292,12 @@ class Linearized(Form):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Whether the metric itself is called, because its twin once had another value, and of what it remembers."""
-        return {"left": self._rows.twin.left, "columns": self._rows.columns}
+        return {"left": self._rows.twin.left, "columns": self._rows.columns, "graded": self._graded}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore it."""
         self._rows.twin.left, self._rows.columns = state["left"], state.get("columns")
+        self._graded = state.get("graded", False)
 
     def extra_repr(self) -> str:
         """The metric and every option."""

@@ -74,7 +74,7 @@ class ClassTargets:
         if axis_of(scores.shape[stacked:], targets.shape, self.class_dim) == 1:
             scores = scores.movedim(stacked + 1, -1)
         if self.ignore_index is not None:
-            kept, given = targets != self.ignore_index, context.get("mask")
+            kept, given = ~_are(targets, self.ignore_index), context.get("mask")
             if isinstance(given, Tensor) and given.dtype == torch.bool and given.shape == kept.shape[: given.ndim]:
                 kept = kept & given.reshape(*given.shape, *(1,) * (kept.ndim - given.ndim))
             elif given is not None:
@@ -88,7 +88,7 @@ class ClassTargets:
         """Predicted labels and targets, 1 for the yes where there is a ``pos_label``: it is among two labels, or 1."""
         if self.pos_label is None:
             return labels, targets
-        return labels if self.pos_label else 1 - labels, (targets == self.pos_label).long()
+        return labels if self.pos_label else 1 - labels, _are(targets, self.pos_label).long()
 
     def pairs(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> tuple[Tensor, ...]:
         """:meth:`read`, and what is ignored taken out, so that no mask is needed; then the context, where given.
@@ -158,7 +158,7 @@ def check_class_dim(class_dim: object) -> None:
 
 def _yes_or_no(scores: Tensor, targets: Tensor, pos_label: int, stacked: int) -> tuple[Tensor, Tensor]:
     """One logit of the yes for each target, and zeros and ones."""
-    yes = (targets == pos_label).long()
+    yes = _are(targets, pos_label).long()
     if scores.ndim - stacked == targets.ndim + 1 and scores.shape[-1] == 1:
         scores = scores.squeeze(-1)
     if scores.ndim - stacked == targets.ndim + 1:
@@ -172,6 +172,15 @@ def _yes_or_no(scores: Tensor, targets: Tensor, pos_label: int, stacked: int) ->
         logit = scores if pos_label else -scores
     # a tie is class 0, on whichever side that now is
     return (logit if pos_label else logit + (logit == 0) * torch.finfo(logit.dtype).tiny), yes
+
+
+def _are(targets: Tensor, number: int) -> Tensor:
+    """Which are this number; none where their dtype does not hold it, as bytes hold no -100."""
+    if not targets.is_floating_point() and targets.dtype != torch.bool:
+        held = torch.iinfo(targets.dtype)
+        if not held.min <= number <= held.max:
+            return torch.zeros_like(targets, dtype=torch.bool)
+    return targets == number
 
 
 def _whole_rows(mask: Tensor) -> bool:

@@ -138,8 +138,7 @@ class Loss(ScoreLoss):
         steps = self._steps.of(self.steps)
         call = CallContext(self.seed, steps, counts, self._progress.share if self.progress is None else self.progress)
         if counts:
-            mask = context.get("mask")
-            self._first.look(self.form, self.aligner, scores, targets, mask, check_finite=self.check_finite)
+            self._first.look(self.form, self.aligner, scores, targets, context, check_finite=self.check_finite)
             if self._hooks is not None:
                 self._hooks.run_last_before_step()
             self.aligner.before_loss_call(self.form)

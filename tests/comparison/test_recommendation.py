@@ -65,7 +65,7 @@ def test_a_decision_is_a_rung_of_its_own_that_costs_no_run():
     assert ladder[1]["added"] == pytest.approx(0.15)
     assert ladder[1]["low"] < 0.15 < ladder[1]["high"]
     assert (said["loss"], said["decision"]) == ("ce", "threshold")
-    assert said["why"].endswith("nothing shows that new adds to it")
+    assert said["why"].endswith("nothing shows that new adds to ce with its decision")
 
 
 def test_the_best_mean_is_not_the_choice():
@@ -88,7 +88,7 @@ def test_few_seeds_say_so_and_one_seed_has_no_interval():
     every = (runs(name, level, seeds=5) for name, level in (("ce", 0.5), ("new", 0.9), ("other", 0.8)))
     _, said = climb_to(rows, *every, seeds=5)
     assert said["loss"] == "ce"
-    assert said["why"] == "nothing shows that new or other adds to it: that takes 6 seeds or more, not 5"
+    assert said["why"] == "nothing shows that new or other adds to ce: that takes 6 seeds or more, not 5"
     ladder, _ = climb_to(rows[:2], runs("ce", 0.5, seeds=1), runs("new", 0.9, seeds=1), seeds=1)
     assert (ladder[1]["low"], ladder[1]["taken"]) == (None, False)
 
@@ -131,5 +131,8 @@ def test_a_decision_that_all_of_a_few_seeds_took_is_kept_as_a_training_alone_kee
     ladder, said = climb_to([row("ce", standard=True), row("new")], ce, runs("new", 0.9, seeds=seeds), seeds=seeds)
     assert [line["taken"] for line in ladder] == [True, True, False]
     assert (said["loss"], said["decision"]) == ("ce", "threshold")
-    assert "every seed's cross-validation took a decision; nothing shows that new adds to it" in said["why"]
+    assert (
+        "every seed's cross-validation took a decision; nothing shows that new adds to ce with its decision"
+        in said["why"]
+    )
     assert ("nan" in said["why"], "None" in said["why"]) == (False, False)

@@ -71,3 +71,23 @@ def test_labels_are_those_of_the_decision(tmp_path, model):
     people().to_csv(tmp_path / "people.csv", index=False)
     answer_file(strict, tmp_path / "people.csv", tmp_path / "out.csv")
     assert set(pd.read_csv(tmp_path / "out.csv")["label"]) == {"no"}
+
+
+def test_what_training_did_not_have_is_said(tmp_path, model):
+    frame = people()
+    said = []
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    answer_file(model, tmp_path / "people.csv", tmp_path / "out.csv", rows=70, say=said.append)
+    assert said == ["values that training did not have, or too rarely to learn from: 'city' in 1 row"]
+
+    frame.loc[[3, 90, 150], "city"] = "Kyiv"
+    frame.loc[[4, 199], "income"] = None
+    frame.loc[[5, 6, 100], "since"] = None
+    frame.loc[3, "age"] = None  # as in training
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    said.clear()
+    answer_file(model, tmp_path / "people.csv", tmp_path / "out.csv", rows=70, say=said.append)
+    assert said == [
+        "values that training did not have, or too rarely to learn from: 'city' in 4 rows",
+        "rows without a value where training had one in every row: 'since' in 3 rows, 'income' in 2 rows",
+    ]

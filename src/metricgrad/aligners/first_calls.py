@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -36,7 +37,14 @@ class FirstCalls:
         self._seen = False
 
     def look(
-        self, form: Form, aligner: Aligner, scores: Tensor, targets: Tensor, mask: Tensor | None, *, check_finite: bool
+        self,
+        form: Form,
+        aligner: Aligner,
+        scores: Tensor,
+        targets: Tensor,
+        context: Mapping[str, Tensor | None],
+        *,
+        check_finite: bool,
     ) -> None:
         """One call that counts as a step.
 
@@ -45,7 +53,7 @@ class FirstCalls:
         """
         self._calls += 1
         if not self._seen:
-            self._look_at(form, scores, targets, mask, check_finite)
+            self._look_at(form, scores, targets, context.get("mask"), check_finite)
         if self._calls == 2 and not self.attended and (missing := aligner.unattended()) is not None:
             warnings.warn(missing, stacklevel=_level_of_user())
 

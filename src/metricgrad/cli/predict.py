@@ -20,5 +20,7 @@ def predict(
     from metricgrad.tables.answers import answer_file
     from metricgrad.tables.model_folder import load_table_model
 
-    rows = answer_file(load_table_model(model), file, out, id=id)
+    rows = answer_file(
+        load_table_model(model), file, out, id=id, say=lambda note: print(f"note: {note}", file=sys.stderr)
+    )
     print(f"{rows:,} rows" + (f" to {out}" if out is not None else ""), file=sys.stderr)

@@ -40,6 +40,10 @@ def train(
     drop: table_options.Drop = None,
 ) -> None:
     """Train the model of a table by a metric, judge it once on rows held back, and write it as a folder."""
+    if like is not None:
+        from metricgrad.comparison.report.study_file import read_study
+
+        read_study(like)  # whether it is finished, before anything is asked of the table
     task = table_options.table_task(
         file, metric, target=target, positive=positive, classes=classes, group=group, weight=weight, split=split,
         time=time, drop=drop,

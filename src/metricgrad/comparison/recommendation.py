@@ -74,7 +74,7 @@ def chosen(steps: Sequence[Step]) -> int:
 def ladder_rows(
     rungs: Sequence[Rung], steps: Sequence[Step], runs: Sequence[Record], costs: Mapping[str, tuple[float, int]]
 ) -> list[dict[str, Any]]:
-    """One row for each rung: rung, loss, decision, over, added, low, high, taken, seconds, runs, why.
+    """One row for each rung: rung, loss, decision, decisions, over, added, low, high, taken, seconds, runs, why.
 
     ``added`` is what it gains on validation over the rung ``over``, more is better whatever the metric's direction,
     and ``low ... high`` its 90 % interval: above 0 where a loss is taken. ``seconds`` and ``runs`` are what it cost
@@ -96,6 +96,7 @@ def ladder_rows(
                 "rung": rung.adds,
                 "loss": rung.loss,
                 "decision": decision_of(rung, runs),
+                "decisions": _kinds(rung, runs),
                 "over": rungs[step.over].adds if step else None,
                 "added": _finite(step.added.mean) if step else None,
                 "low": _finite(step.low) if step else None,
@@ -131,7 +132,8 @@ def recommendation(rows: Sequence[Mapping[str, Any]], metric: str, seeds: int) -
     if later:
         names = f"{', '.join(later[:-1])} or {later[-1]}" if later[1:] else later[0]
         few = f": that takes {ENOUGH_SEEDS} seeds or more, not {seeds}" if seeds < ENOUGH_SEEDS else ""
-        nothing = f"nothing shows that {names} adds to it{few}"
+        under = "" if row["decision"] == "none" else " with its decision"
+        nothing = f"nothing shows that {names} adds to {row['loss']}{under}{few}"
         said = f"{said}; {nothing}" if said else nothing
     return {"loss": row["loss"], "decision": row["decision"], "why": said or "it is the only one"}
 
@@ -152,9 +154,14 @@ def _over(rows: Sequence[Mapping[str, Any]], rung: str) -> str:
 
 def decision_of(rung: Rung, runs: Sequence[Record]) -> str:
     """The kind that most seeds took, ``"none"`` where that is none."""
-    kinds = Counter(run["decision"] for run in runs if run["loss"] == rung.loss and run["decision"])
-    most = kinds.most_common(1)[0][0] if rung.decided and kinds else Identity.kind
+    most = next(iter(_kinds(rung, runs)), Identity.kind)
     return "none" if most == Identity.kind else most
+
+
+def _kinds(rung: Rung, runs: Sequence[Record]) -> dict[str, int]:
+    """In how many runs each kind was taken, the most frequent first; empty where the scores are read plainly."""
+    kinds = Counter(run["decision"] for run in runs if run["loss"] == rung.loss and run["decision"])
+    return dict(kinds.most_common()) if rung.decided else {}
 
 
 def _finite(value: float) -> float | None:

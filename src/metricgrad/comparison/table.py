@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from metricgrad.comparison.records import SCHEMA, Record
 from metricgrad.comparison.terminal import Column, fitted
-from metricgrad.comparison.verdicts import counted, words
+from metricgrad.comparison.verdicts import ENOUGH_SEEDS, counted, words
 from metricgrad.errors import MetricgradError
 
 if TYPE_CHECKING:
@@ -114,7 +114,10 @@ class Table:
             Column("undecided", number("mean_undecided", ".4f"), spare=2),
             Column("decision", [kinds(row["decisions"]) for row in rows], of_words=True, spare=4),
             Column("95 % interval", [_interval(row["low"], row["high"], ".4f") for row in rows]),
-            Column("difference", against(number("difference", "+.4f"))),
+            Column(
+                next((f"minus {row['loss']}" for row in rows if row["verdict"] == "baseline"), "difference"),
+                against(number("difference", "+.4f")),
+            ),
             Column("its 95 % interval", against(gaps)),
             Column("p", against(number("p", ".2g")), spare=3),
             Column("seconds", number("seconds", ".1f"), spare=1),
@@ -142,7 +145,7 @@ class Table:
         columns = [
             Column("rung", [row["rung"] for row in rows], of_words=True),
             Column("loss", [row["loss"] for row in rows], of_words=True, spare=3),
-            Column("decision", [row["decision"] for row in rows], of_words=True, spare=4),
+            Column("decision", [tried(row) for row in rows], of_words=True, spare=4),
             Column("over", [row["over"] or "" for row in rows], of_words=True),
             Column("adds", after([_number(row["added"], "+.4f") for row in rows])),
             Column("90 % interval", after([_interval(row["low"], row["high"], "+.4f") for row in rows])),
@@ -155,13 +158,19 @@ class Table:
     def recommended(self) -> str:
         """The recommendation in one sentence."""
         loss, decision, why = (self.recommendation[key] for key in ("loss", "decision", "why"))
-        return f"recommended: {loss}, {'no decision' if decision == 'none' else f'decision {decision}'}: {why}"
+        early = "" if self.seeds >= ENOUGH_SEEDS else "too early for a verdict; until then "
+        return f"{early}recommended: {loss}, {'no decision' if decision == 'none' else f'decision {decision}'}: {why}"
 
 
 def kinds(decisions: Mapping[str, int]) -> str:
     """The kinds, the most frequent first, with in how many seeds each was taken where they differ."""
     names = {kind_name(kind): count for kind, count in decisions.items()}
     return next(iter(names)) if len(names) == 1 else ", ".join(f"{name} {count}" for name, count in names.items())
+
+
+def tried(rung: Mapping[str, Any]) -> str:
+    """The decisions of a rung's runs, each with how many seeds took it; the one of all in tables of before."""
+    return kinds(rung["decisions"]) if rung.get("decisions") else rung["decision"]
 
 
 def kind_name(kind: str) -> str:

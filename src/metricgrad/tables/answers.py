@@ -13,9 +13,10 @@ import numpy as np
 
 from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
-from metricgrad.tables.columns import check_there
+from metricgrad.tables.columns import Columns, check_there, read_columns
 from metricgrad.tables.model import TableModel
 from metricgrad.tables.reading import CHUNK, CSV, PARQUET, read_chunks
+from metricgrad.tables.unlike_training import UnlikeTraining
 from metricgrad.tables.values import column_of
 from metricgrad.writing import replacing
 
@@ -33,6 +34,7 @@ def answer_file(
     *,
     id: str | None = None,
     rows: int = CHUNK,
+    say: Callable[[str], object] = lambda note: None,
 ) -> int:
     """Write one row of answers for each row of a table, and say how many there are.
 
@@ -45,6 +47,7 @@ def answer_file(
         out: a CSV or Parquet file, written whole or not at all; None for CSV on stdout.
         id: a column of the table that names its rows.
         rows: answered at once.
+        say: is told what the table holds that training did not, a sentence at a time.
 
     Raises:
         MetricgradError: for a table that lacks a column or holds a value of another type, and where ``out`` cannot be
@@ -58,11 +61,15 @@ def answer_file(
     if id in _columns_of(model):
         raise MetricgradError(f"id is {id!r}, and so is a column of the answers; rename it in the table")
     wanted = [column.name for column in model.schema.columns] + ([] if id is None else [id])
-    done = 0
+    done, unlike = 0, UnlikeTraining(model.schema)
     with _writer(out) as write:
         for chunk in read_chunks(table, rows, columns=wanted):
-            write(_answered(model, chunk, id, done))
+            columns = read_columns(model.schema, chunk, done)
+            unlike.count(columns)
+            write(_answered(model, columns, chunk, id, done))
             done += len(chunk)
+    for note in unlike.notes():
+        say(note)
     return done
 
 
@@ -72,10 +79,10 @@ def _columns_of(model: TableModel) -> list[str]:
     return [LABEL, *(f"{PROBABILITY}{name}" for name in classes)] if classes else [VALUE]
 
 
-def _answered(model: TableModel, chunk: pd.DataFrame, id: str | None, first_row: int) -> pd.DataFrame:
+def _answered(model: TableModel, read: Columns, chunk: pd.DataFrame, id: str | None, first_row: int) -> pd.DataFrame:
     import pandas as pd
 
-    scores = model.scores(chunk, first_row=first_row)
+    scores = model.scores_of(read)
     named = np.arange(first_row + 1, first_row + 1 + len(chunk)) if id is None else column_of(chunk, id).to_numpy()
     answer, *classes = _columns_of(model)
     columns = {ROW if id is None else id: named, answer: model.answers(scores)}

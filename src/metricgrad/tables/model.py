@@ -14,7 +14,7 @@ from metricgrad.decisions.base import Decision, Judged
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
-from metricgrad.tables.columns import named
+from metricgrad.tables.columns import Columns, named, read_columns
 from metricgrad.tables.preprocessing import Preprocessing
 from metricgrad.tables.row_weights import check_weight, row_weights
 from metricgrad.tables.schema import Schema
@@ -69,7 +69,11 @@ class TableModel:
         Raises:
             MetricgradError: for columns that are missing or of another type.
         """
-        return self._scored(self.preprocessing.transform(frame, first_row))
+        return self.scores_of(read_columns(self.schema, frame, first_row))
+
+    def scores_of(self, columns: Columns) -> Tensor:
+        """The same of columns that were read already."""
+        return self._scored(self.preprocessing.apply(columns))
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
         """``(N,)`` answers: the class of each row by the decision, as text; or its value, in the file's unit."""

@@ -13,7 +13,7 @@ from typing import Any
 from metricgrad.comparison.report import evidence_file, figures, wording
 from metricgrad.comparison.report.confusion import confusion_of
 from metricgrad.comparison.report.study_file import About, read_study
-from metricgrad.comparison.table import Table, kind_name, kinds
+from metricgrad.comparison.table import Table, kind_name, kinds, tried
 from metricgrad.comparison.verdicts import counted, words
 from metricgrad.writing import write_text
 
@@ -80,8 +80,8 @@ class Report:
             loader=loader, autoescape=name.endswith(".html.jinja"), undefined=StrictUndefined, trim_blocks=True
         )
         environment.filters |= {
-            "kinds": kinds, "kind": kind_name, "words": words, "cell": _markdown_cell, "counted": counted,
-            "amount": wording.amount,
+            "kinds": kinds, "kind": kind_name, "tried": tried, "words": words, "cell": _markdown_cell,
+            "counted": counted, "amount": wording.amount,
         }  # fmt: skip
         return environment.get_template(name).render(**self._context, **more)
 

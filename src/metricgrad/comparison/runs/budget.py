@@ -48,8 +48,9 @@ more time, fewer losses or more jobs'
         seed = sum(cost.whole for cost in costs.values()) + extra
         one, enough = ((spent + count * seed) / jobs for count in (1, ENOUGH_SEEDS))
         if one > self.seconds:
-            over = f"and is exceeded: one final run of each loss takes at least {in_words(one)} in all, {ENOUGH_SEEDS} "
-            over += f"of each, for a verdict, {in_words(enough)}"
+            over = f"and is exceeded: one final run of each loss takes at least {in_words(one)} in all"
+            if in_words(enough) != in_words(one):
+                over += f", {ENOUGH_SEEDS} of each, for a verdict, {in_words(enough)}"
         elif enough > self.seconds and self.seeds >= ENOUGH_SEEDS:
             over = f"for a verdict: {ENOUGH_SEEDS} final runs of each loss take at least {in_words(enough)} in all"
         else:

@@ -86,8 +86,11 @@ class NeuralLoss(Form):
             raise MetricgradError(f"kind is {kind!r}; expected one of {', '.join(PROBLEMS)}")
         if output not in ("none", "softplus"):
             raise MetricgradError(f"output is {output!r}; expected 'none' or 'softplus'")
-        if num_outputs is not None and num_outputs < 1:
-            raise MetricgradError(f"num_outputs is {num_outputs!r}; expected the number of score columns, 1 or more")
+        if num_outputs is not None and (not isinstance(num_outputs, int) or num_outputs < 1):
+            aim = "; a metric to learn toward is objective=mg.UniLoss(metric)" * isinstance(num_outputs, str)
+            raise MetricgradError(
+                f"num_outputs is {num_outputs!r:.60}; expected the number of score columns, 1 or more{aim}"
+            )
         self.num_outputs, self.problem, self.output, self.start, self.seed = num_outputs, kind, output, start, seed
         widths = [2, *[_WIDTH] * _LAYERS, 1]
         # torch would draw weights from the global generator, which is the training's own

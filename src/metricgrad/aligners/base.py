@@ -51,6 +51,14 @@ class AlignedLoss(Protocol):
         """Of the form and the aligner, and the step counter."""
         ...
 
+    def state_dict(self) -> dict[str, Any]:
+        """Of all of these."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Take it from another."""
+        ...
+
     def __call__(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The 0-d loss of one batch."""
         ...

@@ -112,8 +112,9 @@ def microbatched(
             again, _ = forward(model, chunk)
             check_again(again, first)
             again.backward(slope)
-    if given := [(tensor, leaf.grad) for tensor, leaf in ends if leaf.grad is not None]:
-        torch.autograd.backward(*zip(*given, strict=True))
+    used = [(tensor, leaf.grad) for tensor, leaf in ends if leaf.grad is not None]
+    if used:
+        torch.autograd.backward([tensor for tensor, _ in used], [slope for _, slope in used])
     return value.detach()
 
 

@@ -202,7 +202,7 @@ class Anchored(FormOnBase):
         self, of_base: Tensor, gradients: Sequence[Tensor], parts: Parts, call: CallContext
     ) -> tuple[Tensor, list[float]]:
         """g from the gradients themselves, and the numbers of what is shown: the host reads those of both at once."""
-        norms = torch._foreach_norm((of_base, *gradients))  # as optimisers take them: at once
+        norms = torch._foreach_norm((of_base, *gradients))  # pyright: ignore[reportPrivateImportUsage] - all at once
         told = parts.shown.numbers if isinstance(parts.shown, Told) else ()
         read: list[float] = torch.stack([*norms, *told]).tolist()
         was = self._known.of(self.squared_norms)

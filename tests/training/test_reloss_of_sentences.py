@@ -14,13 +14,13 @@ def test_it_is_fitted_on_the_training_part_within_its_memory(monkeypatch):
     source = torch.randint(1, 12, (500, 3), generator=g)
     targets = torch.cat([source.flip(1), torch.zeros(500, 1, dtype=torch.long), torch.full((500, 1), -1)], 1)
     stored = []
-    fit = mg.ReLoss.fit.__func__
+    fit = mg.ReLoss.fitted.__func__
 
     def seen(cls, metric, scores, *rest, **options):
         stored.append(tuple(scores.shape))
         return fit(cls, metric, scores, *rest, **options)
 
-    monkeypatch.setattr(mg.ReLoss, "fit", classmethod(seen))
+    monkeypatch.setattr(mg.ReLoss, "fitted", classmethod(seen))
     monkeypatch.setattr(reloss_of_task, "_STEPS", 64)
     monkeypatch.setattr(reloss_of_task, "_STORED", 5 * 12 * 70 * reloss_of_task._RECORDINGS)
     loss = fitted_on_training(

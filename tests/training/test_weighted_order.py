@@ -1,5 +1,7 @@
 """Rows are drawn as often as they weigh, in training and where an aligner looks at validation rows."""
 
+import types
+
 import pytest
 import torch
 
@@ -76,7 +78,12 @@ def test_any_loss_learns_from_what_weighs(loss):
 
 def test_a_loss_is_fitted_to_rows_that_weigh(monkeypatch):
     given = {}
-    monkeypatch.setattr(mg.ReLoss, "fit", lambda metric, scores, targets, **options: given.update(targets=targets))
+
+    def fitted(metric, scores, targets, **options):
+        given.update(targets=targets)
+        return types.SimpleNamespace(anchored=lambda anchor: None)
+
+    monkeypatch.setattr(mg.ReLoss, "fitted", fitted)
     data = torch.randn(200, 4), torch.arange(200) % 4, (torch.arange(200) % 4 != 3).float()
     fitted_on_training(mg.as_metric("accuracy"), lambda: torch.nn.Linear(4, 4), data, batch_size=16, seed=0)
     assert set(given["targets"].tolist()) == {0, 1, 2}

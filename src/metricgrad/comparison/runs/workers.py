@@ -14,6 +14,9 @@ import torch
 
 from metricgrad.errors import MetricgradError
 
+_PATIENCE = 5.0
+"""Seconds in which a worker that is told to end does."""
+
 
 @contextmanager
 def helped(work: Callable[[], object], workers: int) -> Iterator[None]:
@@ -48,7 +51,10 @@ def helped(work: Callable[[], object], workers: int) -> Iterator[None]:
         for process in processes:
             process.terminate()
         for process in processes:
-            process.join()
+            process.join(_PATIENCE)
+            if process.is_alive():  # a trainer's own handler took the signal for the end of one training
+                process.kill()
+                process.join()
 
 
 def _quietly(work: Callable[[], object], parent: int) -> None:

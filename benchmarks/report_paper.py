@@ -9,7 +9,7 @@ from report_text import estimate, number, said, short, table
 
 CUT = """CIFAR-10, CIFAR-100 and MPII cannot be had where these numbers were made; scikit-learn's digits and glyphs
 of 62 characters stand in for them, with a multilayer perceptron with batch norm in place of ResNet-20; drawn figures
-and rendered humanoids stand in for MPII. ResNet-20 has the epochs that an hour or two of two cores allow, on
+and rendered humanoids stand in for MPII. ResNet-20 has the epochs that an hour of two cores allows, on
 Fashion-MNIST; on CIFAR it is a script for a GPU and the data (uniloss_images.py), and is not run. MNIST is 8,000
 training digits of the 10,000 at hand; the paper has 54,000, and one number where these tables have 4 seeds.
 Not run: shuffled inverse distances and constant values on the
@@ -132,7 +132,7 @@ def images(result: dict[str, Any]) -> str:
     settings, rows = result["settings"], []
     for name, found in result["errors"].items():
         tried = ", ".join(f"{rate}: {error:.2f}" for rate, error in found["rates"].items())
-        fell = " | ".join(", ".join(format(error, ".1f") for error in curve) for curve in found["curves"])
+        fell = "; ".join(", ".join(format(error, ".1f") for error in curve) for curve in found["curves"])
         loss = name.partition("/")[2]
         gap = "" if loss == "cross_entropy" else estimate(found["minus cross-entropy"], "+.2f")
         rows.append([loss, number(found["rate"], "g"), tried, fell, estimate(found, ".2f"), gap])

@@ -58,3 +58,14 @@ def test_a_metric_of_two_classes_refuses_more():
     labels, targets, weight = rows(5, False)
     with pytest.raises(mg.MetricgradError, match="more than two classes; take macro_f1"):
         mg.as_metric("f1").fast_path.values(ConfusionTables.of(labels[None], targets, weight[None], 5))
+
+
+def test_mcc_is_0_where_one_class_is_predicted_whatever_rounding_leaves():
+    g, metric = torch.Generator().manual_seed(0), mg.as_metric("mcc")
+    scores = torch.nn.functional.one_hot(torch.ones(30, dtype=torch.long), 3).double()
+    for _ in range(200):
+        targets = torch.randint(0, 3, (30,), generator=g)
+        weight = 1e9 * torch.rand(30, generator=g, dtype=torch.float64)
+        assert abs(float(metric(scores, targets, sample_weight=weight))) < 1e-6
+        loss = mg.UniLoss("mcc")(scores.clone().requires_grad_(), targets, sample_weight=weight)
+        assert float(loss.detach()) == pytest.approx(1, abs=1e-6)

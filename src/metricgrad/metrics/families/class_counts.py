@@ -99,8 +99,13 @@ def pooled(labels: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tens
 
 
 def ratio(top: Tensor, bottom: Tensor) -> Tensor:
-    """Entry by entry; the top where the bottom is zero, which is zero too, of counts."""
+    """Entry by entry, of counts: where the bottom is zero the top is zero to the bit, and so is this."""
     return top / bottom.masked_fill(bottom == 0, 1)
+
+
+def correlation(covariance: Tensor, spread: Tensor) -> Tensor:
+    """By the product of both variances; 0 where that is none, where rounding may leave some covariance."""
+    return (covariance / spread.sqrt()).masked_fill(spread <= 0, 0)
 
 
 def mean_over_last(values: Tensor, weight: Tensor | None, where: Tensor | None = None) -> Tensor:

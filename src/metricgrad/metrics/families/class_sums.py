@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from metricgrad.metrics.families.class_counts import Counts, counts_of_yes, ratio
+from metricgrad.metrics.families.class_counts import Counts, correlation, counts_of_yes, ratio
 from metricgrad.metrics.of_labels import OfClassCounts, OfClasses, OfLabels
 
 
@@ -188,7 +188,7 @@ def _spreads(sums: Tensor) -> Tensor:
 
 def _correlation(sums: Tensor) -> Tensor:
     hit, total, both = sums[..., :3].unbind(-1)
-    return ratio(hit * total - both, _spreads(sums).prod(-1).clamp(min=0).sqrt())
+    return correlation(hit * total - both, _spreads(sums).prod(-1))
 
 
 def _agreement(sums: Tensor) -> Tensor:

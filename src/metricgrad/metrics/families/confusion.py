@@ -20,6 +20,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metrics.families.class_counts import (
     Counts,
     class_counts,
+    correlation,
     counts_of_yes,
     mean_over_last,
     pooled,
@@ -209,7 +210,7 @@ def mcc(labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None)
     total = counts.actual.sum(-1)
     covariance = counts.hit.sum(-1) * total - (counts.actual * counts.predicted).sum(-1)
     spread = [total**2 - x.square().sum(-1) for x in (counts.actual, counts.predicted)]
-    return ratio(covariance, (spread[0] * spread[1]).clamp(min=0).sqrt())
+    return correlation(covariance, spread[0] * spread[1])
 
 
 @register("kappa", reads="labels", structure=_POOLED, context=_WEIGHTED, fast_path=KAPPA)

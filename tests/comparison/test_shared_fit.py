@@ -48,3 +48,5 @@ def test_what_a_spec_fixes_is_not_tuned(fits):
     train = task.load(0)[0]
     found = maker("reloss:anchor=0.3", task, metric)({}, 0, train)
     assert float(found.network.anchor) == pytest.approx(0.3)
+    with pytest.raises(mg.MetricgradError, match=r"anchor is -1; expected a finite number from 0"):
+        maker("reloss:anchor=-1", task, metric)({}, 0, train)

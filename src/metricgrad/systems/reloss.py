@@ -126,7 +126,7 @@ class ReLoss(Loss):
             UserWarning: where it does not rank held-out blocks clearly better than cross-entropy.
         """
         if anchor is not None:
-            checked_number("anchor", anchor, zero=True)
+            checked_number("anchor", anchor, zero=True)  # before the fit, which takes long
         fitted = cls.fitted(
             metric, scores, targets, groups=groups, form=form, objective=objective, seed=seed, **options
         )
@@ -266,11 +266,16 @@ class FittedNetwork:
     default_anchor: float
 
     def anchored(self, anchor: float | None = None) -> ReLoss:
-        """A loss of its own, with this weight of the standard loss, from 0, and its report."""
+        """A loss of its own, with this weight of the standard loss, and its report.
+
+        Raises:
+            MetricgradError: for a weight below 0 or not finite.
+        """
+        weight = self.default_anchor if anchor is None else checked_number("anchor", anchor, zero=True)
         loss = copy.deepcopy(self.loss)
         aligner = loss.aligner
         assert isinstance(aligner, BlockFitting)
-        loss.network.anchor.fill_(self.default_anchor if anchor is None else anchor)
+        loss.network.anchor.fill_(weight)
         aligner.report = held_out_report(loss, self.metric, self.held_out, size=aligner.block, seed=loss.seed)
         aligner.class_targets, loss.classes = self.classes, ClassReading(self.classes)
         return loss

@@ -187,7 +187,7 @@ class AlignLoss(TrainerCallback):
                 with file.blamed():
                     file.fill(self.loss, file.header.get("extra"))
                 return
-        if state.is_world_process_zero:  # from which the other ranks have it
+        if state.is_world_process_zero or not self.loss.ranks.gather:  # the others have it from the first
             warnings.warn(
                 f"training goes on at step {state.global_step}, but "
                 + (f"{path} is of another training" if path.exists() else f"there is no {path}")

@@ -16,6 +16,7 @@ from torch import nn
 import metricgrad as mg
 from metricgrad.comparison.records import Records, locked
 from metricgrad.comparison.runs import claims as claiming
+from metricgrad.comparison.runs import workers
 from metricgrad.comparison.runs.claims import Claims
 from metricgrad.comparison.runs.workers import helped
 from metricgrad.tasks.split import split
@@ -54,6 +55,22 @@ def keys(out):
 def alone(tmp_path_factory):
     out = tmp_path_factory.mktemp("alone")
     return out, run(out)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forks")
+def test_a_worker_that_passes_over_the_signal_is_ended(monkeypatch, tmp_path):
+    monkeypatch.setattr(workers, "_PATIENCE", 0.2)
+
+    def deaf():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (tmp_path / "begun").write_text(str(os.getpid()))
+        time.sleep(600)
+
+    with helped(deaf, 1):
+        while not (tmp_path / "begun").exists() or not (tmp_path / "begun").read_text():
+            time.sleep(0.01)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "begun").read_text()), 0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forks")

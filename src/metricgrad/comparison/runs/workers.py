@@ -52,7 +52,7 @@ def helped(work: Callable[[], object], workers: int) -> Iterator[None]:
             process.terminate()
         for process in processes:
             process.join(_PATIENCE)
-            if process.is_alive():  # a trainer's own handler took the signal for the end of one training
+            if process.is_alive():  # a trainer has a handler of its own, which a signal at its end is lost in
                 process.kill()
                 process.join()
 

@@ -28,8 +28,8 @@ class Column(NamedTuple):
 
     @property
     def most(self) -> int:
-        """Characters of its longest line."""
-        return max(map(len, (self.name, *self.cells)))
+        """Characters of its longest cell; a heading is broken between its words."""
+        return max(self.least, *map(len, self.cells))
 
 
 def fitted(title: str, columns: Sequence[Column], dim: Sequence[bool], width: int | None) -> RichTable:

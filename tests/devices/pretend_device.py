@@ -266,11 +266,16 @@ def _factory(operation: Any) -> Callable[..., Any]:
             _check_generator(value, operation)
         if kwargs.pop("pin_memory", None):
             raise RuntimeError("Only dense CPU tensors can be pinned")
+        counting.count(operation, _name(operation), args, {}, _no_tensor)
         out = made(*args, **{**kwargs, "device": torch.device("cpu")})
         _check_width(out, DEVICE)
         return SimTensor(out)
 
     return kernel
+
+
+def _no_tensor(_: Any) -> bool:
+    return False
 
 
 def _factories() -> Iterator[tuple[str, Any]]:

@@ -33,3 +33,19 @@ def listed(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device)
     """
     with torch.inference_mode(False):
         return torch.tensor(numbers, dtype=dtype, device=device)
+
+
+def counted(count: int, dtype: torch.dtype, device: torch.device, *, least: int = 0) -> Tensor:
+    """``(count,)``: 0, 1, 2 and so on, but none below ``least``.
+
+    Example:
+        >>> counted(4, torch.float64, torch.device("cpu"), least=1)
+        tensor([1., 1., 2., 3.], dtype=torch.float64)
+    """
+    return _ladder(1 << count.bit_length(), dtype, device, least)[:count]
+
+
+@functools.lru_cache(maxsize=32)
+def _ladder(size: int, dtype: torch.dtype, device: torch.device, least: int) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.arange(size, dtype=dtype, device=device).clamp_(min=least)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from metricgrad.functional.constants import counted
 from metricgrad.metrics.fast_paths import FastPath
 from metricgrad.precision import wide, wide_dtype
 
@@ -104,7 +105,7 @@ class MeanOverPositives(OfCounts):
         if not self.by_place:
             before, after = (self.at(counts, counts, len(above), negatives, **parameters) for counts in (above, moved))
             return (after - before) / float(len(above))
-        count, place = above.shape[0], _by_one(above).clamp(min=1)  # there is no place before the first
+        count, place = above.shape[0], _by_one(above, least=1)  # there is no place before the first
         added = wide(self.at(place, above, count, negatives, **parameters)).expand(3, -1)
         # of the first k positives, what they gain when each stands one place sooner, and one place later
         gains = added.new_zeros(3, count + 2)
@@ -145,14 +146,15 @@ def _ideal(path: OfCounts, positives: int, negatives: int, parameters: tuple[tup
     return float(path.values(torch.zeros(1, positives), negatives, **dict(parameters)))
 
 
-def _places(like: Tensor, start: int = 1, more: int = 0) -> Tensor:
-    """Counted from ``start``: one for each, and some more."""
-    return torch.arange(start, start + like.shape[-1] + more, dtype=wide_dtype(like.device), device=like.device)
+def _places(like: Tensor, more: int = 0) -> Tensor:
+    """Counted from 1: one for each, and some more."""
+    return counted(1 + like.shape[-1] + more, wide_dtype(like.device), like.device)[1:]
 
 
-def _by_one(above: Tensor) -> Tensor:
-    """``(3, P)`` places: one sooner, where each stands, and one later."""
-    return _places(above, 0, 2).unfold(0, above.shape[0], 1)
+def _by_one(above: Tensor, least: int = 0) -> Tensor:
+    """``(3, P)`` places: one sooner, but not below ``least``, where each stands, and one later."""
+    count = above.shape[0]
+    return counted(count + 2, wide_dtype(above.device), above.device, least=least).unfold(0, count, 1)
 
 
 def _destination(above: Tensor, moved: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:

@@ -177,7 +177,8 @@ class Linearized(Form):
         scores, n = batch.scores.detach(), len(batch.scores)
         known, targets = self.scores.unweighted(scores, batch.targets, keep=call.counts)
         positive = targets > 0
-        total, ups = torch.stack([positive.sum(), positive[-n:].sum()]).tolist()
+        *before, total = positive.cumsum(0)[len(known) - n - 1 :: n].tolist()  # of all rows but the batch's, and of all
+        ups = total - sum(before)
         if not 0 < total < len(known):
             self._warn(UNDEFINED, *self._shown(batch, batch.targets), batch, call)
             return no_losses(scores)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metricgrad.functional.constants import listed
+from metricgrad.functional.constants import filled, listed
 from metricgrad.functional.kernels import SIGMOID
 from metricgrad.functional.pair_sums import Pairs, pair_sum
 from metricgrad.losses.interpolated.twin import Twin
@@ -88,9 +88,9 @@ class Secants:
         n, metric, path = down.shape[0], twin.metric, twin.path
         before, level = (torch.searchsorted(down, up, right=right) for right in (False, True))
         half = listed((0.5,), wide_dtype(up.device), up.device)[0]
-        above, reach = (before + level) * half, self._near.mul(4).clamp_(min=1)
-        both_ways = listed((-1.0, 1.0), above.dtype, above.device)[:, None]
-        moved = torch.addcmul(above, reach, both_ways).clamp_(0, n)
+        above, near = (before + level) * half, self._near.clamp(min=0.25)
+        both_ways = listed((-4.0, 4.0), above.dtype, above.device)[:, None]
+        moved = torch.addcmul(above, near, both_ways).clamp_(0, n)
         if isinstance(path, OfCounts):
             return _slope(metric, path.changes(above, moved, n, **twin.options), moved)
         return _by_calls(metric, above, moved, n, calls)
@@ -99,7 +99,8 @@ class Secants:
         """Of the loss in all scores, ``(N,)``."""
         slopes = self.slopes.to(self._near)
         out = slopes.new_empty(sum(side.shape[0] for side in self._sides[:2]))
-        out.index_copy_(0, self._sides.positive, (slopes * self._near).neg_())
+        zero = filled(0.0, 1, slopes.dtype, slopes.device)
+        out.index_copy_(0, self._sides.positive, torch.addcmul(zero, slopes, self._near, value=-1))
         return out.index_copy_(0, self._sides.negative, self._pairs.over_x(slopes))
 
     def loss(self, scores: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ def _slope(metric: Metric, values: Tensor, moved: Tensor) -> Tensor:
     """``(S,)``: of ``(2, S)`` values after two moves, by how far apart these are."""
     (less, more), (low, high) = values.unbind(), moved.unbind()
     rise = less - more if metric.higher_is_better else more - less
-    return torch.nan_to_num(rise) / (high - low).clamp_(min=1)
+    return rise / (high - low).clamp_(min=1)
 
 
 def _by_calls(metric: Metric, above: Tensor, moved: Tensor, n: int, calls: int) -> Tensor:
@@ -124,7 +125,8 @@ def _by_calls(metric: Metric, above: Tensor, moved: Tensor, n: int, calls: int) 
     scores = torch.cat([negatives + 0.5, sets.round()], 1) * (-_RANGE / (n + 1)) + _RANGE / 2
     targets = torch.arange(scores.shape[1], device=above.device) >= n
     values = wide(metric.over(scores, targets.long())).reshape(2, -1)
-    return _between(_slope(metric, values, moved[:, index]), index, len(above))
+    slopes = torch.nan_to_num(_slope(metric, values, moved[:, index]))
+    return _between(slopes, index, len(above))
 
 
 def _knots(count: int, most: int, device: torch.device) -> Tensor:

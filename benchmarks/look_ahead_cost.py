@@ -5,7 +5,8 @@ Beside it stand unrolling by torch.func, by higher and by TorchOpt (where they a
 step; "agrees" is how far their hypergradient is from ours, relative to its size.
 Numbers too small for float32's normal form, which Adam's moments come to on noise, count as zero on both sides.
 Memory is the most that tensors took at once in three steps, parameters and batches included. The optimiser is SGD with
-momentum; in the row that says so AdamW, beside a plain step of AdamW.
+momentum; in the row that says so AdamW, beside a plain step of AdamW. The row of ALA is beside a step of cross-entropy:
+its policy looks at 500 validation rows every 50 steps.
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ OPTIONS: dict[str, dict[str, Any]] = {  # of AdaLFL; and the validation batch's 
     "every_4": {"every": 4}, "valid_32_every_2": {"size": 32, "every": 2},
     "one_sided_every_2": {"exact": False, "every": 2}, "look_ahead_adamw": {},
 }  # fmt: skip
-CELLS = ("cross_entropy", *OPTIONS, "unrolled", *PEERS)
+OF = {"plain": "a plain step", "plain_adamw": "a plain step", "cross_entropy": "cross-entropy"}
+CELLS = ("cross_entropy", *OPTIONS, "ala", "unrolled", *PEERS)
 STEPS = 50
 WARM_UP = 5
 BATCH = 128
+ALA = {"period": 50, "valid": 500}  # optimiser steps from one look of the policy to the next, and rows it looks at
 
 
 def model_of(name: str) -> nn.Module:
@@ -76,6 +79,9 @@ def step_of(model_name: str, cell: str, size: int = BATCH) -> Callable[[], Any]:
         return peer_step(cell, model, NeuralLoss(10), (inputs, targets), valid)
     if cell == "cross_entropy":
         loss: nn.Module = CrossEntropy()
+    elif cell == "ala":
+        loss = mg.ALA("accuracy", num_outputs=10, every=ALA["period"])
+        loss.attach(model, optimizer, valid=[batch(ALA["valid"] if size == BATCH else size)])
     elif cell in ("plain", "plain_adamw", "unrolled"):
         loss = mg.Loss(NeuralLoss(10))
     else:
@@ -100,9 +106,9 @@ def timed(model: str, cell: str) -> dict[str, float]:
     """Ratio of the paired times; a cell that acts on every second or fourth step is averaged over so many."""
     torch.set_flush_denormal(True)
     plain, ours = step_of(model, plain_of(cell)), step_of(model, cell)
-    length = OPTIONS.get(cell, {}).get("every", 1)
+    length = ALA["period"] if cell == "ala" else OPTIONS.get(cell, {}).get("every", 1)
     ratios, milliseconds = [], []
-    for number in range(WARM_UP + STEPS):
+    for number in range(WARM_UP + (STEPS if length < STEPS else STEPS // 5)):
         spent = [0.0, 0.0]
         for _ in range(length):
             for which in (0, 1) if number % 2 else (1, 0):
@@ -119,6 +125,8 @@ def timed(model: str, cell: str) -> dict[str, float]:
 
 def plain_of(cell: str) -> str:
     """What a cell is compared with."""
+    if cell == "ala":
+        return "cross_entropy"
     return "plain_adamw" if cell.endswith("adamw") else "plain"
 
 
@@ -175,11 +183,12 @@ def main() -> None:
             ]
             table[key] |= {"memory": megabytes[1] / megabytes[0], "plain_mb": megabytes[0]}
     bars = [
-        [f"{model}, {cell}: {what} at most {bar} of a plain step's", table[f"{model}/{cell}"][what],
+        [f"{model}, {cell}: {what} at most {bar} of {OF[plain_of(cell)]}'s", table[f"{model}/{cell}"][what],
          table[f"{model}/{cell}"][what] <= bar]
         for model in MODELS
         for cell, what, bar in (("look_ahead", "time", 2.5), ("look_ahead", "memory", 1.6),
-                                ("look_ahead_adamw", "time", 3.2), ("look_ahead_adamw", "memory", 1.6))
+                                ("look_ahead_adamw", "time", 3.2), ("look_ahead_adamw", "memory", 1.6),
+                                ("ala", "time", 1.5))
         if f"{model}/{cell}" in table
     ]  # fmt: skip
     store.finish(absent=absent, cells=table, bars=bars)

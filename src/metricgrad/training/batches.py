@@ -206,7 +206,8 @@ def check_finite_data(name: str, data: Data, batch: Any = None) -> None:
 def reseed(seed: int, epoch: int) -> None:
     """Set every global generator to a state that follows from the seed and the epoch alone."""
     mixed = (seed * 1_000_003 + epoch * 7_919 + 1) % 2**32
-    torch.manual_seed(mixed)
+    # torch.manual_seed formats a traceback for CUDA each time, also where there is none
+    (torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed)(mixed)
     np.random.seed(mixed)
     random.seed(mixed)
 

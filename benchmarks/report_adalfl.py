@@ -130,8 +130,8 @@ def cost(result: dict[str, Any]) -> str:
     absent = f" Not installed where this ran: {', '.join(result['absent'])}." if result.get("absent") else ""
     return "\n\n".join([
         "Median and quartiles of paired steps; plain is the same learned loss, not attached. The aim is 2.5 in time "
-        "under SGD, 3.2 under AdamW, and 1.6 in memory; of ALA, which stands beside cross-entropy and looks at 500 rows "
-        "every 50 steps, 1.5 in time. Memory is that of tensors, parameters and batches included; a "
+        "under SGD, 3.2 under AdamW, and 1.6 in memory; of ALA, which stands beside cross-entropy and looks at 500 "
+        "rows every 50 steps, 1.5 in time. Memory is that of tensors, parameters and batches included; a "
         "step of this MLP needs little beside its parameters, of which a look ahead keeps a copy; under SGD without "
         f"clipping the gradient of the wide layer is kept as factors, under AdamW it is not.{absent}",
         table(head, rows),

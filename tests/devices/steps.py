@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import metricgrad as mg
 from tests.devices.counting import Seen, watch
 
-_STEPS = 12  # of 48 rows, after which the memory of scores is full
+_STEPS = 24  # of 48 rows, after which the memories are full
 
 Batch = Callable[[int], tuple[Tensor, Tensor]]
 

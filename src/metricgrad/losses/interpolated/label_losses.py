@@ -148,7 +148,7 @@ class LabelLosses:
             return self._called_for(batch, at, classes, keep)
         before = len(at.weight) - len(targets)
         absent, own = filled(0.0, before, at.weight.dtype, at.weight.device), at.weight[before:]
-        weight = torch.cat([at.weight / at.weight.sum(), absent, own, absent, own]).view(3, -1)
+        weight = torch.cat([at.weight / at.total, absent, own, absent, own]).view(3, -1)
         there = None
         if batch.context:  # rows of weight 0 are there
             last = torch.arange(len(at.weight), device=own.device) >= before

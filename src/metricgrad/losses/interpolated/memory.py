@@ -19,11 +19,18 @@ class Remembered(NamedTuple):
         values: ``(R,)`` what was decided, or scores.
         targets: ``(R,)``.
         weight: ``(R,)`` 0 in places that hold nothing yet.
+        even: whether every place is known to hold a row that weighs 1, which the host need not ask for.
     """
 
     values: Tensor
     targets: Tensor
     weight: Tensor
+    even: bool = False
+
+    @property
+    def total(self) -> Tensor | float:
+        """What all rows weigh, 0-d where it has to be asked for."""
+        return float(self.weight.shape[0]) if self.even else self.weight.sum()
 
 
 class Memory(FullPrecision):
@@ -50,13 +57,15 @@ class Memory(FullPrecision):
             weight: ``(N,)``, or None for ones.
             keep: whether to remember the batch.
         """
-        rows, n = self.rows, values.shape[0]
+        rows, n, size = self.rows, values.shape[0], self.rows.shape[1]
+        ones = 0 if weight is not None else n + self._held.of(rows)
         now = values, targets, filled(1.0, n, rows.dtype, rows.device) if weight is None else weight
         each = [part for pair in zip(rows[:, n:], now, strict=True) for part in pair]
         found = torch.cat(each).view(3, -1)
         if keep:
-            rows.copy_(found if n <= rows.shape[1] else found[:, -rows.shape[1] :])
-        return Remembered(*found.unbind())
+            rows.copy_(found if n <= size else found[:, -size:])
+            self._held.wrote(rows, min(size, ones))
+        return Remembered(*found.unbind(), even=ones >= size)
 
     def unweighted(self, values: Tensor, targets: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
         """``(R,)`` values and targets of all rows held, of batches without weights, the current one at their end.
@@ -84,5 +93,5 @@ class Memory(FullPrecision):
 
 
 def _held(rows: Tensor) -> int:
-    """How many places, at the end, hold rows."""
-    return int((rows[2] > 0).sum())
+    """How many places, at the end, hold rows that weigh 1."""
+    return int((rows[2] == 1).flip(0).long().cumprod(0).sum())

@@ -56,7 +56,7 @@ def at_best_threshold(
         tables = tables.seen_where(_cells(at, cuts, there))
     values = path.values(tables)
     best = _best(values[:-2], higher_is_better)
-    smoothed = cells.index_select(0, best) / at.weight.sum()
+    smoothed = cells.index_select(0, best) / at.total
     slopes = path.at(ConfusionTables.of_cells(smoothed.add_(in_each_cell(2, 1 / len(at.weight))))).slopes()
     cut = cuts.index_select(0, best)[0]
     return cut, (values[-2], values[-1]), slopes if higher_is_better else -slopes
@@ -81,13 +81,27 @@ def _cells(at: Remembered, cuts: Tensor, weight: Tensor) -> Tensor:
 
 def _cuts(at: Remembered, count: int) -> Tensor:
     """``(1 + count,)``: 0, and evenly spaced quantiles of the scores, between the smallest and the largest."""
-    absent = at.weight <= 0
-    ascending = at.values.masked_fill(absent, torch.inf).sort().values
-    place = _shares(count, ascending.dtype, ascending.device) * (len(ascending) - 1 - absent.sum())
+    values, last = at.values, at.values.shape[0] - 1
+    if at.even:
+        around, share = _quantiles(count, last, values.dtype, values.device)
+    else:
+        absent = at.weight <= 0
+        values = values.masked_fill(absent, torch.inf)
+        around, share = _between(_shares(count, values.dtype, values.device) * (last - absent.sum()))
+    low, high = values.sort().values[around].unbind()
+    return torch.cat([filled(0.0, 1, values.dtype, values.device), torch.lerp(low, high, share)])
+
+
+@functools.lru_cache(maxsize=16)
+def _quantiles(count: int, last: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):
+        return _between(_shares(count, dtype, device) * last)
+
+
+def _between(place: Tensor) -> tuple[Tensor, Tensor]:
+    """``(2, K)`` whole places around each, and how far it is from the first to the second."""
     around = torch.stack([place, place.ceil()]).long()
-    low, high = ascending[around].unbind()
-    zero = filled(0.0, 1, ascending.dtype, ascending.device)
-    return torch.cat([zero, torch.lerp(low, high, place - around[0])])
+    return around, place - around[0]
 
 
 @functools.cache

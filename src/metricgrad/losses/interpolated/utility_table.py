@@ -55,7 +55,7 @@ class UtilityTable(FullPrecision):
             self._begin(classes)
         if keep:
             there = at.weight > 0
-            self._ask(Remembered(*(part[there] for part in at)), classes, columns, calls)
+            self._ask(Remembered(at.values[there], at.targets[there], at.weight[there]), classes, columns, calls)
         if self._columns(classes) > 1:
             return TableUtilities(self.values)
         right = self.values[:, 0]

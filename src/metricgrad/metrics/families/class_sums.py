@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from metricgrad.functional.constants import listed
 from metricgrad.metrics.families.class_counts import Counts, correlation, counts_of_yes, ratio
 from metricgrad.metrics.of_labels import OfClassCounts, OfClasses, OfLabels
 
@@ -41,8 +42,10 @@ class FScore(Score):
 
     def slope(self, counts: Counts) -> tuple[Tensor, Tensor]:
         """See :class:`Score`."""
-        of_hit = (1 + self.beta**2) / self._weighed(counts)
-        return of_hit, counts.hit * of_hit.square() * (-1 / (1 + self.beta**2))
+        weighed, most = self._weighed(counts), 1 + self.beta**2
+        none, top = listed((0.0, most), weighed.dtype, weighed.device)
+        of_hit = top / weighed
+        return of_hit, torch.addcmul(none, counts.hit * of_hit, of_hit, value=-1 / most)
 
     def _weighed(self, counts: Counts) -> Tensor:
         return torch.add(counts.predicted, counts.actual, alpha=self.beta**2)

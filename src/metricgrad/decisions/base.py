@@ -58,15 +58,21 @@ class Decision(FullPrecision, Abstract):
     #: How decided scores are read: the side of 0 of every entry, the class on top of every row, or the value itself.
     reading: Reading = "threshold"
 
-    #: The axis of the classes in scores of more than two axes.
+    #: The axis of the classes in scores of more than two axes; where it is 1, :meth:`forward` gets them last.
     class_dim: ClassDim = -1
 
     #: What :func:`metricgrad.fit_decision` found.
     findings: Findings = Findings("made by hand: nothing was compared")
 
+    def __call__(self, scores: Tensor) -> Tensor:
+        """:meth:`forward` of scores with the classes where they were when it was fitted."""
+        if self.class_dim == -1 or scores.ndim < 3:
+            return super().__call__(scores)
+        return super().__call__(scores.movedim(self.class_dim, -1)).movedim(-1, self.class_dim)
+
     @abc.abstractmethod
     def forward(self, scores: Tensor) -> Tensor:
-        """Scores of the same shape and dtype, to be read plainly."""
+        """Scores of the same shape and dtype, classes last, to be read plainly."""
 
     @classmethod
     @abc.abstractmethod
@@ -78,8 +84,9 @@ class Decision(FullPrecision, Abstract):
         """JSON-able keyword arguments that build this decision again; see :func:`metricgrad.decisions.build`."""
 
     def described(self) -> dict[str, Any]:
-        """Its kind and its configuration, JSON-able."""
-        return {"kind": self.kind, "config": self.config()}
+        """Its kind and its configuration, JSON-able, and the axis of the classes where they are not last."""
+        axis = {} if self.class_dim == -1 else {"class_dim": self.class_dim}
+        return {"kind": self.kind, "config": self.config(), **axis}
 
     def judge(self, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Judged:
         """The metric of the decided scores and of the scores as they are; one call where they are the same.

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from metricgrad.decisions.base import Decision
-from metricgrad.decisions.rows import Context, of_rows
+from metricgrad.decisions.rows import PARTS, Context, of_rows
 from metricgrad.metrics.metric import Metric
 
 FOLDS = 5
-PARTS = 10
 FEWEST_ROWS = 20
 
 
@@ -32,20 +31,6 @@ class Tried:
     value: float
     gain: float
     error: float
-
-
-def folds_of(targets: Tensor, seed: int) -> Tensor:
-    """``(N,)`` tenth of each row, two of which are a fold.
-
-    Shuffled, with every target spread evenly where targets are one label a row.
-    """
-    g = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(targets), generator=g).to(targets.device)
-    if targets.ndim == 1:
-        order = order[targets[order].argsort(stable=True)]
-    folds = torch.empty(len(targets), dtype=torch.long, device=targets.device)
-    folds[order] = torch.arange(len(targets), device=targets.device) % PARTS
-    return folds
 
 
 def held_out(

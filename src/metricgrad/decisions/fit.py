@@ -6,20 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from metricgrad.decisions.base import Decision, Findings
-from metricgrad.decisions.cross_fitting import FEWEST_ROWS, Tried, folds_of, held_out, tried
+from metricgrad.decisions.cross_fitting import FEWEST_ROWS, Tried, held_out, tried
 from metricgrad.decisions.identity import Identity
 from metricgrad.decisions.kinds import DECISIONS
 from metricgrad.decisions.labels import is_ordinal
 from metricgrad.decisions.operating_point import AtPrecision, precision_and_recall, yes_of
-from metricgrad.decisions.rows import Context, kept_rows
+from metricgrad.decisions.rows import ValidationRows
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.as_metric import as_metric
-from metricgrad.metrics.context import weights_of_items
-from metricgrad.metrics.layouts.class_targets import ClassDim, axis_of
 from metricgrad.metrics.metric import Metric
 
 _MOST_CLASSES = 100
@@ -47,7 +44,8 @@ def fit_decision(
 
     Args:
         metric: anything :func:`metricgrad.as_metric` takes.
-        scores: raw logits: ``(N,)`` binary, ``(N, C)`` multilabel or of classes, or with further axes.
+        scores: raw logits: ``(N,)`` binary, ``(N, C)`` multilabel or of classes, or with further axes. Pixels or
+            tokens of classes are rows, of which at most 200,000 are drawn; those of one item are held out together.
         targets: ``(N,)`` or ``(N, C)``, as the metric takes them.
         method: ``"auto"``; ``"identity"``; or one kind, fitted on all rows without a guard: ``"threshold"``,
             ``"label_thresholds"``, ``"offsets"``, ``"ordinal_cuts"``, ``"plug_in"``, ``"top_k"``, ``"masks"``,
@@ -74,33 +72,33 @@ def fit_decision(
         'threshold'
     """
     judged_by = as_metric(metric)
-    scores, targets, context, axis = _checked(judged_by, scores, targets, context)
+    rows = ValidationRows.of(judged_by, scores, targets, context, seed)
     read = replace(judged_by.class_targets, class_dim=-1, ignore_index=None)
-    decision = _fitted(judged_by._copy(class_targets=read), scores, targets, method, seed, context)
-    decision.class_dim = axis
+    decision = _fitted(judged_by._copy(class_targets=read), rows, method, seed)
+    decision.class_dim = rows.class_dim
     return decision
 
 
-def _fitted(
-    judged_by: Metric, scores: Tensor, targets: Tensor, method: str, seed: int, context: Context
-) -> Decision:  # fmt: skip
+def _fitted(metric: Metric, rows: ValidationRows, method: str, seed: int) -> Decision:
     if method != "auto":
-        return _one(method, judged_by, scores, targets, seed, context)
-    plain = Identity.fit(judged_by, scores, targets)
-    raw = float(judged_by(scores, targets, **context))
-    kinds, why = candidates(judged_by, scores, targets)
+        return _one(method, metric, rows, seed)
+    scores, targets, context = rows.scores, rows.targets, rows.context
+    plain = Identity.fit(metric, scores, targets)
+    raw = float(metric(scores, targets, **context))
+    kinds, why = candidates(metric, scores, targets)
     if kinds == ["at_precision"]:
-        return _operating_point(judged_by, scores, targets, seed, context)
-    if kinds and len(targets) < FEWEST_ROWS:
-        why = f"{len(targets)} rows are too few to compare any; give {FEWEST_ROWS} or more"
+        return _operating_point(metric, rows, seed)
+    if kinds and rows.count < FEWEST_ROWS:
+        items = "rows" if rows.items is None else "images or sentences"
+        why = f"{rows.count} {items} are too few to compare any; give {FEWEST_ROWS} or more"
     if why:
         plain.findings = Findings(f"no decision: {why}", raw, raw)
         return plain
-    folds = folds_of(targets, seed)
-    found = [tried(DECISIONS[kind], judged_by, scores, targets, folds, context) for kind in kinds]
+    folds = rows.folds(seed)
+    found = [tried(DECISIONS[kind], metric, scores, targets, folds, context) for kind in kinds]
     best = _chosen(found)
-    decision = plain if best is None else DECISIONS[best.kind].fit(judged_by, scores, targets, **context)
-    decision.findings = Findings(_words(judged_by, found, best, raw, len(targets)), best.value if best else raw, raw)
+    decision = plain if best is None else DECISIONS[best.kind].fit(metric, scores, targets, **context)
+    decision.findings = Findings(_words(metric, found, best, raw, len(targets)), best.value if best else raw, raw)
     return decision
 
 
@@ -165,46 +163,20 @@ def check_method(method: str, scores: Tensor, targets: Tensor) -> None:
         )
 
 
-def _checked(
-    metric: Metric, scores: Tensor, targets: Tensor, context: dict[str, Tensor | None]
-) -> tuple[Tensor, Tensor, dict[str, Tensor | None], ClassDim]:
-    """The batch with its classes last, without what is ignored; and the axis they were on."""
-    for name, value in (("scores", scores), ("targets", targets)):
-        if not isinstance(value, Tensor):
-            raise MetricgradError(f"{name} must be a tensor, got {type(value).__name__}: pass torch.as_tensor({name})")
-    metric(scores, targets, **context)  # shapes, context and what it refuses
-    context = dict(weights_of_items(context))
-    classes = replace(metric.class_targets, pos_label=None)  # what is decided on are the scores as they come
-    axis = axis_of(scores.shape, targets.shape, classes.class_dim)
-    if classes.ignore_index is None:
-        scores, targets, context = classes.read(scores, targets, context)
-    else:
-        context = {name: value for name, value in context.items() if value is not None}
-        scores, targets, *rest = classes.pairs(scores, targets, **context)
-        context = dict(zip([name for name in context if name != "mask"], rest, strict=True))
-    scores = scores.detach()
-    if scores.ndim == targets.ndim + 1 and scores.shape[-1] == 1:
-        scores = scores[..., 0]
-    if not bool(torch.isfinite(scores).all()):
-        raise MetricgradError("scores hold NaN or infinity; a decision is fitted on finite validation scores")
-    return *kept_rows(scores, targets.long() if not targets.is_floating_point() else targets, context), axis
-
-
-def _one(
-    method: str, metric: Metric, scores: Tensor, targets: Tensor, seed: int, context: Context
-) -> Decision:  # fmt: skip
+def _one(method: str, metric: Metric, rows: ValidationRows, seed: int) -> Decision:
+    scores, targets, context = rows.scores, rows.targets, rows.context
     check_method(method, scores, targets)
-    cls, rows = DECISIONS[method], len(targets)
+    cls = DECISIONS[method]
     decision = cls.fit(metric, scores, targets, **context)
     value = raw = float(metric(scores, targets, **context))
     how = f"{method}, as asked for"
-    if method != "identity" and rows >= FEWEST_ROWS and metric.reads == "labels":
-        value = tried(cls, metric, scores, targets, folds_of(targets, seed), context).value
+    if method != "identity" and rows.count >= FEWEST_ROWS and metric.reads == "labels":
+        value = tried(cls, metric, scores, targets, rows.folds(seed), context).value
         how += f"; {metric.name} of rows it was not fitted on {value:.4f}, without it {raw:.4f}"
     elif method != "identity":
         value = float(metric(decision(scores), targets, **context))
         how += f"; {metric.name} of the rows it was fitted on {value:.4f}, without it {raw:.4f}"
-    decision.findings = Findings(f"{how}. Fitted on {rows} rows, compared with no other kind", value, raw)
+    decision.findings = Findings(f"{how}. Fitted on {len(targets)} rows, compared with no other kind", value, raw)
     return decision
 
 
@@ -217,11 +189,12 @@ def _chosen(found: list[Tried]) -> Tried | None:
     return next(t for t in able if t.gain >= best.gain - best.error)
 
 
-def _operating_point(metric: Metric, scores: Tensor, targets: Tensor, seed: int, context: Context) -> Decision:
+def _operating_point(metric: Metric, rows: ValidationRows, seed: int) -> Decision:
+    scores, targets, context = rows.scores, rows.targets, rows.context
     decision = AtPrecision.fit(metric, scores, targets, **context)
     decided = decision(scores)
     if int(yes_of(metric, scores, targets)[1].sum()) > 1:  # else parts without positives have nothing to cut at
-        decided = held_out(AtPrecision, metric, scores, targets, folds_of(targets, seed), context)
+        decided = held_out(AtPrecision, metric, scores, targets, rows.folds(seed), context)
     weight = context.get("sample_weight")
     precision, recall = precision_and_recall(*yes_of(metric, decided, targets), weight)
     here = precision_and_recall(*yes_of(metric, decision(scores), targets), weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from metricgrad.decisions.base import Decision, Findings
 from metricgrad.decisions.identity import Identity
@@ -47,14 +47,18 @@ def register(cls: Kind) -> Kind:
     return cls
 
 
-class Stored(TypedDict):
-    """A decision as a file has it."""
-
+class _Stored(TypedDict):
     kind: str
     config: dict[str, Any]
     words: str
     decided: float | None
     undecided: float | None
+
+
+class Stored(_Stored, total=False):
+    """A decision as a file has it; ``class_dim`` where the classes were not last."""
+
+    class_dim: Literal[1]
 
 
 def build(kind: str, config: dict[str, Any]) -> Decision:
@@ -89,5 +93,6 @@ def restored(found: Any) -> Decision:
     if not fits(found, Stored):
         raise MetricgradError(f"{found!r:.60} describes no decision; expected its kind, its config and what was found")
     decision = build(found["kind"], found["config"])
+    decision.class_dim = found.get("class_dim", decision.class_dim)
     decision.findings = Findings(found["words"], found["decided"], found["undecided"])
     return decision

@@ -25,8 +25,8 @@ def shy():
     return nn.Sequential(linear, nn.Flatten(0))
 
 
-def task():
-    return mg.Task("rare", model=shy, load=rare, metric="f1", epochs=3, batch_size=30, device="cpu")
+def task(model=shy, epochs=3):
+    return mg.Task("rare", model=model, load=rare, metric="f1", epochs=epochs, batch_size=30, device="cpu")
 
 
 def run(out, **more):
@@ -61,6 +61,19 @@ def test_every_run_has_both_readings_of_the_same_scores(tmp_path):
     assert f"{row['mean']:.4f}" in shown
     assert f"{row['mean_undecided']:.4f}" in shown
     assert " threshold " in shown
+
+
+def test_without_a_decision_is_what_is_delivered_where_none_is_asked_for(tmp_path):
+    both, plain = (
+        mg.compare(
+            task(lambda: nn.Linear(4, 1), epochs=15), losses=["cross_entropy"], trials=1, seeds=4, decision=decision,
+            out=tmp_path / decision, progress=False,
+        ).runs
+        for decision in ("threshold", "none")
+    )  # fmt: skip
+    assert [run["valid_undecided"] for run in both] == [run["valid"] for run in plain]
+    assert [run["test_undecided"] for run in both] == [run["test"] for run in plain]
+    assert [run["valid"] for run in both] != [run["valid"] for run in plain]
 
 
 def test_trials_have_both_and_are_compared_by_what_is_delivered(tmp_path):

@@ -6,7 +6,7 @@ from rich.console import Console
 from tests.comparison.report.studies import table
 
 
-@pytest.mark.parametrize(("width", "left_out"), [(80, "seconds, undecided, p"), (140, None), (None, None)])
+@pytest.mark.parametrize(("width", "left_out"), [(80, "seconds, without decision, p"), (140, None), (None, None)])
 def test_no_number_is_broken(tmp_path, width, left_out):
     study = table(tmp_path)
     console = Console(width=width or 200, no_color=True)

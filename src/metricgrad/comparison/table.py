@@ -26,7 +26,7 @@ class Table:
         metric: the metric's name.
         higher_is_better: the metric's direction.
         runs: one record for each loss and seed: loss, role, seed, valid and test (of decided scores), valid_undecided
-            and test_undecided (of the plain reading of the same scores), decision (its kind), seconds, params.
+            and test_undecided (of the plain reading, at the epoch best by it), decision (its kind), seconds, params.
         margin: a difference below it is none that matters, in the metric's units.
         summary: one row for each loss: loss, role, mean, mean_undecided, decisions (how many seeds took which kind),
             low, high, difference (from the baseline), p, verdict
@@ -95,8 +95,8 @@ class Table:
     def rich(self, width: int | None = None) -> RichTable:
         """For a terminal of ``width`` characters; controls are dimmed.
 
-        ``mean`` is of the scores under the decision that each seed's validation part asked for, ``undecided`` of the
-        plain reading of the same scores; all further columns are about the former.
+        ``mean`` is of the scores under the decision that each seed's validation part asked for, ``without decision`` of
+        what is delivered without any; all further columns are about the former.
         """
         rows, arrow = self.summary, "↑" if self.higher_is_better else "↓"
         base = [row["verdict"] == "baseline" for row in rows]
@@ -111,7 +111,7 @@ class Table:
         columns = [
             Column("loss", [row["loss"] + " (control)" * (row["role"] == "control") for row in rows], of_words=True),
             Column("mean", number("mean", ".4f")),
-            Column("undecided", number("mean_undecided", ".4f"), spare=2),
+            Column("without decision", number("mean_undecided", ".4f"), spare=2),
             Column("decision", [kinds(row["decisions"]) for row in rows], of_words=True, spare=4),
             Column("95 % interval", [_interval(row["low"], row["high"], ".4f") for row in rows]),
             Column(

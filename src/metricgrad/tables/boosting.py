@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from metricgrad.decisions.identity import Identity
 from metricgrad.losses.registry import Range
 from metricgrad.metrics.metric import Metric
 from metricgrad.tables.preprocessing import Layout
@@ -88,27 +90,38 @@ def fit_trees(
     )  # fmt: skip
     (of_round,) = losses["train"].values()
     delivery = Delivery(metric, decision, seed, context_of(valid))
-    history, best = _history(booster, valid, layout, delivery, of_round)
+    history, best, plain = _history(booster, valid, layout, delivery, of_round)
     model = BoostedTrees(booster.model_to_string(num_iteration=best), layout, outputs)
     result = FitResult(model.eval(), metric, history=history)
     result.settle(valid, delivery)
+    if plain is not None:
+        rounds, value = plain
+        model = BoostedTrees(booster.model_to_string(num_iteration=rounds), layout, outputs)
+        if result.decision.kind == Identity.kind:
+            return result.read_plainly(model, value, result.decision.findings.words)
+        result.plain = partial(result.read_plainly, model, value)
     return result
 
 
 def _history(
     booster: Any, valid: Data, layout: Layout, delivery: Delivery, losses: list[float]
-) -> tuple[list[dict[str, float]], int]:
-    """The rounds that were judged, and the best of them, the fewest trees among equals."""
+) -> tuple[list[dict[str, float]], int, tuple[int, float] | None]:
+    """The rounds that were judged; the best of them, the fewest trees among equals; and the best as scores are read
+    plainly, where that may be another, with its value.
+    """
     grown = booster.current_iteration()
     matrix, targets = _matrix(valid, layout), valid[1]
-    history, best, value = [], grown, math.nan
+    history, best, value, plain = [], grown, math.nan, None
     for rounds in np.unique(np.linspace(1, grown, min(grown, _JUDGED)).round().astype(int)).tolist():
         scores = torch.from_numpy(booster.predict(matrix, num_iteration=rounds, raw_score=True)).to(torch.float32)
         found = delivery.value_of_epoch(scores, targets)
         history.append({"epoch": rounds - 1, "train_loss": losses[rounds - 1], "valid": found, "seconds": 0.0})
         if math.isnan(value) or delivery.metric.is_better(found, value):
             best, value = rounds, found
-    return history, best
+        found = delivery.plain_value(scores, targets)
+        if found is not None and (plain is None or delivery.metric.is_better(found, plain[1])):
+            plain = rounds, found
+    return history, best, plain
 
 
 def _matrix(part: Data, layout: Layout) -> np.ndarray:

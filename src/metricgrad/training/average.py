@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from metricgrad.decisions.identity import Identity
 from metricgrad.training.batches import Data
 from metricgrad.training.delivery import Delivery
 from metricgrad.training.result import FitResult
@@ -46,4 +49,9 @@ def averaged(results: Sequence[FitResult], valid: Data, delivery: Delivery) -> F
     found = FitResult(Average([result.model for result in results]).eval(), first.metric, forward=first.forward)
     found.history = [{"epoch": 0, "train_loss": math.nan, "valid": found.evaluate(valid), "seconds": 0.0}]
     found.settle(valid, delivery)
+    if any(result.plain for result in results):
+        plains = [result.plain() if result.plain else result for result in results]
+        model = Average([plain.model for plain in plains]).eval()
+        value = replace(found, model=model, decision=Identity()).evaluate(valid)
+        found.plain = partial(found.read_plainly, model, value)
     return found

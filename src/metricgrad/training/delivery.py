@@ -70,6 +70,13 @@ class Delivery:
             return choose_threshold(self.metric, scores, targets, None, **context)[1]
         return float(self.metric(scores, targets, **context))
 
+    def plain_value(self, scores: Tensor, targets: Tensor) -> float | None:
+        """The value of the plain reading, where epochs are compared by another; else None."""
+        if self.asked not in ("auto", Threshold.kind) or not needs_threshold(self.metric, scores, targets):
+            return None
+        context = {name: value.to(scores.device) for name, value in self.context.items()}
+        return float(self.metric(scores, targets, **context))
+
     def decided(self, scores: Tensor, targets: Tensor) -> Decision:
         """The decision that these validation scores ask for, with what was found.
 

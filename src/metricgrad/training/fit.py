@@ -17,6 +17,7 @@ from metricgrad.aligners.base import Forward
 from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.aligners.knobs.controller import KnobController
 from metricgrad.decisions.base import Decision
+from metricgrad.decisions.identity import Identity
 from metricgrad.distributed import apart
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.as_metric import as_metric
@@ -31,7 +32,7 @@ from metricgrad.training.quiet import interruptible, quiet
 from metricgrad.training.result import FitResult
 from metricgrad.training.run_folder import files, fingerprints
 from metricgrad.training.run_folder.folder import RunFolder
-from metricgrad.training.run_record import RunRecord
+from metricgrad.training.run_record import PlainRecord, RunRecord
 from metricgrad.training.stored_result import load_finished
 from metricgrad.training.trainer import LightningBar, trainer_of
 
@@ -72,7 +73,8 @@ def fit(
     weights by :func:`metricgrad.fit_decision`: a threshold, offsets of classes, cuts between grades, or none where none
     pays. ``metric(decision(scores), targets)`` is what is delivered; ``result.valid`` is its value on validation rows
     that each decision was not fitted on, ``result.valid_undecided`` that of the plain reading. Epochs are compared at
-    the best threshold of each where the metric reads one score an item, else by the plain reading.
+    the best threshold of each where the metric reads one score an item, else by the plain reading; where no threshold
+    pays in the end, the epoch that is best as scores are read plainly is delivered.
 
     **Populations.** With ``children=n`` as many networks are trained at once under the one policy of a loss such as
     ``mg.ALA``, and the best is delivered; :func:`metricgrad.fit_population` has more settings. All begin with the
@@ -151,7 +153,8 @@ def fit(
     folder = None if out is None else RunFolder(Path(out), config | fingerprints.describe_start(model), resume=resume)
     if folder is not None and folder.finished is not None:
         return _looked(load_finished(folder.path, folder.finished, model, judged_by), valid, forward)
-    record = RunRecord(Delivery(judged_by, decision, seed, context_of(valid)), 1, patience)
+    delivery = Delivery(judged_by, decision, seed, context_of(valid))
+    record = RunRecord(delivery, 1, patience, plainly=True)
     saved = None if folder is None else folder.take_up(record, [model])
     engine = Engine(
         model, module, record, recipe, forward=forward, epochs=epochs_of(batches, seed, record.epoch), train=train,
@@ -201,7 +204,19 @@ def _delivered(
         card=config,
     )  # fmt: skip
     result.settle(valid, engine.record.delivery, device)
+    for plain in engine.record.plain:
+        if plain.state and result.decision.kind == Identity.kind:
+            engine.model.load_state_dict(plain.state)
+            return result.read_plainly(engine.model, plain.value, result.decision.findings.words)
+        if plain.state:
+            result.plain = partial(_read_plainly, result, plain)
     return result
+
+
+def _read_plainly(result: FitResult, best: PlainRecord) -> FitResult:
+    model = copy.deepcopy(result.model)
+    model.load_state_dict(best.state)
+    return result.read_plainly(model, best.value)
 
 
 def _looked(result: FitResult, valid: Data, forward: Forward | None) -> FitResult:

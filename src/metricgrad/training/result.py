@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from metricgrad.aligners.knobs.controller import KnobController
 from metricgrad.aligners.knobs.plot import plot_history
+from metricgrad.decisions.base import Findings
 from metricgrad.decisions.identity import Identity
 from metricgrad.decisions.threshold import Threshold
 from metricgrad.loss import Loss
@@ -38,6 +40,8 @@ class FitResult(TrainedModel):
         path: the folder with the files, or None.
         population: of ``fit(..., children=n)``, all the children, of which this is the best; else None.
         loss: the module it was trained on, with what it learned; None of a run that had ended before.
+        plain: gives what ``decision="none"`` would have delivered, where epochs were compared at the best threshold of
+            each and another one may be best as scores are read plainly; None elsewhere, and of a run that had ended.
         forward: how batches that are no pairs were scored, or None.
         output: what the scores are of, as the validation targets show: see :class:`TrainedModel`.
         card: what was asked for: loss, learning rate, data and so on, by the names of :func:`metricgrad.fit`.
@@ -47,6 +51,7 @@ class FitResult(TrainedModel):
     path: Path | None = None
     population: PopulationResult | None = field(default=None, compare=False)
     loss: nn.Module | None = field(default=None, compare=False)
+    plain: Callable[[], FitResult] | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         where = "" if self.path is None else f", path={str(self.path)!r}"
@@ -85,6 +90,14 @@ class FitResult(TrainedModel):
     def _best_epoch(self) -> float:
         values = [row["valid"] for row in self.history if not math.isnan(row["valid"])] or [math.nan]
         return max(values) if self.metric.higher_is_better else min(values)
+
+    def read_plainly(
+        self, model: nn.Module, value: float, words: str = "no decision: none was asked for"
+    ) -> FitResult:  # fmt: skip
+        """The same training with the weights that were best, by this value, as their scores are read plainly."""
+        plain = Identity("threshold")
+        plain.findings = Findings(words, value, value)
+        return replace(self, model=model.eval(), decision=plain, plain=None)
 
     def predict_scores(self, data: Any, *, batch_size: int = 1024) -> Tensor:
         """The model's raw scores, nothing applied: :meth:`scores`."""

@@ -31,13 +31,24 @@ class ModelState(_EveryModel, total=False):
     decision: Stored | None
 
 
-class RecordState(TypedDict):
-    """What :meth:`RunRecord.state` gives; ``best`` is NaN before any value."""
-
+class _EveryRecord(TypedDict):
     epoch: int
     stale: int
     best: Any
     kept: list[dict[str, Any]]
+
+
+class RecordState(_EveryRecord, total=False):
+    """What :meth:`RunRecord.state` gives; ``best`` is NaN before any value, ``plain`` of runs that are read so too."""
+
+    plain: list[dict[str, Any]]
+
+
+class PlainState(TypedDict):
+    """What is kept of one model as it is read plainly."""
+
+    value: Any
+    state: dict[str, Tensor]
 
 
 @dataclass
@@ -57,6 +68,19 @@ class ModelRecord:
     decision: Stored | None = None
 
 
+@dataclass
+class PlainRecord:
+    """One model as it is read plainly, where its epochs are compared under a decision: another epoch may be best then.
+
+    Attributes:
+        value: the best on validation so far; NaN before any.
+        state: the weights it belongs to.
+    """
+
+    value: float = math.nan
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+
 class RunRecord:
     """What every run notes at the end of an epoch, whichever engine trains it; one model is the population of one.
 
@@ -65,18 +89,23 @@ class RunRecord:
             NaN is never best.
         models: how many there are.
         patience: epochs without a better value after which the run is over; None for no such end.
+        plainly: whether to keep what is best under the plain reading too, where that may be another epoch.
 
     Attributes:
         epoch: how many epochs have been judged.
         stale: epochs since any model was better than all were before.
         best: the best value of all; NaN before any.
         kept: of each model.
+        plain: likewise, of one that is to be read plainly too.
     """
 
-    def __init__(self, delivery: Delivery, models: int, patience: int | None = None) -> None:
+    def __init__(
+        self, delivery: Delivery, models: int, patience: int | None = None, *, plainly: bool = False
+    ) -> None:  # fmt: skip
         self.delivery, self.metric, self.patience = delivery, delivery.metric, patience
         self.epoch, self.stale, self.best = 0, 0, math.nan
         self.kept = [ModelRecord() for _ in range(models)]
+        self.plain = [PlainRecord() for _ in range(models)] if plainly else []
         self._started = time.perf_counter()
 
     def over(self, epochs: int) -> bool:
@@ -111,6 +140,10 @@ class RunRecord:
             kept.history.append({"epoch": self.epoch, "train_loss": loss, "valid": value, "seconds": seconds})
             if self._better(value, kept.value):
                 kept.value, kept.state = value, weights(model)
+        for model, (plain, each) in enumerate(zip(self.plain, scores, strict=False)):
+            value = self.delivery.plain_value(each, targets)
+            if value is not None and self._better(value, plain.value):
+                plain.value, plain.state = value, weights(model)
         if self.epoch == 0:
             check_direction(self.metric, scores[0], targets)
         self.epoch, self.stale = self.epoch + 1, self.stale + 1
@@ -132,6 +165,7 @@ class RunRecord:
             "stale": self.stale,
             "best": self.best,
             "kept": [vars(kept) for kept in self.kept],
+            "plain": [vars(plain) for plain in self.plain],
         }
 
     def load_state(self, state: dict[str, Any], models: Sequence[nn.Module]) -> None:
@@ -141,14 +175,16 @@ class RunRecord:
             MetricgradError: for anything else.
         """
         sound = fits(state, RecordState) and type(state["best"]) in (int, float)
-        if not sound or not all(_is_kept(kept) for kept in state["kept"]):
+        plain = state.get("plain", []) if sound else []
+        if not sound or not all(map(_is_kept, state["kept"])) or not all(fits(one, PlainState) for one in plain):
             raise MetricgradError("last.ckpt holds no record of a run; pass resume=False to train anew")
-        for model, kept in zip(models, state["kept"], strict=True):
+        for model, kept in [*zip(models, state["kept"], strict=True), *zip(models, plain, strict=False)]:
             own = {name: value.shape for name, value in model.state_dict().items()}
             if kept["state"] and own != {name: value.shape for name, value in kept["state"].items()}:
                 raise MetricgradError("last.ckpt keeps weights of another model; pass resume=False to train anew")
         self.epoch, self.stale, self.best = state["epoch"], state["stale"], state["best"]
         self.kept = [ModelRecord(**{**kept, "state": kept["state"] or {}}) for kept in state["kept"]]
+        self.plain = [PlainRecord(**one) for one in plain] or self.plain
 
     def _better(self, value: float, than: float) -> bool:
         return not math.isnan(value) and (math.isnan(than) or self.metric.is_better(value, than))

@@ -19,8 +19,10 @@ from metricgrad.errors import FailedRunError, MetricgradError
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.time_limit import MetricFailedError, time_limit
 from metricgrad.tasks.task import Task
+from metricgrad.training.batches import Data
 from metricgrad.training.delivery import Asked
 from metricgrad.training.engine import DivergedError
+from metricgrad.training.result import FitResult
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,10 @@ class Runner:
                 asked = Training(job.params, job.seed, train, valid, self.metric, self.decision, job.share)
                 result, loss = job.row.train(asked)
                 outcome["decision"] = result.decision.kind
-                outcome |= self._both("valid", Judged(result.valid, result.valid_undecided))
+                plain = result.plain() if result.plain else result
+                outcome |= self._both("valid", Judged(result.valid, plain.valid_undecided))
                 if job.trial is None:
-                    outcome |= self._both("test", result.evaluate_both(held_out))
+                    outcome |= self._both("test", _judged(result, plain, held_out))
                 outcome["seconds"] = time.perf_counter() - started
             except DivergedError as error:
                 outcome["failed"] = f"{DIVERGED}{error}"
@@ -80,3 +83,9 @@ class Runner:
             raise MetricFailedError(f"metric {self.metric.name!r} was {found.decided} on {where}")
         undecided = found.undecided if math.isfinite(found.undecided) else None
         return {part: found.decided, f"{part}_undecided": undecided}
+
+
+def _judged(result: FitResult, plain: FitResult, held_out: Data) -> Judged:
+    """What is delivered, and what would be without a decision."""
+    both = result.evaluate_both(held_out)
+    return both if plain is result else Judged(both.decided, plain.evaluate(held_out))

@@ -57,7 +57,7 @@ class ValidationRows:
         classes = replace(metric.class_targets, pos_label=None)  # what is decided on are the scores as they come
         axis = axis_of(scores.shape, targets.shape, classes.class_dim)
         of_classes = scores.ndim == targets.ndim + 1 and scores.shape[axis] > 1
-        found = {name: value for name, value in weights_of_items(context).items() if value is not None}
+        found: Context = {name: value for name, value in weights_of_items(context).items() if value is not None}
         apart = of_classes and targets.ndim > 1
         if classes.ignore_index is None or apart or targets.ndim > 2:
             scores, targets, found = classes.read(scores, targets, found)

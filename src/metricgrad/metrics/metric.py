@@ -199,7 +199,7 @@ class Metric:
             elementwise = stack.shape[1:] == targets.shape
             stack = stack if alive is None else stack[alive]
             if self.batched:
-                targets = self._checked(stack, targets)
+                targets = self.checked_targets(stack, targets)
                 found = in_chunks(lambda part: self._batch(part, targets, kwargs), stack)
             else:
                 found = call_each(
@@ -247,14 +247,14 @@ class Metric:
         stack, targets, kwargs = self.prepared(*self._read_classes(scores[None], targets, context))
         if not targets.numel() or _masked_out(kwargs):
             return stack.sum() * torch.nan
-        elementwise = stack.shape[1:] == targets.shape
         if self._torch_equivalent is not None:
-            return narrowed(self._torch_equivalent(stack, self._checked(stack, targets), **kwargs)[0], stack.dtype)
+            targets = self.checked_targets(stack, targets)
+            return narrowed(self._torch_equivalent(stack, targets, **kwargs)[0], stack.dtype)
         if self.batched:
-            return self._in_dtype_of(stack, self._batch(stack, self._checked(stack, targets), kwargs))[0]
+            return self._in_dtype_of(stack, self._batch(stack, self.checked_targets(stack, targets), kwargs))[0]
         if self._inputs == "numpy":
             raise MetricgradError(f"metric {self.name!r} takes NumPy arrays, so it has no autograd graph")
-        read, targets = self._read(stack, elementwise)[0].clone(), targets.clone()  # it may write into both
+        read, targets = self._read(stack, stack.shape[1:] == targets.shape)[0].clone(), targets.clone()
         pair = (read, targets) if self._order == "scores_first" else (targets, read)
         generators = Generators(read.device)
         try:
@@ -299,12 +299,12 @@ class Metric:
         return wide(log_odds(stack, elementwise)) if self.by_order else decode(stack, elementwise, self.reads)
 
     def _batch(self, stack: Tensor, targets: Tensor, kwargs: Mapping[str, Tensor]) -> Tensor:
-        read = self._read(stack, stack.shape[1:] == targets.shape)
-        return self._fn(read, targets, **self.fixed, **kwargs)
+        return self._fn(self._read(stack, stack.shape[1:] == targets.shape), targets, **self.fixed, **kwargs)
 
-    def _checked(self, stack: Tensor, targets: Tensor) -> Tensor:
-        classes = stack.shape[-1] if stack.ndim - 1 > targets.ndim else None
-        return checked_targets(targets, self._targets, classes, self.name)
+    def checked_targets(self, stack: Tensor, targets: Tensor) -> Tensor:
+        """Targets as the metric reads them beside ``(T, ...)`` scores; raises for those that it cannot mean."""
+        of_classes = stack.ndim - 1 > targets.ndim
+        return checked_targets(targets, self._targets, stack.shape[-1] if of_classes else None, self.name)
 
     def prepared(
         self, stack: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]

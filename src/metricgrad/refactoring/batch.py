@@ -166,6 +166,8 @@ def checked(
             f"metric {metric.name!r} expects targets of 0 and 1 shaped like the scores, got values from "
             f"{float(targets.min()):g} to {float(targets.max()):g}"
         )
+    else:
+        metric.checked_targets(scores[None], targets)
     return Batch(scores, targets, kept, frame)
 
 

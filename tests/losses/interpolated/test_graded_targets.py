@@ -61,3 +61,16 @@ def test_a_batch_that_lacks_the_higher_grades_is_trained_on_as_those_before():
         assert found.norm() < 3 * graded.norm()  # a standard loss has ten times as much
     loss.form.forget()  # another training
     assert _gradient(loss, scores, torch.tensor([0, 1, 0, 1])).norm() > 5 * graded.norm()
+
+
+@pytest.mark.parametrize("anchored", [True, False])
+@pytest.mark.parametrize("metric", ["auroc", "average_precision", "recall_at_precision", "map", "mrr", "ndcg"])
+def test_a_loss_refuses_the_targets_that_its_metric_refuses(metric, anchored):
+    g = torch.Generator().manual_seed(0)
+    scores, targets = torch.randn(24, generator=g), (torch.rand(24, generator=g) < 0.4).long()
+    for wrong in (2 * targets - 1, torch.randn(24, generator=g)):
+        with pytest.raises(mg.MetricgradError) as told:
+            mg.as_metric(metric)(scores, wrong)
+        with pytest.raises(mg.MetricgradError) as refused:
+            mg.UniLoss(metric, anchored=anchored)(scores, wrong)
+        assert str(refused.value) == str(told.value)

@@ -190,6 +190,7 @@ def _single_checks(rank: int, world: int) -> dict[str, Any]:
     found["dtype"] = _said(lambda: loss(scores if rank else scores.float(), targets))
     found["error"] = _said(lambda: loss(scores.tolist() if rank else scores, targets))
     found["nan"] = _said(lambda: loss(scores * (float("nan") if rank else 1), targets))
+    found["metrics"] = _said(lambda: mg.UniLoss("macro_f1" if rank else "accuracy")(scores, targets))
 
     short = dist.new_group(timeout=datetime.timedelta(seconds=1))
     missed = mg.UniLoss("accuracy", process_group=short)
@@ -227,6 +228,7 @@ def test_who_talks_to_whom_and_what_is_said():
         "dtype": "float64",
         "error": "rank 1 could not call the loss: scores is a list",
         "nan": "NaN in 7 of 13 rows",
+        "metrics": "rank 1 has a UniLoss of macro_f1, and rank 0 a UniLoss of accuracy; make the same loss",
     }
     for name, words in told.items():
         assert words in first[name], first[name]

@@ -15,6 +15,10 @@ from metricgrad.errors import MetricgradError
 from metricgrad.value_range import ranges_of
 
 _SHOWN = 5
+_NARROW = {torch.uint16, torch.uint32, torch.uint64} | {
+    dtype for name in dir(torch) if name.startswith("float8") and isinstance(dtype := getattr(torch, name), torch.dtype)
+}
+"""Dtypes that store numbers and have next to no operations."""
 
 
 def check_options(what: str, given: Mapping[str, Any], *takers: Callable[..., Any], hidden: Iterable[str] = ()) -> None:
@@ -43,11 +47,18 @@ def check_tensor(name: str, value: object) -> None:
         check_numbers(name, value)
         taken = f"{name}.to_numpy()" if hasattr(value, "to_numpy") else name
         raise MetricgradError(f"{name} is a {type(value).__name__}; pass a tensor: torch.as_tensor({taken})")
+    if value.is_nested:
+        raise MetricgradError(
+            f"{name} is a nested tensor; pass rows of one length: {name}.to_padded_tensor(0.0), with a mask"
+        )
     if value.layout != torch.strided:
         kind = str(value.layout).removeprefix("torch.")
         raise MetricgradError(f"{name} is a {kind} tensor; pass a dense one: {name}.to_dense()")
     if value.is_complex():
         raise MetricgradError(f"{name} has dtype {value.dtype}; expected real numbers, as {name}.abs()")
+    if value.dtype in _NARROW:
+        wider = "float()" if value.is_floating_point() else "long()"
+        raise MetricgradError(f"{name} has dtype {value.dtype}, in which torch computes nothing; pass {name}.{wider}")
     if value.is_meta:
         raise MetricgradError(f"{name} is on the meta device, which holds no values; pass a tensor of a real one")
 

@@ -68,11 +68,13 @@ class _Offer:
         parts: by name.
         settled: whether its loss was brought to the state of the first rank's.
         error: what was wrong with its tensors.
+        loss: what its loss is of, in words.
     """
 
     parts: Parts
     settled: bool
     error: str | None = None
+    loss: str = ""
 
 
 class Ranks:
@@ -109,16 +111,21 @@ class Ranks:
                 their targets, and what comes along by name; the same names on every rank.
 
         Raises:
-            MetricgradError: on every rank alike, where one of them cannot read its rows, or has others than the first;
-                where one does not come, after the process group's timeout.
+            MetricgradError: on every rank alike, where one of them cannot read its rows, or has others or another loss
+                than the first; where one does not come, after the process group's timeout.
         """
         if self.count == 1:
             return read()
         own, error = _read(read)
-        offers = self._offers(_Offer({name: (t.dtype, t.shape) for name, t in own.items()}, self._settled, error), loss)
+        parts = {name: (tensor.dtype, tensor.shape) for name, tensor in own.items()}
+        offers = self._offers(_Offer(parts, self._settled, error, "" if self._settled else _described(loss)), loss)
         for rank, offer in enumerate(offers):
             if offer.error is not None:
                 raise MetricgradError(f"rank {rank} could not call the loss: {offer.error}")
+            if offer.loss and offers[0].loss and offer.loss != offers[0].loss:
+                raise MetricgradError(
+                    f"rank {rank} has a {offer.loss}, and rank 0 a {offers[0].loss}; make the same loss on every rank"
+                )
         longest = _common(offers)
         if not all(offer.settled for offer in offers):
             loss.seed, state = self.of_first((loss.seed, _on_cpu(loss.state_dict())))
@@ -205,6 +212,13 @@ class Ranks:
 def bare(model: nn.Module) -> nn.Module:
     """The module that DDP wraps: its own forward pass expects a backward pass after it."""
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+
+
+def _described(loss: Alike) -> str:
+    """Its class and its metrics."""
+    parts = loss.modules() if isinstance(loss, nn.Module) else ()
+    metrics = dict.fromkeys(part.metric.name for part in parts if hasattr(part, "metric"))
+    return " of ".join([type(loss).__name__, *([", ".join(metrics)] if metrics else [])])
 
 
 def _read(read: Callable[[], tuple[Tensor, Tensor, Context]]) -> tuple[dict[str, Tensor], str | None]:

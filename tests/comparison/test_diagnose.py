@@ -141,3 +141,18 @@ def test_embeddings_are_held_against_losses_of_embeddings_and_class_numbers_are_
     assert list(diagnose(path, "map_at_r", blocks=20, out=None).agreements) == ["triplet"]
     with pytest.raises(mg.MetricgradError, match="is retrieval"):
         diagnose(path, "map_at_r", ["cross_entropy"], out=None)
+
+
+@pytest.mark.parametrize("width", [3, 7])  # with 3 both last axes could be the classes
+def test_a_mismatch_is_the_same_wherever_the_classes_are(width):
+    g = torch.Generator().manual_seed(0)
+    targets = torch.randint(3, (60, 4, width), generator=g)
+    scores = torch.randn(60, 4, width, 3, generator=g) + torch.nn.functional.one_hot(targets, 3)
+    for make in (lambda metric: torch.nn.CrossEntropyLoss(), lambda metric: mg.UniLoss(metric, anchored=False)):
+        first, last = (mg.as_metric("mean_iou", class_dim=axis, ignore_index=255) for axis in (1, -1))
+        found = mg.mismatch(make(first), first, scores.movedim(-1, 1), targets, block=16, blocks=40)
+        assert found == mg.mismatch(make(last), last, scores, targets, block=16, blocks=40)
+    holes = targets.masked_fill(torch.rand(targets.shape, generator=g) < 0.1, 255)
+    kept = holes != 255
+    found = mg.mismatch(torch.nn.CrossEntropyLoss(), first, scores.movedim(-1, 1), holes)
+    assert found == mg.mismatch(torch.nn.CrossEntropyLoss(), "mean_iou", scores[kept], holes[kept])

@@ -67,3 +67,13 @@ def test_scores_that_are_no_images_are_refused():
     for config in ({"overlap": "area"}, {"temperature": 0.0}, {"shift": float("nan")}):
         with pytest.raises(mg.MetricgradError, match="expected"):
             Masks(**config)
+
+
+def test_a_pixel_that_is_not_known_is_not_taken_before_one_that_is():
+    assert Masks().predict(torch.tensor([[1.0, torch.nan, -1.0]])).tolist() == [[1, 0, 0]]
+
+
+def test_large_images_in_half_precision_have_finite_scores():
+    scores = drawn(1, 512, 512).half()
+    assert Masks()(scores).isfinite().all()
+    assert torch.equal(Masks().predict(scores), Masks().predict(scores.float()))

@@ -211,6 +211,15 @@ def test_without_validation_batches_a_loss_takes_what_it_can():
     assert len(judged.aligner.history["metric"]) == 4
 
 
+def test_a_loss_that_reads_no_validation_batches_asks_for_no_way_to_score_them():
+    class Silent(NoForward):
+        validation_step = lightning.LightningModule.validation_step
+
+    loss = LOSSES["uniloss"]()
+    trainer(AlignLoss(), epochs=1).fit(Silent(loss), datamodule=Data())
+    assert int(loss.steps) == len(TRAIN)
+
+
 def test_training_that_breaks_off_leaves_the_loss_detached():
     class Broken(Classifier):
         def on_train_epoch_end(self):
@@ -247,7 +256,7 @@ class Two(Classifier):
         (NoForward, {"microbatch": 8, "valid": ()}, VALID, r"no forward.*AlignLoss\(model='net'\)"),
         (Around, {"microbatch": 8}, VALID, r"has not called the Around that it is for; .*AlignLoss\(model='net'"),
         (Two, {}, VALID, r"losses of metricgrad at loss, other; .*AlignLoss\(loss\)"),
-        (Classifier, {"model": "body"}, VALID, "'body', which Classifier has not"),
+        (Classifier, {"model": "body"}, VALID, "'body', which Classifier has not; its parts are 'net', 'loss'"),
         (Classifier, {"optimizer": 1}, VALID, "optimizer is 1, and Classifier has 1 optimisers"),
         (Classifier, {}, [VALID, VALID], r"2 loaders.*AlignLoss\(valid=loader\)"),
     ],

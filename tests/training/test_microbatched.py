@@ -173,6 +173,10 @@ def test_what_is_refused():
         mg.microbatched(loss, model, ["a", "b"])
     with pytest.raises(mg.MetricgradError, match="size is 0"):
         mg.microbatched(loss, model, x, y, size=0)
+    with pytest.raises(mg.MetricgradError, match="loss is 'accuracy'"):
+        mg.microbatched("accuracy", model, x, y)
+    with pytest.raises(mg.MetricgradError, match="reduction='mean'"):
+        mg.microbatched(torch.nn.CrossEntropyLoss(reduction="none"), model, x, y)
     with pytest.raises(mg.MetricgradError, match="other scores"):
         mg.microbatched(loss, _Counting(6, 4).double(), x, y)
     with pytest.raises(mg.MetricgradError, match="unfreeze"):

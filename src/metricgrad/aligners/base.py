@@ -113,6 +113,9 @@ class Aligner(nn.Module, Abstract):
     #: How the metric it has reads batches; :class:`metricgrad.Loss` then does it for all its parts.
     class_targets: ClassTargets | None = None
 
+    #: Whether validation batches that come with a training steer it.
+    reads_valid: ClassVar[bool] = True
+
     #: Whether ``fit`` should hand over validation batches like those of training rather than large ones in order.
     valid_like_train: ClassVar[bool] = False
 

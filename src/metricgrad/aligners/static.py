@@ -12,6 +12,7 @@ class Static(Aligner):
     """No alignment. UniLoss is a form with this aligner, and it is the control for every other aligner."""
 
     kind: ClassVar[str] = "static"
+    reads_valid: ClassVar[bool] = False
 
     def refusal(self, form: Form) -> str | None:
         """Every form can stand still."""

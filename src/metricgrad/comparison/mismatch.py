@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,11 +11,13 @@ from torch import Tensor
 
 from metricgrad.aligners.fitting.agreement import Agreement, LossFunction, agreement, losses_of
 from metricgrad.aligners.fitting.blocks import Block, ScoreStore, labelled_by
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.calling import called
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.context import refuse_others
+from metricgrad.metrics.layouts.class_targets import axis_of
 from metricgrad.metrics.metric import Metric
 
 
@@ -73,12 +76,15 @@ def mismatch(
             "mg.UniLoss(metric); `metricgrad diagnose` takes losses by name"
         )
     refuse_others(others, "mismatch", ("groups", "block", "blocks", "per_class", "seed"))
+    judged_by = as_metric(metric)
     drawn, target_loss = drawn_blocks(
-        metric, scores, targets, groups=groups, block=block, blocks=blocks, per_class=per_class, seed=seed
+        judged_by, scores, targets, groups=groups, block=block, blocks=blocks, per_class=per_class, seed=seed
     )
+    axis = axis_of(scores.shape, targets.shape, judged_by.class_targets.class_dim)
 
     def value(scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
-        return called(loss, scores, targets, context)
+        # a loss may have been told where the classes are
+        return called(loss, scores.movedim(-1, axis) if scores.ndim > 2 else scores, targets, context)
 
     return agreement(losses_of(value, drawn, in_groups=True), target_loss, seed=seed)
 
@@ -94,7 +100,7 @@ def drawn_blocks(
     per_class: int = 8,
     seed: int,
 ) -> tuple[list[Block], Tensor]:
-    """The blocks of :func:`mismatch`, and the target loss of each: the metric, turned so that lower is better.
+    """The blocks of :func:`mismatch`, classes last, and the target loss of each: the metric, lower being better.
 
     Raises:
         MetricgradError: for fewer than 32 rows, or a metric that is undefined on nearly all blocks.
@@ -103,6 +109,12 @@ def drawn_blocks(
         checked_whole(name, count, least=2)
     checked_whole("seed", seed)
     judged_by = as_metric(metric)
+    check_tensor("scores", scores)
+    check_tensor("targets", targets)
+    classes = replace(judged_by.class_targets, pos_label=None)
+    scores, targets, *rest = classes.pairs(scores, targets, groups=groups)
+    groups, read = rest[0] if rest else None, replace(judged_by.class_targets, class_dim=-1, ignore_index=None)
+    judged_by = judged_by._copy(class_targets=read)
     balanced = per_class if judged_by.layout.of_embeddings else None
     store = ScoreStore.of(scores, targets, layout=judged_by.layout, groups=groups, per_class=balanced)
     size = store.fits(block)

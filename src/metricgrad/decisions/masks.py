@@ -71,14 +71,19 @@ class Masks(Decision):
         flat = wide(scores).flatten(1)
         if not flat.numel():
             return scores.clone()
-        probability, order = (flat / self.temperature + self.shift).sigmoid().sort(dim=1, descending=True, stable=True)
+        probability = (
+            (flat / self.temperature + self.shift).sigmoid().nan_to_num(nan=0.0)
+        )  # what is not known is no yes
+        probability, order = probability.sort(dim=1, descending=True, stable=True)
         found, total = probability.cumsum(1), probability.sum(1, keepdim=True)
         count = torch.arange(1, flat.shape[1] + 1, device=flat.device)
         value = 2 * found / (count + total) if self.overlap == "dice" else found / (count + total - found)
         kept = torch.where(total[:, 0] < 0.5, 0, value.argmax(1) + 1)
         rank = torch.empty_like(order).scatter(1, order, (count - 1).expand_as(order))
         # by place, not by a cut between two scores: equal scores must not all pass or all fail
-        return (kept[:, None] - 0.5 - rank).to(scores).reshape(scores.shape)
+        # half precision ends before a large image does
+        above = (kept[:, None] - 0.5 - rank).clamp(min=-min(flat.shape[1], torch.finfo(scores.dtype).max))
+        return above.to(scores).reshape(scores.shape)
 
     @classmethod
     def fit(cls, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Self:

@@ -12,6 +12,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context import weights_of_items
 from metricgrad.metrics.layouts.class_targets import ClassDim, axis_of
+from metricgrad.metrics.layouts.layout import ROWS
 from metricgrad.metrics.metric import Metric
 
 Context = dict[str, Tensor | None]
@@ -58,8 +59,9 @@ class ValidationRows:
         axis = axis_of(scores.shape, targets.shape, classes.class_dim)
         of_classes = scores.ndim == targets.ndim + 1 and scores.shape[axis] > 1
         found: Context = {name: value for name, value in weights_of_items(context).items() if value is not None}
-        apart = of_classes and targets.ndim > 1
-        if classes.ignore_index is None or apart or targets.ndim > 2:
+        pooled = metric.layout == ROWS and targets.ndim > (1 if of_classes else 2)
+        apart = pooled and of_classes
+        if classes.ignore_index is None or pooled:
             scores, targets, found = classes.read(scores, targets, found)
         else:
             scores, targets, *rest = classes.pairs(scores, targets, **found)

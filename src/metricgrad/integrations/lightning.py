@@ -102,7 +102,7 @@ class AlignLoss(lightning.Callback):
         if not 0 <= self._optimizer < len(trainer.optimizers):
             name, count = type(pl_module).__name__, len(trainer.optimizers)
             raise MetricgradError(f"optimizer is {self._optimizer}, and {name} has {count} optimisers")
-        valid = _batches_of(trainer) if self._valid is None else self._valid
+        valid = _batches_of(trainer) if self._valid is None and loss.aligner.reads_valid else self._valid
         valid = None if valid == () else valid
         steps = trainer.estimated_stepping_batches
         model = self._model_of(pl_module, valid is not None or self._microbatch is not None)
@@ -168,7 +168,10 @@ class AlignLoss(lightning.Callback):
             try:
                 return module.get_submodule(self._model)
             except AttributeError as error:
-                raise MetricgradError(f"model is {self._model!r}, which {type(module).__name__} has not") from error
+                parts = ", ".join(map(repr, dict(module.named_children()))) or "none"
+                raise MetricgradError(
+                    f"model is {self._model!r}, which {type(module).__name__} has not; its parts are {parts}"
+                ) from error
         if is_scored and self._forward is None and not is_overridden("forward", module, lightning.LightningModule):
             raise MetricgradError(
                 f"{type(module).__name__} has no forward that batches could go through; pass the part that "

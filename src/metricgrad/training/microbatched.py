@@ -86,6 +86,8 @@ def microbatched(
         (torch.Size([1, 4]), 1)
     """
     checked_whole("size", size, least=1)
+    if not callable(loss):
+        raise MetricgradError(f"loss is {loss!r:.60}; pass a loss of scores and targets, such as mg.UniLoss(metric)")
     if not torch.is_grad_enabled():
         raise MetricgradError("gradients are off (no_grad), and microbatched calls backward(); call it outside")
     batch, ends = _cut_off(inputs if targets is None else (inputs, targets))
@@ -104,6 +106,11 @@ def microbatched(
     scores, wanted = (torch.cat(part) for part in zip(*pairs, strict=True))
     scores.requires_grad_()
     value = called(loss, scores, wanted, context)
+    if value.ndim:
+        raise MetricgradError(
+            f"the loss returned a tensor of shape {tuple(value.shape)}; expected one number, 0-d: make it with "
+            "reduction='mean'"
+        )
     (value if scaler is None else scaler.scale(value)).backward()
     slopes = torch.zeros_like(scores) if scores.grad is None else scores.grad
     parts = slopes.split([len(part) for part, _ in pairs])

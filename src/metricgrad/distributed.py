@@ -217,7 +217,7 @@ def bare(model: nn.Module) -> nn.Module:
 def _described(loss: Alike) -> str:
     """Its class and its metrics."""
     parts = loss.modules() if isinstance(loss, nn.Module) else ()
-    metrics = dict.fromkeys(part.metric.name for part in parts if hasattr(part, "metric"))
+    metrics = dict.fromkeys(str(getattr(part, "metric").name) for part in parts if hasattr(part, "metric"))  # noqa: B009
     return " of ".join([type(loss).__name__, *([", ".join(metrics)] if metrics else [])])
 
 

@@ -31,7 +31,6 @@ UNSOUND = {
     "real numbers": lambda x: x.to(torch.complex64),
     "meta": lambda x: x.to("meta"),
     "computes nothing": lambda x: x.to(torch.float8_e5m2 if x.is_floating_point() else torch.uint16),
-    "to_padded_tensor": lambda x: torch.nested.nested_tensor([x[:1], x[1:]]),
 }
 
 
@@ -221,3 +220,9 @@ def test_lists_that_stand_for_each_other_are_not_chosen_by_the_order_of_the_rows
         again = mg.UniLoss(metric)(scores[order], targets[order])
         assert torch.allclose(again, value, atol=1e-6)
         assert torch.allclose(torch.autograd.grad(again, scores)[0], slope, atol=1e-6)
+
+
+def test_nested_tensors_are_refused_with_what_to_pass():
+    nested = torch.nested.nested_tensor([SCORES[:1], SCORES[1:]])
+    with pytest.raises(mg.MetricgradError, match=r"scores is a nested tensor; .*to_padded_tensor"):
+        mg.UniLoss("accuracy")(nested, TARGETS)

@@ -82,8 +82,8 @@ class Masks(Decision):
         rank = torch.empty_like(order).scatter(1, order, (count - 1).expand_as(order))
         # by place, not by a cut between two scores: equal scores must not all pass or all fail
         # half precision ends before a large image does
-        above = (kept[:, None] - 0.5 - rank).clamp(min=-min(flat.shape[1], torch.finfo(scores.dtype).max))
-        return above.to(scores).reshape(scores.shape)
+        most = min(flat.shape[1], torch.finfo(scores.dtype).max)
+        return (kept[:, None] - 0.5 - rank).clamp(-most, most).to(scores).reshape(scores.shape)
 
     @classmethod
     def fit(cls, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Self:

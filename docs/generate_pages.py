@@ -75,8 +75,8 @@ def _cases() -> list[tuple[str, Tensor, Tensor]]:
     ]
 
 
-def _outcome(metric: str, scores: Tensor, targets: Tensor) -> str:
-    loss = mg.UniLoss(metric, softness=1.0)
+def _outcome(metric: str, scores: Tensor, targets: Tensor, *, anchored: bool) -> str:
+    loss = mg.UniLoss(metric, anchored=anchored)
     if scores.is_floating_point():
         scores = scores.clone().requires_grad_()
     with warnings.catch_warnings():
@@ -93,19 +93,21 @@ def _outcome(metric: str, scores: Tensor, targets: Tensor) -> str:
 
 def degenerate() -> str:
     """What UniLoss does with degenerate and wrong batches."""
-    rows = ["| batch | metric | outcome |", "| --- | --- | --- |"]
+    rows = ["| batch | metric | `UniLoss(metric)` | with `anchored=False` |", "| --- | --- | --- | --- |"]
     for name, scores, targets in _cases():
         metrics = ("f1", "average_precision") if scores.ndim == 1 else ("accuracy", "macro_f1")
-        outcomes = {metric: _outcome(metric, scores, targets) for metric in metrics}
+        outcomes = {}
+        for metric in metrics:
+            default, alone = (_outcome(metric, scores, targets, anchored=anchored) for anchored in (True, False))
+            outcomes[metric] = f"{default} | {'the same' if alone == default else alone}"
         if len(set(outcomes.values())) == 1:
             outcomes = {", ".join(outcomes): next(iter(outcomes.values()))}
         rows += [f"| {name} | {metric} | {outcome} |" for metric, outcome in outcomes.items()]
     return (
-        f"# Degenerate batches\n\n{NOTE}Where the metric is undefined and training can go on, the loss is zero with a "
-        "zero gradient, which is no ideal: a warning says so, and 20 such batches in a row are an error, unless their "
-        "targets are all the same. Where the input is wrong, `MetricgradError` says what, where and how to mend it.\n\n"
-        + "\n".join(rows)
-        + "\n"
+        f"# Degenerate batches\n\n{NOTE}Where the metric is undefined and training can go on, what it has of the loss "
+        "is zero with a zero gradient, which is no ideal, and the standard loss that it is anchored to trains on: a "
+        "warning says so, and 20 such batches in a row are an error, unless their targets are all the same. Where the "
+        "input is wrong, `MetricgradError` says what, where and how to mend it.\n\n" + "\n".join(rows) + "\n"
     )
 
 

@@ -80,8 +80,9 @@ def as_metric(
     if "pos_label" in reading and _names(metric, "pos_label"):
         fixed = {**fixed, "pos_label": reading.pop("pos_label")}
     options = {**describe(metric, fixed, reads), **said}
-    if (turned := options.pop("pos_label", None)) is not None:
-        reading["pos_label"] = turned
+    for told in ("pos_label", "ignore_index"):  # by the callable's own options
+        if (number := options.pop(told, None)) is not None:
+            reading.setdefault(told, number)
     options["class_targets"] = ClassTargets(**reading)
     options.pop("raw", None)
     if options.get("higher_is_better") is None:

@@ -159,7 +159,7 @@ def checked(
         if low < 0 or high >= scores.shape[-1]:
             raise MetricgradError(
                 f"targets hold classes {low:.0f} to {high:.0f}, scores have {scores.shape[-1]} columns; expected 0 to "
-                f"{scores.shape[-1] - 1} (leave padding out with mask=)"
+                f"{scores.shape[-1] - 1} (leave padding out with mask=, or ignore_index= of the metric or the loss)"
             )
     elif _is_binary(metric) and not is_binary(targets):
         raise MetricgradError(

@@ -103,3 +103,25 @@ def test_a_copy_of_which_nothing_is_known_has_none():
     assert metric.twin is not None
     assert metric.undescribed().twin is None
     assert mg.as_metric(sklearn.metrics.balanced_accuracy_score, reads="scores").twin is None
+
+
+@pytest.mark.parametrize("ignored", [-100, 255, 0])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **options: torchmetrics.F1Score("multiclass", num_classes=3, average="macro", **options),
+        lambda **options: torchmetrics.JaccardIndex("multiclass", num_classes=3, **options),
+        lambda **options: torchmetrics.AUROC("multiclass", num_classes=3, **options),
+    ],
+)
+def test_what_a_torchmetrics_object_ignores_its_loss_ignores(make, ignored):
+    g = torch.Generator().manual_seed(0)
+    scores, targets = torch.randn(60, 3, generator=g), torch.randint(3, (60,), generator=g)
+    targets[torch.rand(60, generator=g) < 0.3] = ignored
+    theirs = make(ignore_index=ignored)
+    value = theirs(scores.softmax(1), targets)
+    torch.testing.assert_close(mg.as_metric(theirs)(scores, targets), value)
+    leaf = scores.requires_grad_()
+    mg.UniLoss(theirs)(leaf, targets).backward()
+    assert leaf.grad.any()
+    assert not leaf.grad[targets == ignored].any()

@@ -57,6 +57,11 @@ class Described:
         return self.options.get("top_k") or 1 if self.task == "multiclass" and self.entry.delivery == "labels" else 1
 
     @property
+    def ignored(self) -> int | None:
+        """Targets that are left out of one label or class an item: with them gone the metric is what it is without."""
+        return None if self.task == "multilabel" or self.whole_samples else self.options.get("ignore_index")
+
+    @property
     def cut(self) -> float:
         """The logit above which a binary or multilabel prediction is yes."""
         threshold = self.options.get("threshold", 0.5) if self.task != "multiclass" else 0.5
@@ -77,7 +82,7 @@ class Described:
     def structure(self) -> Structure | None:
         """What is known without probing; None where options reach beyond what a structure can say."""
         entry = self.entry
-        if self.options.get("ignore_index") is not None or self.cut or self.binned:
+        if self.options.get("ignore_index") != self.ignored or self.cut or self.binned:
             return None
         if self.top_k > 1:
             return Structure("top_k", "all", {"k": self.top_k})
@@ -114,6 +119,7 @@ class Described:
             "inputs": "torch",
             "order": "scores_first",
             "layout": GIVEN if self.whole_samples else ROWS,
+            "ignore_index": self.ignored,
         }
 
     def prepared(self, read: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,7 +154,7 @@ def describe_function(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict
     if "task" in parameters and task not in _TASKS:
         raise MetricgradError(f"{name}: say its task, as as_metric({name}, task='binary'); one of {', '.join(_TASKS)}")
     described = Described(KNOWN[base], task, options)
-    twin = twin_of_torchmetrics(base, task, options)
+    twin = twin_of_torchmetrics(base, task, _read(options, described))
     return described.known() | {"fn": TorchmetricsAdapter(metric, described), "context": frozenset(), "twin": twin}
 
 
@@ -180,14 +186,13 @@ def describe_object(metric: Any, fixed: dict[str, Any]) -> dict[str, Any]:
     else:
         declared = getattr(metric, "higher_is_better", None)
         return options | ({} if declared is None else {"higher_is_better": declared})
-    twin = twin_of_torchmetrics(
-        base, task or entry.task, {name: getattr(metric, name) for name in _SET if hasattr(metric, name)}
-    )
     names = ("average", "ignore_index", "threshold", "thresholds", "top_k")
     described = Described(entry, task or entry.task, {name: getattr(metric, name, None) for name in names}, True)
     if described.options["threshold"] is None:
         described = replace(described, options={**described.options, "threshold": 0.5})
     context = frozenset({"groups"}) if described.takes_queries else frozenset()
+    options_set = {name: getattr(metric, name) for name in _SET if hasattr(metric, name)}
+    twin = twin_of_torchmetrics(base, described.task, _read(options_set, described))
     found = {"fn": TorchmetricsAdapter(fresh, described), "context": context, "twin": twin}
     return options | described.known() | found
 
@@ -239,6 +244,11 @@ def ranks_in_unit(read: Tensor) -> Tensor:
     # neighbours stay apart in float32 up to some 2 ** 23 levels
     dtype = torch.float32 if len(values) < 2**22 else torch.float64
     return (place + 1).to(dtype) / (len(values) + 1)
+
+
+def _read(options: Mapping[str, Any], described: Described) -> Mapping[str, Any]:
+    """The options of a metric of batches that were read: what is ignored is gone."""
+    return options if described.ignored is None else {**options, "ignore_index": None}
 
 
 def _split(name: str) -> tuple[str | None, str]:

@@ -52,7 +52,8 @@ def prepare_given(
         raise MetricgradError(
             f"metric {name!r} has no argument 'mask', and a mask of shape {tuple(mask.shape)} takes its rows apart; "
             "give the function one (it then gets the whole batch and the mask), mask whole rows with a mask of shape "
-            f"({len(mask)},), or pass scores[mask] and targets[mask] to pool the entries"
+            f"({len(mask)},), or pool the entries: pass scores[mask] and targets[mask], or say what is ignored, "
+            f"as_metric({name}, ..., ignore_index=-100)"
         )
     kept = {key: value[mask] if len(value) == len(mask) else value for key, value in given.items() if key != "mask"}
     return stack[:, mask], targets[mask], kept

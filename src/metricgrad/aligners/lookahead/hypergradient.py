@@ -235,15 +235,15 @@ class OneStep:
                 for p in reached
                 for v in [ahead.pop(p)]
             }
-            if self._raw is not None:
-                others = [p.grad for p, _ in stepped_parameters(optimizer) if p not in direction and p.grad is not None]
-                direction = self._clipping.vjp(self._raw, seen, direction, others, self._contributions)
-        values = {p: kept.value for p, kept in before.items()}
+            gradients: Gradients = seen
+            if (raw := self._raw) is not None:
+                found = self._clipping.vjp(raw, seen, direction, before, self.recorder, self._contributions)
+                direction, gradients = found
+        values = {p: before[p].value if p in before else p.detach() for p in [*before, *direction]}
         pushed = [
             ScoreTangent(part, self._tangent(direction, values, part), power)
             for part, power in zip(self._contributions, self._powers, strict=True)
         ]
-        gradients = {p: (self._raw or seen)[p] for p in direction}
         self._proofs.check(form, pushed, direction, gradients, values, self.recorder.doubt(), self._forward_mode)
         return pushed, 1.0 if shared is None else shared
 

@@ -60,6 +60,7 @@ class LookAhead(Aligner):
             validation batches are needed. A run is resumed exactly only where it was saved between two windows.
         clipping: what a common factor on the gradients between backward and step means: ``"scale"``, ``"norm"``,
             ``"norm_1"``, ``"norm_inf"`` or ``"auto"``; see :func:`metricgrad.aligners.lookahead.clipping.clipping_vjp`.
+            The norm may be over all the model's gradients, also where the optimiser holds some of its parameters only.
         exact: False replaces the forward-mode pass by a one-sided difference: one plain forward pass, and an error of
             about 1e-3 in float32.
         seed: of the order of validation batches.

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metricgrad.aligners.isolation import Autocast, Randomness, buffer_places
+from metricgrad.aligners.isolation import Autocast, Randomness, buffer_places, parameters_of
 from metricgrad.aligners.lookahead.first_layers import as_first_layer, narrowing_layers
 from metricgrad.aligners.lookahead.gradient_accumulation import AccumulatedGradients
 from metricgrad.aligners.lookahead.head import Head, goes_past
@@ -46,6 +46,7 @@ class Recorder:
 
     Attributes:
         by_hand: whether gradients of the present step were assigned.
+        beside: parameters of the model that are trained, but are none of those watched.
     """
 
     def __init__(
@@ -53,10 +54,11 @@ class Recorder:
     ) -> None:
         self.calls: list[ModelCall] = []
         self.losses: list[LossCall] = []
-        self.gradients = AccumulatedGradients(parameters, copies=copies, averaged=averaged)
+        self._parameters, self._watched = parameters, frozenset(parameters)
+        self.beside: list[Tensor] = [p for p in parameters_of(model) if p.requires_grad and p not in self._watched]
+        self.gradients = AccumulatedGradients(parameters, self.beside, copies=copies, averaged=averaged)
         self._paused = self.by_hand = False
         self._form: AsCalled | None = None
-        self._parameters, self._watched = parameters, frozenset(parameters)
         self._within: list[ModelCall | None] = []
         self._hooks: list[Any] = [*self.gradients.hooks]
         for module in (model, *model.children()):
@@ -145,11 +147,12 @@ class Recorder:
     def contributions(self) -> list[Contribution]:
         """What each of them put there."""
         found: list[Contribution] = []
-        reached = self.gradients.reached
+        reached, passes = {**self.gradients.reached, **self.gradients.beside}, self.gradients.passes
         for loss in self.done():
             parts: dict[frozenset[Tensor], Tensor] = {}
             for number, factor in loss.factors.items():
-                if into := frozenset(p for p, numbers in reached.items() if number in numbers):
+                if number in passes:
+                    into = frozenset(p for p, numbers in reached.items() if number in numbers)
                     parts[into] = parts[into] + factor if into in parts else factor
             found += [
                 Contribution(loss, factor, None if len(into) == len(reached) else into)
@@ -164,6 +167,7 @@ class Recorder:
         self.by_hand = bool(ours and by_hand)
         if ours:
             self.gradients.reached |= {p: set(ours) for p in by_hand}
+            self.gradients.beside |= {p: set(ours) for p in self.beside if p.grad is not None}
 
     def check(self) -> None:
         """Refuse what cannot be computed again.

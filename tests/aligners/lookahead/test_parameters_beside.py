@@ -1,0 +1,95 @@
+"""Parameters of the model that the attached optimiser does not hold: clipped with its own, or moved by another."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+from tests.aligners.lookahead.steps import VALID, Case, check, mlp, sgd
+
+ODD = 1 / 777.77**0.5 / 31
+
+
+def clipped(bound=1e-3, kind=2.0, of=lambda run: run.parameters):
+    def step(run):
+        run.model.zero_grad()
+        run.value().backward()
+        nn.utils.clip_grad_norm_(of(run), bound, kind)
+        run.optimizer.step()
+
+    return step
+
+
+def beside_stale_gradients(run):
+    """The first layer's gradients are those of another loss, and clipped with the others."""
+    run.model.zero_grad()
+    run.model(run.batch(1)[0]).square().mean().backward()
+    run.value().backward(inputs=run.parameters[2:])
+    nn.utils.clip_grad_norm_(run.parameters, 1e-3)
+    run.optimizer.step()
+
+
+def first_thrown_away(run):
+    run.model.zero_grad()
+    run.value().backward()
+    nn.utils.clip_grad_norm_(run.parameters, ODD)
+    run.model[0].zero_grad()
+    run.optimizer.step()
+
+
+def assigned(run):
+    for p, g in zip(run.parameters, torch.autograd.grad(run.value(), run.parameters), strict=True):
+        p.grad = g
+    nn.utils.clip_grad_norm_(run.parameters, 1e-3)
+    run.optimizer.step()
+
+
+def kept(run):
+    """The gradients of the first layer are never set to zero."""
+    run.optimizer.zero_grad()
+    run.value().backward()
+    nn.utils.clip_grad_norm_(run.parameters, 1e-3)
+    run.optimizer.step()
+
+
+class Shifted(nn.Module):
+    """What validation reads does not depend on all that is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.shift = mlp(), nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return self.inner(x) if x is VALID[0] else self.inner(x) + self.shift
+
+
+def head(parameters, make=sgd):
+    return make(list(parameters)[2:])
+
+
+adam = functools.partial(head, make=functools.partial(torch.optim.Adam, lr=0.05))
+named = {"clipping": "norm"}
+
+CLIPPED = {
+    "all": Case(clipped(), optimizer=head),
+    "all, named": Case(clipped(), optimizer=head, options=named),
+    "all, Adam": Case(clipped(), optimizer=adam, options=named),
+    "all, the largest": Case(clipped(kind=float("inf")), optimizer=head),
+    "all, the 1-norm, named": Case(clipped(kind=1.0), optimizer=head, options={"clipping": "norm_1"}),
+    "the head": Case(clipped(of=lambda run: run.parameters[2:]), optimizer=head, options=named),
+    "apart": Case(clipped(of=lambda run: run.parameters[:3]), optimizer=head, options=named),
+    "an odd norm": Case(clipped(ODD), optimizer=head, options=named, learns="which of them"),
+    "an odd norm, once": Case(clipped(ODD), optimizer=head, options=named, steps=1, says="further gradients"),
+    "an odd norm, not named": Case(clipped(ODD), optimizer=head, learns="clipping='norm'"),
+    "stale gradients": Case(beside_stale_gradients, optimizer=head, options=named, learns="another loss"),
+    "thrown away": Case(first_thrown_away, optimizer=head, options=named, says="further gradients"),
+    "assigned": Case(assigned, optimizer=head, options=named),
+    "kept": Case(kept, optimizer=head, options=named),
+    "no part of the objective": Case(clipped(), Shifted),
+}
+
+
+@pytest.mark.parametrize("case", CLIPPED.values(), ids=CLIPPED)
+def test_a_norm_over_more_than_the_optimiser_holds_is_right_or_said(case):
+    check(case)

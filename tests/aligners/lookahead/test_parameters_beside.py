@@ -68,6 +68,10 @@ def head(parameters, make=sgd):
     return make(list(parameters)[2:])
 
 
+def inner(parameters):
+    return sgd(list(parameters)[1:])
+
+
 adam = functools.partial(head, make=functools.partial(torch.optim.Adam, lr=0.05))
 named = {"clipping": "norm"}
 
@@ -92,4 +96,67 @@ CLIPPED = {
 
 @pytest.mark.parametrize("case", CLIPPED.values(), ids=CLIPPED)
 def test_a_norm_over_more_than_the_optimiser_holds_is_right_or_said(case):
+    check(case)
+
+
+def beside(run, **options):
+    """Another optimiser, of the first layer."""
+    return run.memory.setdefault("other", torch.optim.Adam(run.parameters[:2], lr=0.1, **options))
+
+
+def last_step_of_ours(run):
+    """Both optimisers step, ours first; in the last step ours alone."""
+    run.model.zero_grad()
+    run.value().backward()
+    run.optimizer.step()
+    if run.number < 2:
+        beside(run).step()
+
+
+def ours_second(run, **options):
+    run.model.zero_grad()
+    run.value().backward()
+    beside(run, **options).step()
+    run.optimizer.step()
+
+
+def clipped_and_ours_second(run):
+    run.model.zero_grad()
+    run.value().backward()
+    nn.utils.clip_grad_norm_(run.parameters, 1e-3)
+    beside(run, fused=True).step()
+    run.optimizer.step()
+
+
+def another_head_first(run):
+    """What moves before our step is no part of the scores."""
+    run.model.zero_grad()
+    run.value().backward()
+    with torch.no_grad():
+        run.model.unread.add_(1.0)
+    run.optimizer.step()
+
+
+class WithAnUnreadPart(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.unread = mlp(), nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+MOVED = {
+    "after our step": Case(last_step_of_ours, optimizer=head, learns="left out"),
+    "before it": Case(ours_second, optimizer=head, says="step the attached optimiser first"),
+    "before it, without torch's counting it": Case(
+        functools.partial(ours_second, fused=True), optimizer=head, says="SAM or another optimiser"
+    ),
+    "before it, and clipped": Case(clipped_and_ours_second, optimizer=head, says="SAM or another optimiser"),
+    "a part that the loss does not read": Case(another_head_first, WithAnUnreadPart, optimizer=inner),
+}
+
+
+@pytest.mark.parametrize("case", MOVED.values(), ids=MOVED)
+def test_parameters_that_another_optimiser_moves_are_said(case):
     check(case)

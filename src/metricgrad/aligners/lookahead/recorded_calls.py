@@ -28,7 +28,7 @@ class ModelCall:
         randomness: the random state right before.
         autocast: its state.
         buffers: right before.
-        versions: how often each watched parameter had been written to.
+        versions: how often each trained parameter had been written to.
         outputs: the floating-point tensors of the output, in order.
         first_layers: calls of linear layers inside it whose outputs are kept.
     """

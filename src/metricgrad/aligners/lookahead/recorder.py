@@ -8,6 +8,7 @@ changes.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,6 +60,8 @@ class Recorder:
         self.gradients = AccumulatedGradients(parameters, self.beside, copies=copies, averaged=averaged)
         self._paused = self.by_hand = False
         self._form: AsCalled | None = None
+        self._left: list[int] | None = None
+        self._told_of_others = False
         self._within: list[ModelCall | None] = []
         self._hooks: list[Any] = [*self.gradients.hooks]
         for module in (model, *model.children()):
@@ -94,6 +97,7 @@ class Recorder:
             loss.hooks, loss.hooked = {}, []  # the hooks hold the call, and a ring would hold the graph
         self.calls, self.losses, self._within, self._form = [], [], [], None
         self.gradients.clear()
+        self._left = self._versions()
 
     def before_loss_call(self, form: Form) -> None:
         """Keep the form as it is, right before a call of the loss."""
@@ -174,14 +178,28 @@ class Recorder:
 
         Raises:
             SkippedStepError: where parameters or gradients were written to in the middle of the step.
+
+        Warns:
+            UserWarning: the first time that parameters which the optimiser does not hold were moved after its step.
         """
-        now = [p._version for p in self._parameters]
-        if any(call.versions != now for loss in self.done() for call, _ in loss.heads):
+        calls = [call for loss in self.done() for call, _ in loss.heads]
+        now = self._versions()
+        moved = {p for call in calls for p in self._moved(call.versions, now)}
+        if not moved.isdisjoint(self._watched):
             raise SkippedStepError(
                 "moved",
                 "the model's parameters were written to between its forward pass and the step (as SAM does, or another "
                 "optimiser), and the gradients are those of other parameters; LookAhead knows plain steps only",
             )
+        if not moved.isdisjoint(self.gradients.beside):
+            raise SkippedStepError(
+                "moved beside",
+                "parameters of the model that the attached optimiser does not hold were moved between the forward pass "
+                "and its step, by another optimiser for one, and the forward pass cannot be repeated; step the "
+                "attached optimiser first, or give one optimiser all parameters, in groups",
+            )
+        if not self._told_of_others:
+            self._tell_of_others(calls)
         if any(loss.past for loss in self.done()):
             raise SkippedStepError(
                 "past",
@@ -190,6 +208,18 @@ class Recorder:
         if self.gradients.touched:
             raise SkippedStepError(
                 "touched", "gradients were changed between two backward passes; change them once, right before the step"
+            )
+
+    def _tell_of_others(self, calls: list[ModelCall]) -> None:
+        left = self._left
+        since = set() if left is None else {p for call in calls for p in self._moved(left, call.versions)}
+        if not since.isdisjoint(self.gradients.beside):
+            self._told_of_others = True
+            warnings.warn(
+                "LookAhead looks through the attached optimiser's step alone: parameters of the model that it does not "
+                "hold were moved after it, by another optimiser for one, and what this loss does to them is left out; "
+                "give one optimiser all parameters, in groups, to look through the whole step",
+                stacklevel=2,
             )
 
     def doubt(self) -> str | None:
@@ -212,8 +242,7 @@ class Recorder:
         computed = any(tensor.grad_fn is not None for tensor in tensors_of((args, kwargs)))
         device = self._parameters[0].device
         now = Randomness.now(device), Autocast.now(device)
-        versions = [p._version for p in self._parameters]
-        self._within.append(ModelCall(module, computed, args, kwargs, *now, buffer_places(module), versions))
+        self._within.append(ModelCall(module, computed, args, kwargs, *now, buffer_places(module), self._versions()))
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self.paused or not self._within:
@@ -233,6 +262,13 @@ class Recorder:
             call.first_layers.append(kept)
         elif (hook := self._in_layers.pop(layer, None)) is not None:
             hook.remove()  # it is no first layer, and torch has faster ways for modules without hooks
+
+    def _versions(self) -> list[int]:
+        return [p._version for p in (*self._parameters, *self.beside)]
+
+    def _moved(self, then: list[int], now: list[int]) -> list[Tensor]:
+        parameters = (*self._parameters, *self.beside)
+        return [p for p, a, b in zip(parameters, then, now, strict=True) if a != b]
 
     def _thrown_away(self) -> bool:
         """Whether the gradients of earlier calls were set to zero without a step."""

@@ -146,6 +146,21 @@ class WithAnUnreadPart(nn.Module):
         return self.inner(x)
 
 
+def outside(change):
+    """A parameter outside the model, which the same optimiser steps, changes the scores."""
+
+    def step(run):
+        if "further" not in run.memory:
+            run.memory["further"] = nn.Parameter(torch.full((3,), 1.5, dtype=torch.float64))
+            run.optimizer.add_param_group({"params": [run.memory["further"]]})
+        run.optimizer.zero_grad()
+        x, y = run.batch()
+        run.loss(change(run.model(x), run.memory["further"]), y).backward()
+        run.optimizer.step()
+
+    return step
+
+
 MOVED = {
     "after our step": Case(last_step_of_ours, optimizer=head, learns="left out"),
     "before it": Case(ours_second, optimizer=head, says="step the attached optimiser first"),
@@ -153,10 +168,12 @@ MOVED = {
         functools.partial(ours_second, fused=True), optimizer=head, says="SAM or another optimiser"
     ),
     "before it, and clipped": Case(clipped_and_ours_second, optimizer=head, says="SAM or another optimiser"),
+    "a temperature": Case(outside(torch.mul), says="outside the model's call"),
+    "a shift": Case(outside(torch.add), says="outside the model's call"),
     "a part that the loss does not read": Case(another_head_first, WithAnUnreadPart, optimizer=inner),
 }
 
 
 @pytest.mark.parametrize("case", MOVED.values(), ids=MOVED)
-def test_parameters_that_another_optimiser_moves_are_said(case):
+def test_parameters_that_are_moved_beside_the_step_are_said(case):
     check(case)

@@ -42,6 +42,7 @@ class Recorder:
     Args:
         model: whose calls are kept.
         parameters: whose gradients are watched.
+        optimizer: which may hold parameters outside the model as well.
         copies: whether gradients are copied from the start; otherwise once they were seen to be changed.
         averaged: whether gradients are averaged over ranks at the end of a backward pass.
 
@@ -51,11 +52,13 @@ class Recorder:
     """
 
     def __init__(
-        self, model: nn.Module, parameters: list[Tensor], *, copies: bool = False, averaged: bool = False
-    ) -> None:
+        self, model: nn.Module, parameters: list[Tensor], optimizer: torch.optim.Optimizer | None = None, *,
+        copies: bool = False, averaged: bool = False,
+    ) -> None:  # fmt: skip
         self.calls: list[ModelCall] = []
         self.losses: list[LossCall] = []
         self._parameters, self._watched = parameters, frozenset(parameters)
+        self._optimizer = optimizer
         self.beside: list[Tensor] = [p for p in parameters_of(model) if p.requires_grad and p not in self._watched]
         self.gradients = AccumulatedGradients(parameters, self.beside, copies=copies, averaged=averaged)
         self._paused = self.by_hand = False
@@ -130,7 +133,9 @@ class Recorder:
         kept = LossCall(scores.detach(), targets, context, call, self._form, value.detach(), heads)
         read = [scores, targets, *(part for part in context.values() if part is not None)]
         kept.written = [(tensor, tensor._version) for tensor in read if isinstance(tensor, Tensor)]
-        kept.past = goes_past(scores, [output for call, _ in heads for output in call.outputs], self._watched)
+        held = () if self._optimizer is None else self._optimizer.param_groups
+        stepped = self._watched.union(*(group["params"] for group in held))
+        kept.past = goes_past(scores, [output for call, _ in heads for output in call.outputs], stepped)
         kept.looks = looked_at()
         self.losses.append(kept)
         value.register_hook(functools.partial(self._back, kept))
@@ -203,7 +208,8 @@ class Recorder:
         if any(loss.past for loss in self.done()):
             raise SkippedStepError(
                 "past",
-                "the scores were computed from the model's parameters outside its call as well; do that inside it",
+                "the scores were computed from parameters of the optimiser outside the model's call as well; do that "
+                "inside it: attach a module whose forward does all of it",
             )
         if self.gradients.touched:
             raise SkippedStepError(

@@ -164,8 +164,8 @@ class Loss(ScoreLoss):
 
         Args:
             model: the model that is trained.
-            optimizer: its optimiser; its steps are untouched. Another one than before is another training: what the
-                loss remembers is forgotten, and a policy begins anew, unless its state was loaded.
+            optimizer: its optimiser, of several the one that counts; its steps are untouched. With another than before
+                what the loss remembers is forgotten, and a policy begins anew, unless its state was loaded.
             valid: validation batches, any iterable.
             forward: ``forward(model, batch) -> (scores, targets)``; by default a batch is (inputs, targets).
             total_steps: how many optimiser steps there will be. Weights that change while training runs, as of

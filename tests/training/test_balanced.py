@@ -1,7 +1,9 @@
 """Batches of a chosen make-up: what each holds, and that every draw follows from (seed, number)."""
 
 import itertools
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -107,7 +109,15 @@ def test_fit_takes_per_class_and_refuses_what_it_cannot_balance():
         (TARGETS.float(), {}, "targets are torch.float32"),
         (torch.zeros(8).long(), {}, "targets hold 1 classes"),
         (TARGETS, {"per_class": 1}, "per_class is 1"),
+        (TARGETS, {"per_class": 2.5}, "per_class is 2.5"),
+        (TARGETS, {"classes": 2.5}, "classes is 2.5"),
         (TARGETS, {"batches": 0}, "batches is 0"),
+        (TARGETS, {"batches": 1.5}, "batches is 1.5"),
+        (TARGETS, {"seed": 1.5}, "seed is 1.5"),
+        (TARGETS + 0j, {}, "targets has dtype torch.complex64"),
+        (["a", "b"], {}, "targets hold text"),
+        ([0.5, 1.0], {}, "targets are torch.float64"),
+        ([], {}, "targets are"),
     ],
 )
 def test_bad_arguments_are_named(targets, options, match):
@@ -173,7 +183,43 @@ def test_what_stratified_and_rank_batches_refuse():
         Stratified(TARGETS.float(), size=4)
     with pytest.raises(mg.MetricgradError, match="least is -1"):
         Stratified(TARGETS, size=4, least=-1)
+    text: Any = "a"
+    with pytest.raises(mg.MetricgradError, match="seed is 'a'"):
+        Stratified(TARGETS, size=4, seed=text)
+    with pytest.raises(mg.MetricgradError, match="epoch is 'a'"):
+        Stratified(TARGETS, size=4).set_epoch(text)
     with pytest.raises(mg.MetricgradError, match="no process group"):
         RankBatches(Stratified(TARGETS, size=4))
     with pytest.raises(mg.MetricgradError, match="items for 40 ranks"):
         list(RankBatches(Stratified(TARGETS, size=8), rank=0, world_size=40))
+
+
+@pytest.mark.parametrize(
+    ("rank", "world_size", "match"),
+    [
+        (5, 2, "rank is 5 of 2 ranks; expected one from 0 to 1"),
+        (2, 2, "rank is 2 of 2 ranks"),
+        (-1, 2, "rank is -1"),
+        (0.0, 2, "rank is 0.0"),
+        (0, 0, "world_size is 0"),
+        (0, "2", "world_size is '2'"),
+    ],
+)
+def test_a_rank_that_there_is_not_is_refused(rank, world_size, match):
+    with pytest.raises(mg.MetricgradError, match=match):
+        RankBatches(Stratified(TARGETS, size=8), rank=rank, world_size=world_size)
+
+
+@pytest.mark.parametrize(("state", "match"), [({}, "state holds nothing"), ({"next": "a"}, "next is 'a'")])
+def test_a_state_that_is_none_of_a_samplers_is_refused(state, match):
+    for sampler in (Stratified(TARGETS, size=8), RankBatches(Stratified(TARGETS, size=8), rank=0, world_size=2)):
+        with pytest.raises(mg.MetricgradError, match=match):
+            sampler.load_state_dict(state)
+
+
+def test_targets_and_options_may_be_numpys():
+    options: Any = {"size": np.int64(8), "seed": np.int64(3)}
+    expected = list(Stratified(TARGETS, size=8, seed=3))
+    for targets in (TARGETS.numpy(), TARGETS.tolist(), TARGETS.numpy().astype(np.uint16)[::-1][::-1]):
+        assert list(Stratified(targets, **options)) == expected
+    assert list(Stratified([False, True], size=2)) == list(Stratified(torch.tensor([0, 1]), size=2))

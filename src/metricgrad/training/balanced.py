@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import abc
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from metricgrad.checks import check_numbers, check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_whole
+
+Targets = Tensor | np.ndarray | Sequence[int]
 
 
 class SeededBatches(Sampler[list[int]], abc.ABC):
@@ -26,10 +30,13 @@ class SeededBatches(Sampler[list[int]], abc.ABC):
     Args:
         count: batches in an epoch.
         seed: decides every draw, whatever the global random state.
+
+    Raises:
+        MetricgradError: for what are no whole numbers, and a count below 1.
     """
 
     def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed = count, seed
+        self.count, self.seed = _whole("batches", count, 1), _whole("seed", seed)
         self.next = 0
 
     @abc.abstractmethod
@@ -51,15 +58,24 @@ class SeededBatches(Sampler[list[int]], abc.ABC):
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch."""
-        self.next = epoch * self.count
+        self.next = _whole("epoch", epoch, 0) * self.count
 
     def state_dict(self) -> dict[str, Any]:
         """The number of the next batch."""
         return {"next": self.next}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on at a saved place, also in the middle of an epoch."""
-        self.next = int(state["next"])
+        """Go on at a saved place, also in the middle of an epoch.
+
+        Raises:
+            MetricgradError: for what is no state of a sampler.
+        """
+        if "next" not in state:
+            held = ", ".join(map(repr, state)) or "nothing"
+            raise MetricgradError(
+                f"state holds {held}, and not 'next', the number of the next batch; pass what state_dict() gave"
+            )
+        self.next = _whole("next", state["next"], 0)
 
     def _generator(self, stream: int, number: int) -> torch.Generator:
         return torch.Generator().manual_seed(((self.seed * 2 + stream) * 1_000_003 + number) % (2**63 - 1))
@@ -75,7 +91,7 @@ class ClassBalanced(SeededBatches):
     make it with ``per_class=K``. It can be resumed: ``state_dict()`` holds the number of the next batch.
 
     Args:
-        targets: ``(N,)`` integer class numbers.
+        targets: ``(N,)`` integer class numbers, a tensor, an array or a list.
         classes: P, at least 2; all classes where there are fewer.
         per_class: K, at least 2.
         batches: batches in an epoch; by default as many as hold N items.
@@ -93,24 +109,18 @@ class ClassBalanced(SeededBatches):
     """
 
     def __init__(
-        self, targets: Tensor, *, classes: int, per_class: int, batches: int | None = None, seed: int = 0
+        self, targets: Targets, *, classes: int, per_class: int, batches: int | None = None, seed: int = 0
     ) -> None:
-        _check_classes(targets)
-        for name, value in (("classes", classes), ("per_class", per_class)):
-            if value < 2:
-                raise MetricgradError(
-                    f"{name} is {value!r}; expected 2 or more, so that a batch has pairs of both sorts"
-                )
-        if batches is not None and batches < 1:
-            raise MetricgradError(f"batches is {batches!r}; expected 1 or more, or None")
-        members = [(targets == c).nonzero().squeeze(1) for c in targets.unique()]
-        self.members = [group for group in members if len(group) > 1]
+        # fewer than 2, and a batch has no pairs of both sorts
+        classes, per_class = _whole("classes", classes, 2), _whole("per_class", per_class, 2)
+        self.members = [rows for rows in _rows_of_classes(targets) if len(rows) > 1]
         if len(self.members) < 2:
             raise MetricgradError(
                 f"targets hold {len(self.members)} classes of two items or more; class-balanced batches need two"
             )
         self.classes, self.per_class = min(classes, len(self.members)), per_class
-        super().__init__(batches or -(-len(targets) // (self.classes * per_class)), seed)
+        enough = -(-len(targets) // (self.classes * per_class))
+        super().__init__(enough if batches is None else batches, seed)
 
     def _batch(self, number: int) -> list[int]:
         generator = self._generator(1, number)
@@ -138,7 +148,7 @@ class Stratified(SeededBatches):
     the rate (average precision, F1) then sees too.
 
     Args:
-        targets: ``(N,)`` integer class numbers.
+        targets: ``(N,)`` integer class numbers, a tensor, an array or a list.
         size: items of a batch, or one less; more with ``least``.
         least: items of each class in a batch, from 0 up; a class of fewer is there as a whole.
         seed: decides every draw, whatever the global random state.
@@ -156,13 +166,9 @@ class Stratified(SeededBatches):
         2
     """
 
-    def __init__(self, targets: Tensor, *, size: int, least: int = 0, seed: int = 0) -> None:
-        _check_classes(targets)
-        checked_whole("size", size, least=1)
-        checked_whole("least", least, least=0)
-        super().__init__(max(1, -(-len(targets) // size)), seed)
-        self.members = [(targets == c).nonzero().squeeze(1) for c in targets.unique()]
-        self.least = least
+    def __init__(self, targets: Targets, *, size: int, least: int = 0, seed: int = 0) -> None:
+        self.members, self.least = _rows_of_classes(targets), _whole("least", least, 0)
+        super().__init__(-(-len(targets) // _whole("size", size, 1)), seed)
         self._epoch = -1
         self._batches: list[list[int]] = []
 
@@ -201,15 +207,20 @@ class RankBatches(Sampler[list[int]]):
         world_size: how many ranks there are.
 
     Raises:
-        MetricgradError: where there is no process group to ask; for a batch of fewer items than there are ranks.
+        MetricgradError: where there is no process group to ask; for a rank that is none of so many; for a batch of
+            fewer items than there are ranks.
     """
 
     def __init__(self, batches: SeededBatches, *, rank: int | None = None, world_size: int | None = None) -> None:
         if (rank is None or world_size is None) and not (dist.is_available() and dist.is_initialized()):
             raise MetricgradError("rank and world_size are not given, and there is no process group; pass both")
         self.batches = batches
-        self.rank = dist.get_rank() if rank is None else rank
-        self.world_size = dist.get_world_size() if world_size is None else world_size
+        self.world_size = dist.get_world_size() if world_size is None else _whole("world_size", world_size, 1)
+        self.rank = dist.get_rank() if rank is None else _whole("rank", rank, 0)
+        if self.rank >= self.world_size:
+            raise MetricgradError(
+                f"rank is {self.rank} of {self.world_size} ranks; expected one from 0 to {self.world_size - 1}"
+            )
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -237,8 +248,28 @@ class RankBatches(Sampler[list[int]]):
         self.batches.load_state_dict(state)
 
 
-def _check_classes(targets: Tensor) -> None:
+def _whole(name: str, value: object, least: int | None = None) -> int:
+    """A whole number, NumPy's as well.
+
+    Raises:
+        MetricgradError: naming the option.
+    """
+    return checked_whole(name, int(value) if isinstance(value, np.integer) else value, least=least)
+
+
+def _rows_of_classes(targets: Targets) -> list[Tensor]:
+    """For each class that is there, the numbers of its rows.
+
+    Raises:
+        MetricgradError: for what are no integer classes.
+    """
+    check_numbers("targets", targets)
+    if not isinstance(targets, Tensor):
+        array = np.asarray(targets)
+        targets = torch.as_tensor(array.astype(np.int64 if array.dtype.kind in "biu" else np.float64))
+    check_tensor("targets", targets)
     if targets.ndim != 1 or targets.is_floating_point() or not len(targets):
         raise MetricgradError(
             f"targets are {targets.dtype} of shape {tuple(targets.shape)}; balanced batches need integer classes (N,)"
         )
+    return [(targets == c).nonzero().squeeze(1) for c in targets.unique()]

@@ -544,7 +544,7 @@ CASES = {
     "watched scores": Case(watched_scores),
     "hooked value": Case(hooked_value, says="hooks on the scores"),
     "a hook too late": Case(late_hook, says="registered after the loss was called", steps=1),
-    "a bias again": Case(bias_again, says="outside its call"),
+    "a bias again": Case(bias_again, says="outside the model's call"),
     "another optimiser between": Case(another_optimizer_between, says="written to"),
     "by the scaler": Case(by_the_scaler),
     "copied meanwhile": Case(copied_meanwhile),

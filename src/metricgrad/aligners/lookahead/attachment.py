@@ -12,7 +12,7 @@ from metricgrad.aligners.base import TrainingContext
 from metricgrad.aligners.isolation import kept_foreign_randomness
 from metricgrad.aligners.lookahead.clipping import Clipping
 from metricgrad.aligners.lookahead.forward_mode import ForwardMode
-from metricgrad.aligners.lookahead.history import LookAheadResult
+from metricgrad.aligners.lookahead.history import NOT_REPEATED, LookAheadResult
 from metricgrad.aligners.lookahead.hypergradient import OneStep
 from metricgrad.aligners.lookahead.recorder import Recorder
 from metricgrad.aligners.lookahead.validation_gradient import Objective
@@ -99,6 +99,7 @@ class Attachment:
             self._window.before(step.training, step.recorder)
         else:
             step.before()
+            self._check_ranks(step)
 
     def look_ahead(self, step: OneStep, given: Any) -> LookAheadResult | None:
         """Through the optimiser step just taken, or all those of a full window.
@@ -111,14 +112,17 @@ class Attachment:
             None where there is nothing to look through, or the hypergradient cannot be told: ``step.why`` then.
 
         Raises:
-            MetricgradError: for a window without validation batches.
+            MetricgradError: for a window without validation batches; on several ranks, where the forward pass cannot
+                be repeated.
         """
         if not step.ready and (self._window is None or not self._window.full):
             return None
         with kept_foreign_randomness():
             batch = self._valid.draw() if given is None and self._valid is not None else given
             if self._window is None:
-                return step.after(step.training.loss.form, batch)
+                found = step.after(step.training.loss.form, batch)
+                self._check_ranks(step)
+                return found
             if batch is None:
                 raise MetricgradError(
                     f"steps is {self._steps}, and there are no validation batches to judge them by; pass valid= to "
@@ -126,6 +130,15 @@ class Attachment:
                 )
             with step.undisturbed():
                 return self._window.after(step.training, step.training.loss.form, self.objective, batch)
+
+    def _check_ranks(self, step: OneStep) -> None:
+        """Do not pass over what this rank alone may have found: the others would wait for it.
+
+        Raises:
+            MetricgradError: of several ranks, where the forward pass could not be repeated.
+        """
+        if step.why is not None and step.why.kind == NOT_REPEATED and step.training.loss.ranks.count > 1:
+            raise step.why
 
     def next_step(self, step: OneStep, *, paused: bool) -> None:
         """Forget the optimiser step that was taken, and record the next, unless it is left out."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -29,12 +29,12 @@ class _Reading:
 
     Attributes:
         order: of the norm; None where the factor is constant.
-        whole: whether the norm is that of all gradients of the optimiser, and not of those with this factor alone.
+        over: which further gradients the norm is taken over, besides those with this factor; 0 for none.
         stabiliser: s.
     """
 
     order: float | None
-    whole: bool = False
+    over: int = 0
     stabiliser: float = 0.0
 
 
@@ -45,47 +45,53 @@ def clipping_vjp(
     clipping: Clipping,
     constants: Constants | None = None,
     *,
-    others: Sequence[Tensor] = (),
+    others: Sequence[Gradients] = (),
+    live: Collection[Tensor] = (),
     scales: Sequence[float] = (1.0,),
-) -> dict[Tensor, Tensor]:
+) -> tuple[dict[Tensor, Tensor], Gradients]:
     r"""A direction in the gradients the optimiser saw, pulled back to those the backward pass left.
 
     Known by comparing the two are: nothing; entries that were clamped or set to zero; and a common factor f of a group
     of gradients. A factor does not say what it follows from: a constant, which has the Jacobian f, or a norm N of the
     gradients, as :math:`f = M / (N + s)`, which has :math:`f (I - \nabla N\, g^\top / (N + s))`. It is read as the one
     of them whose constant, f or M, stayed while the gradients changed, or else is a plain number
-    (:mod:`metricgrad.aligners.lookahead.plain_numbers`).
+    (:mod:`metricgrad.aligners.lookahead.plain_numbers`). N may be over further gradients, and is read likewise.
 
     Args:
         raw: as the backward passes left them.
         seen: as the optimiser saw them.
         direction: for the parameters in both.
         clipping: ``"scale"``, ``"norm"`` (the 2-norm), ``"norm_1"`` or ``"norm_inf"`` says what a common factor means,
-            ``"value"`` that entries are clamped to a constant; ``"auto"`` decides as above.
+            ``"value"`` that entries are clamped to a constant; ``"auto"`` decides as above. Where there are no further
+            gradients, M may then be any number.
         constants: what was seen in earlier steps.
-        others: further gradients the optimiser saw, which a norm may have been taken over too.
+        others: further gradients as they are now, in sets, any of which a norm may have been taken over too.
+        live: those of their parameters whose gradients are of this loss as well.
         scales: what the loss may have been multiplied by before, where the gradients were divided by it again.
 
     Returns:
-        For the same parameters.
+        For the same parameters, and for those in ``live`` that a norm was taken over; and the gradients of all these as
+        the backward passes left them.
 
     Raises:
         MetricgradError: where the gradients were changed in another way, or the way cannot be told.
     """
     changed = [p for p in direction if not unchanged(raw[p], seen[p])]
     if not changed:
-        return direction
+        return direction, raw
     factors = {p: _factor(raw[p], seen[p]) for p in changed}
     if any(factor is None for factor in factors.values()) or clipping == "value":
-        return direction | _by_entry(changed, raw, seen, direction, clipping, constants or Constants())
-    vjp = dict(direction)
+        return direction | _by_entry(changed, raw, seen, direction, clipping, constants or Constants()), raw
+    vjp, before = dict(direction), dict(raw)
     groups = _groups(changed, {p: f for p, f in factors.items() if f is not None}, raw)
     if len(groups) == 1:  # a gradient of zero is not seen to change, and belongs to the norm all the same
         groups[0] += [p for p in direction if p not in factors and not bool(raw[p].any())]
     for number, group in enumerate(groups):
-        common = _Common(group, raw, seen, direction, others if len(groups) == 1 else (), scales)
-        vjp |= common.vjp(common.meant(clipping, constants or Constants(), number))
-    return vjp
+        common = _Common(group, raw, seen, direction, others, live, scales)
+        reading = common.meant(clipping, constants or Constants(), number)
+        vjp |= common.vjp(reading)
+        before |= common.further(reading)
+    return vjp, before
 
 
 class _Common:
@@ -93,16 +99,21 @@ class _Common:
 
     def __init__(
         self, group: list[Tensor], raw: Gradients, seen: Gradients, direction: Gradients,
-        others: Sequence[Tensor], scales: Sequence[float],
+        others: Sequence[Gradients], live: Collection[Tensor], scales: Sequence[float],
     ) -> None:  # fmt: skip
-        self._group, self._raw, self._direction = group, raw, direction
+        self._group, self._raw, self._direction, self._live = group, raw, direction, live
         flat = [(wide(raw[p]), wide(seen[p])) for p in group]
         self.factor = sum(float((a * b).sum()) for a, b in flat) / sum(float((a * a).sum()) for a, _ in flat)
         own = [raw[p] for p in group]
-        sets = {False: own}
-        if others:
-            sets[True] = [*own, *(other / self.factor for other in others)]
-        self.norms = {(q, w): _norm(some, q) for w, some in sets.items() for q in _ORDERS.values()}
+        sets = [given for given in others if given]
+        if len(sets) > 1:
+            sets.append({p: gradient for given in sets for p, gradient in given.items()})
+        self._further: list[Gradients] = [{}, *({p: g / self.factor for p, g in given.items()} for given in sets)]
+        self.norms = {
+            (q, over): _norm([*own, *further.values()], q)
+            for over, further in enumerate(self._further)
+            for q in _ORDERS.values()
+        }
         self._stabilisers = (0.0, *(_STABILISER * abs(scale) for scale in dict.fromkeys((1.0, *scales))))
         self._eps = max(torch.finfo(own[0].dtype).eps, 1e-15)
 
@@ -113,17 +124,24 @@ class _Common:
         readings = {_Reading(None): self.factor} if clipping == "auto" else {}
         if self.factor > 0:
             orders = _ORDERS.values() if clipping == "auto" else [_ORDERS[clipping]]
-            for (q, whole), norm in self.norms.items():
+            for (q, over), norm in self.norms.items():
                 for s in self._stabilisers if q in orders else ():
-                    readings[_Reading(q, whole, s)] = self.factor * (norm + s)
+                    readings[_Reading(q, over, s)] = self.factor * (norm + s)
         keyed = {(number, reading): constant for reading, constant in readings.items()}
         bounds = [key for key in keyed if key[1].order is not None]
         alike = lambda a, b: self._alike(a[1], b[1])  # noqa: E731
-        found = constants.told(keyed, self.norms[2.0, False], self._eps, alike, bounds)
+        found = constants.told(keyed, self.norms[2.0, 0], self._eps, alike, bounds)
         if found is not None:
             return found[1]
-        if clipping != "auto":
+        if clipping != "auto" and len(self._further) == 1:
             return _Reading(_ORDERS[clipping], stabiliser=_STABILISER)
+        if clipping != "auto":
+            raise MetricgradError(
+                f"the gradients were multiplied by {self.factor:.6g} between backward and step, and which of them the "
+                f"norm was taken over (clipping={clipping!r}) cannot be told from it: there are further gradients, of "
+                "parameters that this optimiser does not hold or this loss does not reach; clip to a plain number, to "
+                "the same in each step, or the parameters of the loss and its optimiser alone"
+            )
         raise MetricgradError(
             f"the gradients were multiplied by {self.factor:.6g} between backward and step, and whether that number is "
             "a constant or follows from their norm cannot be told from it; say which: LookAhead(clipping='norm') for "
@@ -135,18 +153,23 @@ class _Common:
         factor = self.factor
         if reading.order is None:
             return {p: self._direction[p] * factor for p in self._group}
-        norm = self.norms[reading.order, reading.whole]
+        norm = self.norms[reading.order, reading.over]
         inner = sum(float((wide(self._raw[p]) * wide(self._direction[p])).sum()) for p in self._group)
         along = inner / (norm + reading.stabiliser)
-        return {
+        found = {p: _slope(g, reading.order, norm) * (-along * factor) for p, g in self.further(reading).items()}
+        return found | {
             p: (self._direction[p] - _slope(self._raw[p], reading.order, norm) * along) * factor for p in self._group
         }
+
+    def further(self, reading: _Reading) -> Gradients:
+        """Gradients of this loss that the norm is over as well, as the backward passes left them."""
+        return {p: g for p, g in self._further[reading.over].items() if p in self._live}
 
     def _alike(self, a: _Reading, b: _Reading) -> bool:
         """Whether two readings have the same Jacobian in this direction, up to rounding."""
         x, y = self.vjp(a), self.vjp(b)
-        gap, size = (sum(float(wide(part).square().sum()) for part in parts) ** 0.5
-                     for parts in ([x[p] - y[p] for p in x], x.values()))  # fmt: skip
+        gaps = [x[p] - y[p] if p in x and p in y else (x | y)[p] for p in x | y]
+        gap, size = (sum(float(wide(part).square().sum()) for part in parts) ** 0.5 for parts in (gaps, x.values()))
         return gap <= 64 * self._eps * size
 
 

@@ -19,10 +19,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from metricgrad.aligners.channels_last import ChannelsLast, channels_last, may_gain
 from metricgrad.aligners.isolation import again, kept_randomness, parameter_places, plain_checkpoints, standing
 from metricgrad.aligners.lookahead.forward_rules import ForwardRules, ReadElsewhereError
+from metricgrad.aligners.lookahead.history import NOT_REPEATED, SkippedStepError
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, whole
 from metricgrad.aligners.lookahead.recorded_calls import Contribution, ModelCall, outputs_of
 from metricgrad.aligners.read_once import read
-from metricgrad.errors import MetricgradError
 
 Values = Mapping[Tensor, Tensor]
 Way = Callable[[nn.Module, Values, Any, ModelCall], tuple[list[Tensor], list[Tensor]]]
@@ -85,12 +85,12 @@ class ForwardMode:
             call: the model call.
 
         Raises:
-            MetricgradError: where no way gives the outputs of the step again.
+            SkippedStepError: where no way gives the outputs of the step again; all are tried anew in the next.
         """
-        why = ""
-        while self._ways:
-            name, way = self._ways[0]
-            along = direction if self.takes_products else _dense(direction)
+        failed: list[str] = []
+        while len(failed) < len(self._ways):
+            name, way = self._ways[len(failed)]
+            along = direction if way is _forward_mode else _dense(direction)
             device = call.randomness.device or torch.device("cpu")
             with kept_randomness(device, call.randomness):
                 try:
@@ -106,22 +106,23 @@ class ForwardMode:
                     tangents = []
             if problem is None:
                 call.first_layers.clear()  # their memory is wanted for what follows
+                if failed:
+                    del self._ways[: len(failed)]
+                    warnings.warn(
+                        f"LookAhead cannot use {', '.join(failed)} on {type(model).__name__}; it uses {name} from here "
+                        "on, which costs more",
+                        stacklevel=2,
+                    )
                 return tangents
             if self._last:  # it may be the place in memory
                 self._last = False
                 continue
-            why = f"{why}; {name}: {problem}" if why else f"{name}: {problem}"
-            del self._ways[0]
-            if self._ways:
-                warnings.warn(
-                    f"LookAhead cannot use {name} on {type(model).__name__} ({problem}); it uses "
-                    f"{self._ways[0][0]} from here on, which costs more",
-                    stacklevel=2,
-                )
-        raise MetricgradError(
-            f"the forward pass of {type(model).__name__} cannot be repeated, so there is no look-ahead ({why}); "
-            "do not change its inputs, parameters or mode between its call and the step, as SAM does, and make it "
-            "depend on its inputs, parameters, buffers and torch's random state alone"
+            failed.append(f"{name} ({problem})")
+        raise SkippedStepError(
+            NOT_REPEATED,
+            f"the forward pass of {type(model).__name__} cannot be repeated by {', '.join(failed)}; do not change its "
+            "inputs, parameters or mode between its call and the step, as SAM or another optimiser does, and make it "
+            "depend on its inputs, parameters, buffers and torch's random state alone",
         )
 
 

@@ -60,24 +60,35 @@ class AccumulatedGradients:
     it. Gradients are copied only where ``copies`` is set: a copy takes as much memory as the model. Where they are
     averaged over ranks, as DDP does at the end of a pass, what it left is what was averaged.
 
+    Args:
+        parameters: whose gradients are watched.
+        beside: further ones, of which no more is noted than which passes reached them.
+        copies: see above.
+        averaged: likewise.
+
     Attributes:
         snapshots: for each parameter, its gradient after the last pass.
         reached: for each parameter, the numbers of the passes through the loss that are in its gradient.
+        beside: for each of the further parameters, the numbers of the passes through the loss that reached it.
         raw: copies of gradients.
         touched: whether gradients were changed between two passes that both are in them.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], *, copies: bool, averaged: bool = False) -> None:
+    def __init__(
+        self, parameters: Iterable[Tensor], beside: Iterable[Tensor] = (), *, copies: bool, averaged: bool = False
+    ) -> None:
         self.copies, self.averaged, self.paused = copies, averaged, False
         self._spare: dict[Tensor, Tensor] = {}
         self._count, self._open, self._task = 0, 0, -1
         self.clear()
         self.hooks: list[Any] = [p.register_post_accumulate_grad_hook(self._accumulated) for p in parameters]
+        self.hooks += [p.register_post_accumulate_grad_hook(self._reached_beside) for p in beside]
 
     def clear(self) -> None:
         """Forget everything."""
         self.snapshots: dict[Tensor, GradientSnapshot] = {}
         self.reached: dict[Tensor, set[int]] = {}
+        self.beside: dict[Tensor, set[int]] = {}
         self.raw: dict[Tensor, Tensor] = {}
         self.touched, self._open = False, 0
 
@@ -157,6 +168,10 @@ class AccumulatedGradients:
         self._keep(parameter, gradient)
         if self._open:
             self.reached.setdefault(parameter, set()).add(self._open)
+
+    def _reached_beside(self, parameter: Tensor) -> None:
+        if self._open and not self.paused:
+            self.beside.setdefault(parameter, set()).add(self._open)
 
 
 def _is_ours(parameter: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -72,10 +72,21 @@ class GradientChanges:
         return raw
 
     def vjp(
-        self, raw: Gradients, seen: Gradients, direction: ParameterDirection, others: Sequence[Tensor],
-        contributions: Sequence[Contribution],
-    ) -> ParameterDirection:  # fmt: skip
-        """A direction in the gradients the optimiser saw, in those the backward passes left.
+        self, raw: Gradients, seen: Gradients, direction: ParameterDirection, held: Iterable[Tensor],
+        recorder: Recorder, contributions: Sequence[Contribution],
+    ) -> tuple[ParameterDirection, Gradients]:  # fmt: skip
+        """A direction in the gradients the optimiser saw, in those the backward passes left, and what these are.
+
+        A norm may have been taken over gradients that the step does not depend on otherwise: of parameters that the
+        objective does not read, or that the optimiser does not hold.
+
+        Args:
+            raw: as the backward passes left them.
+            seen: as the optimiser saw them.
+            direction: in some of them.
+            held: parameters that were stepped.
+            recorder: what was seen of the step.
+            contributions: what the loss put into the gradients.
 
         Raises:
             SkippedStepError: where the way from one to the other cannot be told.
@@ -89,9 +100,20 @@ class GradientChanges:
             if most > 16
             for n in range(6)
         ]
+        reached, beside = recorder.gradients.reached, recorder.gradients.beside
         dense = {p: whole(along) for p, along in direction.items()}
+        dense |= {p: torch.zeros_like(raw[p]) for p in reached if p in seen and p not in direction}
+        of_optimizer: Gradients = {p: p.grad for p in held if p not in dense and p.grad is not None}
+        of_model: Gradients = {
+            p: torch.zeros_like(p) if p.grad is None else p.grad  # thrown away, and it may have been in the norm
+            for p in recorder.beside
+            if (p in beside or p.grad is not None) and not (p.grad is not None and p.grad.is_sparse)
+        }
         try:
-            found = clipping_vjp(raw, seen, dense, self._clipping, self._constants, others=others, scales=scales)
+            found, before = clipping_vjp(
+                raw, seen, dense, self._clipping, self._constants,
+                others=[of_optimizer, of_model], live=beside, scales=scales,
+            )  # fmt: skip
         except MetricgradError as error:
             raise SkippedStepError("changed", str(error)) from error
-        return {**found}
+        return {**found}, before

@@ -66,6 +66,10 @@ class LookAheadResult:
         return cls(gradients, value, length, rate, hypergradient_norm)
 
 
+NOT_REPEATED = "not repeated"
+"""The kind of a step whose forward pass gives other outputs the second time."""
+
+
 class SkippedStepError(MetricgradError):
     """Why a step's hypergradient cannot be told: raised and caught while looking ahead, and a user reads a warning.
 

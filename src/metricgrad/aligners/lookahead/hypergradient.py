@@ -89,7 +89,8 @@ class OneStep:
         self.why: SkippedStepError | None = None
 
     def _record_anew(self) -> None:
-        stepped = {p for group in self.training.optimizer.param_groups for p in group["params"]}
+        optimizer = self.training.optimizer
+        stepped = {p for group in optimizer.param_groups for p in group["params"]}
         self._own = {p: None for p in self.training.model.parameters() if p in stepped and p.requires_grad}
         if not self._own:
             raise MetricgradError(
@@ -99,7 +100,7 @@ class OneStep:
             recorder.remove()
         copies = recorder is not None and recorder.gradients.copies
         averaged = self.training.loss.ranks.count > 1
-        self.recorder = Recorder(self.training.model, list(self._own), copies=copies, averaged=averaged)
+        self.recorder = Recorder(self.training.model, list(self._own), optimizer, copies=copies, averaged=averaged)
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -235,15 +236,14 @@ class OneStep:
                 for p in reached
                 for v in [ahead.pop(p)]
             }
-            if self._raw is not None:
-                others = [p.grad for p, _ in stepped_parameters(optimizer) if p not in direction and p.grad is not None]
-                direction = self._clipping.vjp(self._raw, seen, direction, others, self._contributions)
-        values = {p: kept.value for p, kept in before.items()}
+            raw, parts, gradients = self._raw, self._contributions, seen
+            if raw is not None:
+                direction, gradients = self._clipping.vjp(raw, seen, direction, before, self.recorder, parts)
+        values = {p: before[p].value if p in before else p.detach() for p in [*before, *direction]}
         pushed = [
             ScoreTangent(part, self._tangent(direction, values, part), power)
-            for part, power in zip(self._contributions, self._powers, strict=True)
+            for part, power in zip(parts, self._powers, strict=True)
         ]
-        gradients = {p: (self._raw or seen)[p] for p in direction}
         self._proofs.check(form, pushed, direction, gradients, values, self.recorder.doubt(), self._forward_mode)
         return pushed, 1.0 if shared is None else shared
 

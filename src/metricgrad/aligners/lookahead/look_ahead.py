@@ -26,7 +26,7 @@ from metricgrad.aligners.lookahead.validation_gradient import Objective
 from metricgrad.aligners.validation_batches import EndlessBatches, checked_batches
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form
-from metricgrad.losses.batches import checked_number
+from metricgrad.losses.batches import checked_number, checked_whole
 from metricgrad.on_host import OnHost
 from metricgrad.serialization import rename_keys
 
@@ -60,6 +60,7 @@ class LookAhead(Aligner):
             validation batches are needed. A run is resumed exactly only where it was saved between two windows.
         clipping: what a common factor on the gradients between backward and step means: ``"scale"``, ``"norm"``,
             ``"norm_1"``, ``"norm_inf"`` or ``"auto"``; see :func:`metricgrad.aligners.lookahead.clipping.clipping_vjp`.
+            The norm may be over all the model's gradients, also where the optimiser holds some of its parameters only.
         exact: False replaces the forward-mode pass by a one-sided difference: one plain forward pass, and an error of
             about 1e-3 in float32.
         seed: of the order of validation batches.
@@ -69,7 +70,8 @@ class LookAhead(Aligner):
     A step whose hypergradient cannot be told is passed over: the loss stays as it is, ``last_hypergradient`` is empty,
     and the first time a warning says why; not where a rectified unit stood within rounding of its kink, so that our
     forward pass took it on the other side, which the next twenty proofs show. What another loss puts into the gradients
-    is taken not to depend on this one.
+    is taken not to depend on this one. Of several optimisers over one model it looks through the attached one's step,
+    the other parameters held as they are: step it first, or give one optimiser all parameters, in groups.
 
     Cost: one forward and backward pass on the validation batch and one forward-mode pass on the training batch: a step
     takes about three times as long; on a CPU convolutions of images are in channels-last memory here. Memory: a copy of
@@ -101,14 +103,12 @@ class LookAhead(Aligner):
         super().__init__()
         if clipping not in CLIPPINGS:
             raise MetricgradError(f"clipping is {clipping!r}; expected one of {', '.join(map(repr, CLIPPINGS))}")
-        for name, count in (("every", every), ("steps", steps)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise MetricgradError(f"{name} is {count!r}; expected a number of steps, 1 or more")
         self.objective = objective  # a module is one of this module's, with its state
         self.lr = checked_number("lr", lr, zero=True)
         self.clip = None if clip is None else checked_number("clip", clip)
         self.clipping: Clipping = clipping
-        self.every, self.steps, self.exact, self.seed = every, steps, exact, seed
+        self.every, self.steps = checked_whole("every", every, least=1), checked_whole("steps", steps, least=1)
+        self.exact, self.seed = exact, seed
         self.adam = MetaAdam(self.lr, self.clip)
         self.register_buffer("optimizer_steps", torch.zeros((), dtype=torch.long))
         self._steps = OnHost(int)

@@ -28,7 +28,7 @@ class ModelCall:
         randomness: the random state right before.
         autocast: its state.
         buffers: right before.
-        versions: how often each watched parameter had been written to.
+        versions: how often each trained parameter had been written to.
         outputs: the floating-point tensors of the output, in order.
         first_layers: calls of linear layers inside it whose outputs are kept.
     """
@@ -81,7 +81,7 @@ class LossCall:
         hooks: on its value, ours first.
         hooked: scores and outputs, which may have hooks too.
         again: whether a pass was itself to be differentiated.
-        past: whether the scores come from parameters past the model calls as well.
+        past: whether the scores come from parameters of the optimiser past the model calls as well.
         share: a constant that its value was multiplied by, as far as that was said.
         looks: what its checks found of its tensors.
     """

@@ -8,13 +8,14 @@ changes.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from metricgrad.aligners.isolation import Autocast, Randomness, buffer_places
+from metricgrad.aligners.isolation import Autocast, Randomness, buffer_places, parameters_of
 from metricgrad.aligners.lookahead.first_layers import as_first_layer, narrowing_layers
 from metricgrad.aligners.lookahead.gradient_accumulation import AccumulatedGradients
 from metricgrad.aligners.lookahead.head import Head, goes_past
@@ -41,22 +42,29 @@ class Recorder:
     Args:
         model: whose calls are kept.
         parameters: whose gradients are watched.
+        optimizer: which may hold parameters outside the model as well.
         copies: whether gradients are copied from the start; otherwise once they were seen to be changed.
         averaged: whether gradients are averaged over ranks at the end of a backward pass.
 
     Attributes:
         by_hand: whether gradients of the present step were assigned.
+        beside: parameters of the model that are trained, but are none of those watched.
     """
 
     def __init__(
-        self, model: nn.Module, parameters: list[Tensor], *, copies: bool = False, averaged: bool = False
-    ) -> None:
+        self, model: nn.Module, parameters: list[Tensor], optimizer: torch.optim.Optimizer | None = None, *,
+        copies: bool = False, averaged: bool = False,
+    ) -> None:  # fmt: skip
         self.calls: list[ModelCall] = []
         self.losses: list[LossCall] = []
-        self.gradients = AccumulatedGradients(parameters, copies=copies, averaged=averaged)
+        self._parameters, self._watched = parameters, frozenset(parameters)
+        self._optimizer = optimizer
+        self.beside: list[Tensor] = [p for p in parameters_of(model) if p.requires_grad and p not in self._watched]
+        self.gradients = AccumulatedGradients(parameters, self.beside, copies=copies, averaged=averaged)
         self._paused = self.by_hand = False
         self._form: AsCalled | None = None
-        self._parameters, self._watched = parameters, frozenset(parameters)
+        self._left: list[int] | None = None
+        self._told_of_others = False
         self._within: list[ModelCall | None] = []
         self._hooks: list[Any] = [*self.gradients.hooks]
         for module in (model, *model.children()):
@@ -92,6 +100,7 @@ class Recorder:
             loss.hooks, loss.hooked = {}, []  # the hooks hold the call, and a ring would hold the graph
         self.calls, self.losses, self._within, self._form = [], [], [], None
         self.gradients.clear()
+        self._left = self._versions()
 
     def before_loss_call(self, form: Form) -> None:
         """Keep the form as it is, right before a call of the loss."""
@@ -124,7 +133,9 @@ class Recorder:
         kept = LossCall(scores.detach(), targets, context, call, self._form, value.detach(), heads)
         read = [scores, targets, *(part for part in context.values() if part is not None)]
         kept.written = [(tensor, tensor._version) for tensor in read if isinstance(tensor, Tensor)]
-        kept.past = goes_past(scores, [output for call, _ in heads for output in call.outputs], self._watched)
+        held = () if self._optimizer is None else self._optimizer.param_groups
+        stepped = self._watched.union(*(group["params"] for group in held))
+        kept.past = goes_past(scores, [output for call, _ in heads for output in call.outputs], stepped)
         kept.looks = looked_at()
         self.losses.append(kept)
         value.register_hook(functools.partial(self._back, kept))
@@ -145,11 +156,12 @@ class Recorder:
     def contributions(self) -> list[Contribution]:
         """What each of them put there."""
         found: list[Contribution] = []
-        reached = self.gradients.reached
+        reached, passes = {**self.gradients.reached, **self.gradients.beside}, self.gradients.passes
         for loss in self.done():
             parts: dict[frozenset[Tensor], Tensor] = {}
             for number, factor in loss.factors.items():
-                if into := frozenset(p for p, numbers in reached.items() if number in numbers):
+                if number in passes:
+                    into = frozenset(p for p, numbers in reached.items() if number in numbers)
                     parts[into] = parts[into] + factor if into in parts else factor
             found += [
                 Contribution(loss, factor, None if len(into) == len(reached) else into)
@@ -164,28 +176,56 @@ class Recorder:
         self.by_hand = bool(ours and by_hand)
         if ours:
             self.gradients.reached |= {p: set(ours) for p in by_hand}
+            self.gradients.beside |= {p: set(ours) for p in self.beside if p.grad is not None}
 
     def check(self) -> None:
         """Refuse what cannot be computed again.
 
         Raises:
             SkippedStepError: where parameters or gradients were written to in the middle of the step.
+
+        Warns:
+            UserWarning: the first time that parameters which the optimiser does not hold were moved after its step.
         """
-        now = [p._version for p in self._parameters]
-        if any(call.versions != now for loss in self.done() for call, _ in loss.heads):
+        calls = [call for loss in self.done() for call, _ in loss.heads]
+        now = self._versions()
+        moved = {p for call in calls for p in self._moved(call.versions, now)}
+        if not moved.isdisjoint(self._watched):
             raise SkippedStepError(
                 "moved",
                 "the model's parameters were written to between its forward pass and the step (as SAM does, or another "
                 "optimiser), and the gradients are those of other parameters; LookAhead knows plain steps only",
             )
+        if not moved.isdisjoint(self.gradients.beside):
+            raise SkippedStepError(
+                "moved beside",
+                "parameters of the model that the attached optimiser does not hold were moved between the forward pass "
+                "and its step, by another optimiser for one, and the forward pass cannot be repeated; step the "
+                "attached optimiser first, or give one optimiser all parameters, in groups",
+            )
+        if not self._told_of_others:
+            self._tell_of_others(calls)
         if any(loss.past for loss in self.done()):
             raise SkippedStepError(
                 "past",
-                "the scores were computed from the model's parameters outside its call as well; do that inside it",
+                "the scores were computed from parameters of the optimiser outside the model's call as well; do that "
+                "inside it: attach a module whose forward does all of it",
             )
         if self.gradients.touched:
             raise SkippedStepError(
                 "touched", "gradients were changed between two backward passes; change them once, right before the step"
+            )
+
+    def _tell_of_others(self, calls: list[ModelCall]) -> None:
+        left = self._left
+        since = set() if left is None else {p for call in calls for p in self._moved(left, call.versions)}
+        if not since.isdisjoint(self.gradients.beside):
+            self._told_of_others = True
+            warnings.warn(
+                "LookAhead looks through the attached optimiser's step alone: parameters of the model that it does not "
+                "hold were moved after it, by another optimiser for one, and what this loss does to them is left out; "
+                "give one optimiser all parameters, in groups, to look through the whole step",
+                stacklevel=2,
             )
 
     def doubt(self) -> str | None:
@@ -208,8 +248,7 @@ class Recorder:
         computed = any(tensor.grad_fn is not None for tensor in tensors_of((args, kwargs)))
         device = self._parameters[0].device
         now = Randomness.now(device), Autocast.now(device)
-        versions = [p._version for p in self._parameters]
-        self._within.append(ModelCall(module, computed, args, kwargs, *now, buffer_places(module), versions))
+        self._within.append(ModelCall(module, computed, args, kwargs, *now, buffer_places(module), self._versions()))
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self.paused or not self._within:
@@ -229,6 +268,13 @@ class Recorder:
             call.first_layers.append(kept)
         elif (hook := self._in_layers.pop(layer, None)) is not None:
             hook.remove()  # it is no first layer, and torch has faster ways for modules without hooks
+
+    def _versions(self) -> list[int]:
+        return [p._version for p in (*self._parameters, *self.beside)]
+
+    def _moved(self, then: list[int], now: list[int]) -> list[Tensor]:
+        parameters = (*self._parameters, *self.beside)
+        return [p for p, a, b in zip(parameters, then, now, strict=True) if a != b]
 
     def _thrown_away(self) -> bool:
         """Whether the gradients of earlier calls were set to zero without a step."""

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from metricgrad.aligners.isolation import again, kept_randomness, parameter_places, standing
 from metricgrad.aligners.lookahead.forward_mode import differs, run
+from metricgrad.aligners.lookahead.history import NOT_REPEATED, SkippedStepError
 from metricgrad.aligners.lookahead.recorded_calls import Contribution, LossCall
 from metricgrad.distributed import Ranks
-from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 from metricgrad.value_range import looked_at_once
 
@@ -37,7 +37,7 @@ def loss_again(
         theta: the model's, for those of the user's that are not to be read as they are.
 
     Raises:
-        MetricgradError: where the model's forward pass gives other outputs than it did.
+        SkippedStepError: where the model's forward pass gives other outputs than it did.
     """
     loss = contribution.loss
     scores = loss.scores
@@ -46,9 +46,11 @@ def loss_again(
         with kept_randomness(device, call.randomness):
             outputs = run(call.module, theta, call)
         if why := differs(outputs, call.outputs):
-            raise MetricgradError(
-                f"the forward pass of {type(call.module).__name__} cannot be repeated ({why}); make it depend on its "
-                "inputs, parameters, buffers and torch's random state alone, or take steps=1"
+            raise SkippedStepError(
+                NOT_REPEATED,
+                f"the forward pass of {type(call.module).__name__} cannot be repeated ({why}); do not move its "
+                "parameters before the step, as SAM or another optimiser does, and make it depend on its inputs, "
+                "parameters, buffers and torch's random state alone",
             )
         shift = [new - old.detach() for new, old in zip(outputs, call.outputs, strict=True)]
         scores = scores + head.jvp(shift, create_graph=True)

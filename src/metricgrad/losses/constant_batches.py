@@ -33,8 +33,8 @@ CONSTANT = NoGradient(
     "the targets are what the metric expects",
 )
 UNDEFINED = NoGradient(
-    "is undefined on this batch, even for ideal scores, so it adds 0 to the loss and nothing to its gradient, which does "
-    "not mean ideal",
+    "is undefined on this batch, even for ideal scores, so it adds 0 to the loss and nothing to its gradient, which is "
+    "no ideal",
     "Use larger or stratified batches that hold what the metric needs, as every class, a class twice, or a positive "
     "and a negative; leave out classes that never come, or judge by a metric that is defined without them",
 )

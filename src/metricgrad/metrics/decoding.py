@@ -192,8 +192,8 @@ def checked_targets(targets: Tensor, kind: TargetKind, classes: int | None, metr
         if low < 0 or high >= classes:
             raise MetricgradError(
                 f"metric {metric!r}: targets run from {low:g} to {high:g}, but the scores have {classes} columns, so "
-                f"classes 0 to {classes - 1}; leave ignored rows out with ignore_index= or mask=, number classes from 0, or "
-                "give the model a score for each class"
+                f"classes 0 to {classes - 1}; leave ignored rows out with ignore_index= or mask=, number classes from "
+                "0, or give the model a score for each class"
             )
         return labels
     if kind == "labels":

@@ -202,3 +202,13 @@ def test_a_folder_refuses_another_loss_model_or_part_of_the_same_name(tmp_path):
     for other in ({"loss": lambda: mg.UniLoss("accuracy", q=1.0)}, {"hidden": 2}, {"shift": 1.0}):
         with pytest.raises(mg.MetricgradError, match="another study"):
             study(**other)
+
+
+def test_a_form_is_no_loss_yet():
+    with pytest.raises(mg.MetricgradError, match=r"losses has the form NeuralLoss; .*mg\.Loss\(form\)"):
+        compare(tiny(), losses=[mg.forms.NeuralLoss], trials=1, seeds=1, progress=False)
+
+
+def test_a_task_that_loads_two_parts_is_told_of_three():
+    with pytest.raises(mg.MetricgradError, match="gives 2; expected three parts"):
+        compare(tiny(load=lambda seed: data(seed)[:2]), losses=["cross_entropy"], trials=1, seeds=1, progress=False)

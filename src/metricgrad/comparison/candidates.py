@@ -15,6 +15,7 @@ from torch import nn
 from metricgrad.comparison.catalogue import fitting_of, role_of, space_of
 from metricgrad.comparison.runs.trainings import Train, average_of, by_learner, on_loss
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.base import Form
 from metricgrad.losses.registry import Range, Role
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
@@ -133,6 +134,8 @@ def _candidate(loss: Given, task: Task, metric: Metric) -> Candidate:
         )
     made = maker(loss, task, metric)
     what: Any = loss if isinstance(loss, nn.Module) else made({}, 0, None)
+    if isinstance(what, Form):
+        raise MetricgradError(f"losses has the form {type(what).__name__}; make a loss of it: lambda: mg.Loss(form)")
     return Candidate(_name(loss), "candidate", False, shared, on_loss(task, made), repr(what))
 
 

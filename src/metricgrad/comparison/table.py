@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import pandas
     from rich.table import Table as RichTable
 
+_WIDEST = 400
+"""Characters of a line in a file, where no cell is broken."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -129,7 +132,7 @@ class Table:
     def __str__(self) -> str:
         from rich.console import Console
 
-        console = Console(width=150, no_color=True)
+        console = Console(width=_WIDEST, no_color=True)
         with console.capture() as captured:
             console.print(self.rich())
             console.print(self.rungs())

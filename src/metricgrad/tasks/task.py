@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
 
 import torch
 from torch import nn
@@ -166,7 +166,14 @@ class Task:
 
     def load(self, seed: int) -> tuple[Data, Data, Data]:
         """Training, validation and test part of one draw; the same for every seed where the parts are fixed."""
-        train, valid, test = self._load(seed)
+        parts = self._load(seed)
+        if not isinstance(parts, tuple | list) or len(parts) != 3:
+            found = len(parts) if isinstance(parts, tuple | list) else f"a {type(parts).__name__}"
+            raise MetricgradError(
+                f"load of task {self.name!r} gives {found}; expected three parts: train, valid and test, as "
+                "metricgrad.tasks.split.split(inputs, targets, seed) makes them"
+            )
+        train, valid, test = parts
         return train, valid, test
 
     @property
@@ -213,7 +220,8 @@ def _size(part: Data) -> int | None:
 def _kind_of(name: str, train: Data) -> ProblemKind:
     if not is_pair(train):
         raise MetricgradError(
-            f"task {name!r}: the kind of problem cannot be seen from a {type(train).__name__}; pass kind=..."
+            f"task {name!r}: the kind of problem cannot be seen from a {type(train).__name__}; say it: kind= one "
+            f"of {', '.join(map(repr, get_args(ProblemKind)))}"
         )
     _, targets = pair_of(train, f"task {name!r}: train")
     binary = is_binary(targets)

@@ -51,7 +51,7 @@ def main(epochs: int = 3, folder: str = "runs/huggingface") -> float:
     trainer = transformers.Trainer(
         BertForTokenClassification(config),
         TrainingArguments(
-            folder, num_train_epochs=epochs, per_device_train_batch_size=16, gradient_accumulation_steps=2,
+            folder, num_train_epochs=epochs, per_device_train_batch_size=32,
             learning_rate=5e-3, report_to=[], save_strategy="no", disable_tqdm=True, use_cpu=True,
         ),
         train_dataset=train, eval_dataset=held_out, compute_loss_func=compute_loss_func(loss),

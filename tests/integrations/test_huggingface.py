@@ -238,3 +238,19 @@ def test_what_is_no_loss_is_refused():
         compute_loss_func("uniloss")
     with pytest.raises(mg.MetricgradError, match="CrossEntropyLoss, which nothing aligns"):
         AlignLoss(nn.CrossEntropyLoss())
+
+
+def test_the_decision_of_the_page_is_fitted_on_what_the_trainer_predicts(tmp_path):
+    made = Ordered(
+        model("token"), arguments(tmp_path), train_dataset=DATA["token"],
+        compute_loss_func=compute_loss_func(mg.UniLoss("macro_f1")),
+    )  # fmt: skip
+    made.train()
+    found = made.predict(DATA["token"])
+    scores, targets = torch.from_numpy(found.predictions), torch.from_numpy(found.label_ids)
+    metric = mg.as_metric("macro_f1", ignore_index=-100, class_dim=-1)
+    decision = mg.fit_decision(metric, scores, targets, method="offsets")
+    kept = targets != -100
+    rows = mg.fit_decision("macro_f1", scores[kept], targets[kept], method="offsets")
+    assert decision.config() == rows.config()
+    assert torch.equal(decision.predict(scores)[kept], rows.predict(scores[kept]))

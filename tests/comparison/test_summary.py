@@ -108,11 +108,11 @@ def test_a_control_that_takes_a_part_away_is_spoken_of_either_way():
     walk = Candidate("walk", "control", False, {}, lambda params, seed: None, shows="that the policy matters")
     ala = Candidate("ala", "candidate", False, {}, lambda params, seed: None, controls=("walk",))
 
-    def note(level, seeds=8):
+    def note(level, seeds=8, phase=-1):
         records = (
             runs("ce", 0.8, seeds=seeds),
             runs("ala", 0.9, seeds=seeds),
-            runs("walk", level, seeds=seeds, phase=-1),
+            runs("walk", level, seeds=seeds, phase=phase),
         )
         return verdicts([BASE, ala, walk], *records)[1]
 
@@ -123,6 +123,7 @@ def test_a_control_that_takes_a_part_away_is_spoken_of_either_way():
     assert "ala does not beat its control walk" in same
     assert same.endswith("nothing shows that the policy matters")
     assert "too few" in note(0.8, seeds=3)[0]
+    assert "ala has the values of its control walk to the digit, in every seed" in note(0.9, phase=1)[0]
 
 
 def test_a_control_of_another_loss_says_nothing():

@@ -161,6 +161,11 @@ def _notes(
 def _against(name: str, control: Candidate, gap: Estimate, sign: int, seeds: int) -> str:
     """Whether a loss beat a control that takes one of its parts away."""
     words = f"({name} - {control.name} = {gap.mean:+.4f}, p = {gap.p:.2g})"
+    if gap.low == gap.high == 0.0:
+        return (
+            f"{name} has the values of its control {control.name} to the digit, in every seed: what moves in it moved "
+            "too little to change an answer; give it more steps, or larger steps of its own"
+        )
     if seeds < ENOUGH_SEEDS:
         few = counted(seeds, "seed")
         return f"{name} against its control {control.name}: {gap.mean:+.4f} in {few}, too few to say more"

@@ -224,7 +224,7 @@ def _told(file: Path) -> Iterator[None]:
         raise
     except UnicodeDecodeError as error:
         raise MetricgradError(
-            f"{str(file)!r} is not in UTF-8 ({error.reason}); save it as such: iconv -f latin1 -t utf8 {file.name}"
+            f"{str(file)!r} is not in UTF-8 ({error.reason}); save it as such: iconv -f cp1252 -t utf8 {file.name}"
         ) from error
     except ParserWarning as error:
         raise MetricgradError(

@@ -74,12 +74,18 @@ def test_more_trials_than_asked_for_do_not_count():
     assert list(rule.ready(SPACE, rule.counted(done))) == []
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("10m", 600), ("90s", 90), ("1h30m", 5400), ("1.5m", 90), (45, 45)])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("10m", 600), ("90s", 90), ("1h30m", 5400), ("1.5m", 90), (45, 45), ("10 minutes", 600), ("4min", 240),
+        ("1 hour 30 min", 5400), ("90 sec", 90), ("2 days", 172800),
+    ],
+)  # fmt: skip
 def test_budgets_as_people_write_them(text, seconds):
     assert seconds_of(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["ten", "10 minutes", "0s", -3, "", "m10", "nan"])
+@pytest.mark.parametrize("text", ["ten", "10 apples", "0s", -3, "", "m10", "nan", "10 20m", "1e3"])
 def test_what_is_no_budget_says_how_to_write_one(text):
     with pytest.raises(mg.MetricgradError, match="write it as 10m"):
         seconds_of(text)

@@ -12,7 +12,11 @@ from metricgrad.comparison.study_display import in_words
 from metricgrad.comparison.verdicts import ENOUGH_SEEDS, counted
 from metricgrad.errors import MetricgradError
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS = {
+    name: seconds
+    for names, seconds in (("s sec second", 1), ("m min minute", 60), ("h hour", 3600), ("d day", 86400))
+    for name in names.split()
+}
 MOST_DRAWS = 200
 
 
@@ -79,7 +83,7 @@ class Afforded(TypedDict):
 
 
 def seconds_of(budget: str | float) -> float:
-    """Seconds of ``"10m"``, ``"1h30m"``, ``"90s"`` or a number of them.
+    """Seconds of ``"10m"``, ``"10 min"``, ``"1h30m"``, ``"90s"`` or a number of them.
 
     Raises:
         MetricgradError: for anything else, and for nothing.
@@ -89,10 +93,13 @@ def seconds_of(budget: str | float) -> float:
         (600.0, 5400.0, 45.0)
     """
     text = str(budget).strip().lower()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        found = float(text)
-    elif re.fullmatch(r"(\d+(\.\d+)?[smhd])+", text):
-        found = sum(float(count) * _UNITS[unit] for count, _, unit in re.findall(r"(\d+(\.\d+)?)([smhd])", text))
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
+    whole = "".join(number + unit for number, unit in parts) == re.sub(r"\s", "", text)
+    units = [unit if unit in _UNITS else unit.removesuffix("s") for _, unit in parts]
+    if whole and len(parts) == 1 and not units[0]:
+        found = float(parts[0][0])
+    elif whole and parts and all(unit in _UNITS for unit in units):
+        found = sum(float(number) * _UNITS[unit] for (number, _), unit in zip(parts, units, strict=True))
     else:
         found = 0.0
     if found <= 0:

@@ -37,6 +37,11 @@ class ValueRange(NamedTuple):
         """Whether none is NaN or infinite."""
         return not (math.isnan(self.low) or self.low == -math.inf or self.high == math.inf)
 
+    @property
+    def constant(self) -> bool:
+        """Whether there is one value, however often."""
+        return self.low == self.high
+
     def within(self, low: float, high: float) -> bool:
         """Whether all lie between these, and none is NaN."""
         return (low <= self.low and self.high <= high) or self.low > self.high

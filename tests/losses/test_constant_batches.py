@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, roc_auc_score
 from torch import nn
+from torchmetrics.classification import MulticlassNegativePredictiveValue, MulticlassSpecificity
 
 import metricgrad as mg
 
@@ -142,6 +143,62 @@ def test_a_direction_that_the_values_contradict_is_refused(case, interpolation):
     make, data = WRONG[case]
     with pytest.raises(mg.MetricgradError, match=r"was given higher_is_better=\w+, but it is .* corrupted, random"):
         mg.UniLoss(make(), interpolation=interpolation)(*data())
+
+
+WITHOUT_IDEAL = [MulticlassSpecificity, MulticlassNegativePredictiveValue]
+
+
+@pytest.mark.parametrize("kind", WITHOUT_IDEAL)
+@pytest.mark.parametrize("options", [{}, {"anchored": False}, {"interpolation": "inverse_distance"}], ids=str)
+def test_a_batch_of_one_class_whose_ideal_is_worst_is_undefined(kind, options):
+    """Its only class has no true negatives, and others count only once one is predicted: a mistake is worth more."""
+    loss, generator = mg.UniLoss(kind(3), **options), torch.Generator().manual_seed(0)
+    for step in range(6):
+        scores, one_class = torch.randn(12, 3, generator=generator, requires_grad=True), step % 3 < 2
+        targets = torch.full((12,), step % 3) if one_class else torch.arange(12) % 3
+        undefined = one_class and (options or step == 0)  # later there is the memory
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            value = loss(scores, targets)
+            value.backward()
+        assert any("undefined on this batch" in str(w.message) for w in said) == bool(undefined)
+        assert float(value.detach()) == 0 if undefined else float(value.detach()) > 0
+        assert (scores.grad.abs().sum() == 0) == bool(options and undefined)
+
+
+@pytest.mark.parametrize("kind", WITHOUT_IDEAL)
+def test_a_memory_of_one_class_does_not_teach_mistakes(kind):
+    targets, scores = torch.zeros(2000, dtype=torch.long), torch.tensor([[3.0, 0.0, -1.0]]).repeat(2000, 1)
+    loss = mg.UniLoss(kind(3), base_weight=0.0, weight=1.0)
+    _check_no_mistakes(loss, scores, targets)
+    loss(torch.randn(30, 3, generator=torch.Generator().manual_seed(0)), torch.arange(30) % 3)
+    _check_no_mistakes(loss, scores, targets)
+    worse = torch.where(torch.arange(2000)[:, None] % 2 == 0, scores, -scores)
+    assert float(loss(worse, targets)) == 0
+
+
+def _check_no_mistakes(loss, scores, targets):
+    leaf = scores.clone().requires_grad_()
+    loss(leaf, targets).backward()
+    assert (leaf.grad[:, 0] <= 0).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"anchored": False}], ids=str)
+def test_a_wrong_direction_is_found_on_the_first_batch_of_several_classes(options):
+    loss, (scores, targets) = mg.UniLoss(mg.as_metric(accuracy_score, higher_is_better=False), **options), _classes()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*undefined on this batch")
+        assert float(loss(scores, torch.zeros_like(targets))) == 0
+    with pytest.raises(mg.MetricgradError, match="pass higher_is_better=True"):
+        loss(scores, targets)
+
+
+@pytest.mark.parametrize("options", [{}, {"anchored": False}], ids=str)
+def test_scores_better_than_the_presumed_ideal_of_one_class_are_below_zero(options):
+    loss = mg.UniLoss(mg.as_metric(gain, higher_is_better=True, reads="labels"), **options)
+    best, targets = 40.0 * nn.functional.one_hot(torch.ones(30, dtype=torch.long), 3).float(), torch.zeros(30).long()
+    with pytest.warns(UserWarning, match="presumed to be ideal"):
+        assert float(loss(best, targets)) == pytest.approx(-0.5, abs=1e-5)
 
 
 def test_probing_refuses_a_wrong_direction():

@@ -10,6 +10,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
 from metricgrad.on_host import OnHost
+from metricgrad.value_range import ranges_of
 
 _MOST = 20
 
@@ -64,7 +65,7 @@ def warn_of_constant_batch(
             known.wrote(count.zero_(), 0)
         return
     message = f"metric {metric.name!r} {cause.what}" + (f" ({reason})" if reason else "")
-    if bool((targets == targets.reshape(-1)[0]).all()):
+    if ranges_of(targets)[0].constant:
         if cause is UNDEFINED:
             warnings.warn(f"{message}; all its targets are the same", stacklevel=6)
         return

@@ -66,6 +66,10 @@ class OfTables(OfLabels, abc.ABC):
         """``(S,)``, of S tables."""
         return self.at(tables).values()
 
+    def shown(self, tables: ConfusionTables, values: Tensor) -> Tensor:
+        """``(S,)`` values of S tables, as the metric has them whose twin this is; to be said, not to be trained on."""
+        return values
+
 
 Slope = Callable[[Counts], tuple[Tensor, Tensor]]
 SlopeOfSums = Callable[[Counts, Tensor], tuple[Tensor, Tensor]]

@@ -19,6 +19,13 @@ def beats(metric: Metric, value: float, other: float) -> bool:
     return metric.is_better(value, other) and abs(value - other) > ROUNDING * max(abs(value), abs(other)) + 1e-12
 
 
+def contradicted(metric: Metric, ideal: float, others: Sequence[float]) -> bool:
+    """Whether some other values are better than that of the scores presumed to be ideal, and none is worse."""
+    others = [value for value in others if math.isfinite(value)]
+    better = math.isfinite(ideal) and any(beats(metric, value, ideal) for value in others)
+    return better and not any(beats(metric, ideal, value) for value in others)
+
+
 def refuse_wrong_direction(metric: Metric, ideal: float, others: Sequence[float]) -> None:
     """Refuse a direction in which no scores are worse than those that decide everything as the targets say.
 
@@ -33,11 +40,9 @@ def refuse_wrong_direction(metric: Metric, ideal: float, others: Sequence[float]
     Raises:
         MetricgradError: naming ``higher_is_better`` and the values.
     """
+    if not contradicted(metric, ideal, others):
+        return
     others = [value for value in others if math.isfinite(value)]
-    if not math.isfinite(ideal) or not any(beats(metric, value, ideal) for value in others):
-        return
-    if any(beats(metric, ideal, value) for value in others):
-        return
     raise MetricgradError(
         f"metric {metric.name!r} was given higher_is_better={metric.higher_is_better}, but it is {ideal:.4g} where "
         f"every decision is as the targets say, and {min(others):.4g} to {max(others):.4g} for corrupted, random and "

@@ -123,6 +123,42 @@ def test_where_they_differ_the_original_is_called_from_then_on_and_that_is_said_
         torch.testing.assert_close(a, b)
 
 
+def one_column(scores, targets):
+    return scores[:, 1] - scores[:, 0], targets
+
+
+@pytest.mark.parametrize(
+    ("metric", "shaped"),
+    [
+        (torchmetrics.MatthewsCorrCoef(task="binary"), one_column),
+        (torchmetrics.MatthewsCorrCoef(task="multiclass", num_classes=2), lambda scores, targets: (scores, targets)),
+    ],
+)
+@pytest.mark.parametrize("degenerate", ["one wrong row", "one class", "one class predicted"])
+def test_mcc_keeps_its_twin_where_a_class_is_missing(metric, shaped, degenerate):
+    own, loss = mg.as_metric(metric), mg.UniLoss(mg.as_metric(metric), base_weight=0.1, weight=1.0)
+    built_in = mg.UniLoss("mcc", base_weight=0.1, weight=1.0)
+    for step, (scores, targets) in enumerate(batches(6, 2)):
+        if step % 2 == 0:
+            if degenerate == "one class predicted":
+                scores[:, 1] -= 10
+            else:
+                targets = torch.zeros_like(targets)
+            if degenerate == "one wrong row":
+                scores, targets = torch.tensor([[0.0, 1.0]]), targets[:1]
+        slopes = []
+        for each in (loss, built_in):
+            leaf, rows = shaped(scores.clone().requires_grad_(), targets)
+            leaf.retain_grad()
+            value = each(leaf, rows)
+            value.backward()
+            slopes.append(leaf.grad)
+            if each is loss:
+                assert float(value.detach()) == pytest.approx(1 - float(own(leaf.detach(), rows)), abs=1e-5)
+        torch.testing.assert_close(*slopes)
+    assert not loss.form.form._rows.twin.left
+
+
 @pytest.mark.parametrize("classes", [2, 10, 40, 100])
 def test_an_unknown_metric_is_called_sixteen_times_a_step_at_most(classes):
     counted = Counted()

@@ -229,6 +229,47 @@ def test_a_class_missing_from_the_batch():
     assert mg.as_metric(sk.log_loss)(torch.randn(4), torch.ones(4)).isfinite()
 
 
+OF_CLASSES = [
+    *({"multi_class": "ovr", "average": average} for average in ("macro", "weighted", "micro")),
+    *({"multi_class": "ovo", "average": average} for average in ("macro", "weighted")),
+]
+
+
+@pytest.mark.parametrize("fixed", OF_CLASSES, ids=lambda fixed: "-".join(fixed.values()))
+@pytest.mark.parametrize("named", [{}, {"labels": [0, 1, 2, 3]}], ids=["", "labels"])
+@pytest.mark.parametrize("missing", [False, True])
+def test_auroc_of_classes_has_scikit_learns_value_with_ties_weights_and_without_a_class(fixed, named, missing):
+    scores, targets = example("multiclass")
+    scores, targets = scores.round(), targets.clamp(max=2) if missing else targets
+    probabilities = softmax(scores.numpy()).round(12)  # a softmax tells some ties apart in its last digits
+    weights = [{}, {"sample_weight": torch.rand(40, generator=torch.Generator().manual_seed(0))}]
+    for weight in weights[: 1 if fixed["multi_class"] == "ovo" else 2]:
+        expected = quietly(
+            sk.roc_auc_score, targets.numpy(), probabilities, labels=[0, 1, 2, 3], **fixed,
+            **{name: value.numpy() for name, value in weight.items()},
+        )  # fmt: skip
+        found = mg.as_metric(sk.roc_auc_score, **fixed, **named)(scores, targets, **weight)
+        assert float(found) == pytest.approx(expected, abs=1e-7, nan_ok=True)
+
+
+@pytest.mark.parametrize("kind", ["ovr", "ovo"])
+@pytest.mark.parametrize(("dtype", "anchored"), [(torch.float32, None), (torch.float64, False)])
+def test_auroc_of_classes_can_be_trained_on(kind, dtype, anchored):
+    start, targets = example("multiclass")
+    scores = start.to(dtype).requires_grad_()
+    loss = mg.UniLoss(mg.as_metric(sk.roc_auc_score, multi_class=kind), anchored=anchored)
+    optimizer, values = torch.optim.Adam([scores], lr=1.0), []
+    for _ in range(4):
+        optimizer.zero_grad()
+        value = loss(scores, targets)
+        value.backward()
+        assert scores.grad is not None
+        assert scores.grad.abs().sum() > 0
+        optimizer.step()
+        values.append(float(value.detach()))
+    assert values[-1] < 0.7 * values[0]
+
+
 def test_what_scikit_learn_refuses_names_the_metric_and_the_reason():
     with pytest.raises(mg.MetricgradError, match="multi_class must be in"):
         mg.as_metric(sk.roc_auc_score)(*example("multiclass"))

@@ -1,5 +1,7 @@
 """What a foreign metric is presumed to be has its value, on batches that lack classes too."""
 
+import itertools
+
 import pytest
 import sklearn.metrics
 import torch
@@ -43,6 +45,8 @@ OF_TWO = {
     "precision": (sklearn.metrics.precision_score, {}),
     "F1 of torchmetrics": (torchmetrics.F1Score(task="binary"), {}),
     "Jaccard of torchmetrics": (torchmetrics.functional.classification.binary_jaccard_index, {}),
+    "MCC": (sklearn.metrics.matthews_corrcoef, {}),
+    "MCC of torchmetrics": (torchmetrics.MatthewsCorrCoef(task="binary"), {}),
 }
 
 
@@ -59,7 +63,8 @@ def batch(classes, missing):
 def value_of_twin(metric, labels, targets, classes):
     assert isinstance(metric.twin, OfTables)
     ones = torch.ones(1, len(targets), dtype=torch.float64)
-    return metric.twin.values(ConfusionTables.of(labels[None], targets, ones, classes))[0]
+    tables = ConfusionTables.of(labels[None], targets, ones, classes)
+    return metric.twin.shown(tables, metric.twin.values(tables))[0]
 
 
 @pytest.mark.parametrize("missing", [0, 1])
@@ -78,6 +83,27 @@ def test_a_twin_of_two_classes_has_the_value_of_the_original(name):
     scores = scores[:, 1] - scores[:, 0]
     found = value_of_twin(metric, (scores > 0).long(), targets, 2)
     torch.testing.assert_close(found, metric(scores, targets).double(), rtol=1e-6, atol=1e-6)
+
+
+DEGENERATE = [([0], [0]), ([0], [1]), *itertools.product(([0] * 6, [1] * 6, [0, 1, 0, 0, 1, 0]), repeat=2)]
+
+
+@pytest.mark.parametrize("name", OF_TWO)
+@pytest.mark.parametrize(("labels", "targets"), DEGENERATE)
+def test_a_twin_of_two_classes_has_it_where_one_of_them_is_missing(name, labels, targets):
+    function, options = OF_TWO[name]
+    metric, labels, targets = mg.as_metric(function, **options), torch.tensor(labels), torch.tensor(targets)
+    found = value_of_twin(metric, labels, targets, 2)
+    torch.testing.assert_close(found, metric(2.0 * labels - 1, targets).double(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("labels", "targets"), DEGENERATE)
+def test_torchmetrics_mcc_of_two_columns_is_that_of_one_score(labels, targets):
+    metric, labels, targets = torchmetrics.MatthewsCorrCoef, torch.tensor(labels), torch.tensor(targets)
+    metric = mg.as_metric(metric(task="multiclass", num_classes=2))
+    found = value_of_twin(metric, labels, targets, 2)
+    scores = torch.nn.functional.one_hot(labels, 2).double()
+    torch.testing.assert_close(found, metric(scores, targets), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(

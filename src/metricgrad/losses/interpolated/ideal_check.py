@@ -10,7 +10,8 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.anchors import corrupted
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch
-from metricgrad.refactoring.direction import beats, refuse_wrong_direction
+from metricgrad.refactoring.direction import beats, contradicted, refuse_wrong_direction
+from metricgrad.value_range import ranges_of
 
 
 class IdealCheck:
@@ -22,16 +23,25 @@ class IdealCheck:
 
     def __init__(self, metric: Metric) -> None:
         # a built-in metric has its direction by definition, and a batch may well have no worse scores than its ideal
-        self.believed = metric.spec is not None and metric.batched
+        self._built_in = self.believed = metric.spec is not None and metric.batched
         self._told = False
+
+    def is_missing(self, metric: Metric, batch: Batch, refactoring: Refactoring, bounds: Bounds) -> bool:
+        """Whether a batch of one class shows no ideal: no decisions are worse than those that say its targets.
+
+        So it is with a mean specificity: a class that is the only one has none, and others count once one is predicted.
+        """
+        now, ideal, reversed_ = bounds.read
+        if self._built_in or beats(metric, ideal, reversed_) or not ranges_of(batch.targets)[0].constant:
+            return False
+        return contradicted(metric, ideal, [now, reversed_, *_poor(metric, batch, refactoring)])
 
     def of_decisions(self, metric: Metric, batch: Batch, refactoring: Refactoring, bounds: Bounds) -> None:
         """Refuse a direction that the values contradict; say where the scores are better than the presumed ideal."""
         now, ideal, reversed_ = bounds.read
         self.believed = self.believed or beats(metric, ideal, reversed_)
         if not self.believed:
-            poor = corrupted(refactoring, batch.scores, batch.targets, groups=batch.groups)
-            self.compare(metric, ideal, [reversed_, *batch.values(metric, poor).tolist()])
+            self.compare(metric, ideal, [reversed_, *_poor(metric, batch, refactoring)])
         self.tell_of_better(metric, now, ideal)
 
     def compare(self, metric: Metric, ideal: float, others: Sequence[float]) -> None:
@@ -48,3 +58,7 @@ class IdealCheck:
                 "the targets say, presumed to be ideal: the loss is below 0 where scores are better than that",
                 stacklevel=6,
             )
+
+
+def _poor(metric: Metric, batch: Batch, refactoring: Refactoring) -> list[float]:
+    return batch.values(metric, corrupted(refactoring, batch.scores, batch.targets, groups=batch.groups)).tolist()

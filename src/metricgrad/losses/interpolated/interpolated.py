@@ -152,7 +152,7 @@ class Interpolated(Form):
         dtype, generator = batch.scores.dtype, call.generator()
         batch, refactoring = self._reading(batch, structure)
         bounds = bounds_of(self.metric, batch, refactoring, generator)
-        if not math.isfinite(bounds.read[1]):
+        if not math.isfinite(bounds.read[1]) or self.ideal_check.is_missing(self.metric, batch, refactoring, bounds):
             self._warn(UNDEFINED, batch, call, bounds.reason)
             return self._warmed(_nothing(batch.scores), batch, call)
         self.away = bounds.away(self.metric.higher_is_better)

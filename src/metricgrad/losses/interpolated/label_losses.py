@@ -155,7 +155,7 @@ class LabelLosses:
             there = torch.stack([at.weight > 0, last, last])
         tables = ConfusionTables.of(labels, at.targets, weight, classes, there, smooth=1 / len(at.weight))
         standing = path.at(tables)
-        _, now, ideal = standing.values().unbind()
+        _, now, ideal = path.shown(tables, standing.values()).unbind()
         slopes = standing.slopes()
         return (now, ideal), slopes if self._metric.higher_is_better else -slopes
 

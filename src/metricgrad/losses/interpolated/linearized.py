@@ -15,7 +15,7 @@ from metricgrad.losses.base import CallContext, Form, Knob, Parts, Ramp, Told, o
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.constant_batches import CONSTANT, UNDEFINED, NoGradient, warn_of_constant_batch
 from metricgrad.losses.interpolated.batch_losses import TO_FLOOR, BatchLosses, no_losses
-from metricgrad.losses.interpolated.bounds import bounds_of
+from metricgrad.losses.interpolated.bounds import Bounds, bounds_of
 from metricgrad.losses.interpolated.hit_losses import hit_loss
 from metricgrad.losses.interpolated.interpolated import Interpolated
 from metricgrad.losses.interpolated.label_losses import LabelLosses
@@ -27,9 +27,12 @@ from metricgrad.metrics.fast_paths import OfHits
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_counts import OfCounts
 from metricgrad.on_host import OnHost
+from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch, checked
+from metricgrad.refactoring.direction import beats
 from metricgrad.refactoring.probing.probe import defined_elsewhere
 from metricgrad.refactoring.top_k import TopK
+from metricgrad.value_range import ranges_of
 
 OVER_TO_METRIC = (Ramp(1.0, 0.3), Ramp(0.0, 1.0))  # what is left of the base: benchmarks/base_share.py
 ALONE = (Ramp(0.0, 0.0), Ramp(1.0, 1.0))
@@ -141,9 +144,9 @@ class Linearized(Form):
         if not (labels or listed):
             return None
         if call.counts and not self.local.ideal_check.believed:
-            refactoring = self.local.refactoring_of(batch, structure)
-            bounds = bounds_of(self.metric, batch, refactoring, call.generator())
-            if math.isfinite(bounds.read[1]):
+            refactoring, bounds = self._bounds(batch, call)
+            missing = self.local.ideal_check.is_missing(self.metric, batch, refactoring, bounds)
+            if math.isfinite(bounds.read[1]) and not missing:
                 self.local.ideal_check.of_decisions(self.metric, batch, refactoring, bounds)
         return self._of_labels if labels else self._of_list
 
@@ -153,12 +156,24 @@ class Linearized(Form):
 
         def say(numbers: Sequence[float]) -> float:
             now, ideal, worth = numbers
-            if ideal != ideal:  # undefined on this batch: then on the memory
+            missing = beats(self.metric, now, ideal) and self._lacks_ideal(batch, call)
+            if ideal != ideal or missing:  # undefined on this batch: then on the memory
                 now, ideal = found.on_memory().tolist()
+            if missing and beats(self.metric, now, ideal):
+                now = ideal = math.nan
             return self._said(worth > 0, now, ideal, batch, call)
 
         shown = Told((*found.values, found.worth), say)
         return BatchLosses(found.gradients, found.losses, shown, OVER_TO_METRIC, found.cross_entropy)
+
+    def _lacks_ideal(self, batch: Batch, call: CallContext) -> bool:
+        if not ranges_of(batch.targets)[0].constant:
+            return False
+        return self.local.ideal_check.is_missing(self.metric, batch, *self._bounds(batch, call))
+
+    def _bounds(self, batch: Batch, call: CallContext) -> tuple[Refactoring, Bounds]:
+        refactoring = self.local.refactoring_of(batch, self.local.structure_of(batch))
+        return refactoring, bounds_of(self.metric, batch, refactoring, call.generator())
 
     def _of_hits(self, batch: Batch, call: CallContext) -> BatchLosses:
         """HIT of rows, see :mod:`metricgrad.losses.interpolated.hit_losses`."""

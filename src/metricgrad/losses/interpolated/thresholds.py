@@ -59,7 +59,8 @@ def at_best_threshold(
     smoothed = cells.index_select(0, best) / at.total
     slopes = path.at(ConfusionTables.of_cells(smoothed.add_(in_each_cell(2, 1 / len(at.weight))))).slopes()
     cut = cuts.index_select(0, best)[0]
-    return cut, (values[-2], values[-1]), slopes if higher_is_better else -slopes
+    shown = path.shown(tables, values)
+    return cut, (shown[-2], shown[-1]), slopes if higher_is_better else -slopes
 
 
 def _cells(at: Remembered, cuts: Tensor, weight: Tensor) -> Tensor:

@@ -21,8 +21,9 @@ class UtilityTable(FullPrecision):
     r""":math:`V_{yb}`: what it is worth to decide rows of target y as b; only differences within a row mean anything.
 
     A twentieth of the rows of one target is sent to each class in turn, as many targets and classes a step as the calls
-    allow, and the answers are moving means; what was never asked is worth as much as what is decided now. Of more than
-    64 classes only the worth of the right one is asked for, and all others share the row's 0.
+    allow, and the answers are moving means; what was never asked is worth as much as what is decided now. Nothing is
+    asked while all targets are the same. Of more than 64 classes only the worth of the right one is asked for, and all
+    others share the row's 0.
 
     Args:
         metric: of labels.
@@ -77,6 +78,8 @@ class UtilityTable(FullPrecision):
     def _ask(self, at: Remembered, classes: int, columns: int, calls: int) -> None:
         """Ask of as many targets as the calls allow, in turn, and of some classes in turn where there are more."""
         present = at.targets.unique()
+        if len(present) == 1:
+            return  # it would teach mistakes where the metric has its worst value for right decisions, as specificity
         whole, weighted = self._columns(classes) > 1, "sample_weight" in self._metric.context
         weight = at.weight if weighted and not bool((at.weight == 1).all()) else None
         answers = min(classes, max(1, calls - 1)) if whole else 2

@@ -137,7 +137,7 @@ def describe_sklearn(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict[
         options["pos_label"] = fixed["pos_label"]
         options["fixed"] = fixed = {name: value for name, value in fixed.items() if name != "pos_label"}
     options |= {
-        "fn": SklearnAdapter(metric, known.delivery, "labels" in _parameters(metric) - fixed.keys()),
+        "fn": SklearnAdapter(metric, known.delivery, "labels" in _parameters(metric)),
         "reads": _READS[known.delivery],
         "by_order": known.delivery == "order",
         "higher_is_better": known.higher,
@@ -185,7 +185,7 @@ class SklearnAdapter:
 
     metric: Callable[..., Any]
     delivery: Delivery
-    wants_labels: bool
+    takes_labels: bool
 
     def __call__(self, targets: Any, read: Any, **kwargs: Any) -> Any:
         """Call it on NumPy targets and what the decoder made of the scores."""
@@ -197,15 +197,16 @@ class SklearnAdapter:
             targets = _integer_labels(targets)
         if rows_of_classes and classes == 2 and self.delivery in _TWO_TO_ONE:
             read, rows_of_classes = _TWO_TO_ONE[self.delivery](read), False
-        if self.delivery == "indicator" or (self.delivery == "order" and not self.wants_labels):
+        if self.delivery == "indicator" or (self.delivery == "order" and not self.takes_labels):
             targets, read = _indicator(targets, read, rows_of_classes, self.delivery == "indicator")
         elif self.delivery == "order" and rows_of_classes:
-            # one class against the rest: scikit-learn asks for rows that sum to one; log-odds came in float64
-            read = _sigmoid(read)
+            # it reads the order alone, but asks for rows that sum to one, which log-odds that were moved do not give
+            read = _near_uniform(read)
         elif self.delivery == "top_k" and not rows_of_classes:
             # scikit-learn guesses the threshold of one-column scores from their range; of probabilities it is 0.5
             read = _sigmoid(read)
-        if self.wants_labels and (rows_of_classes or (read.ndim == 1 and self.delivery not in ("labels", "order"))):
+        of_classes = rows_of_classes or (read.ndim == 1 and self.delivery not in ("labels", "order"))
+        if self.takes_labels and of_classes and kwargs.get("labels") is None:
             kwargs["labels"] = np.arange(classes)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UndefinedMetricWarning)
@@ -230,6 +231,12 @@ def _integer_labels(targets: Any) -> Any:
 
 def _sigmoid(scores: Any) -> Any:
     return 1 / (1 + np.exp(-np.asarray(scores, dtype=np.float64).clip(-700, 700)))
+
+
+def _near_uniform(scores: Any) -> Any:
+    """``(N, C)`` in the order of the scores, ties kept, with rows that sum to one as closely as scikit-learn asks."""
+    levels, place = np.unique(scores, return_inverse=True)
+    return (1 + 1e-6 * place.reshape(scores.shape) / len(levels)) / scores.shape[1]
 
 
 def _indicator(targets: Any, read: Any, rows_of_classes: bool, by_row: bool) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from metricgrad.metrics.families.class_sums import (
     INTERSECTION_OVER_UNION,
     KAPPA,
     MCC,
+    MCC_OF_TWO,
     PRECISION,
     RECALL,
     FScore,
@@ -73,9 +74,10 @@ def twin_of_torchmetrics(base: str, task: str | None, options: Mapping[str, Any]
         return None
     if base in _TORCHMETRICS:
         return _path(_TORCHMETRICS[base]) if task == "binary" else None
-    if base in ("cohenkappa", "matthewscorrcoef"):
-        kappas = {None: KAPPA, "quadratic": OfGrades(classes=_ANY)}
-        return MCC if base == "matthewscorrcoef" else kappas.get(options.get("weights"))
+    if base == "matthewscorrcoef":
+        return MCC_OF_TWO if task == "binary" or options.get("num_classes") == 2 else MCC
+    if base == "cohenkappa":
+        return {None: KAPPA, "quadratic": OfGrades(classes=_ANY)}.get(options.get("weights"))
     average = "binary" if task == "binary" else options.get("average")
     if average not in _AVERAGES:
         return None

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metricgrad.functional.constants import listed
 from metricgrad.metrics.families.class_counts import Counts, correlation, counts_of_yes, ratio
+from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.of_labels import OfClassCounts, OfClasses, OfLabels
 
 
@@ -194,6 +195,24 @@ def _correlation(sums: Tensor) -> Tensor:
     return correlation(hit * total - both, _spreads(sums).prod(-1))
 
 
+@dataclass(frozen=True, kw_only=True)
+class MccOfTwo(OfClasses):
+    r"""MCC as torchmetrics has it of two classes: where one is never a target, or never predicted, of r right rows and
+    w wrong ones it is :math:`(r - w) / \sqrt{(r + w) r w}`, and 1 or -1 where one of both is 0.
+
+    Trained on it is as MCC: a memory with one positive among 1,000 rows would be worth 1 without any predicted.
+    """
+
+    def shown(self, tables: ConfusionTables, values: Tensor) -> Tensor:
+        """See :class:`metricgrad.metrics.of_labels.OfTables`."""
+        counts = tables.counts
+        right, total = counts.hit.sum(-1), counts.actual.sum(-1)
+        wrong = total - right
+        lead = right - wrong
+        without = torch.where(right * wrong > 0, lead / (total * right * wrong).sqrt(), lead.sign())
+        return torch.where(((counts.actual == 0) | (counts.predicted == 0)).any(-1), without, values)
+
+
 def _agreement(sums: Tensor) -> Tensor:
     hit, total, both, seen = sums.unbind(-1)
     apart = torch.addcmul(both, hit, total, value=-1) / torch.addcmul(both, total, total, value=-1)
@@ -224,4 +243,5 @@ ACCURACY = OfClasses(terms=_hits, value=_quotient, slope=_hits_slope)
 BALANCED_ACCURACY = _mean(RECALL, _is_target)
 G_MEAN = OfClasses(terms=_logs, value=_geometric, slope=_geometric_slope)
 MCC = OfClasses(terms=_moments, value=_correlation, slope=_correlation_slope)
+MCC_OF_TWO = MccOfTwo(terms=_moments, value=_correlation, slope=_correlation_slope)
 KAPPA = OfClasses(terms=_margins, value=_agreement, slope=_agreement_slope)

@@ -167,10 +167,9 @@ class Task:
     def load(self, seed: int) -> tuple[Data, Data, Data]:
         """Training, validation and test part of one draw; the same for every seed where the parts are fixed."""
         parts = self._load(seed)
-        if not isinstance(parts, tuple | list) or len(parts) != 3:
-            found = len(parts) if isinstance(parts, tuple | list) else f"a {type(parts).__name__}"
+        if len(parts) != 3:
             raise MetricgradError(
-                f"load of task {self.name!r} gives {found}; expected three parts: train, valid and test, as "
+                f"load of task {self.name!r} gives {len(parts)}; expected three parts: train, valid and test, as "
                 "metricgrad.tasks.split.split(inputs, targets, seed) makes them"
             )
         train, valid, test = parts

@@ -71,9 +71,10 @@ def test_without_a_decision_is_what_is_delivered_where_none_is_asked_for(tmp_pat
         ).runs
         for decision in ("threshold", "none")
     )  # fmt: skip
-    assert [run["valid_undecided"] for run in both] == [run["valid"] for run in plain]
     assert [run["test_undecided"] for run in both] == [run["test"] for run in plain]
-    assert [run["valid"] for run in both] != [run["valid"] for run in plain]
+    assert [run["test"] for run in both] != [run["test"] for run in plain]
+    # without the epoch that flatters these very rows
+    assert sum(run["valid_undecided"] for run in both) < sum(run["valid"] for run in plain)
 
 
 def test_trials_have_both_and_are_compared_by_what_is_delivered(tmp_path):

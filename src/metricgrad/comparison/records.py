@@ -193,7 +193,7 @@ class _Line(TypedDict):
     runs have ``failed``, final ones what :class:`_Final` has.
 
     ``valid`` is the metric on validation rows under a decision that was fitted without them, ``valid_undecided`` that
-    of the plain reading, at the epoch that is best by it, ``decision`` the kind that was chosen.
+    of the plain reading, each row at the epoch that is best without it, ``decision`` the kind that was chosen.
     """
 
     loss: str

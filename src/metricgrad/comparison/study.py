@@ -67,10 +67,11 @@ def compare(
     **Decisions.** Every loss, cross-entropy first of all, is delivered under the decision that the metric asks for on
     its own validation scores (:func:`metricgrad.fit_decision`), and every value is there with it (``valid``, ``test``,
     ``mean``) and without (``valid_undecided``, ``test_undecided``, ``mean_undecided``: what ``decision="none"`` gives,
-    at the epoch that is best so). Trials are compared by ``valid``: each validation row is decided by a decision fitted
-    without it, so that a loss whose scores invite a decision that only fits them gains nothing by it; and a decision is
-    taken only where its gain is above a standard error, else ``valid`` is ``valid_undecided``. What optimism is left,
-    that of the best epoch and of the best of two or three kinds, all losses share, and the test part has none of it.
+    at the epoch that is best so; on validation each row at the epoch that is best without it). Trials are compared by
+    ``valid``: each validation row is decided by a decision fitted without it, so that a loss whose scores invite a
+    decision that only fits them gains nothing by it; and a decision is taken only where its gain is above a standard
+    error, else ``valid`` is ``valid_undecided``. What optimism is left, that of the epoch and of the best of two or
+    three kinds, all losses share, and the test part has none of it.
 
     **The ladder.** ``losses="auto"`` compares the losses that the task asks for, each a rung over the simpler ones:
     the standard loss, with a decision, with class weights, the metric itself, what the data ask for (AdaLFL where the

@@ -19,6 +19,7 @@ from metricgrad.tables.trees import BoostedTrees, restored
 from metricgrad.training.batches import Data, context_of
 from metricgrad.training.delivery import Asked, Delivery
 from metricgrad.training.result import FitResult
+from metricgrad.training.run_record import PlainRecord
 
 #: What a study tunes, with the values that are tried first; they are LightGBM's own but for the smaller steps.
 SPACE: dict[str, Range] = {
@@ -94,34 +95,35 @@ def fit_trees(
     model = BoostedTrees(booster.model_to_string(num_iteration=best), layout, outputs)
     result = FitResult(model.eval(), metric, history=history)
     result.settle(valid, delivery)
-    if plain is not None:
-        rounds, value = plain
+    if plain.state:
+        rounds = int(plain.state["rounds"])
         model = BoostedTrees(booster.model_to_string(num_iteration=rounds), layout, outputs)
         if result.decision.kind == Identity.kind:
-            return result.read_plainly(model, value, result.decision.findings.words)
-        result.plain = partial(result.read_plainly, model, value)
+            return result.read_plainly(model, plain.valid, result.decision.findings.words)
+        result.plain = partial(result.read_plainly, model, plain.valid)
     return result
 
 
 def _history(
     booster: Any, valid: Data, layout: Layout, delivery: Delivery, losses: list[float]
-) -> tuple[list[dict[str, float]], int, tuple[int, float] | None]:
-    """The rounds that were judged; the best of them, the fewest trees among equals; and the best as scores are read
-    plainly, where that may be another, with its value.
-    """
+) -> tuple[list[dict[str, float]], int, PlainRecord]:
+    """The rounds that were judged; the best of them, the fewest trees among equals; and what is best read plainly."""
     grown = booster.current_iteration()
     matrix, targets = _matrix(valid, layout), valid[1]
-    history, best, value, plain = [], grown, math.nan, None
+    history, best, value, plain = [], grown, math.nan, PlainRecord()
     for rounds in np.unique(np.linspace(1, grown, min(grown, _JUDGED)).round().astype(int)).tolist():
         scores = torch.from_numpy(booster.predict(matrix, num_iteration=rounds, raw_score=True)).to(torch.float32)
         found = delivery.value_of_epoch(scores, targets)
         history.append({"epoch": rounds - 1, "train_loss": losses[rounds - 1], "valid": found, "seconds": 0.0})
         if math.isnan(value) or delivery.metric.is_better(found, value):
             best, value = rounds, found
-        found = delivery.plain_value(scores, targets)
-        if found is not None and (plain is None or delivery.metric.is_better(found, plain[1])):
-            plain = rounds, found
+        if not delivery.compares_plainly(scores, targets):
+            plain.judge(delivery, scores, targets, partial(_numbered, rounds))
     return history, best, plain
+
+
+def _numbered(rounds: int) -> dict[str, torch.Tensor]:
+    return {"rounds": torch.tensor(rounds)}
 
 
 def _matrix(part: Data, layout: Layout) -> np.ndarray:

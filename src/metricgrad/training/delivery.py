@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from metricgrad.decisions.base import Decision, Findings
+from metricgrad.decisions.cross_fitting import FOLDS
 from metricgrad.decisions.fit import check_method, fit_decision, no_decision_for
 from metricgrad.decisions.identity import Identity
 from metricgrad.decisions.kinds import DECISIONS
+from metricgrad.decisions.rows import Context, ValidationRows, of_rows
 from metricgrad.decisions.threshold import Threshold, choose_threshold, needs_threshold
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
@@ -70,12 +73,24 @@ class Delivery:
             return choose_threshold(self.metric, scores, targets, None, **context)[1]
         return float(self.metric(scores, targets, **context))
 
-    def plain_value(self, scores: Tensor, targets: Tensor) -> float | None:
-        """The value of the plain reading, where epochs are compared by another; else None."""
-        if self.asked not in ("auto", Threshold.kind) or not needs_threshold(self.metric, scores, targets):
-            return None
-        context = {name: value.to(scores.device) for name, value in self.context.items()}
+    def is_better(self, value: float, than: float) -> bool:
+        """Whether a value of an epoch is better than another; NaN is never, and anything is better than NaN."""
+        return not math.isnan(value) and (math.isnan(than) or self.metric.is_better(value, than))
+
+    def compares_plainly(self, scores: Tensor, targets: Tensor) -> bool:
+        """Whether epochs are compared as their scores are read plainly."""
+        return self.asked not in ("auto", Threshold.kind) or not needs_threshold(self.metric, scores, targets)
+
+    def plain_value(self, scores: Tensor, targets: Tensor, rows: Tensor | None = None) -> float:
+        """The value of some rows, or of all, as their scores are read plainly."""
+        context: Context = {name: value.to(scores.device) for name, value in self.context.items()}
+        if rows is not None:
+            scores, targets, context = scores[rows], targets[rows], of_rows(context, rows)
         return float(self.metric(scores, targets, **context))
+
+    def folds(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """``(N,)`` which fifth of the validation rows each is in."""
+        return ValidationRows(scores, targets, {}, -1).folds(self.seed) % FOLDS
 
     def decided(self, scores: Tensor, targets: Tensor) -> Decision:
         """The decision that these validation scores ask for, with what was found.

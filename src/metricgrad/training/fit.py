@@ -207,7 +207,7 @@ def _delivered(
     for plain in engine.record.plain:
         if plain.state and result.decision.kind == Identity.kind:
             engine.model.load_state_dict(plain.state)
-            return result.read_plainly(engine.model, plain.value, result.decision.findings.words)
+            return result.read_plainly(engine.model, plain.valid, result.decision.findings.words)
         if plain.state:
             result.plain = partial(_read_plainly, result, plain)
     return result
@@ -216,7 +216,7 @@ def _delivered(
 def _read_plainly(result: FitResult, best: PlainRecord) -> FitResult:
     model = copy.deepcopy(result.model)
     model.load_state_dict(best.state)
-    return result.read_plainly(model, best.value)
+    return result.read_plainly(model, best.valid)
 
 
 def _looked(result: FitResult, valid: Data, forward: Forward | None) -> FitResult:

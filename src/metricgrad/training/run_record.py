@@ -6,10 +6,12 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypedDict
 
 from torch import Tensor, nn
 
+from metricgrad.decisions.cross_fitting import FOLDS
 from metricgrad.decisions.kinds import Stored
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits
@@ -49,6 +51,9 @@ class PlainState(TypedDict):
 
     value: Any
     state: dict[str, Tensor]
+    valid: Any
+    best: list[Any]
+    scores: Tensor | None
 
 
 @dataclass
@@ -75,10 +80,32 @@ class PlainRecord:
     Attributes:
         value: the best on validation so far; NaN before any.
         state: the weights it belongs to.
+        valid: what to expect of new rows: the value of all, each scored at the epoch that is best on other fifths.
+        best: of each fifth, the best value of all other rows so far.
+        scores: of every row, at the epoch of that value.
     """
 
     value: float = math.nan
     state: dict[str, Tensor] = field(default_factory=dict)
+    valid: float = math.nan
+    best: list[float] = field(default_factory=list)
+    scores: Tensor | None = None
+
+    def judge(
+        self, delivery: Delivery, scores: Tensor, targets: Tensor, weights: Callable[[], dict[str, Tensor]]
+    ) -> None:  # fmt: skip
+        """End an epoch."""
+        better, folds = delivery.is_better, delivery.folds(scores, targets)
+        if better(value := delivery.plain_value(scores, targets), self.value):
+            self.value, self.state = value, weights()
+        if self.scores is None:
+            self.scores, self.best = scores.detach().clone(), [math.nan] * FOLDS
+        for fold in range(FOLDS):
+            others = delivery.plain_value(scores, targets, folds != fold)
+            if better(others, self.best[fold]):
+                self.best[fold] = others
+                self.scores[folds == fold] = scores.detach()[folds == fold]
+        self.valid = delivery.plain_value(self.scores, targets)
 
 
 class RunRecord:
@@ -138,18 +165,17 @@ class RunRecord:
         for model, (kept, each, loss) in enumerate(zip(self.kept, scores, train_losses, strict=True)):
             value = self.delivery.value_of_epoch(each, targets)
             kept.history.append({"epoch": self.epoch, "train_loss": loss, "valid": value, "seconds": seconds})
-            if self._better(value, kept.value):
+            if self.delivery.is_better(value, kept.value):
                 kept.value, kept.state = value, weights(model)
         for model, (plain, each) in enumerate(zip(self.plain, scores, strict=False)):
-            value = self.delivery.plain_value(each, targets)
-            if value is not None and self._better(value, plain.value):
-                plain.value, plain.state = value, weights(model)
+            if not self.delivery.compares_plainly(each, targets):
+                plain.judge(self.delivery, each, targets, partial(weights, model))
         if self.epoch == 0:
             check_direction(self.metric, scores[0], targets)
         self.epoch, self.stale = self.epoch + 1, self.stale + 1
         rows = [kept.history[-1] for kept in self.kept]
         for row in rows:
-            if self._better(row["valid"], self.best):
+            if self.delivery.is_better(row["valid"], self.best):
                 self.best, self.stale = row["valid"], 0
         return rows
 
@@ -185,9 +211,6 @@ class RunRecord:
         self.epoch, self.stale, self.best = state["epoch"], state["stale"], state["best"]
         self.kept = [ModelRecord(**{**kept, "state": kept["state"] or {}}) for kept in state["kept"]]
         self.plain = [PlainRecord(**one) for one in plain] or self.plain
-
-    def _better(self, value: float, than: float) -> bool:
-        return not math.isnan(value) and (math.isnan(than) or self.metric.is_better(value, than))
 
 
 def _is_kept(kept: dict[str, Any]) -> bool:

@@ -153,8 +153,7 @@ def fit(
     folder = None if out is None else RunFolder(Path(out), config | fingerprints.describe_start(model), resume=resume)
     if folder is not None and folder.finished is not None:
         return _looked(load_finished(folder.path, folder.finished, model, judged_by), valid, forward)
-    delivery = Delivery(judged_by, decision, seed, context_of(valid))
-    record = RunRecord(delivery, 1, patience, plainly=True)
+    record = RunRecord(Delivery(judged_by, decision, seed, context_of(valid)), 1, patience, plainly=True)
     saved = None if folder is None else folder.take_up(record, [model])
     engine = Engine(
         model, module, record, recipe, forward=forward, epochs=epochs_of(batches, seed, record.epoch), train=train,

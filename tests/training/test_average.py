@@ -46,3 +46,25 @@ def test_without_a_decision_its_validation_value_is_that_of_the_mean_scores():
     assert found.decision.kind == "identity"
     assert found.valid == pytest.approx(float(metric(Average(models)(x), targets)))
     assert averaged([FitResult(constant(2.0), metric)], (x, targets), Delivery(metric, "none")).valid == 0.5
+
+
+def test_an_average_read_plainly_is_not_flattered_by_the_epochs_of_its_parts():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 4, generator=g)
+    y = ((x[:, 0] + torch.randn(400, generator=g)) > 1.2).long()
+    train, valid = (x[:200], y[:200]), (x[200:], y[200:])
+    results = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        network = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))
+        results.append(
+            mg.fit(
+                network, train, valid, metric="f1", loss="cross_entropy", epochs=12, batch_size=40, lr=0.02,
+                progress=False, seed=seed, decision="threshold",
+            )
+        )  # fmt: skip
+    plains = [result.plain() for result in results]
+    flattered = [plain.evaluate(valid) - plain.valid_undecided for plain in plains]
+    assert sum(flattered) > 0
+    average = averaged(results, valid, Delivery(results[0].metric, "threshold", 0)).plain()
+    assert average.valid_undecided == pytest.approx(average.evaluate(valid) - sum(flattered) / 3)

@@ -100,3 +100,25 @@ def test_a_segmentation_is_trained_saved_and_loaded(tmp_path, width):
     loaded = mg.load_model(result.save(tmp_path / "model"), model=nn.Conv2d(4, 4, 1))
     assert loaded.decision.class_dim == 1
     assert torch.equal(loaded.predict(valid[0]), labels)
+
+
+@pytest.mark.parametrize("width", [4, 7])
+def test_a_decision_made_by_hand_goes_to_the_axis_of_the_classes(width):
+    scores, targets = images(width)
+    inputs, metric = scores.movedim(-1, 1), mg.as_metric("macro_f1", class_dim=1)
+    network, given = nn.Conv2d(4, 4, 1), mg.decisions.Offsets([0.0, 0.0, 2.0, 0.0])
+    result = mg.fit(
+        network, (inputs, targets), (inputs, targets), metric=metric, loss="cross_entropy", epochs=1, progress=False,
+        decision=given,
+    )  # fmt: skip
+    found = result.scores(inputs)
+    found[:, 2] += 2.0
+    assert torch.equal(result.predict(inputs), found.argmax(1))
+    assert given.class_dim == -1
+
+
+def test_a_decision_is_made_again_from_what_it_says_of_itself():
+    scores, targets = images(4)
+    fitted = mg.fit_decision(mg.as_metric("macro_f1", class_dim=1), scores.movedim(-1, 1), targets, method="offsets")
+    again = mg.decisions.build(**fitted.described())
+    assert torch.equal(again(scores.movedim(-1, 1)), fitted(scores.movedim(-1, 1)))

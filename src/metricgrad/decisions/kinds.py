@@ -16,6 +16,7 @@ from metricgrad.decisions.threshold import LabelThresholds, Threshold
 from metricgrad.decisions.top_k import TopK
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import checked_arguments, fits
+from metricgrad.metrics.layouts.class_targets import ClassDim
 
 #: The simplest first: among equals the earlier one stays.
 DECISIONS: dict[str, type[Decision]] = {
@@ -61,8 +62,13 @@ class Stored(_Stored, total=False):
     class_dim: Literal[1]
 
 
-def build(kind: str, config: dict[str, Any]) -> Decision:
-    """A decision from what a file says of it: its kind and :meth:`~metricgrad.decisions.base.Decision.config`.
+def build(kind: str, config: dict[str, Any], class_dim: ClassDim | None = None) -> Decision:
+    """A decision from what a file says of it: ``build(**decision.described())`` is the same again.
+
+    Args:
+        kind: of :data:`DECISIONS`.
+        config: :meth:`~metricgrad.decisions.base.Decision.config`.
+        class_dim: the axis of the classes, where it is not that of the configuration or the last.
 
     Raises:
         MetricgradError: for an unknown kind, or a configuration that does not fit it.
@@ -71,9 +77,12 @@ def build(kind: str, config: dict[str, Any]) -> Decision:
         raise MetricgradError(f"unknown decision {kind!r}; known are {', '.join(DECISIONS)}")
     arguments = checked_arguments(DECISIONS[kind], config, f"decision {kind!r}")
     try:
-        return DECISIONS[kind](**arguments)
+        decision = DECISIONS[kind](**arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise MetricgradError(f"decision {kind!r} cannot be made from {config!r:.100}: {error}") from error
+    if class_dim is not None:
+        decision.class_dim = class_dim
+    return decision
 
 
 def stored(decision: Decision) -> Stored:
@@ -92,7 +101,6 @@ def restored(found: Any) -> Decision:
     """
     if not fits(found, Stored):
         raise MetricgradError(f"{found!r:.60} describes no decision; expected its kind, its config and what was found")
-    decision = build(found["kind"], found["config"])
-    decision.class_dim = found.get("class_dim", decision.class_dim)
+    decision = build(found["kind"], found["config"], found.get("class_dim"))
     decision.findings = Findings(found["words"], found["decided"], found["undecided"])
     return decision

@@ -18,6 +18,7 @@ from metricgrad.decisions.kinds import DECISIONS
 from metricgrad.decisions.rows import Context, ValidationRows, of_rows
 from metricgrad.decisions.threshold import Threshold, choose_threshold, needs_threshold
 from metricgrad.errors import MetricgradError
+from metricgrad.metrics.layouts.class_targets import axis_of
 from metricgrad.metrics.metric import Metric
 from metricgrad.training.outputs import Output
 
@@ -66,7 +67,7 @@ class Delivery:
         self.metric.look_at(scores, targets, stacklevel=3)
         context = {name: value.to(scores.device) for name, value in self.context.items()}
         if isinstance(self.asked, Decision):
-            return float(self.metric(copy.deepcopy(self.asked).to(scores.device)(scores), targets, **context))
+            return float(self.metric(self._given(self.asked, scores, targets)(scores), targets, **context))
         if self.asked not in ("auto", "none"):
             check_method(self.asked, scores, targets)
         if self.asked in ("auto", Threshold.kind) and needs_threshold(self.metric, scores, targets):
@@ -102,13 +103,19 @@ class Delivery:
         if not isinstance(self.asked, Decision):
             method = Identity.kind if self.asked == "none" else self.asked
             return fit_decision(self.metric, scores, targets, method=method, seed=self.seed, **self.context)
-        decision = copy.deepcopy(self.asked).cpu()
+        decision = self._given(self.asked, scores, targets)
         judged = decision.judge(self.metric, scores, targets, **self.context)
         name = self.metric.name
         decision.findings = Findings(
             f"{decision.kind}, as given; {name} of {len(targets)} validation rows {judged.decided:.4f}, without it "
             f"{judged.undecided:.4f}", *judged,
         )  # fmt: skip
+        return decision
+
+    def _given(self, asked: Decision, scores: Tensor, targets: Tensor) -> Decision:
+        """A copy of a decision that was made before, where these scores are and on the axis of their classes."""
+        decision = copy.deepcopy(asked).to(scores.device)
+        decision.class_dim = axis_of(scores.shape, targets.shape, self.metric.class_targets.class_dim)
         return decision
 
     def undecided(self, output: Output) -> Decision:

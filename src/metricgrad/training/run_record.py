@@ -202,7 +202,7 @@ class RunRecord:
         """
         sound = fits(state, RecordState) and type(state["best"]) in (int, float)
         plain = state.get("plain", []) if sound else []
-        if not sound or not all(map(_is_kept, state["kept"])) or not all(fits(one, PlainState) for one in plain):
+        if not sound or not all(map(_is_kept, state["kept"])) or not all(map(_is_plain, plain)):
             raise MetricgradError("last.ckpt holds no record of a run; pass resume=False to train anew")
         for model, kept in [*zip(models, state["kept"], strict=True), *zip(models, plain, strict=False)]:
             own = {name: value.shape for name, value in model.state_dict().items()}
@@ -218,3 +218,10 @@ def _is_kept(kept: dict[str, Any]) -> bool:
         return False
     rows = kept["history"]
     return all(row.keys() >= _ROW and all(type(v) in (int, float) for v in row.values()) for row in rows)
+
+
+def _is_plain(plain: dict[str, Any]) -> bool:
+    if not fits(plain, PlainState):
+        return False
+    numbers, judged = [plain["value"], plain["valid"], *plain["best"]], plain["scores"] is not None
+    return all(type(v) in (int, float) for v in numbers) and len(plain["best"]) == (FOLDS if judged else 0)

@@ -71,17 +71,15 @@ class Masks(Decision):
         flat = wide(scores).flatten(1)
         if not flat.numel():
             return scores.clone()
-        probability = (
-            (flat / self.temperature + self.shift).sigmoid().nan_to_num(nan=0.0)
-        )  # what is not known is no yes
+        probability = (flat / self.temperature + self.shift).sigmoid().nan_to_num(nan=0.0)  # not known is no yes
         probability, order = probability.sort(dim=1, descending=True, stable=True)
         found, total = probability.cumsum(1), probability.sum(1, keepdim=True)
         count = torch.arange(1, flat.shape[1] + 1, device=flat.device)
         value = 2 * found / (count + total) if self.overlap == "dice" else found / (count + total - found)
         kept = torch.where(total[:, 0] < 0.5, 0, value.argmax(1) + 1)
         rank = torch.empty_like(order).scatter(1, order, (count - 1).expand_as(order))
-        # by place, not by a cut between two scores: equal scores must not all pass or all fail
-        # half precision ends before a large image does
+        # by place, not by a cut between two scores: equal scores must not all pass or all fail; half precision ends
+        # before a large image does
         most = min(flat.shape[1], torch.finfo(scores.dtype).max)
         return (kept[:, None] - 0.5 - rank).clamp(-most, most).to(scores).reshape(scores.shape)
 

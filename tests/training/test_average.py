@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import metricgrad as mg
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.training.average import Average, averaged
 from metricgrad.training.delivery import Delivery

@@ -1,4 +1,4 @@
-"""Metrics of one ranked list as functions of where its positives stand, and what each move of one positive is worth.
+"""Metrics of ranked lists as functions of where positives stand, and what each move of one positive is worth.
 
 With the P positives in descending order and :math:`a_1 \\le \\dots \\le a_P` negatives above them, positive i has
 place i and rank :math:`i + a_i`, and that is all such a metric reads. When one positive moves, those it passes move by
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from metricgrad.functional.constants import counted
 from metricgrad.metrics.fast_paths import FastPath
+from metricgrad.metrics.of_ranks import OfRanks
 from metricgrad.precision import wide, wide_dtype
 
 #: What a metric makes of a positive and of what has the same score: they share one threshold at their end, a negative
@@ -25,6 +26,8 @@ from metricgrad.precision import wide, wide_dtype
 Ties = Literal["together", "halves", "negatives_first", "mean_of_ranks"]
 #: ``(place, above, positives, negatives, **parameters)`` of a positive to what it adds, or whether something holds.
 AtPlace = Callable[..., Tensor]
+#: How many there are: of one list, or ``(..., 1)`` of each of many.
+Count = int | Tensor
 
 
 @dataclass(frozen=True)
@@ -34,34 +37,36 @@ class OfCounts(FastPath, abc.ABC):
     Attributes:
         at: of :mod:`metricgrad.metrics.families.counts`; places from 1, and counts of negatives, which may be halves.
         ties: see :data:`Ties`.
-        graded: whether the metric takes graded targets, and is a function of counts only where they are 0 and 1.
+        by_gain: what the metric is of graded targets, of which it is no function of counts; None where it takes none.
         by_place: whether ``at`` depends on the place, or on the count of negatives alone.
     """
 
     at: AtPlace
     ties: Ties
-    graded: bool = False
+    by_gain: OfRanks | None = None
     by_place: bool = True
 
     @abc.abstractmethod
-    def _total(self, found: Tensor, place: Tensor) -> Tensor:
-        """``(T,)`` values of ``(T, P)`` values of ``at``."""
+    def _total(self, found: Tensor, place: Tensor, positives: Count) -> Tensor:
+        """``(...)`` values of ``(..., P)`` values of ``at``."""
 
     @abc.abstractmethod
-    def changes(self, above: Tensor, moved: Tensor, negatives: int, **parameters: Any) -> Tensor:
-        """``(K, P)`` changes of the value when positive i alone comes to have ``moved[k, i]`` negatives above it.
+    def changes(self, above: Tensor, moved: Tensor, positives: Count, negatives: Count, **parameters: Any) -> Tensor:
+        """``(..., K, P)`` changes of a list's value when positive i alone comes to have ``moved[..., k, i]`` above it.
 
         Args:
-            above: ``(P,)`` ascending float64 counts before the move.
-            moved: ``(K, P)`` after it.
-            negatives: how many there are.
+            above: ``(..., P)`` ascending float64 counts of negatives above each positive before the move; infinite
+                where a list has fewer than P, of which what is found means nothing.
+            moved: ``(..., K, P)`` after it.
+            positives: how many there are.
+            negatives: likewise.
             parameters: the metric's own.
         """
 
     def values(self, above: Tensor, negatives: int, **parameters: Any) -> Tensor:
         """``(T,)`` from ``(T, P)`` ascending counts of negatives above each positive."""
-        place = _places(above)
-        return self._total(self.at(place, wide(above), above.shape[-1], negatives, **parameters), place)
+        place, positives = _places(above), above.shape[-1]
+        return self._total(self.at(place, wide(above), positives, negatives, **parameters), place, positives)
 
     def of_scores(self, up: Tensor, down: Tensor, **parameters: Any) -> Tensor:
         """0-d: the metric itself, of ``(P,)`` positives and ``(N,)`` negatives, turned round and sorted."""
@@ -74,12 +79,30 @@ class OfCounts(FastPath, abc.ABC):
             rank = _places(up, more=negatives)
             upto = self.at(rank, torch.zeros_like(rank), positives, negatives, **parameters).cumsum(0)
             upto = torch.nn.functional.pad(upto, (1, 0))
-            return self._total((upto[last] - upto[first]) / (last - first), _places(up))
+            return self._total((upto[last] - upto[first]) / (last - first), _places(up), positives)
+        place, above = self._standing(up, down)
+        return self._total(self.at(place, above, positives, negatives, **parameters), place, positives)
+
+    def of_lists(self, up: Tensor, down: Tensor, positives: Tensor, negatives: Tensor, **parameters: Any) -> Tensor:
+        """``(L,)``: of many lists at once, NaN where one has no value.
+
+        Args:
+            up: ``(L, P)``, infinite where a list has fewer positives.
+            down: ``(L, N)``, likewise of negatives.
+            positives: ``(L, 1)`` how many there are.
+            negatives: likewise.
+            parameters: the metric's own.
+        """
+        place, above = self._standing(up, down)
+        found = self.at(place, above, positives, negatives, **parameters) * (up < torch.inf)
+        return self._total(found, place, positives)
+
+    def _standing(self, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+        """``(..., P)`` place of each positive, and how many negatives stand above it."""
         above = wide(torch.searchsorted(down, up, right=True))
         if self.ties == "halves":
             above = (above + torch.searchsorted(down, up)) * 0.5
-        place = wide(torch.searchsorted(up, up, right=True)) if self.ties == "together" else _places(up)
-        return self._total(self.at(place, above, positives, negatives, **parameters), place)
+        return wide(torch.searchsorted(up, up, right=True)) if self.ties == "together" else _places(up), above
 
     def ideal(self, positives: int, negatives: int, **parameters: Any) -> float:
         """The value where no negative stands above a positive."""
@@ -87,7 +110,7 @@ class OfCounts(FastPath, abc.ABC):
 
     def elements(self, scores: Tensor, targets: Tensor, whole: int) -> int:
         """One count for each positive, of one list."""
-        return (int(targets.sum()) if scores.ndim == 1 and not self.graded else 0) or whole
+        return (int(targets.sum()) if scores.ndim == 1 and self.by_gain is None else 0) or whole
 
     def takes(self, context: Collection[str]) -> bool:
         """None: it is of one list whose items weigh the same."""
@@ -97,48 +120,62 @@ class OfCounts(FastPath, abc.ABC):
 class MeanOverPositives(OfCounts):
     """The mean of what each positive adds, which depends on its own place and count alone."""
 
-    def _total(self, found: Tensor, place: Tensor) -> Tensor:
-        return wide(found).mean(-1)
+    def _total(self, found: Tensor, place: Tensor, positives: Count) -> Tensor:
+        total = wide(found).sum(-1)
+        return total / (positives.squeeze(-1) if isinstance(positives, Tensor) else positives)
 
-    def changes(self, above: Tensor, moved: Tensor, negatives: int, **parameters: Any) -> Tensor:
+    def changes(self, above: Tensor, moved: Tensor, positives: Count, negatives: Count, **parameters: Any) -> Tensor:
         """See :class:`OfCounts`."""
+        flat = moved.flatten(-2)
         if not self.by_place:
-            before, after = (self.at(counts, counts, len(above), negatives, **parameters) for counts in (above, moved))
-            return (after - before) / float(len(above))
-        count, place = above.shape[0], _by_one(above, least=1)  # there is no place before the first
-        added = wide(self.at(place, above, count, negatives, **parameters)).expand(3, -1)
+            before, after = (self.at(counts, counts, positives, negatives, **parameters) for counts in (above, flat))
+            return (after.view_as(moved) - before.unsqueeze(-2)) / _of_each(positives)
+        place = _by_one(above, least=1)  # there is no place before the first
+        added = self.at(place, above.unsqueeze(-2), _of_each(positives), _of_each(negatives), **parameters)
+        added = wide(added).expand(*above.shape[:-1], 3, -1)
+        still = added[..., 1:2, :]
         # of the first k positives, what they gain when each stands one place sooner, and one place later
-        gains = added.new_zeros(3, count + 2)
-        torch.cumsum(added - added[1], 1, out=gains[:, 2:])
-        sooner, later = gains[0, 1:], gains[2]
-        rises, to = _destination(above, moved, place[1])
-        passed = torch.where(rises, later[1:-1] - later.take(to), sooner.take(to) - sooner[1:])
-        return (passed + self.at(to, moved, count, negatives, **parameters) - added[1]) / float(count)
+        gains = added.new_zeros(*added.shape[:-1], added.shape[-1] + 2)
+        torch.cumsum(added - still, -1, out=gains[..., 2:])
+        sooner, later = gains[..., 0, 1:], gains[..., 2, :]
+        rises, to = _destination(above, flat, place[1])
+        passed = torch.where(
+            rises,
+            later[..., None, 1:-1] - later.gather(-1, to).view_as(moved),
+            sooner.gather(-1, to).view_as(moved) - sooner[..., None, 1:],
+        )
+        own = self.at(to, flat, positives, negatives, **parameters).view_as(moved)
+        return (passed + own - still) / _of_each(positives)
 
 
 class LargestPlace(OfCounts):
     """The largest place of a positive at which something holds, as a share of all."""
 
-    def _total(self, found: Tensor, place: Tensor) -> Tensor:
-        return (place * found).amax(-1) / found.shape[-1]
+    def _total(self, found: Tensor, place: Tensor, positives: Count) -> Tensor:
+        most = (place * found).amax(-1)
+        return most / (positives.squeeze(-1) if isinstance(positives, Tensor) else positives)
 
-    def changes(self, above: Tensor, moved: Tensor, negatives: int, **parameters: Any) -> Tensor:
+    def changes(self, above: Tensor, moved: Tensor, positives: Count, negatives: Count, **parameters: Any) -> Tensor:
         """See :class:`OfCounts`."""
-        count, place = len(above), _by_one(above)
-        holds = self.at(place, above, count, negatives, **parameters)
+        flat, place = moved.flatten(-2), _by_one(above)
+        holds = self.at(place, above.unsqueeze(-2), _of_each(positives), _of_each(negatives), **parameters)
+        if isinstance(positives, Tensor):
+            holds &= (above < torch.inf).unsqueeze(-2)
         # the largest place among the first k positives when each stands one place sooner, as they do, and one later
-        sooner, still, later = torch.nn.functional.pad((place * holds).cummax(1).values, (1, 0))
-        rises, to = _destination(above, moved, place[1])
-        passed = torch.where(rises, later[:-1], sooner.take(to))
+        upto = torch.nn.functional.pad((place * holds).cummax(-1).values, (1, 0))
+        sooner, still, later = upto.unbind(-2)
+        rises, to = _destination(above, flat, place[1])
+        own, to_each, most = place[1], to.view_as(moved), still[..., None, -1:]
+        passed = torch.where(rises, later[..., None, :-1], sooner.gather(-1, to).view_as(moved))
         best = torch.stack(
             [
-                torch.minimum(still[:-1], still[to - 1]),
-                passed * (passed >= torch.where(rises, to + 1, place[1])),
-                to * self.at(to, moved, count, negatives, **parameters),
-                still[-1] * (still[-1] > torch.maximum(place[1], to)),
+                torch.minimum(still[..., None, :-1], still.gather(-1, to - 1).view_as(moved)),
+                passed * (passed >= torch.where(rises, to_each + 1, own)),
+                to_each * self.at(to, flat, positives, negatives, **parameters).view_as(moved),
+                most * (most > torch.maximum(own, to_each)),
             ]
         ).amax(0)
-        return (best - still[-1]) / count
+        return (best - most) / _of_each(positives)
 
 
 @functools.lru_cache(1024)
@@ -151,14 +188,19 @@ def _places(like: Tensor, more: int = 0) -> Tensor:
     return counted(1 + like.shape[-1] + more, wide_dtype(like.device), like.device)[1:]
 
 
+def _of_each(count: Count) -> Count:
+    """One axis more, for what has one more than the lists' items."""
+    return count.unsqueeze(-1) if isinstance(count, Tensor) else count
+
+
 def _by_one(above: Tensor, least: int = 0) -> Tensor:
     """``(3, P)`` places: one sooner, but not below ``least``, where each stands, and one later."""
-    count = above.shape[0]
+    count = above.shape[-1]
     return counted(count + 2, wide_dtype(above.device), above.device, least=least).unfold(0, count, 1)
 
 
 def _destination(above: Tensor, moved: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """``(K, P)`` whether each rises or stays, and the place that it comes to have."""
+    """Whether each rises or stays, ``(..., K, P)``, and the place it comes to have, ``(..., K P)`` as ``moved``."""
     others = torch.searchsorted(above, moved)  # before it, and itself where it falls
-    rises = others < place
-    return rises, others + rises
+    rises = others.unflatten(-1, (-1, place.shape[-1])) < place
+    return rises, others + rises.flatten(-2)

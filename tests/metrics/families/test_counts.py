@@ -49,5 +49,5 @@ def test_changes_are_those_of_the_whole_list(name, halves, seed, positives, nega
     whole.diagonal(dim1=1, dim2=2).copy_(moved)
     after = path.values(whole.reshape(-1, positives).sort(1).values, negatives, **metric.fixed).reshape(3, positives)
     expected = after - path.values(above[None], negatives, **metric.fixed)
-    found = path.changes(above, moved, negatives, **metric.fixed)
+    found = path.changes(above, moved, positives, negatives, **metric.fixed)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)

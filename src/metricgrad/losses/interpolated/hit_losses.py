@@ -8,37 +8,21 @@ that are surely wrong. It is what local interpolation makes of the metric when i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from metricgrad.functional.interpolation import power_loss
 from metricgrad.functional.leak import LIMIT, leak, leak_rate, margins
+from metricgrad.losses.interpolated.batch_losses import OVER_TO_METRIC, BatchLosses
+from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.batch import Batch
 from metricgrad.refactoring.top_k import TopK
 
 _LEAST = 1e-12
 
 
-@dataclass(frozen=True)
-class OfHitRows:
-    """The loss of one batch.
-
-    Attributes:
-        gradient: in the scores.
-        loss: as a function of the scores.
-        cross_entropy: the gradient of cross-entropy.
-    """
-
-    gradient: Tensor
-    loss: Callable[[Tensor], Tensor]
-    cross_entropy: Tensor
-
-
 @torch.no_grad()
-def hit_loss(batch: Batch, refactoring: TopK, *, softness: float, q: float) -> OfHitRows:
+def hit_losses(metric: Metric, batch: Batch, refactoring: TopK, *, softness: float, q: float) -> BatchLosses:
     """Of ``(N, C)`` scores; rows weigh as ``sample_weight`` says."""
     scores, targets = batch.scores.detach(), batch.targets.long()
     given = batch.context.get("sample_weight")
@@ -53,8 +37,9 @@ def hit_loss(batch: Batch, refactoring: TopK, *, softness: float, q: float) -> O
     gradient = (share * pull[:, None]).scatter_add_(1, index, -pull[:, None])
     slope = scores.softmax(1).mul_(weight[:, None]).scatter_add_(1, index, -weight[:, None])
 
-    def loss(scores: Tensor) -> Tensor:
+    def losses(scores: Tensor) -> tuple[Tensor]:
         odds = margins(refactoring.comparisons(scores, targets), scores.new_full((), softness))
-        return (weight * (power_loss(odds.sigmoid(), q) - leak(odds))).sum()
+        return ((weight * (power_loss(odds.sigmoid(), q) - leak(odds))).sum(),)
 
-    return OfHitRows(gradient, loss, slope)
+    away = 1 - batch.values(metric, scores[None])[0]
+    return BatchLosses((gradient,), losses, away, OVER_TO_METRIC, slope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,21 +12,24 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.losses.base import CallContext, Form, Knob, Parts, Ramp, Told, ordinary
+from metricgrad.losses.base import CallContext, Form, Knob, Parts, Told, ordinary
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.constant_batches import CONSTANT, UNDEFINED, NoGradient, warn_of_constant_batch
-from metricgrad.losses.interpolated.batch_losses import TO_FLOOR, BatchLosses, no_losses
+from metricgrad.losses.interpolated.batch_losses import ALONE, OVER_TO_METRIC, TO_FLOOR, BatchLosses, no_losses
 from metricgrad.losses.interpolated.bounds import Bounds, bounds_of
-from metricgrad.losses.interpolated.hit_losses import hit_loss
+from metricgrad.losses.interpolated.hit_losses import hit_losses
 from metricgrad.losses.interpolated.interpolated import Interpolated
 from metricgrad.losses.interpolated.label_losses import LabelLosses
+from metricgrad.losses.interpolated.list_losses import ListLoss, OneList, lists_for, many_lists
 from metricgrad.losses.interpolated.memory import Memory
-from metricgrad.losses.interpolated.secants import Secants, Sides
+from metricgrad.losses.interpolated.ranked_lists import RankedLists
 from metricgrad.losses.interpolated.utility_table import UtilityTable
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.fast_paths import OfHits
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_counts import OfCounts
+from metricgrad.metrics.of_ranks import OfRanks
+from metricgrad.metrics.types import Structure
 from metricgrad.on_host import OnHost
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch, checked
@@ -34,8 +38,7 @@ from metricgrad.refactoring.probing.probe import defined_elsewhere
 from metricgrad.refactoring.top_k import TopK
 from metricgrad.value_range import ranges_of
 
-OVER_TO_METRIC = (Ramp(1.0, 0.3), Ramp(0.0, 1.0))  # what is left of the base: benchmarks/base_share.py
-ALONE = (Ramp(0.0, 0.0), Ramp(1.0, 1.0))
+Way = Callable[[Batch, CallContext], BatchLosses]
 
 
 class Linearized(Form):
@@ -48,6 +51,9 @@ class Linearized(Form):
     - the first k classes of rows: :mod:`metricgrad.losses.interpolated.hit_losses`. One loss.
     - one ranked list of positives and negatives, without weights, queries or a mask:
       :mod:`metricgrad.losses.interpolated.secants` over a memory of half as many scores.
+    - many lists, which are columns, rows or queries: :mod:`metricgrad.losses.interpolated.list_secants` of the batch;
+      where items add gains by rank, as in NDCG, and of rank correlation
+      :mod:`metricgrad.losses.interpolated.rank_secants`.
     - anything else: the local interpolation of the batch, :class:`Interpolated` at a softness of 1.
 
     Use it in :class:`metricgrad.losses.composite.anchored.Anchored`, as ``UniLoss(metric)`` does. Not alone: from
@@ -89,6 +95,7 @@ class Linearized(Form):
         self.labels, self.scores = Memory(memory), Memory(memory // 2)
         self.utilities, self.class_targets = UtilityTable(self.metric), metric.class_targets
         self._rows = LabelLosses(self.metric, self.labels, self.utilities, calls=calls, q=q)
+        self._list = OneList(self.scores, self._rows.twin, calls)
         self.register_buffer("constant_batches", torch.zeros((), dtype=torch.long))
         self._constant = OnHost(int)
 
@@ -125,30 +132,37 @@ class Linearized(Form):
                 raise
             self._warn(UNDEFINED, torch.nan, torch.nan, batch, call, str(error))
             found = no_losses(batch.scores)
-        return self._mapped(found, batch, scores, targets, context)
+        return found.parts(self.metric, batch, scores, targets, context)
 
-    def _way(self, batch: Batch, call: CallContext) -> Callable[[Batch, CallContext], BatchLosses] | None:
+    def _way(self, batch: Batch, call: CallContext) -> Way | None:
         """How the metric is linearised on a memory of batches like this; None where it is interpolated locally."""
         structure = self.local.structure_of(batch)
         if structure is None or structure.kind == "differentiable" or batch.frame is not None:
             return None
-        if batch.targets.ndim > 1 or batch.scores.ndim > 2 or structure.exchangeable in ("sample", "none"):
-            return None
-        labels = structure.kind == "labels" and batch.context.keys() <= {"sample_weight"}
-        path = self.metric.fast_path
-        counted = isinstance(path, OfCounts) and not (path.graded and self._are_graded(batch, call))
-        listed = counted or structure.kind == "positives_over_negatives"
-        listed = listed and batch.scores.ndim == 1 and not batch.context
-        if isinstance(path, OfHits) and batch.context.keys() <= {"sample_weight"}:
-            return self._of_hits
-        if not (labels or listed):
-            return None
-        if call.counts and not self.local.ideal_check.believed:
+        found = self._closed_form(batch, structure, call)
+        if found is not None and call.counts and not self.local.ideal_check.believed:
             refactoring, bounds = self._bounds(batch, call)
             missing = self.local.ideal_check.is_missing(self.metric, batch, refactoring, bounds)
             if math.isfinite(bounds.read[1]) and not missing:
                 self.local.ideal_check.of_decisions(self.metric, batch, refactoring, bounds)
-        return self._of_labels if labels else self._of_list
+        return found
+
+    def _closed_form(self, batch: Batch, structure: Structure, call: CallContext) -> Way | None:
+        path, graded = self.metric.fast_path, False
+        if isinstance(path, OfCounts | OfRanks):
+            graded = self._are_graded(batch, call)
+            lists = lists_for(path, batch, self.local.refactoring_of(batch, structure), graded)
+            if lists is not None:
+                return functools.partial(self._of_lists, *lists, graded)
+        if batch.targets.ndim > 1 or batch.scores.ndim > 2 or structure.exchangeable in ("sample", "none"):
+            return None
+        if isinstance(path, OfHits) and batch.context.keys() <= {"sample_weight"}:
+            return self._of_hits
+        if structure.kind == "labels" and batch.context.keys() <= {"sample_weight"}:
+            return self._of_labels
+        counted = isinstance(path, OfCounts) and not (path.by_gain and graded)
+        listed = counted or structure.kind == "positives_over_negatives"
+        return self._of_list if listed and batch.scores.ndim == 1 and not batch.context else None
 
     def _of_labels(self, batch: Batch, call: CallContext) -> BatchLosses:
         """UCE and EXP of rows, see :mod:`metricgrad.losses.interpolated.label_losses`."""
@@ -179,52 +193,44 @@ class Linearized(Form):
         """HIT of rows, see :mod:`metricgrad.losses.interpolated.hit_losses`."""
         refactoring = self.local.refactoring_of(batch, self.local.structure_of(batch))
         assert isinstance(refactoring, TopK)
-        found = hit_loss(batch, refactoring, softness=self.softness, q=self.q)
         if call.counts and self._constant.of(self.constant_batches):
             self._constant.wrote(self.constant_batches.zero_(), 0)
-        away = 1 - batch.values(self.metric, batch.scores.detach()[None])[0]
-        return BatchLosses(
-            (found.gradient,), lambda scores: (found.loss(scores),), away, OVER_TO_METRIC, found.cross_entropy
-        )
+        return hit_losses(self.metric, batch, refactoring, softness=self.softness, q=self.q)
 
     def _of_list(self, batch: Batch, call: CallContext) -> BatchLosses:
-        """Secants of one list, see :mod:`metricgrad.losses.interpolated.secants`."""
-        scores, n = batch.scores.detach(), len(batch.scores)
-        known, targets = self.scores.unweighted(scores, batch.targets, keep=call.counts)
-        positive = targets > 0
-        *before, total = positive.cumsum(0)[len(known) - n - 1 :: n].tolist()  # of all rows but the batch's, and of all
-        ups = total - sum(before)
-        if not 0 < total < len(known):
-            self._warn(UNDEFINED, *self._shown(batch, batch.targets), batch, call)
-            return no_losses(scores)
-        sides, twin = Sides.of(known, positive, (total, len(known) - total), (ups, n - ups)), self._rows.twin
-        if 0 < ups < n and call.counts and twin.due(call.step) and isinstance(twin.path, OfCounts):
-            ours = twin.path.of_scores(*sides.last, **twin.options)
-            twin.compare((ours,), lambda: torch.tensor(self._shown(batch, batch.targets)[:1]))
-        secants = Secants(twin, sides, self.calls)
-        path, informs = twin.path, secants.slopes.any()
-        if isinstance(path, OfCounts) and 0 < ups < n:
-            now, ideal = path.of_scores(*sides.last, **twin.options), path.ideal(ups, n - ups, **twin.options)
-            shown = Told((now, informs), lambda read: self._said(read[1] > 0, read[0], ideal, batch, call))
-        else:
-            values = self._shown(batch, batch.targets)
-            shown = Told((informs,), lambda read: self._said(read[0] > 0, *values, batch, call))
-        past = known[:-n]
+        """Secants of one list, or of many, see :mod:`metricgrad.losses.interpolated.list_losses`."""
+        found = self._list.of(batch, step=call.step, keep=call.counts, called=self._called)
+        if found is None:
+            self._warn(UNDEFINED, *self._called(batch).tolist(), batch, call)
+            return no_losses(batch.scores)
+        if found.now is not None:
+            return self._told(found, batch, call)
+        now, ideal = self._called(batch).tolist()
+        shown = Told((found.informs,), lambda read: self._said(read[0] > 0, now, ideal, batch, call))
+        return BatchLosses((found.gradient,), lambda s: (found.loss(s),), shown, TO_FLOOR, found.cross_entropy)
 
-        def loss(scores: Tensor) -> tuple[Tensor]:
-            return (secants.loss(torch.cat([past.to(scores), scores])),)
+    def _of_lists(
+        self, path: OfCounts | OfRanks, lists: RankedLists, graded: bool, batch: Batch, call: CallContext
+    ) -> BatchLosses:
+        """Secants of many lists, likewise."""
+        found = many_lists(path, self.metric.fixed, batch, lists, q=self.q if graded else None)
+        return replace(self._told(found, batch, call), ramps=ALONE if graded else TO_FLOOR, matched=not graded)
 
-        gradient = secants.gradient()[-n:].to(scores.dtype)
-        standard = None
-        if is_binary(batch.targets):
-            standard = scores.sigmoid().sub_(targets[-n:]).div_(n)
-        return BatchLosses((gradient,), loss, shown, TO_FLOOR, standard)
+    def _told(self, found: ListLoss, batch: Batch, call: CallContext) -> BatchLosses:
+        numbers = [number for number in (found.informs, found.now, found.ideal) if isinstance(number, Tensor)]
 
-    def _shown(self, batch: Batch, ideal: Tensor) -> tuple[float, float]:
-        """The metric of the batch, and of ideal scores, which are where these are above 0."""
+        def say(read: Sequence[float]) -> float:
+            informs, now, ideal = (*read, found.ideal)[:3]
+            return self._said(informs > 0, now, ideal, batch, call)
+
+        shown = Told(tuple(numbers), say)
+        return BatchLosses((found.gradient,), lambda s: (found.loss(s),), shown, TO_FLOOR, found.cross_entropy)
+
+    def _called(self, batch: Batch) -> Tensor:
+        """``(2,)``: the metric of the batch, and of ideal scores, which are where targets are above 0."""
         scores = batch.scores.detach()
-        found = batch.values(self.metric, torch.stack([scores, torch.where(ideal > 0, 1.0, -1.0).to(scores)]))
-        return float(found[0]), float(found[1])
+        ideal = torch.where(batch.targets > 0, 1.0, -1.0).to(scores)
+        return batch.values(self.metric, torch.stack([scores, ideal]))
 
     def _said(self, informs: bool, now: float, ideal: float, batch: Batch, call: CallContext) -> float:
         """The distance from ideal; warns where there is no gradient.
@@ -244,25 +250,6 @@ class Linearized(Form):
             cause = cause if ideal == ideal or cause is None else UNDEFINED
             warn_of_constant_batch(self.constant_batches, self._constant, self.metric, cause, batch.targets, reason)
             self.local.ideal_check.tell_of_better(self.metric, now, ideal)
-
-    def _mapped(
-        self, found: BatchLosses, batch: Batch, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
-    ) -> Parts:
-        """Of the batch as the metric reads it, said of the scores as they came."""
-
-        def again(scores: Tensor) -> tuple[Tensor, ...]:
-            return found.losses(checked(self.metric, scores, targets, context, check_finite=False).scores)
-
-        def of_given(gradient: Tensor) -> Tensor:
-            if batch.scores is scores:
-                return gradient
-            return torch.autograd.grad(batch.scores, scores, gradient, retain_graph=True)[0]
-
-        standard = found.cross_entropy
-        return Parts(
-            again, None, tuple(map(of_given, found.gradients)), found.shown, *found.ramps,
-            cross_entropy=None if standard is None else of_given(standard),
-        )  # fmt: skip
 
     def _locally(
         self, batch: Batch, scores: Tensor, targets: Tensor, call: CallContext, context: Mapping[str, Tensor | None]

@@ -92,7 +92,7 @@ class Secants:
         both_ways = listed((-4.0, 4.0), above.dtype, above.device)[:, None]
         moved = torch.addcmul(above, near, both_ways).clamp_(0, n)
         if isinstance(path, OfCounts):
-            return _slope(metric, path.changes(above, moved, n, **twin.options), moved)
+            return _slope(metric, path.changes(above, moved, up.shape[0], n, **twin.options), moved)
         return _by_calls(metric, above, moved, n, calls)
 
     def gradient(self) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional import correlation
 from metricgrad.functional.by_group import by_group
+from metricgrad.metrics.of_ranks import RankCorrelation
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 
@@ -33,7 +34,14 @@ def _by_column(fn: _Correlation, scores: Tensor, targets: Tensor, parts: Tensor 
     return fn(scores.mT, targets.mT).mean(-1)
 
 
-@register("spearman", reads="scores", structure=_STRUCTURE, context=_CONTEXT, targets="real")
+@register(
+    "spearman",
+    reads="scores",
+    structure=_STRUCTURE,
+    context=_CONTEXT,
+    targets="real",
+    fast_path=RankCorrelation(),
+)
 def spearman(scores: Tensor, targets: Tensor, *, parts: Tensor | None = None) -> Tensor:
     """Correlation of the ranks of scores and targets."""
     return _by_column(correlation.spearman, scores, targets, parts, "spearman")

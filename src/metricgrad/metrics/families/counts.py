@@ -12,48 +12,49 @@ import math
 import torch
 from torch import Tensor
 
+from metricgrad.metrics.of_counts import Count
 from metricgrad.precision import wide
 
 
-def average_precision(place: Tensor, above: Tensor, positives: int, negatives: int) -> Tensor:
+def average_precision(place: Tensor, above: Tensor, positives: Count, negatives: Count) -> Tensor:
     """Precision at the positive."""
     return place / (place + above)
 
 
-def auroc(place: Tensor, above: Tensor, positives: int, negatives: int) -> Tensor:
+def auroc(place: Tensor, above: Tensor, positives: Count, negatives: Count) -> Tensor:
     """Share of negatives below it."""
-    return 1.0 - above / float(negatives)
+    return 1.0 - above / negatives
 
 
 def recall_at_precision(
-    place: Tensor, above: Tensor, positives: int, negatives: int, *, precision: float = 0.9
+    place: Tensor, above: Tensor, positives: Count, negatives: Count, *, precision: float = 0.9
 ) -> Tensor:
     """Whether a threshold at it has the precision."""
     return place / (place + above) >= precision
 
 
-def precision_at_k(place: Tensor, above: Tensor, positives: int, negatives: int, *, k: int = 10) -> Tensor:
+def precision_at_k(place: Tensor, above: Tensor, positives: Count, negatives: Count, *, k: int = 10) -> Tensor:
     """Whether it is among the first k, in shares of k."""
     return wide(place + above <= k) * (positives / k)
 
 
-def recall_at_k(place: Tensor, above: Tensor, positives: int, negatives: int, *, k: int = 10) -> Tensor:
+def recall_at_k(place: Tensor, above: Tensor, positives: Count, negatives: Count, *, k: int = 10) -> Tensor:
     """Whether it is among the first k."""
     return wide(place + above <= k)
 
 
-def hit_rate(place: Tensor, above: Tensor, positives: int, negatives: int, *, k: int = 10) -> Tensor:
+def hit_rate(place: Tensor, above: Tensor, positives: Count, negatives: Count, *, k: int = 10) -> Tensor:
     """Whether it is the first positive, and among the first k."""
     return wide((place == 1) & (place + above <= k)) * positives
 
 
-def mrr(place: Tensor, above: Tensor, positives: int, negatives: int) -> Tensor:
+def mrr(place: Tensor, above: Tensor, positives: Count, negatives: Count) -> Tensor:
     """One over the rank of the first positive."""
     return torch.where(place == 1, positives / (place + above), 0)
 
 
 def ndcg(
-    place: Tensor, above: Tensor, positives: int, negatives: int, *, k: int | None = None, exponential: bool = False
+    place: Tensor, above: Tensor, positives: Count, negatives: Count, *, k: int | None = None, exponential: bool = False
 ) -> Tensor:
     """Its discount, in shares of the best there are; of gains of 0 and 1 both kinds of gains say the same."""
     rank = place + above

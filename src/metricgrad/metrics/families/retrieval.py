@@ -22,6 +22,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.metrics.families import counts
 from metricgrad.metrics.families.queries import Queries, as_gains, queries, weights_of_queries
 from metricgrad.metrics.of_counts import MeanOverPositives
+from metricgrad.metrics.of_ranks import DiscountedGain
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 from metricgrad.precision import wide
@@ -132,7 +133,7 @@ def _sized(gains: Tensor, groups: Tensor | None, exponential: bool) -> Tensor:
     structure=Structure("ranking", "all", _LISTS),
     context=_GROUPS,
     targets="gains",
-    fast_path=MeanOverPositives(counts.ndcg, "mean_of_ranks", graded=True),
+    fast_path=MeanOverPositives(counts.ndcg, "mean_of_ranks", by_gain=DiscountedGain()),
 )
 def ndcg(
     read: Tensor,

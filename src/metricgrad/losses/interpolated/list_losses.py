@@ -1,0 +1,133 @@
+"""Metrics of ranked lists as losses in closed form: of one list with what is remembered of it, or of many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metricgrad.functional.kernels import Kernel
+from metricgrad.losses.interpolated.list_secants import ListSecants
+from metricgrad.losses.interpolated.memory import Memory
+from metricgrad.losses.interpolated.rank_secants import RankSecants
+from metricgrad.losses.interpolated.ranked_lists import RankedLists, ranked_lists
+from metricgrad.losses.interpolated.secants import Secants, Sides
+from metricgrad.losses.interpolated.twin import Twin
+from metricgrad.metrics.decoding import is_binary
+from metricgrad.metrics.of_counts import OfCounts
+from metricgrad.metrics.of_ranks import OfRanks
+from metricgrad.refactoring.base import Refactoring
+from metricgrad.refactoring.batch import Batch
+from metricgrad.refactoring.ranking.rankings import Order
+
+
+@dataclass(frozen=True)
+class ListLoss:
+    """The loss of one batch.
+
+    Attributes:
+        gradient: in the scores.
+        loss: as a function of the scores.
+        informs: 0-d boolean, whether any move changes the metric.
+        now: 0-d, the metric of the batch; None where only a call says.
+        ideal: of ideal scores, a number or 0-d; likewise.
+        cross_entropy: the gradient of cross-entropy, where targets are classes.
+    """
+
+    gradient: Tensor
+    loss: Callable[[Tensor], Tensor]
+    informs: Tensor
+    now: Tensor | None
+    ideal: Tensor | float | None
+    cross_entropy: Tensor | None
+
+
+class OneList:
+    """The secants of one list over a memory of scores.
+
+    Args:
+        memory: of scores.
+        twin: of the metric.
+        calls: of a metric that is not known as a function of counts.
+    """
+
+    def __init__(self, memory: Memory, twin: Twin, calls: int) -> None:
+        self._memory, self._twin, self._calls = memory, twin, calls
+
+    def of(self, batch: Batch, *, step: int, keep: bool, called: Callable[[Batch], Tensor]) -> ListLoss | None:
+        """Of a batch of ``(N,)`` scores; None where neither it nor the memory has both positives and negatives.
+
+        Args:
+            batch: without context.
+            step: of training.
+            keep: whether to remember the batch, and to compare the twin.
+            called: what the metric itself says of a batch.
+        """
+        scores, n, twin = batch.scores.detach(), len(batch.scores), self._twin
+        known, targets = self._memory.unweighted(scores, batch.targets, keep=keep)
+        positive = targets > 0
+        *before, total = positive.cumsum(0)[len(known) - n - 1 :: n].tolist()  # of all rows but the batch's, and of all
+        ups = total - sum(before)
+        if not 0 < total < len(known):
+            return None
+        sides = Sides.of(known, positive, (total, len(known) - total), (ups, n - ups))
+        if 0 < ups < n and keep and twin.due(step) and isinstance(twin.path, OfCounts):
+            twin.compare((twin.path.of_scores(*sides.last, **twin.options),), lambda: called(batch)[:1])
+        secants = Secants(twin, sides, self._calls)
+        path, now, ideal = twin.path, None, None
+        if isinstance(path, OfCounts) and 0 < ups < n:
+            now, ideal = path.of_scores(*sides.last, **twin.options), path.ideal(ups, n - ups, **twin.options)
+        past = known[:-n]
+
+        def loss(scores: Tensor) -> Tensor:
+            return secants.loss(torch.cat([past.to(scores), scores]))
+
+        gradient = secants.gradient()[-n:].to(scores.dtype)
+        standard = None
+        if is_binary(batch.targets):
+            standard = scores.sigmoid().sub_(targets[-n:]).div_(n)
+        return ListLoss(gradient, loss, secants.slopes.any(), now, ideal, standard)
+
+
+def lists_for(
+    path: OfCounts | OfRanks, batch: Batch, refactoring: Refactoring, graded: bool
+) -> tuple[OfCounts | OfRanks, RankedLists] | None:
+    """What to train by, and the lists of a batch; None where it is one list of positives and negatives, or none."""
+    lists = ranked_lists(batch, refactoring) if isinstance(refactoring, Order) else None
+    if lists is None:
+        return None
+    if isinstance(path, OfCounts) and path.by_gain is not None and (graded or not lists.alone):
+        return path.by_gain, lists
+    return None if lists.alone and isinstance(path, OfCounts) else (path, lists)
+
+
+def many_lists(
+    path: OfCounts | OfRanks, parameters: dict[str, Any], batch: Batch, lists: RankedLists, *, q: float | None
+) -> ListLoss:
+    """The secants of many lists.
+
+    Args:
+        path: of the metric of one list.
+        parameters: the metric's own.
+        batch: where the lists come from.
+        lists: of relevant items and others, where the path is one of counts.
+        q: None for the secants of :mod:`metricgrad.losses.interpolated.secants`; otherwise those of
+            :mod:`metricgrad.refactoring.ranking.passing` with this tail exponent.
+    """
+    with torch.enable_grad():
+        leaf = batch.scores.detach().requires_grad_()
+        ranked = lists.of(leaf)
+    kind = ListSecants if isinstance(path, OfCounts) else RankSecants
+    options = {} if q is None else {"width": _whole, "kernel": Kernel((0.0, q), slope=1 - q)}
+    secants = kind(lists, ranked.detach(), path, parameters, **options)
+    (gradient,) = torch.autograd.grad(ranked, leaf, secants.gradient.to(ranked))
+    return ListLoss(
+        gradient, lambda scores: secants.loss(lists.of(scores)), secants.informs, secants.now, secants.ideal, None
+    )
+
+
+def _whole(near: Tensor) -> Tensor:
+    return (near / 2).round()

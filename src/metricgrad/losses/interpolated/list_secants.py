@@ -1,0 +1,102 @@
+r"""What negatives above a positive cost a mean over many ranked lists, all lists at once.
+
+The loss of :mod:`metricgrad.losses.interpolated.secants` for each list l by itself, weighed by its share :math:`v_l` of
+the mean:
+
+.. math:: L = \sum_l v_l \sum_i \Delta_{li} \sum_j k(t_{lj} - s_{li})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metricgrad.functional.constants import listed
+from metricgrad.functional.kernels import SIGMOID, Kernel
+from metricgrad.losses.interpolated.list_pairs import pairs_of, parts_of
+from metricgrad.losses.interpolated.ranked_lists import RankedLists
+from metricgrad.metrics.of_counts import OfCounts
+from metricgrad.precision import wide
+
+_BUMP = SIGMOID.derivative()
+
+
+class ListSecants:
+    """The loss of all lists, linearised where they stand.
+
+    Args:
+        lists: what is ranked.
+        values: ``(L, M)`` of them, in units of the softness and without a gradient.
+        path: of the metric of one list, of which higher is better.
+        parameters: the metric's own.
+        width: of the secant, in negatives, from 4 times how many are within the sigmoid's reach.
+        kernel: k, which rises like a sigmoid.
+
+    Attributes:
+        gradient: ``(L, M)``: of the loss in all values.
+        informs: 0-d boolean, whether any move changes the metric.
+        now: 0-d, the metric; NaN where no list has a value.
+        ideal: 0-d, likewise where no negative stands above a positive.
+    """
+
+    def __init__(
+        self,
+        lists: RankedLists,
+        values: Tensor,
+        path: OfCounts,
+        parameters: dict[str, Any],
+        *,
+        width: Callable[[Tensor], Tensor] = lambda near: near,
+        kernel: Kernel = SIGMOID,
+    ) -> None:
+        self._kernel = kernel
+        positive, self._negative = lists.positive(), lists.negative()
+        positives, negatives = (side.sum(1, keepdim=True) for side in (positive, self._negative))
+        self._most = most = max(1, int(positives.amax()))
+        self._parts = len(values), most * values.shape[1]
+        depth = -values
+        up, place = depth.masked_fill(~positive, torch.inf).sort(1)
+        up, self._place = up[:, :most].contiguous(), place[:, :most]
+        down = depth.masked_fill(~self._negative, torch.inf).sort(1).values
+        ideally = torch.full_like(down, torch.inf)
+        now, ideal = (path.of_lists(up, to, positives, negatives, **parameters) for to in (down, ideally))
+        share = lists.shares(now)
+        self.now, self.ideal = lists.mean(now, share), lists.mean(ideal, share)
+        before, level = (torch.searchsorted(down, up, right=right) for right in (False, True))
+        self._there = up < torch.inf
+        above = ((before + level) * listed((0.5,), now.dtype, up.device)).masked_fill(~self._there, torch.inf)
+        slopes, gradients = [], []
+        for some in parts_of(*self._parts):
+            pairs = pairs_of(up[some], depth[some], self._negative[some])
+            reach = width(4 * wide(pairs.near(_BUMP)))
+            own = _slopes(path, above[some], reach, positives[some], negatives[some], parameters)
+            own = (share[some, None] * own).masked_fill(~self._there[some], 0).nan_to_num()
+            pull, push = pairs.weighted(own, kernel.derivative())
+            gradients.append(pull.scatter_add(1, self._place[some], -push))
+            slopes.append(own)
+        self._slopes, self.gradient = torch.cat(slopes), torch.cat(gradients)
+        self.informs = self._slopes.any()
+
+    def loss(self, values: Tensor) -> Tensor:
+        """0-d: the loss as a function of ``(L, M)`` values."""
+        found = []
+        for some in parts_of(*self._parts):
+            own, place = values[some], self._place[some]
+            pairs = pairs_of(-own.gather(1, place), -own, self._negative[some])
+            found.append((self._slopes[some].to(own) * pairs.near(self._kernel)).sum())
+        return torch.stack(found).sum()
+
+
+def _slopes(
+    path: OfCounts, above: Tensor, reach: Tensor, positives: Tensor, negatives: Tensor, parameters: dict[str, Any]
+) -> Tensor:
+    """``(l, P)``: what each list loses by a negative that passes each positive."""
+    both_ways = listed((-1.0, 1.0), above.dtype, above.device)[:, None]
+    moved = torch.addcmul(above[:, None], reach.clamp(min=1)[:, None], both_ways).clamp(min=0)
+    moved = torch.minimum(moved, negatives[:, None])
+    less, more = path.changes(above, moved, positives, negatives, **parameters).unbind(1)
+    low, high = moved.unbind(1)
+    return (less - more) / (high - low).clamp(min=1)

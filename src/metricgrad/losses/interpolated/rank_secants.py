@@ -1,0 +1,121 @@
+r"""What items above an item cost a metric that adds up gains by rank, in many ranked lists at once.
+
+.. math:: L = \tfrac12 \sum_l v_l \sum_i \Delta_{li} \sum_{j \ne i} k(s_{lj} - s_{li})
+
+with :math:`\Delta_i` what the metric of list l loses by an item that passes item i: the slope of a secant between item
+i moved up, and moved down, past as many others as lie within the sigmoid's reach. Those it passes move by one rank.
+Each pair is counted from both sides, hence the half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metricgrad.functional.constants import counted
+from metricgrad.functional.kernels import SIGMOID, Kernel
+from metricgrad.losses.interpolated.list_pairs import pairs_of, parts_of
+from metricgrad.losses.interpolated.ranked_lists import RankedLists
+from metricgrad.metrics.of_ranks import OfRanks
+from metricgrad.precision import wide
+
+_BUMP = SIGMOID.derivative()
+
+
+class RankSecants:
+    """The loss of all lists, linearised where they stand; as :class:`metricgrad.losses.interpolated.list_secants`.
+
+    Args:
+        lists: what is ranked.
+        values: ``(L, M)`` of them, in units of the softness and without a gradient.
+        path: of the metric of one list, of which higher is better.
+        parameters: the metric's own.
+        width: of the secant, in ranks, from 4 times how many items are within the sigmoid's reach.
+        kernel: k, which rises like a sigmoid.
+
+    Attributes:
+        gradient: ``(L, M)``: of the loss in all values.
+        informs: 0-d boolean, whether any move changes the metric.
+        now: 0-d, the metric; NaN where it is undefined.
+        ideal: 0-d, likewise where items stand as their targets do.
+    """
+
+    def __init__(
+        self,
+        lists: RankedLists,
+        values: Tensor,
+        path: OfRanks,
+        parameters: dict[str, Any],
+        *,
+        width: Callable[[Tensor], Tensor] = lambda near: near,
+        kernel: Kernel = SIGMOID,
+    ) -> None:
+        self._kernel, (count, size) = kernel, values.shape
+        self._parts = count, size * size
+        depth = -values if lists.empty is None else (-values).masked_fill(lists.empty, torch.inf)
+        depth, self._order = depth.sort(1)
+        self._there = depth < torch.inf
+        gains = path.gains(lists.relevance, lists.empty, **parameters).gather(1, self._order)
+        first, past = (torch.searchsorted(depth, depth, right=right) for right in (False, True))
+        discounts = path.discount(
+            counted(size + 2, gains.dtype, gains.device, least=1).unfold(0, size, 1), **parameters
+        )
+        sooner, still, later = discounts.unbind()
+
+        def shared(each: Tensor) -> Tensor:
+            """The mean over the items of equal scores."""
+            upto = _upto(each)
+            return (upto.gather(1, past) - upto.gather(1, first)) / (past - first)
+
+        now, ideal = path.total(gains, shared(still.expand_as(gains))), path.ideal(gains)
+        share = lists.shares(now)
+        self.now, self.ideal = lists.mean(now, share), lists.mean(ideal, share)
+        rank, mean = wide(first + past + 1).to(gains.dtype) / 2, shared(gains)
+        passed_up, passed_down = _upto(mean * (later - still)), _upto(mean * (sooner - still))
+        ends = self._there.sum(1, keepdim=True)
+        slopes, gradients = [], []
+        depth = depth.masked_fill(~self._there, 0)
+        for some in parts_of(*self._parts):
+            pairs = pairs_of(depth[some], depth[some], self._there[some])
+            reach = width(4 * wide(pairs.near(_BUMP))).clamp(min=1)
+            up = (rank[some] - reach).clamp(min=1)
+            down = torch.minimum(rank[some] + reach, ends[some])
+            own = gains[some] * (path.discount(up, **parameters) - path.discount(down, **parameters))
+            above = _between(passed_up[some], up - 1, rank[some] - 1)
+            below = _between(passed_down[some], rank[some], down)
+            slope = share[some, None] * (own + above - below) / (down - up).clamp(min=1) / 2
+            slope = slope.masked_fill(~self._there[some], 0).nan_to_num()
+            pull, push = pairs.weighted(slope, kernel.derivative())
+            gradients.append(torch.zeros_like(pull).scatter(1, self._order[some], pull - push))
+            slopes.append(slope)
+        self._slopes, self.gradient = torch.cat(slopes), torch.cat(gradients)
+        self.informs = self._slopes.any()
+
+    def loss(self, values: Tensor) -> Tensor:
+        """0-d: the loss as a function of ``(L, M)`` values."""
+        found = []
+        for some in parts_of(*self._parts):
+            depth = -values[some].gather(1, self._order[some])
+            pairs = pairs_of(depth, depth, self._there[some])
+            found.append((self._slopes[some].to(depth) * pairs.near(self._kernel)).sum())
+        return torch.stack(found).sum()
+
+
+def _upto(values: Tensor) -> Tensor:
+    """``(L, M + 1)`` sums of the first 0, 1, ... M."""
+    return torch.nn.functional.pad(values.cumsum(1), (1, 0))
+
+
+def _between(upto: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Sums from ``start`` to ``end`` places, a share of a place for what is between two."""
+    return _at(upto, end) - _at(upto, start)
+
+
+def _at(upto: Tensor, place: Tensor) -> Tensor:
+    place = place.clamp(0, upto.shape[1] - 1)
+    low = place.floor()
+    index = low.long()
+    return torch.lerp(upto.gather(1, index), upto.gather(1, (index + 1).clamp(max=upto.shape[1] - 1)), place - low)

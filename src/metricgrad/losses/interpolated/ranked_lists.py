@@ -1,0 +1,116 @@
+"""The lists of a batch side by side, each as long as the longest: columns, rows, or the items of each query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metricgrad.functional.constants import counted
+from metricgrad.metrics.families.queries import weights_of_queries
+from metricgrad.precision import wide
+from metricgrad.refactoring.batch import Batch
+from metricgrad.refactoring.ranking.lists import ranked_by
+from metricgrad.refactoring.ranking.rankings import Order, PositivesOverNegatives
+
+_PLACES = 2**24
+"""Of all lists, that are held at most."""
+
+
+@dataclass(frozen=True)
+class RankedLists:
+    """L lists of M places, some of which may be empty.
+
+    Attributes:
+        of: ``(L, M)`` values that items are ranked by, as a function of the scores; in empty places any.
+        relevance: ``(L, M)`` of targets.
+        empty: ``(L, M)`` booleans, or None where no place is.
+        weight: ``(L,)`` float64 of each list in the mean, or None for ones.
+        missing: what becomes of a list without a value, as one without positives: it is left out of the mean, counts as
+            0, or makes the mean NaN.
+        alone: whether everything is one list.
+    """
+
+    of: Callable[[Tensor], Tensor]
+    relevance: Tensor
+    empty: Tensor | None = None
+    weight: Tensor | None = None
+    missing: Literal["skipped", "zero", "nan"] = "zero"
+    alone: bool = False
+
+    def shares(self, values: Tensor) -> Tensor:
+        """``(L,)``: what each list counts in the mean of ``(L,)`` values."""
+        share = values.isfinite().to(values) if self.missing == "skipped" else torch.ones_like(values)
+        share = share if self.weight is None else share * self.weight
+        return share / share.sum()
+
+    def mean(self, values: Tensor, shares: Tensor) -> Tensor:
+        """0-d."""
+        return ((values if self.missing == "nan" else values.nan_to_num()) * shares).sum()
+
+    def positive(self) -> Tensor:
+        """``(L, M)`` booleans: which items are relevant."""
+        found = self.relevance > 0
+        return found if self.empty is None else found & ~self.empty
+
+    def negative(self) -> Tensor:
+        """``(L, M)`` booleans: which are not."""
+        found = self.relevance <= 0
+        return found if self.empty is None else found & ~self.empty
+
+
+def ranked_lists(batch: Batch, order: Order) -> RankedLists | None:
+    """The lists of a batch; None where more than queries and their weights come with it, or lists are too uneven.
+
+    Args:
+        batch: with no context but queries, and weights of these.
+        order: what makes a list.
+    """
+    if batch.frame is not None or batch.context.keys() - {"groups", "sample_weight"}:
+        return None
+    weight = batch.context.get("sample_weight")
+    missing = "zero" if order.within != "column" else "skipped" if isinstance(order, PositivesOverNegatives) else "nan"
+    if order.within == "all" and batch.scores.ndim == 1 and not batch.context:
+        return RankedLists(lambda scores: scores[None], batch.targets[None], missing="nan", alone=True)
+    if order.within in ("column", "row") and batch.scores.ndim == 2 and "groups" not in batch.context:
+        columns = order.within == "column"
+        if columns and weight is not None:
+            return None  # of items, not of lists
+        return RankedLists(
+            lambda scores: _turned(ranked_by(scores, True) if order.odds else scores, columns),
+            _turned(_relevance(batch), columns),
+            weight=None if weight is None else wide(weight),
+            missing=missing,
+        )
+    if order.within != "group" or batch.scores.ndim > 1 or batch.groups is None:
+        return None
+    query, sizes = batch.groups.unique(return_inverse=True, return_counts=True)[1:]
+    longest, n = int(sizes.max()), len(query)
+    if len(sizes) * longest > _PLACES:
+        return None
+    item = query.argsort(stable=True)
+    place = counted(n, torch.int64, query.device) - (sizes.cumsum(0) - sizes)[query[item]]
+    index = item.new_full((len(sizes), longest), n)
+    index[query[item], place] = item
+    padded = torch.nn.functional.pad(batch.targets, (0, 1))
+    return RankedLists(
+        lambda scores: torch.nn.functional.pad(scores, (0, 1))[index],
+        padded[index],
+        index == n,
+        None if weight is None else weights_of_queries(weight, batch.groups),
+    )
+
+
+def _turned(values: Tensor, columns: bool) -> Tensor:
+    return values.mT if columns else values
+
+
+def _relevance(batch: Batch) -> Tensor:
+    """``(N, C)``: of class numbers, 1 for the class itself."""
+    if batch.targets.ndim > 1:
+        return batch.targets
+    classes = counted(batch.scores.shape[1], batch.targets.dtype, batch.targets.device)
+    return (batch.targets[:, None] == classes).byte()

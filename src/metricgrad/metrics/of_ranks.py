@@ -1,0 +1,98 @@
+"""Metrics that add up, over the items of a ranked list, what each gains times a discount of its rank."""
+
+from __future__ import annotations
+
+import abc
+import math
+
+import torch
+from torch import Tensor
+
+from metricgrad.functional.ranks import hard_rank
+from metricgrad.metrics.fast_paths import FastPath
+from metricgrad.precision import wide
+
+
+class OfRanks(FastPath, abc.ABC):
+    """Abstract: a metric of lists side by side, of which gains are ``(L, M)`` and ranks count from 1 at the top."""
+
+    @abc.abstractmethod
+    def gains(self, relevance: Tensor, empty: Tensor | None, **parameters: object) -> Tensor:
+        """``(L, M)`` float64, 0 in empty places; NaN in a list whose metric is undefined whatever the scores."""
+
+    @abc.abstractmethod
+    def discount(self, rank: Tensor, **parameters: object) -> Tensor:
+        """Of ranks from 1, which may be between two."""
+
+    @abc.abstractmethod
+    def ideal(self, gains: Tensor) -> Tensor:
+        """``(L,)``: the metric where items stand as their targets do."""
+
+    @abc.abstractmethod
+    def total(self, gains: Tensor, discounts: Tensor) -> Tensor:
+        """``(L,)``: the metric, where items of equal scores share their mean discount."""
+
+
+class DiscountedGain(OfRanks):
+    """NDCG."""
+
+    def gains(
+        self,
+        relevance: Tensor,
+        empty: Tensor | None,
+        *,
+        k: int | None = None,
+        exponential: bool = False,
+    ) -> Tensor:
+        """In shares of the best there can be; zeros where nothing is relevant."""
+        gains = wide(relevance)
+        if empty is not None:
+            gains = gains.masked_fill(empty, 0)
+        most = gains.amax(1, keepdim=True)
+        # in shares of the largest, so that nothing overflows
+        gains = torch.exp2(gains - most) - torch.exp2(-most) if exponential else gains / most.where(most > 0, 1)
+        if empty is not None and exponential:
+            gains = gains.masked_fill(empty, 0)
+        rank = torch.arange(1, gains.shape[1] + 1, device=gains.device)
+        best = (gains.sort(1, descending=True).values * self.discount(wide(rank.float()), k=k)).sum(1, keepdim=True)
+        return torch.where(best > 0, gains / best, 0)
+
+    def discount(self, rank: Tensor, *, k: int | None = None, exponential: bool = False) -> Tensor:
+        """``1 / log2(1 + rank)``, and 0 beyond the first k."""
+        found = math.log(2) / torch.log1p(rank)
+        return found if k is None else found * (rank <= k)
+
+    def ideal(self, gains: Tensor) -> Tensor:
+        """1, or 0 where nothing is relevant."""
+        return gains.any(1).to(gains)
+
+    def total(self, gains: Tensor, discounts: Tensor) -> Tensor:
+        """The sum."""
+        return (gains * discounts).sum(1)
+
+
+class RankCorrelation(OfRanks):
+    """Spearman's."""
+
+    def gains(self, relevance: Tensor, empty: Tensor | None) -> Tensor:
+        """How far up each belongs, over what the correlation of strict orders divides by."""
+        assert empty is None
+        ranks = hard_rank(relevance)
+        away = ranks - ranks.mean(1, keepdim=True)
+        n = relevance.shape[1]
+        spread = (away.square().sum(1, keepdim=True) * (n * (n * n - 1) / 12)).sqrt()
+        return away / torch.where(spread > 0, spread, torch.nan)
+
+    def discount(self, rank: Tensor) -> Tensor:
+        """The rank itself, turned round."""
+        return -rank
+
+    def ideal(self, gains: Tensor) -> Tensor:
+        """1; NaN where all belong equally far up."""
+        return torch.where(gains[:, 0].isfinite(), 1.0, torch.nan).to(gains)
+
+    def total(self, gains: Tensor, discounts: Tensor) -> Tensor:
+        """Ranks that tie spread less."""
+        n = gains.shape[1]
+        spread = (discounts - discounts.mean(1, keepdim=True)).square().sum(1) / (n * (n * n - 1) / 12)
+        return (gains * discounts).sum(1) / torch.where(spread > 0, spread.sqrt(), torch.nan)

@@ -121,8 +121,8 @@ class MeanOverPositives(OfCounts):
     """The mean of what each positive adds, which depends on its own place and count alone."""
 
     def _total(self, found: Tensor, place: Tensor, positives: Count) -> Tensor:
-        total = wide(found).sum(-1)
-        return total / (positives.squeeze(-1) if isinstance(positives, Tensor) else positives)
+        found = wide(found)
+        return found.sum(-1) / positives.squeeze(-1) if isinstance(positives, Tensor) else found.mean(-1)
 
     def changes(self, above: Tensor, moved: Tensor, positives: Count, negatives: Count, **parameters: Any) -> Tensor:
         """See :class:`OfCounts`."""

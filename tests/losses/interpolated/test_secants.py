@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import metricgrad as mg
-from metricgrad.losses.interpolated.secants import Secants, Sides
+from metricgrad.losses.interpolated.lists.secants import Secants, Sides
 from metricgrad.losses.interpolated.twin import Twin
 
 METRICS = ["average_precision", "auroc", "recall_at_precision:precision=0.6", "ndcg:k=20", "mrr", "precision_at_k"]

@@ -20,9 +20,9 @@ from metricgrad.losses.interpolated.bounds import Bounds, bounds_of
 from metricgrad.losses.interpolated.hit_losses import hit_losses
 from metricgrad.losses.interpolated.interpolated import Interpolated
 from metricgrad.losses.interpolated.label_losses import LabelLosses
-from metricgrad.losses.interpolated.list_losses import ListLoss, OneList, lists_for, many_lists
+from metricgrad.losses.interpolated.lists.list_losses import ListLoss, OneList, lists_for, many_lists
+from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.losses.interpolated.memory import Memory
-from metricgrad.losses.interpolated.ranked_lists import RankedLists
 from metricgrad.losses.interpolated.utility_table import UtilityTable
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.fast_paths import OfHits
@@ -50,10 +50,10 @@ class Linearized(Form):
       each decision is worth to the metric at the last ``memory`` decisions. Two losses.
     - the first k classes of rows: :mod:`metricgrad.losses.interpolated.hit_losses`. One loss.
     - one ranked list of positives and negatives, without weights, queries or a mask:
-      :mod:`metricgrad.losses.interpolated.secants` over a memory of half as many scores.
-    - many lists, which are columns, rows or queries: :mod:`metricgrad.losses.interpolated.list_secants` of the batch;
-      where items add gains by rank, as in NDCG, and of rank correlation
-      :mod:`metricgrad.losses.interpolated.rank_secants`.
+      :mod:`metricgrad.losses.interpolated.lists.secants` over a memory of half as many scores.
+    - many lists, which are columns, rows or queries: :mod:`metricgrad.losses.interpolated.lists.list_secants`.
+    - NDCG of graded targets or of many lists, and Spearman's correlation:
+      :mod:`metricgrad.losses.interpolated.lists.rank_secants`.
     - anything else: the local interpolation of the batch, :class:`Interpolated` at a softness of 1.
 
     Use it in :class:`metricgrad.losses.composite.anchored.Anchored`, as ``UniLoss(metric)`` does. Not alone: from
@@ -198,7 +198,7 @@ class Linearized(Form):
         return hit_losses(self.metric, batch, refactoring, softness=self.softness, q=self.q)
 
     def _of_list(self, batch: Batch, call: CallContext) -> BatchLosses:
-        """Secants of one list, or of many, see :mod:`metricgrad.losses.interpolated.list_losses`."""
+        """Secants of one list, or of many, see :mod:`metricgrad.losses.interpolated.lists.list_losses`."""
         found = self._list.of(batch, step=call.step, keep=call.counts, called=self._called)
         if found is None:
             self._warn(UNDEFINED, *self._called(batch).tolist(), batch, call)

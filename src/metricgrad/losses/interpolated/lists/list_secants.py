@@ -1,7 +1,7 @@
 r"""What negatives above a positive cost a mean over many ranked lists, all lists at once.
 
-The loss of :mod:`metricgrad.losses.interpolated.secants` for each list l by itself, weighed by its share :math:`v_l` of
-the mean:
+The loss of :mod:`metricgrad.losses.interpolated.lists.secants` for each list l by itself, weighed by its share
+:math:`v_l` of the mean:
 
 .. math:: L = \sum_l v_l \sum_i \Delta_{li} \sum_j k(t_{lj} - s_{li})
 """
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from metricgrad.functional.constants import listed
 from metricgrad.functional.kernels import SIGMOID, Kernel
-from metricgrad.losses.interpolated.list_pairs import pairs_of, parts_of
-from metricgrad.losses.interpolated.ranked_lists import RankedLists
+from metricgrad.losses.interpolated.lists.pairs import pairs_of, parts_of
+from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_counts import OfCounts
 from metricgrad.precision import wide
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from metricgrad.functional.kernels import Kernel
-from metricgrad.losses.interpolated.list_secants import ListSecants
+from metricgrad.losses.interpolated.lists.list_secants import ListSecants
+from metricgrad.losses.interpolated.lists.rank_secants import RankSecants
+from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists, ranked_lists
+from metricgrad.losses.interpolated.lists.secants import Secants, Sides
 from metricgrad.losses.interpolated.memory import Memory
-from metricgrad.losses.interpolated.rank_secants import RankSecants
-from metricgrad.losses.interpolated.ranked_lists import RankedLists, ranked_lists
-from metricgrad.losses.interpolated.secants import Secants, Sides
 from metricgrad.losses.interpolated.twin import Twin
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.of_counts import OfCounts
@@ -114,7 +114,7 @@ def many_lists(
         parameters: the metric's own.
         batch: where the lists come from.
         lists: of relevant items and others, where the path is one of counts.
-        q: None for the secants of :mod:`metricgrad.losses.interpolated.secants`; otherwise those of
+        q: None for the secants of :mod:`metricgrad.losses.interpolated.lists.secants`; otherwise those of
             :mod:`metricgrad.refactoring.ranking.passing` with this tail exponent.
     """
     with torch.enable_grad():

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from metricgrad.functional.constants import counted
 from metricgrad.functional.kernels import SIGMOID, Kernel
-from metricgrad.losses.interpolated.list_pairs import pairs_of, parts_of
-from metricgrad.losses.interpolated.ranked_lists import RankedLists
+from metricgrad.losses.interpolated.lists.pairs import pairs_of, parts_of
+from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_ranks import OfRanks
 from metricgrad.precision import wide
 
@@ -26,7 +26,7 @@ _BUMP = SIGMOID.derivative()
 
 
 class RankSecants:
-    """The loss of all lists, linearised where they stand; as :class:`metricgrad.losses.interpolated.list_secants`.
+    """The loss of all lists, linearised where they stand.
 
     Args:
         lists: what is ranked.

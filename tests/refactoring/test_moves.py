@@ -88,14 +88,6 @@ def test_labels_and_hits_are_valued_with_their_weights(name):
     torch.testing.assert_close(torch.cat(moves.values(metric, batch)), expected)
 
 
-def test_a_metric_that_is_no_mean_over_queries_is_not_valued_by_rows():
-    metric = mg.as_metric("map_at_r")
-    embeddings, classes = torch.randn(12, 3, generator=_rng(), dtype=torch.float64), torch.arange(12) % 3
-    moves, batch = _moves(metric, embeddings, classes)
-    with pytest.raises(mg.MetricgradError, match="not known as a mean over queries"):
-        moves.values(metric._copy(fast_path=None), batch)
-
-
 def test_where_nothing_can_move_the_value_is_that_of_the_scores():
     scores, _ = _binary()
     scores.requires_grad_()

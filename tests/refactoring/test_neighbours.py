@@ -4,9 +4,8 @@ import pytest
 import torch
 
 import metricgrad as mg
-from metricgrad.functional.cosines import off_diagonal, same_class, similarities, unit_rows
+from metricgrad.functional.cosines import off_diagonal, unit_rows
 from metricgrad.refactoring.anchors import score_anchors
-from metricgrad.refactoring.moves import MoveRequest
 from metricgrad.refactoring.neighbours import Neighbours
 
 METRICS = ["retrieval_recall:k=1", "retrieval_recall:k=4", "map_at_r"]
@@ -19,11 +18,6 @@ def _generator(seed=0):
 def _draw(n=24, d=4, classes=5, seed=1):
     g = _generator(seed)
     return torch.randn(n, d, generator=g, dtype=torch.float64), torch.randint(classes, (n,), generator=g) * 3
-
-
-def _moves(scores, targets, **changed):
-    options = {"softness": torch.tensor(0.3).double(), "q": 1.0, "budget": 4096, "share": 1.0}
-    return Neighbours().moves(MoveRequest(scores, targets, generator=_generator(), **{**options, **changed}))
 
 
 def test_the_matrix_without_its_diagonal_keeps_every_other_entry():
@@ -97,50 +91,6 @@ def test_squared_distances_and_anchors_work_on_sets_of_embeddings():
     soft = (Neighbours().comparisons(scores, targets) / 0.5).sigmoid()
     bits = torch.stack([Neighbours().binaries(a, targets) for a in anchors]).double()
     torch.testing.assert_close(found, (soft - bits).square().sum(1))
-
-
-def test_a_move_changes_one_similarity_to_the_own_class():
-    scores, targets = _draw()
-    rows = _moves(scores, targets)
-    changed = rows.similar[rows.row] != rows.after()
-    assert (changed.sum(1) <= 1).all()
-    assert changed.any()
-    assert rows.relevant[rows.row][changed].all()
-
-
-def test_expected_change_is_differentiable():
-    scores, targets = _draw(10, 3, 3)
-    count = len(_moves(scores, targets).row)
-    changes = torch.randn(count, generator=_generator(), dtype=torch.float64)
-    scores.requires_grad_()
-    assert torch.autograd.gradcheck(lambda s: _moves(s, targets).change(changes), (scores,))
-    assert torch.autograd.gradgradcheck(lambda s: _moves(s, targets).change(changes), (scores,))
-
-
-def test_on_a_metric_linear_in_the_comparisons_the_loss_is_its_sigmoid_relaxation():
-    """The mean over queries of each one's AUROC is linear in the soft counts, so slopes reproduce it exactly."""
-    scores, targets = _draw()
-
-    def auroc(similar, relevant):
-        return torch.stack(
-            [
-                (row[mine][:, None] > row[~mine]).double().mean() if mine.any() else row.new_zeros(())
-                for row, mine in zip(similar, relevant, strict=True)
-            ]
-        )
-
-    similar, relevant = similarities(scores), same_class(targets)
-    asked = relevant.any(1)
-    soft = torch.stack(
-        [
-            ((row[mine][:, None] - row[~mine]) / 0.3).sigmoid().mean()
-            for row, mine in zip(similar[asked], relevant[asked], strict=True)
-        ]
-    ).mean()
-    rows = _moves(scores, targets)
-    change = (auroc(rows.after(), rows.relevant[rows.row]) - auroc(rows.similar, relevant)[rows.row]) / asked.sum()
-    current = auroc(similar, relevant).sum() / asked.sum()
-    torch.testing.assert_close(current + rows.change(change)[0], soft, rtol=1e-9, atol=1e-9)
 
 
 def test_spread_is_the_mean_absolute_comparison():

@@ -43,17 +43,6 @@ class OfHits(FastPath):
 
 
 @dataclass(frozen=True)
-class OfRows(FastPath):
-    """A mean over queries, each of which reads its own row of similarities alone.
-
-    Attributes:
-        fn: ``(M, n)`` similarities and booleans that say what is relevant to ``(M,)``.
-    """
-
-    fn: Callable[..., Tensor]
-
-
-@dataclass(frozen=True)
 class OfSentences(FastPath):
     """A function of sums over sentences.
 

@@ -178,6 +178,17 @@ class LargestPlace(OfCounts):
         return (best - most) / _of_each(positives)
 
 
+@dataclass(frozen=True)
+class OfNeighbours(FastPath):
+    """A mean over rows of embeddings, each of which has its own list of the others.
+
+    Attributes:
+        path: of such a list, by similarity; its positives are the row's class.
+    """
+
+    path: OfCounts
+
+
 @functools.lru_cache(1024)
 def _ideal(path: OfCounts, positives: int, negatives: int, parameters: tuple[tuple[str, Any], ...]) -> float:
     return float(path.values(torch.zeros(1, positives), negatives, **dict(parameters)))

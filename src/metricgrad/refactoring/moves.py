@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metricgrad.errors import MetricgradError
-from metricgrad.metrics.fast_paths import ClassNames, OfHits, OfRows, OfSentences
+from metricgrad.metrics.fast_paths import ClassNames, OfHits, OfSentences
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_counts import OfCounts
 from metricgrad.precision import wide
@@ -181,62 +180,6 @@ class CountMoves(EntryMoves):
             return super().values(metric, batch)
         found = path.values(self.counts(), self.negatives, **metric.fixed)
         return found[: len(self.base)], found[len(self.base) :]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowMoves(Moves):
-    """Moves of which each changes one query's similarities; no set of embeddings need realise them.
-
-    Attributes:
-        expectation: of their changes.
-        similar: ``(S * N, n)`` similarities of every query in each strict order.
-        relevant: ``(S * N, n)`` booleans.
-        row: ``(M,)`` the query of one order that each move changes.
-        column: ``(M,)`` the item that moves.
-        value: ``(M,)`` its similarity after the move.
-        origin: see :class:`Moves`.
-        starts: S.
-    """
-
-    expectation: Expectation
-    similar: Tensor
-    relevant: Tensor
-    row: Tensor
-    column: Tensor
-    value: Tensor
-    origin: Tensor | None
-    starts: int
-
-    def after(self) -> Tensor:
-        """``(M, n)``: the query that each move changes, after the move."""
-        return self.similar[self.row].scatter(1, self.column[:, None], self.value[:, None])
-
-    def values(self, metric: Metric, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Means over the queries that have something to find, of which a move changes one.
-
-        Raises:
-            MetricgradError: for a metric that is not known as a mean over queries.
-        """
-        path = metric.fast_path
-        if not isinstance(path, OfRows):
-            raise MetricgradError(
-                f"metric {metric.name!r} is not known as a mean over queries, so it cannot be called on single "
-                "similarities; pass interpolation='inverse_distance', which calls it on whole sets of embeddings"
-            )
-        asks = self.relevant.any(1)
-        asking = asks.sum() / self.starts
-        before = path.fn(self.similar, self.relevant, **metric.fixed)
-        after = path.fn(self.after(), self.relevant[self.row], **metric.fixed)
-        start = torch.where(asks, before, 0).reshape(self.starts, -1).sum(1) / asking
-        return start, start[self.origin] + (after - before[self.row]) / asking
-
-    def change(self, delta: Tensor) -> Tensor:
-        """See :class:`Moves`."""
-        return self.expectation(delta)
-
-    def inform(self, delta: Tensor) -> Tensor:
-        """Always: where every query is answered no move changes anything."""
-        return torch.ones((), dtype=torch.bool, device=delta.device)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.cosines import same_class, similarities, unit_rows
 from metricgrad.refactoring.base import Refactoring
-from metricgrad.refactoring.moves import MoveRequest, Moves, NoMoves, RowMoves
+from metricgrad.refactoring.moves import MoveRequest, Moves
 from metricgrad.refactoring.ranking.rankings import PositivesOverNegatives
 
 
@@ -23,12 +22,11 @@ class Neighbours(Refactoring):
     Scores are embeddings ``(N, D)``, D of 2 or more, targets class numbers ``(N,)``. The comparisons of row i are
     ``cos(i, p) - cos(i, n)`` for each p of its class and each n of another, differentiable through both embeddings and
     through their length. It is :class:`metricgrad.refactoring.ranking.rankings.PositivesOverNegatives` by row, on the
-    similarity matrix without its diagonal: a local move shifts one similarity past its neighbours in the row, which no
-    set of embeddings need realise, so a metric that is a mean over queries is called on the row itself
-    (:class:`metricgrad.metrics.fast_paths.OfRows`). Anchors for inverse distances are true sets of embeddings.
+    similarity matrix without its diagonal. A local move shifts one similarity past its neighbours in the row, which no
+    set of embeddings need realise: see :mod:`metricgrad.losses.interpolated.lists.neighbours`. Anchors for inverse
+    distances are true sets of embeddings.
 
-    Cost for P others of its class to a row: a local step takes O(N^2 (D + P)) time and O(N^2 P) memory up to 256 rows
-    or four million terms, beyond them near-linear sums row by row; :meth:`comparisons`, and with it inverse distances,
+    Cost for P others of its class to a row: O(N^2 (D + P)) time; :meth:`comparisons`, and with it inverse distances,
     O(N^2 P) memory, for each anchor in turn.
 
     Example:
@@ -48,8 +46,8 @@ class Neighbours(Refactoring):
         self._by_row = PositivesOverNegatives(within="row")
 
     def draws_rows(self, scores: Tensor, budget: int) -> bool:
-        """Only where there are more pairs than the budget allows moves."""
-        return budget < 4 * (len(scores) ** 2 + 1)
+        """All rows are looked at."""
+        return False
 
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """``(l,)``: in each row, the similarity to each of its class minus that to each of the others."""
@@ -114,22 +112,15 @@ class Neighbours(Refactoring):
         return stack.scatter(1, chosen[..., None].expand(-1, -1, width), moved + jitter * size)
 
     def moves(self, request: MoveRequest) -> Moves:
-        """In one row at a time, one similarity to its class moves up or down past the others within reach."""
-        similar, relevant = similarities(request.scores), same_class(request.targets)
-        passing = self._by_row.passing(replace(request, scores=similar, targets=relevant, groups=None))
-        if passing is None:
-            return NoMoves(request.scores)
-        row, column = passing.item // similar.shape[1], passing.item % similar.shape[1]
-        base, starts = passing.sets.base, len(passing.sets.base)
-        return RowMoves(
-            expectation=passing.change,
-            similar=base.flatten(0, 1),
-            relevant=relevant.repeat(starts, 1),
-            row=passing.origin * len(similar) + row,
-            column=column,
-            value=passing.sets.value_at(passing.origin, passing.item, passing.rank),
-            origin=passing.origin,
-            starts=starts,
+        """None that all metrics could be called on.
+
+        Raises:
+            MetricgradError: always.
+        """
+        raise MetricgradError(
+            "a single similarity moves only for a metric that is known as a mean over rows, as 'map_at_r' and "
+            "'retrieval_recall' are; pass interpolation='inverse_distance', which calls the metric on whole sets of "
+            "embeddings"
         )
 
     def spread(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:

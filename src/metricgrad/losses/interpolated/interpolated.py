@@ -19,11 +19,13 @@ from metricgrad.losses.interpolated.bounds import Bounds, Estimate, bounds_of, d
 from metricgrad.losses.interpolated.direct import direct_loss
 from metricgrad.losses.interpolated.ideal_check import IdealCheck
 from metricgrad.losses.interpolated.inverse_distance import Anchors, far_value
+from metricgrad.losses.interpolated.lists.neighbours import neighbour_loss
 from metricgrad.losses.interpolated.local import budget, local_value
 from metricgrad.losses.interpolated.options import Interpolation, Softness, check_options, check_refactoring, require
 from metricgrad.losses.interpolated.softness import follow, softness_of
 from metricgrad.losses.interpolated.warm_up import warmed
 from metricgrad.metrics.metric import Metric
+from metricgrad.metrics.of_counts import OfNeighbours
 from metricgrad.metrics.types import Structure
 from metricgrad.on_host import OnHost
 from metricgrad.precision import wide
@@ -149,6 +151,8 @@ class Interpolated(Form):
             self._warn(UNDEFINED if found is None else None, batch, call)
             return _nothing(batch.scores) if found is None else found
 
+        if isinstance(self.metric.fast_path, OfNeighbours) and self.interpolation == "local":
+            return self._of_neighbours(self.metric.fast_path, batch, call)
         dtype, generator = batch.scores.dtype, call.generator()
         batch, refactoring = self._reading(batch, structure)
         bounds = bounds_of(self.metric, batch, refactoring, generator)
@@ -166,6 +170,25 @@ class Interpolated(Form):
         self._warn(None if estimate.informs or bounds.ideal else CONSTANT, batch, call)
         loss = distance_from_ideal(estimate, bounds, self.metric.higher_is_better).mean()
         return self._warmed(loss, batch, call).to(dtype)
+
+    def _of_neighbours(self, path: OfNeighbours, batch: Batch, call: CallContext) -> Tensor:
+        """See :mod:`metricgrad.losses.interpolated.lists.neighbours`."""
+        refactoring = self.refactoring_of(batch, self.metric.structure)
+        if isinstance(self.softness, str) and call.counts:
+            unset = math.isnan(self._known_softness.of(self.log_softness))
+            follow(self.log_softness, self.softness, refactoring, batch, unset=unset)
+        softness = softness_of(self.log_softness, batch.scores)
+        found = neighbour_loss(path.path, self.metric.fixed, batch, softness, q=self.q, share=self.share)
+        if found.loss is None:
+            self._warn(UNDEFINED, batch, call)
+            return _nothing(batch.scores)
+        if call.counts and not self.ideal_check.believed:
+            self.ideal_check.of_decisions(
+                self.metric, batch, refactoring, bounds_of(self.metric, batch, refactoring, call.generator())
+            )
+        self.away = found.away
+        self._warn(None if found.informs or found.away == 0 else CONSTANT, batch, call)
+        return found.loss
 
     def structure_of(self, batch: Batch) -> Structure | None:
         """What is known of the metric, or found by probing at the first batch; None of decisions chosen by hand."""

@@ -43,9 +43,20 @@ def recall_at_k(place: Tensor, above: Tensor, positives: Count, negatives: Count
     return wide(place + above <= k)
 
 
+def precision_to_r(place: Tensor, above: Tensor, positives: Count, negatives: Count) -> Tensor:
+    """Precision at the positive, where it is among as many as there are positives."""
+    rank = place + above
+    return place / rank * (rank <= positives)
+
+
 def hit_rate(place: Tensor, above: Tensor, positives: Count, negatives: Count, *, k: int = 10) -> Tensor:
     """Whether it is the first positive, and among the first k."""
     return wide((place == 1) & (place + above <= k)) * positives
+
+
+def first_hit(place: Tensor, above: Tensor, positives: Count, negatives: Count, *, k: int = 1) -> Tensor:
+    """The same of the nearest one alone, unless k says otherwise."""
+    return hit_rate(place, above, positives, negatives, k=k)
 
 
 def mrr(place: Tensor, above: Tensor, positives: Count, negatives: Count) -> Tensor:

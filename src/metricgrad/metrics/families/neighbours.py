@@ -17,8 +17,9 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.cosines import unit_rows
+from metricgrad.metrics.families import counts
 from metricgrad.metrics.families.retrieval import check_k
-from metricgrad.metrics.fast_paths import OfRows
+from metricgrad.metrics.of_counts import MeanOverPositives, OfNeighbours
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 from metricgrad.precision import wide
@@ -89,7 +90,7 @@ def _check(read: Tensor, targets: Tensor) -> None:
     reads="embeddings",
     structure=Structure("neighbours", "none"),
     targets="classes",
-    fast_path=OfRows(first_hit),
+    fast_path=OfNeighbours(MeanOverPositives(counts.first_hit, "negatives_first")),
 )
 def retrieval_recall(read: Tensor, targets: Tensor, *, k: int = 1) -> Tensor:
     """Recall@k of embeddings: share of rows with one of their class among their k nearest other rows.
@@ -108,7 +109,7 @@ def retrieval_recall(read: Tensor, targets: Tensor, *, k: int = 1) -> Tensor:
     reads="embeddings",
     structure=Structure("neighbours", "none"),
     targets="classes",
-    fast_path=OfRows(precision_to_r),
+    fast_path=OfNeighbours(MeanOverPositives(counts.precision_to_r, "negatives_first")),
 )
 def map_at_r(read: Tensor, targets: Tensor) -> Tensor:
     """MAP@R of embeddings: average precision of each row's R nearest, R being how many others are of its class.

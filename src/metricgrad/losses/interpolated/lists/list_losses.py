@@ -121,13 +121,14 @@ def many_lists(
         leaf = batch.scores.detach().requires_grad_()
         ranked = lists.of(leaf)
     kind = ListSecants if isinstance(path, OfCounts) else RankSecants
-    options = {} if q is None else {"width": _whole, "kernel": Kernel((0.0, q), slope=1 - q)}
-    secants = kind(lists, ranked.detach(), path, parameters, **options)
+    options = {} if q is None else {"width": whole, "kernel": Kernel((0.0, q), slope=1 - q)}
+    secants = kind(lists, ranked.detach(), path, parameters, batch.scores.dtype, **options)
     (gradient,) = torch.autograd.grad(ranked, leaf, secants.gradient.to(ranked))
     return ListLoss(
         gradient, lambda scores: secants.loss(lists.of(scores)), secants.informs, secants.now, secants.ideal, None
     )
 
 
-def _whole(near: Tensor) -> Tensor:
+def whole(near: Tensor) -> Tensor:
+    """The width of secants that pass as many items as lie within the softness on one side."""
     return (near / 2).round()

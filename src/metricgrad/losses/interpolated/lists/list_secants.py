@@ -32,8 +32,10 @@ class ListSecants:
         values: ``(L, M)`` of them, in units of the softness and without a gradient.
         path: of the metric of one list, of which higher is better.
         parameters: the metric's own.
+        dtype: that pairs are summed in.
         width: of the secant, in negatives, from 4 times how many are within the sigmoid's reach.
         kernel: k, which rises like a sigmoid.
+        share: the share of the negatives of all lists that is looked at, the highest ones.
 
     Attributes:
         gradient: ``(L, M)``: of the loss in all values.
@@ -48,9 +50,11 @@ class ListSecants:
         values: Tensor,
         path: OfCounts,
         parameters: dict[str, Any],
+        dtype: torch.dtype,
         *,
         width: Callable[[Tensor], Tensor] = lambda near: near,
         kernel: Kernel = SIGMOID,
+        share: float = 1.0,
     ) -> None:
         self._kernel = kernel
         positive, self._negative = lists.positive(), lists.negative()
@@ -61,16 +65,23 @@ class ListSecants:
         up, place = depth.masked_fill(~positive, torch.inf).sort(1)
         up, self._place = up[:, :most].contiguous(), place[:, :most]
         down = depth.masked_fill(~self._negative, torch.inf).sort(1).values
+        self._looked_at = self._negative
+        if share < 1:
+            highest = values[self._negative]
+            least = highest.topk(max(1, round(share * len(highest)))).values[-1:]
+            self._looked_at = self._negative & (values >= least)
         ideally = torch.full_like(down, torch.inf)
         now, ideal = (path.of_lists(up, to, positives, negatives, **parameters) for to in (down, ideally))
         share = lists.shares(now)
         self.now, self.ideal = lists.mean(now, share), lists.mean(ideal, share)
         before, level = (torch.searchsorted(down, up, right=right) for right in (False, True))
         self._there = up < torch.inf
-        above = ((before + level) * listed((0.5,), now.dtype, up.device)).masked_fill(~self._there, torch.inf)
+        above = (before + level) * listed((0.5,), now.dtype, up.device)
+        self._above = above = above.masked_fill(~self._there, torch.inf)
+        up, depth = up.to(dtype), depth.to(dtype)
         slopes, gradients = [], []
-        for some in parts_of(*self._parts):
-            pairs = pairs_of(up[some], depth[some], self._negative[some])
+        for some in parts_of(*self._parts, values.device):
+            pairs = pairs_of(up[some], depth[some], self._looked_at[some])
             reach = width(4 * wide(pairs.near(_BUMP)))
             own = _slopes(path, above[some], reach, positives[some], negatives[some], parameters)
             own = (share[some, None] * own).masked_fill(~self._there[some], 0).nan_to_num()
@@ -80,12 +91,16 @@ class ListSecants:
         self._slopes, self.gradient = torch.cat(slopes), torch.cat(gradients)
         self.informs = self._slopes.any()
 
+    def excess(self, values: Tensor) -> Tensor:
+        """0-d: the loss, less what it is of hard counts."""
+        return self.loss(values) - (self._slopes * self._above.masked_fill(~self._there, 0)).sum()
+
     def loss(self, values: Tensor) -> Tensor:
         """0-d: the loss as a function of ``(L, M)`` values."""
         found = []
-        for some in parts_of(*self._parts):
+        for some in parts_of(*self._parts, values.device):
             own, place = values[some], self._place[some]
-            pairs = pairs_of(-own.gather(1, place), -own, self._negative[some])
+            pairs = pairs_of(-own.gather(1, place), -own, self._looked_at[some])
             found.append((self._slopes[some].to(own) * pairs.near(self._kernel)).sum())
         return torch.stack(found).sum()
 

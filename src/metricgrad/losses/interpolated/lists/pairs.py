@@ -10,15 +10,16 @@ from torch import Tensor
 from metricgrad.functional.kernels import Kernel
 from metricgrad.functional.pair_sums import pair_sum
 
-_HELD = 2**22
-"""Pairs that are held at a time."""
+_HELD = {"cpu": 2**17}
+"""Pairs that are held at a time, on the CPU as many as stay in its cache."""
+_ELSEWHERE = 2**22
 _LONG = 2**18
 """Pairs of one list from which on its sums are near-linear ones."""
 
 
-def parts_of(lists: int, pairs: int) -> Iterator[slice]:
+def parts_of(lists: int, pairs: int, device: torch.device) -> Iterator[slice]:
     """Which lists to take together, of lists that have so many pairs each."""
-    step = 1 if pairs > _LONG else max(1, _HELD // max(1, pairs))
+    step = 1 if pairs > _LONG else max(1, _HELD.get(device.type, _ELSEWHERE) // max(1, pairs))
     return (slice(start, start + step) for start in range(0, lists, step))
 
 

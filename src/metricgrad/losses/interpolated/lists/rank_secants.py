@@ -33,6 +33,7 @@ class RankSecants:
         values: ``(L, M)`` of them, in units of the softness and without a gradient.
         path: of the metric of one list, of which higher is better.
         parameters: the metric's own.
+        dtype: that pairs are summed in.
         width: of the secant, in ranks, from 4 times how many items are within the sigmoid's reach.
         kernel: k, which rises like a sigmoid.
 
@@ -49,6 +50,7 @@ class RankSecants:
         values: Tensor,
         path: OfRanks,
         parameters: dict[str, Any],
+        dtype: torch.dtype,
         *,
         width: Callable[[Tensor], Tensor] = lambda near: near,
         kernel: Kernel = SIGMOID,
@@ -77,8 +79,8 @@ class RankSecants:
         passed_up, passed_down = _upto(mean * (later - still)), _upto(mean * (sooner - still))
         ends = self._there.sum(1, keepdim=True)
         slopes, gradients = [], []
-        depth = depth.masked_fill(~self._there, 0)
-        for some in parts_of(*self._parts):
+        depth = depth.masked_fill(~self._there, 0).to(dtype)
+        for some in parts_of(*self._parts, values.device):
             pairs = pairs_of(depth[some], depth[some], self._there[some])
             reach = width(4 * wide(pairs.near(_BUMP))).clamp(min=1)
             up = (rank[some] - reach).clamp(min=1)
@@ -97,7 +99,7 @@ class RankSecants:
     def loss(self, values: Tensor) -> Tensor:
         """0-d: the loss as a function of ``(L, M)`` values."""
         found = []
-        for some in parts_of(*self._parts):
+        for some in parts_of(*self._parts, values.device):
             depth = -values[some].gather(1, self._order[some])
             pairs = pairs_of(depth, depth, self._there[some])
             found.append((self._slopes[some].to(depth) * pairs.near(self._kernel)).sum())

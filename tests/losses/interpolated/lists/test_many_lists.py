@@ -1,0 +1,161 @@
+"""The loss of many lists is what calls of the metric after each move give, in closed form."""
+
+import pytest
+import torch
+
+import metricgrad as mg
+from metricgrad.losses.interpolated.lists import pairs
+from metricgrad.losses.interpolated.lists.list_losses import many_lists
+from metricgrad.losses.interpolated.lists.ranked_lists import ranked_lists
+from metricgrad.metrics.of_counts import OfCounts
+from metricgrad.refactoring.batch import Batch
+from metricgrad.refactoring.from_structure import for_batch
+
+COLUMNS = ["average_precision", "auroc", "recall_at_precision:precision=0.5"]
+ROWS = ["mrr", "map", "hit_rate:k=2", "recall_at_k:k=3", "precision_at_k:k=3"]
+GRADED = ["ndcg", "ndcg:k=3", "ndcg:k=5,exponential=True"]
+
+
+def found(metric, batch, q=0.5):
+    path = metric.fast_path
+    if isinstance(path, OfCounts) and path.by_gain:
+        path = path.by_gain
+    lists = ranked_lists(batch, for_batch(metric.structure, batch, metric))
+    return many_lists(path, metric.fixed, batch, lists, q=q)
+
+
+def by_calls(metric, batch, q=0.5):
+    """The gradient where the metric itself is called after each move."""
+    leaf = batch.scores.clone().requires_grad_()
+    mg.UniLoss(metric, anchored=False, softness=1.0, q=q)(leaf, batch.targets, **batch.context).backward()
+    return -leaf.grad
+
+
+def draw(seed, rows=14, columns=6, levels=2, dtype=torch.float64):
+    g = torch.Generator().manual_seed(seed)
+    targets = torch.randint(levels, (rows, columns), generator=g)
+    return torch.randn(rows, columns, generator=g, dtype=dtype) + 0.5 * targets, targets
+
+
+def queries(seed, levels=2, weighted=False):
+    """Of 1 to some 20 items; the last is without anything relevant."""
+    scores, targets = (part.flatten() for part in draw(seed, 20, 5, levels))
+    g = torch.Generator().manual_seed(seed)
+    groups = (8 * torch.rand(100, generator=g) ** 2).long() * 3
+    targets[groups == groups.max()] = 0
+    context = {"groups": groups}
+    if weighted:
+        context["sample_weight"] = torch.rand(30, generator=g, dtype=torch.float64)[groups]
+    return Batch(scores, targets, context)
+
+
+def check(metric, batch):
+    metric = mg.as_metric(metric)
+    ours = found(metric, batch)
+    torch.testing.assert_close(-ours.gradient, by_calls(metric, batch), rtol=1e-4, atol=1e-7)  # metrics end in float32
+    value = metric(batch.scores, batch.targets, **batch.context)
+    torch.testing.assert_close(ours.now.float(), value.float(), rtol=1e-6, atol=1e-7)
+    leaf = batch.scores.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(ours.loss(leaf), leaf)
+    torch.testing.assert_close(ours.gradient, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("metric", [*COLUMNS, *ROWS])
+def test_columns_and_rows(metric, seed):
+    check(metric, Batch(*draw(seed), {}))
+
+
+@pytest.mark.parametrize("metric", COLUMNS)
+def test_class_numbers_are_columns(metric):
+    scores, _ = draw(0, 30, 5)
+    check(metric, Batch(scores, torch.arange(30) % 4, {}))  # no row is of the last class
+
+
+@pytest.mark.parametrize("metric", [*ROWS, "ndcg"])
+def test_class_numbers_are_rows_with_one_relevant_item(metric):
+    (scores, _), metric = draw(0, 30, 5), mg.as_metric(metric)
+    targets = torch.arange(30) % 4
+    ours, one_hot = (found(metric, Batch(scores, t, {})) for t in (targets, torch.nn.functional.one_hot(targets, 5)))
+    assert torch.equal(ours.gradient, one_hot.gradient)
+    torch.testing.assert_close(ours.now.float(), metric(scores, targets).float())
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("metric", ROWS)
+def test_queries(metric, weighted):
+    check(metric, queries(1, weighted=weighted))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("metric", GRADED)
+def test_graded_queries(metric, weighted):
+    check(metric, queries(2, levels=4, weighted=weighted))
+
+
+@pytest.mark.parametrize("metric", [*GRADED, "spearman"])
+def test_graded_rows_columns_and_one_list(metric):
+    scores, targets = draw(3, levels=4)
+    check(metric, Batch(scores, targets, {}))
+    check(metric, Batch(scores.flatten(), targets.flatten(), {}))
+
+
+@pytest.mark.parametrize("metric", ["map", "ndcg"])
+def test_weights_of_rows(metric):
+    check(metric, Batch(*draw(4), {"sample_weight": torch.rand(14, dtype=torch.float64)}))
+
+
+@pytest.mark.parametrize(("held", "long"), [(200, 10**6), (10**6, 30)])
+@pytest.mark.parametrize("metric", ["average_precision", "map", "ndcg"])
+def test_in_parts_and_by_near_linear_sums_it_is_the_same(metric, held, long, monkeypatch):
+    batch, metric = Batch(*draw(5), {}), mg.as_metric(metric)
+    whole = found(metric, batch)
+    monkeypatch.setattr(pairs, "_HELD", {"cpu": held})
+    monkeypatch.setattr(pairs, "_LONG", long)
+    parts = found(metric, batch)
+    torch.testing.assert_close(parts.gradient, whole.gradient)
+    torch.testing.assert_close(parts.loss(batch.scores), whole.loss(batch.scores))
+
+
+@pytest.mark.parametrize("metric", ["map", "ndcg"])
+def test_ties_depend_on_no_order_of_the_rows_and_pull_apart(metric):
+    batch, metric = queries(6, levels=3), mg.as_metric(metric)
+    tied = Batch((batch.scores * 2).round() / 2, batch.targets, batch.context)
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    turned = Batch(tied.scores[order], tied.targets[order], {"groups": -tied.context["groups"][order]})
+    gradient = found(metric, tied).gradient
+    torch.testing.assert_close(found(metric, turned).gradient, gradient[order], rtol=1e-9, atol=1e-12)
+    value = metric(tied.scores, tied.targets, **tied.context)
+    torch.testing.assert_close(found(metric, tied).now.float(), value.float())
+    flat = Batch(torch.zeros_like(tied.scores), tied.targets, tied.context)
+    step = flat.scores - found(metric, flat).gradient
+    assert metric(step, tied.targets, **tied.context) > metric(flat.scores, tied.targets, **tied.context)
+
+
+@pytest.mark.parametrize("spec", [*COLUMNS, *ROWS, *GRADED])
+def test_training_on_many_lists_raises_the_metric(spec):
+    scores, targets = draw(7, 24, 8, dtype=torch.float32)
+    loss, metric = mg.UniLoss(spec, base_weight=0.0), mg.as_metric(spec)
+    leaf = torch.randn(scores.shape, generator=torch.Generator().manual_seed(8)).requires_grad_()
+    before, optimizer = float(metric(leaf, targets)), torch.optim.Adam([leaf], lr=0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        value = loss(leaf, targets)
+        value.backward()
+        optimizer.step()
+    assert float(metric(leaf, targets)) > before + 0.1
+
+
+@pytest.mark.parametrize("spec", ["average_precision", "auroc", "map"])
+def test_lists_without_a_value_count_as_the_metric_says(spec):
+    scores, targets = draw(9)
+    targets[:, 0], targets[0] = 0, 0
+    check(spec, Batch(scores, targets, {}))
+
+
+def test_where_no_list_has_a_value_it_is_said_and_nothing_moves():
+    scores, targets = draw(10)
+    leaf = scores.requires_grad_()
+    with pytest.warns(UserWarning, match="undefined"):
+        mg.UniLoss("spearman", base_weight=0.0)(leaf, targets * 0).backward()
+    assert torch.equal(leaf.grad, torch.zeros_like(leaf))

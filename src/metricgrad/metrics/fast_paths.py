@@ -14,6 +14,9 @@ from typing import Literal
 from torch import Tensor
 
 ClassNames = Literal["kept", "ordered", "alike"]
+#: What becomes of a list that has no value, as one without positives: it is left out of the mean over lists, counts as
+#: 0, or makes the mean NaN.
+Missing = Literal["skipped", "zero", "nan"]
 
 
 class FastPath:

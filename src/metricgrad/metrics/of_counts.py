@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.functional.constants import counted
-from metricgrad.metrics.fast_paths import FastPath
+from metricgrad.metrics.fast_paths import FastPath, Missing
 from metricgrad.metrics.of_ranks import OfRanks
 from metricgrad.precision import wide, wide_dtype
 
@@ -39,12 +39,14 @@ class OfCounts(FastPath, abc.ABC):
         ties: see :data:`Ties`.
         by_gain: what the metric is of graded targets, of which it is no function of counts; None where it takes none.
         by_place: whether ``at`` depends on the place, or on the count of negatives alone.
+        missing: see :data:`metricgrad.metrics.fast_paths.Missing`.
     """
 
     at: AtPlace
     ties: Ties
     by_gain: OfRanks | None = None
     by_place: bool = True
+    missing: Missing = "skipped"
 
     @abc.abstractmethod
     def _total(self, found: Tensor, place: Tensor, positives: Count) -> Tensor:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import abc
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from metricgrad.functional.ranks import hard_rank
-from metricgrad.metrics.fast_paths import FastPath
+from metricgrad.metrics.fast_paths import FastPath, Missing
 from metricgrad.precision import wide
 
 
 class OfRanks(FastPath, abc.ABC):
-    """Abstract: a metric of lists side by side, of which gains are ``(L, M)`` and ranks count from 1 at the top."""
+    """Abstract: a metric of lists side by side, of which gains are ``(L, M)`` and ranks count from 1 at the top.
+
+    Attributes:
+        missing: see :data:`metricgrad.metrics.fast_paths.Missing`.
+    """
+
+    missing: ClassVar[Missing]
 
     @abc.abstractmethod
     def gains(self, relevance: Tensor, empty: Tensor | None, **parameters: object) -> Tensor:
@@ -33,8 +41,16 @@ class OfRanks(FastPath, abc.ABC):
         """``(L,)``: the metric, where items of equal scores share their mean discount."""
 
 
+@dataclass(frozen=True)
 class DiscountedGain(OfRanks):
-    """NDCG."""
+    """NDCG.
+
+    Attributes:
+        k: how many of the first items count, where the metric's own parameters do not say; None for all.
+    """
+
+    k: int | None = None
+    missing: ClassVar[Missing] = "zero"
 
     def gains(
         self,
@@ -59,7 +75,7 @@ class DiscountedGain(OfRanks):
 
     def discount(self, rank: Tensor, *, k: int | None = None, exponential: bool = False) -> Tensor:
         """``1 / log2(1 + rank)``, and 0 beyond the first k."""
-        found = math.log(2) / torch.log1p(rank)
+        k, found = self.k if k is None else k, math.log(2) / torch.log1p(rank)
         return found if k is None else found * (rank <= k)
 
     def ideal(self, gains: Tensor) -> Tensor:
@@ -71,8 +87,11 @@ class DiscountedGain(OfRanks):
         return (gains * discounts).sum(1)
 
 
+@dataclass(frozen=True)
 class RankCorrelation(OfRanks):
     """Spearman's."""
+
+    missing: ClassVar[Missing] = "nan"
 
     def gains(self, relevance: Tensor, empty: Tensor | None) -> Tensor:
         """How far up each belongs, over what the correlation of strict orders divides by."""

@@ -78,6 +78,77 @@ def test_a_list_is_trained_on_by_the_twin_too(metric, name):
     assert len(calls) == before
 
 
+def many_lists(kind, generator):
+    targets = torch.randint(2 if kind in ("labels", "queries") else 4, (48, 5), generator=generator)
+    if kind == "classes":
+        targets = torch.randint(5, (48,), generator=generator)
+        one_hot = torch.nn.functional.one_hot(targets, 5)
+        return torch.randn(48, 5, generator=generator) + one_hot, targets, {}
+    scores = torch.randn(48, 5, generator=generator) + targets
+    if kind in ("labels", "rows"):
+        return scores, targets, {}
+    if kind == "values":
+        return scores[:, 0], targets[:, 0] + torch.rand(48, generator=generator), {}
+    return scores.flatten(), targets.flatten(), {"groups": torch.randint(20, (240,), generator=generator)}
+
+
+MANY = {
+    "mean AP of labels": (
+        torchmetrics.AveragePrecision(task="multilabel", num_labels=5),
+        "labels",
+        "average_precision",
+    ),
+    "mean AUROC of labels": (torchmetrics.AUROC(task="multilabel", num_labels=5), "labels", "auroc"),
+    "mean AP of classes": (
+        torchmetrics.AveragePrecision(task="multiclass", num_classes=5),
+        "classes",
+        "average_precision",
+    ),
+    "mean AUROC of classes": (torchmetrics.AUROC(task="multiclass", num_classes=5), "classes", "auroc"),
+    "mean AP of scikit-learn": (sklearn.metrics.average_precision_score, "labels", "average_precision"),
+    "mean AUROC of scikit-learn": (mg.as_metric(sklearn.metrics.roc_auc_score, multi_class="ovr"), "classes", "auroc"),
+    "NDCG of scikit-learn": (mg.as_metric(sklearn.metrics.ndcg_score, k=3), "rows", "ndcg:k=3"),
+    "NDCG of queries": (torchmetrics.retrieval.RetrievalNormalizedDCG(top_k=4), "graded queries", "ndcg:k=4"),
+    "MAP of queries": (torchmetrics.retrieval.RetrievalMAP(), "queries", "map"),
+    "MRR of queries": (torchmetrics.retrieval.RetrievalMRR(), "queries", "mrr"),
+    "precision of queries": (torchmetrics.retrieval.RetrievalPrecision(top_k=3), "queries", "precision_at_k:k=3"),
+    "recall of queries": (torchmetrics.retrieval.RetrievalRecall(top_k=3), "queries", "recall_at_k:k=3"),
+    "hits of queries": (torchmetrics.retrieval.RetrievalHitRate(top_k=2), "queries", "hit_rate:k=2"),
+    "Spearman": (torchmetrics.SpearmanCorrCoef(), "values", "spearman"),
+}
+
+
+@pytest.mark.parametrize("case", MANY)
+def test_many_lists_are_trained_on_by_the_twin(case):
+    metric, kind, name = MANY[case]
+    foreign, calls, before = mg.as_metric(metric), [], 0
+    assert foreign.twin is not None
+    original = foreign._fn
+    foreign._fn = lambda *args, **options: calls.append(1) or original(*args, **options)
+    losses, generator = [mg.UniLoss(m, base_weight=0.1, weight=1.0) for m in (foreign, name)], torch.Generator()
+    for step in range(6):
+        scores, targets, context = many_lists(kind, generator.manual_seed(step))
+        slopes = []
+        for loss in losses:
+            leaf = scores.clone().requires_grad_()
+            loss(leaf, targets, **context).backward()
+            slopes.append(leaf.grad)
+        torch.testing.assert_close(*slopes)
+        before = before if step >= 3 else len(calls)
+    assert len(calls) == before >= 3
+
+
+@pytest.mark.parametrize("options", [{"empty_target_action": "skip"}, {"empty_target_action": "pos"}])
+def test_queries_without_an_answer_count_as_the_metric_says(options):
+    metric = mg.as_metric(torchmetrics.retrieval.RetrievalMAP(**options))
+    scores, targets, context = many_lists("queries", torch.Generator().manual_seed(0))
+    targets = targets * (context["groups"] > 3)
+    loss = mg.UniLoss(metric)
+    value = loss(scores.requires_grad_(), targets, **context)
+    assert float(value.detach()) == pytest.approx(float(1 - metric(scores.detach(), targets, **context)), abs=1e-5)
+    assert (metric.twin is None) == (options["empty_target_action"] == "pos")
+
+
 def test_a_list_whose_twin_has_another_value_is_called():
     def squared(targets, scores):
         return sklearn.metrics.roc_auc_score(targets, scores) ** 2

@@ -148,11 +148,11 @@ class Linearized(Form):
         return found
 
     def _closed_form(self, batch: Batch, structure: Structure, call: CallContext) -> Way | None:
-        path, graded = self.metric.fast_path, False
+        path, graded = self._rows.twin.path, False
         if isinstance(path, OfCounts | OfRanks):
             graded = self._are_graded(batch, call)
             lists = lists_for(path, batch, self.local.refactoring_of(batch, structure), graded)
-            if lists is not None:
+            if lists is not None and self._agrees(*lists, batch, call):
                 return functools.partial(self._of_lists, *lists, graded)
         if batch.targets.ndim > 1 or batch.scores.ndim > 2 or structure.exchangeable in ("sample", "none"):
             return None
@@ -209,11 +209,22 @@ class Linearized(Form):
         shown = Told((found.informs,), lambda read: self._said(read[0] > 0, now, ideal, batch, call))
         return BatchLosses((found.gradient,), lambda s: (found.loss(s),), shown, TO_FLOOR, found.cross_entropy)
 
+    def _agrees(self, path: OfCounts | OfRanks, lists: RankedLists, batch: Batch, call: CallContext) -> bool:
+        """Whether the twin of a foreign metric has its value here, where it is time to look."""
+        twin = self._rows.twin
+        if call.counts and twin.due(call.step):
+            try:
+                theirs = batch.values(self.metric, batch.scores.detach()[None])
+            except MetricgradError:
+                return True  # undefined on this batch, or said where the metric is looked at for itself
+            twin.compare((many_lists(path, twin.options, batch, lists, q=None).now,), lambda: theirs)
+        return not twin.left
+
     def _of_lists(
         self, path: OfCounts | OfRanks, lists: RankedLists, graded: bool, batch: Batch, call: CallContext
     ) -> BatchLosses:
         """Secants of many lists, likewise."""
-        found = many_lists(path, self.metric.fixed, batch, lists, q=self.q if graded else None)
+        found = many_lists(path, self._rows.twin.options, batch, lists, q=self.q if graded else None)
         return replace(self._told(found, batch, call), ramps=ALONE if graded else TO_FLOOR, matched=not graded)
 
     def _told(self, found: ListLoss, batch: Batch, call: CallContext) -> BatchLosses:

@@ -7,10 +7,13 @@ here, or another version of the library, costs time and not rightness.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from metricgrad.metrics.built_in import table
+from metricgrad.metrics.families import counts
 from metricgrad.metrics.families.class_sums import (
     ACCURACY,
     BALANCED_ACCURACY,
@@ -24,8 +27,10 @@ from metricgrad.metrics.families.class_sums import (
     Score,
     averaged,
 )
-from metricgrad.metrics.fast_paths import FastPath
+from metricgrad.metrics.fast_paths import FastPath, Missing
+from metricgrad.metrics.of_counts import MeanOverPositives
 from metricgrad.metrics.of_labels import OfGrades
+from metricgrad.metrics.of_ranks import DiscountedGain, RankCorrelation
 
 _ANY = 2**31  # however many grades there are, their numbers are what they are worth
 _AVERAGES = ("binary", "macro", "micro")
@@ -34,10 +39,18 @@ _SKLEARN: dict[str, FastPath | str] = {
     "accuracy_score": ACCURACY,
     "balanced_accuracy_score": BALANCED_ACCURACY,
     "matthews_corrcoef": MCC,
-    "roc_auc_score": "auroc",
-    "average_precision_score": "average_precision",
+    "roc_auc_score": MeanOverPositives(counts.auroc, "halves", by_place=False, missing="nan"),
+    "average_precision_score": MeanOverPositives(counts.average_precision, "together", missing="zero"),
 }
 _TORCHMETRICS = {"auroc": "auroc", "averageprecision": "average_precision"}
+#: of queries, and of the first k items of each
+_QUERIES = {"retrievalmap": "map", "retrievalmrr": "mrr"}
+_FIRST_ITEMS = {
+    "retrievalprecision": counts.precision_at_k, "retrievalrecall": counts.recall_at_k,
+    "retrievalhitrate": counts.hit_rate,
+}  # fmt: skip
+_EMPTY: dict[object, Missing] = {"neg": "zero", "skip": "skipped"}
+_OF_COLUMNS = (("average", "micro"), ("multi_class", "ovr"))
 _LEFT_ALONE = {
     "ignore_index": (None,), "threshold": (None, 0.5), "thresholds": (None,), "top_k": (None, 1), "max_fpr": (None,),
     "multidim_average": ("global",), "zero_division": (0,),
@@ -56,6 +69,10 @@ def twin_of_sklearn(name: str, changed: Mapping[str, Any]) -> FastPath | None:
         average = rest.pop("average", "binary")
         return None if rest or average not in _AVERAGES else averaged(score, average)
     found = _SKLEARN.get(name)
+    if isinstance(found, MeanOverPositives):
+        rest = {option: value for option, value in rest.items() if (option, value) not in _OF_COLUMNS}
+    if name == "ndcg_score":
+        return None if rest.keys() - {"k"} else DiscountedGain(rest.get("k"))
     if name == "cohen_kappa_score":
         found = {None: KAPPA, "quadratic": OfGrades("ordered")}.get(rest.pop("weights", None))
     return None if rest else _path(found)
@@ -69,11 +86,16 @@ def twin_of_torchmetrics(base: str, task: str | None, options: Mapping[str, Any]
         task: ``"binary"``, ``"multiclass"`` or ``"multilabel"``.
         options: how it is set.
     """
+    if base.startswith("retrieval"):
+        return _of_queries(base, options)
+    if base == "spearmancorrcoef":
+        return RankCorrelation() if options.get("num_outputs", 1) == 1 else None
     changed = any(options.get(name, known[0]) not in known for name, known in _LEFT_ALONE.items())
+    if base in _TORCHMETRICS and not changed:
+        pooled = task == "multilabel" and options.get("average") == "micro"
+        return _path(_TORCHMETRICS[base]) if task == "binary" or pooled or options.get("average") == "macro" else None
     if task not in ("binary", "multiclass") or changed:
         return None
-    if base in _TORCHMETRICS:
-        return _path(_TORCHMETRICS[base]) if task == "binary" else None
     if base == "matthewscorrcoef":
         return MCC_OF_TWO if task == "binary" or options.get("num_classes") == 2 else MCC
     if base == "cohenkappa":
@@ -85,6 +107,19 @@ def twin_of_torchmetrics(base: str, task: str | None, options: Mapping[str, Any]
         return averaged(RECALL, "macro") if average == "macro" else ACCURACY
     score = _score(base.removesuffix("score").removesuffix("index"), options.get("beta", 1.0))
     return None if score is None else averaged(score, average)
+
+
+def _of_queries(base: str, options: Mapping[str, Any]) -> FastPath | None:
+    missing, k = _EMPTY.get(options.get("empty_target_action", "neg")), options.get("top_k")
+    if missing is None or options.get("aggregation", "mean") != "mean" or options.get("adaptive_k", False):
+        return None
+    if base == "retrievalnormalizeddcg":
+        return DiscountedGain(k) if missing == "zero" else None
+    if base in _FIRST_ITEMS and k is not None:
+        at = functools.partial(_FIRST_ITEMS[base], k=k)
+        return MeanOverPositives(at, "negatives_first", missing=missing)
+    path = _path(_QUERIES[base]) if base in _QUERIES and k is None else None
+    return replace(path, missing=missing) if isinstance(path, MeanOverPositives) else None
 
 
 def _score(name: str, beta: float) -> Score | None:

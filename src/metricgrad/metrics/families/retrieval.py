@@ -50,7 +50,7 @@ def _mean_over_queries(
     return (each * of_query).sum(-1) / of_query.sum()
 
 
-@_of_queries("precision_at_k", fast_path=MeanOverPositives(counts.precision_at_k, "negatives_first"))
+@_of_queries("precision_at_k", fast_path=MeanOverPositives(counts.precision_at_k, "negatives_first", missing="zero"))
 def precision_at_k(
     read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None, sample_weight: Tensor | None = None
 ) -> Tensor:
@@ -61,7 +61,7 @@ def precision_at_k(
     )
 
 
-@_of_queries("recall_at_k", fast_path=MeanOverPositives(counts.recall_at_k, "negatives_first"))
+@_of_queries("recall_at_k", fast_path=MeanOverPositives(counts.recall_at_k, "negatives_first", missing="zero"))
 def recall_at_k(
     read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None, sample_weight: Tensor | None = None
 ) -> Tensor:
@@ -74,7 +74,7 @@ def recall_at_k(
     return _mean_over_queries(score, read, as_gains(read, targets), groups, sample_weight)
 
 
-@_of_queries("hit_rate", fast_path=MeanOverPositives(counts.hit_rate, "negatives_first"))
+@_of_queries("hit_rate", fast_path=MeanOverPositives(counts.hit_rate, "negatives_first", missing="zero"))
 def hit_rate(
     read: Tensor, targets: Tensor, *, k: int = 10, groups: Tensor | None = None, sample_weight: Tensor | None = None
 ) -> Tensor:
@@ -85,7 +85,7 @@ def hit_rate(
     )
 
 
-@_of_queries("mrr", fast_path=MeanOverPositives(counts.mrr, "negatives_first"))
+@_of_queries("mrr", fast_path=MeanOverPositives(counts.mrr, "negatives_first", missing="zero"))
 def mrr(read: Tensor, targets: Tensor, *, groups: Tensor | None = None, sample_weight: Tensor | None = None) -> Tensor:
     """One over the rank of each query's first relevant item, averaged over queries."""
     return _mean_over_queries(
@@ -93,7 +93,7 @@ def mrr(read: Tensor, targets: Tensor, *, groups: Tensor | None = None, sample_w
     )
 
 
-@_of_queries("map", fast_path=MeanOverPositives(counts.average_precision, "together"))
+@_of_queries("map", fast_path=MeanOverPositives(counts.average_precision, "together", missing="zero"))
 def mean_average_precision(
     read: Tensor, targets: Tensor, *, groups: Tensor | None = None, sample_weight: Tensor | None = None
 ) -> Tensor:

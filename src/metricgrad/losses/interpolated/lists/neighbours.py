@@ -71,9 +71,7 @@ def neighbour_loss(
 
 def _lists(targets: Tensor) -> RankedLists:
     same = targets[:, None] == targets
-    return RankedLists(
-        _similar, same, torch.eye(len(targets), dtype=torch.bool, device=targets.device), missing="skipped"
-    )
+    return RankedLists(_similar, same, torch.eye(len(targets), dtype=torch.bool, device=targets.device))
 
 
 def _similar(embeddings: Tensor) -> Tensor:

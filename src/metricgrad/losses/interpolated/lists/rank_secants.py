@@ -73,8 +73,8 @@ class RankSecants:
             return (upto.gather(1, past) - upto.gather(1, first)) / (past - first)
 
         now, ideal = path.total(gains, shared(still.expand_as(gains))), path.ideal(gains)
-        share = lists.shares(now)
-        self.now, self.ideal = lists.mean(now, share), lists.mean(ideal, share)
+        counts, means = lists.means(now, ideal, missing=path.missing)
+        self.now, self.ideal = means.unbind()
         rank, mean = wide(first + past + 1).to(gains.dtype) / 2, shared(gains)
         passed_up, passed_down = _upto(mean * (later - still)), _upto(mean * (sooner - still))
         ends = self._there.sum(1, keepdim=True)
@@ -88,7 +88,7 @@ class RankSecants:
             own = gains[some] * (path.discount(up, **parameters) - path.discount(down, **parameters))
             above = _between(passed_up[some], up - 1, rank[some] - 1)
             below = _between(passed_down[some], rank[some], down)
-            slope = share[some, None] * (own + above - below) / (down - up).clamp(min=1) / 2
+            slope = counts[some, None] * (own + above - below) / (down - up).clamp(min=1) / 2
             slope = slope.masked_fill(~self._there[some], 0).nan_to_num()
             pull, push = pairs.weighted(slope, kernel.derivative())
             gradients.append(torch.zeros_like(pull).scatter(1, self._order[some], pull - push))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from metricgrad.functional.constants import counted
 from metricgrad.metrics.families.queries import weights_of_queries
+from metricgrad.metrics.fast_paths import Missing
 from metricgrad.precision import wide
 from metricgrad.refactoring.batch import Batch
 from metricgrad.refactoring.ranking.lists import ranked_by
-from metricgrad.refactoring.ranking.rankings import Order, PositivesOverNegatives
+from metricgrad.refactoring.ranking.rankings import Order
 
 _PLACES = 2**24
 """Of all lists, that are held at most."""
@@ -29,8 +29,6 @@ class RankedLists:
         relevance: ``(L, M)`` of targets.
         empty: ``(L, M)`` booleans, or None where no place is.
         weight: ``(L,)`` float64 of each list in the mean, or None for ones.
-        missing: what becomes of a list without a value, as one without positives: it is left out of the mean, counts as
-            0, or makes the mean NaN.
         alone: whether everything is one list.
     """
 
@@ -38,18 +36,15 @@ class RankedLists:
     relevance: Tensor
     empty: Tensor | None = None
     weight: Tensor | None = None
-    missing: Literal["skipped", "zero", "nan"] = "zero"
     alone: bool = False
 
-    def shares(self, values: Tensor) -> Tensor:
-        """``(L,)``: what each list counts in the mean of ``(L,)`` values."""
-        share = values.isfinite().to(values) if self.missing == "skipped" else torch.ones_like(values)
+    def means(self, *values: Tensor, missing: Missing) -> tuple[Tensor, Tensor]:
+        """``(L,)`` what each list counts in the mean, and the means of ``(L,)`` values, of which all lack the same."""
+        each = torch.stack(values)
+        share = (each[0] == each[0]).to(each) if missing == "skipped" else torch.ones_like(each[0])
         share = share if self.weight is None else share * self.weight
-        return share / share.sum()
-
-    def mean(self, values: Tensor, shares: Tensor) -> Tensor:
-        """0-d."""
-        return ((values if self.missing == "nan" else values.nan_to_num()) * shares).sum()
+        share = share / share.sum()
+        return share, (each if missing == "nan" else each.nan_to_num()) @ share
 
     def positive(self) -> Tensor:
         """``(L, M)`` booleans: which items are relevant."""
@@ -72,9 +67,9 @@ def ranked_lists(batch: Batch, order: Order) -> RankedLists | None:
     if batch.frame is not None or batch.context.keys() - {"groups", "sample_weight"}:
         return None
     weight = batch.context.get("sample_weight")
-    missing = "zero" if order.within != "column" else "skipped" if isinstance(order, PositivesOverNegatives) else "nan"
-    if order.within == "all" and batch.scores.ndim == 1 and not batch.context:
-        return RankedLists(lambda scores: scores[None], batch.targets[None], missing="nan", alone=True)
+    if order.within == "all" and batch.scores.shape == batch.targets.shape and not batch.context:
+        alone = batch.scores.ndim == 1
+        return RankedLists(lambda scores: scores.reshape(1, -1), batch.targets.reshape(1, -1), alone=alone)
     if order.within in ("column", "row") and batch.scores.ndim == 2 and "groups" not in batch.context:
         columns = order.within == "column"
         if columns and weight is not None:
@@ -83,7 +78,6 @@ def ranked_lists(batch: Batch, order: Order) -> RankedLists | None:
             lambda scores: _turned(ranked_by(scores, True) if order.odds else scores, columns),
             _turned(_relevance(batch), columns),
             weight=None if weight is None else wide(weight),
-            missing=missing,
         )
     if order.within != "group" or batch.scores.ndim > 1 or batch.groups is None:
         return None

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from metricgrad.functional.constants import counted
+from metricgrad.functional.constants import counted, listed
 from metricgrad.metrics.fast_paths import FastPath, Missing
 from metricgrad.metrics.of_ranks import OfRanks
 from metricgrad.precision import wide, wide_dtype
@@ -86,7 +86,7 @@ class OfCounts(FastPath, abc.ABC):
         return self._total(self.at(place, above, positives, negatives, **parameters), place, positives)
 
     def of_lists(self, up: Tensor, down: Tensor, positives: Tensor, negatives: Tensor, **parameters: Any) -> Tensor:
-        """``(L,)``: of many lists at once, NaN where one has no value.
+        """``(2, L)``: of many lists at once, as they are and at their best; NaN where one has no value.
 
         Args:
             up: ``(L, P)``, infinite where a list has fewer positives.
@@ -96,6 +96,9 @@ class OfCounts(FastPath, abc.ABC):
             parameters: the metric's own.
         """
         place, above = self._standing(up, down)
+        if self.ties == "together":  # at their best none tie
+            place = torch.stack([place, _places(up).expand_as(place)])
+        above = above * listed((1.0, 0.0), above.dtype, above.device)[:, None, None]
         found = self.at(place, above, positives, negatives, **parameters) * (up < torch.inf)
         return self._total(found, place, positives)
 

@@ -159,3 +159,17 @@ def test_where_no_list_has_a_value_it_is_said_and_nothing_moves():
     with pytest.warns(UserWarning, match="undefined"):
         mg.UniLoss("spearman", base_weight=0.0)(leaf, targets * 0).backward()
     assert torch.equal(leaf.grad, torch.zeros_like(leaf))
+
+
+@pytest.mark.parametrize("kind", ["labels", "classes", "queries"])
+def test_what_it_rides_on_is_cross_entropy(kind):
+    scores, targets = draw(11)
+    context, own, base = {}, "map", torch.nn.functional.binary_cross_entropy_with_logits
+    if kind == "classes":
+        targets, base = targets.sum(1).clamp(max=5), torch.nn.functional.cross_entropy
+    elif kind == "queries":
+        scores, targets, context = scores.flatten(), targets.flatten(), {"groups": torch.arange(84) // 7}
+    leaf, again = (scores.clone().requires_grad_() for _ in range(2))
+    mg.UniLoss(own, weight=0.0)(leaf, targets, **context).backward()
+    base(again, targets if kind == "classes" else targets.double()).backward()
+    torch.testing.assert_close(leaf.grad, again.grad)

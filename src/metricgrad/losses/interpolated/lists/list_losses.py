@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metricgrad.functional.constants import filled
 from metricgrad.functional.kernels import Kernel
 from metricgrad.losses.interpolated.lists.list_secants import ListSecants
 from metricgrad.losses.interpolated.lists.rank_secants import RankSecants
@@ -86,10 +87,7 @@ class OneList:
             return secants.loss(torch.cat([past.to(scores), scores]))
 
         gradient = secants.gradient()[-n:].to(scores.dtype)
-        standard = None
-        if is_binary(batch.targets):
-            standard = scores.sigmoid().sub_(targets[-n:]).div_(n)
-        return ListLoss(gradient, loss, secants.slopes.any(), now, ideal, standard)
+        return ListLoss(gradient, loss, secants.slopes.any(), now, ideal, _cross_entropy(scores, batch.targets))
 
 
 def lists_for(
@@ -124,9 +122,20 @@ def many_lists(
     options = {} if q is None else {"width": whole, "kernel": Kernel((0.0, q), slope=1 - q)}
     secants = kind(lists, ranked.detach(), path, parameters, batch.scores.dtype, **options)
     (gradient,) = torch.autograd.grad(ranked, leaf, secants.gradient.to(ranked))
+    standard = None if "sample_weight" in batch.context else _cross_entropy(leaf.detach(), batch.targets)
     return ListLoss(
-        gradient, lambda scores: secants.loss(lists.of(scores)), secants.informs, secants.now, secants.ideal, None
+        gradient, lambda scores: secants.loss(lists.of(scores)), secants.informs, secants.now, secants.ideal, standard
     )
+
+
+def _cross_entropy(scores: Tensor, targets: Tensor) -> Tensor | None:
+    """Its gradient in the scores, where targets are classes."""
+    if targets.ndim < scores.ndim:
+        found = scores.softmax(1).div_(len(targets))
+        less = filled(-1 / len(targets), len(targets), scores.dtype, scores.device)
+        return found.scatter_add_(1, targets.long()[:, None], less[:, None])
+    targets = targets.byte() if targets.dtype == torch.bool else targets
+    return scores.sigmoid().sub_(targets).div_(targets.numel()) if is_binary(targets) else None
 
 
 def whole(near: Tensor) -> Tensor:

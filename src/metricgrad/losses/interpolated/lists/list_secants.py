@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metricgrad.functional.constants import listed
+from metricgrad.functional.constants import filled, listed
 from metricgrad.functional.kernels import SIGMOID, Kernel
-from metricgrad.losses.interpolated.lists.pairs import pairs_of, parts_of
+from metricgrad.losses.interpolated.lists.pairs import joined, pairs_of, parts_of
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_counts import OfCounts
 from metricgrad.precision import wide
@@ -62,33 +62,33 @@ class ListSecants:
         self._most = most = max(1, int(positives.amax()))
         self._parts = len(values), most * values.shape[1]
         depth = -values
-        up, place = depth.masked_fill(~positive, torch.inf).sort(1)
+        nowhere = filled(torch.inf, 1, depth.dtype, depth.device)
+        up, place = torch.where(positive, depth, nowhere).sort(1)
         up, self._place = up[:, :most].contiguous(), place[:, :most]
-        down = depth.masked_fill(~self._negative, torch.inf).sort(1).values
+        down = torch.where(self._negative, depth, nowhere).sort(1).values
         self._looked_at = self._negative
         if share < 1:
             highest = values[self._negative]
             least = highest.topk(max(1, round(share * len(highest)))).values[-1:]
             self._looked_at = self._negative & (values >= least)
-        ideally = torch.full_like(down, torch.inf)
-        now, ideal = (path.of_lists(up, to, positives, negatives, **parameters) for to in (down, ideally))
-        counts, means = lists.means(now, ideal, missing=path.missing)
+        now = path.of_lists(up, down, positives, negatives, **parameters)
+        counts, means = lists.means(now, missing=path.missing)
         self.now, self.ideal = means.unbind()
         before, level = (torch.searchsorted(down, up, right=right) for right in (False, True))
         self._there = up < torch.inf
         above = (before + level) * listed((0.5,), now.dtype, up.device)
-        self._above = above = above.masked_fill(~self._there, torch.inf)
+        self._above = above = torch.where(self._there, above, filled(torch.inf, 1, above.dtype, above.device))
         up, depth = up.to(dtype), depth.to(dtype)
-        slopes, gradients = [], []
+        nothing, slopes, gradients = filled(0.0, 1, above.dtype, above.device), [], []
         for some in parts_of(*self._parts, values.device):
             pairs = pairs_of(up[some], depth[some], self._looked_at[some])
             reach = width(4 * wide(pairs.near(_BUMP)))
             own = _slopes(path, above[some], reach, positives[some], negatives[some], parameters)
-            own = (counts[some, None] * own).masked_fill(~self._there[some], 0).nan_to_num()
+            own = torch.where(self._there[some], counts[some, None] * own, nothing).nan_to_num()
             pull, push = pairs.weighted(own, kernel.derivative())
             gradients.append(pull.scatter_add(1, self._place[some], -push))
             slopes.append(own)
-        self._slopes, self.gradient = torch.cat(slopes), torch.cat(gradients)
+        self._slopes, self.gradient = joined(slopes), joined(gradients)
         self.informs = self._slopes.any()
 
     def excess(self, values: Tensor) -> Tensor:

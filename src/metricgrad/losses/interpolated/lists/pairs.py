@@ -23,6 +23,11 @@ def parts_of(lists: int, pairs: int, device: torch.device) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, lists, step))
 
 
+def joined(parts: list[Tensor]) -> Tensor:
+    """Lists that were taken in parts."""
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
 class HeldPairs:
     """All pairs of some lists.
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metricgrad.functional.constants import counted
+from metricgrad.functional.constants import counted, filled
 from metricgrad.functional.kernels import SIGMOID, Kernel
-from metricgrad.losses.interpolated.lists.pairs import pairs_of, parts_of
+from metricgrad.losses.interpolated.lists.pairs import joined, pairs_of, parts_of
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_ranks import OfRanks
 from metricgrad.precision import wide
@@ -67,18 +67,16 @@ class RankSecants:
         )
         sooner, still, later = discounts.unbind()
 
-        def shared(each: Tensor) -> Tensor:
-            """The mean over the items of equal scores."""
-            upto = _upto(each)
-            return (upto.gather(1, past) - upto.gather(1, first)) / (past - first)
-
-        now, ideal = path.total(gains, shared(still.expand_as(gains))), path.ideal(gains)
-        counts, means = lists.means(now, ideal, missing=path.missing)
+        # the mean over the items of equal scores
+        upto = _upto(torch.stack([still.expand_as(gains), gains]))
+        discount, mean = ((_gather(upto, past) - _gather(upto, first)) / (past - first)).unbind()
+        each = torch.stack([path.total(gains, discount), path.ideal(gains)])
+        counts, means = lists.means(each, missing=path.missing)
         self.now, self.ideal = means.unbind()
-        rank, mean = wide(first + past + 1).to(gains.dtype) / 2, shared(gains)
-        passed_up, passed_down = _upto(mean * (later - still)), _upto(mean * (sooner - still))
+        rank = wide(first + past + 1).to(gains.dtype) / 2
+        passed = _upto(mean * torch.stack([later - still, sooner - still])[:, None])
         ends = self._there.sum(1, keepdim=True)
-        slopes, gradients = [], []
+        nothing, slopes, gradients = filled(0.0, 1, gains.dtype, gains.device), [], []
         depth = depth.masked_fill(~self._there, 0).to(dtype)
         for some in parts_of(*self._parts, values.device):
             pairs = pairs_of(depth[some], depth[some], self._there[some])
@@ -86,14 +84,15 @@ class RankSecants:
             up = (rank[some] - reach).clamp(min=1)
             down = torch.minimum(rank[some] + reach, ends[some])
             own = gains[some] * (path.discount(up, **parameters) - path.discount(down, **parameters))
-            above = _between(passed_up[some], up - 1, rank[some] - 1)
-            below = _between(passed_down[some], rank[some], down)
+            ends_of = torch.stack([torch.cat([up - 1, rank[some] - 1], 1), torch.cat([rank[some], down], 1)])
+            start, end = _at(passed[:, some], ends_of).unflatten(2, (2, size)).unbind(2)
+            above, below = (end - start).unbind()
             slope = counts[some, None] * (own + above - below) / (down - up).clamp(min=1) / 2
-            slope = slope.masked_fill(~self._there[some], 0).nan_to_num()
+            slope = torch.where(self._there[some], slope, nothing).nan_to_num()
             pull, push = pairs.weighted(slope, kernel.derivative())
             gradients.append(torch.zeros_like(pull).scatter(1, self._order[some], pull - push))
             slopes.append(slope)
-        self._slopes, self.gradient = torch.cat(slopes), torch.cat(gradients)
+        self._slopes, self.gradient = joined(slopes), joined(gradients)
         self.informs = self._slopes.any()
 
     def loss(self, values: Tensor) -> Tensor:
@@ -107,17 +106,17 @@ class RankSecants:
 
 
 def _upto(values: Tensor) -> Tensor:
-    """``(L, M + 1)`` sums of the first 0, 1, ... M."""
-    return torch.nn.functional.pad(values.cumsum(1), (1, 0))
+    """``(K, L, M + 1)`` sums of the first 0, 1, ... M."""
+    return torch.nn.functional.pad(values.cumsum(2), (1, 0))
 
 
-def _between(upto: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Sums from ``start`` to ``end`` places, a share of a place for what is between two."""
-    return _at(upto, end) - _at(upto, start)
+def _gather(values: Tensor, place: Tensor) -> Tensor:
+    """``(K, L, ...)`` from the last axis, by places that are the same for each of the first axis or not."""
+    return values.gather(2, place.expand(len(values), -1, -1))
 
 
 def _at(upto: Tensor, place: Tensor) -> Tensor:
-    place = place.clamp(0, upto.shape[1] - 1)
+    """Sums of so many places, a share of a place for what is between two."""
     low = place.floor()
     index = low.long()
-    return torch.lerp(upto.gather(1, index), upto.gather(1, (index + 1).clamp(max=upto.shape[1] - 1)), place - low)
+    return torch.lerp(_gather(upto, index), _gather(upto, (index + 1).clamp(max=upto.shape[2] - 1)), place - low)

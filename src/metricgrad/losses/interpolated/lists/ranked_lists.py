@@ -38,9 +38,8 @@ class RankedLists:
     weight: Tensor | None = None
     alone: bool = False
 
-    def means(self, *values: Tensor, missing: Missing) -> tuple[Tensor, Tensor]:
-        """``(L,)`` what each list counts in the mean, and the means of ``(L,)`` values, of which all lack the same."""
-        each = torch.stack(values)
+    def means(self, each: Tensor, missing: Missing) -> tuple[Tensor, Tensor]:
+        """``(L,)`` what each list counts in the mean, and ``(K,)`` means of ``(K, L)`` values, all missing alike."""
         share = (each[0] == each[0]).to(each) if missing == "skipped" else torch.ones_like(each[0])
         share = share if self.weight is None else share * self.weight
         share = share / share.sum()

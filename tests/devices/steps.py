@@ -38,6 +38,17 @@ def values(rows: int) -> tuple[Tensor, Tensor]:
     return targets + torch.randn(rows, generator=g), targets
 
 
+def labels(rows: int) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    targets = (torch.rand(rows, 20, generator=g) < 0.3).long()
+    return torch.randn(rows, 20, generator=g) + targets, targets
+
+
+def grades(rows: int) -> tuple[Tensor, Tensor]:
+    scores, targets = labels(rows)
+    return scores, targets * (torch.arange(20) % 3 + 1)
+
+
 def _of(spec: str, batch: Batch, **options: Any) -> tuple[Callable[[], nn.Module], Batch]:
     return lambda: mg.UniLoss(spec, **options), batch
 
@@ -50,14 +61,18 @@ OF_ONE_SCORE = ("f1", "accuracy", "mcc", "average_precision", "auroc", "recall_a
 SYSTEMS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
     **{f"UniLoss {spec}, 10 classes": _of(spec, classes) for spec in OF_CLASSES},
     **{f"UniLoss {spec}, one score": _of(spec, binary) for spec in OF_ONE_SCORE},
-    "cross-entropy of torch": (nn.CrossEntropyLoss, classes),
-}
-
-#: Steps whose score sets are made, or whose moves are drawn, on the way.
-OF_SETS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
+    "UniLoss average_precision, 20 labels": _of("average_precision", labels),
+    "UniLoss auroc, 10 classes": _of("auroc", classes),
+    "UniLoss mrr, a list in each row": _of("mrr", labels),
+    "UniLoss ndcg, a graded list in each row": _of("ndcg", grades),
     "UniLoss map_at_r, embeddings": _of("map_at_r", embeddings),
     "UniLoss retrieval_recall, embeddings": _of("retrieval_recall", embeddings),
     "UniLoss spearman, one value": _of("spearman", values),
+    "cross-entropy of torch": (nn.CrossEntropyLoss, classes),
+}
+
+#: Steps whose score sets are made on the way.
+OF_SETS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
     "UniLoss average_precision by inverse distances": _of(
         "average_precision", binary, interpolation="inverse_distance"
     ),

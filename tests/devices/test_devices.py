@@ -214,6 +214,13 @@ else:
         "UniLoss average_precision, one score": 80,
         "UniLoss auroc, one score": 71,
         "UniLoss recall_at_precision, one score": 94,
+        "UniLoss average_precision, 20 labels": 99,
+        "UniLoss auroc, 10 classes": 145,
+        "UniLoss mrr, a list in each row": 106,
+        "UniLoss ndcg, a graded list in each row": 135,
+        "UniLoss map_at_r, embeddings": 180,
+        "UniLoss retrieval_recall, embeddings": 186,
+        "UniLoss spearman, one value": 160,
     }
 
     @pytest.mark.parametrize("name", [name for name in SYSTEMS if name.startswith("UniLoss")])
@@ -224,7 +231,7 @@ else:
         assert few.kernels <= MOST[name], few
         assert many.kernels <= 1.2 * few.kernels
 
-    @pytest.mark.parametrize(("name", "waits"), zip(OF_SETS, (10, 10, 11, 30), strict=True))
+    @pytest.mark.parametrize(("name", "waits"), zip(OF_SETS, (30,), strict=True))
     def test_steps_over_score_sets_wait_no_more_than_the_page_says(name, waits):
         seen = steady(OF_SETS[name], 64, "sim")
         assert seen.waits.total() <= waits, seen

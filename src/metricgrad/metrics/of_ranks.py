@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,11 +25,11 @@ class OfRanks(FastPath, abc.ABC):
     missing: ClassVar[Missing]
 
     @abc.abstractmethod
-    def gains(self, relevance: Tensor, empty: Tensor | None, **parameters: object) -> Tensor:
+    def gains(self, relevance: Tensor, empty: Tensor | None, **parameters: Any) -> Tensor:
         """``(L, M)`` float64, 0 in empty places; NaN in a list whose metric is undefined whatever the scores."""
 
     @abc.abstractmethod
-    def discount(self, rank: Tensor, **parameters: object) -> Tensor:
+    def discount(self, rank: Tensor, **parameters: Any) -> Tensor:
         """Of ranks from 1, which may be between two."""
 
     @abc.abstractmethod
@@ -59,6 +59,7 @@ class DiscountedGain(OfRanks):
         *,
         k: int | None = None,
         exponential: bool = False,
+        **_: Any,
     ) -> Tensor:
         """In shares of the best there can be; zeros where nothing is relevant."""
         gains = wide(relevance)
@@ -73,7 +74,7 @@ class DiscountedGain(OfRanks):
         best = (gains.sort(1, descending=True).values * self.discount(wide(rank.float()), k=k)).sum(1, keepdim=True)
         return torch.where(best > 0, gains / best, 0)
 
-    def discount(self, rank: Tensor, *, k: int | None = None, exponential: bool = False) -> Tensor:
+    def discount(self, rank: Tensor, *, k: int | None = None, **_: Any) -> Tensor:
         """``1 / log2(1 + rank)``, and 0 beyond the first k."""
         k, found = self.k if k is None else k, math.log(2) / torch.log1p(rank)
         return found if k is None else found * (rank <= k)
@@ -93,7 +94,7 @@ class RankCorrelation(OfRanks):
 
     missing: ClassVar[Missing] = "nan"
 
-    def gains(self, relevance: Tensor, empty: Tensor | None) -> Tensor:
+    def gains(self, relevance: Tensor, empty: Tensor | None, **_: Any) -> Tensor:
         """How far up each belongs, over what the correlation of strict orders divides by."""
         assert empty is None
         ranks = hard_rank(relevance)
@@ -102,7 +103,7 @@ class RankCorrelation(OfRanks):
         spread = (away.square().sum(1, keepdim=True) * (n * (n * n - 1) / 12)).sqrt()
         return away / torch.where(spread > 0, spread, torch.nan)
 
-    def discount(self, rank: Tensor) -> Tensor:
+    def discount(self, rank: Tensor, **_: Any) -> Tensor:
         """The rank itself, turned round."""
         return -rank
 

@@ -147,7 +147,7 @@ def check(case: Case) -> None:
         expected = slope(case, along)
         found = sum(float((a * b).sum()) for a, b in zip(aligner.last_hypergradient, along, strict=True))
         size = torch.cat([part.flatten() for part in aligner.last_hypergradient]).norm()
-        assert abs(found - expected) <= 1e-6 * max(abs(expected), float(size)), (found, expected)
+        assert abs(found - expected) <= 3e-6 * max(abs(expected), float(size)), (found, expected)
 
 
 def same(a: Run, b: Run) -> None:

@@ -201,13 +201,10 @@ class Linearized(Form):
         """Secants of one list, or of many, see :mod:`metricgrad.losses.interpolated.lists.list_losses`."""
         found = self._list.of(batch, step=call.step, keep=call.counts, called=self._called)
         if found is None:
-            self._warn(UNDEFINED, *self._called(batch).tolist(), batch, call)
+            now, ideal = self._called(batch).tolist()
+            self._warn(UNDEFINED, now, ideal, batch, call)
             return no_losses(batch.scores)
-        if found.now is not None:
-            return self._told(found, batch, call)
-        now, ideal = self._called(batch).tolist()
-        shown = Told((found.informs,), lambda read: self._said(read[0] > 0, now, ideal, batch, call))
-        return BatchLosses((found.gradient,), lambda s: (found.loss(s),), shown, TO_FLOOR, found.cross_entropy)
+        return self._told(found, batch, call)
 
     def _agrees(self, path: OfCounts | OfRanks, lists: RankedLists, batch: Batch, call: CallContext) -> bool:
         """Whether the twin of a foreign metric has its value here, where it is time to look."""
@@ -228,13 +225,15 @@ class Linearized(Form):
         return replace(self._told(found, batch, call), ramps=ALONE if graded else TO_FLOOR, matched=not graded)
 
     def _told(self, found: ListLoss, batch: Batch, call: CallContext) -> BatchLosses:
-        numbers = [number for number in (found.informs, found.now, found.ideal) if isinstance(number, Tensor)]
+        values = found.now, found.ideal
 
         def say(read: Sequence[float]) -> float:
-            informs, now, ideal = (*read, found.ideal)[:3]
+            informs, *numbers = read
+            known = iter(numbers)
+            now, ideal = (next(known) if isinstance(value, Tensor) else value for value in values)
             return self._said(informs > 0, now, ideal, batch, call)
 
-        shown = Told(tuple(numbers), say)
+        shown = Told((found.informs, *(value for value in values if isinstance(value, Tensor))), say)
         return BatchLosses((found.gradient,), lambda s: (found.loss(s),), shown, TO_FLOOR, found.cross_entropy)
 
     def _called(self, batch: Batch) -> Tensor:

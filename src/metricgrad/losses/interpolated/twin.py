@@ -50,7 +50,7 @@ class Twin:
         foreign = self.path is not None and not self.metric.batched
         return foreign and (step < _FIRST or step % _EVERY == 0)
 
-    def compare(self, found: Sequence[Tensor], called: Callable[[], Tensor]) -> None:
+    def compare(self, found: Sequence[Tensor | float], called: Callable[[], Tensor]) -> None:
         """Values of the twin, and a function that calls the metric for the same.
 
         Warns:

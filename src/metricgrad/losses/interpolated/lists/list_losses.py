@@ -33,16 +33,16 @@ class ListLoss:
         gradient: in the scores.
         loss: as a function of the scores.
         informs: 0-d boolean, whether any move changes the metric.
-        now: 0-d, the metric of the batch; None where only a call says.
-        ideal: of ideal scores, a number or 0-d; likewise.
+        now: the metric of the batch, a number or 0-d.
+        ideal: likewise of ideal scores.
         cross_entropy: the gradient of cross-entropy, where targets are classes.
     """
 
     gradient: Tensor
     loss: Callable[[Tensor], Tensor]
     informs: Tensor
-    now: Tensor | None
-    ideal: Tensor | float | None
+    now: Tensor | float
+    ideal: Tensor | float
     cross_entropy: Tensor | None
 
 
@@ -78,9 +78,11 @@ class OneList:
         if 0 < ups < n and keep and twin.due(step) and isinstance(twin.path, OfCounts):
             twin.compare((twin.path.of_scores(*sides.last, **twin.options),), lambda: called(batch)[:1])
         secants = Secants(twin, sides, self._calls)
-        path, now, ideal = twin.path, None, None
+        path = twin.path
         if isinstance(path, OfCounts) and 0 < ups < n:
             now, ideal = path.of_scores(*sides.last, **twin.options), path.ideal(ups, n - ups, **twin.options)
+        else:
+            now, ideal = called(batch).tolist()
         past = known[:-n]
 
         def loss(scores: Tensor) -> Tensor:
@@ -118,9 +120,12 @@ def many_lists(
     with torch.enable_grad():
         leaf = batch.scores.detach().requires_grad_()
         ranked = lists.of(leaf)
-    kind = ListSecants if isinstance(path, OfCounts) else RankSecants
-    options = {} if q is None else {"width": whole, "kernel": Kernel((0.0, q), slope=1 - q)}
-    secants = kind(lists, ranked.detach(), path, parameters, batch.scores.dtype, **options)
+    options: dict[str, Any] = {} if q is None else {"width": whole, "kernel": Kernel((0.0, q), slope=1 - q)}
+    of, dtype = ranked.detach(), batch.scores.dtype
+    if isinstance(path, OfCounts):
+        secants = ListSecants(lists, of, path, parameters, dtype, **options)
+    else:
+        secants = RankSecants(lists, of, path, parameters, dtype, **options)
     (gradient,) = torch.autograd.grad(ranked, leaf, secants.gradient.to(ranked))
     standard = None if "sample_weight" in batch.context else _cross_entropy(leaf.detach(), batch.targets)
     return ListLoss(

@@ -36,6 +36,7 @@ SECTIONS: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
     ("cosines", "How much of the gradient is the metric", report_claims.cosines),
     ("cost", "Cost", report_claims.cost),
     ("ranking_cost", "What a loss of order costs", report_ranks.ranking_cost),
+    ("lists_cost", "What a loss of many lists costs", report_ranks.lists_cost),
     ("large_batches", "A large batch in small memory", report_claims.large_batches),
     ("soft_rank", "Soft ranks", report_ranks.soft_rank),
     ("paper_tables", "The paper's tables at CPU scale", report_paper.tables),

@@ -39,16 +39,22 @@ class HeldPairs:
 
     def __init__(self, up: Tensor, depth: Tensor, others: Tensor) -> None:
         self._away, self._others = up[:, :, None] - depth[:, None], others[:, None]
+        self._known: tuple[Kernel, Tensor] | None = None
 
     def near(self, kernel: Kernel) -> Tensor:
         """``(l, P)``: the sum over the others."""
-        return (kernel(self._away) * self._others).sum(2)
+        return self._table(kernel).sum(2)
 
     def weighted(self, weights: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
         """``(l, M)`` weighted sums over the first at each of the others, and ``(l, P)`` of the others at each first."""
-        found = kernel(self._away) * self._others
+        found = self._table(kernel)
         weights = weights.to(found)
         return torch.bmm(weights[:, None], found)[:, 0], weights * found.sum(2)
+
+    def _table(self, kernel: Kernel) -> Tensor:
+        if self._known is None or self._known[0] != kernel:
+            self._known = kernel, kernel(self._away) * self._others
+        return self._known[1]
 
 
 class SummedPairs:

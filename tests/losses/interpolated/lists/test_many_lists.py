@@ -8,7 +8,7 @@ from metricgrad.losses.interpolated.lists import pairs
 from metricgrad.losses.interpolated.lists.list_losses import many_lists
 from metricgrad.losses.interpolated.lists.ranked_lists import ranked_lists
 from metricgrad.metrics.of_counts import OfCounts
-from metricgrad.refactoring.batch import Batch
+from metricgrad.refactoring.batch import Batch, checked
 from metricgrad.refactoring.from_structure import for_batch
 
 COLUMNS = ["average_precision", "auroc", "recall_at_precision:precision=0.5"]
@@ -173,3 +173,17 @@ def test_what_it_rides_on_is_cross_entropy(kind):
     mg.UniLoss(own, weight=0.0)(leaf, targets, **context).backward()
     base(again, targets if kind == "classes" else targets.double()).backward()
     torch.testing.assert_close(leaf.grad, again.grad)
+
+
+@pytest.mark.parametrize("spec", [*COLUMNS, "map", "mrr"])
+def test_single_entries_may_be_masked(spec):
+    scores, targets = draw(12, 20, 5)
+    mask = torch.rand(scores.shape, generator=torch.Generator().manual_seed(0)) < 0.8
+    leaf, again, base = (scores.clone().requires_grad_() for _ in range(3))
+    batch = checked(mg.as_metric(spec), leaf, targets, {"mask": mask}, check_finite=True)
+    (ours,) = torch.autograd.grad(batch.scores, leaf, -found(mg.as_metric(spec), batch).gradient)
+    mg.UniLoss(spec, anchored=False, softness=1.0)(again, targets, mask=mask).backward()
+    torch.testing.assert_close(ours, -again.grad, rtol=1e-4, atol=1e-7)
+    mg.UniLoss(spec, weight=0.0)(leaf, targets, mask=mask).backward()
+    torch.nn.functional.binary_cross_entropy_with_logits(base[mask], targets[mask].double()).backward()
+    torch.testing.assert_close(leaf.grad, base.grad)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.functional.constants import counted
+from metricgrad.metrics.context import PARTS
 from metricgrad.metrics.families.queries import weights_of_queries
 from metricgrad.metrics.fast_paths import Missing
 from metricgrad.precision import wide
@@ -18,6 +19,9 @@ from metricgrad.refactoring.ranking.rankings import Order
 
 _PLACES = 2**24
 """Of all lists, that are held at most."""
+
+
+_QUERIES = {"groups", "sample_weight"}
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,10 @@ def ranked_lists(batch: Batch, order: Order) -> RankedLists | None:
     """The lists of a batch; None where more than queries and their weights come with it, or lists are too uneven.
 
     Args:
-        batch: with no context but queries, and weights of these.
+        batch: with no context but queries and weights of these, or the columns or rows of single entries.
         order: what makes a list.
     """
-    if batch.frame is not None or batch.context.keys() - {"groups", "sample_weight"}:
+    if batch.frame is not None or batch.context.keys() not in ({PARTS}, _QUERIES & batch.context.keys()):
         return None
     weight = batch.context.get("sample_weight")
     if order.within == "all" and batch.scores.shape == batch.targets.shape and not batch.context:

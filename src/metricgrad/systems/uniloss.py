@@ -81,7 +81,8 @@ class UniLoss(Loss):
 
     Cost:
         Labels: some passes over the scores, and one over 1,024 remembered decisions. A list of N scores: near-linear
-        in N. A foreign metric is called at most 16 times a step.
+        in N. Many lists (labels, rows, queries, rows of embeddings): all pairs of a relevant item and another of its
+        list, of a long list near-linear. A foreign metric is called at most 16 times a step.
 
     References:
         Liu, Wang and Deng, "UniLoss: Unified Surrogate Loss by Adaptive Interpolation", ECCV 2020, Eq. 5 to 10. The

@@ -20,8 +20,8 @@ from metricgrad.losses.interpolated.bounds import Bounds, bounds_of
 from metricgrad.losses.interpolated.hit_losses import hit_losses
 from metricgrad.losses.interpolated.interpolated import Interpolated
 from metricgrad.losses.interpolated.label_losses import LabelLosses
-from metricgrad.losses.interpolated.lists.list_losses import ListLoss, OneList, lists_for, many_lists
-from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
+from metricgrad.losses.interpolated.lists.list_losses import ListLoss, OneList, many_lists
+from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists, ranked_lists
 from metricgrad.losses.interpolated.memory import Memory
 from metricgrad.losses.interpolated.utility_table import UtilityTable
 from metricgrad.metrics.decoding import is_binary
@@ -148,21 +148,22 @@ class Linearized(Form):
         return found
 
     def _closed_form(self, batch: Batch, structure: Structure, call: CallContext) -> Way | None:
-        path, graded = self._rows.twin.path, False
-        if isinstance(path, OfCounts | OfRanks):
-            graded = self._are_graded(batch, call)
-            lists = lists_for(path, batch, self.local.refactoring_of(batch, structure), graded)
-            if lists is not None and self._agrees(*lists, batch, call):
-                return functools.partial(self._of_lists, *lists, graded)
+        path, one_list = self._rows.twin.path, batch.scores.ndim == 1 and not batch.context
+        graded = isinstance(path, OfCounts | OfRanks) and self._are_graded(batch, call)
+        if isinstance(path, OfCounts) and path.by_gain is not None and (graded or not one_list):
+            path = path.by_gain
+        if isinstance(path, OfRanks) or (isinstance(path, OfCounts) and not one_list):
+            lists = ranked_lists(batch, self.local.refactoring_of(batch, structure))
+            if lists is not None and self._agrees(path, lists, batch, call):
+                return functools.partial(self._of_lists, path, lists, graded)
         if batch.targets.ndim > 1 or batch.scores.ndim > 2 or structure.exchangeable in ("sample", "none"):
             return None
         if isinstance(path, OfHits) and batch.context.keys() <= {"sample_weight"}:
             return self._of_hits
         if structure.kind == "labels" and batch.context.keys() <= {"sample_weight"}:
             return self._of_labels
-        counted = isinstance(path, OfCounts) and not (path.by_gain and graded)
-        listed = counted or structure.kind == "positives_over_negatives"
-        return self._of_list if listed and batch.scores.ndim == 1 and not batch.context else None
+        listed = isinstance(path, OfCounts) or structure.kind == "positives_over_negatives"
+        return self._of_list if listed and one_list else None
 
     def _of_labels(self, batch: Batch, call: CallContext) -> BatchLosses:
         """UCE and EXP of rows, see :mod:`metricgrad.losses.interpolated.label_losses`."""

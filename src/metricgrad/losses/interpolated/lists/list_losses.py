@@ -13,16 +13,14 @@ from metricgrad.functional.constants import filled
 from metricgrad.functional.kernels import Kernel
 from metricgrad.losses.interpolated.lists.list_secants import ListSecants
 from metricgrad.losses.interpolated.lists.rank_secants import RankSecants
-from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists, ranked_lists
+from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.losses.interpolated.lists.secants import Secants, Sides
 from metricgrad.losses.interpolated.memory import Memory
 from metricgrad.losses.interpolated.twin import Twin
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.of_counts import OfCounts
 from metricgrad.metrics.of_ranks import OfRanks
-from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch
-from metricgrad.refactoring.ranking.rankings import Order
 
 
 @dataclass(frozen=True)
@@ -90,18 +88,6 @@ class OneList:
 
         gradient = secants.gradient()[-n:].to(scores.dtype)
         return ListLoss(gradient, loss, secants.slopes.any(), now, ideal, _cross_entropy(scores, batch.targets))
-
-
-def lists_for(
-    path: OfCounts | OfRanks, batch: Batch, refactoring: Refactoring, graded: bool
-) -> tuple[OfCounts | OfRanks, RankedLists] | None:
-    """What to train by, and the lists of a batch; None where it is one list of positives and negatives, or none."""
-    lists = ranked_lists(batch, refactoring) if isinstance(refactoring, Order) else None
-    if lists is None:
-        return None
-    if isinstance(path, OfCounts) and path.by_gain is not None and (graded or not lists.alone):
-        return path.by_gain, lists
-    return None if lists.alone and isinstance(path, OfCounts) else (path, lists)
 
 
 def many_lists(

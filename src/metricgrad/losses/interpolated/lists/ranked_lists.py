@@ -13,6 +13,7 @@ from metricgrad.metrics.context import PARTS
 from metricgrad.metrics.families.queries import weights_of_queries
 from metricgrad.metrics.fast_paths import Missing
 from metricgrad.precision import wide
+from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch
 from metricgrad.refactoring.ranking.lists import ranked_by
 from metricgrad.refactoring.ranking.rankings import Order
@@ -33,14 +34,12 @@ class RankedLists:
         relevance: ``(L, M)`` of targets.
         empty: ``(L, M)`` booleans, or None where no place is.
         weight: ``(L,)`` float64 of each list in the mean, or None for ones.
-        alone: whether everything is one list.
     """
 
     of: Callable[[Tensor], Tensor]
     relevance: Tensor
     empty: Tensor | None = None
     weight: Tensor | None = None
-    alone: bool = False
 
     def means(self, each: Tensor, missing: Missing) -> tuple[Tensor, Tensor]:
         """``(L,)`` what each list counts in the mean, and ``(K,)`` means of ``(K, L)`` values, all missing alike."""
@@ -60,19 +59,20 @@ class RankedLists:
         return found if self.empty is None else found & ~self.empty
 
 
-def ranked_lists(batch: Batch, order: Order) -> RankedLists | None:
+def ranked_lists(batch: Batch, order: Refactoring) -> RankedLists | None:
     """The lists of a batch; None where more than queries and their weights come with it, or lists are too uneven.
 
     Args:
         batch: with no context but queries and weights of these, or the columns or rows of single entries.
         order: what makes a list.
     """
-    if batch.frame is not None or batch.context.keys() not in ({PARTS}, _QUERIES & batch.context.keys()):
+    if not isinstance(order, Order) or batch.frame is not None:
+        return None
+    if batch.context.keys() not in ({PARTS}, _QUERIES & batch.context.keys()):
         return None
     weight = batch.context.get("sample_weight")
     if order.within == "all" and batch.scores.shape == batch.targets.shape and not batch.context:
-        alone = batch.scores.ndim == 1
-        return RankedLists(lambda scores: scores.reshape(1, -1), batch.targets.reshape(1, -1), alone=alone)
+        return RankedLists(lambda scores: scores.reshape(1, -1), batch.targets.reshape(1, -1))
     if order.within in ("column", "row") and batch.scores.ndim == 2 and "groups" not in batch.context:
         columns = order.within == "column"
         if columns and weight is not None:

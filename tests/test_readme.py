@@ -51,8 +51,11 @@ def test_whole_jobs_run(tmp_path, monkeypatch):
     asked = []
     compare = inspect.signature(mg.compare)  # 150 trainings: that its line is a call of it is enough here
     monkeypatch.setattr(mg, "compare", lambda *given, **options: asked.append(compare.bind(*given, **options)))
+    read = []
+    monkeypatch.setattr(mg, "load_table", read.append)  # of that comparison
     space = names(outputs=None)
     exec(BLOCKS[1], space)
+    assert read == [asked[0].arguments["out"]]
     assert len(space["result"].population.results) == 10
     assert asked[0].arguments["trials"] == 20
 

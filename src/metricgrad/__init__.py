@@ -12,6 +12,7 @@ from metricgrad.version import __version__ as __version__
 if TYPE_CHECKING:
     from metricgrad import aligners, decisions, forms, functional
     from metricgrad.comparison.mismatch import mismatch
+    from metricgrad.comparison.report.study_file import load_table
     from metricgrad.comparison.study import compare
     from metricgrad.decisions.fit import fit_decision
     from metricgrad.loading import load_loss
@@ -61,6 +62,7 @@ __all__ = [
     "list_metrics",
     "load_loss",
     "load_model",
+    "load_table",
     "microbatched",
     "mismatch",
     "record_scores",
@@ -89,6 +91,7 @@ _IMPORT_PATH = {
     "list_metrics": "metricgrad.metrics.built_in",
     "load_loss": "metricgrad.loading",
     "load_model": "metricgrad.model_loading",
+    "load_table": "metricgrad.comparison.report.study_file",
     "microbatched": "metricgrad.training.microbatched",
     "mismatch": "metricgrad.comparison.mismatch",
     "record_scores": "metricgrad.training.recording",

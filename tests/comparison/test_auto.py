@@ -70,7 +70,8 @@ def planned(tmp_path_factory):
 
 def test_the_page_says_the_call_that_was_made(planned):
     out, _ = planned
-    _, about = read_study(out)
+    read, about = read_study(out)
+    assert mg.load_table(out) == read
     assert about["command"] == "mg.compare('tiny', metric='f1', losses='auto', trials=1, seeds=2, budget='1h')"
     assert "most of them shorter than a training (successive halving)" in (out / "report.md").read_text()
 

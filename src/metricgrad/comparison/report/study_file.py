@@ -124,6 +124,23 @@ def read_study(folder: str | os.PathLike[str]) -> tuple[Table, About]:
     return Table.from_dict(table, Path(folder)), found["about"]
 
 
+def load_table(folder: str | os.PathLike[str]) -> Table:
+    """The table of a finished comparison, from its folder alone: nothing is trained, and neither task nor losses are
+    needed.
+
+    Args:
+        folder: the ``out=`` of :func:`metricgrad.compare`, or ``--out`` of ``metricgrad compare``.
+
+    Returns:
+        What the call returned, :class:`metricgrad.comparison.table.Table`: ``summary``, ``recommendation``,
+        ``to_frame()`` for every run.
+
+    Raises:
+        MetricgradError: for a folder without a finished comparison, or with something else.
+    """
+    return read_study(folder)[0]
+
+
 def _is_table(table: dict[str, Any]) -> bool:
     """Whether there is what the page and the terminal read of a table."""
     parts = {"runs": _Run, "summary": _Row, "ladder": _Rung}

@@ -232,7 +232,7 @@ class Linearized(Form):
             informs, *numbers = read
             known = iter(numbers)
             now, ideal = (next(known) if isinstance(value, Tensor) else value for value in values)
-            return self._said(informs > 0, now, ideal, batch, call)
+            return self._said(informs > 0 and ideal == ideal, now, ideal, batch, call)
 
         shown = Told((found.informs, *(value for value in values if isinstance(value, Tensor))), say)
         return BatchLosses((found.gradient,), lambda s: (found.loss(s),), shown, TO_FLOOR, found.cross_entropy)

@@ -42,11 +42,15 @@ class RankedLists:
     weight: Tensor | None = None
 
     def means(self, each: Tensor, missing: Missing) -> tuple[Tensor, Tensor]:
-        """``(L,)`` what each list counts in the mean, and ``(K,)`` means of ``(K, L)`` values, all missing alike."""
+        """``(L,)`` what each list counts in the mean, NaN where the mean is, and ``(K,)`` means of ``(K, L)`` values, which
+        are missing in the same lists.
+        """
         share = (each[0] == each[0]).to(each) if missing == "skipped" else torch.ones_like(each[0])
         share = share if self.weight is None else share * self.weight
         share = share / share.sum()
-        return share, (each if missing == "nan" else each.nan_to_num()) @ share
+        if missing == "nan":
+            return share + 0 * each[0].sum(), each @ share
+        return share, each.nan_to_num() @ share
 
     def positive(self) -> Tensor:
         """``(L, M)`` booleans: which items are relevant."""

@@ -42,8 +42,11 @@ class RankedLists:
     weight: Tensor | None = None
 
     def means(self, each: Tensor, missing: Missing) -> tuple[Tensor, Tensor]:
-        """``(L,)`` what each list counts in the mean, NaN where the mean is, and ``(K,)`` means of ``(K, L)`` values, which
-        are missing in the same lists.
+        """``(L,)`` what each list counts in the mean, NaN where that is, and ``(K,)`` means.
+
+        Args:
+            each: ``(K, L)`` values, which the same lists lack.
+            missing: see :data:`metricgrad.metrics.fast_paths.Missing`.
         """
         share = (each[0] == each[0]).to(each) if missing == "skipped" else torch.ones_like(each[0])
         share = share if self.weight is None else share * self.weight

@@ -97,3 +97,14 @@ def test_a_share_of_the_pairs_are_the_most_similar_ones():
     )
     assert not torch.equal(whole, half)
     assert torch.nn.functional.cosine_similarity(whole.flatten(), half.flatten(), dim=0) > 0.9
+
+
+def test_surely_wrong_pairs_keep_a_slope():
+    """Two rows of one class that face away from each other, at a softness of a two-hundredth of their distance."""
+    angles = torch.tensor([0.0, 3.0, 0.1, 3.1], dtype=torch.float64)
+    scores = torch.stack([angles.cos(), angles.sin()], 1).requires_grad_()
+    loss = mg.UniLoss("map_at_r", softness=0.01, q=1.0)
+    (gradient,) = torch.autograd.grad(loss(scores, torch.tensor([0, 0, 1, 1])), scores, create_graph=True)
+    assert gradient.norm(dim=1).min() > 1e-3
+    again = torch.autograd.grad(gradient.square().sum(), scores)[0]
+    assert again.isfinite().all()

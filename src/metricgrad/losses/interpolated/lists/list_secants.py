@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from metricgrad.functional.constants import filled, listed
-from metricgrad.functional.kernels import SIGMOID, Kernel
+from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
+from metricgrad.functional.leak import LEAK, START
 from metricgrad.losses.interpolated.lists.pairs import joined, pairs_of, parts_of
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_counts import OfCounts
@@ -36,6 +37,7 @@ class ListSecants:
         width: of the secant, in negatives, from 4 times how many are within the sigmoid's reach.
         kernel: k, which rises like a sigmoid.
         share: the share of the negatives of all lists that is looked at, the highest ones.
+        leak: whether pairs that are surely wrong keep the slope of :mod:`metricgrad.functional.leak`.
 
     Attributes:
         gradient: ``(L, M)``: of the loss in all values.
@@ -55,8 +57,9 @@ class ListSecants:
         width: Callable[[Tensor], Tensor] = lambda near: near,
         kernel: Kernel = SIGMOID,
         share: float = 1.0,
+        leak: bool = False,
     ) -> None:
-        self._kernel = kernel
+        self._kernel, self._leak = kernel, leak
         positive, self._negative = lists.positive(), lists.negative()
         positives, negatives = (side.sum(1, keepdim=True) for side in (positive, self._negative))
         self._most = most = max(1, int(positives.amax()))
@@ -86,6 +89,9 @@ class ListSecants:
             own = _slopes(path, above[some], reach, positives[some], negatives[some], parameters)
             own = torch.where(self._there[some], counts[some, None] * own, nothing).nan_to_num()
             pull, push = pairs.weighted(own, kernel.derivative())
+            if leak:
+                surely = pairs_of(up[some] - START, depth[some], self._looked_at[some]).weighted(LEAK * own, SIGMOID)
+                pull, push = pull + surely[0], push + surely[1]
             gradients.append(pull.scatter_add(1, self._place[some], -push))
             slopes.append(own)
         self._slopes, self.gradient = joined(slopes), joined(gradients)
@@ -100,8 +106,11 @@ class ListSecants:
         found = []
         for some in parts_of(*self._parts, values.device):
             own, place = values[some], self._place[some]
-            pairs = pairs_of(-own.gather(1, place), -own, self._looked_at[some])
-            found.append((self._slopes[some].to(own) * pairs.near(self._kernel)).sum())
+            up, slopes = -own.gather(1, place), self._slopes[some].to(own)
+            found.append((slopes * pairs_of(up, -own, self._looked_at[some]).near(self._kernel)).sum())
+            if self._leak:
+                surely = LEAK * (slopes * pairs_of(up - START, -own, self._looked_at[some]).near(SOFTPLUS)).sum()
+                found.append(surely - surely.detach())
         return torch.stack(found).sum()
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metricgrad.functional.cosines import unit_rows
 from metricgrad.functional.kernels import Kernel
+from metricgrad.functional.leak import LEAK
 from metricgrad.losses.given_gradient import GivenGradient
 from metricgrad.losses.interpolated.lists.list_losses import whole
 from metricgrad.losses.interpolated.lists.list_secants import ListSecants
@@ -54,7 +55,9 @@ def neighbour_loss(
     values = similar / softness
     with torch.no_grad():
         hard = _without_rounding(similar) / softness
-        secants = ListSecants(lists, hard, path, parameters, dtype, width=whole, kernel=kernel, share=share)
+        secants = ListSecants(
+            lists, hard, path, parameters, dtype, width=whole, kernel=kernel, share=share, leak=kernel.slope < LEAK
+        )
         read = torch.stack([secants.informs, secants.now, secants.ideal, secants.excess(values.to(dtype))])
     informs, now, ideal, excess = read.tolist()
     if not math.isfinite(ideal):

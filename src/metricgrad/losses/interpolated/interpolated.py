@@ -19,7 +19,7 @@ from metricgrad.losses.interpolated.bounds import Bounds, Estimate, bounds_of, d
 from metricgrad.losses.interpolated.direct import direct_loss
 from metricgrad.losses.interpolated.ideal_check import IdealCheck
 from metricgrad.losses.interpolated.inverse_distance import Anchors, far_value
-from metricgrad.losses.interpolated.lists.neighbours import neighbour_loss
+from metricgrad.losses.interpolated.lists.neighbours import has_pairs, neighbour_loss
 from metricgrad.losses.interpolated.local import budget, local_value
 from metricgrad.losses.interpolated.options import Interpolation, Softness, check_options, check_refactoring, require
 from metricgrad.losses.interpolated.softness import follow, softness_of
@@ -176,7 +176,8 @@ class Interpolated(Form):
         refactoring = self.refactoring_of(batch, self.metric.structure)
         if isinstance(self.softness, str) and call.counts:
             unset = math.isnan(self._known_softness.of(self.log_softness))
-            follow(self.log_softness, self.softness, refactoring, batch, unset=unset)
+            if (unset or self.softness == "auto") and has_pairs(batch.targets):  # of no pairs nothing is near
+                follow(self.log_softness, self.softness, refactoring, batch, unset=unset)
         softness = softness_of(self.log_softness, batch.scores)
         found = neighbour_loss(path.path, self.metric.fixed, batch, softness, q=self.q, share=self.share)
         if found.loss is None:

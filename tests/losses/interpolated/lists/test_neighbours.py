@@ -108,3 +108,13 @@ def test_surely_wrong_pairs_keep_a_slope():
     assert gradient.norm(dim=1).min() > 1e-3
     again = torch.autograd.grad(gradient.square().sum(), scores)[0]
     assert again.isfinite().all()
+
+
+def test_a_first_batch_without_pairs_sets_no_softness():
+    scores, targets = draw(12)
+    fresh, late = mg.UniLoss("map_at_r"), mg.UniLoss("map_at_r")
+    with pytest.warns(UserWarning, match="undefined"):
+        late(scores, torch.arange(12))
+    for loss in (fresh, late):
+        loss(scores, targets)
+    assert torch.equal(fresh.form.log_softness, late.form.log_softness)

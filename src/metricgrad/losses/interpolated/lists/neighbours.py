@@ -72,6 +72,11 @@ def neighbour_loss(
     return NeighbourLoss(loss.to(dtype), ideal - now, informs > 0)
 
 
+def has_pairs(targets: Tensor) -> bool:
+    """Whether any row has another of its class."""
+    return len(targets.unique()) < len(targets)
+
+
 def _lists(targets: Tensor) -> RankedLists:
     same = targets[:, None] == targets
     return RankedLists(_similar, same, torch.eye(len(targets), dtype=torch.bool, device=targets.device))

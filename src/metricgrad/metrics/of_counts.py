@@ -86,7 +86,7 @@ class OfCounts(FastPath, abc.ABC):
         return self._total(self.at(place, above, positives, negatives, **parameters), place, positives)
 
     def of_lists(self, up: Tensor, down: Tensor, positives: Tensor, negatives: Tensor, **parameters: Any) -> Tensor:
-        """``(2, L)``: of many lists at once, as they are and at their best; NaN where one has no value.
+        """``(3, L)``: of many lists at once, as they are, at their best and at their worst; NaN where one has no value.
 
         Args:
             up: ``(L, P)``, infinite where a list has fewer positives.
@@ -96,9 +96,10 @@ class OfCounts(FastPath, abc.ABC):
             parameters: the metric's own.
         """
         place, above = self._standing(up, down)
-        if self.ties == "together":  # at their best none tie
-            place = torch.stack([place, _places(up).expand_as(place)])
-        above = above * listed((1.0, 0.0), above.dtype, above.device)[:, None, None]
+        if self.ties == "together":  # at their best and worst none tie
+            place = torch.stack([place, *[_places(up).expand_as(place)] * 2])
+        now, worst = (listed(of, above.dtype, above.device)[:, None, None] for of in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)))
+        above = torch.addcmul(negatives * worst, above, now)
         found = self.at(place, above, positives, negatives, **parameters) * (up < torch.inf)
         return self._total(found, place, positives)
 

@@ -61,3 +61,8 @@ def no_losses(scores: Tensor) -> BatchLosses:
     """Of a batch on which the metric is undefined."""
     scores = scores.detach()
     return BatchLosses((torch.zeros_like(scores),), lambda s: (s.sum() * 0.0,), scores.new_zeros(()), TO_FLOOR)
+
+
+def nothing(scores: Tensor) -> Tensor:
+    """0-d zero with a zero gradient, connected to the scores."""
+    return (scores * 0.0).sum().abs()

@@ -7,7 +7,7 @@ called on configurations of the decisions, and its values there are interpolated
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,20 +15,24 @@ from torch import Tensor, nn
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form, Knob
 from metricgrad.losses.constant_batches import CONSTANT, UNDEFINED, NoGradient, warn_of_constant_batch
+from metricgrad.losses.interpolated.batch_losses import nothing
 from metricgrad.losses.interpolated.bounds import Bounds, Estimate, bounds_of, distance_from_ideal
 from metricgrad.losses.interpolated.direct import direct_loss
 from metricgrad.losses.interpolated.ideal_check import IdealCheck
 from metricgrad.losses.interpolated.inverse_distance import Anchors, far_value
-from metricgrad.losses.interpolated.lists.neighbours import has_pairs, neighbour_loss
+from metricgrad.losses.interpolated.lists.neighbours import has_pairs, neighbour_lists
+from metricgrad.losses.interpolated.lists.ranked_lists import ranked_lists
+from metricgrad.losses.interpolated.lists.soft_lists import soft_lists
 from metricgrad.losses.interpolated.local import budget, local_value
 from metricgrad.losses.interpolated.options import Interpolation, Softness, check_options, check_refactoring, require
-from metricgrad.losses.interpolated.softness import follow, softness_of
+from metricgrad.losses.interpolated.saved import Found, renamed
+from metricgrad.losses.interpolated.softness import follow, read, softness_of
 from metricgrad.losses.interpolated.warm_up import warmed
 from metricgrad.metrics.metric import Metric
-from metricgrad.metrics.of_counts import OfNeighbours
+from metricgrad.metrics.of_counts import OfCounts, OfNeighbours
+from metricgrad.metrics.of_ranks import OfRanks
 from metricgrad.metrics.types import Structure
 from metricgrad.on_host import OnHost
-from metricgrad.precision import wide
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch, checked, with_room
 from metricgrad.refactoring.differentiable import Differentiable, of_classes
@@ -36,19 +40,6 @@ from metricgrad.refactoring.from_structure import for_batch
 from metricgrad.refactoring.infer import probe_once
 from metricgrad.refactoring.moves import MoveRequest
 from metricgrad.refactoring.row_order import by_content
-
-
-class _Params(TypedDict, total=False):
-    k: int
-    within: Literal["all", "sample", "row", "column", "group"]
-
-
-class Found(TypedDict):
-    """A structure that probing found, as a file has it."""
-
-    kind: Literal["labels", "top_k", "positives_over_negatives", "ranking", "differentiable"]
-    exchangeable: Literal["all", "column", "row", "sample", "none"]
-    params: _Params
 
 
 class Interpolated(Form):
@@ -131,9 +122,9 @@ class Interpolated(Form):
         self.log_softness = nn.Parameter(torch.tensor(start), requires_grad=False)
         self.register_buffer("constant_batches", torch.zeros((), dtype=torch.long))
         self._constant = OnHost(int)
-        self.register_load_state_dict_pre_hook(_renamed)
+        self.register_load_state_dict_pre_hook(renamed)
         self._found: Structure | None = None
-        self._known_softness = OnHost(_exp)
+        self._known_softness = OnHost(read)
         self.ideal_check = IdealCheck(self.metric)
         #: How far the scores of the last batch were from ideal ones; None where the value says so itself.
         self.away: float | None = None
@@ -143,22 +134,23 @@ class Interpolated(Form):
         batch = checked(self.metric, scores, targets, context, check_finite=self.check_finite)
         self.away = 0.0
         if batch.targets.numel() == 0:
-            return _nothing(batch.scores)
+            return nothing(batch.scores)
         structure = self.structure_of(batch)
         if structure is not None and structure.kind == "differentiable":
             self.away = None
             found = direct_loss(self.metric, batch, of_classes(structure, self.metric), self.ideal_check)
             self._warn(UNDEFINED if found is None else None, batch, call)
-            return _nothing(batch.scores) if found is None else found
+            return nothing(batch.scores) if found is None else found
 
-        if isinstance(self.metric.fast_path, OfNeighbours) and self.interpolation == "local":
-            return self._of_neighbours(self.metric.fast_path, batch, call)
+        closed = self._in_closed_form(batch, structure, call) if self.interpolation == "local" else None
+        if closed is not None:
+            return closed
         dtype, generator = batch.scores.dtype, call.generator()
         batch, refactoring = self._reading(batch, structure)
         bounds = bounds_of(self.metric, batch, refactoring, generator)
         if not math.isfinite(bounds.read[1]) or self.ideal_check.is_missing(self.metric, batch, refactoring, bounds):
             self._warn(UNDEFINED, batch, call, bounds.reason)
-            return self._warmed(_nothing(batch.scores), batch, call)
+            return self._warmed(nothing(batch.scores), batch, call)
         self.away = bounds.away(self.metric.higher_is_better)
         self.ideal_check.of_decisions(self.metric, batch, refactoring, bounds)
         if isinstance(self.softness, str) and call.counts:
@@ -171,22 +163,45 @@ class Interpolated(Form):
         loss = distance_from_ideal(estimate, bounds, self.metric.higher_is_better).mean()
         return self._warmed(loss, batch, call).to(dtype)
 
-    def _of_neighbours(self, path: OfNeighbours, batch: Batch, call: CallContext) -> Tensor:
+    def _in_closed_form(self, batch: Batch, structure: Structure | None, call: CallContext) -> Tensor | None:
+        """See :mod:`metricgrad.losses.interpolated.lists.soft_lists`; None where the metric has to be called.
+
+        It is where the softness is to be set, where items tie, and where the metric is undefined or no move changes it.
+        """
+        path, known = self.metric.fast_path, self._known_softness.of(self.log_softness)
+        sets = isinstance(self.softness, str) and call.counts and (math.isnan(known) or self.softness == "auto")
+        if isinstance(path, OfNeighbours):
+            return self._of_neighbours(path, batch, call, sets=sets)
+        if not isinstance(path, OfCounts | OfRanks) or self.refactoring is not None or self.share < 1:
+            return None
+        lists = None if sets else ranked_lists(batch, self.refactoring_of(batch, structure))
+        if lists is None or not self.ideal_check.believed:
+            return None
+        path = (path.by_gain or path) if isinstance(path, OfCounts) else path
+        batch = with_room(batch, known)
+        softness = softness_of(self.log_softness, batch.scores)
+        found = soft_lists(path, self.metric.fixed, batch, lists, softness, q=self.q)
+        if found.loss is None or found.tied or not found.informs:
+            return None
+        self.away = found.away
+        self._warn(None, batch, call)
+        return self._warmed(found.loss, batch, call)
+
+    def _of_neighbours(self, path: OfNeighbours, batch: Batch, call: CallContext, *, sets: bool) -> Tensor:
         """See :mod:`metricgrad.losses.interpolated.lists.neighbours`."""
         refactoring = self.refactoring_of(batch, self.metric.structure)
-        if isinstance(self.softness, str) and call.counts:
+        if sets and has_pairs(batch.targets):  # of no pairs nothing is near
             unset = math.isnan(self._known_softness.of(self.log_softness))
-            if (unset or self.softness == "auto") and has_pairs(batch.targets):  # of no pairs nothing is near
-                follow(self.log_softness, self.softness, refactoring, batch, unset=unset)
-        softness = softness_of(self.log_softness, batch.scores)
-        found = neighbour_loss(path.path, self.metric.fixed, batch, softness, q=self.q, share=self.share)
+            follow(self.log_softness, cast(Any, self.softness), refactoring, batch, unset=unset)
+        softness, lists = softness_of(self.log_softness, batch.scores), neighbour_lists(batch.targets)
+        options: dict[str, Any] = {"q": self.q, "share": self.share, "bounded": False}
+        found = soft_lists(path.path, self.metric.fixed, batch, lists, softness, **options)
         if found.loss is None:
             self._warn(UNDEFINED, batch, call)
-            return _nothing(batch.scores)
+            return nothing(batch.scores)
         if call.counts and not self.ideal_check.believed:
-            self.ideal_check.of_decisions(
-                self.metric, batch, refactoring, bounds_of(self.metric, batch, refactoring, call.generator())
-            )
+            bounds = bounds_of(self.metric, batch, refactoring, call.generator())
+            self.ideal_check.of_decisions(self.metric, batch, refactoring, bounds)
         self.away = found.away
         self._warn(None if found.informs or found.away == 0 else CONSTANT, batch, call)
         return found.loss
@@ -228,10 +243,6 @@ class Interpolated(Form):
         has_rows = batch.frame is None and self.metric.layout.of_rows
         return by_content(batch) if has_rows and batch.order is None else batch
 
-    @property
-    def _anchors(self) -> Anchors:
-        return Anchors(self.anchors, self.flips, self.power)
-
     def _interpolate(
         self, batch: Batch, refactoring: Refactoring, softness: Tensor, bounds: Bounds, generator: torch.Generator
     ) -> Estimate:
@@ -246,7 +257,15 @@ class Interpolated(Form):
                 return found
             # where no single move helps, as for a geometric mean with two classes never found, anchors still do
         batch = self._ordered(batch)
-        return far_value(self.metric, batch, refactoring, bounds.current, self._anchors, softness, generator)
+        return far_value(
+            self.metric,
+            batch,
+            refactoring,
+            bounds.current,
+            Anchors(self.anchors, self.flips, self.power),
+            softness,
+            generator,
+        )
 
     def _warn(self, cause: NoGradient | None, batch: Batch, call: CallContext, reason: str = "") -> None:
         if call.counts and call.step >= self.warm_up:
@@ -298,18 +317,3 @@ class Interpolated(Form):
     def set_extra_state(self, state: Found | None) -> None:
         """Restore what probing found."""
         self._found = None if state is None else Structure(state["kind"], state["exchangeable"], state["params"])
-
-
-def _renamed(form: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """As version 0.1 called it."""
-    if (old := prefix + "silent") in state_dict:
-        state_dict[prefix + "constant_batches"] = state_dict.pop(old)
-
-
-def _exp(number: Tensor) -> float:
-    return float(wide(number.detach()).exp())
-
-
-def _nothing(scores: Tensor) -> Tensor:
-    """0-d zero with a zero gradient, connected to the scores."""
-    return (scores * 0.0).sum().abs()

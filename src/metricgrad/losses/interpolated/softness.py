@@ -32,3 +32,8 @@ def softness_of(log_softness: Tensor, scores: Tensor) -> Tensor:
     """0-d, on the device of the scores; 1 where it was never set."""
     given = wide(log_softness.to(scores.device))
     return torch.where(given.isnan(), torch.zeros_like(given), given).exp()
+
+
+def read(log_softness: Tensor) -> float:
+    """As a number; NaN where it was never set."""
+    return float(wide(log_softness.detach()).exp())

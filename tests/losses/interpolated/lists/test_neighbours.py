@@ -5,7 +5,8 @@ import torch
 
 import metricgrad as mg
 from metricgrad.functional.cosines import same_class, similarities
-from metricgrad.losses.interpolated.lists.neighbours import neighbour_loss
+from metricgrad.losses.interpolated.lists.neighbours import neighbour_lists
+from metricgrad.losses.interpolated.lists.soft_lists import soft_lists
 from metricgrad.metrics.families import counts
 from metricgrad.metrics.families.neighbours import first_hit, precision_to_r
 from metricgrad.metrics.of_counts import MeanOverPositives
@@ -31,7 +32,7 @@ def test_of_a_metric_linear_in_the_comparisons_it_is_the_sigmoid_relaxation():
         ]
     ).mean()
     auroc = MeanOverPositives(counts.auroc, "halves", by_place=False)
-    found = neighbour_loss(auroc, {}, Batch(scores, targets, {}), SOFTNESS, q=1.0, share=1.0)
+    found = soft_lists(auroc, {}, Batch(scores, targets, {}), neighbour_lists(targets), SOFTNESS, q=1.0)
     assert found.loss is not None
     torch.testing.assert_close(found.loss, 1 - soft)
 
@@ -79,12 +80,12 @@ def test_it_is_differentiable_twice(name):
 def test_its_softness_has_a_gradient():
     scores, targets = draw(10, 3, 3)
     path, leaf = MeanOverPositives(counts.precision_to_r, "negatives_first"), SOFTNESS.clone().requires_grad_()
-    found = neighbour_loss(path, {}, Batch(scores, targets, {}), leaf, q=0.5, share=1.0)
-    (slope,) = torch.autograd.grad(found.loss, leaf)
-    nearby = [
-        neighbour_loss(path, {}, Batch(scores, targets, {}), SOFTNESS + step, q=0.5, share=1.0).loss
-        for step in (-1e-6, 1e-6)
-    ]
+
+    def at(softness):
+        return soft_lists(path, {}, Batch(scores, targets, {}), neighbour_lists(targets), softness, q=0.5).loss
+
+    (slope,) = torch.autograd.grad(at(leaf), leaf)
+    nearby = [at(SOFTNESS + step) for step in (-1e-6, 1e-6)]
     torch.testing.assert_close(slope, (nearby[1] - nearby[0]) / 2e-6, rtol=1e-4, atol=1e-6)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metricgrad.functional.constants import filled
 from metricgrad.functional.kernels import Kernel
+from metricgrad.functional.leak import LEAK
 from metricgrad.losses.interpolated.lists.list_secants import ListSecants
 from metricgrad.losses.interpolated.lists.rank_secants import RankSecants
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
@@ -106,12 +107,7 @@ def many_lists(
     with torch.enable_grad():
         leaf = batch.scores.detach().requires_grad_()
         ranked = lists.of(leaf)
-    options: dict[str, Any] = {} if q is None else {"width": whole, "kernel": Kernel((0.0, q), slope=1 - q)}
-    of, dtype = ranked.detach(), batch.scores.dtype
-    if isinstance(path, OfCounts):
-        secants = ListSecants(lists, of, path, parameters, dtype, **options)
-    else:
-        secants = RankSecants(lists, of, path, parameters, dtype, **options)
+    secants = secants_of(path, parameters, lists, ranked.detach(), batch.scores.dtype, q=q)
     (gradient,) = torch.autograd.grad(ranked, leaf, secants.gradient.to(ranked))
     standard = None if "sample_weight" in batch.context else _cross_entropy(leaf.detach(), batch.targets)
     return ListLoss(
@@ -129,6 +125,25 @@ def _cross_entropy(scores: Tensor, targets: Tensor) -> Tensor | None:
     return scores.sigmoid().sub_(targets).div_(targets.numel()) if is_binary(targets) else None
 
 
-def whole(near: Tensor) -> Tensor:
+def secants_of(
+    path: OfCounts | OfRanks,
+    parameters: dict[str, Any],
+    lists: RankedLists,
+    values: Tensor,
+    dtype: torch.dtype,
+    *,
+    q: float | None,
+    share: float = 1.0,
+) -> ListSecants | RankSecants:
+    """Of ``(L, M)`` values without a gradient; see :func:`many_lists`."""
+    options: dict[str, Any] = {}
+    if q is not None:
+        options = {"width": _whole, "kernel": Kernel((0.0, q), slope=1 - q), "leak": 1 - q < LEAK}
+    if isinstance(path, OfCounts):
+        return ListSecants(lists, values, path, parameters, dtype, share=share, **options)
+    return RankSecants(lists, values, path, parameters, dtype, **options)
+
+
+def _whole(near: Tensor) -> Tensor:
     """The width of secants that pass as many items as lie within the softness on one side."""
     return (near / 2).round()

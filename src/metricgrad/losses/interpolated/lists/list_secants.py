@@ -44,6 +44,7 @@ class ListSecants:
         informs: 0-d boolean, whether any move changes the metric.
         now: 0-d, the metric; NaN where no list has a value.
         ideal: 0-d, likewise where no negative stands above a positive.
+        worst: 0-d, where all do.
     """
 
     def __init__(
@@ -76,9 +77,10 @@ class ListSecants:
             self._looked_at = self._negative & (values >= least)
         now = path.of_lists(up, down, positives, negatives, **parameters)
         counts, means = lists.means(now, missing=path.missing)
-        self.now, self.ideal = means.unbind()
+        self.now, self.ideal, self.worst = means.unbind()
         before, level = (torch.searchsorted(down, up, right=right) for right in (False, True))
         self._there = up < torch.inf
+        self._ends = before, level
         above = (before + level) * listed((0.5,), now.dtype, up.device)
         self._above = above = torch.where(self._there, above, filled(torch.inf, 1, above.dtype, above.device))
         up, depth = up.to(dtype), depth.to(dtype)
@@ -96,6 +98,11 @@ class ListSecants:
             slopes.append(own)
         self._slopes, self.gradient = joined(slopes), joined(gradients)
         self.informs = self._slopes.any()
+
+    @property
+    def tied(self) -> Tensor:
+        """0-d boolean: whether a positive ties with a negative."""
+        return ((self._ends[0] != self._ends[1]) & self._there).any()
 
     def excess(self, values: Tensor) -> Tensor:
         """0-d: the loss, less what it is of hard counts."""

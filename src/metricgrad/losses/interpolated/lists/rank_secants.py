@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from metricgrad.functional.constants import counted, filled
-from metricgrad.functional.kernels import SIGMOID, Kernel
+from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
+from metricgrad.functional.leak import LEAK, START
 from metricgrad.losses.interpolated.lists.pairs import joined, pairs_of, parts_of
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_ranks import OfRanks
@@ -36,6 +37,7 @@ class RankSecants:
         dtype: that pairs are summed in.
         width: of the secant, in ranks, from 4 times how many items are within the sigmoid's reach.
         kernel: k, which rises like a sigmoid.
+        leak: whether pairs that are surely wrong keep the slope of :mod:`metricgrad.functional.leak`.
 
     Attributes:
         gradient: ``(L, M)``: of the loss in all values.
@@ -54,12 +56,15 @@ class RankSecants:
         *,
         width: Callable[[Tensor], Tensor] = lambda near: near,
         kernel: Kernel = SIGMOID,
+        leak: bool = False,
     ) -> None:
-        self._kernel, (count, size) = kernel, values.shape
+        self._kernel, self._leak, (count, size) = kernel, leak, values.shape
         self._parts = count, size * size
         depth = -values if lists.empty is None else (-values).masked_fill(lists.empty, torch.inf)
         depth, self._order = depth.sort(1)
         self._there = depth < torch.inf
+        self._lists, self._path, self._parameters = lists, path, parameters
+        self._relevance = lists.relevance.gather(1, self._order)
         gains = path.gains(lists.relevance, lists.empty, **parameters).gather(1, self._order)
         first, past = (torch.searchsorted(depth, depth, right=right) for right in (False, True))
         discounts = path.discount(
@@ -77,6 +82,7 @@ class RankSecants:
         passed = _upto(mean * torch.stack([later - still, sooner - still])[:, None])
         ends = self._there.sum(1, keepdim=True)
         nothing, slopes, gradients = filled(0.0, 1, gains.dtype, gains.device), [], []
+        self._depth, self._rank, self._gains = depth, rank, gains
         depth = depth.masked_fill(~self._there, 0).to(dtype)
         for some in parts_of(*self._parts, values.device):
             pairs = pairs_of(depth[some], depth[some], self._there[some])
@@ -90,18 +96,44 @@ class RankSecants:
             slope = counts[some, None] * (own + above - below) / (down - up).clamp(min=1) / 2
             slope = torch.where(self._there[some], slope, nothing).nan_to_num()
             pull, push = pairs.weighted(slope, kernel.derivative())
+            if leak:
+                surely = pairs_of(depth[some] - START, depth[some], self._there[some]).weighted(LEAK * slope, SIGMOID)
+                pull, push = pull + surely[0], push + surely[1]
             gradients.append(torch.zeros_like(pull).scatter(1, self._order[some], pull - push))
             slopes.append(slope)
         self._slopes, self.gradient = joined(slopes), joined(gradients)
         self.informs = self._slopes.any()
+
+    @property
+    def worst(self) -> Tensor:
+        """0-d: the metric where items stand the other way round."""
+        there = self._there.sum(1, keepdim=True)
+        rank = there - counted(self._gains.shape[1], torch.int64, there.device)
+        discounts = self._path.discount(rank.clamp(min=1).to(self._gains), **self._parameters)
+        found = self._path.total(self._gains.sort(1, descending=True).values, discounts)
+        return self._lists.means(found[None], missing=self._path.missing)[1][0]
+
+    @property
+    def tied(self) -> Tensor:
+        """0-d boolean: whether items tie that belong apart."""
+        same, apart = self._depth.diff(dim=1) == 0, self._relevance.diff(dim=1) != 0
+        return (same & apart & self._there[:, 1:]).any()
+
+    def excess(self, values: Tensor) -> Tensor:
+        """0-d: the loss, less what it is of hard counts, of which an item has itself and half of those that tie."""
+        of_itself = self._kernel(self._rank.new_zeros(()))
+        return self.loss(values) - (self._slopes * (self._rank - 1 + of_itself)).sum()
 
     def loss(self, values: Tensor) -> Tensor:
         """0-d: the loss as a function of ``(L, M)`` values."""
         found = []
         for some in parts_of(*self._parts, values.device):
             depth = -values[some].gather(1, self._order[some])
-            pairs = pairs_of(depth, depth, self._there[some])
-            found.append((self._slopes[some].to(depth) * pairs.near(self._kernel)).sum())
+            slopes, there = self._slopes[some].to(depth), self._there[some]
+            found.append((slopes * pairs_of(depth, depth, there).near(self._kernel)).sum())
+            if self._leak:
+                surely = LEAK * (slopes * pairs_of(depth - START, depth, there).near(SOFTPLUS)).sum()
+                found.append(surely - surely.detach())
         return torch.stack(found).sum()
 
 

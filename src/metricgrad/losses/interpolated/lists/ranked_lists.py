@@ -34,12 +34,14 @@ class RankedLists:
         relevance: ``(L, M)`` of targets.
         empty: ``(L, M)`` booleans, or None where no place is.
         weight: ``(L,)`` float64 of each list in the mean, or None for ones.
+        hard: of such values, those that the metric takes for equal made equal; None where it takes them as they are.
     """
 
     of: Callable[[Tensor], Tensor]
     relevance: Tensor
     empty: Tensor | None = None
     weight: Tensor | None = None
+    hard: Callable[[Tensor], Tensor] | None = None
 
     def means(self, each: Tensor, missing: Missing) -> tuple[Tensor, Tensor]:
         """``(L,)`` what each list counts in the mean, NaN where that is, and ``(K,)`` means.

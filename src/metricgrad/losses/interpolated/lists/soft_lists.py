@@ -1,0 +1,78 @@
+"""A metric of ranked lists at their soft orders, in closed form: what local interpolation makes of it by calls."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from metricgrad.losses.given_gradient import GivenGradient
+from metricgrad.losses.interpolated.lists.list_losses import secants_of
+from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
+from metricgrad.metrics.of_counts import OfCounts
+from metricgrad.metrics.of_ranks import OfRanks
+from metricgrad.refactoring.batch import Batch
+
+
+@dataclass(frozen=True)
+class SoftLists:
+    """The loss of one batch.
+
+    Attributes:
+        loss: 0-d, how far the metric at the soft orders is from its ideal; None where it is undefined.
+        away: how far the metric itself is.
+        informs: whether any move changes it.
+        tied: whether items tie that are not worth the same.
+    """
+
+    loss: Tensor | None
+    away: float
+    informs: bool
+    tied: bool
+
+
+def soft_lists(
+    path: OfCounts | OfRanks,
+    parameters: dict[str, Any],
+    batch: Batch,
+    lists: RankedLists,
+    softness: Tensor,
+    *,
+    q: float,
+    share: float = 1.0,
+    bounded: bool = True,
+) -> SoftLists:
+    """Of the mean over lists.
+
+    Args:
+        path: of one list.
+        parameters: the metric's own.
+        batch: scores with graph.
+        lists: of them.
+        softness: 0-d, of what is ranked.
+        q: tail exponent in (0, 1].
+        share: the share of the negatives looked at, the highest ones; 1 where all items add by their rank.
+        bounded: whether the value is at most that of the lists turned round, which no embeddings may have.
+    """
+    ranked, dtype = lists.of(batch.scores), batch.scores.dtype
+    values = ranked / softness
+    with torch.no_grad():
+        hard = (ranked if lists.hard is None else lists.hard(ranked)) / softness
+        secants = secants_of(path, parameters, lists, hard, dtype, q=q, share=share)
+        excess = secants.excess(values.to(dtype))
+        read = [secants.informs, secants.tied, secants.now, secants.ideal, secants.worst, excess]
+        informs, tied, now, ideal, worst, excess = torch.stack([number.to(secants.now) for number in read]).tolist()
+    if not math.isfinite(ideal):
+        return SoftLists(None, 0.0, False, False)
+    shown = ideal - now + excess  # a first-order value may leave the metric's range
+    shown = shown if shown > 0 else ideal - now
+    shown = min(shown, max(ideal - worst, ideal - now)) if bounded and ideal > worst else shown
+
+    def again(values: Tensor, _: object) -> Tensor:
+        return torch.autograd.grad(secants.loss(values), values, create_graph=True)[0]
+
+    loss = cast(Tensor, GivenGradient.apply(shown, secants.gradient.to(values.dtype), again, values))
+    return SoftLists(loss.to(dtype), ideal - now, informs > 0, tied > 0)

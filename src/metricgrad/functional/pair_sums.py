@@ -75,7 +75,16 @@ def pair_sum(
     if engine not in ("auto", "exact", "grid"):
         raise MetricgradError(f"engine is {engine!r}; expected 'auto', 'exact' or 'grid'")
     apply = _PairSum.apply if torch.is_grad_enabled() else _PairSum.forward  # without a graph to build, no node
-    total = cast(Tensor, apply(wide(x), wide(y), wide(weights).reshape(-1, len(y)), kernel, engine))
+    total = cast(
+        Tensor,
+        apply(
+            wide(x),
+            wide(y),
+            wide(weights).reshape(weights.shape[0] if weights.ndim == 2 else 1, len(y)),
+            kernel,
+            engine,
+        ),
+    )
     return total.reshape(*weights.shape[:-1], len(x)).to(x.dtype)
 
 

@@ -48,6 +48,11 @@ class OfCounts(FastPath, abc.ABC):
     by_place: bool = True
     missing: Missing = "skipped"
 
+    @property
+    def orders_ties(self) -> bool:
+        """Whether it is a convention which of equal scores comes first: others take the order of the data."""
+        return self.ties == "negatives_first"
+
     @abc.abstractmethod
     def _total(self, found: Tensor, place: Tensor, positives: Count) -> Tensor:
         """``(...)`` values of ``(..., P)`` values of ``at``."""

@@ -112,7 +112,7 @@ class RankCorrelation(OfRanks):
         return torch.where(gains[:, 0].isfinite(), 1.0, torch.nan).to(gains)
 
     def total(self, gains: Tensor, discounts: Tensor) -> Tensor:
-        """Ranks that tie spread less."""
+        """Ranks that tie spread less; where all do, nothing is ordered, and 0."""
         n = gains.shape[1]
         spread = (discounts - discounts.mean(1, keepdim=True)).square().sum(1) / (n * (n * n - 1) / 12)
-        return (gains * discounts).sum(1) / torch.where(spread > 0, spread.sqrt(), torch.nan)
+        return (gains * discounts).sum(1) / torch.where(spread > 0, spread.sqrt(), 1)

@@ -20,7 +20,7 @@ from metricgrad.losses.interpolated.bounds import Bounds, bounds_of
 from metricgrad.losses.interpolated.hit_losses import hit_losses
 from metricgrad.losses.interpolated.interpolated import Interpolated
 from metricgrad.losses.interpolated.label_losses import LabelLosses
-from metricgrad.losses.interpolated.lists.list_losses import ListLoss, OneList, many_lists
+from metricgrad.losses.interpolated.lists.list_losses import ListLoss, OneList, many_lists, ties_anyhow
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists, ranked_lists
 from metricgrad.losses.interpolated.memory import Memory
 from metricgrad.losses.interpolated.utility_table import UtilityTable
@@ -210,11 +210,13 @@ class Linearized(Form):
     def _agrees(self, path: OfCounts | OfRanks, lists: RankedLists, batch: Batch, call: CallContext) -> bool:
         """Whether the twin of a foreign metric has its value here, where it is time to look."""
         twin = self._rows.twin
-        if call.counts and twin.due(call.step):
+        if not self.metric.batched and batch.targets.ndim == 1 and batch.scores.shape[1:] == (2,):
+            return False  # of two classes a foreign metric may take the second alone
+        if call.counts and twin.due(call.step) and not ties_anyhow(path, batch.scores):
             try:
                 theirs = batch.values(self.metric, batch.scores.detach()[None])
             except MetricgradError:
-                return True  # undefined on this batch, or said where the metric is looked at for itself
+                return True  # undefined on this batch
             twin.compare((many_lists(path, twin.options, batch, lists, q=None).now,), lambda: theirs)
         return not twin.left
 

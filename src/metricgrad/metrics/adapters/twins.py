@@ -93,7 +93,9 @@ def twin_of_torchmetrics(base: str, task: str | None, options: Mapping[str, Any]
     changed = any(options.get(name, known[0]) not in known for name, known in _LEFT_ALONE.items())
     if base in _TORCHMETRICS and not changed:
         pooled = task == "multilabel" and options.get("average") == "micro"
-        return _path(_TORCHMETRICS[base]) if task == "binary" or pooled or options.get("average") == "macro" else None
+        path = _path(_TORCHMETRICS[base]) if task == "binary" or pooled or options.get("average") == "macro" else None
+        skips = task == "multiclass" and base == "averageprecision"
+        return replace(path, missing="skipped" if skips else "zero") if isinstance(path, MeanOverPositives) else None
     if task not in ("binary", "multiclass") or changed:
         return None
     if base == "matthewscorrcoef":

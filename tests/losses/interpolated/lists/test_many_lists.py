@@ -192,3 +192,38 @@ def test_single_entries_may_be_masked(spec):
     mg.UniLoss(spec, weight=0.0)(leaf, targets, mask=mask).backward()
     torch.nn.functional.binary_cross_entropy_with_logits(base[mask], targets[mask].double()).backward()
     torch.testing.assert_close(leaf.grad, base.grad)
+
+
+@pytest.mark.parametrize("spec", [*COLUMNS, "map"])
+def test_a_long_list_may_have_no_negatives(spec):
+    g = torch.Generator().manual_seed(0)
+    targets = torch.randint(2, (3, 600), generator=g)
+    targets[1] = 1
+    scores = torch.randn(3, 600, generator=g)
+    if spec in COLUMNS:
+        scores, targets = scores.mT, targets.mT
+    leaf = scores.clone().requires_grad_()
+    mg.UniLoss(spec, base_weight=0.0, weight=1.0)(leaf, targets).backward()
+    assert leaf.grad.isfinite().all()
+    assert leaf.grad.any()
+
+
+def test_bytes_may_be_numbers_of_many_classes():
+    scores = torch.randn(40, 300, generator=torch.Generator().manual_seed(0))
+    values = [mg.UniLoss("mrr")(scores, (torch.arange(40) * 6).to(kind)) for kind in (torch.int64, torch.uint8)]
+    assert values[0] == values[1]
+
+
+def test_where_nothing_is_ordered_a_correlation_is_as_far_from_ideal_as_chance():
+    targets = torch.randn(20, generator=torch.Generator().manual_seed(0))
+    leaf = torch.zeros(20, requires_grad=True)
+    value = mg.UniLoss("spearman", weight=1.0)(leaf, targets)
+    value.backward()
+    assert float(value.detach()) == pytest.approx(1)
+    assert leaf.grad.any()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("spec", ["average_precision", "auroc", "map", "spearman", "ndcg"])
+def test_torch_has_nothing_to_complain_of(spec):
+    mg.UniLoss(spec)(torch.randn(30, 4).requires_grad_(), torch.randint(2, (30, 4))).backward()

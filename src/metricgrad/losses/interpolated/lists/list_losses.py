@@ -91,6 +91,11 @@ class OneList:
         return ListLoss(gradient, loss, secants.slopes.any(), now, ideal, _cross_entropy(scores, batch.targets))
 
 
+def ties_anyhow(path: OfCounts | OfRanks, scores: Tensor) -> bool:
+    """Whether scores tie in a metric for which it is a convention which of them comes first."""
+    return isinstance(path, OfCounts) and path.orders_ties and len(scores.unique()) < scores.numel()
+
+
 def many_lists(
     path: OfCounts | OfRanks, parameters: dict[str, Any], batch: Batch, lists: RankedLists, *, q: float | None
 ) -> ListLoss:

@@ -69,7 +69,7 @@ class ListSecants:
         nowhere = filled(torch.inf, 1, depth.dtype, depth.device)
         up, place = torch.where(positive, depth, nowhere).sort(1)
         up, self._place = up[:, :most].contiguous(), place[:, :most]
-        down = torch.where(self._negative, depth, nowhere).sort(1).values
+        down = torch.where(self._negative, depth, nowhere).sort(1).values.contiguous()
         self._looked_at = self._negative
         if share < 1:
             highest = values[self._negative]

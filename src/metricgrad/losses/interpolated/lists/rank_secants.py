@@ -61,7 +61,7 @@ class RankSecants:
         self._kernel, self._leak, (count, size) = kernel, leak, values.shape
         self._parts = count, size * size
         depth = -values if lists.empty is None else (-values).masked_fill(lists.empty, torch.inf)
-        depth, self._order = depth.sort(1)
+        depth, self._order = depth.contiguous().sort(1)
         self._there = depth < torch.inf
         self._lists, self._path, self._parameters = lists, path, parameters
         self._relevance = lists.relevance.gather(1, self._order)

@@ -118,5 +118,5 @@ def _relevance(batch: Batch) -> Tensor:
     """``(N, C)``: of class numbers, 1 for the class itself."""
     if batch.targets.ndim > 1:
         return batch.targets
-    classes = counted(batch.scores.shape[1], batch.targets.dtype, batch.targets.device)
+    classes = counted(batch.scores.shape[1], torch.int64, batch.targets.device)
     return (batch.targets[:, None] == classes).byte()

@@ -194,7 +194,7 @@ def test_single_entries_may_be_masked(spec):
     torch.testing.assert_close(leaf.grad, base.grad)
 
 
-@pytest.mark.parametrize("spec", [*COLUMNS, "map"])
+@pytest.mark.parametrize("spec", ["average_precision", "auroc", "map"])
 def test_a_long_list_may_have_no_negatives(spec):
     g = torch.Generator().manual_seed(0)
     targets = torch.randint(2, (3, 600), generator=g)

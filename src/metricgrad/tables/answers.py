@@ -15,7 +15,7 @@ from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.tables.columns import Columns, check_there, read_columns
 from metricgrad.tables.model import TableModel
-from metricgrad.tables.reading import CHUNK, CSV, PARQUET, read_chunks
+from metricgrad.tables.reading import CHUNK, CSV, PARQUET, is_parquet, read_chunks
 from metricgrad.tables.unlike_training import UnlikeTraining
 from metricgrad.tables.values import column_of
 from metricgrad.writing import replacing
@@ -39,7 +39,8 @@ def answer_file(
     """Write one row of answers for each row of a table, and say how many there are.
 
     The columns are the row's number from 1, or the column that was named as ``id``; the label by the decision, or the
-    value of a regression; and of classes each one's probability by the model alone.
+    value of a regression; and of classes each one's probability by the model alone. A label is written as in the table
+    of training, in a Parquet file as the type it had there.
 
     Args:
         model: that answers.
@@ -66,7 +67,7 @@ def answer_file(
         for chunk in read_chunks(table, rows, columns=wanted):
             columns = read_columns(model.schema, chunk, done)
             unlike.count(columns)
-            write(_answered(model, columns, chunk, id, done))
+            write(_answered(model, columns, chunk, id, done, typed=out is not None and is_parquet(out)))
             done += len(chunk)
     for note in unlike.notes():
         say(note)
@@ -79,7 +80,9 @@ def _columns_of(model: TableModel) -> list[str]:
     return [LABEL, *(f"{PROBABILITY}{name}" for name in classes)] if classes else [VALUE]
 
 
-def _answered(model: TableModel, read: Columns, chunk: pd.DataFrame, id: str | None, first_row: int) -> pd.DataFrame:
+def _answered(
+    model: TableModel, read: Columns, chunk: pd.DataFrame, id: str | None, first_row: int, *, typed: bool
+) -> pd.DataFrame:
     import pandas as pd
 
     scores = model.scores_of(read)
@@ -87,6 +90,8 @@ def _answered(model: TableModel, read: Columns, chunk: pd.DataFrame, id: str | N
     answer, *classes = _columns_of(model)
     columns = {ROW if id is None else id: named, answer: model.answers(scores)}
     if classes:
+        if not typed:
+            columns[answer] = np.array(model.schema.target.classes, dtype=object)[model.decided(scores)]
         columns |= dict(zip(classes, model.probabilities(scores).round(_DIGITS).T, strict=True))
     return pd.DataFrame(columns)
 

@@ -48,6 +48,11 @@ def is_table(path: str | os.PathLike[str]) -> bool:
     return str(path).lower().endswith((*CSV, *PARQUET))
 
 
+def is_parquet(path: str | os.PathLike[str]) -> bool:
+    """Whether a name ends as those of Parquet files do, whose columns have types."""
+    return str(path).lower().endswith(PARQUET)
+
+
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     """The whole table.
 
@@ -90,7 +95,7 @@ def read_chunks(
         there = sorted(one.name for one in file.parent.glob("*") if is_table(one))[:5] if file.parent.is_dir() else []
         known = f"; there are {', '.join(there)}" if there else "; name one that is there"
         raise MetricgradError(f"there is no file {str(path)!r} (seen from {os.getcwd()}){known}")
-    read = _parquet_chunks if str(file).lower().endswith(PARQUET) else _csv_chunks
+    read = _parquet_chunks if is_parquet(file) else _csv_chunks
     wanted = None if columns is None else set(columns)
     chunks, empty = read(file, rows, wanted), True
     while True:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import checked_arguments
+from metricgrad.tables.class_labels import LabelType, labels_of
 
 TargetType = Literal["binary", "multiclass", "regression"]
 ColumnType = Literal["number", "category", "boolean", "date"]
@@ -52,6 +53,7 @@ class Target:
         centre: what a regression's target is counted from, so that networks see numbers around 0.
         scale: the unit it is counted in.
         counts: rows of each class.
+        labels: the type in which answers name the classes.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Target:
     centre: float = 0.0
     scale: float = 1.0
     counts: tuple[int, ...] = ()
+    labels: LabelType = "text"
 
     @property
     def positive(self) -> str | None:
@@ -145,6 +148,10 @@ class Schema:
         classes = {"binary": 2, "regression": 0}.get(target.type, max(3, len(target.classes)))
         if len(set(target.classes)) != classes or len(target.counts) != classes or min(target.counts, default=0) < 0:
             raise MetricgradError(f"schema: the target is {target.type} and has {len(target.classes)} classes")
+        try:
+            labels_of(target.classes, target.labels)
+        except (ValueError, OverflowError) as error:
+            raise MetricgradError(f"schema: the target's classes are no labels of type {target.labels}") from error
         if not names or len(set(names)) != len(names) or self.rows < 1 or not target.scale > 0:
             raise MetricgradError("schema: it has no columns, one of them twice, no rows, or a scale of 0")
         for column in self.columns:

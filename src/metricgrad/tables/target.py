@@ -12,9 +12,10 @@ from metricgrad.decisions.labels import is_ordinal
 from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
+from metricgrad.tables.class_labels import class_of, joined_by_value, label_codes, label_type
 from metricgrad.tables.column_types import no_and_yes
 from metricgrad.tables.schema import Target
-from metricgrad.tables.values import as_numbers, as_texts, codes_of, counts_of, refuse
+from metricgrad.tables.values import as_numbers, as_texts, counts_of, is_boolean, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,7 @@ def understand_target(
     *,
     positive: str | None = None,
     classes: Sequence[str] | None = None,
+    from_csv: bool = False,
 ) -> Target:
     """The target, of rows that all have one.
 
@@ -40,6 +42,8 @@ def understand_target(
         metric: what it is judged by, which says whether the target is classes or values.
         positive: the class that is looked for, of two.
         classes: all of them, in order.
+        from_csv: whether the column is text because its file is, see
+            :func:`metricgrad.tables.class_labels.label_type`.
 
     Raises:
         MetricgradError: where the values do not serve the metric, or which class is positive, or the order of classes,
@@ -48,8 +52,9 @@ def understand_target(
     numbers, wrong = as_numbers(column)
     numeric = not wrong.any()
     _check_metric(name, metric)
-    if _of_classes(name, numbers if numeric else None, metric, said=positive is not None or classes is not None):
-        return _classes(name, column, numbers if numeric else None, metric, positive, classes)
+    graded = numbers if numeric and not is_boolean(column) else None
+    if _of_classes(name, graded, metric, said=positive is not None or classes is not None):
+        return _classes(name, column, graded, metric, positive, classes, from_csv)
     if numeric and (positive is not None or classes is not None):
         given = "positive" if positive is not None else "classes"
         judged = f"metric {metric.name!r} is of values" if metric else "its values are numbers"
@@ -100,7 +105,7 @@ def encode_target(
         wrong |= np.isnan(numbers)
         codes = (numbers - target.centre) / target.scale
     else:
-        codes = codes_of(as_texts(column), target.classes)
+        codes = label_codes(column, target.classes)
         wrong = codes < 0
     wrong = wrong if known is None else wrong & known
     expected = "no number" if target.type == "regression" else f"none of {', '.join(target.classes[:8])}"
@@ -138,10 +143,11 @@ def _of_classes(name: str, numbers: np.ndarray | None, metric: Metric | None, *,
 
 def _classes(
     name: str, column: pd.Series, numbers: np.ndarray | None, metric: Metric | None, positive: str | None,
-    classes: Sequence[str] | None,
+    classes: Sequence[str] | None, from_csv: bool,
 ) -> Target:  # fmt: skip
     counts = counts_of(as_texts(column))
-    found = _in_order(counts, numbers)
+    counts = joined_by_value(counts) if numbers is not None else dict(sorted(counts.items()))
+    found = list(counts)
     if len(found) < 2:
         raise MetricgradError(f"target {name!r} is {found[0]!r} in every row; name a target that varies")
     if len(found) > _MOST_CLASSES or (numbers is None and len(found) > 50 and len(found) > len(column) / 10):
@@ -150,9 +156,9 @@ def _classes(
             "join the rare ones"
         )
     if classes is not None:
-        found = _given(name, [str(one) for one in classes], found)
+        found = _given(name, [class_of(one, found) for one in classes], found)
     if len(found) == 2:
-        found = _binary(name, found, positive, classes is not None)
+        found = _binary(name, found, None if positive is None else class_of(positive, found), classes is not None)
     elif positive is not None:
         raise MetricgradError(
             f"positive is {positive!r}, and target {name!r} has {len(found)} classes ({', '.join(found[:5])}); it goes "
@@ -160,11 +166,8 @@ def _classes(
         )
     _try(name, metric, found, ordered=classes is not None or numbers is not None)
     kind = "binary" if len(found) == 2 else "multiclass"
-    return Target(name, kind, tuple(found), counts=tuple(counts[text] for text in found))
-
-
-def _in_order(counts: dict[str, int], numbers: np.ndarray | None) -> list[str]:
-    return sorted(counts) if numbers is None else sorted(counts, key=lambda text: (float(text), text))
+    labels = label_type(column, found, from_csv=from_csv)
+    return Target(name, kind, tuple(found), counts=tuple(counts[text] for text in found), labels=labels)
 
 
 def _given(name: str, classes: list[str], found: list[str]) -> list[str]:

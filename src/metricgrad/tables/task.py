@@ -20,7 +20,7 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.tables.columns import named, read_columns
 from metricgrad.tables.network import TableNetwork
 from metricgrad.tables.preprocessing import Layout, Preprocessing
-from metricgrad.tables.reading import checksum, read_table
+from metricgrad.tables.reading import checksum, is_parquet, read_table
 from metricgrad.tables.row_weights import row_weights
 from metricgrad.tables.schema import Schema, Target
 from metricgrad.tables.splits import Rows, redraws, split_rows
@@ -181,7 +181,7 @@ def task_of_table(
         )
     schema = understand(
         frame, target, metric=metric, positive=positive, classes=classes, group=group, weight=weight, split=split,
-        time=time, drop=drop,
+        time=time, drop=drop, from_csv=is_file and not is_parquet(table),
     )  # fmt: skip
     name = name or (Path(table).name.partition(".")[0] if is_file else "table")
     task = TableTask(name, with_target(frame, target), schema, metric)

@@ -36,6 +36,7 @@ def understand(
     split: str | None = None,
     time: str | None = None,
     drop: Sequence[str] = (),
+    from_csv: bool = False,
 ) -> Schema:
     """The schema of a table: :meth:`Schema.describe` says what was understood.
 
@@ -54,6 +55,8 @@ def understand(
         split: a column that says train, valid or test.
         time: a column by which the parts follow each other.
         drop: columns to leave out.
+        from_csv: whether the frame is text because its file is; labels then come back as :func:`pandas.read_csv` would
+            read them.
 
     Raises:
         MetricgradError: for a column that is not there or means two things, a target that does not serve the metric,
@@ -82,7 +85,7 @@ def understand(
         )
     understood = understand_target(
         target, column_of(rows, target), judged_by, positive=None if positive is None else str(positive),
-        classes=None if classes is None else [str(one) for one in classes],
+        classes=None if classes is None else [str(one) for one in classes], from_csv=from_csv,
     )  # fmt: skip
     columns, left_out = _columns(rows, roles, drop)
     if not columns:

@@ -41,6 +41,13 @@ def is_text(column: pd.Series) -> bool:
     return not plain
 
 
+def is_boolean(column: pd.Series) -> bool:
+    """Whether its values are True and False, rather than words for them."""
+    from pandas.api import types
+
+    return types.is_bool_dtype(column)
+
+
 def as_texts(column: pd.Series) -> Any:
     """Text without space around it, null where it is missing; whole numbers without a point.
 

@@ -22,7 +22,11 @@ def train(
         str | None, typer.Option(help="A name of `metricgrad losses`, or lightgbm. Default: uniloss.")
     ] = None,
     like: Annotated[
-        str | None, typer.Option(help="The folder of a comparison: train what it recommends, as it was tuned.")
+        str | None,
+        typer.Option(
+            help="The folder of a comparison: train what it recommends, as it was tuned. Options of the table and the "
+            "metric that are not given are as they were there."
+        ),
     ] = None,
     decision: Annotated[
         str | None,
@@ -40,14 +44,13 @@ def train(
     drop: table_options.Drop = None,
 ) -> None:
     """Train the model of a table by a metric, judge it once on rows held back, and write it as a folder."""
+    options = {
+        "target": target, "positive": positive, "classes": classes, "group": group, "weight": weight, "split": split,
+        "time": time, "drop": drop,
+    }  # fmt: skip
     if like is not None:
-        from metricgrad.comparison.report.study_file import read_study
-
-        read_study(like)  # whether it is finished, before anything is asked of the table
-    task = table_options.table_task(
-        file, metric, target=target, positive=positive, classes=classes, group=group, weight=weight, split=split,
-        time=time, drop=drop,
-    )  # fmt: skip
+        metric, options = table_options.as_in(like, file, metric, options)
+    task = table_options.table_task(file, metric, **options)
     from metricgrad.comparison.table import kind_name
     from metricgrad.table_training import train_table
 

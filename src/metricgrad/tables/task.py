@@ -17,6 +17,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.losses.registry import Range
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
+from metricgrad.tables.asked import asked
 from metricgrad.tables.columns import named, read_columns
 from metricgrad.tables.network import TableNetwork
 from metricgrad.tables.preprocessing import Layout, Preprocessing
@@ -85,6 +86,11 @@ class TableTask(Task):
     def class_names(self) -> tuple[str, ...]:
         """The classes' texts in the order of their numbers."""
         return self.schema.target.classes
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """The types of the columns that are learned from, by their names."""
+        return {column.name: column.type for column in self.schema.columns}
 
     def rows(self, seed: int) -> Rows:
         """Which rows are in which part of a draw."""
@@ -186,6 +192,10 @@ def task_of_table(
     name = name or (Path(table).name.partition(".")[0] if is_file else "table")
     task = TableTask(name, with_target(frame, target), schema, metric)
     task.rows(0)  # what cannot be parted is told now
+    task.options = asked({
+        "target": target, "positive": positive, "classes": classes, "group": group, "weight": weight, "split": split,
+        "time": time, "drop": drop,
+    })  # fmt: skip
     if is_file:
         task.origin = {Path(table).name: checksum(table)}
     return task

@@ -129,12 +129,8 @@ def _levels(said: dict[str, str], threshold: np.ndarray, categorical: np.ndarray
     if bounds[0] != 0 or bool((np.diff(bounds) < 0).any()) or words.min(initial=0) < 0 or words.max(initial=0) >= 2**32:
         raise MetricgradError("its categories are no sets of bits")
     places = threshold[categorical]
-    if (
-        not bool(np.isfinite(places).all())
-        or bool((places % 1 != 0).any())
-        or places.min() < 0
-        or places.max() >= count
-    ):
+    whole = bool(np.isfinite(places).all()) and not bool((places % 1 != 0).any())
+    if not whole or places.min() < 0 or places.max() >= count:
         raise MetricgradError("it decides by categories that are not there")
     sets = [
         tuple(

@@ -54,6 +54,16 @@ def test_time_and_split_columns_leave_one_test_part():
     assert "as 'part' says" in task.describe()[-1]
 
 
+def test_groups_that_are_in_two_parts_are_counted():
+    frame = people().assign(part=["train"] * 150 + ["test"] * 50, shop=[f"s{k % 197}" for k in range(200)])
+    said = task_of_table(frame, target="left", metric="f1", group="shop", split="part").describe()[-1]
+    assert said.startswith("of 'shop' 3 are in more than one part, as 'part' says")
+    for apart in ({"split": "part"}, {"group": "shop"}, {"group": "shop", "time": "since"}):
+        said = task_of_table(frame, target="left", metric="f1", **apart).describe()[-1]
+        assert said.startswith("parts: ")
+    assert said.endswith("by 'since', the latest to judge by, no 'shop' in two parts, each by its latest row")
+
+
 def test_a_metric_of_queries_is_refused():
     frame = people().assign(query=[f"q{k // 10}" for k in range(200)])
     with pytest.raises(mg.MetricgradError, match="row by row"):

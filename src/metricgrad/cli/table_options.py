@@ -22,7 +22,11 @@ Classes = Annotated[
     str | None, typer.Option(help="All classes from low to high, with commas between.", rich_help_panel=_PANEL)
 ]
 Group = Annotated[
-    str | None, typer.Option(help="A column whose rows stay together in one part.", rich_help_panel=_PANEL)
+    str | None,
+    typer.Option(
+        help="A column whose equal values stay together in one part, but where --split says otherwise.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Weight = Annotated[
     str | None, typer.Option(help="A column of numbers from 0 up: how much each row counts.", rich_help_panel=_PANEL)

@@ -78,7 +78,8 @@ class Schema:
         target: what is predicted.
         columns: what it is learned from.
         rows: those that have a target.
-        group: the column whose equal values stay together in one part, and are ranked together.
+        group: the column whose equal values stay together in one part, unless the split column says otherwise, and are
+            ranked together.
         weight: the column that says how much a row counts.
         split: the column that says which part a row is in.
         time: the column that parts follow each other by.

@@ -24,7 +24,7 @@ from metricgrad.tables.preprocessing import Layout, Preprocessing
 from metricgrad.tables.reading import checksum, is_parquet, read_table
 from metricgrad.tables.row_weights import row_weights
 from metricgrad.tables.schema import Schema, Target
-from metricgrad.tables.splits import Rows, redraws, split_rows
+from metricgrad.tables.splits import Rows, groups_in_two_parts, redraws, split_rows
 from metricgrad.tables.target import encode_target, ranks_queries
 from metricgrad.tables.understanding import understand
 from metricgrad.tables.units import in_units_of
@@ -121,12 +121,19 @@ class TableTask(Task):
         if schema.split is not None:
             how = f"as {schema.split!r} says"
         elif schema.time is not None:
-            how = f"by {schema.time!r}, the latest to judge by"
+            apart = f", no {schema.group!r} in two parts, each by its latest row" if schema.group is not None else ""
+            how = f"by {schema.time!r}, the latest to judge by{apart}"
         else:
             shares = "tenth of the values" if schema.target.type == "regression" else "class"
             apart = f", no {schema.group!r} in two of them" if schema.group is not None else ""
             how = f"drawn anew with every seed, each with its share of every {shares}{apart}"
-        return [*schema.describe(), f"parts: {sizes}; {how}"]
+        told = [*schema.describe(), f"parts: {sizes}; {how}"]
+        if torn := groups_in_two_parts(self.frame, schema, rows):
+            told.append(
+                f"of {schema.group!r} {torn:,} are in more than one part, as {schema.split!r} says, so that the test "
+                f"part flatters what knows them; mend {schema.split!r}, or leave one of the two out"
+            )
+        return told
 
     def _parts_of(self, seed: int) -> list[tuple[Tensor, ...]]:
         rows = self.rows(seed)

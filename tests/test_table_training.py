@@ -121,6 +121,14 @@ def test_every_kind_of_target_by_network_and_trees(frame, options, loss, tmp_pat
     assert again.evaluate([frame]).decided == model.evaluate([frame]).decided
 
 
+@pytest.mark.parametrize(("metric", "said"), [("kendall", "kendall reads the order of the answers alone"), ("r2", "")])
+def test_that_a_metric_reads_the_order_alone_is_said(metric, said):
+    task = task_of(prices(), target="price", metric=metric)
+    caution = mg.train_table(task, loss="mse", progress=False).card["caution"]
+    assert (caution or "").startswith(said)
+    assert (caution is None) == (not said)
+
+
 def test_what_a_comparison_recommends_is_trained_as_it_was_tuned(task, tmp_path):
     like = study(tmp_path / "study")
     model = mg.train_table(task, like=like, progress=False)

@@ -25,6 +25,7 @@ from metricgrad.tables.model import TableModel
 from metricgrad.tables.model_folder import load_table_model, save_table_model
 from metricgrad.tables.preprocessing import FILE, Layout
 from metricgrad.tables.task import TableTask
+from metricgrad.tables.units import order_alone
 from metricgrad.training.average import averaged
 from metricgrad.training.batches import context_of
 from metricgrad.training.delivery import Asked, Delivery, check_decision, describe_decision
@@ -230,13 +231,13 @@ def _model(task: TableTask, recipe: Recipe, seed: int, result: FitResult, about:
 
 
 def _caution(task: TableTask, recipe: Recipe) -> str | None:
-    """What a comparison leaves to be said of the model it recommends."""
-    if recipe.study is None:
-        return None
-    told = [_SEEN] if task.redraws else []
-    if found := _otherwise(task, recipe.study):
-        told.insert(0, f"the comparison was told or saw its table otherwise: {'; '.join(found)}")
-    return ". ".join(told) or None
+    """What is to be known of the model's answers, and of the comparison that recommends it."""
+    told = [order_alone(task.schema.target, _metric(task))]
+    if recipe.study is not None:
+        if found := _otherwise(task, recipe.study):
+            told.append(f"the comparison was told or saw its table otherwise: {'; '.join(found)}")
+        told.append(_SEEN if task.redraws else None)
+    return ". ".join(one for one in told if one) or None
 
 
 def _otherwise(task: TableTask, study: About) -> list[str]:

@@ -46,6 +46,18 @@ def test_values_have_no_probabilities(tmp_path):
     assert found["value"].tolist() == pytest.approx(model.predict(frame).tolist(), rel=1e-6)
 
 
+def test_answers_of_which_the_metric_reads_the_order_alone_are_scores(tmp_path):
+    frame, model = trained("regression")
+    ranks = TableModel(model.preprocessing, model.model, model.decision, mg.as_metric("spearman"))
+    frame.to_csv(tmp_path / "prices.csv", index=False)
+    said = []
+    answer_file(ranks, tmp_path / "prices.csv", tmp_path / "out.csv", rows=70, say=said.append)
+    assert list(pd.read_csv(tmp_path / "out.csv").columns) == ["row", "score"]
+    assert said == [
+        "spearman reads the order of the answers alone: they are scores to sort by, and no values of 'price'"
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [

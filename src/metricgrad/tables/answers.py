@@ -16,6 +16,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.tables.columns import Columns, check_there, read_columns
 from metricgrad.tables.model import TableModel
 from metricgrad.tables.reading import CHUNK, CSV, PARQUET, is_parquet, read_chunks
+from metricgrad.tables.units import order_alone
 from metricgrad.tables.unlike_training import UnlikeTraining
 from metricgrad.tables.values import column_of
 from metricgrad.writing import replacing
@@ -23,7 +24,7 @@ from metricgrad.writing import replacing
 if TYPE_CHECKING:
     import pandas as pd
 
-ROW, LABEL, VALUE, PROBABILITY = "row", "label", "value", "p_"
+ROW, LABEL, VALUE, SCORE, PROBABILITY = "row", "label", "value", "score", "p_"
 _DIGITS = 6
 
 
@@ -39,8 +40,9 @@ def answer_file(
     """Write one row of answers for each row of a table, and say how many there are.
 
     The columns are the row's number from 1, or the column that was named as ``id``; the label by the decision, or the
-    value of a regression; and of classes each one's probability by the model alone. A label is written as in the table
-    of training, in a Parquet file as the type it had there.
+    value of a regression, called a score where the metric reads the order of values alone; and of classes each one's
+    probability by the model alone. A label is written as in the table of training, in a Parquet file as the type it
+    had there.
 
     Args:
         model: that answers.
@@ -48,7 +50,8 @@ def answer_file(
         out: a CSV or Parquet file, written whole or not at all; None for CSV on stdout.
         id: a column of the table that names its rows.
         rows: answered at once.
-        say: is told what the table holds that training did not, a sentence at a time.
+        say: is told what the answers mean where that is not plain, and what the table holds that training did not, a
+            sentence at a time.
 
     Raises:
         MetricgradError: for a table that lacks a column or holds a value of another type, and where ``out`` cannot be
@@ -69,7 +72,8 @@ def answer_file(
             unlike.count(columns)
             write(_answered(model, columns, chunk, id, done, typed=out is not None and is_parquet(out)))
             done += len(chunk)
-    for note in unlike.notes():
+    order = order_alone(model.schema.target, model.metric)
+    for note in [*([order] if order else []), *unlike.notes()]:
         say(note)
     return done
 
@@ -77,7 +81,9 @@ def answer_file(
 def _columns_of(model: TableModel) -> list[str]:
     """What answers are called."""
     classes = model.schema.target.classes
-    return [LABEL, *(f"{PROBABILITY}{name}" for name in classes)] if classes else [VALUE]
+    if classes:
+        return [LABEL, *(f"{PROBABILITY}{name}" for name in classes)]
+    return [VALUE if order_alone(model.schema.target, model.metric) is None else SCORE]
 
 
 def _answered(

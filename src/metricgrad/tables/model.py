@@ -79,8 +79,9 @@ class TableModel:
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
         """``(N,)`` answers: the class of each row by the decision; or its value, in the file's unit.
 
-        Classes are of the type that the target column had: whole numbers, numbers, booleans or text. Those of a CSV
-        file are as :func:`pandas.read_csv` reads it: 0 and 1 are whole numbers, codes such as 007 stay text.
+        Of a metric that reads the order of values alone, such as spearman, a value is a score to sort by. Classes are
+        of the type that the target column had: whole numbers, numbers, booleans or text. Those of a CSV file are as
+        :func:`pandas.read_csv` reads it: 0 and 1 are whole numbers, codes such as 007 stay text.
         """
         return self.answers(self.scores(frame))
 

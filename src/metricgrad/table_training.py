@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -106,6 +106,10 @@ def train_table(
         >>> model.predict(frame).shape
         (80,)
     """
+    if not isinstance(cast(object, task), TableTask):
+        raise MetricgradError(
+            f"task is a {type(task).__name__}; pass mg.task_of_table(table, target=..., metric=...), of a file or frame"
+        )
     metric = _metric(task)
     if loss is not None and like is not None:
         raise MetricgradError(f"loss is {loss!r} and like is {str(like)!r}; say one of them")

@@ -154,6 +154,17 @@ def test_a_positive_class_that_is_not_clear_is_asked_for():
     assert understand(frame, "left", classes=["bad", "good"]).target.positive == "good"
 
 
+def test_classes_that_differ_by_capitals_alone_are_named():
+    frame = pd.DataFrame({"x": np.arange(60) % 7, "y": ["yes", "Yes", "no"] * 20})
+    alike = "'Yes', 'yes' differ by capitals or spaces alone: where they are one, write them alike"
+    assert f"classes {alike}" in understand(frame, "y", metric="macro_f1").notes
+    with pytest.raises(mg.MetricgradError) as told:
+        understand(frame, "y", metric="f1")
+    assert str(told.value).startswith(f"target 'y' has 3 classes (Yes, no, yes); {alike}: ")
+    assert "take macro_f1" in str(told.value)
+    assert not any("alike" in note for note in understand(grades(), "grade", metric="macro_f1").notes)
+
+
 def test_grades_of_numbers_have_their_order_and_words_the_one_given():
     frame = grades()
     assert understand(frame, "grade", metric="quadratic_kappa", classes=["low", "medium", "high"]).target.classes == (

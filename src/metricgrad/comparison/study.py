@@ -31,7 +31,7 @@ from metricgrad.comparison.table import Table
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.metric import Metric
-from metricgrad.tasks.registry import get_task
+from metricgrad.tasks.registry import as_task
 from metricgrad.tasks.task import Task
 from metricgrad.training.delivery import Asked, check_decision
 
@@ -119,7 +119,7 @@ def compare(
     Raises:
         MetricgradError: for bad input, a folder in use or with another study, or a loss that diverged in all trials.
     """
-    chosen = get_task(task) if isinstance(task, str) else task
+    chosen = as_task(task)
     if trials < 1 or seeds < 1:
         raise MetricgradError(f"trials and seeds must be at least 1, got {trials} and {seeds}")
     if jobs < 1:

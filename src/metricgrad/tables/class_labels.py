@@ -119,6 +119,19 @@ def joined_by_value(counts: dict[str, int]) -> dict[str, int]:
     return found
 
 
+def alike(classes: Sequence[str]) -> list[list[str]]:
+    """Classes that differ by capitals or spaces alone.
+
+    Example:
+        >>> alike(["no", "Yes", "yes"])
+        [['Yes', 'yes']]
+    """
+    found: dict[str, list[str]] = {}
+    for text in classes:
+        found.setdefault("".join(text.casefold().split()), []).append(text)
+    return [texts for texts in found.values() if len(texts) > 1]
+
+
 def _numbers(classes: Sequence[str]) -> np.ndarray | None:
     """Their values, where each is another finite number."""
     try:

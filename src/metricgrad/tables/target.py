@@ -12,7 +12,7 @@ from metricgrad.decisions.labels import is_ordinal
 from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
-from metricgrad.tables.class_labels import class_of, joined_by_value, label_codes, label_type
+from metricgrad.tables.class_labels import alike, class_of, joined_by_value, label_codes, label_type
 from metricgrad.tables.column_types import no_and_yes
 from metricgrad.tables.schema import Target
 from metricgrad.tables.values import as_numbers, as_texts, counts_of, is_boolean, refuse
@@ -111,6 +111,11 @@ def encode_target(
     expected = "no number" if target.type == "regression" else f"none of {', '.join(target.classes[:8])}"
     refuse(f"target {target.name!r}", column, wrong, f"which is {expected}", first_row)
     return codes
+
+
+def written_in_several_ways(texts: Sequence[str]) -> str:
+    """What is to be said of classes that differ by capitals or spaces alone."""
+    return f"{', '.join(map(repr, texts))} differ by capitals or spaces alone: where they are one, write them alike"
 
 
 def ranks_queries(metric: Metric) -> bool:
@@ -213,7 +218,12 @@ def _try(name: str, metric: Metric | None, classes: list[str], *, ordered: bool)
     generator = torch.Generator().manual_seed(0)
     targets = torch.arange(max(_PROBED, count)) % count
     scores = torch.randn(len(targets), *([count] if count > 2 else []), generator=generator)
-    metric(scores, targets)
+    try:
+        metric(scores, targets)
+    except MetricgradError as error:
+        listed = f"{', '.join(classes[:8])}{', ...' * (count > 8)}"
+        words = "".join(f"; {written_in_several_ways(texts)}" for texts in alike(classes)[:1])
+        raise MetricgradError(f"target {name!r} has {count} classes ({listed}){words}: {error}") from error
     if count > 2 and not ordered and metric.reads == "labels" and is_ordinal(metric, scores.argmax(1), targets, count):
         raise MetricgradError(
             f"metric {metric.name!r} is of ordered grades, and target {name!r} is text ({', '.join(classes[:5])}); "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,15 +145,15 @@ class TableTask(Task):
 def task_of_table(
     table: str | os.PathLike[str] | pd.DataFrame,
     *,
-    target: str,
+    target: Hashable,
     metric: str | Metric | Callable[..., Any],
     positive: object = None,
     classes: Sequence[object] | None = None,
-    group: str | None = None,
-    weight: str | None = None,
-    split: str | None = None,
-    time: str | None = None,
-    drop: Sequence[str] = (),
+    group: Hashable | None = None,
+    weight: Hashable | None = None,
+    split: Hashable | None = None,
+    time: Hashable | None = None,
+    drop: Sequence[Hashable] = (),
     name: str | None = None,
 ) -> TableTask:
     """A task for :func:`metricgrad.compare` from a CSV or Parquet file, or from a data frame.
@@ -192,17 +192,16 @@ def task_of_table(
             f"metric {judged_by.name!r} ranks the rows of each query, and a table is trained on row by row; name a "
             "metric of rows, such as average_precision"
         )
+    roles = {"target": target, "group": group, "weight": weight, "split": split, "time": time}
+    columns: dict[str, Any] = {role: str(column) for role, column in roles.items() if column is not None}
+    columns["drop"] = drop if isinstance(drop, str) else [str(column) for column in drop]
     schema = understand(
-        frame, target, metric=metric, positive=positive, classes=classes, group=group, weight=weight, split=split,
-        time=time, drop=drop, from_csv=is_file and not is_parquet(table),
-    )  # fmt: skip
+        frame, metric=metric, positive=positive, classes=classes, from_csv=is_file and not is_parquet(table), **columns
+    )
     name = name or (Path(table).name.partition(".")[0] if is_file else "table")
-    task = TableTask(name, with_target(frame, target), schema, metric)
+    task = TableTask(name, with_target(frame, columns["target"]), schema, metric)
     task.rows(0)  # what cannot be parted is told now
-    task.options = asked({
-        "target": target, "positive": positive, "classes": classes, "group": group, "weight": weight, "split": split,
-        "time": time, "drop": drop,
-    })  # fmt: skip
+    task.options = asked({"positive": positive, "classes": classes, **columns})
     if is_file:
         task.origin = {Path(table).name: checksum(table)}
     return task

@@ -11,11 +11,12 @@ from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
+from metricgrad.tables.class_labels import alike
 from metricgrad.tables.column_types import understand_column
 from metricgrad.tables.row_weights import check_weight, described, row_weights
 from metricgrad.tables.schema import Column, Schema, Target
 from metricgrad.tables.suspicions import copies, tells_alone
-from metricgrad.tables.target import encode_target, ranks_queries, understand_target
+from metricgrad.tables.target import encode_target, ranks_queries, understand_target, written_in_several_ways
 from metricgrad.tables.values import as_texts, column_of
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def _notes(rows: pd.DataFrame, columns: tuple[Column, ...], target: Target, abse
         if column.markers:
             words = ", ".join(map(repr, column.markers[:3]))
             notes.append(f"{column.name!r} is numbers; what is none is read as missing there: {words}")
+    notes += [f"classes {written_in_several_ways(texts)}" for texts in alike(target.classes)]
     names = [column.name for column in columns]
     if twice := copies(rows, [*names, target.name]):
         notes.append(

@@ -207,7 +207,7 @@ class Task:
         """Raise where a loss does not serve this kind of problem."""
         from metricgrad.systems.by_name import find  # all losses there are, which a list of tasks needs none of
 
-        entry, _ = find(spec, self.learners)
+        entry, _ = find(spec, self.learners, kind=self.kind)
         if self.kind not in entry.kinds:
             raise MetricgradError(
                 f"loss {spec!r} serves {' and '.join(sorted(entry.kinds))} problems, and task {self.name!r} is "

@@ -165,6 +165,15 @@ def test_classes_that_differ_by_capitals_alone_are_named():
     assert not any("alike" in note for note in understand(grades(), "grade", metric="macro_f1").notes)
 
 
+def test_words_that_mean_missing_in_one_column_and_a_level_in_another_are_named():
+    frame = people().assign(city=["Oslo", "Rome", "-"] + ["Oslo", "-"] * 98 + ["Rome"])
+    frame["height"] = [f"{k % 50 + 150}" for k in range(190)] + ["-", "unknown", "k.A.", "n.b.", "."] * 2
+    notes = understand(frame, "left").notes
+    assert "'height' is numbers; what is none is read as missing there: '-', '.', 'k.A.', 'n.b.', 'unknown'" in notes
+    assert any(note.startswith("'-', missing among numbers, is a level of its own in 'city'; ") for note in notes)
+    assert sum("a level of its own" in note for note in notes) == 1
+
+
 def test_grades_of_numbers_have_their_order_and_words_the_one_given():
     frame = grades()
     assert understand(frame, "grade", metric="quadratic_kappa", classes=["low", "medium", "high"]).target.classes == (

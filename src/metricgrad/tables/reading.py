@@ -58,7 +58,8 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Args:
         path: of a file that ends in .csv or .tsv, also .gz after it, or in .parquet. Fields of a CSV file stand between
-            commas, semicolons, tabs or bars, whichever its first line has most of; with semicolons ``1,5`` is 1.5.
+            commas, semicolons, tabs or bars, whichever its first line has most of; with semicolons ``1,5`` is 1.5 and
+            ``2.353,40`` is 2353.4.
 
     Returns:
         One row for each of the file's, columns named as there. Those of a CSV file hold text, NaN where a field is
@@ -170,9 +171,12 @@ def _is_number(text: str) -> bool:
 
 
 def _with_points(chunk: pd.DataFrame) -> pd.DataFrame:
-    """Decimal commas as points."""
+    """Decimal commas as points, and no points between thousands before them."""
     chunk = chunk.copy()
     for name in chunk.columns:
+        apart = chunk[name].str.fullmatch(r"\s*[+-]?[1-9]\d{0,2}(\.\d{3})+,\d+\s*").eq(True)
+        if apart.any():
+            chunk.loc[apart, name] = chunk.loc[apart, name].str.replace(".", "", regex=False)
         chunk[name] = chunk[name].str.replace(r"^\s*([+-]?\d+),(\d+)\s*$", r"\1.\2", regex=True)
     return chunk
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import checked_arguments
 from metricgrad.tables.class_labels import LabelType, labels_of
+from metricgrad.tables.number_styles import is_style, shown
 
 TargetType = Literal["binary", "multiclass", "regression"]
 ColumnType = Literal["number", "category", "boolean", "date"]
@@ -30,6 +31,7 @@ class Column:
         markers: texts that stand for a missing number, beside the usual ones.
         levels: values that have a number of their own, the most frequent first; others count as "other".
         format: of dates that are text, as :func:`pandas.to_datetime` takes it.
+        style: of numbers that are no plain ones, see :mod:`metricgrad.tables.number_styles`.
         parts: of dates: ``"days"`` since 1970, ``"month"``, ``"weekday"``, ``"hour"``, those that vary.
     """
 
@@ -40,6 +42,7 @@ class Column:
     levels: tuple[str, ...] = ()
     format: str | None = None
     parts: tuple[str, ...] = ()
+    style: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Target:
         scale: the unit it is counted in.
         counts: rows of each class.
         labels: the type in which answers name the classes.
+        style: of a regression's values that are no plain numbers, as a column's.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Target:
     scale: float = 1.0
     counts: tuple[int, ...] = ()
     labels: LabelType = "text"
+    style: str | None = None
 
     @property
     def positive(self) -> str | None:
@@ -103,6 +108,7 @@ class Schema:
         for type, plural in _PLURAL.items():
             if named := [_named(column) for column in self.columns if column.type == type]:
                 lines.append(f"{plural} ({len(named)}): {_listed(named)}")
+        lines += self._written()
         lines += [f"{role}: {name!r}" for role, name in self.roles().items() if role != "target"]
         lines += [f"left out: {name!r}, {why}" for name, why in self.left_out.items()]
         if gaps := [f"{column.name} ({column.missing:,})" for column in self.columns if column.missing]:
@@ -143,6 +149,14 @@ class Schema:
             return f"binary, positive is {target.positive!r} ({target.counts[1] / self.rows:.1%} of rows)"
         return f"{len(target.classes)} classes in this order: {_listed(shares)}"
 
+    def _written(self) -> list[str]:
+        found: dict[str, list[str]] = {}
+        for one in (self.target, *self.columns):
+            if one.style is not None:
+                sort, column = shown(one.name, one.style)
+                found.setdefault(sort, []).append(column)
+        return [f"numbers written as {sort}: {_listed(columns)}" for sort, columns in found.items()]
+
     def _check(self) -> None:
         """Refuse what no table gives, though each part is of the right type."""
         target, names = self.target, [column.name for column in self.columns]
@@ -153,6 +167,8 @@ class Schema:
             labels_of(target.classes, target.labels)
         except (ValueError, OverflowError) as error:
             raise MetricgradError(f"schema: the target's classes are no labels of type {target.labels}") from error
+        if not _is_styled(target.style, target.type == "regression"):
+            raise MetricgradError(f"schema: the target's style is {target.style!r:.40}, and no numbers are written so")
         if not names or len(set(names)) != len(names) or self.rows < 1 or not target.scale > 0:
             raise MetricgradError("schema: it has no columns, one of them twice, no rows, or a scale of 0")
         for column in self.columns:
@@ -161,7 +177,7 @@ class Schema:
             if (
                 len(set(column.levels)) != len(column.levels) or bool(column.levels) > of_levels
                 or bool(column.parts) != of_dates or not known >= set(column.parts)
-                or len(set(column.parts)) != len(column.parts)
+                or len(set(column.parts)) != len(column.parts) or not _is_styled(column.style, column.type == "number")
             ):  # fmt: skip
                 raise MetricgradError(f"schema: column {column.name!r} is no {column.type}")
 
@@ -170,6 +186,10 @@ def _made(cls: type[Any], given: Any, what: str) -> Any:
     arguments = checked_arguments(cls, given, what)
     names = {one.name for one in fields(cls)}
     return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items() if name in names})
+
+
+def _is_styled(style: str | None, of_numbers: bool) -> bool:
+    return style is None or (of_numbers and is_style(style))
 
 
 def _named(column: Column) -> str:

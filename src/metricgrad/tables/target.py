@@ -15,7 +15,7 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.tables.class_labels import alike, class_of, joined_by_value, label_codes, label_type
 from metricgrad.tables.column_types import no_and_yes
 from metricgrad.tables.schema import Target
-from metricgrad.tables.values import as_numbers, as_texts, counts_of, is_boolean, refuse
+from metricgrad.tables.values import as_numbers, as_texts, counts_of, is_boolean, refuse, style_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,10 +50,14 @@ def understand_target(
             is not said and cannot be known.
     """
     numbers, wrong = as_numbers(column)
+    written = style_of(as_texts(column), wrong) if wrong.any() else None
+    if written is not None:
+        numbers, wrong = as_numbers(column, style=written.style)
     numeric = not wrong.any()
     _check_metric(name, metric)
-    graded = numbers if numeric and not is_boolean(column) else None
-    if _of_classes(name, graded, metric, said=positive is not None or classes is not None):
+    told = numbers if numeric and not is_boolean(column) else None
+    if _of_classes(name, told, metric, said=positive is not None or classes is not None):
+        graded = told if written is None else None
         return _classes(name, column, graded, metric, positive, classes, from_csv)
     if numeric and (positive is not None or classes is not None):
         given = "positive" if positive is not None else "classes"
@@ -69,7 +73,8 @@ def understand_target(
     spread = float(np.std(numbers))
     if not spread > 0:
         raise MetricgradError(f"target {name!r} is {numbers[0]:g} in every row; name a target that varies")
-    return Target(name, "regression", centre=float(np.mean(numbers)), scale=spread)
+    style = None if written is None else written.style
+    return Target(name, "regression", centre=float(np.mean(numbers)), scale=spread, style=style)
 
 
 def check_serves(target: Target, metric: Metric) -> None:
@@ -101,7 +106,7 @@ def encode_target(
         MetricgradError: for a value that is none of the classes, or no number.
     """
     if target.type == "regression":
-        numbers, wrong = as_numbers(column)
+        numbers, wrong = as_numbers(column, style=target.style)
         wrong |= np.isnan(numbers)
         codes = (numbers - target.centre) / target.scale
     else:

@@ -37,7 +37,7 @@ def answer_file(
     rows: int = CHUNK,
     say: Callable[[str], object] = lambda note: None,
 ) -> int:
-    """Write one row of answers for each row of a table, and say how many there are.
+    """Write one row of answers for each row of a table, names alone for none, and say how many there are.
 
     The columns are the row's number from 1, or the column that was named as ``id``; the label by the decision, or the
     value of a regression, called a score where the metric reads the order of values alone; and of classes each one's
@@ -57,7 +57,7 @@ def answer_file(
         MetricgradError: for a table that lacks a column or holds a value of another type, and where ``out`` cannot be
             written.
     """
-    first = next(read_chunks(table, 1))
+    first = next(read_chunks(table, 1, may_be_empty=True))
     check_there(model.schema, first)
     names = list(first.columns)
     if id is not None and id not in names:
@@ -67,7 +67,7 @@ def answer_file(
     wanted = [column.name for column in model.schema.columns] + ([] if id is None else [id])
     done, unlike = 0, UnlikeTraining(model.schema)
     with _writer(out) as write:
-        for chunk in read_chunks(table, rows, columns=wanted):
+        for chunk in read_chunks(table, rows, columns=wanted, may_be_empty=True):
             columns = read_columns(model.schema, chunk, done)
             unlike.count(columns)
             write(_answered(model, columns, chunk, id, done, typed=out is not None and is_parquet(out)))

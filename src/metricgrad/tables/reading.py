@@ -75,7 +75,11 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def read_chunks(
-    path: str | os.PathLike[str], rows: int = CHUNK, *, columns: Iterable[str] | None = None
+    path: str | os.PathLike[str],
+    rows: int = CHUNK,
+    *,
+    columns: Iterable[str] | None = None,
+    may_be_empty: bool = False,
 ) -> Iterator[pd.DataFrame]:
     """The table a number of rows at a time, so that it need not fit into memory.
 
@@ -83,6 +87,7 @@ def read_chunks(
         path: as for :func:`read_table`.
         rows: of a chunk, at most.
         columns: those to read, where they are there; all by default.
+        may_be_empty: whether a table of column names alone is one chunk of no rows, and not refused.
 
     Raises:
         MetricgradError: as :func:`read_table`, once the row is reached.
@@ -106,7 +111,7 @@ def read_chunks(
             break
         empty = empty and not len(chunk)
         yield chunk
-    if empty:
+    if empty and not may_be_empty:
         raise MetricgradError(f"{str(path)!r} has column names and no rows; give a file with rows")
 
 

@@ -186,6 +186,9 @@ def test_grades_of_numbers_have_their_order_and_words_the_one_given():
 def test_a_regression_counts_in_deviations_from_its_mean():
     frame = prices()
     target = understand(frame, "price", metric="mae").target
+    said = understand(frame.assign(price=frame["price"] * 1000), "price", metric="mae").describe()[0]
+    low, median, high = (f"{v:,.0f}" for v in np.quantile(frame["price"] * 1000, [0.25, 0.5, 0.75]))
+    assert said == f"200 rows; target 'price': values (regression), median {median}, half of them from {low} to {high}"
     codes = encode_target(target, frame["price"])
     assert codes.mean() == pytest.approx(0, abs=1e-9)
     assert codes.std() == pytest.approx(1)

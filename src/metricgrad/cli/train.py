@@ -51,6 +51,7 @@ def train(
     if like is not None:
         metric, options = table_options.as_in(like, file, metric, options)
     task = table_options.table_task(file, metric, **options)
+    from metricgrad.comparison.digits import six_digits
     from metricgrad.comparison.table import kind_name
     from metricgrad.table_training import train_table
 
@@ -68,9 +69,9 @@ def train(
     if as_json:
         print(json.dumps({**said, **values, "caution": card.get("caution")}, allow_nan=False))
         return
-    told = {name: "undefined" if value is None else f"{value:.4f}" for name, value in values.items()}
-    without = "" if said["decision"] == "identity" else f" ({told['test_undecided']} without its decision)"
-    print(f"{said['metric']} {told['test']} on rows held back{without}")
+    shown = {name: "undefined" if value is None else six_digits(value) for name, value in values.items()}
+    without = "" if said["decision"] == "identity" else f" ({shown['test_undecided']} without its decision)"
+    print(f"{said['metric']} {shown['test']} on rows held back{without}")
     if like is not None:
         print(f"as {like} recommends: {card['why']}")
     if (caution := card.get("caution")) is not None:

@@ -21,8 +21,8 @@ def asked(given: Mapping[str, Any]) -> dict[str, str | list[str]]:
     """
     plain = {
         name: [str(one) for one in value] if name in ("classes", "drop") else str(value)
-        for name, value in given.items()
-        if name in NAMES and value is not None
+        for name in NAMES
+        if (value := given.get(name)) is not None
     }
     return {name: value for name, value in plain.items() if value != []}
 

@@ -55,6 +55,7 @@ class Target:
         classes: their texts in order, the positive one last of two; none for a regression.
         centre: what a regression's target is counted from, so that networks see numbers around 0.
         scale: the unit it is counted in.
+        quartiles: of a regression, what a quarter, half and three quarters of the rows are below.
         counts: rows of each class.
         labels: the type in which answers name the classes.
         style: of a regression's values that are no plain numbers, as a column's.
@@ -68,6 +69,7 @@ class Target:
     counts: tuple[int, ...] = ()
     labels: LabelType = "text"
     style: str | None = None
+    quartiles: tuple[float, ...] = ()
 
     @property
     def positive(self) -> str | None:
@@ -143,7 +145,10 @@ class Schema:
     def _problem(self) -> str:
         target = self.target
         if target.type == "regression":
-            return f"values around {target.centre:.4g}, {target.scale:.4g} apart (regression)"
+            if not target.quartiles:
+                return "values (regression)"
+            low, median, high = map(_amount, target.quartiles)
+            return f"values (regression), median {median}, half of them from {low} to {high}"
         shares = [f"{name} {count / self.rows:.1%}" for name, count in zip(target.classes, target.counts, strict=True)]
         if target.type == "binary":
             return f"binary, positive is {target.positive!r} ({target.counts[1] / self.rows:.1%} of rows)"
@@ -163,6 +168,8 @@ class Schema:
         classes = {"binary": 2, "regression": 0}.get(target.type, max(3, len(target.classes)))
         if len(set(target.classes)) != classes or len(target.counts) != classes or min(target.counts, default=0) < 0:
             raise MetricgradError(f"schema: the target is {target.type} and has {len(target.classes)} classes")
+        if len(target.quartiles) not in (0, 3 * (target.type == "regression")):
+            raise MetricgradError(f"schema: the target is {target.type} and has {len(target.quartiles)} quartiles")
         try:
             labels_of(target.classes, target.labels)
         except (ValueError, OverflowError) as error:
@@ -186,6 +193,10 @@ def _made(cls: type[Any], given: Any, what: str) -> Any:
     arguments = checked_arguments(cls, given, what)
     names = {one.name for one in fields(cls)}
     return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items() if name in names})
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _is_styled(style: str | None, of_numbers: bool) -> bool:

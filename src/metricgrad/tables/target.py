@@ -74,7 +74,8 @@ def understand_target(
     if not spread > 0:
         raise MetricgradError(f"target {name!r} is {numbers[0]:g} in every row; name a target that varies")
     style = None if written is None else written.style
-    return Target(name, "regression", centre=float(np.mean(numbers)), scale=spread, style=style)
+    quartiles = tuple(np.quantile(numbers, [0.25, 0.5, 0.75]).tolist())
+    return Target(name, "regression", centre=float(np.mean(numbers)), scale=spread, style=style, quartiles=quartiles)
 
 
 def check_serves(target: Target, metric: Metric) -> None:

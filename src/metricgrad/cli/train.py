@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from metricgrad.cli import table_options
+
+if TYPE_CHECKING:
+    from metricgrad.tables.model import TableModel
 
 
 def train(
@@ -51,8 +54,6 @@ def train(
     if like is not None:
         metric, options = table_options.as_in(like, file, metric, options)
     task = table_options.table_task(file, metric, **options)
-    from metricgrad.comparison.digits import six_digits
-    from metricgrad.comparison.table import kind_name
     from metricgrad.table_training import train_table
 
     command = shlex.join(["metricgrad", *sys.argv[1:]])
@@ -63,6 +64,14 @@ def train(
     except KeyboardInterrupt as stop:
         kept = f"stopped; whole epochs are kept in {out}, and the same command goes on from there"
         raise KeyboardInterrupt(kept) from stop
+    _print(model, out, like, as_json=as_json)
+
+
+def _print(model: TableModel, out: str, like: str | None, *, as_json: bool) -> None:
+    """What was trained and how good it is, on stdout."""
+    from metricgrad.comparison.digits import six_digits
+    from metricgrad.comparison.table import kind_name
+
     card = model.card
     values = {name: card[name] for name in ("valid", "valid_undecided", "test", "test_undecided")}
     said = {"model": out, "loss": card["asked"]["loss"], "decision": model.decision.kind, "metric": model.metric.name}

@@ -4,7 +4,9 @@ import inspect
 import re
 from pathlib import Path
 
+import pandas
 import torch
+from sklearn.datasets import load_breast_cancer
 
 import metricgrad as mg
 
@@ -46,6 +48,18 @@ def test_the_loop_trains():
     assert not torch.equal(space["model"][0].weight, before)
 
 
+def test_a_data_frame_is_trained_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = load_breast_cancer(as_frame=True).frame
+    data["diagnosis"] = data.pop("target").map({0: "malignant", 1: "benign"})
+    data.to_csv("biopsies.csv", index=False)
+    space = {"mg": mg, "pandas": pandas}
+    exec(BLOCKS[1], space)
+    assert space["right"] > 0.9
+    again = mg.load_model("frame-model")
+    assert again.predict(data).tolist() == space["model"].predict(space["frame"]).tolist()
+
+
 def test_whole_jobs_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = []
@@ -54,7 +68,7 @@ def test_whole_jobs_run(tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(mg, "load_table", read.append)  # of that comparison
     space = names(outputs=None)
-    exec(BLOCKS[1], space)
+    exec(BLOCKS[2], space)
     assert read == [asked[0].arguments["out"]]
     assert len(space["result"].population.results) == 10
     assert asked[0].arguments["trials"] == 20
@@ -62,6 +76,6 @@ def test_whole_jobs_run(tmp_path, monkeypatch):
 
 def test_cells_of_the_grid_are_made_as_printed():
     space = names(outputs=10)
-    exec(BLOCKS[2], space)
+    exec(BLOCKS[3], space)
     assert type(space["loss"].aligner) is mg.aligners.LookAhead
-    assert len(BLOCKS) == 3, "a new block needs a test"
+    assert len(BLOCKS) == 4, "a new block needs a test"

@@ -23,13 +23,13 @@ def task():
     return task_of(people(), target="left", metric="f1")
 
 
-def study(folder, loss="cross_entropy", metric="f1", params=None, decision="threshold"):
+def study(folder, loss="cross_entropy", metric="f1", params=None, decision="threshold", **known):
     """A finished comparison that recommends this."""
     folder.mkdir(exist_ok=True)
     tuned = {**finished.run(loss, 0, 0.9), "params": params or {"lr": 0.02, "weight_decay": 1e-3}}
     said = {"loss": loss, "decision": decision, "why": "nothing adds to it"}
     summary = [finished.row(loss, 0.9, "baseline")]
-    finished.write(folder, metric=metric, runs=[tuned], recommendation=said, summary=summary)
+    finished.write(folder, metric=metric, runs=[tuned], recommendation=said, summary=summary, **known)
     return folder
 
 
@@ -121,6 +121,14 @@ def test_every_kind_of_target_by_network_and_trees(frame, options, loss, tmp_pat
     assert again.evaluate([frame]).decided == model.evaluate([frame]).decided
 
 
+@pytest.mark.parametrize(("metric", "said"), [("kendall", "kendall reads the order of the answers alone"), ("r2", "")])
+def test_that_a_metric_reads_the_order_alone_is_said(metric, said):
+    task = task_of(prices(), target="price", metric=metric)
+    caution = mg.train_table(task, loss="mse", progress=False).card["caution"]
+    assert (caution or "").startswith(said)
+    assert (caution is None) == (not said)
+
+
 def test_what_a_comparison_recommends_is_trained_as_it_was_tuned(task, tmp_path):
     like = study(tmp_path / "study")
     model = mg.train_table(task, like=like, progress=False)
@@ -128,7 +136,7 @@ def test_what_a_comparison_recommends_is_trained_as_it_was_tuned(task, tmp_path)
     assert model.card["asked"]["params"] == {"lr": 0.02, "weight_decay": 1e-3}
     assert model.decision.kind == "threshold"
     assert model.card["why"] == "nothing adds to it"
-    assert "the comparison understood its table otherwise, \"60 rows; target 'left'\" among it" in model.card["caution"]
+    assert "saw its table otherwise: it does not say what it was told" in model.card["caution"]
     assert "chose the loss and its parameters on other draws of these rows" in model.card["caution"]
     assert mg.train_table(task, loss="cross_entropy", progress=False).card["caution"] is None
     trees = mg.train_table(
@@ -136,6 +144,38 @@ def test_what_a_comparison_recommends_is_trained_as_it_was_tuned(task, tmp_path)
     )
     assert trees.decision.kind == "identity"
     assert type(trees.model).__name__ == "BoostedTrees"
+
+
+@pytest.mark.parametrize(
+    ("options", "changed", "words"),
+    [
+        ({"target": "left"}, {}, ""),
+        ({"target": "left", "positive": "yes"}, {}, ""),
+        ({"target": "left", "drop": ["since", "who"]}, {"drop": ["since"]}, "drop was since, who and is now since."),
+        ({"target": "left"}, {"drop": ["income"]}, "drop was nothing and is now income."),
+        ({"target": "left"}, {"positive": "no"}, "the classes were no, yes and are now yes, no."),
+        ({"target": "left"}, {"time": "since"}, "time was nothing and is now since"),
+    ],
+)
+def test_what_a_comparison_was_told_otherwise_is_named_and_rows_are_no_difference(tmp_path, options, changed, words):
+    then = task_of(people(150), target="left", metric="f1")
+    like = study(tmp_path / "study", options=options, columns=dict(then.columns))
+    caution = mg.train_table(task_of(people(), target="left", metric="f1", **changed), like=like, progress=False).card[
+        "caution"
+    ]
+    assert (f"the comparison was told or saw its table otherwise: {words}" in caution) == bool(words) or not words
+    assert ("otherwise" in (caution or "")) == bool(words)
+
+
+def test_columns_that_a_comparison_saw_otherwise_are_named(task, tmp_path):
+    columns = {**task.columns, "age": "category", "height": "number"}
+    del columns["city"]
+    like = study(tmp_path / "study", options={"target": "left"}, columns=columns)
+    caution = mg.train_table(task, like=like, progress=False).card["caution"]
+    assert (
+        "otherwise: learned from there alone: 'height'; learned from here alone: 'city'; 'age' is category there and "
+        "number here"
+    ) in caution
 
 
 @pytest.mark.parametrize(

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from metricgrad.aligners.isolation import kept_all_randomness
 from metricgrad.comparison.candidates import averaged_loss, candidates, maker
 from metricgrad.comparison.records import locked
-from metricgrad.comparison.report.study_file import read_study
+from metricgrad.comparison.report.study_file import About, read_study
 from metricgrad.comparison.runs.trainings import seeds_of
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
+from metricgrad.tables.asked import NAMES, changes, column_changes
 from metricgrad.tables.boosting import SPACE, fit_trees
 from metricgrad.tables.model import TableModel
 from metricgrad.tables.model_folder import load_table_model, save_table_model
 from metricgrad.tables.preprocessing import FILE, Layout
 from metricgrad.tables.task import TableTask
+from metricgrad.tables.units import order_alone
 from metricgrad.training.average import averaged
 from metricgrad.training.batches import context_of
 from metricgrad.training.delivery import Asked, Delivery, check_decision, describe_decision
@@ -50,14 +52,14 @@ class Recipe:
         params: learning rate, weight decay and whatever else is tuned of it; the defaults of those not named.
         decision: as in :func:`metricgrad.fit`.
         why: in words.
-        understood: what the comparison that chose it understood of its table; None where none did.
+        study: what is known of the comparison that chose it; None where none did.
     """
 
     loss: str = "uniloss"
     params: Mapping[str, float] = field(default_factory=dict)
     decision: Asked = "auto"
     why: str = "as asked for"
-    understood: Sequence[str] | None = None
+    study: About | None = None
 
 
 def train_table(
@@ -104,6 +106,10 @@ def train_table(
         >>> model.predict(frame).shape
         (80,)
     """
+    if not isinstance(cast(object, task), TableTask):
+        raise MetricgradError(
+            f"task is a {type(task).__name__}; pass mg.task_of_table(table, target=..., metric=...), of a file or frame"
+        )
     metric = _metric(task)
     if loss is not None and like is not None:
         raise MetricgradError(f"loss is {loss!r} and like is {str(like)!r}; say one of them")
@@ -144,7 +150,7 @@ def recommended(folder: str | os.PathLike[str], metric: Metric) -> Recipe:
     params = [run["params"] for run in table.runs if run["loss"] == said["loss"]]
     if not params:
         raise MetricgradError(f"{str(folder)!r} has no run of {said['loss']!r:.60}, which it recommends; compare anew")
-    return Recipe(said["loss"], params[0], said["decision"], said["why"], study["understood"])
+    return Recipe(said["loss"], params[0], said["decision"], said["why"], study)
 
 
 def _asked(task: TableTask, recipe: Recipe, metric: Metric, seed: int) -> dict[str, Any]:
@@ -229,13 +235,26 @@ def _model(task: TableTask, recipe: Recipe, seed: int, result: FitResult, about:
 
 
 def _caution(task: TableTask, recipe: Recipe) -> str | None:
-    """What a comparison leaves to be said of the model it recommends."""
-    if recipe.understood is None:
-        return None
-    here, said = task.describe(), [_SEEN] if task.redraws else []
-    if (other := next((line for line in recipe.understood if line not in here), None)) is not None:
-        said.insert(0, f"the comparison understood its table otherwise, {other!r:.200} among it")
-    return ". ".join(said) or None
+    """What is to be known of the model's answers, and of the comparison that recommends it."""
+    told = [order_alone(task.schema.target, _metric(task))]
+    if recipe.study is not None:
+        if found := _otherwise(task, recipe.study):
+            told.append(f"the comparison was told or saw its table otherwise: {'; '.join(found)}")
+        told.append(_SEEN if task.redraws else None)
+    return ". ".join(one for one in told if one) or None
+
+
+def _otherwise(task: TableTask, study: About) -> list[str]:
+    """What differs from the comparison's table by name; how many rows there are is no difference."""
+    then, now = study["options"], task.options
+    if not study["columns"]:
+        return ["it does not say what it was told"]
+    found = changes(then, now, [name for name in NAMES if name not in ("positive", "classes")])
+    if study["classes"] != list(task.class_names):
+        of = (", ".join(names) or "none" for names in (study["classes"], task.class_names))
+        found.append("the classes were {} and are now {}".format(*of))
+    dropped = {*then.get("drop", ()), *now.get("drop", ()), *map(str, then.values()), *map(str, now.values())}
+    return found + column_changes(study["columns"], task.columns, dropped)
 
 
 def _there(place: Path, asked: dict[str, Any], metric: Metric) -> TableModel:

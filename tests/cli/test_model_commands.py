@@ -48,6 +48,29 @@ def test_a_table_is_trained_on(run):
     assert run("evaluate", "made", "others.csv")[2] == ""
 
 
+def test_what_the_comparison_was_told_need_not_be_said_again(run, place):
+    people().assign(closed_on=lambda f: f["left"] == "yes").to_csv("leaky.csv", index=False)
+    told = ["--target", "left", "--metric", "f1", "--drop", "closed_on,since", "--positive", "no"]
+    limits = ["--losses", "cross_entropy", "--trials", "1", "--seeds", "1", "--out", "study"]
+    assert run("compare", "leaky.csv", *told, *limits)[0] == 0
+    code, out, err = run("train", "leaky.csv", "--like", "study", "--out", "alike")
+    assert code == 0
+    taken = "--target left --positive no --drop closed_on,since --metric f1"
+    assert err.startswith(f"note: taken from study: {taken}\n200 rows; target 'left': binary, positive is 'no'")
+    assert "left out: 'closed_on', as asked for" in err
+    assert "otherwise" not in out
+
+    people().to_csv("later.csv", index=False)  # the column is not there any more
+    code, out, err = run("train", "later.csv", "--like", "study", "--drop", "who", "--out", "other")
+    assert code == 0
+    assert err.startswith("note: taken from study: --target left --positive no --metric f1\n")
+    assert "otherwise: drop was closed_on, since and is now who" in out
+
+    code, _, err = run("compare", "leaky.csv", *told[:4], *limits, "--positive", "no")
+    assert code == 2
+    assert "holds another study: drop was closed_on, since and is now nothing. Choose another out" in err
+
+
 def test_rows_weigh(run, place):
     people().assign(w=lambda frame: 1.0 + (frame["city"] == "Rome")).to_csv(place / "weighed.csv", index=False)
     options = ["--target", "left", "--metric", "f1", "--loss", "cross_entropy", "--weight", "w", "--out", "weighed"]

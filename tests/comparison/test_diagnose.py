@@ -49,6 +49,23 @@ def test_one_score_a_row_is_binary_or_regression(tmp_path):
     assert list(diagnose(path, "auroc", out=None).agreements) == ["cross_entropy"]
 
 
+@pytest.mark.parametrize("classes", [False, True])
+def test_what_looks_like_probabilities_is_said_once_with_the_option_to_pass(tmp_path, recwarn, classes):
+    path, scores, targets = _classes(tmp_path)
+    rows = scores.softmax(1).tolist() if classes else [[p] for p in scores[:, 0].sigmoid().tolist()]
+    told = targets.tolist() if classes else (targets == 0).long().tolist()
+    names = ["score_0", "score_1", "score_2"] if classes else ["score"]
+    path = _write(tmp_path / "p.csv", ["target", *names], [[t, *row] for t, row in zip(told, rows, strict=True)])
+    metric = "macro_f1" if classes else "f1"
+    diagnose(path, metric, ["cross_entropy", "focal"], out=None)
+    (said,) = [str(one.message) for one in recwarn if "from 0 to 1" in str(one.message)]
+    assert "pass --probabilities" in said
+    assert "logit(p)" not in said
+    recwarn.clear()
+    diagnose(path, metric, ["cross_entropy"], probabilities=True, out=None)
+    assert not [one for one in recwarn if "probabilities" in str(one.message)]
+
+
 def test_probabilities_are_turned_into_the_logits_they_come_from(tmp_path):
     path, scores, targets = _classes(tmp_path)
     expected = diagnose(path, "macro_f1", ["cross_entropy", "focal"], out=None)

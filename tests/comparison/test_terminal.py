@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from tests.comparison.report.studies import table
+from tests.comparison.report.studies import row, run, rung, table
 
 
 @pytest.mark.parametrize(("width", "left_out"), [(80, "seconds, without decision, p"), (140, None), (None, None)])
@@ -20,3 +20,15 @@ def test_no_number_is_broken(tmp_path, width, left_out):
     assert all(line.rstrip()[-1] in "┓│" for line in lines)  # whole to their right border
     assert ("no room for" in shown) == (left_out is not None)
     assert left_out is None or f"no room for: {left_out}" in shown
+
+
+def test_values_in_large_units_have_six_digits_and_no_noise(tmp_path):
+    study = table(
+        tmp_path, metric="mae", runs=[run("mse", 0, 218423.14159)],
+        summary=[row("mse", 218423.14159, "baseline", low=217000.25, high=219000.75)],
+        ladder=[rung("mse", "mse", True, None)], recommendation={"loss": "mse", "decision": "none", "why": "best"},
+    )  # fmt: skip
+    shown = str(study)
+    assert "218423" in shown
+    assert "217000 … 219001" in shown
+    assert "218423." not in shown

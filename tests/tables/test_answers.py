@@ -1,11 +1,15 @@
 """Answers for files: the same in chunks, named by a row or an identifier, whole or not at all."""
 
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 
 import metricgrad as mg
 from metricgrad.tables.answers import answer_file
 from metricgrad.tables.model import TableModel
+from metricgrad.tables.model_folder import save_table_model
 from tests.tables.frames import people
 from tests.tables.test_model import trained
 
@@ -46,6 +50,31 @@ def test_values_have_no_probabilities(tmp_path):
     assert found["value"].tolist() == pytest.approx(model.predict(frame).tolist(), rel=1e-6)
 
 
+def test_answers_of_which_the_metric_reads_the_order_alone_are_scores(tmp_path):
+    frame, model = trained("regression")
+    ranks = TableModel(model.preprocessing, model.model, model.decision, mg.as_metric("spearman"))
+    frame.to_csv(tmp_path / "prices.csv", index=False)
+    said = []
+    answer_file(ranks, tmp_path / "prices.csv", tmp_path / "out.csv", rows=70, say=said.append)
+    assert list(pd.read_csv(tmp_path / "out.csv").columns) == ["row", "score"]
+    assert said == [
+        "spearman reads the order of the answers alone: they are scores to sort by, and no values of 'price'"
+    ]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_table_of_no_rows_has_answers_of_none(tmp_path, model, ending, capsys):
+    frame = people()[:0]
+    path, out = tmp_path / f"none.{ending}", tmp_path / f"answers.{ending}"
+    frame.to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
+    assert answer_file(model, path, out) == 0
+    found = pd.read_csv(out) if ending == "csv" else pd.read_parquet(out)
+    assert (list(found.columns), len(found)) == (["row", "label", "p_no", "p_yes"], 0)
+    assert answer_file(model, path, id="who") == 0
+    assert capsys.readouterr().out == "who,label,p_no,p_yes\n"
+    assert model.predict(frame).tolist() == []
+
+
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
@@ -62,6 +91,18 @@ def test_what_cannot_be_answered_writes_nothing(tmp_path, model, change, options
     with pytest.raises(mg.MetricgradError, match=words):
         answer_file(model, tmp_path / "people.csv", out, rows=70, **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["people.csv"]
+
+
+def test_nothing_that_trains_is_imported_for_answers(tmp_path, model):
+    save_table_model(model, tmp_path / "model")
+    people(30).to_csv(tmp_path / "people.csv", index=False)
+    program = (
+        "import sys; from metricgrad.cli.predict import predict; predict('model', 'people.csv', 'out.csv'); "
+        "print(sorted({'lightning', 'torchmetrics', 'sklearn', 'lightgbm'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 30
 
 
 def test_labels_are_those_of_the_decision(tmp_path, model):

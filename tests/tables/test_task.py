@@ -1,5 +1,6 @@
 """A file becomes a task that compare, the losses and the metrics take like any other."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,6 +53,42 @@ def test_time_and_split_columns_leave_one_test_part():
     task = task_of_table(frame, target="left", metric="f1", split="part")
     assert not task.redraws
     assert "as 'part' says" in task.describe()[-1]
+
+
+def test_groups_that_are_in_two_parts_are_counted():
+    frame = people().assign(part=["train"] * 150 + ["test"] * 50, shop=[f"s{k % 197}" for k in range(200)])
+    said = task_of_table(frame, target="left", metric="f1", group="shop", split="part").describe()[-1]
+    assert said.startswith("of 'shop' 3 are in more than one part, as 'part' says")
+    for apart in ({"split": "part"}, {"group": "shop"}, {"group": "shop", "time": "since"}):
+        said = task_of_table(frame, target="left", metric="f1", **apart).describe()[-1]
+        assert said.startswith("parts: ")
+    assert said.endswith("by 'since', the latest to judge by, no 'shop' in two parts, each by its latest row")
+
+
+def test_columns_of_a_frame_may_be_named_by_numbers():
+    frame = people().rename(columns={"left": 14, "since": 3})
+    for fourteen in (14, np.int64(14), "14"):
+        task = task_of_table(frame, target=fourteen, metric="f1", drop=[np.int64(3), "who"])
+        assert task.schema.target.name == "14"
+        assert {"3", "who"} <= task.schema.left_out.keys()
+    with pytest.raises(mg.MetricgradError, match="target is '15', and the table has no such column"):
+        task_of_table(frame, target=np.int64(15), metric="f1")
+
+
+@pytest.mark.parametrize("call", [mg.compare, mg.train_table])
+def test_a_frame_is_no_task_and_how_to_make_one_is_said(call):
+    with pytest.raises(mg.MetricgradError, match=r"task is a DataFrame; pass .*mg\.task_of_table\(\w+, target=\.\.\."):
+        call(people())
+    with pytest.raises(mg.MetricgradError, match="task is a list; pass"):
+        call([1, 2])
+
+
+def test_an_unknown_loss_names_those_that_serve():
+    task = task_of_table(people(), target="left", metric="f1")
+    with pytest.raises(mg.MetricgradError, match=r"unknown loss 'xgboost': known are .*lightgbm") as told:
+        task.check_loss("xgboost")
+    assert "focal" in str(told.value)
+    assert not any(name in str(told.value) for name in ("mse", "triplet", "heatmap"))
 
 
 def test_a_metric_of_queries_is_refused():

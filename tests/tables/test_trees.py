@@ -5,6 +5,7 @@ import re
 
 import lightgbm
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from benchmarks.fuzz.spoiling import spoil_bytes
@@ -58,6 +59,36 @@ def test_scores_are_those_of_lightgbm(options):
     assert torch.equal(trees(x[:0]), trees(x)[:0])
 
 
+def presence(rows=1500):
+    """A column that is there for most positives and few negatives, beside noise."""
+    r = np.random.default_rng(0)
+    y = r.random(rows) < 0.3
+    there = r.random(rows) < np.where(y, 0.6, 0.05)
+    x = r.normal(size=(rows, 2))
+    x[~there, 0] = np.nan
+    return x, y
+
+
+def test_a_split_by_whether_a_number_is_there_is_read_as_lightgbm_reads_it():
+    x, y = presence()
+    options = {"objective": "binary", "verbosity": -1, "num_threads": 1}
+    booster = lightgbm.train(options, lightgbm.Dataset(x, y.astype(float)), 20)
+    assert "threshold=inf" in booster.model_to_string()
+    inputs = np.column_stack([np.nan_to_num(x), np.isnan(x[:, 0])])
+    inputs[:3, 0] = [0.0, 1e30, -1e30]
+    trees = BoostedTrees(booster.model_to_string(), Layout(2, (0,), ()), None)
+    told = torch.tensor(inputs, dtype=torch.float32)
+    wanted = booster.predict(restored(told, trees.layout).double().numpy(), raw_score=True)
+    assert np.array_equal(trees(told).numpy(), wanted.astype(np.float32))
+
+    frame = pd.DataFrame({"referrer": x[:, 0], "z": x[:, 1], "y": np.where(y, "yes", "no")})
+    task = task_of_table(frame, target="y", metric="f1")
+    train, valid, test = task.load(0)
+    result = fit_trees(train, valid, layout=Layout.of(task.schema), target=task.schema.target, metric=task.judged_by())
+    assert "threshold=inf" in result.model.text
+    assert result.evaluate(test) > 0.5
+
+
 @pytest.mark.parametrize(
     ("pattern", "new"),
     [
@@ -68,6 +99,7 @@ def test_scores_are_those_of_lightgbm(options):
         (r"split_feature=\S+", "split_feature=7"),
         (r"decision_type=\S+", "decision_type=64"),
         (r"threshold=\S+", "threshold=nan"),
+        (r"leaf_value=\S+", "leaf_value=inf"),
         (r"leaf_value=\S+ ", "leaf_value="),
         (r"leaf_value=", "leaf_valu="),
         (r"cat_boundaries=\S+", "cat_boundaries=9"),

@@ -154,6 +154,26 @@ def test_a_positive_class_that_is_not_clear_is_asked_for():
     assert understand(frame, "left", classes=["bad", "good"]).target.positive == "good"
 
 
+def test_classes_that_differ_by_capitals_alone_are_named():
+    frame = pd.DataFrame({"x": np.arange(60) % 7, "y": ["yes", "Yes", "no"] * 20})
+    alike = "'Yes', 'yes' differ by capitals or spaces alone: where they are one, write them alike"
+    assert f"classes {alike}" in understand(frame, "y", metric="macro_f1").notes
+    with pytest.raises(mg.MetricgradError) as told:
+        understand(frame, "y", metric="f1")
+    assert str(told.value).startswith(f"target 'y' has 3 classes (Yes, no, yes); {alike}: ")
+    assert "take macro_f1" in str(told.value)
+    assert not any("alike" in note for note in understand(grades(), "grade", metric="macro_f1").notes)
+
+
+def test_words_that_mean_missing_in_one_column_and_a_level_in_another_are_named():
+    frame = people().assign(city=["Oslo", "Rome", "-"] + ["Oslo", "-"] * 98 + ["Rome"])
+    frame["height"] = [f"{k % 50 + 150}" for k in range(190)] + ["-", "unknown", "k.A.", "n.b.", "."] * 2
+    notes = understand(frame, "left").notes
+    assert "'height' is numbers; what is none is read as missing there: '-', '.', 'k.A.', 'n.b.', 'unknown'" in notes
+    assert any(note.startswith("'-', missing among numbers, is a level of its own in 'city'; ") for note in notes)
+    assert sum("a level of its own" in note for note in notes) == 1
+
+
 def test_grades_of_numbers_have_their_order_and_words_the_one_given():
     frame = grades()
     assert understand(frame, "grade", metric="quadratic_kappa", classes=["low", "medium", "high"]).target.classes == (
@@ -166,6 +186,9 @@ def test_grades_of_numbers_have_their_order_and_words_the_one_given():
 def test_a_regression_counts_in_deviations_from_its_mean():
     frame = prices()
     target = understand(frame, "price", metric="mae").target
+    said = understand(frame.assign(price=frame["price"] * 1000), "price", metric="mae").describe()[0]
+    low, median, high = (f"{v:,.0f}" for v in np.quantile(frame["price"] * 1000, [0.25, 0.5, 0.75]))
+    assert said == f"200 rows; target 'price': values (regression), median {median}, half of them from {low} to {high}"
     codes = encode_target(target, frame["price"])
     assert codes.mean() == pytest.approx(0, abs=1e-9)
     assert codes.std() == pytest.approx(1)

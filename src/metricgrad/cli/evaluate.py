@@ -25,6 +25,7 @@ def evaluate(
 
     That the table is the one it was trained on, whose rows it has seen, is said on stderr.
     """
+    from metricgrad.comparison.digits import six_digits
     from metricgrad.metrics.as_metric import as_metric
     from metricgrad.tables.model_folder import load_table_model
     from metricgrad.tables.reading import checksum, read_chunks
@@ -41,6 +42,6 @@ def evaluate(
         values = {"value": finite(found.decided), "undecided": finite(found.undecided), "weight": column}
         print(json.dumps({"metric": name, **values}, allow_nan=False))
         return
-    without = "" if loaded.decision.kind == "identity" else f" ({found.undecided:.4f} without its decision)"
+    without = "" if loaded.decision.kind == "identity" else f" ({six_digits(found.undecided)} without its decision)"
     weighed = "" if column is None else f", rows weighed by {column!r}"
-    print(f"{name} {found.decided:.4f}{without}{weighed}")
+    print(f"{name} {six_digits(found.decided)}{without}{weighed}")

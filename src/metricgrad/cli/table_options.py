@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,11 @@ Classes = Annotated[
     str | None, typer.Option(help="All classes from low to high, with commas between.", rich_help_panel=_PANEL)
 ]
 Group = Annotated[
-    str | None, typer.Option(help="A column whose rows stay together in one part.", rich_help_panel=_PANEL)
+    str | None,
+    typer.Option(
+        help="A column whose equal values stay together in one part, but where --split says otherwise.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Weight = Annotated[
     str | None, typer.Option(help="A column of numbers from 0 up: how much each row counts.", rich_help_panel=_PANEL)
@@ -31,7 +36,7 @@ Time = Annotated[str | None, typer.Option(help="A column of times: the latest ro
 Drop = Annotated[str | None, typer.Option(help="Columns to leave out, with commas between.", rich_help_panel=_PANEL)]
 
 
-def table_task(file: str, metric: str | None, **options: str | None) -> TableTask:
+def table_task(file: str, metric: str | None, **options: Any) -> TableTask:
     """The task of a table, once what was understood of it is said on stderr.
 
     Args:
@@ -55,11 +60,39 @@ def table_task(file: str, metric: str | None, **options: str | None) -> TableTas
             f"what decides on {file}? Pass --metric, such as --metric f1; `metricgrad metrics` lists them"
         )
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    given |= {name: names(given[name]) for name in ("classes", "drop") if name in given}
+    given |= {name: names(given[name]) for name in ("classes", "drop") if isinstance(given.get(name), str)}
     task = task_of_table(file, metric=metric, **given)
     for line in task.describe():
         print(line, file=sys.stderr)
     return task
+
+
+def as_in(
+    folder: str, file: str, metric: str | None, options: dict[str, str | None]
+) -> tuple[str | None, dict[str, Any]]:
+    """The metric and the options of a training, those that are not given as a comparison was told them, which is said.
+
+    Args:
+        folder: of the comparison.
+        file: the table to train on.
+        metric: what decides.
+        options: of the command line, by name.
+
+    Raises:
+        MetricgradError: for a folder without a finished comparison, and a file that cannot be read.
+    """
+    from metricgrad.comparison.report.study_file import read_study
+    from metricgrad.tables.asked import taken_over
+    from metricgrad.tables.reading import read_chunks
+
+    known = read_study(folder)[1]["options"]
+    there = {str(name) for name in next(read_chunks(file, 1)).columns}
+    taken = taken_over(known, {"metric": metric, **options}, there)
+    if taken:
+        texts = {name: ",".join(value) if isinstance(value, list) else value for name, value in taken.items()}
+        said = shlex.join(part for name, text in texts.items() for part in (f"--{name}", text))
+        print(f"note: taken from {folder}: {said}", file=sys.stderr)
+    return taken.pop("metric", metric), options | taken
 
 
 def task_of(spec: str, metric: str | None, **options: str | None) -> Task:

@@ -37,6 +37,7 @@ def config_of(
         "task": task.name,
         "metric": metric.spec or metric.name,
         "decision": describe_decision(decision),
+        "options": task.options,
         "epochs": task.epochs,
         "batch_size": task.batch_size,
         **({} if task.per_class is None else {"per_class": task.per_class}),

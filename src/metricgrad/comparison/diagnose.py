@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.losses.registry import ProblemKind, standard_for
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.decoding import is_binary
+from metricgrad.metrics.probabilities import FEWEST_ROWS, within_unit
 from metricgrad.systems.by_name import find, make_loss
 from metricgrad.writing import new_figure, write_figure
 
@@ -92,13 +94,21 @@ def diagnose(
     kind = "retrieval" if embeddings else _kind(scores, targets)
     if probabilities:
         scores = logits_of(scores, predictions, kind)
+    elif judged_by.takes_logits and len(scores) >= FEWEST_ROWS and within_unit(scores):
+        warnings.warn(
+            f"all scores of {predictions} lie from 0 to 1, as probabilities do, and they are read as logits; where "
+            "they are probabilities, pass --probabilities (in Python probabilities=True)",
+            stacklevel=2,
+        )
     names = list(losses) or [standard_for(kind)]
     for name in names:
         if kind not in (serves := find(name)[0].kinds):
             raise MetricgradError(f"loss {name!r} serves {' and '.join(sorted(serves))}, and {predictions} is {kind}")
     modules = {name: make_loss(name, judged_by, seed=seed).eval() for name in names}
-    drawn, target_loss = drawn_blocks(judged_by, scores, targets, block=block, blocks=blocks, seed=seed)
-    values = {name: losses_of(module, drawn) for name, module in modules.items()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "all scores lie from 0 to 1")  # said above, with what to pass here
+        drawn, target_loss = drawn_blocks(judged_by, scores, targets, block=block, blocks=blocks, seed=seed)
+        values = {name: losses_of(module, drawn) for name, module in modules.items()}
     agreements = {name: agreement(value, target_loss, seed=seed) for name, value in values.items()}
     found = Diagnosis(judged_by.name, len(targets), len(drawn[0][1]), agreements, target_loss, values)
     if out is not None:

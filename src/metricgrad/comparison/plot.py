@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from metricgrad.comparison.digits import six_digits
 from metricgrad.comparison.table import Table
 from metricgrad.comparison.verdicts import words
 from metricgrad.writing import new_figure, write_figure
@@ -39,7 +40,7 @@ def plot(table: Table, path: Path) -> Path:
             axes.plot(row["mean_undecided"], place + 0.2, "D", color=color, mfc="white", markersize=6, zorder=4)
         if row["mean"] is not None:
             axes.plot(row["mean"], place + 0.2, "D", color=color, markersize=6, zorder=4)
-            label = f"{row['mean']:.4f}  {words(row)}"
+            label = f"{six_digits(row['mean'])}  {words(row)}"
             axes.annotate(
                 label, (row["mean"], place + 0.2), (0, -13), textcoords="offset points", ha="center", fontsize=8
             )
@@ -59,6 +60,7 @@ def plot(table: Table, path: Path) -> Path:
 def _label(row: dict[str, Any], table: Table) -> str:
     """A loss by its name, under it whether it is a control, and which of its rungs paid how much on validation."""
     paid = [r for r in table.ladder if r["loss"] == row["loss"] and r["taken"] and r["added"] is not None]
-    lines = ["(control)"] if row["role"] == "control" else [f"{r['rung']} paid {r['added']:+.4f}" for r in paid]
+    gains = [f"{r['rung']} paid {six_digits(r['added'], '+')}" for r in paid]
+    lines = ["(control)"] if row["role"] == "control" else gains
     best = ["recommended"] if row["loss"] == table.recommendation["loss"] else []
     return "\n".join([row["loss"], *lines, *best])

@@ -13,6 +13,7 @@ from typing import Any
 
 from metricgrad.comparison.candidates import Candidate
 from metricgrad.comparison.climb import Step, Values, climb
+from metricgrad.comparison.digits import six_digits
 from metricgrad.comparison.ladder import DECISION, Rung
 from metricgrad.comparison.records import Record
 from metricgrad.comparison.verdicts import ENOUGH_SEEDS, counted
@@ -122,9 +123,10 @@ def recommendation(rows: Sequence[Mapping[str, Any]], metric: str, seeds: int) -
     row, later = rows[place], [_said(row["rung"]) for row in rows[place + 1 :]]
     said = ""
     if place:
-        within = "" if row["low"] is None else f"90 % interval {row['low']:+.4f} … {row['high']:+.4f}, "
+        added, low, high = ("" if row[key] is None else six_digits(row[key], "+") for key in ("added", "low", "high"))
+        within = f"90 % interval {low} … {high}, " if low else ""
         said = (
-            f"{_said(row['rung'])} gains {row['added']:+.4f} {metric} on validation over {_over(rows, row['over'])} "
+            f"{_said(row['rung'])} gains {added} {metric} on validation over {_over(rows, row['over'])} "
             f"({within}{counted(seeds, 'seed')})"
         )
         if row["low"] is None or row["low"] <= 0 or seeds < ENOUGH_SEEDS:

@@ -12,6 +12,7 @@ from typing import Any, TypedDict, get_type_hints
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import fits, parse
 from metricgrad.losses.registry import Role
+from metricgrad.tables.asked import changes
 from metricgrad.training.run_folder.files import make_folder
 from metricgrad.training.run_folder.fingerprints import differences
 from metricgrad.writing import append, replacing, write_text
@@ -182,10 +183,23 @@ def _check_config(folder: Path, config: dict[str, Any]) -> None:
     by_loss = ("losses", "spaces")
     joined = {key: {**saved.get(key, {}), **config.get(key, {})} for key in by_loss}
     kept = {key: {**config.get(key, {}), **saved.get(key, {})} for key in by_loss}
-    if found := differences({**saved, **kept}, {**config, **joined}):
+    if found := _another({**saved, **kept}, {**config, **joined}):
         raise MetricgradError(f"out={str(folder)!r} holds another study: {found}. Choose another out")
     if any(joined[key] != saved.get(key, {}) for key in by_loss):
         write_text(path, json.dumps({**saved, **joined}, indent=1))
+
+
+def _another(saved: dict[str, Any], config: dict[str, Any]) -> str:
+    """What makes it another study: what was asked of a table, which says more than the model and data it led to."""
+    then, now = saved.get("options"), config.get("options", {})
+    found = _differences(saved, config, "options")
+    if not found or not fits(then, dict[str, str | list[str]]) or not (asked := changes(then or {}, now)):
+        return found
+    return "; ".join(filter(None, [*asked, _differences(saved, config, "options", "model", "data")]))
+
+
+def _differences(saved: dict[str, Any], config: dict[str, Any], *without: str) -> str:
+    return differences(*({key: one[key] for key in one if key not in without} for one in (saved, config)))
 
 
 class _Line(TypedDict):

@@ -31,7 +31,7 @@ from metricgrad.comparison.table import Table
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.metric import Metric
-from metricgrad.tasks.registry import get_task
+from metricgrad.tasks.registry import as_task
 from metricgrad.tasks.task import Task
 from metricgrad.training.delivery import Asked, check_decision
 
@@ -119,7 +119,7 @@ def compare(
     Raises:
         MetricgradError: for bad input, a folder in use or with another study, or a loss that diverged in all trials.
     """
-    chosen = get_task(task) if isinstance(task, str) else task
+    chosen = as_task(task)
     if trials < 1 or seeds < 1:
         raise MetricgradError(f"trials and seeds must be at least 1, got {trials} and {seeds}")
     if jobs < 1:
@@ -154,7 +154,8 @@ def compare(
         table = table_of(chosen, judged_by, outcome.runs, margin, notes, folder)
         plot(table, folder / "compare.png")
         write_study(table, about(
-            chosen, rows, command=command or _call(chosen, judged_by, named, trials, seeds, budget),
+            chosen, rows, metric=_written(metric if metric is not None else chosen.metric),
+            command=command or _call(chosen, judged_by, named, trials, seeds, budget),
             trials=outcome.trials, halving=limit is not None, seeds=outcome.seeds,
             decision=str(config["decision"]), data={**chosen.origin, **config["data"]}, left_out=left_out,
         ))  # fmt: skip
@@ -170,6 +171,11 @@ def _call(
     limited = "" if budget is None else f", budget={budget!r}"
     asked = f"metric={metric.name!r}, losses={said!r}, trials={trials}, seeds={seeds}{limited}"
     return f"mg.compare({task.name!r}, {asked})"
+
+
+def _written(metric: str | Metric | Callable[..., Any] | None) -> str | None:
+    """A metric as a text that names it again; None for a function that was passed."""
+    return metric.spec if isinstance(metric, Metric) else metric if isinstance(metric, str) else None
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from metricgrad.comparison.digits import six_digits
 from metricgrad.comparison.records import Record
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class StudyDisplay:
         if self._shown and self._live is None:
             for record in new:
                 what = f"seed {record['seed']}" if "seed" in record else f"trial {record['trial'] + 1}"
-                value = "failed" if record["valid"] is None else f"valid {record['valid']:.4f}"
+                value = "failed" if record["valid"] is None else f"valid {six_digits(record['valid'])}"
                 seconds = "" if record["seconds"] is None else f", {record['seconds']:.1f} s"
                 print(f"{record['loss']}, {what}: {value}{seconds}{self._to_go()}", file=sys.stderr, flush=True)
 
@@ -111,7 +112,7 @@ class StudyDisplay:
         for loss, records in by_loss.items():
             values = [record["valid"] for record in records if record["valid"] is not None]
             trials = sum("trial" in record for record in records)
-            best = f"{self._best(values):.4f}" if values else ""
+            best = six_digits(self._best(values)) if values else ""
             now = self._now[1] if self._now is not None and self._now[0] == loss else ""
             shown.add_row(escape(loss), str(trials), str(len(records) - trials), best, now)
         return shown

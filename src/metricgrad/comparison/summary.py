@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from metricgrad.comparison.candidates import Candidate
+from metricgrad.comparison.digits import six_digits
 from metricgrad.comparison.records import Record
 from metricgrad.comparison.statistics import (
     ALPHA,
@@ -152,15 +153,15 @@ def _notes(
             elif better and not (gap.p < ALPHA and sign * gap.mean > 0):
                 notes.append(
                     f"{row.name} is better, but the control {control.name} shows the same gain ({row.name} - "
-                    f"{control.name} = {gap.mean:+.4f}, p = {gap.p:.2g}): it is no evidence that training on the "
-                    "metric helped"
+                    f"{control.name} = {six_digits(gap.mean, '+')}, p = {gap.p:.2g}): it is no evidence that training "
+                    "on the metric helped"
                 )
     return notes
 
 
 def _against(name: str, control: Candidate, gap: Estimate, sign: int, seeds: int) -> str:
     """Whether a loss beat a control that takes one of its parts away."""
-    words = f"({name} - {control.name} = {gap.mean:+.4f}, p = {gap.p:.2g})"
+    words = f"({name} - {control.name} = {six_digits(gap.mean, '+')}, p = {gap.p:.2g})"
     if gap.low == gap.high == 0.0:
         return (
             f"{name} has the values of its control {control.name} to the digit, in every seed: what moves in it moved "
@@ -168,7 +169,7 @@ def _against(name: str, control: Candidate, gap: Estimate, sign: int, seeds: int
         )
     if seeds < ENOUGH_SEEDS:
         few = counted(seeds, "seed")
-        return f"{name} against its control {control.name}: {gap.mean:+.4f} in {few}, too few to say more"
+        return f"{name} against its control {control.name}: {six_digits(gap.mean, '+')} in {few}, too few to say more"
     if gap.p < ALPHA and sign * gap.mean > 0:
         return f"{name} beats its control {control.name} {words}, which shows {control.shows}"
     return f"{name} does not beat its control {control.name} {words}: nothing shows {control.shows}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from metricgrad.comparison.digits import six_digits
 from metricgrad.comparison.records import SCHEMA, Record
 from metricgrad.comparison.terminal import Column, fitted
 from metricgrad.comparison.verdicts import ENOUGH_SEEDS, counted, words
@@ -107,19 +108,22 @@ class Table:
         def number(key: str, style: str) -> list[str]:
             return [_number(row[key], style) for row in rows]
 
+        def value(key: str, sign: str = "") -> list[str]:
+            return [_value(row[key], sign) for row in rows]
+
         def against(cells: list[str]) -> list[str]:
             return ["" if own else cell for own, cell in zip(base, cells, strict=True)]
 
-        gaps = [_interval(row["difference_low"], row["difference_high"], "+.4f") for row in rows]
+        gaps = [_interval(row["difference_low"], row["difference_high"], "+") for row in rows]
         columns = [
             Column("loss", [row["loss"] + " (control)" * (row["role"] == "control") for row in rows], of_words=True),
-            Column("mean", number("mean", ".4f")),
-            Column("without decision", number("mean_undecided", ".4f"), spare=2),
+            Column("mean", value("mean")),
+            Column("without decision", value("mean_undecided"), spare=2),
             Column("decision", [kinds(row["decisions"]) for row in rows], of_words=True, spare=4),
-            Column("95 % interval", [_interval(row["low"], row["high"], ".4f") for row in rows]),
+            Column("95 % interval", [_interval(row["low"], row["high"]) for row in rows]),
             Column(
                 next((f"minus {row['loss']}" for row in rows if row["verdict"] == "baseline"), "difference"),
-                against(number("difference", "+.4f")),
+                against(value("difference", "+")),
             ),
             Column("its 95 % interval", against(gaps)),
             Column("p", against(number("p", ".2g")), spare=3),
@@ -150,8 +154,8 @@ class Table:
             Column("loss", [row["loss"] for row in rows], of_words=True, spare=3),
             Column("decision", [tried(row) for row in rows], of_words=True, spare=4),
             Column("over", [row["over"] or "" for row in rows], of_words=True),
-            Column("adds", after([_number(row["added"], "+.4f") for row in rows])),
-            Column("90 % interval", after([_interval(row["low"], row["high"], "+.4f") for row in rows])),
+            Column("adds", after([_value(row["added"], "+") for row in rows])),
+            Column("90 % interval", after([_interval(row["low"], row["high"], "+") for row in rows])),
             Column("runs", [str(row["runs"]) for row in rows], spare=1),
             Column("seconds", [_number(row["seconds"], ".0f") for row in rows], spare=2),
             Column("taken", after(["yes" if row["taken"] else "no" for row in rows]), of_words=True),
@@ -181,9 +185,13 @@ def kind_name(kind: str) -> str:
     return "none" if kind == "identity" else kind
 
 
-def _number(value: float | None, style: str = ".4f") -> str:
+def _value(value: float | None, sign: str = "") -> str:
+    return "–" if value is None else six_digits(value, sign)
+
+
+def _number(value: float | None, style: str) -> str:
     return "–" if value is None else format(value, style)
 
 
-def _interval(low: float | None, high: float | None, style: str) -> str:
-    return "–" if low is None or high is None else f"{low:{style}} … {high:{style}}"
+def _interval(low: float | None, high: float | None, sign: str = "") -> str:
+    return "–" if low is None or high is None else f"{six_digits(low, sign)} … {six_digits(high, sign)}"

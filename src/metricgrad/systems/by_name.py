@@ -27,7 +27,7 @@ from metricgrad.losses.baselines import (
     soft_f_beta,
     token_cross_entropy,
 )
-from metricgrad.losses.registry import REGISTRY, Entry
+from metricgrad.losses.registry import REGISTRY, Entry, ProblemKind
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.spec import parse_spec
@@ -54,19 +54,21 @@ def list_losses() -> list[str]:
     return sorted(REGISTRY)
 
 
-def find(spec: str, others: Iterable[str] = ()) -> tuple[Entry, dict[str, Any]]:
+def find(spec: str, others: Iterable[str] = (), *, kind: ProblemKind | None = None) -> tuple[Entry, dict[str, Any]]:
     """The entry a spec names and the parameters it fixes.
 
     Args:
         spec: ``"name"`` or ``"name:key=value,..."``.
         others: what else could have been named there, for messages.
+        kind: of the problem, for messages: losses that do not serve it are no suggestion.
 
     Raises:
         MetricgradError: for an unknown name or parameter, naming what is close.
     """
     name, params = parse_spec(spec)
     if name not in REGISTRY:
-        raise MetricgradError(f"unknown loss {name!r}: {did_you_mean(name, [*list_losses(), *others], _ALSO_KNOWN)}")
+        known = [one for one in list_losses() if kind is None or kind in REGISTRY[one].kinds]
+        raise MetricgradError(f"unknown loss {name!r}: {did_you_mean(name, [*known, *others], _ALSO_KNOWN)}")
     entry = REGISTRY[name]
     _check(name, entry, params)
     return entry, params

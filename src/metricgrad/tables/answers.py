@@ -15,7 +15,8 @@ from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.tables.columns import Columns, check_there, read_columns
 from metricgrad.tables.model import TableModel
-from metricgrad.tables.reading import CHUNK, CSV, PARQUET, read_chunks
+from metricgrad.tables.reading import CHUNK, CSV, PARQUET, is_parquet, read_chunks
+from metricgrad.tables.units import order_alone
 from metricgrad.tables.unlike_training import UnlikeTraining
 from metricgrad.tables.values import column_of
 from metricgrad.writing import replacing
@@ -23,7 +24,7 @@ from metricgrad.writing import replacing
 if TYPE_CHECKING:
     import pandas as pd
 
-ROW, LABEL, VALUE, PROBABILITY = "row", "label", "value", "p_"
+ROW, LABEL, VALUE, SCORE, PROBABILITY = "row", "label", "value", "score", "p_"
 _DIGITS = 6
 
 
@@ -36,10 +37,12 @@ def answer_file(
     rows: int = CHUNK,
     say: Callable[[str], object] = lambda note: None,
 ) -> int:
-    """Write one row of answers for each row of a table, and say how many there are.
+    """Write one row of answers for each row of a table, names alone for none, and say how many there are.
 
     The columns are the row's number from 1, or the column that was named as ``id``; the label by the decision, or the
-    value of a regression; and of classes each one's probability by the model alone.
+    value of a regression, called a score where the metric reads the order of values alone; and of classes each one's
+    probability by the model alone. A label is written as in the table of training, in a Parquet file as the type it
+    had there.
 
     Args:
         model: that answers.
@@ -47,13 +50,14 @@ def answer_file(
         out: a CSV or Parquet file, written whole or not at all; None for CSV on stdout.
         id: a column of the table that names its rows.
         rows: answered at once.
-        say: is told what the table holds that training did not, a sentence at a time.
+        say: is told what the answers mean where that is not plain, and what the table holds that training did not, a
+            sentence at a time.
 
     Raises:
         MetricgradError: for a table that lacks a column or holds a value of another type, and where ``out`` cannot be
             written.
     """
-    first = next(read_chunks(table, 1))
+    first = next(read_chunks(table, 1, may_be_empty=True))
     check_there(model.schema, first)
     names = list(first.columns)
     if id is not None and id not in names:
@@ -63,12 +67,13 @@ def answer_file(
     wanted = [column.name for column in model.schema.columns] + ([] if id is None else [id])
     done, unlike = 0, UnlikeTraining(model.schema)
     with _writer(out) as write:
-        for chunk in read_chunks(table, rows, columns=wanted):
+        for chunk in read_chunks(table, rows, columns=wanted, may_be_empty=True):
             columns = read_columns(model.schema, chunk, done)
             unlike.count(columns)
-            write(_answered(model, columns, chunk, id, done))
+            write(_answered(model, columns, chunk, id, done, typed=out is not None and is_parquet(out)))
             done += len(chunk)
-    for note in unlike.notes():
+    order = order_alone(model.schema.target, model.metric)
+    for note in [*([order] if order else []), *unlike.notes()]:
         say(note)
     return done
 
@@ -76,10 +81,14 @@ def answer_file(
 def _columns_of(model: TableModel) -> list[str]:
     """What answers are called."""
     classes = model.schema.target.classes
-    return [LABEL, *(f"{PROBABILITY}{name}" for name in classes)] if classes else [VALUE]
+    if classes:
+        return [LABEL, *(f"{PROBABILITY}{name}" for name in classes)]
+    return [VALUE if order_alone(model.schema.target, model.metric) is None else SCORE]
 
 
-def _answered(model: TableModel, read: Columns, chunk: pd.DataFrame, id: str | None, first_row: int) -> pd.DataFrame:
+def _answered(
+    model: TableModel, read: Columns, chunk: pd.DataFrame, id: str | None, first_row: int, *, typed: bool
+) -> pd.DataFrame:
     import pandas as pd
 
     scores = model.scores_of(read)
@@ -87,6 +96,8 @@ def _answered(model: TableModel, read: Columns, chunk: pd.DataFrame, id: str | N
     answer, *classes = _columns_of(model)
     columns = {ROW if id is None else id: named, answer: model.answers(scores)}
     if classes:
+        if not typed:
+            columns[answer] = np.array(model.schema.target.classes, dtype=object)[model.decided(scores)]
         columns |= dict(zip(classes, model.probabilities(scores).round(_DIGITS).T, strict=True))
     return pd.DataFrame(columns)
 

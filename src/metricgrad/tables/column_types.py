@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from metricgrad.errors import MetricgradError
+from metricgrad.tables.number_styles import looks_written
 from metricgrad.tables.schema import Column, ColumnType
 from metricgrad.tables.values import (
     DAY,
@@ -19,6 +21,7 @@ from metricgrad.tables.values import (
     counts_of,
     is_text,
     numbers_of,
+    style_of,
     times_of,
 )  # fmt: skip
 
@@ -93,7 +96,12 @@ def understand_column(name: str, column: pd.Series) -> Column | str:
         return f"it is {next(iter(counts))[:40]!r} in every row"
     if no_and_yes(list(counts)):
         return _of_levels(name, "boolean", counts, missing)
-    return _dates_of_text(name, texts) or _category(name, counts, missing)
+    found = _dates_of_text(name, texts) or _category(name, counts, missing)
+    return f"{found}; it looks like money or percent: convert it" if _looks_written(found, counts) else found
+
+
+def _looks_written(found: Column | str, counts: dict[str, int]) -> bool:
+    return isinstance(found, str) and looks_written(counts)
 
 
 def _number(name: str, numbers: np.ndarray, markers: tuple[str, ...] = ()) -> Column | str:
@@ -127,12 +135,18 @@ def _called_identifier(name: str, distinct: int) -> str | None:
 def _numbers_of_text(name: str, texts: Any) -> Column | str | None:
     """Text that is numbers, but for at most a few words that mean missing; codes such as 007 are none."""
     numbers, wrong = numbers_of(texts)
+    written = style_of(texts, wrong)
+    if written is not None:
+        numbers, wrong = numbers_of(texts, style=written.style)
     pc = arrow_functions()
     codes = pc.match_substring_regex(texts, _CODE)
     if wrong.sum() > (1 - _NUMBERS) * (len(texts) - texts.null_count) or pc.any(codes).as_py():
         return None
     markers = tuple(sorted(counts_of(texts.filter(wrong))))
-    return _number(name, numbers, markers) if len(markers) <= _MOST_MARKERS else None
+    if len(markers) > _MOST_MARKERS:
+        return None
+    found = _number(name, numbers, markers)
+    return replace(found, style=written.style) if written and isinstance(found, Column) else found
 
 
 def _dates_of_text(name: str, texts: Any) -> Column | str | None:

@@ -88,7 +88,7 @@ def read_columns(schema: Schema, frame: pd.DataFrame, first_row: int = 0) -> Col
     for column in schema.columns:
         values = column_of(frame, column.name)
         if column.type == "number":
-            found, wrong = as_numbers(values, column.markers)
+            found, wrong = as_numbers(values, column.markers, column.style)
             refuse(f"column {column.name!r}", values, wrong, "which is no number as it was in training", first_row)
             numbers.append(found)
         elif column.type == "date":

@@ -14,6 +14,7 @@ from metricgrad.decisions.base import Decision, Judged
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
+from metricgrad.tables.class_labels import labels_of
 from metricgrad.tables.columns import Columns, named, read_columns
 from metricgrad.tables.preprocessing import Preprocessing
 from metricgrad.tables.row_weights import check_weight, row_weights
@@ -76,11 +77,16 @@ class TableModel:
         return self._scored(self.preprocessing.apply(columns))
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
-        """``(N,)`` answers: the class of each row by the decision, as text; or its value, in the file's unit."""
+        """``(N,)`` answers: the class of each row by the decision; or its value, in the file's unit.
+
+        Of a metric that reads the order of values alone, such as spearman, a value is a score to sort by. Classes are
+        of the type that the target column had: whole numbers, numbers, booleans or text. Those of a CSV file are as
+        :func:`pandas.read_csv` reads it: 0 and 1 are whole numbers, codes such as 007 stay text.
+        """
         return self.answers(self.scores(frame))
 
     def predict_proba(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """A column for each class: its probability by the model alone, without the decision.
+        """A column for each class, named as :meth:`predict` does: its probability by the model alone, without decision.
 
         Raises:
             MetricgradError: for a regression, which has none.
@@ -92,16 +98,20 @@ class TableModel:
                 f"{self.schema.target.name!r} is a value, which has no probability; take predict(frame)"
             )
         found = self.probabilities(self.scores(frame))
-        return pd.DataFrame(found, columns=list(self.schema.target.classes), index=frame.index)
+        target = self.schema.target
+        return pd.DataFrame(found, columns=labels_of(target.classes, target.labels).tolist(), index=frame.index)
 
     def answers(self, scores: Tensor) -> np.ndarray:
         """What :meth:`predict` says of raw scores."""
         target = self.schema.target
         if target.type == "regression":
             return scores.double().numpy() * target.scale + target.centre
-        decided = self.decision(scores)
-        labels = decided.argmax(-1) if target.type == "multiclass" else (decided > 0).long()
-        return np.array(target.classes, dtype=object)[labels.numpy()]
+        return labels_of(target.classes, target.labels)[self.decided(scores)]
+
+    def decided(self, scores: Tensor) -> np.ndarray:
+        """``(N,)`` numbers of classes, by the decision."""
+        found = self.decision(scores)
+        return (found.argmax(-1) if self.schema.target.type == "multiclass" else (found > 0).long()).numpy()
 
     def probabilities(self, scores: Tensor) -> np.ndarray:
         """``(N, C)`` in the order of the target's classes, that sum to 1."""

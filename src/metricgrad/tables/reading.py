@@ -48,12 +48,18 @@ def is_table(path: str | os.PathLike[str]) -> bool:
     return str(path).lower().endswith((*CSV, *PARQUET))
 
 
+def is_parquet(path: str | os.PathLike[str]) -> bool:
+    """Whether a name ends as those of Parquet files do, whose columns have types."""
+    return str(path).lower().endswith(PARQUET)
+
+
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     """The whole table.
 
     Args:
         path: of a file that ends in .csv or .tsv, also .gz after it, or in .parquet. Fields of a CSV file stand between
-            commas, semicolons, tabs or bars, whichever its first line has most of; with semicolons ``1,5`` is 1.5.
+            commas, semicolons, tabs or bars, whichever its first line has most of; with semicolons ``1,5`` is 1.5 and
+            ``2.353,40`` is 2353.4.
 
     Returns:
         One row for each of the file's, columns named as there. Those of a CSV file hold text, NaN where a field is
@@ -69,7 +75,11 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def read_chunks(
-    path: str | os.PathLike[str], rows: int = CHUNK, *, columns: Iterable[str] | None = None
+    path: str | os.PathLike[str],
+    rows: int = CHUNK,
+    *,
+    columns: Iterable[str] | None = None,
+    may_be_empty: bool = False,
 ) -> Iterator[pd.DataFrame]:
     """The table a number of rows at a time, so that it need not fit into memory.
 
@@ -77,6 +87,7 @@ def read_chunks(
         path: as for :func:`read_table`.
         rows: of a chunk, at most.
         columns: those to read, where they are there; all by default.
+        may_be_empty: whether a table of column names alone is one chunk of no rows, and not refused.
 
     Raises:
         MetricgradError: as :func:`read_table`, once the row is reached.
@@ -90,7 +101,7 @@ def read_chunks(
         there = sorted(one.name for one in file.parent.glob("*") if is_table(one))[:5] if file.parent.is_dir() else []
         known = f"; there are {', '.join(there)}" if there else "; name one that is there"
         raise MetricgradError(f"there is no file {str(path)!r} (seen from {os.getcwd()}){known}")
-    read = _parquet_chunks if str(file).lower().endswith(PARQUET) else _csv_chunks
+    read = _parquet_chunks if is_parquet(file) else _csv_chunks
     wanted = None if columns is None else set(columns)
     chunks, empty = read(file, rows, wanted), True
     while True:
@@ -100,7 +111,7 @@ def read_chunks(
             break
         empty = empty and not len(chunk)
         yield chunk
-    if empty:
+    if empty and not may_be_empty:
         raise MetricgradError(f"{str(path)!r} has column names and no rows; give a file with rows")
 
 
@@ -165,9 +176,12 @@ def _is_number(text: str) -> bool:
 
 
 def _with_points(chunk: pd.DataFrame) -> pd.DataFrame:
-    """Decimal commas as points."""
+    """Decimal commas as points, and no points between thousands before them."""
     chunk = chunk.copy()
     for name in chunk.columns:
+        apart = chunk[name].str.fullmatch(r"\s*[+-]?[1-9]\d{0,2}(\.\d{3})+,\d+\s*").eq(True)
+        if apart.any():
+            chunk.loc[apart, name] = chunk.loc[apart, name].str.replace(".", "", regex=False)
         chunk[name] = chunk[name].str.replace(r"^\s*([+-]?\d+),(\d+)\s*$", r"\1.\2", regex=True)
     return chunk
 

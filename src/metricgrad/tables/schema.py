@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from metricgrad.errors import MetricgradError
 from metricgrad.json_types import checked_arguments
+from metricgrad.tables.class_labels import LabelType, labels_of
+from metricgrad.tables.number_styles import is_style, shown
 
 TargetType = Literal["binary", "multiclass", "regression"]
 ColumnType = Literal["number", "category", "boolean", "date"]
@@ -29,6 +31,7 @@ class Column:
         markers: texts that stand for a missing number, beside the usual ones.
         levels: values that have a number of their own, the most frequent first; others count as "other".
         format: of dates that are text, as :func:`pandas.to_datetime` takes it.
+        style: of numbers that are no plain ones, see :mod:`metricgrad.tables.number_styles`.
         parts: of dates: ``"days"`` since 1970, ``"month"``, ``"weekday"``, ``"hour"``, those that vary.
     """
 
@@ -39,6 +42,7 @@ class Column:
     levels: tuple[str, ...] = ()
     format: str | None = None
     parts: tuple[str, ...] = ()
+    style: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,10 @@ class Target:
         classes: their texts in order, the positive one last of two; none for a regression.
         centre: what a regression's target is counted from, so that networks see numbers around 0.
         scale: the unit it is counted in.
+        quartiles: of a regression, what a quarter, half and three quarters of the rows are below.
         counts: rows of each class.
+        labels: the type in which answers name the classes.
+        style: of a regression's values that are no plain numbers, as a column's.
     """
 
     name: str
@@ -60,6 +67,9 @@ class Target:
     centre: float = 0.0
     scale: float = 1.0
     counts: tuple[int, ...] = ()
+    labels: LabelType = "text"
+    style: str | None = None
+    quartiles: tuple[float, ...] = ()
 
     @property
     def positive(self) -> str | None:
@@ -75,7 +85,8 @@ class Schema:
         target: what is predicted.
         columns: what it is learned from.
         rows: those that have a target.
-        group: the column whose equal values stay together in one part, and are ranked together.
+        group: the column whose equal values stay together in one part, unless the split column says otherwise, and are
+            ranked together.
         weight: the column that says how much a row counts.
         split: the column that says which part a row is in.
         time: the column that parts follow each other by.
@@ -99,6 +110,7 @@ class Schema:
         for type, plural in _PLURAL.items():
             if named := [_named(column) for column in self.columns if column.type == type]:
                 lines.append(f"{plural} ({len(named)}): {_listed(named)}")
+        lines += self._written()
         lines += [f"{role}: {name!r}" for role, name in self.roles().items() if role != "target"]
         lines += [f"left out: {name!r}, {why}" for name, why in self.left_out.items()]
         if gaps := [f"{column.name} ({column.missing:,})" for column in self.columns if column.missing]:
@@ -133,11 +145,22 @@ class Schema:
     def _problem(self) -> str:
         target = self.target
         if target.type == "regression":
-            return f"values around {target.centre:.4g}, {target.scale:.4g} apart (regression)"
+            if not target.quartiles:
+                return "values (regression)"
+            low, median, high = map(_amount, target.quartiles)
+            return f"values (regression), median {median}, half of them from {low} to {high}"
         shares = [f"{name} {count / self.rows:.1%}" for name, count in zip(target.classes, target.counts, strict=True)]
         if target.type == "binary":
             return f"binary, positive is {target.positive!r} ({target.counts[1] / self.rows:.1%} of rows)"
         return f"{len(target.classes)} classes in this order: {_listed(shares)}"
+
+    def _written(self) -> list[str]:
+        found: dict[str, list[str]] = {}
+        for one in (self.target, *self.columns):
+            if one.style is not None:
+                sort, column = shown(one.name, one.style)
+                found.setdefault(sort, []).append(column)
+        return [f"numbers written as {sort}: {_listed(columns)}" for sort, columns in found.items()]
 
     def _check(self) -> None:
         """Refuse what no table gives, though each part is of the right type."""
@@ -145,6 +168,14 @@ class Schema:
         classes = {"binary": 2, "regression": 0}.get(target.type, max(3, len(target.classes)))
         if len(set(target.classes)) != classes or len(target.counts) != classes or min(target.counts, default=0) < 0:
             raise MetricgradError(f"schema: the target is {target.type} and has {len(target.classes)} classes")
+        if len(target.quartiles) not in (0, 3 * (target.type == "regression")):
+            raise MetricgradError(f"schema: the target is {target.type} and has {len(target.quartiles)} quartiles")
+        try:
+            labels_of(target.classes, target.labels)
+        except (ValueError, OverflowError) as error:
+            raise MetricgradError(f"schema: the target's classes are no labels of type {target.labels}") from error
+        if not _is_styled(target.style, target.type == "regression"):
+            raise MetricgradError(f"schema: the target's style is {target.style!r:.40}, and no numbers are written so")
         if not names or len(set(names)) != len(names) or self.rows < 1 or not target.scale > 0:
             raise MetricgradError("schema: it has no columns, one of them twice, no rows, or a scale of 0")
         for column in self.columns:
@@ -153,7 +184,7 @@ class Schema:
             if (
                 len(set(column.levels)) != len(column.levels) or bool(column.levels) > of_levels
                 or bool(column.parts) != of_dates or not known >= set(column.parts)
-                or len(set(column.parts)) != len(column.parts)
+                or len(set(column.parts)) != len(column.parts) or not _is_styled(column.style, column.type == "number")
             ):  # fmt: skip
                 raise MetricgradError(f"schema: column {column.name!r} is no {column.type}")
 
@@ -162,6 +193,14 @@ def _made(cls: type[Any], given: Any, what: str) -> Any:
     arguments = checked_arguments(cls, given, what)
     names = {one.name for one in fields(cls)}
     return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items() if name in names})
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _is_styled(style: str | None, of_numbers: bool) -> bool:
+    return style is None or (of_numbers and is_style(style))
 
 
 def _named(column: Column) -> str:

@@ -69,6 +69,21 @@ def split_rows(frame: pd.DataFrame, schema: Schema, seed: int) -> Rows:
     return Rows(np.flatnonzero(fold > 1), np.flatnonzero(fold == 1), np.flatnonzero(fold == 0))
 
 
+def groups_in_two_parts(frame: pd.DataFrame, schema: Schema, rows: Rows) -> int:
+    """How many groups have rows in more than one part, as only a split column makes it.
+
+    Args:
+        frame: the rows that have a target.
+        schema: of the table.
+        rows: their parts.
+    """
+    if schema.group is None:
+        return 0
+    groups = codes(frame, schema.group)
+    parts_with = np.stack([np.bincount(groups[part], minlength=groups.max() + 1) > 0 for part in rows]).sum(0)
+    return int((parts_with > 1).sum())
+
+
 def codes(frame: pd.DataFrame, name: str) -> np.ndarray:
     """``(N,)`` int64: a number for each different value of a column, whatever its type.
 

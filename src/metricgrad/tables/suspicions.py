@@ -61,7 +61,10 @@ def _bins(column: Column, values: pd.Series) -> np.ndarray:
     """A number from 0 for each row: a quantile, a level, or a bin of its own for missing values."""
     if column.type in ("category", "boolean"):
         return codes_of(as_texts(values), column.levels) + 2
-    numbers = as_times(values, column.format)[0] if column.type == "date" else as_numbers(values, column.markers)[0]
+    if column.type == "date":
+        numbers, _ = as_times(values, column.format)
+    else:
+        numbers, _ = as_numbers(values, column.markers, column.style)
     present = numbers[~np.isnan(numbers)]
     edges = np.unique(np.quantile(present, np.linspace(0, 1, _BINS))) if len(present) else present
     return np.where(np.isnan(numbers), 0, np.searchsorted(edges, numbers, side="right") + 1)

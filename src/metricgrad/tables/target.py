@@ -12,9 +12,10 @@ from metricgrad.decisions.labels import is_ordinal
 from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.metric import Metric
+from metricgrad.tables.class_labels import alike, class_of, joined_by_value, label_codes, label_type
 from metricgrad.tables.column_types import no_and_yes
 from metricgrad.tables.schema import Target
-from metricgrad.tables.values import as_numbers, as_texts, codes_of, counts_of, refuse
+from metricgrad.tables.values import as_numbers, as_texts, counts_of, is_boolean, refuse, style_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,7 @@ def understand_target(
     *,
     positive: str | None = None,
     classes: Sequence[str] | None = None,
+    from_csv: bool = False,
 ) -> Target:
     """The target, of rows that all have one.
 
@@ -40,16 +42,23 @@ def understand_target(
         metric: what it is judged by, which says whether the target is classes or values.
         positive: the class that is looked for, of two.
         classes: all of them, in order.
+        from_csv: whether the column is text because its file is, see
+            :func:`metricgrad.tables.class_labels.label_type`.
 
     Raises:
         MetricgradError: where the values do not serve the metric, or which class is positive, or the order of classes,
             is not said and cannot be known.
     """
     numbers, wrong = as_numbers(column)
+    written = style_of(as_texts(column), wrong) if wrong.any() else None
+    if written is not None:
+        numbers, wrong = as_numbers(column, style=written.style)
     numeric = not wrong.any()
     _check_metric(name, metric)
-    if _of_classes(name, numbers if numeric else None, metric, said=positive is not None or classes is not None):
-        return _classes(name, column, numbers if numeric else None, metric, positive, classes)
+    told = numbers if numeric and not is_boolean(column) else None
+    if _of_classes(name, told, metric, said=positive is not None or classes is not None):
+        graded = told if written is None else None
+        return _classes(name, column, graded, metric, positive, classes, from_csv)
     if numeric and (positive is not None or classes is not None):
         given = "positive" if positive is not None else "classes"
         judged = f"metric {metric.name!r} is of values" if metric else "its values are numbers"
@@ -64,7 +73,9 @@ def understand_target(
     spread = float(np.std(numbers))
     if not spread > 0:
         raise MetricgradError(f"target {name!r} is {numbers[0]:g} in every row; name a target that varies")
-    return Target(name, "regression", centre=float(np.mean(numbers)), scale=spread)
+    style = None if written is None else written.style
+    quartiles = tuple(np.quantile(numbers, [0.25, 0.5, 0.75]).tolist())
+    return Target(name, "regression", centre=float(np.mean(numbers)), scale=spread, style=style, quartiles=quartiles)
 
 
 def check_serves(target: Target, metric: Metric) -> None:
@@ -96,16 +107,21 @@ def encode_target(
         MetricgradError: for a value that is none of the classes, or no number.
     """
     if target.type == "regression":
-        numbers, wrong = as_numbers(column)
+        numbers, wrong = as_numbers(column, style=target.style)
         wrong |= np.isnan(numbers)
         codes = (numbers - target.centre) / target.scale
     else:
-        codes = codes_of(as_texts(column), target.classes)
+        codes = label_codes(column, target.classes)
         wrong = codes < 0
     wrong = wrong if known is None else wrong & known
     expected = "no number" if target.type == "regression" else f"none of {', '.join(target.classes[:8])}"
     refuse(f"target {target.name!r}", column, wrong, f"which is {expected}", first_row)
     return codes
+
+
+def written_in_several_ways(texts: Sequence[str]) -> str:
+    """What is to be said of classes that differ by capitals or spaces alone."""
+    return f"{', '.join(map(repr, texts))} differ by capitals or spaces alone: where they are one, write them alike"
 
 
 def ranks_queries(metric: Metric) -> bool:
@@ -138,10 +154,11 @@ def _of_classes(name: str, numbers: np.ndarray | None, metric: Metric | None, *,
 
 def _classes(
     name: str, column: pd.Series, numbers: np.ndarray | None, metric: Metric | None, positive: str | None,
-    classes: Sequence[str] | None,
+    classes: Sequence[str] | None, from_csv: bool,
 ) -> Target:  # fmt: skip
     counts = counts_of(as_texts(column))
-    found = _in_order(counts, numbers)
+    counts = joined_by_value(counts) if numbers is not None else dict(sorted(counts.items()))
+    found = list(counts)
     if len(found) < 2:
         raise MetricgradError(f"target {name!r} is {found[0]!r} in every row; name a target that varies")
     if len(found) > _MOST_CLASSES or (numbers is None and len(found) > 50 and len(found) > len(column) / 10):
@@ -150,9 +167,9 @@ def _classes(
             "join the rare ones"
         )
     if classes is not None:
-        found = _given(name, [str(one) for one in classes], found)
+        found = _given(name, [class_of(one, found) for one in classes], found)
     if len(found) == 2:
-        found = _binary(name, found, positive, classes is not None)
+        found = _binary(name, found, None if positive is None else class_of(positive, found), classes is not None)
     elif positive is not None:
         raise MetricgradError(
             f"positive is {positive!r}, and target {name!r} has {len(found)} classes ({', '.join(found[:5])}); it goes "
@@ -160,11 +177,8 @@ def _classes(
         )
     _try(name, metric, found, ordered=classes is not None or numbers is not None)
     kind = "binary" if len(found) == 2 else "multiclass"
-    return Target(name, kind, tuple(found), counts=tuple(counts[text] for text in found))
-
-
-def _in_order(counts: dict[str, int], numbers: np.ndarray | None) -> list[str]:
-    return sorted(counts) if numbers is None else sorted(counts, key=lambda text: (float(text), text))
+    labels = label_type(column, found, from_csv=from_csv)
+    return Target(name, kind, tuple(found), counts=tuple(counts[text] for text in found), labels=labels)
 
 
 def _given(name: str, classes: list[str], found: list[str]) -> list[str]:
@@ -210,7 +224,12 @@ def _try(name: str, metric: Metric | None, classes: list[str], *, ordered: bool)
     generator = torch.Generator().manual_seed(0)
     targets = torch.arange(max(_PROBED, count)) % count
     scores = torch.randn(len(targets), *([count] if count > 2 else []), generator=generator)
-    metric(scores, targets)
+    try:
+        metric(scores, targets)
+    except MetricgradError as error:
+        listed = f"{', '.join(classes[:8])}{', ...' * (count > 8)}"
+        words = "".join(f"; {written_in_several_ways(texts)}" for texts in alike(classes)[:1])
+        raise MetricgradError(f"target {name!r} has {count} classes ({listed}){words}: {error}") from error
     if count > 2 and not ordered and metric.reads == "labels" and is_ordinal(metric, scores.argmax(1), targets, count):
         raise MetricgradError(
             f"metric {metric.name!r} is of ordered grades, and target {name!r} is text ({', '.join(classes[:5])}); "

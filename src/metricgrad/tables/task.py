@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,14 @@ from metricgrad.errors import MetricgradError
 from metricgrad.losses.registry import Range
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
+from metricgrad.tables.asked import asked
 from metricgrad.tables.columns import named, read_columns
 from metricgrad.tables.network import TableNetwork
 from metricgrad.tables.preprocessing import Layout, Preprocessing
-from metricgrad.tables.reading import checksum, read_table
+from metricgrad.tables.reading import checksum, is_parquet, read_table
 from metricgrad.tables.row_weights import row_weights
 from metricgrad.tables.schema import Schema, Target
-from metricgrad.tables.splits import Rows, redraws, split_rows
+from metricgrad.tables.splits import Rows, groups_in_two_parts, redraws, split_rows
 from metricgrad.tables.target import encode_target, ranks_queries
 from metricgrad.tables.understanding import understand
 from metricgrad.tables.units import in_units_of
@@ -86,6 +87,11 @@ class TableTask(Task):
         """The classes' texts in the order of their numbers."""
         return self.schema.target.classes
 
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """The types of the columns that are learned from, by their names."""
+        return {column.name: column.type for column in self.schema.columns}
+
     def rows(self, seed: int) -> Rows:
         """Which rows are in which part of a draw."""
         return split_rows(self.frame, self.schema, seed)
@@ -115,12 +121,19 @@ class TableTask(Task):
         if schema.split is not None:
             how = f"as {schema.split!r} says"
         elif schema.time is not None:
-            how = f"by {schema.time!r}, the latest to judge by"
+            apart = f", no {schema.group!r} in two parts, each by its latest row" if schema.group is not None else ""
+            how = f"by {schema.time!r}, the latest to judge by{apart}"
         else:
             shares = "tenth of the values" if schema.target.type == "regression" else "class"
             apart = f", no {schema.group!r} in two of them" if schema.group is not None else ""
             how = f"drawn anew with every seed, each with its share of every {shares}{apart}"
-        return [*schema.describe(), f"parts: {sizes}; {how}"]
+        told = [*schema.describe(), f"parts: {sizes}; {how}"]
+        if torn := groups_in_two_parts(self.frame, schema, rows):
+            told.append(
+                f"of {schema.group!r} {torn:,} are in more than one part, as {schema.split!r} says, so that the test "
+                f"part flatters what knows them; mend {schema.split!r}, or leave one of the two out"
+            )
+        return told
 
     def _parts_of(self, seed: int) -> list[tuple[Tensor, ...]]:
         rows = self.rows(seed)
@@ -132,15 +145,15 @@ class TableTask(Task):
 def task_of_table(
     table: str | os.PathLike[str] | pd.DataFrame,
     *,
-    target: str,
+    target: Hashable,
     metric: str | Metric | Callable[..., Any],
     positive: object = None,
     classes: Sequence[object] | None = None,
-    group: str | None = None,
-    weight: str | None = None,
-    split: str | None = None,
-    time: str | None = None,
-    drop: Sequence[str] = (),
+    group: Hashable | None = None,
+    weight: Hashable | None = None,
+    split: Hashable | None = None,
+    time: Hashable | None = None,
+    drop: Sequence[Hashable] = (),
     name: str | None = None,
 ) -> TableTask:
     """A task for :func:`metricgrad.compare` from a CSV or Parquet file, or from a data frame.
@@ -179,13 +192,16 @@ def task_of_table(
             f"metric {judged_by.name!r} ranks the rows of each query, and a table is trained on row by row; name a "
             "metric of rows, such as average_precision"
         )
+    roles = {"target": target, "group": group, "weight": weight, "split": split, "time": time}
+    columns: dict[str, Any] = {role: str(column) for role, column in roles.items() if column is not None}
+    columns["drop"] = drop if isinstance(drop, str) else [str(column) for column in drop]
     schema = understand(
-        frame, target, metric=metric, positive=positive, classes=classes, group=group, weight=weight, split=split,
-        time=time, drop=drop,
-    )  # fmt: skip
+        frame, metric=metric, positive=positive, classes=classes, from_csv=is_file and not is_parquet(table), **columns
+    )
     name = name or (Path(table).name.partition(".")[0] if is_file else "table")
-    task = TableTask(name, with_target(frame, target), schema, metric)
+    task = TableTask(name, with_target(frame, columns["target"]), schema, metric)
     task.rows(0)  # what cannot be parted is told now
+    task.options = asked({"positive": positive, "classes": classes, **columns})
     if is_file:
         task.origin = {Path(table).name: checksum(table)}
     return task

@@ -22,7 +22,8 @@ class Tree:
 
     Attributes:
         feature: ``(n,)`` column each node looks at.
-        threshold: ``(n,)`` what a number may be at most to go left.
+        threshold: ``(n,)`` what a number may be at most to go left; all do at infinity, where a node asks only whether
+            there is one.
         missing: ``(n,)`` how a missing number is read: 0 as zero, 1 with zeros by default, 2 by default.
         default_left: ``(n,)`` booleans, where the default goes.
         left: ``(n,)`` children.
@@ -100,7 +101,7 @@ def _checked(said: dict[str, str], columns: int) -> Tree:
         none = np.zeros(0, np.int64)
         return Tree(none, np.zeros(0), none, np.zeros(0, bool), none, none, (), leaves)
     feature, kinds = _integers(said, "split_feature", nodes), _integers(said, "decision_type", nodes)
-    threshold = _numbers(said, "threshold", nodes)
+    threshold = _numbers(said, "threshold", nodes, infinite=True)
     left, right = _integers(said, "left_child", nodes), _integers(said, "right_child", nodes)
     _check_shape(left, right, nodes)
     if feature.min() < 0 or feature.max() >= columns or kinds.min() < 0 or kinds.max() > 15:
@@ -128,7 +129,8 @@ def _levels(said: dict[str, str], threshold: np.ndarray, categorical: np.ndarray
     if bounds[0] != 0 or bool((np.diff(bounds) < 0).any()) or words.min(initial=0) < 0 or words.max(initial=0) >= 2**32:
         raise MetricgradError("its categories are no sets of bits")
     places = threshold[categorical]
-    if bool((places % 1 != 0).any()) or places.min() < 0 or places.max() >= count:
+    whole = bool(np.isfinite(places).all()) and not bool((places % 1 != 0).any())
+    if not whole or places.min() < 0 or places.max() >= count:
         raise MetricgradError("it decides by categories that are not there")
     sets = [
         tuple(
@@ -155,9 +157,9 @@ def _integers(said: dict[str, str], name: str, count: int) -> np.ndarray:
     return np.array([int(part) for part in parts], np.int64)
 
 
-def _numbers(said: dict[str, str], name: str, count: int) -> np.ndarray:
+def _numbers(said: dict[str, str], name: str, count: int, *, infinite: bool = False) -> np.ndarray:
     parts = said[name].split()
     values = np.array([float(part) for part in parts]) if len(parts) == count else np.zeros(0)
-    if len(values) != count or not bool(np.isfinite(values).all()):
-        raise MetricgradError(f"{name} is not {count} finite numbers")
+    if len(values) != count or bool(np.isnan(values).any() if infinite else ~np.isfinite(values).all()):
+        raise MetricgradError(f"{name} is not {count} {'' if infinite else 'finite '}numbers")
     return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +12,14 @@ from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.metrics.metric import Metric
+from metricgrad.tables.class_labels import alike
 from metricgrad.tables.column_types import understand_column
+from metricgrad.tables.number_styles import number_of, written_as
 from metricgrad.tables.row_weights import check_weight, described, row_weights
 from metricgrad.tables.schema import Column, Schema, Target
 from metricgrad.tables.suspicions import copies, tells_alone
-from metricgrad.tables.target import encode_target, ranks_queries, understand_target
-from metricgrad.tables.values import as_texts, column_of
+from metricgrad.tables.target import encode_target, ranks_queries, understand_target, written_in_several_ways
+from metricgrad.tables.values import arrow_functions, as_texts, column_of, counts_of, is_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +39,7 @@ def understand(
     split: str | None = None,
     time: str | None = None,
     drop: Sequence[str] = (),
+    from_csv: bool = False,
 ) -> Schema:
     """The schema of a table: :meth:`Schema.describe` says what was understood.
 
@@ -54,6 +58,8 @@ def understand(
         split: a column that says train, valid or test.
         time: a column by which the parts follow each other.
         drop: columns to leave out.
+        from_csv: whether the frame is text because its file is; labels then come back as :func:`pandas.read_csv` would
+            read them.
 
     Raises:
         MetricgradError: for a column that is not there or means two things, a target that does not serve the metric,
@@ -82,13 +88,14 @@ def understand(
         )
     understood = understand_target(
         target, column_of(rows, target), judged_by, positive=None if positive is None else str(positive),
-        classes=None if classes is None else [str(one) for one in classes],
+        classes=None if classes is None else [str(one) for one in classes], from_csv=from_csv,
     )  # fmt: skip
     columns, left_out = _columns(rows, roles, drop)
+    columns, doubts = _settled(rows, columns)
     if not columns:
         why = "; ".join(f"{name!r}: {reason}" for name, reason in list(left_out.items())[:3])
         raise MetricgradError(f"no column is left to learn target {target!r} from ({why}); name fewer in drop")
-    notes = _notes(rows, columns, understood, int(absent.sum()))
+    notes = (*doubts, *_notes(rows, columns, understood, int(absent.sum())))
     if weight is not None:
         notes = (described(row_weights(frame, weight, ~absent), weight), *notes)
     return Schema(
@@ -145,14 +152,57 @@ def _columns(
     return tuple(columns), left_out
 
 
+def _markers_elsewhere(columns: tuple[Column, ...]) -> list[str]:
+    """Words that mean missing among numbers, and are a level like any other in a category."""
+    markers = dict.fromkeys(marker for column in columns for marker in column.markers)
+    places = {marker: [column.name for column in columns if marker in column.levels] for marker in markers}
+    return [
+        f"{marker!r}, missing among numbers, is a level of its own in {', '.join(map(repr, names))}; leave the field "
+        "empty where it means nothing there either"
+        for marker, names in places.items()
+        if names
+    ]
+
+
+def _settled(rows: pd.DataFrame, columns: tuple[Column, ...]) -> tuple[tuple[Column, ...], list[str]]:
+    """Numbers that can be read in two ways as the other columns are written, and what had to be assumed."""
+    doubts: dict[str, str] = {}
+    signs: set[str] = set()
+    for column in columns:
+        if column.type == "number" and is_text(column_of(rows, column.name)):
+            texts = as_texts(column_of(rows, column.name))
+            written = None if column.style is None else written_as(counts_of(texts))
+            if written is not None and written.doubtful is not None:
+                doubts[column.name] = written.doubtful
+            elif column.style is not None:
+                signs.add(column.style[0])
+            elif arrow_functions().any(arrow_functions().match_substring(texts, ".")).as_py():
+                signs.add(".")
+    found, notes = [], []
+    for column in columns:
+        if column.name in doubts and column.style is not None:
+            if len(signs) == 1 and len(column.style) == 1:
+                column = replace(column, style=next(iter(signs)))
+            elif signs != {column.style[0]}:
+                text = doubts[column.name]
+                notes.append(
+                    f"{column.name!r} holds {text!r}, taken for {number_of(text, column.style):,.10g}, and so "
+                    "throughout; write it plainly where it is another number"
+                )
+        found.append(column)
+    return tuple(found), notes
+
+
 def _notes(rows: pd.DataFrame, columns: tuple[Column, ...], target: Target, absent: int) -> tuple[str, ...]:
     notes = []
     if absent:
         notes.append(f"{absent:,} rows have no {target.name!r} and are left out")
     for column in columns:
         if column.markers:
-            words = ", ".join(map(repr, column.markers[:3]))
+            words = ", ".join(map(repr, column.markers))
             notes.append(f"{column.name!r} is numbers; what is none is read as missing there: {words}")
+    notes += _markers_elsewhere(columns)
+    notes += [f"classes {written_in_several_ways(texts)}" for texts in alike(target.classes)]
     names = [column.name for column in columns]
     if twice := copies(rows, [*names, target.name]):
         notes.append(

@@ -34,5 +34,26 @@ def in_units_of(target: Target, metric: Metric) -> Metric:
     return metric._copy(_fn=of_units, spec=None, fast_path=None)
 
 
+def order_alone(target: Target, metric: Metric) -> str | None:
+    """What is to be said of answers of which the metric reads the order and no more; None of any others.
+
+    Args:
+        target: what is predicted.
+        metric: what the model was chosen by.
+
+    Example:
+        >>> import metricgrad as mg
+        >>> order_alone(Target("price", "regression"), mg.as_metric("spearman"))
+        "spearman reads the order of the answers alone: they are scores to sort by, and no values of 'price'"
+    """
+    known = metric.structure
+    if target.type != "regression" or known is None or known.kind != "ranking":
+        return None
+    return (
+        f"{metric.name} reads the order of the answers alone: they are scores to sort by, and no values of "
+        f"{target.name!r}"
+    )
+
+
 def _back(target: Target, values: Any) -> Any:
     return (wide(values) if isinstance(values, Tensor) else values) * target.scale + target.centre

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metricgrad.errors import MetricgradError
+from metricgrad.tables.number_styles import Written, has_digits, number_of, written_as
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +40,13 @@ def is_text(column: pd.Series) -> bool:
 
     plain = types.is_numeric_dtype(column) or types.is_bool_dtype(column) or types.is_datetime64_any_dtype(column)
     return not plain
+
+
+def is_boolean(column: pd.Series) -> bool:
+    """Whether its values are True and False, rather than words for them."""
+    from pandas.api import types
+
+    return types.is_bool_dtype(column)
 
 
 def as_texts(column: pd.Series) -> Any:
@@ -83,12 +91,15 @@ def _as_arrow(column: pd.Series) -> Any:
     )
 
 
-def as_numbers(column: pd.Series, markers: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
+def as_numbers(
+    column: pd.Series, markers: Sequence[str] = (), style: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Float64 numbers, NaN where there is none; infinite ones count as missing.
 
     Args:
         column: of numbers, booleans or text.
         markers: texts that mean missing, beside the usual ones.
+        style: in which text is written, see :mod:`metricgrad.tables.number_styles`; plainly by default.
 
     Returns:
         The numbers, and booleans that are True where something stands that is neither a number nor missing.
@@ -96,24 +107,43 @@ def as_numbers(column: pd.Series, markers: Sequence[str] = ()) -> tuple[np.ndarr
     from pandas.api import types
 
     if is_text(column):
-        return numbers_of(as_texts(column), markers)
+        return numbers_of(as_texts(column), markers, style)
     if types.is_datetime64_any_dtype(column):
         return np.full(len(column), np.nan), column.notna().to_numpy(bool)
     found = column.to_numpy(np.float64, na_value=np.nan)
     return np.where(np.isfinite(found), found, np.nan), np.zeros(len(column), bool)
 
 
-def numbers_of(texts: Any, markers: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
+def numbers_of(texts: Any, markers: Sequence[str] = (), style: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """What :func:`as_numbers` says of a column, of its :func:`as_texts`."""
     import pyarrow as pa
 
     pc = arrow_functions()
+    if style is not None:
+        texts = _plainly(texts, style)
     able = pc.fill_null(pc.match_substring_regex(texts, _NUMBER), False)
     found = pc.cast(pc.if_else(able, texts, pa.scalar(None, texts.type)), pa.float64())
     missing = pc.is_in(texts, value_set=pa.array([None, *markers], texts.type))
     numbers = found.to_numpy(zero_copy_only=False)
     wrong = ~able.to_numpy(zero_copy_only=False) & ~missing.to_numpy(zero_copy_only=False)
     return np.where(np.isfinite(numbers), numbers, np.nan), wrong
+
+
+def style_of(texts: Any, wrong: np.ndarray) -> Written | None:
+    """How the numbers of a column are written, where some of its texts are no plain ones but numbers all the same."""
+    if not any(has_digits(text) for text in counts_of(texts.filter(wrong))):
+        return None
+    return written_as(counts_of(texts))
+
+
+def _plainly(texts: Any, style: str) -> Any:
+    """Numbers of a style as plain ones, what is none as it is; each different text is read once."""
+    import pyarrow as pa
+
+    pc = arrow_functions()
+    coded = pc.dictionary_encode(texts)
+    read = [(text, number_of(text, style)) for text in coded.dictionary.to_pylist()]
+    return pa.array([text if number is None else repr(number) for text, number in read], texts.type).take(coded.indices)
 
 
 def as_times(column: pd.Series, format: str | None) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,20 @@ def list_tasks() -> list[str]:
     return list(LISTED)
 
 
+def as_task(given: object) -> Task:
+    """A task, or the one that a name names.
+
+    Raises:
+        MetricgradError: for anything else, and an unknown name.
+    """
+    if isinstance(given, str):
+        return get_task(given)
+    if not isinstance(given, Task):
+        of_table = ": mg.task_of_table(frame, target=..., metric=...)" if hasattr(given, "columns") else ""
+        raise MetricgradError(f"task is a {type(given).__name__}; pass a task{of_table or ', or the name of one'}")
+    return given
+
+
 def get_task(name: str) -> Task:
     """A built-in task by its name, or one of the user's own as :func:`metricgrad.tasks.by_path.task_at` finds it.
 

@@ -83,6 +83,7 @@ class Task:
         summary: one line on what it is.
 
     Attributes:
+        options: what it was told of a table, as plain data; empty for any other task.
         origin: names of the files the data come from, each with its checksum, for a study's report; empty at first.
 
     Raises:
@@ -137,6 +138,7 @@ class Task:
             )
         self.name, self.model, self.metric, self.summary = name, model, metric, summary
         self.redraws, self.clean_valid = load is not None, clean_valid
+        self.options: dict[str, str | list[str]] = {}
         self.origin: dict[str, str] = {}
         self._load: Callable[[int], Any] = load or (lambda seed: fixed)
         self._kind: ProblemKind | None = kind
@@ -152,6 +154,11 @@ class Task:
     def class_names(self) -> tuple[str, ...]:
         """What the classes are called, in the order of their numbers; none where they have no names."""
         return ()
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """The types of the columns that are learned from, by their names, where the data are a table."""
+        return {}
 
     def describe(self) -> list[str]:
         """What is known of the data, a line for each thing."""
@@ -200,7 +207,7 @@ class Task:
         """Raise where a loss does not serve this kind of problem."""
         from metricgrad.systems.by_name import find  # all losses there are, which a list of tasks needs none of
 
-        entry, _ = find(spec, self.learners)
+        entry, _ = find(spec, self.learners, kind=self.kind)
         if self.kind not in entry.kinds:
             raise MetricgradError(
                 f"loss {spec!r} serves {' and '.join(sorted(entry.kinds))} problems, and task {self.name!r} is "

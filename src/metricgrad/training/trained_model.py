@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import Forward, default_forward
@@ -137,6 +136,8 @@ class TrainedModel:
 
     def scored(self, data: Data, *, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
         """Raw scores and targets of ``(inputs, targets)``, a Dataset or a DataLoader, on the CPU and in its order."""
+        from lightning.fabric.utilities import move_data_to_device  # seconds, which a table's answers need not take
+
         step, model, device = self.forward or default_forward, self._scorer(), self._device
         batches: Iterable[Any] = loader(data, batch_size, shuffle=False, name="data")
         with torch.no_grad(), kept_all_randomness():  # a loader draws a seed, shuffled or not

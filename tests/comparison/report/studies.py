@@ -50,11 +50,12 @@ def table(folder: Path, best="uniloss", **more) -> Table:
     return Table(**{**told, **more}, path=folder)
 
 
-def about(classes=("no", "yes")) -> About:
+def about(classes=("no", "yes"), options=None, columns=None) -> About:
     return About(
         command="metricgrad compare churn.csv --target left --metric f1", versions={"metricgrad": "0.1.0"},
         kind="binary", trials=2, halving=False, seeds=6, epochs=20, decision="auto",
-        understood=["60 rows; target 'left'"], classes=list(classes), data={"train": "(36, 4):00c0ffee"},
+        understood=["60 rows; target 'left'"], options=options or {}, columns=columns or {}, classes=list(classes),
+        data={"train": "(36, 4):00c0ffee"},
         not_tried={"focal": "easy items weigh less"},
     )  # fmt: skip
 
@@ -77,10 +78,10 @@ def evidence():
     }  # fmt: skip
 
 
-def write(folder: Path, best="uniloss", classes=("no", "yes"), **more) -> Path:
+def write(folder: Path, best="uniloss", classes=("no", "yes"), options=None, columns=None, **more) -> Path:
     """The study as its folder."""
     found = table(folder, best, **more)
-    write_study(found, about(classes))
+    write_study(found, about(classes, options, columns))
     for one in found.summary:
         evidence_file.keep(folder, one["loss"], {"lr": 0.01}, evidence())
     return folder

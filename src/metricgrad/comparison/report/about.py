@@ -17,14 +17,15 @@ _LIBRARIES = ("torch", "lightning", "torchmetrics", "scikit-learn", "numpy", "li
 
 
 def about(
-    task: Task, rows: Sequence[Candidate], *, command: str, trials: int, halving: bool, seeds: int,
-    decision: str, data: dict[str, str], left_out: Mapping[str, str],
+    task: Task, rows: Sequence[Candidate], *, metric: str | None, command: str, trials: int, halving: bool,
+    seeds: int, decision: str, data: dict[str, str], left_out: Mapping[str, str],
 ) -> About:  # fmt: skip
     """What is known of a study when it ends.
 
     Args:
         task: what was compared on.
         rows: the losses that were compared.
+        metric: what decided, where a text says it.
         command: what was typed, or the call from Python.
         trials: runs spent on tuning each loss.
         halving: whether most of them were shorter than a whole training.
@@ -43,6 +44,8 @@ def about(
         epochs=task.epochs,
         decision=decision,
         understood=task.describe(),
+        options={**task.options, **({} if metric is None else {"metric": metric})},
+        columns=dict(task.columns),
         classes=list(task.class_names),
         data=data,
         not_tried={**_not_tried(task, rows, decision), **left_out},

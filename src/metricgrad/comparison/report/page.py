@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from metricgrad.comparison.digits import six_digits
 from metricgrad.comparison.report import evidence_file, figures, wording
 from metricgrad.comparison.report.confusion import confusion_of
 from metricgrad.comparison.report.study_file import About, read_study
@@ -170,14 +171,14 @@ class Report:
         return {reading: confusion_of(found[reading], self.about["classes"]) for reading in readings if found}
 
     def _facts(self, base: Mapping[str, Any], winner: Mapping[str, Any]) -> list[tuple[str, str]]:
-        def told(row: Mapping[str, Any], key: str) -> str:
-            return "–" if row[key] is None else f"{row[key]:.4f}"
+        def mean(row: Mapping[str, Any], key: str) -> str:
+            return "–" if row[key] is None else six_digits(row[key])
 
         name, metric = winner["loss"], self.table.metric
-        facts = [(f"{metric} of {name}, decided", told(winner, "mean"))]
-        facts.append((f"{metric} of {name}, read plainly", told(winner, "mean_undecided")))
+        facts = [(f"{metric} of {name}, decided", mean(winner, "mean"))]
+        facts.append((f"{metric} of {name}, read plainly", mean(winner, "mean_undecided")))
         if name != base["loss"]:
-            facts.append((f"{metric} of {base['loss']}, decided", told(base, "mean")))
+            facts.append((f"{metric} of {base['loss']}, decided", mean(base, "mean")))
         seconds = sum(run["seconds"] or 0.0 for run in self.table.runs)
         return [*facts, ("seeds", str(self.table.seeds)), ("training of the final runs", f"{seconds:,.0f} s")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, TypedDict, get_type_hints
+from typing import Any, TypedDict, cast, get_type_hints
 
 from metricgrad.comparison.table import Table
 from metricgrad.errors import MetricgradError
@@ -20,8 +20,10 @@ class About(TypedDict):
     """Plain data, as ``study.json`` has it.
 
     ``understood`` and ``not_tried`` are lines to read; ``halving`` says whether most tuning trials were shorter than a
-    training; ``classes`` are the texts of the classes in the order of their numbers, where they have any; ``data`` is a
-    checksum of each part of the first seed.
+    training; ``options`` are what was told of a table and by which metric it is judged, where that can be written down,
+    and ``columns`` the types of those it is learned from (both are empty for other data); ``classes`` are the texts of
+    the classes in the order of their numbers, where they have any; ``data`` is a checksum of each part of the first
+    seed.
     """
 
     command: str
@@ -33,6 +35,8 @@ class About(TypedDict):
     epochs: int
     decision: str
     understood: list[str]
+    options: dict[str, str | list[str]]
+    columns: dict[str, str]
     classes: list[str]
     data: dict[str, str]
     not_tried: dict[str, str]
@@ -118,10 +122,12 @@ def read_study(folder: str | os.PathLike[str]) -> tuple[Table, About]:
         ) from error
     except MetricgradError as error:
         raise MetricgradError(f"{str(path)!r} is torn: {error}; {_ANEW}") from error
-    table = found.get("table") if isinstance(found, dict) else None
-    if not (isinstance(table, dict) and fits(found.get("about"), About) and _is_table(table)):
+    table, about = (found.get("table"), found.get("about")) if isinstance(found, dict) else (None, None)
+    if isinstance(about, dict):
+        about = {"options": {}, "columns": {}, **about}  # earlier ones do not say
+    if not (isinstance(table, dict) and fits(about, About) and _is_table(table)):
         raise MetricgradError(f"{str(path)!r} is no study of this version; {_ANEW}")
-    return Table.from_dict(table, Path(folder)), found["about"]
+    return Table.from_dict(table, Path(folder)), cast(About, about)
 
 
 def load_table(folder: str | os.PathLike[str]) -> Table:

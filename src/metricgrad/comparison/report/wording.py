@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from metricgrad.comparison.digits import six_digits
 from metricgrad.comparison.table import Table
 from metricgrad.comparison.verdicts import ENOUGH_SEEDS, counted, words
 
@@ -67,7 +68,7 @@ def because(table: Table) -> str:
     said = [f"Why: {table.recommendation['why']}."]
     value = value_of(table, winner)
     if value.mean is not None:
-        said.append(f"The mean test {table.metric} is {value.mean:.4f}{_interval(value.low, value.high)}.")
+        said.append(f"The mean test {table.metric} is {six_digits(value.mean)}{_interval(value.low, value.high)}.")
     if winner["loss"] != base["loss"]:
         said.append(f"Against {base['loss']} the test part says {_gap(winner)}: {words(winner)}.")
     return " ".join(said)
@@ -100,8 +101,8 @@ def amount(count: float) -> str:
 def _gap(row: dict[str, Any]) -> str:
     if row["difference"] is None:
         return "no value"
-    return f"{row['difference']:+.4f}{_interval(row['difference_low'], row['difference_high'], '+')}"
+    return f"{six_digits(row['difference'], '+')}{_interval(row['difference_low'], row['difference_high'], '+')}"
 
 
 def _interval(low: float | None, high: float | None, sign: str = "") -> str:
-    return "" if low is None or high is None else f" [{low:{sign}.4f}, {high:{sign}.4f}]"
+    return "" if low is None or high is None else f" [{six_digits(low, sign)}, {six_digits(high, sign)}]"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent)]
-#: Synchronisations and kernels of a step when they were counted first, at e7413f8, those over score sets at 83ff56b~1, those of
-#: many lists at a4dd506.
+#: Synchronisations and kernels of a step when they were counted first, at e7413f8, those over score sets at 83ff56b~1,
+#: those of many lists at a4dd506.
 FIRST = {
     "UniLoss accuracy, 10 classes": (2, 120), "UniLoss macro_f1, 10 classes": (2, 136),
     "UniLoss balanced_accuracy, 10 classes": (2, 130), "UniLoss kappa, 10 classes": (2, 137),

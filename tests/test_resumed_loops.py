@@ -10,6 +10,7 @@ STEPS, BROKEN_OFF = 12, 5
 LOSSES = {
     "UniLoss, classes": lambda: mg.UniLoss("macro_f1"),
     "AdaLFL": lambda: mg.AdaLFL(num_outputs=3),
+    "AdaLFL, every third step": lambda: mg.AdaLFL(num_outputs=3, every=3),
     "ALA": lambda: mg.ALA("macro_f1", num_outputs=3, every=1, warm_up=0),
 }
 

@@ -110,3 +110,11 @@ def test_bad_input_is_refused(ours):
             ours(torch.rand(3), torch.rand(3), soft=soft)
     with pytest.raises(mg.MetricgradError, match="floating point"):
         ours(torch.arange(3), torch.rand(3), soft=1.0)
+
+
+@pytest.mark.parametrize("correlation", [mg.functional.spearman, mg.functional.kendall])
+def test_of_what_is_missing_nothing_is_known(correlation):
+    a, b = torch.randn(2, 10), torch.randn(10)
+    a[0, 3] = torch.nan
+    assert correlation(a, b).isnan().tolist() == [True, False]
+    assert correlation(b, a).isnan().tolist() == [True, False]

@@ -47,7 +47,7 @@ def spearman(a: Tensor, b: Tensor, soft: float | None = None) -> Tensor:
     x, y = (side - side.mean(-1, keepdim=True) for side in (ranks, hard_rank(b)))
     power = x.square().sum(-1) * y.square().sum(-1)
     if soft is None:
-        return (x * y).sum(-1) / power.sqrt()
+        return _known((x * y).sum(-1) / power.sqrt(), a, b)
     return (x * y).sum(-1) * torch.where(power > 0, power, 1).rsqrt()
 
 
@@ -82,7 +82,7 @@ def kendall(a: Tensor, b: Tensor, soft: float | None = None) -> Tensor:
     a, b = a.expand(shape), b.detach().expand(shape)
     free_a, free_b = _untied_pairs(a), _untied_pairs(b)
     if soft is None:
-        return _excess(a.detach(), b) / (free_a * free_b).sqrt()
+        return _known(_excess(a.detach(), b) / (free_a * free_b).sqrt(), a, b)
     if not (isinstance(soft, (int, float)) and 0 < soft < math.inf):
         raise MetricgradError(f"soft is {soft!r}; expected a positive number, or None for the hard tau-b")
     checked_scores(a)
@@ -99,6 +99,11 @@ def kendall(a: Tensor, b: Tensor, soft: float | None = None) -> Tensor:
     total = torch.stack(counted) if counted else scaled.sum(-1)
     excess = 2 * total.reshape(shape[:-1]) - free_b
     return torch.where(varies, excess, 0) / torch.where(varies, free_a * free_b, 1).sqrt()
+
+
+def _known(values: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """NaN where a side holds one, which has no rank."""
+    return torch.where(a.isnan().any(-1) | b.isnan().any(-1), torch.nan, values)
 
 
 def _check_sides(a: Tensor, b: Tensor) -> None:

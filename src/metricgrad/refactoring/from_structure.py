@@ -81,7 +81,8 @@ def from_structure(
         known = structure.exchangeable
         return Argmax(exchangeable=known if known in ("none", "sample", "group") else "all")
     if structure.kind == "labels":
-        return Threshold(exchangeable=structure.exchangeable)
+        alone = scores.ndim == 1 and structure.exchangeable in ("row", "column")  # a row of one, or the only column
+        return Threshold(exchangeable="all" if alone else structure.exchangeable)
     if structure.kind == "top_k":
         if not rows_of_classes:
             raise MetricgradError(

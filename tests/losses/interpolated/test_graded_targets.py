@@ -3,7 +3,9 @@
 import copy
 
 import pytest
+import scipy.stats
 import torch
+from torch import nn
 
 import metricgrad as mg
 
@@ -74,3 +76,23 @@ def test_a_loss_refuses_the_targets_that_its_metric_refuses(metric, anchored):
         with pytest.raises(mg.MetricgradError) as refused:
             mg.UniLoss(metric, anchored=anchored)(scores, wrong)
         assert str(refused.value) == str(told.value)
+
+
+def test_a_callable_of_ones_own_that_ranks_real_targets_rides_on_the_squared_error():
+    """Sixteen calls a step say too little to train by alone: the correlation ended at .4."""
+
+    def own(targets, scores):
+        return scipy.stats.spearmanr(targets, scores).statistic
+
+    torch.manual_seed(3)
+    inputs = torch.randn(512, 10)
+    targets, model = inputs @ torch.randn(10) + 0.3 * torch.randn(512), nn.Linear(10, 1)
+    metric = mg.as_metric(own, higher_is_better=True, order="targets_first", reads="scores")
+    loss, optimizer = mg.UniLoss(metric), torch.optim.Adam(model.parameters(), lr=0.02)
+    loss.attach(model, optimizer, total_steps=100)
+    for _ in range(100):
+        rows = torch.randint(512, (64,))
+        optimizer.zero_grad()
+        loss(model(inputs[rows])[:, 0], targets[rows]).backward()
+        optimizer.step()
+    assert own(targets, model(inputs)[:, 0].detach()) > 0.8

@@ -303,3 +303,27 @@ def test_another_reads_hands_over_exactly_that():
     assert raw.structure is None
     scores, targets = example("binary")
     assert float(raw(scores, targets)) == pytest.approx(float(mg.as_metric("f1")(scores, targets)))
+
+
+@pytest.mark.parametrize("average", ["micro", "macro"])
+def test_columns_that_scikit_learn_is_told_to_leave_out_are_not_trained_on(average):
+    g = torch.Generator().manual_seed(0)
+    targets = (torch.rand(120, 8, generator=g) < 0.3).long()
+    scores = (torch.randn(120, 8, generator=g) + targets).requires_grad_()
+    metric = mg.as_metric(sk.f1_score, labels=[0, 1, 2], average=average)
+    mg.UniLoss(metric, base_weight=0.0, weight=1.0)(scores, targets).backward()
+    assert scores.grad[:, :3].any()
+    assert not scores.grad[:, 3:].any()
+
+
+@pytest.mark.parametrize("metric", [sk.accuracy_score, sk.zero_one_loss])
+def test_rows_of_one_list_stand_for_each_other(metric):
+    g = torch.Generator().manual_seed(0)
+    targets = (torch.rand(200, generator=g) < 0.4).long()
+    scores, gradients = torch.randn(200, generator=g) + targets, []
+    for seed in (0, 1):
+        leaf = scores.clone().requires_grad_()
+        mg.UniLoss(metric, anchored=False, seed=seed)(leaf, targets).backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].all()

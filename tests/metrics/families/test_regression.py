@@ -111,3 +111,13 @@ def test_bad_input_is_refused():
         mg.as_metric("top_k_accuracy:k=0")
     with pytest.raises(mg.MetricgradError, match="0 to 1"):
         mg.as_metric("log_loss")(torch.randn(3), torch.tensor([0.0, 2.0, 1.0]))
+
+
+def test_a_constant_column_wrecks_no_r2():
+    targets = torch.stack([torch.full((16,), 0.1), torch.randn(16)], 1)
+    leaf = torch.randn(16, 2).requires_grad_()
+    for weight in (None, torch.rand(16)):
+        value = mg.as_metric("r2")(leaf, targets, sample_weight=weight)
+        assert -100 < float(value.detach()) <= 1
+    mg.UniLoss("r2")(leaf, targets).backward()
+    assert leaf.grad.abs().max() < 100

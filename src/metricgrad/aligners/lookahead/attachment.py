@@ -57,8 +57,8 @@ class Attachment:
         forward_mode = forward_mode or self._forward_modes.setdefault(training.model, ForwardMode(self.exact))
         return OneStep(training, self.objective, self._clipping, forward_mode)
 
-    def begin(self, training: TrainingContext, valid: EndlessBatches | None) -> None:
-        """Attach to a training, whose steps are judged on these batches, or each on its own.
+    def begin(self, training: TrainingContext, valid: EndlessBatches | None, *, paused: bool) -> None:
+        """Attach to a training, whose steps are judged on these batches, or each on its own; ``paused``, not the next.
 
         Raises:
             MetricgradError: on several ranks, for a window or sharded parameters; see also :meth:`record`.
@@ -74,6 +74,7 @@ class Attachment:
         if self._window is not None:
             self._window.clear()
         self.step, self._valid = self.record(training), valid
+        self.step.recorder.paused = paused
 
     def end(self) -> None:
         """Take the hooks off."""

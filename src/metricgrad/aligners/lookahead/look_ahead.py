@@ -104,16 +104,14 @@ class LookAhead(Aligner):
         if clipping not in CLIPPINGS:
             raise MetricgradError(f"clipping is {clipping!r}; expected one of {', '.join(map(repr, CLIPPINGS))}")
         self.objective = objective  # a module is one of this module's, with its state
-        self.lr = checked_number("lr", lr, zero=True)
-        self.clip = None if clip is None else checked_number("clip", clip)
+        self.lr, self.clip = checked_number("lr", lr, zero=True), None if clip is None else checked_number("clip", clip)
         self.clipping: Clipping = clipping
         self.every, self.steps = checked_whole("every", every, least=1), checked_whole("steps", steps, least=1)
         self.exact, self.seed = exact, seed
         self.adam = MetaAdam(self.lr, self.clip)
         self.register_buffer("optimizer_steps", torch.zeros((), dtype=torch.long))
-        self._steps = OnHost(int)
         self.register_buffer("cursor", torch.zeros(2, dtype=torch.long))
-        self.recorded = History()
+        self._steps, self.recorded = OnHost(int), History()
         self.last_hypergradient: list[Tensor] = []
         self._of: tuple[AlignedLoss, ...] = ()
         self._said: set[str] = {AT_A_KINK}  # kinds of passed-over steps that are told no more
@@ -178,9 +176,8 @@ class LookAhead(Aligner):
 
     def needs_attachment(self) -> str | None:
         """A window of several steps lies across calls of ``step``."""
-        if self.steps == 1:
-            return None
-        return f"LookAhead(steps={self.steps}) needs a training that stays attached: call attach() once, then step()"
+        why = f"LookAhead(steps={self.steps}) needs a training that stays attached: call attach() once, then step()"
+        return None if self.steps == 1 else why
 
     def attached(self, training: TrainingContext) -> None:
         """Begin to record the training.
@@ -200,7 +197,7 @@ class LookAhead(Aligner):
             )
         device = device_of(list(training.model.parameters()))
         valid = None if training.valid is None else EndlessBatches(training.valid, self.cursor, self.seed, device)
-        self._attachment.begin(training, valid)
+        self._attachment.begin(training, valid, paused=self._leaves_out)
 
     def detached(self, training: TrainingContext) -> None:
         """Stop recording."""
@@ -244,8 +241,11 @@ class LookAhead(Aligner):
             self._passed_over(step.why)
         steps = self._steps.of(self.optimizer_steps) + 1
         self._steps.wrote(self.optimizer_steps.add_(1), steps)
-        paused = steps % max(self.every, self.steps) >= self.steps
-        self._attachment.next_step(step, paused=paused)
+        self._attachment.next_step(step, paused=self._leaves_out)
+
+    @property
+    def _leaves_out(self) -> bool:
+        return self._steps.of(self.optimizer_steps) % max(self.every, self.steps) >= self.steps
 
     def _passed_over(self, why: SkippedStepError) -> None:
         self.last_hypergradient = []

@@ -223,7 +223,6 @@ class Linearized(Form):
     def _of_lists(
         self, path: OfCounts | OfRanks, lists: RankedLists, graded: bool, batch: Batch, call: CallContext
     ) -> BatchLosses:
-        """Secants of many lists, likewise."""
         found = many_lists(path, self._rows.twin.options, batch, lists, q=self.q if graded else None)
         return replace(self._told(found, batch, call), ramps=ALONE if graded else TO_FLOOR, matched=not graded)
 
@@ -272,10 +271,11 @@ class Linearized(Form):
         away = self.local.away
         shown = parts.losses[0].detach() if away is None else scores.new_full((), away)
         known = self.local.known
-        alone = known is not None and known.kind == "differentiable"
         ranks = known is not None and known.kind in ("ranking", "positives_over_negatives")
-        alone = alone or (ranks and self._are_graded(batch, call))
-        ramps = ALONE if alone else TO_FLOOR if ranks else OVER_TO_METRIC
+        graded = ranks and self._are_graded(batch, call)
+        alone = known is not None and known.kind == "differentiable"
+        alone |= graded and self.metric.batched  # a few calls of a foreign metric say too little to train by alone
+        ramps = ALONE if alone else TO_FLOOR if ranks and not graded else OVER_TO_METRIC
         return replace(parts, shown=shown, base_weight=ramps[0], weight=ramps[1], matched=not alone)
 
     def _are_graded(self, batch: Batch, call: CallContext) -> bool:

@@ -173,6 +173,9 @@ def _structure(known: SklearnEntry, metric: Callable[..., Any], fixed: dict[str,
         return known.structure
     if known.exchangeable != "average":
         return Structure("labels", known.exchangeable)  # pyright: ignore[reportArgumentType] (from the table above)
+    if given.get("labels") is not None and given["average"] in ("micro", "samples"):
+        # of columns of yes or no some are not read, and none stands for another
+        return Structure("labels", "column" if given["average"] == "micro" else "none")
     if given["average"] == "micro":  # of columns of yes or no the yeses alone count, of one list both answers
         return Structure("labels", "all", {"two_d": "column"})
     by_average = {"binary": "all", "samples": "row"}

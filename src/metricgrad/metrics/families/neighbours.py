@@ -83,6 +83,8 @@ def _check(read: Tensor, targets: Tensor) -> None:
             f"a metric of embeddings needs scores (N, D), D of 2 or more, and class numbers (N,), got "
             f"{tuple(read.shape[1:])} and {tuple(targets.shape)}"
         )
+    if not bool(read.isfinite().all()):
+        raise MetricgradError("scores hold infinity or NaN: embeddings have no direction there; has training diverged?")
 
 
 @register(

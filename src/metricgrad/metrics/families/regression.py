@@ -76,8 +76,9 @@ def r2(scores: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, 
     centre = (weight @ targets) / weight.sum()
     residual = torch.einsum("n,tnc->tc", weight, (scores - targets).square())
     total = weight @ (targets - centre).square()
-    constant = total == 0
-    share = 1 - residual / torch.where(constant, 1, total)
+    there = (weight > 0)[:, None]  # the centre of equal numbers need not be that number
+    constant = torch.where(there, targets, torch.inf).amin(0) == torch.where(there, targets, -torch.inf).amax(0)
+    share = 1 - residual / torch.where(constant | (total == 0), 1, total)
     return torch.where(constant, (residual == 0).to(share), share).mean(-1)
 
 

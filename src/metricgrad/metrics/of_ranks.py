@@ -20,9 +20,11 @@ class OfRanks(FastPath, abc.ABC):
 
     Attributes:
         missing: see :data:`metricgrad.metrics.fast_paths.Missing`.
+        pads: whether lists may have empty places.
     """
 
     missing: ClassVar[Missing]
+    pads: ClassVar[bool] = True
 
     @abc.abstractmethod
     def gains(self, relevance: Tensor, empty: Tensor | None, **parameters: Any) -> Tensor:
@@ -93,6 +95,7 @@ class RankCorrelation(OfRanks):
     """Spearman's."""
 
     missing: ClassVar[Missing] = "nan"
+    pads: ClassVar[bool] = False
 
     def gains(self, relevance: Tensor, empty: Tensor | None, **_: Any) -> Tensor:
         """How far up each belongs, over what the correlation of strict orders divides by."""

@@ -20,7 +20,7 @@ from metricgrad.losses.interpolated.bounds import Bounds, bounds_of
 from metricgrad.losses.interpolated.hit_losses import hit_losses
 from metricgrad.losses.interpolated.interpolated import Interpolated
 from metricgrad.losses.interpolated.label_losses import LabelLosses
-from metricgrad.losses.interpolated.lists.list_losses import ListLoss, OneList, many_lists, ties_anyhow
+from metricgrad.losses.interpolated.lists.list_losses import ListLoss, OneList, many_lists, may_pad, ties_anyhow
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists, ranked_lists
 from metricgrad.losses.interpolated.memory import Memory
 from metricgrad.losses.interpolated.utility_table import UtilityTable
@@ -153,7 +153,7 @@ class Linearized(Form):
         if isinstance(path, OfCounts) and path.by_gain is not None and (graded or not one_list):
             path = path.by_gain
         if isinstance(path, OfRanks) or (isinstance(path, OfCounts) and not one_list):
-            lists = ranked_lists(batch, self.local.refactoring_of(batch, structure))
+            lists = ranked_lists(batch, self.local.refactoring_of(batch, structure), pads=may_pad(path))
             if lists is not None and self._agrees(path, lists, batch, call):
                 return functools.partial(self._of_lists, path, lists, graded)
         if batch.targets.ndim > 1 or batch.scores.ndim > 2 or structure.exchangeable in ("sample", "none"):

@@ -91,6 +91,11 @@ class OneList:
         return ListLoss(gradient, loss, secants.slopes.any(), now, ideal, _cross_entropy(scores, batch.targets))
 
 
+def may_pad(path: OfCounts | OfRanks) -> bool:
+    """Whether lists of different lengths may lie side by side."""
+    return not isinstance(path, OfRanks) or path.pads
+
+
 def ties_anyhow(path: OfCounts | OfRanks, scores: Tensor) -> bool:
     """Whether scores tie in a metric for which it is a convention which of them comes first."""
     return isinstance(path, OfCounts) and path.orders_ties and len(scores.unique()) < scores.numel()

@@ -68,12 +68,13 @@ class RankedLists:
         return found if self.empty is None else found & ~self.empty
 
 
-def ranked_lists(batch: Batch, order: Refactoring) -> RankedLists | None:
+def ranked_lists(batch: Batch, order: Refactoring, *, pads: bool = True) -> RankedLists | None:
     """The lists of a batch; None where more than queries and their weights come with it, or lists are too uneven.
 
     Args:
         batch: with no context but queries and weights of these, or the columns or rows of single entries.
         order: what makes a list.
+        pads: whether lists may have empty places.
     """
     if not isinstance(order, Order) or batch.frame is not None:
         return None
@@ -91,7 +92,7 @@ def ranked_lists(batch: Batch, order: Refactoring) -> RankedLists | None:
             _turned(_relevance(batch), columns),
             weight=None if weight is None else wide(weight),
         )
-    if order.within != "group" or batch.scores.ndim > 1 or batch.groups is None:
+    if not pads or order.within != "group" or batch.scores.ndim > 1 or batch.groups is None:
         return None
     query, sizes = batch.groups.unique(return_inverse=True, return_counts=True)[1:]
     longest, n = int(sizes.max()), len(query)

@@ -36,12 +36,12 @@ def table() -> str:
     from tests.devices import pretend_device
 
     pretend_device.enable()
-    from tests.devices.steps import OF_SETS, SYSTEMS, attached, steady
+    from tests.devices.steps import LISTS, OF_SETS, SYSTEMS, attached, steady
 
     import metricgrad as mg
 
     warnings.simplefilter("ignore")
-    found = {name: steady(system, 64, "sim") for name, system in (SYSTEMS | OF_SETS).items()}
+    found = {name: steady(system, 64, "sim") for name, system in (SYSTEMS | LISTS | OF_SETS).items()}
     for name, make in (("AdaLFL", lambda: mg.AdaLFL(10)), ("ALA accuracy", lambda: mg.ALA("accuracy", num_outputs=10))):
         for depth in (1, 8):
             found[f"{name}, attached, {2 * depth + 4} parameter tensors, AdamW"] = attached(make, "sim", depth=depth)

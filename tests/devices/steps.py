@@ -61,6 +61,11 @@ OF_ONE_SCORE = ("f1", "accuracy", "mcc", "average_precision", "auroc", "recall_a
 SYSTEMS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
     **{f"UniLoss {spec}, 10 classes": _of(spec, classes) for spec in OF_CLASSES},
     **{f"UniLoss {spec}, one score": _of(spec, binary) for spec in OF_ONE_SCORE},
+    "cross-entropy of torch": (nn.CrossEntropyLoss, classes),
+}
+
+#: Steps of many lists, which remember nothing.
+LISTS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
     "UniLoss average_precision, 20 labels": _of("average_precision", labels),
     "UniLoss auroc, 10 classes": _of("auroc", classes),
     "UniLoss mrr, a list in each row": _of("mrr", labels),
@@ -68,7 +73,6 @@ SYSTEMS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
     "UniLoss map_at_r, embeddings": _of("map_at_r", embeddings),
     "UniLoss retrieval_recall, embeddings": _of("retrieval_recall", embeddings),
     "UniLoss spearman, one value": _of("spearman", values),
-    "cross-entropy of torch": (nn.CrossEntropyLoss, classes),
 }
 
 #: Steps whose score sets are made on the way.
@@ -79,11 +83,11 @@ OF_SETS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
 }
 
 
-def steady(system: tuple[Callable[[], nn.Module], Batch], rows: int, device: str) -> Seen:
+def steady(system: tuple[Callable[[], nn.Module], Batch], rows: int, device: str, steps: int = _STEPS) -> Seen:
     """Forward and backward of a loss, after the first steps."""
     make, batch = system
     loss, (scores, targets) = make(), (part.to(device) for part in batch(rows))
-    for _ in range(_STEPS):
+    for _ in range(steps):
         leaf = scores.detach().requires_grad_()
         with watch() as seen:
             loss(leaf, targets).backward()

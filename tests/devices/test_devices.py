@@ -20,7 +20,7 @@ else:
     from tests.contract.registry import LOSSES
     from tests.devices import every, pretend_device
     from tests.devices.counting import watch
-    from tests.devices.steps import OF_SETS, SYSTEMS, attached, steady
+    from tests.devices.steps import LISTS, OF_SETS, SYSTEMS, attached, steady
     from tests.fence.cells import cells
     from tests.fixtures import trainings
 
@@ -223,9 +223,10 @@ else:
         "UniLoss spearman, one value": 164,
     }
 
-    @pytest.mark.parametrize("name", [name for name in SYSTEMS if name.startswith("UniLoss")])
+    @pytest.mark.parametrize("name", MOST)
     def test_a_step_starts_few_kernels_and_the_host_waits_three_times_at_most(name):
-        few, many = (steady(SYSTEMS[name], rows, "sim") for rows in (48, 96))
+        steps = {"steps": 3} if name in LISTS else {}
+        few, many = (steady((SYSTEMS | LISTS)[name], rows, "sim", **steps) for rows in (48, 96))
         assert few.waits.total() <= 3, few
         assert many.waits == few.waits, many
         assert few.kernels <= MOST[name], few

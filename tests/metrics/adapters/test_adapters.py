@@ -316,6 +316,14 @@ def test_columns_that_scikit_learn_is_told_to_leave_out_are_not_trained_on(avera
     assert not scores.grad[:, 3:].any()
 
 
+@pytest.mark.parametrize("metric", [sk.f1_score, sk.fbeta_score, sk.precision_score, sk.recall_score, sk.jaccard_score])
+def test_in_a_row_with_columns_left_out_no_label_stands_for_another(metric):
+    beta = {"beta": 2.0} if metric is sk.fbeta_score else {}
+    told = mg.as_metric(metric, labels=[0, 1, 2], average="samples", **beta)
+    assert told.structure.exchangeable == "none"
+    assert told.twin is None
+
+
 @pytest.mark.parametrize("metric", [sk.accuracy_score, sk.zero_one_loss])
 def test_rows_of_one_list_stand_for_each_other(metric):
     g = torch.Generator().manual_seed(0)

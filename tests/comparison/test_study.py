@@ -204,6 +204,27 @@ def test_a_folder_refuses_another_loss_model_or_part_of_the_same_name(tmp_path):
             study(**other)
 
 
+def test_a_folder_refuses_a_metric_or_a_loss_whose_body_has_changed(tmp_path):
+    def study(metric=lambda scores, targets: float((scores.argmax(1) == targets).double().mean()), loss=Own, **fixed):
+        loss.__name__ = "mine"
+        judged_by = mg.as_metric(metric, higher_is_better=True, name="hits", **fixed)
+        return run(tmp_path, losses=["cross_entropy", loss], metric=judged_by, trials=1, seeds=1)
+
+    class Halved(Own):
+        def forward(self, scores, targets):
+            return super().forward(scores, targets) / 2
+
+    first = study()
+    assert study().to_dict() == first.to_dict()
+    for other in ({"metric": lambda scores, targets: 0.5}, {"loss": Halved}):
+        with pytest.raises(mg.MetricgradError, match="another study: code was"):
+            study(**other)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config.pop("code")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert study().to_dict() == first.to_dict()  # of an earlier version, which did not say it
+
+
 def test_a_form_is_no_loss_yet():
     with pytest.raises(mg.MetricgradError, match=r"losses has the form NeuralLoss; .*mg\.Loss\(form\)"):
         compare(tiny(), losses=[mg.forms.NeuralLoss], trials=1, seeds=1, progress=False)

@@ -24,6 +24,7 @@ from metricgrad.systems.reloss import FittedNetwork
 from metricgrad.tasks.task import Task
 from metricgrad.training.batches import Data
 from metricgrad.training.options import made_by
+from metricgrad.training.run_folder.code_checksum import code_checksum
 from metricgrad.training.run_folder.fingerprints import describe_data
 
 Given = str | nn.Module | Callable[[], nn.Module]
@@ -41,6 +42,7 @@ class Candidate:
         space: what is tuned.
         train: one run.
         what: tells it from another loss of the same name.
+        code: likewise of one that is not ours, whose body may have changed.
         controls: the entries a comparison runs beside it.
         shows: of a control, what a loss that beats it shows.
         claims: whether a gain of it is said to come of the metric, or of what it learns, which its controls test.
@@ -52,6 +54,7 @@ class Candidate:
     space: dict[str, Range]
     train: Train
     what: str = ""
+    code: str = ""
     controls: tuple[str, ...] = (BLIND,)
     shows: str = ""
     claims: bool = True
@@ -136,7 +139,8 @@ def _candidate(loss: Given, task: Task, metric: Metric) -> Candidate:
     what: Any = loss if isinstance(loss, nn.Module) else made({}, 0, None)
     if isinstance(what, Form):
         raise MetricgradError(f"losses has the form {type(what).__name__}; make a loss of it: lambda: mg.Loss(form)")
-    return Candidate(_name(loss), "candidate", False, shared, on_loss(task, made), repr(what))
+    code = code_checksum([loss, what])
+    return Candidate(_name(loss), "candidate", False, shared, on_loss(task, made), repr(what), code)
 
 
 def _name(loss: Any) -> str:

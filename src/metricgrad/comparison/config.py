@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +16,7 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.tasks.task import Task
 from metricgrad.training.delivery import Asked, describe_decision
 from metricgrad.training.options import made_by
+from metricgrad.training.run_folder.code_checksum import code_checksum
 from metricgrad.training.run_folder.fingerprints import describe_data, describe_model
 from metricgrad.version import __version__
 
@@ -45,5 +47,17 @@ def config_of(
         "model": model,
         "data": dict(zip(("train", "valid", "test"), map(describe_data, task.load(0)), strict=True)),
         "losses": {row.name: row.what for row in rows},
+        "code": _code(metric, rows),
         "spaces": {row.name: {name: asdict(bounds) for name, bounds in row.space.items()} for row in rows},
     }
+
+
+def _code(metric: Metric, rows: Sequence[Candidate]) -> dict[str, str]:
+    """Checksums of the metric and the losses that are not built in; bytecode is compared within one version of it."""
+    found = {f"loss {row.name}": row.code for row in rows if row.code}
+    if metric.spec is None:
+        found[f"metric {metric.name}"] = code_checksum(
+            [metric._fn, metric.fixed, metric.reads, metric.higher_is_better]
+        )
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {f"{name}, Python {python}": code for name, code in found.items()}

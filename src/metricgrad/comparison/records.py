@@ -180,7 +180,7 @@ def _check_config(folder: Path, config: dict[str, Any]) -> None:
     for one in (saved, config):
         one.pop("trials", None)  # an earlier version wrote it; a study may be given more of them
     # a loss may join a study later; one that is already there must be what it was, with the space it had
-    by_loss = ("losses", "spaces")
+    by_loss = ("losses", "spaces", "code")
     joined = {key: {**saved.get(key, {}), **config.get(key, {})} for key in by_loss}
     kept = {key: {**config.get(key, {}), **saved.get(key, {})} for key in by_loss}
     if found := _another({**saved, **kept}, {**config, **joined}):
@@ -280,7 +280,7 @@ def _torn(raw: bytes) -> str:
     except MetricgradError as error:
         return str(error)
     return "" if fits(value, dict[str, Any]) and all(
-        fits(value.get(key, {}), dict[str, Any]) for key in ("losses", "spaces")
+        fits(value.get(key, {}), dict[str, Any]) for key in ("losses", "spaces", "code")
     ) else "it holds something else"  # fmt: skip
 
 

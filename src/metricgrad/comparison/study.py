@@ -62,7 +62,8 @@ def compare(
 
     Every run is one line in ``out/results.jsonl``. A comparison that was killed goes on where it stopped, with the
     numbers an undisturbed one would give; more trials, seeds or losses may be asked for later in the same folder. What
-    is there is used; where more trials find better hyper-parameters of a loss, its final runs are done again.
+    is there is used; where more trials find better hyper-parameters of a loss, its final runs are done again. A metric
+    or a loss of your own is known by its code: with another body under the same name the folder is refused.
 
     **Decisions.** Every loss, cross-entropy first of all, is delivered under the decision that the metric asks for on
     its own validation scores (:func:`metricgrad.fit_decision`), and every value is there with it (``valid``, ``test``,

@@ -101,7 +101,6 @@ TORCHMETRICS = [
     Case(tc.binary_matthews_corrcoef, "binary", "labels"),
     Case(tc.binary_cohen_kappa, "binary", "labels"),
     Case(tc.binary_hamming_distance, "binary", "labels", higher=False),
-    Case(tc.binary_f1_score, "binary", "probabilities", structure=None, fixed={"threshold": 0.3}),
     Case(tc.binary_auroc, "binary", "probabilities", structure=PAIRS),
     Case(tc.binary_auroc, "binary", "probabilities", structure=PAIRS, fixed={"max_fpr": 0.5}),
     Case(tc.binary_auroc, "binary", "probabilities", structure=None, fixed={"thresholds": 7}),

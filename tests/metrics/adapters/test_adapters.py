@@ -335,3 +335,25 @@ def test_rows_of_one_list_stand_for_each_other(metric):
         gradients.append(leaf.grad)
     torch.testing.assert_close(*gradients)
     assert gradients[0].all()
+
+
+@pytest.mark.parametrize("make", [tmc.BinaryF1Score, tmc.MultilabelF1Score, tc.binary_f1_score])
+def test_a_cut_elsewhere_is_found_by_a_decision_and_not_set_in_the_metric(make):
+    size = {"num_labels": 3} if make is tmc.MultilabelF1Score else {}
+    with pytest.raises(mg.MetricgradError, match=r"threshold=0\.3: make it with 0\.5 and let mg\.fit_decision find"):
+        mg.as_metric(make, threshold=0.3, **size)
+    assert mg.as_metric(make, threshold=0.5, **size).reads == "labels"
+
+
+@pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
+@pytest.mark.parametrize("make", ["F1Score", "Precision", "Specificity", "Accuracy", "Recall", "HammingDistance"])
+def test_of_top_k_only_what_depends_on_hits_alone_is_described_so(make, average):
+    """Sets of scores with the same hits, and other classes in place of the misses; two classes are never a target."""
+    g = torch.Generator().manual_seed(0)
+    metric = mg.as_metric(getattr(tmc, f"Multiclass{make}")(num_classes=5, top_k=2, average=average))
+    targets = torch.arange(40) % 3
+    hit, scores = torch.rand(40, generator=g) < 0.4, torch.randn(20, 40, 5, generator=g)
+    own = torch.where(hit, scores.amax(-1) + 1, scores.amin(-1) - 1)
+    values = metric.over(scores.scatter(-1, targets.expand(20, -1)[..., None], own[..., None]), targets)
+    depends = not torch.allclose(values, values[0])
+    assert metric.structure is None if depends else metric.structure.kind == "top_k"

@@ -115,7 +115,6 @@ def test_torchmetrics_mcc_of_two_columns_is_that_of_one_score(labels, targets):
         (sklearn.metrics.cohen_kappa_score, {"weights": "linear"}),
         (sklearn.metrics.roc_auc_score, {"max_fpr": 0.1}),
         (sklearn.metrics.zero_one_loss, {}),
-        (torchmetrics.F1Score(task="binary", threshold=0.7), {}),
         (torchmetrics.Accuracy(task="multiclass", num_classes=4, top_k=2), {}),
         (torchmetrics.AUROC(task="binary", thresholds=20), {}),
     ],

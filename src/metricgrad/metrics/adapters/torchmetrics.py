@@ -4,7 +4,7 @@ torchmetrics decides at every call, from the values it is given, whether they ar
 that happen to lie in (0, 1) is another number than F1 of the same logits with one at 1.5 among them, and its retrieval
 metrics count an item with a negative score as not retrieved. So nothing here hands over a logit:
 
-- label metrics get labels, thresholded or argmaxed here;
+- label metrics get labels, cut at one half or argmaxed here;
 - metrics of the order get ranks scaled into (0, 1): a float32 sigmoid or softmax saturates, and would tie what the
   scores tell apart;
 - the rest get probabilities.
@@ -16,7 +16,6 @@ loss asks for the value of its own batch, and a rank that waits for others in th
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -62,14 +61,6 @@ class Described:
         return None if self.task == "multilabel" or self.whole_samples else self.options.get("ignore_index")
 
     @property
-    def cut(self) -> float:
-        """The logit above which a binary or multilabel prediction is yes."""
-        threshold = self.options.get("threshold", 0.5) if self.task != "multiclass" else 0.5
-        if threshold == 0.5 or self.entry.delivery != "labels":
-            return 0.0
-        return math.log(threshold / (1 - threshold)) if 0 < threshold < 1 else math.copysign(math.inf, threshold - 0.5)
-
-    @property
     def binned(self) -> bool:
         """Whether a curve is taken at given probabilities, so that more than the order matters."""
         return self.entry.delivery == "order" and self.options.get("thresholds") is not None
@@ -82,10 +73,11 @@ class Described:
     def structure(self) -> Structure | None:
         """What is known without probing; None where options reach beyond what a structure can say."""
         entry = self.entry
-        if self.options.get("ignore_index") != self.ignored or self.cut or self.binned:
+        if self.options.get("ignore_index") != self.ignored or self.binned:
             return None
-        if self.top_k > 1:
-            return Structure("top_k", "all", {"k": self.top_k})
+        if self.top_k > 1:  # else the classes that a miss is taken for matter too
+            of_hits = entry.of_hits or self.options.get("average") == "micro"
+            return Structure("top_k", "all", {"k": self.top_k}) if of_hits else None
         if entry.kind == "labels":
             if self.task != "multilabel":
                 return Structure("labels", "sample" if self.whole_samples else "all")
@@ -104,13 +96,18 @@ class Described:
         return Structure(entry.kind, "all", within)
 
     def known(self) -> dict[str, Any]:
-        """The options of :func:`metricgrad.as_metric` that do not depend on the callable."""
+        """The options of :func:`metricgrad.as_metric` that do not depend on the callable.
+
+        Raises:
+            MetricgradError: for labels cut elsewhere than at one half, where neither losses nor predictions cut.
+        """
+        threshold = self.options.get("threshold", 0.5)
+        if threshold != 0.5 and self.entry.delivery == "labels" and self.task != "multiclass":
+            raise MetricgradError(f"threshold={threshold}: make it with 0.5 and let mg.fit_decision find the cut")
         by_order = self.entry.delivery == "order" and not self.binned
         reads = {"labels": "labels", "order": "probabilities"}.get(self.entry.delivery, self.entry.delivery)
         if self.top_k > 1:
             reads = "scores"
-        elif self.cut:
-            reads, by_order = "probabilities", True
         return {
             "reads": reads,
             "by_order": by_order,
@@ -129,9 +126,7 @@ class Described:
             targets = _integer_labels(targets)
             if self.task == "binary" and read.ndim == targets.ndim + 1 and read.shape[-1] == 2:
                 read = read[..., 1]
-        if delivery == "labels" and self.cut:
-            read = (read > self.cut).long()
-        elif delivery == "order" and not self.binned:
+        if delivery == "order" and not self.binned:
             read = ranks_in_unit(read)
         elif delivery == "scores" and not targets.is_floating_point():
             targets = targets.to(read.dtype)

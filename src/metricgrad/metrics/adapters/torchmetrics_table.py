@@ -21,6 +21,7 @@ class TorchmetricsEntry:
         within: what is ranked by itself: ``"all"``, ``"row"``, ``"task"`` (columns unless the task is binary), or
             ``"queries"`` (a class takes query groups, a function one query).
         whole_rows: whether all labels of a row count together.
+        of_hits: whether, where it has a ``top_k``, it depends on which rows are hits alone, whatever the average.
         with_threshold: whether the function returns (value, threshold).
         task: the task of a metric whose name does not say it.
     """
@@ -30,6 +31,7 @@ class TorchmetricsEntry:
     higher: bool = True
     within: str = "task"
     whole_rows: bool = False
+    of_hits: bool = False
     with_threshold: bool = False
     task: str | None = None
 
@@ -40,7 +42,6 @@ KNOWN: dict[str, TorchmetricsEntry] = {
     **{
         name: TorchmetricsEntry("labels", "labels")
         for name in (
-            "accuracy",
             "cohenkappa",
             "f1score",
             "fbetascore",
@@ -48,11 +49,12 @@ KNOWN: dict[str, TorchmetricsEntry] = {
             "matthewscorrcoef",
             "negativepredictivevalue",
             "precision",
-            "recall",
             "specificity",
         )
     },
-    "hammingdistance": TorchmetricsEntry("labels", "labels", higher=False),
+    "accuracy": TorchmetricsEntry("labels", "labels", of_hits=True),
+    "recall": TorchmetricsEntry("labels", "labels", of_hits=True),
+    "hammingdistance": TorchmetricsEntry("labels", "labels", higher=False, of_hits=True),
     "exactmatch": TorchmetricsEntry("labels", "labels", whole_rows=True),
     "auroc": TorchmetricsEntry("order", _PAIRS),
     "averageprecision": TorchmetricsEntry("order", _PAIRS),

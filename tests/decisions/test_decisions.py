@@ -199,3 +199,10 @@ def test_what_cannot_be_built_says_so(kind, config):
 def test_scores_of_another_model_are_refused():
     with pytest.raises(mg.MetricgradError, match="3 columns"):
         Offsets([0.0, 1.0, 2.0])(torch.zeros(4, 2))
+
+
+@pytest.mark.parametrize("decision", [decision for decision, _ in EXAMPLES], ids=lambda d: d.kind)
+def test_arrays_are_told_to_be_made_tensors(decision):
+    for call in (decision, decision.predict):
+        with pytest.raises(mg.MetricgradError, match=r"scores is a ndarray; pass a tensor: torch\.as_tensor\(scores\)"):
+            call(torch.zeros(4, 3).numpy())

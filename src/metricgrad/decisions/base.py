@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 from torch import Tensor
 
 from metricgrad.abstract import Abstract
+from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.layouts.class_targets import ClassDim
 from metricgrad.metrics.metric import Metric
@@ -65,7 +66,12 @@ class Decision(FullPrecision, Abstract):
     findings: Findings = Findings("made by hand: nothing was compared")
 
     def __call__(self, scores: Tensor) -> Tensor:
-        """:meth:`forward` of scores with the classes where they were when it was fitted."""
+        """:meth:`forward` of scores with the classes where they were when it was fitted.
+
+        Raises:
+            MetricgradError: for what is no tensor, such as a NumPy array.
+        """
+        check_tensor("scores", scores)
         if self.class_dim == -1 or scores.ndim < 3:
             return super().__call__(scores)
         return super().__call__(scores.movedim(self.class_dim, -1)).movedim(-1, self.class_dim)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import metricgrad as mg
+from metricgrad.metrics.built_in import table
 
 METRICS = ["retrieval_recall:k=1", "retrieval_recall:k=3", "map_at_r"]
 
@@ -124,3 +125,8 @@ def test_a_callable_of_embeddings_gets_them_raw():
 
     metric = mg.as_metric(longest, reads="embeddings", higher_is_better=True)
     assert float(metric(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([5, 6]))) == 5
+
+
+@pytest.mark.parametrize("name", ["retrieval_recall", "map_at_r"])
+def test_the_listing_says_by_what_neighbours_are_near(name):
+    assert "by cosine" in table()[name].fn.__doc__.splitlines()[0]

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import sklearn.metrics
 import torch
 
 import metricgrad as mg
@@ -61,3 +62,10 @@ def test_a_torch_loss_that_wants_one_dtype_is_handed_back_as_itself():
     scores, targets = torch.randn(40, generator=torch.Generator().manual_seed(0)), torch.linspace(-1, 1, 40)
     assert mg.infer_refactoring(metric, scores, targets).name == "differentiable"
     torch.testing.assert_close(mg.UniLoss(metric)(scores, targets), huber(scores, targets))
+
+
+def test_a_metric_of_real_targets_is_told_of_losses_of_real_targets():
+    g = torch.Generator().manual_seed(0)
+    scores, targets = torch.randn(64, generator=g), torch.randn(64, generator=g)
+    with pytest.raises(mg.MetricgradError, match="train with 'mse' or 'mae' and judge by the metric"):
+        mg.UniLoss(sklearn.metrics.mean_pinball_loss)(scores.requires_grad_(), targets)

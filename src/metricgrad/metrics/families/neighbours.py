@@ -95,7 +95,7 @@ def _check(read: Tensor, targets: Tensor) -> None:
     fast_path=OfNeighbours(MeanOverPositives(counts.first_hit, "negatives_first")),
 )
 def retrieval_recall(read: Tensor, targets: Tensor, *, k: int = 1) -> Tensor:
-    """Recall@k of embeddings: share of rows with one of their class among their k nearest other rows.
+    """Recall@k of embeddings: share of rows with one of their class among the k other rows nearest by cosine.
 
     Cost: O(N^2 D) time for each score set; memory of 4 million similarities.
 
@@ -114,7 +114,7 @@ def retrieval_recall(read: Tensor, targets: Tensor, *, k: int = 1) -> Tensor:
     fast_path=OfNeighbours(MeanOverPositives(counts.precision_to_r, "negatives_first")),
 )
 def map_at_r(read: Tensor, targets: Tensor) -> Tensor:
-    """MAP@R of embeddings: average precision of each row's R nearest, R being how many others are of its class.
+    """MAP@R of embeddings: average precision of each row's R nearest by cosine, R being how many are of its class.
 
     Cost: as for ``retrieval_recall``, and a selection of the R largest of each row.
 

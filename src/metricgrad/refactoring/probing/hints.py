@@ -41,9 +41,10 @@ def refusal(caller: Caller) -> str:
             "logit 0, that is probability 0.5, or a reads= other than what it expects; move the threshold into the "
             "callable's scores, or pass a refactoring of your own"
         )
+    standard = "'mse' or 'mae'" if caller.batch.kind == "graded" else "cross-entropy"
     return (
         "it reads more of the scores than their order, as calibration error does, so there are no comparisons to "
-        "interpolate over: train with cross-entropy and judge by the metric, write it in torch if it is smooth in the "
+        f"interpolate over: train with {standard} and judge by the metric, write it in torch if it is smooth in the "
         "scores, or pass a refactoring of your own"
     )
 

@@ -8,6 +8,7 @@ import pickle
 
 import numpy as np
 import pytest
+import scipy.stats
 import sklearn.metrics as sk
 import torch
 import torchmetrics
@@ -357,3 +358,14 @@ def test_of_top_k_only_what_depends_on_hits_alone_is_described_so(make, average)
     values = metric.over(scores.scatter(-1, targets.expand(20, -1)[..., None], own[..., None]), targets)
     depends = not torch.allclose(values, values[0])
     assert metric.structure is None if depends else metric.structure.kind == "top_k"
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(scipy.stats.spearmanr, "spearman"), (scipy.stats.kendalltau, "kendall")])
+def test_scipy_s_rank_correlations_are_known(theirs, ours):
+    metric, known = pickle.loads(pickle.dumps(mg.as_metric(theirs))), mg.as_metric(ours)
+    assert (metric.reads, metric.structure.kind, metric.higher_is_better) == ("scores", "ranking", True)
+    scores, targets = torch.randn(40).requires_grad_(), torch.randn(40)
+    torch.testing.assert_close(metric(scores, targets), known(scores, targets))
+    assert metric(torch.zeros(40), targets).isnan()
+    mg.UniLoss(metric)(scores, targets).backward()
+    assert scores.grad.any()

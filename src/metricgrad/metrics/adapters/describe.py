@@ -49,6 +49,10 @@ def _known(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict[str, Any]:
         from metricgrad.metrics.adapters.sklearn import describe_sklearn
 
         return describe_sklearn(metric, fixed)
+    if module.startswith("scipy.stats"):
+        from metricgrad.metrics.adapters.scipy import describe_scipy
+
+        return describe_scipy(metric, fixed)
     if any(name.startswith("torchmetrics.") for name in modules):
         from metricgrad.metrics.adapters.torchmetrics import describe_object
 

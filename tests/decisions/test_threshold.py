@@ -1,5 +1,7 @@
 """The threshold against an exhaustive search."""
 
+import pytest
+import sklearn.metrics
 import torch
 
 import metricgrad as mg
@@ -51,3 +53,22 @@ def test_candidates_begin_at_zero_and_stay_few():
     found = candidates(torch.linspace(-1, 1, 1000), 50)
     assert found[0] == 0
     assert len(found) == 51
+
+
+@pytest.mark.parametrize("name", ["f1_score", "matthews_corrcoef", "accuracy_score"])
+def test_a_metric_of_scikit_learn_chooses_as_the_built_in_one(name):
+    ours = {"f1_score": "f1", "matthews_corrcoef": "mcc", "accuracy_score": "accuracy"}[name]
+    g = torch.Generator().manual_seed(0)
+    targets = (torch.rand(600, generator=g) < 0.2).long()
+    scores = torch.randn(600, generator=g) + targets - 1
+    found = [mg.fit_decision(m, scores, targets, method="threshold") for m in (ours, getattr(sklearn.metrics, name))]
+    assert found[0].config() == found[1].config()
+
+
+def test_a_twin_of_another_value_is_not_believed():
+    g = torch.Generator().manual_seed(0)
+    targets = (torch.rand(200, generator=g) < 0.2).long()
+    scores = torch.randn(200, generator=g) + targets - 1
+    called = mg.as_metric(sklearn.metrics.accuracy_score)._copy(twin=None)
+    wrong = called._copy(twin=mg.as_metric(sklearn.metrics.f1_score).twin)
+    assert choose_threshold(wrong, scores, targets) == choose_threshold(called, scores, targets)

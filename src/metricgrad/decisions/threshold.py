@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from metricgrad.decisions.base import Decision, columns
-from metricgrad.metrics.decoding import canonical
+from metricgrad.metrics.decoding import canonical, is_binary
+from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.layouts.class_targets import axis_of
 from metricgrad.metrics.metric import Metric
+from metricgrad.metrics.of_labels import OfTables
 from metricgrad.precision import wide
 
 CANDIDATES = 256
@@ -53,7 +55,7 @@ class Threshold(Decision):
     def fit(cls, metric: Metric, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Self:
         """The best single threshold; among equals the one nearest to 0.
 
-        Cost: at most 257 values of a built-in metric, 65 calls of a foreign one.
+        Cost: at most 257 values of a built-in metric or of a foreign one of the same value, 65 calls of another.
         """
         return cls(choose_threshold(metric, scores, targets, None, **context)[0])
 
@@ -115,13 +117,14 @@ def choose_threshold(
 ) -> tuple[float, float]:
     """The threshold with the best metric value; among equals the one nearest to 0.
 
-    Cost: at most 257 values of a built-in metric in one batched call, 65 calls of a foreign one.
+    Cost: at most 257 values of a built-in metric in one batched call; of a foreign one of the same value, as many from
+    counts and two calls; 65 calls of another.
 
     Args:
         metric: one that reads labels.
         scores: ``(N,)`` or ``(N, 1)`` logits, or entries of any shape under one threshold.
         targets: shaped like the scores.
-        count: how many candidates beside 0; 256, or 64 for a foreign metric, by default.
+        count: how many candidates beside 0; 256, or 64 for a foreign metric that has to be called, by default.
         context: what the metric takes beside.
 
     Returns:
@@ -130,8 +133,36 @@ def choose_threshold(
     if scores.shape != targets.shape:
         axis = axis_of(scores.shape, targets.shape, metric.class_targets.class_dim)
         scores, targets = canonical(scores.movedim(axis, -1), targets)
+    if (path := _twin(metric, scores, targets, context)) is not None:
+        tried = candidates(scores, count or CANDIDATES)
+        values = _by_tables(path, tried, scores, targets)
+        best = _best(metric, values)
+        called = metric.over(scores - tried[[0, best], None], targets)
+        if torch.allclose(called, values[[0, best]], rtol=1e-5, equal_nan=True):
+            return float(tried[best]), float(values[best])
     tried = candidates(scores, count or (CANDIDATES if metric.batched else CANDIDATES_FOREIGN))
     values = metric.over(scores - tried.reshape(-1, *[1] * scores.ndim), targets, **context)
-    ordered = torch.nan_to_num(values if metric.higher_is_better else -values, nan=-torch.inf)
-    best = int(ordered.argmax())
+    best = _best(metric, values)
     return float(tried[best]), float(values[best])
+
+
+def _best(metric: Metric, values: Tensor) -> int:
+    return int(torch.nan_to_num(values if metric.higher_is_better else -values, nan=-torch.inf).argmax())
+
+
+def _twin(metric: Metric, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]) -> OfTables | None:
+    """What a foreign metric is presumed to be of one list of yes or no, where rows weigh the same."""
+    told = any(value is not None for value in context.values()) or metric.class_targets.pos_label not in (None, 1)
+    plain = scores.ndim == 1 and len(scores) > 0 and is_binary(targets) and not told
+    return metric.twin if plain and isinstance(metric.twin, OfTables) else None
+
+
+def _by_tables(path: OfTables, cuts: Tensor, scores: Tensor, targets: Tensor) -> Tensor:
+    """``(K,)`` values at these cuts."""
+    cells: list[Tensor] = []
+    for label in (0, 1):
+        own = scores[targets == label].sort().values
+        below = torch.searchsorted(own, cuts, right=True)
+        cells.append(torch.stack([below, len(own) - below], 1))
+    tables = ConfusionTables.of_cells(wide(torch.stack(cells, 1)))
+    return path.shown(tables, path.values(tables)).to(scores.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ from metricgrad.metrics.probabilities import (
     warn_of_probabilities,
     within_unit,
 )
+
+_FEWEST_LISTS = 8
 
 
 class FirstCalls:
@@ -73,6 +76,32 @@ class FirstCalls:
         if not self._seen and self._rows >= FEWEST_ROWS:
             self._seen = True
             warn_of_probabilities(f"this loss ({form.kind})", stacklevel=_level_of_user())
+
+
+class FirstCallsOfRankings(FirstCalls):
+    """Of a loss that ranks each row by itself: also whether all rows of a batch have one relevant item."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counted = False
+
+    def look(self, form: Form, aligner: Aligner, scores: Tensor, targets: Tensor, *args: Any, **kwargs: Any) -> None:
+        """See :meth:`FirstCalls.look`; counts in the first batch of eight rows or more.
+
+        Warns:
+            UserWarning: where each row has one.
+        """
+        super().look(form, aligner, scores, targets, *args, **kwargs)
+        if self._counted or len(targets) < _FEWEST_LISTS or transformed(targets):
+            return
+        self._counted = True
+        rows = targets.ndim == 2 and targets.shape[1] > 1 and is_binary(targets)
+        if rows and bool((targets.sum(1) == 1).all()):
+            warnings.warn(
+                "each row has one relevant item: pass its number, as targets.argmax(1), so that the loss rides on "
+                "softmax cross-entropy",
+                stacklevel=_level_of_user(),
+            )
 
 
 def _kept(values: Tensor, mask: Tensor | None) -> Tensor:

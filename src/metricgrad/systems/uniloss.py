@@ -7,6 +7,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from metricgrad.aligners.first_calls import FirstCallsOfRankings
 from metricgrad.checks import check_options
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
@@ -33,7 +34,8 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.base import Refactoring
 
 #: structures of metrics that a standard loss of rows can carry
-_ANCHORED = ("labels", "top_k", "ranking", "positives_over_negatives")
+_RANKED = ("ranking", "positives_over_negatives")
+_ANCHORED = ("labels", "top_k", *_RANKED)
 #: options of the metric alone
 _ALONE = ("softness", "share", "warm_up", "anchors", "flips", "power")
 _OF_ANCHORING = ("weight", "base_weight", "momentum", "memory")
@@ -135,6 +137,8 @@ class UniLoss(Loss):
         else:
             form = Interpolated(metric, refactoring=refactoring, interpolation=interpolation, **options)
         super().__init__(form, seed=seed, gather=gather, process_group=process_group, class_dim=class_dim)
+        if anchored and known is not None and known.kind in _RANKED and known.keeps_apart == "row":
+            self._first = FirstCallsOfRankings()
 
 
 def _literal(

@@ -142,6 +142,26 @@ def test_gradients_of_another_loss_make_the_first_changed_step_pass():
         assert int(loss.aligner.updates) == step
 
 
+def test_rounding_under_autocast_is_not_said_to_be_a_change_that_is_not_known():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 128), nn.ReLU(), nn.Linear(128, 5))
+    optimizer, loss = torch.optim.AdamW(model.parameters(), lr=1e-3), mg.AdaLFL(num_outputs=5)
+    x, y = torch.randn(32, 20), torch.randint(5, (32,))
+    loss.attach(model, optimizer, valid=[(x, y)])
+    for step in range(2):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = model(x)
+        loss(scores, y).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        if step:
+            optimizer.step()
+        else:
+            with pytest.warns(UserWarning, match=r"by rounding, as under autocast to half.* From the next step on"):
+                optimizer.step()
+        assert int(loss.aligner.updates) == step
+
+
 @pytest.mark.parametrize("outputs", [3, 4])
 def test_gradients_that_are_views_or_not_finite_are_not_taken_for_changed(outputs):
     parameters = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(outputs))]

@@ -63,7 +63,11 @@ class GradientChanges:
         try:
             clipping_vjp(raw, seen, {p: torch.zeros_like(p) for p in again}, "scale")
         except MetricgradError as error:
-            why = f"{error}. Where another loss has a part in them, it is told from the next step on"
+            why = (
+                "the gradients that the optimiser sees are not those of this loss, computed again, as clipping leaves "
+                "them: by rounding, as under autocast to half precision, by a part of another loss, such as a penalty, "
+                "or by a change of another kind. From the next step on they are copied first, and told"
+            )
             if recorder.by_hand:
                 why = "gradients were assigned by hand, and not those of this loss alone; call backward() instead"
             elif gradients.hooked:

@@ -87,11 +87,11 @@ def steady(system: tuple[Callable[[], nn.Module], Batch], rows: int, device: str
     """Forward and backward of a loss, after the first steps."""
     make, batch = system
     loss, (scores, targets) = make(), (part.to(device) for part in batch(rows))
-    for _ in range(steps):
-        leaf = scores.detach().requires_grad_()
-        with watch() as seen:
-            loss(leaf, targets).backward()
-    return seen
+
+    def step() -> None:
+        loss(scores.detach().requires_grad_(), targets).backward()
+
+    return _last(step, steps)
 
 
 def attached(make: Callable[[], mg.Loss], device: str, *, depth: int) -> Seen:
@@ -104,10 +104,20 @@ def attached(make: Callable[[], mg.Loss], device: str, *, depth: int) -> Seen:
     targets = (torch.arange(60) % 10).to(device)
     loss = make()
     handle = loss.attach(model, optimizer, valid=[(inputs[40:], targets[40:])])
-    for _ in range(_STEPS):
-        with watch() as seen:
-            optimizer.zero_grad()
-            loss(model(inputs[:40]), targets[:40]).backward()
-            optimizer.step()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss(model(inputs[:40]), targets[:40]).backward()
+        optimizer.step()
+
+    seen = _last(step, _STEPS)
     handle.detach()
+    return seen
+
+
+def _last(step: Callable[[], None], steps: int) -> Seen:
+    for _ in range(steps - 1):
+        step()
+    with watch() as seen:
+        step()
     return seen

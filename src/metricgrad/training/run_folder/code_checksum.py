@@ -25,12 +25,6 @@ def code_checksum(thing: Any) -> str:
 
     Args:
         thing: a metric's function, a loss or a factory of losses, or several in a list.
-
-    Example:
-        >>> code_checksum(lambda a: a + 1) == code_checksum(lambda a: a + 1)
-        True
-        >>> code_checksum(lambda a: a + 1) == code_checksum(lambda a: a + 2)
-        False
     """
     found = 0
     for part in _parts(thing, {}):

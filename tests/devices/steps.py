@@ -66,7 +66,7 @@ SYSTEMS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
 
 #: Steps of many lists, which remember nothing.
 LISTS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
-    "UniLoss average_precision, 20 labels": _of("average_precision", labels),
+    **{f"UniLoss {spec}, 20 labels": _of(spec, labels) for spec in ("macro_f1", "samples_f1", "average_precision")},
     "UniLoss auroc, 10 classes": _of("auroc", classes),
     "UniLoss mrr, a list in each row": _of("mrr", labels),
     "UniLoss ndcg, a graded list in each row": _of("ndcg", grades),

@@ -214,6 +214,8 @@ else:
         "UniLoss average_precision, one score": 80,
         "UniLoss auroc, one score": 71,
         "UniLoss recall_at_precision, one score": 94,
+        "UniLoss macro_f1, 20 labels": 80,
+        "UniLoss samples_f1, 20 labels": 80,
         "UniLoss average_precision, 20 labels": 99,
         "UniLoss auroc, 10 classes": 145,
         "UniLoss mrr, a list in each row": 104,

@@ -27,9 +27,12 @@ class OfLabels(FastPath):
     Attributes:
         names: what it reads of the numbers of classes: nothing, so that they may be renamed (``"alike"``), their order
             among those that are a target or a prediction (``"ordered"``), or the numbers themselves (``"kept"``).
+        of_list: of entries of yes or no, the metric of one column, one row or all entries, where it is the mean of
+            that; None where it is of all entries by the tables that it has of classes, or of no such lists.
     """
 
     names: ClassNames = "kept"
+    of_list: OfTables | None = None
 
     def elements(self, scores: Tensor, targets: Tensor, whole: int) -> int:
         """A row that moves, a row for the others like it, and each class; single entries are not put together."""

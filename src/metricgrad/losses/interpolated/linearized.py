@@ -20,8 +20,10 @@ from metricgrad.losses.interpolated.bounds import Bounds, bounds_of
 from metricgrad.losses.interpolated.hit_losses import hit_losses
 from metricgrad.losses.interpolated.interpolated import Interpolated
 from metricgrad.losses.interpolated.label_losses import LabelLosses
-from metricgrad.losses.interpolated.lists.list_losses import ListLoss, OneList, many_lists, may_pad, ties_anyhow
+from metricgrad.losses.interpolated.lists.entry_lists import EntryLists, entry_lists
+from metricgrad.losses.interpolated.lists.list_losses import ListLoss, OneList, agrees, many_lists, may_pad
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists, ranked_lists
+from metricgrad.losses.interpolated.lists.soft_tables import soft_tables
 from metricgrad.losses.interpolated.memory import Memory
 from metricgrad.losses.interpolated.utility_table import UtilityTable
 from metricgrad.metrics.decoding import is_binary
@@ -52,6 +54,7 @@ class Linearized(Form):
     - one ranked list of positives and negatives, without weights, queries or a mask:
       :mod:`metricgrad.losses.interpolated.lists.secants` over a memory of half as many scores.
     - many lists, which are columns, rows or queries: :mod:`metricgrad.losses.interpolated.lists.list_secants`.
+    - many lists of yes or no: :mod:`metricgrad.losses.interpolated.lists.soft_tables`. One loss.
     - NDCG of graded targets or of many lists, and Spearman's correlation:
       :mod:`metricgrad.losses.interpolated.lists.rank_secants`.
     - anything else: the local interpolation of the batch, :class:`Interpolated` at a softness of 1.
@@ -148,13 +151,16 @@ class Linearized(Form):
         return found
 
     def _closed_form(self, batch: Batch, structure: Structure, call: CallContext) -> Way | None:
-        path, one_list = self._rows.twin.path, batch.scores.ndim == 1 and not batch.context
+        twin, one_list = self._rows.twin, batch.scores.ndim == 1 and not batch.context
+        path, of_lists = twin.path, batch.targets.ndim > 1 or bool(batch.context.keys() - {"sample_weight"})
+        if of_lists and (entries := entry_lists(path, batch, structure)) is not None:
+            return functools.partial(self._of_entries, entries)
         graded = isinstance(path, OfCounts | OfRanks) and self._are_graded(batch, call)
         if isinstance(path, OfCounts) and path.by_gain is not None and (graded or not one_list):
             path = path.by_gain
         if isinstance(path, OfRanks) or (isinstance(path, OfCounts) and not one_list):
             lists = ranked_lists(batch, self.local.refactoring_of(batch, structure), pads=may_pad(path))
-            if lists is not None and self._agrees(path, lists, batch, call):
+            if lists is not None and agrees(twin, path, lists, batch, call):
                 return functools.partial(self._of_lists, path, lists, graded)
         if batch.targets.ndim > 1 or batch.scores.ndim > 2 or structure.exchangeable in ("sample", "none"):
             return None
@@ -207,18 +213,12 @@ class Linearized(Form):
             return no_losses(batch.scores)
         return self._told(found, batch, call)
 
-    def _agrees(self, path: OfCounts | OfRanks, lists: RankedLists, batch: Batch, call: CallContext) -> bool:
-        """Whether the twin of a foreign metric has its value here, where it is time to look."""
-        twin = self._rows.twin
-        if not self.metric.batched and batch.targets.ndim == 1 and batch.scores.shape[1:] == (2,):
-            return False  # of two classes a foreign metric may take the second alone
-        if call.counts and twin.due(call.step) and not ties_anyhow(path, batch.scores):
-            try:
-                theirs = batch.values(self.metric, batch.scores.detach()[None])
-            except MetricgradError:
-                return True  # undefined on this batch
-            twin.compare((many_lists(path, twin.options, batch, lists, q=None).now,), lambda: theirs)
-        return not twin.left
+    def _of_entries(self, lists: EntryLists, batch: Batch, call: CallContext) -> BatchLosses:
+        """EXP of decisions in lists, see :mod:`metricgrad.losses.interpolated.lists.soft_tables`."""
+        found = soft_tables(self.metric, batch, lists, q=self.q)
+        if call.counts and self._rows.twin.due(call.step):
+            self._rows.twin.compare((found.now,), lambda: self._called(batch)[:1])
+        return replace(self._told(found, batch, call), ramps=OVER_TO_METRIC)
 
     def _of_lists(
         self, path: OfCounts | OfRanks, lists: RankedLists, graded: bool, batch: Batch, call: CallContext

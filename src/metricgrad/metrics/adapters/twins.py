@@ -32,8 +32,10 @@ from metricgrad.metrics.of_counts import MeanOverPositives
 from metricgrad.metrics.of_labels import OfGrades
 from metricgrad.metrics.of_ranks import DiscountedGain, RankCorrelation
 
+#: of the labels of rows that may have several
+_OF_LABELS: dict[str, Score] = {"f1score": FScore(), "precision": PRECISION, "recall": RECALL}
 _ANY = 2**31  # however many grades there are, their numbers are what they are worth
-_AVERAGES = ("binary", "macro", "micro")
+_AVERAGES = ("binary", "macro", "micro", "samples")
 
 _SKLEARN: dict[str, FastPath | str] = {
     "accuracy_score": ACCURACY,
@@ -96,8 +98,10 @@ def twin_of_torchmetrics(base: str, task: str | None, options: Mapping[str, Any]
         path = _path(_TORCHMETRICS[base]) if task == "binary" or pooled or options.get("average") == "macro" else None
         skips = task == "multiclass" and base == "averageprecision"
         return replace(path, missing="skipped" if skips else "zero") if isinstance(path, MeanOverPositives) else None
-    if task not in ("binary", "multiclass") or changed:
+    if task is None or changed:
         return None
+    if task == "multilabel":
+        return averaged(_OF_LABELS[base], options["average"]) if base in _OF_LABELS else None
     if base == "matthewscorrcoef":
         return MCC_OF_TWO if task == "binary" or options.get("num_classes") == 2 else MCC
     if base == "cohenkappa":

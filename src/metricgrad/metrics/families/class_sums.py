@@ -16,7 +16,7 @@ from torch import Tensor
 from metricgrad.functional.constants import listed
 from metricgrad.metrics.families.class_counts import Counts, correlation, counts_of_yes, ratio
 from metricgrad.metrics.families.confusion_tables import ConfusionTables
-from metricgrad.metrics.of_labels import OfClassCounts, OfClasses, OfLabels
+from metricgrad.metrics.of_labels import OfClassCounts, OfClasses, OfLabels, OfTables
 
 
 class Score(abc.ABC):
@@ -92,21 +92,21 @@ class Precision(Score):
 
 
 def averaged(score: Score, average: str) -> OfLabels:
-    """A score of counts averaged over classes (``"macro"``), of all their counts (``"micro"``) or of class 1's."""
+    """A score of counts averaged over classes (``"macro"``) or the rows of entries (``"samples"``), of all their counts
+    (``"micro"``), or of class 1's (``"binary"``)."""
+    of_yes = OfClassCounts(value=partial(_of_yes, score), slope=partial(_yes_slope, score))
     if average == "micro":
-        return OfClasses(terms=_counts, value=partial(_pooled, score), slope=partial(_pooled_slope, score))
+        pooled = partial(_pooled, score)
+        return OfClasses(terms=_counts, value=pooled, slope=partial(_pooled_slope, score), of_list=of_yes)
     if average == "macro":
-        return _mean(score, _is_seen)
-    return (
-        OfClassCounts(value=partial(_of_yes, score), slope=partial(_yes_slope, score))
-        if average == "binary"
-        else OfLabels()
-    )
+        return _mean(score, _is_seen, of_yes)
+    return of_yes if average == "binary" else OfLabels(of_list=of_yes)
 
 
-def _mean(score: Score, counted: Callable[[Counts], Tensor]) -> OfClasses:
+def _mean(score: Score, counted: Callable[[Counts], Tensor], of_list: OfTables | None = None) -> OfClasses:
     """The mean of a score over the classes that count."""
-    return OfClasses(terms=partial(_counted, score, counted), value=_quotient, slope=partial(_mean_slope, score))
+    terms = partial(_counted, score, counted)
+    return OfClasses(terms=terms, value=_quotient, slope=partial(_mean_slope, score), of_list=of_list)
 
 
 def _counted(score: Score, counted: Callable[[Counts], Tensor], counts: Counts) -> Tensor:

@@ -159,7 +159,7 @@ def micro_f1(
     return fbeta(labels, targets, average="micro", sample_weight=sample_weight, parts=parts)
 
 
-@register("samples_f1", reads="labels", structure=_BY_ROW, context=_BY_PART)
+@register("samples_f1", reads="labels", structure=_BY_ROW, context=_BY_PART, fast_path=averaged(FScore(), "samples"))
 def samples_f1(
     labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
 ) -> Tensor:

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metricgrad.errors import MetricgradError
 from metricgrad.functional.constants import filled
 from metricgrad.functional.kernels import Kernel
 from metricgrad.functional.leak import LEAK
+from metricgrad.losses.base import CallContext
 from metricgrad.losses.interpolated.lists.list_secants import ListSecants
 from metricgrad.losses.interpolated.lists.rank_secants import RankSecants
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
@@ -88,7 +90,7 @@ class OneList:
             return secants.loss(torch.cat([past.to(scores), scores]))
 
         gradient = secants.gradient()[-n:].to(scores.dtype)
-        return ListLoss(gradient, loss, secants.slopes.any(), now, ideal, _cross_entropy(scores, batch.targets))
+        return ListLoss(gradient, loss, secants.slopes.any(), now, ideal, cross_entropy_gradient(scores, batch.targets))
 
 
 def may_pad(path: OfCounts | OfRanks) -> bool:
@@ -96,7 +98,29 @@ def may_pad(path: OfCounts | OfRanks) -> bool:
     return not isinstance(path, OfRanks) or path.pads
 
 
-def ties_anyhow(path: OfCounts | OfRanks, scores: Tensor) -> bool:
+def agrees(twin: Twin, path: OfCounts | OfRanks, lists: RankedLists, batch: Batch, call: CallContext) -> bool:
+    """Whether the twin of a foreign metric has its value here, where it is time to look.
+
+    Args:
+        twin: of the metric.
+        path: of one list.
+        lists: of the batch.
+        batch: where they come from.
+        call: of the loss.
+    """
+    metric = twin.metric
+    if not metric.batched and batch.targets.ndim == 1 and batch.scores.shape[1:] == (2,):
+        return False  # of two classes a foreign metric may take the second alone
+    if call.counts and twin.due(call.step) and not _ties_anyhow(path, batch.scores):
+        try:
+            theirs = batch.values(metric, batch.scores.detach()[None])
+        except MetricgradError:
+            return True  # undefined on this batch
+        twin.compare((many_lists(path, twin.options, batch, lists, q=None).now,), lambda: theirs)
+    return not twin.left
+
+
+def _ties_anyhow(path: OfCounts | OfRanks, scores: Tensor) -> bool:
     """Whether scores tie in a metric for which it is a convention which of them comes first."""
     return isinstance(path, OfCounts) and path.orders_ties and len(scores.unique()) < scores.numel()
 
@@ -119,13 +143,13 @@ def many_lists(
         ranked = lists.of(leaf)
     secants = secants_of(path, parameters, lists, ranked.detach(), batch.scores.dtype, q=q)
     (gradient,) = torch.autograd.grad(ranked, leaf, secants.gradient.to(ranked))
-    standard = None if "sample_weight" in batch.context else _cross_entropy(leaf.detach(), batch.targets)
+    standard = None if "sample_weight" in batch.context else cross_entropy_gradient(leaf.detach(), batch.targets)
     return ListLoss(
         gradient, lambda scores: secants.loss(lists.of(scores)), secants.informs, secants.now, secants.ideal, standard
     )
 
 
-def _cross_entropy(scores: Tensor, targets: Tensor) -> Tensor | None:
+def cross_entropy_gradient(scores: Tensor, targets: Tensor) -> Tensor | None:
     """Its gradient in the scores, where targets are classes."""
     if targets.ndim < scores.ndim:
         found = scores.softmax(1).div_(len(targets))

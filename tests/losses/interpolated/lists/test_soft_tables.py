@@ -1,0 +1,144 @@
+"""The loss of decisions in lists has in closed form what calls of the metric say of each decision."""
+
+import pytest
+import sklearn.metrics
+import torch
+import torchmetrics
+
+import metricgrad as mg
+from metricgrad.losses.interpolated.lists.entry_lists import entry_lists
+from metricgrad.losses.interpolated.lists.soft_tables import soft_tables
+from metricgrad.refactoring.batch import checked
+
+N, C = 12, 5
+OF_ENTRIES = ["f1", "micro_f1", "mcc", "kappa", "balanced_accuracy", "dice", "mean_iou", "jaccard"]
+APART = ["macro_f1", "samples_f1", "fbeta:beta=2,average=macro", "jaccard:average=samples"]
+
+
+def draw(seed, *shape, dtype=torch.float64):
+    g = torch.Generator().manual_seed(seed)
+    targets = (torch.rand(shape, generator=g) < 0.4).long()
+    return torch.randn(shape, generator=g, dtype=dtype) + 0.5 * targets, targets
+
+
+def some(kind):
+    g = torch.Generator().manual_seed(7)
+    return {
+        "plain": {},
+        "weights": {"sample_weight": torch.tensor([0.5, 2.0, 0.0, 1.0] * 3, dtype=torch.float64)},
+        "rows": {"mask": torch.arange(N) % 3 > 0},
+        "entries": {"mask": torch.rand(N, C, generator=g) < 0.7},
+        "groups": {"groups": torch.arange(N) // 4 * 3},
+        "weighted groups": {"groups": torch.arange(N) // 4, "sample_weight": torch.tensor([1.0, 3.0, 0.5])},
+    }[kind]
+
+
+def closed(metric, scores, targets, context, q=0.5):
+    batch = checked(metric, scores, targets, context, check_finite=True)
+    lists = entry_lists(metric.fast_path, batch, metric.structure)
+    assert lists is not None
+    return batch, lists, soft_tables(metric, batch, lists, q=q)
+
+
+CASES = [
+    *((name, kind) for name in (*OF_ENTRIES, *APART) for kind in ("plain", "weights", "rows", "entries")),
+    *((name, kind) for name in OF_ENTRIES for kind in ("groups", "weighted groups")),
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_a_decision_is_worth_what_the_metric_says_of_it(name, kind):
+    """Where all scores are sure, and with the tail of the plain expectation."""
+    metric, (scores, targets), context = mg.as_metric(name), draw(3, N, C), some(kind)
+    batch, lists, _ = closed(metric, 60 * scores.sign(), targets, context)
+    flat = batch.targets.flatten().long()
+    yes = (batch.scores.flatten() > 0).double()[None]
+    cells = lists.cells(yes, flat)
+    found = lists.changes(cells[0], yes[0], flat) * lists.means(cells, yes, flat)[1][lists.which]
+
+    def value(entry, side):
+        moved = batch.scores.flatten().clone()
+        moved[entry] = side
+        return float(batch.values(metric, moved.view(1, *batch.scores.shape)))
+
+    expected = [value(entry, 60.0) - value(entry, -60.0) for entry in range(len(flat))]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-6)
+    assert found.any()
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_the_gradient_is_that_of_the_loss_and_the_value_the_metrics_distance(name, kind):
+    metric, (scores, targets), context = mg.as_metric(name), draw(4, N, C), some(kind)
+    batch, _, found = closed(metric, scores, targets, context)
+    leaf = batch.scores.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(found.loss(leaf), leaf)
+    torch.testing.assert_close(found.gradient, expected)
+    ideal = metric(2.0 * targets - 1, targets, **context)
+    shown = mg.UniLoss(name)(scores, targets, **context)
+    assert float(shown) == pytest.approx(float(ideal - metric(scores, targets, **context)), abs=1e-6)
+
+
+def test_the_plain_expectation_is_the_slope_of_the_metric_at_soft_tables():
+    """To first order: in a long list one decision is worth the slope."""
+    scores, targets = draw(5, 4000, 2)
+    _, _, found = closed(mg.as_metric("macro_f1"), scores, targets, {}, q=1.0)
+    leaf = scores.clone().requires_grad_()
+    p = leaf.sigmoid()
+    soft = (2 * (p * targets).sum(0) / (p.sum(0) + targets.sum(0))).mean()
+    (expected,) = torch.autograd.grad(-soft, leaf)
+    torch.testing.assert_close(found.gradient, expected, rtol=3e-3, atol=1e-9)
+
+
+def test_masks_of_pixels_are_lists():
+    scores, targets = draw(6, 3, 4, 5)
+    for context in ({}, {"groups": torch.arange(3)}):
+        _, lists, found = closed(mg.as_metric("dice"), scores, targets, context)
+        assert lists.count == (3 if context else 1)
+        assert found.gradient.numel() == scores.numel()
+
+
+def test_an_image_without_an_object_may_lie_among_others():
+    scores, targets = draw(8, 3, 4, 4)
+    targets[1] = 0
+    scores[1] = -3.0
+    loss = mg.UniLoss("dice")
+    leaf = scores.requires_grad_()
+    value = loss(leaf, targets, groups=torch.arange(3))
+    value.backward()
+    metric = mg.as_metric("dice")
+    assert float(value) == pytest.approx(1 - float(metric(scores.detach(), targets, groups=torch.arange(3))), abs=1e-6)
+    assert leaf.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        (mg.as_metric(sklearn.metrics.f1_score, average="macro"), "macro_f1"),
+        (mg.as_metric(sklearn.metrics.f1_score, average="micro"), "micro_f1"),
+        (mg.as_metric(sklearn.metrics.f1_score, average="samples"), "samples_f1"),
+        (torchmetrics.F1Score(task="multilabel", num_labels=C, average="macro"), "macro_f1"),
+        (torchmetrics.F1Score(task="multilabel", num_labels=C, average="micro"), "micro_f1"),
+    ],
+)
+def test_a_foreign_metric_is_trained_on_by_its_twin(metric, name, recwarn):
+    theirs, ours = mg.UniLoss(metric), mg.UniLoss(name)
+    for seed in range(5):
+        scores, targets = draw(seed, 24, C, dtype=torch.float32)
+        found = []
+        for loss in (theirs, ours):
+            leaf = scores.clone().requires_grad_()
+            value = loss(leaf, targets)
+            value.backward()
+            found.append((value.detach(), leaf.grad))
+        torch.testing.assert_close(found[0], found[1])
+    assert not [w for w in recwarn if "is called itself" in str(w.message)]
+
+
+def test_a_batch_without_any_yes_says_nothing():
+    loss, scores = mg.UniLoss("macro_f1"), torch.randn(6, 3)
+    loss(scores, torch.eye(6, 3).long())  # one that does
+    leaf = scores.clone().requires_grad_()
+    value = loss(leaf, torch.zeros(6, 3, dtype=torch.long))
+    value.backward()
+    assert float(value.detach()) == 0  # as no decision would be worth more
+    assert leaf.grad.isfinite().all()

@@ -45,8 +45,8 @@ def uneven(n=60, size=12, seed=0):
 
 @pytest.mark.parametrize("name", ["dice", "mean_iou:background=False"])
 def test_it_beats_one_threshold_on_the_mean_over_images(name):
-    metric, (scores, targets), (new, truth) = mg.as_metric(name), uneven(80), uneven(80, seed=1)
-    images = torch.arange(80)
+    metric, (scores, targets), (new, truth) = mg.as_metric(name), uneven(200), uneven(200, seed=1)
+    images = torch.arange(200)
     decision = mg.fit_decision(metric, scores, targets, method="masks", groups=images)
     one = mg.fit_decision(metric, scores, targets, method="threshold", groups=images)
     values = [float(metric(decided(new), truth, groups=images)) for decided in (decision, one)]
@@ -56,8 +56,8 @@ def test_it_beats_one_threshold_on_the_mean_over_images(name):
 
 @pytest.mark.parametrize("name", ["dice", "mean_iou:background=False"])
 def test_it_is_chosen_where_images_are_seen_unevenly(name):
-    scores, targets = uneven(80)
-    chosen = mg.fit_decision(name, scores, targets, groups=torch.arange(80))
+    scores, targets = uneven(200)
+    chosen = mg.fit_decision(name, scores, targets, groups=torch.arange(200))
     assert chosen.kind == "masks", chosen.report()
 
 

@@ -113,7 +113,6 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
         raise MetricgradError(f"metric {name!r} takes {takes}, not {', '.join(sorted(unknown))}")
     every = {**entry.parameters, **params}
     structure = entry.structure(**every) if callable(entry.structure) else entry.structure
-    fast_path = entry.fast_path(**every) if callable(entry.fast_path) else entry.fast_path
     label = name + (":" + ",".join(f"{k}={v}" for k, v in params.items()) if params else "")
     metric = Metric(
         entry.fn,
@@ -128,7 +127,7 @@ def built_in(spec: str, fixed: Mapping[str, Any]) -> Metric:
         by_order=entry.by_order,
         targets=entry.targets,
         layout=entry.layout,
-        fast_path=fast_path,
+        fast_path=entry.path(params),
     )
     return reading_classes(metric, reading) if reading else metric
 

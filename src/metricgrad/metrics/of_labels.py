@@ -98,7 +98,11 @@ class OfClassCounts(OfTables):
             hit, predicted = self.slope(tables.counts.first())
             return ClassUtilities(tables.shared(predicted), hit)
 
-        return AtTables(lambda: self.value(tables.counts), slopes)
+        return AtTables(lambda: self.of_counts(tables.counts), slopes)
+
+    def of_counts(self, counts: Counts) -> Tensor:
+        """``(...)`` values of ``(..., C)`` counts."""
+        return self.value(counts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +133,10 @@ class OfClasses(OfTables):
             return ClassUtilities(tables.shared(predicted), hit)
 
         return AtTables(lambda: self.value(sums), slopes)
+
+    def of_counts(self, counts: Counts) -> Tensor:
+        """``(...)`` values of ``(..., C)`` counts."""
+        return self.value(self.terms(counts).sum(-2))
 
 
 @dataclass(frozen=True)

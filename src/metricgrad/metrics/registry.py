@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,10 @@ class BuiltIn:
         """Keyword parameters and their defaults, context left out."""
         names = inspect.signature(self.fn).parameters.values()
         return {p.name: p.default for p in names if p.kind is p.KEYWORD_ONLY and p.name not in self.context}
+
+    def path(self, params: Mapping[str, Any]) -> FastPath | None:
+        """What it is a function of, with these parameters and the defaults of all others."""
+        return self.fast_path(**{**self.parameters, **params}) if callable(self.fast_path) else self.fast_path
 
     @property
     def summary(self) -> str:
@@ -76,7 +80,7 @@ def register(
     def add(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
         counts = reads == "labels" and "sample_weight" in context
         taken = frozenset((*context, "groups")) if counts else frozenset(context)
-        fn = in_groups(fn) if counts else fn
+        fn = in_groups(fn, lambda options: TABLE[name].path(options)) if counts else fn
         TABLE[name] = BuiltIn(
             fn, reads, higher_is_better, structure, taken, by_order, targets, layout,
             fast_path or (OfLabels() if counts else None),

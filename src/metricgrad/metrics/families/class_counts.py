@@ -80,6 +80,27 @@ def class_counts(labels: Tensor, targets: Tensor, weight: Tensor | None = None) 
     return Counts(hit, actual, predicted, seen)
 
 
+def counts_of_groups(labels: Tensor, targets: Tensor, which: Tensor, groups: int) -> Counts:
+    """The same of each group, ``(T, G, C)`` each.
+
+    Args:
+        labels: ``(T, N)`` class indices.
+        targets: ``(N,)``.
+        which: ``(N,)`` group of each row, from 0.
+        groups: G.
+    """
+    classes = max(2, 1 + int(max(labels.max(), targets.max())))
+    ones, first = wide(torch.ones_like(targets)), which * classes
+
+    def total(of: Tensor, values: Tensor) -> Tensor:
+        empty = values.new_zeros(len(of), groups * classes)
+        return empty.scatter_add_(1, first + of, values.expand(of.shape)).view(-1, groups, classes)
+
+    actual, predicted = total(targets[None], ones).expand(len(labels), -1, -1), total(labels, ones)
+    hit = total(labels, wide(labels == targets))
+    return Counts(hit, actual, predicted, (predicted + actual) > 0)
+
+
 def yes_counts(labels: Tensor, targets: Tensor, weight: Tensor | None, over: int) -> Counts:
     """Counts of yes in ``(T, N, C)`` labels, summed over the rows (``over=1``) or over the columns (``over=2``)."""
     ones = labels.new_ones(len(targets)) if weight is None or over == 2 else weight

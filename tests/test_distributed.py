@@ -183,6 +183,9 @@ def _single_checks(rank: int, world: int) -> dict[str, Any]:
     found["query weights"] = tuple(
         mg.UniLoss("map")(*lists, groups=queries, sample_weight=each) for each in (weight, weight[last])
     )
+    # one row of a column on one rank, and none on the other
+    column = torch.full((4, 5), 3.0)[:rank, 1].requires_grad_()
+    found["one row"] = mg.UniLoss("mse")(column, torch.ones(4, 5)[:rank, 1]), torch.tensor(4.0)
     loss = mg.UniLoss("macro_f1")
     found["ragged"] = _said(lambda: loss(words, tags))
     found["classes"] = _said(lambda: loss(torch.randn(2, 3, 4 + rank), tags[:, :3], mask=mask[:, :3]))
@@ -215,7 +218,18 @@ def _single_checks(rank: int, world: int) -> dict[str, Any]:
 
 def test_who_talks_to_whom_and_what_is_said():
     (_, first), (_, second) = _found(2)
-    for name in ("apart", "group", "network", "loaded", "words", "ignored", "query weights", "no_grad", "eval"):
+    for name in (
+        "apart",
+        "group",
+        "network",
+        "loaded",
+        "words",
+        "ignored",
+        "query weights",
+        "one row",
+        "no_grad",
+        "eval",
+    ):
         for found in (first, second):
             if name in found:
                 torch.testing.assert_close(*found[name], rtol=1e-12, atol=1e-12, msg=name)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
+from metricgrad.serialization import bytes_of
 
 T = TypeVar("T")
 Context = dict[str, Tensor | None]
@@ -193,7 +194,7 @@ class Ranks:
     def _gathered(self, own: Mapping[str, Tensor], offers: list[_Offer]) -> list[dict[str, Tensor]]:
         """The tensors of every rank, all of a rank's as one row of bytes, filled up to the longest."""
         device = own["scores"].device
-        sent = torch.cat([part.detach().to(device).contiguous().view(-1).view(torch.uint8) for part in own.values()])
+        sent = torch.cat([bytes_of(part.to(device)) for part in own.values()])
         sizes = [[_size(*part) for part in offer.parts.values()] for offer in offers]
         most = max(map(sum, sizes))
         found = [sent.new_empty(most) for _ in offers]

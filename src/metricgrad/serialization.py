@@ -210,5 +210,12 @@ def rename_keys(state_dict: dict[str, Any], prefix: str, renamed: Mapping[str, s
             state_dict[prefix + new + key[len(prefix + old) :]] = state_dict.pop(key)
 
 
+def bytes_of(tensor: Tensor) -> Tensor:
+    """Its values as ``(B,)`` uint8, row by row."""
+    whole = tensor.detach().contiguous()
+    # one row, or none, of a column has kept the strides of that
+    return whole.as_strided((whole.numel(),), (1,)).view(torch.uint8)
+
+
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}

@@ -8,12 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
+from metricgrad.serialization import bytes_of
 from metricgrad.training.batches import Data, as_tensor, is_pair
 from metricgrad.training.run_folder.earlier_versions import config_of_today
 
@@ -63,12 +63,12 @@ def describe_weights(model: nn.Module) -> str:
     found = 0
     for value in model.state_dict().values():
         if isinstance(value, Tensor) and not is_lazy(value):
-            found = zlib.crc32(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes(), found)
+            found = zlib.crc32(bytes_of(value.cpu()).numpy().tobytes(), found)
     return f"{found:08x}"
 
 
 def _checksum(tensor: Tensor) -> int:
-    return zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return zlib.crc32(bytes_of(tensor.cpu()).numpy().tobytes())
 
 
 def differences(saved: dict[str, Any], asked: dict[str, Any]) -> str:

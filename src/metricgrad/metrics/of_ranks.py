@@ -20,11 +20,11 @@ class OfRanks(FastPath, abc.ABC):
 
     Attributes:
         missing: see :data:`metricgrad.metrics.fast_paths.Missing`.
-        pads: whether lists may have empty places.
+        of_values: whether targets are values, one for each score, of lists of one length.
     """
 
     missing: ClassVar[Missing]
-    pads: ClassVar[bool] = True
+    of_values: ClassVar[bool] = False
 
     @abc.abstractmethod
     def gains(self, relevance: Tensor, empty: Tensor | None, **parameters: Any) -> Tensor:
@@ -95,7 +95,7 @@ class RankCorrelation(OfRanks):
     """Spearman's."""
 
     missing: ClassVar[Missing] = "nan"
-    pads: ClassVar[bool] = False
+    of_values: ClassVar[bool] = True
 
     def gains(self, relevance: Tensor, empty: Tensor | None, **_: Any) -> Tensor:
         """How far up each belongs, over what the correlation of strict orders divides by."""

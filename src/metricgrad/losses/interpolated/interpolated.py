@@ -20,7 +20,6 @@ from metricgrad.losses.interpolated.bounds import Bounds, Estimate, bounds_of, d
 from metricgrad.losses.interpolated.direct import direct_loss
 from metricgrad.losses.interpolated.ideal_check import IdealCheck
 from metricgrad.losses.interpolated.inverse_distance import Anchors, far_value
-from metricgrad.losses.interpolated.lists.list_losses import may_pad
 from metricgrad.losses.interpolated.lists.neighbours import has_pairs, neighbour_lists
 from metricgrad.losses.interpolated.lists.ranked_lists import ranked_lists
 from metricgrad.losses.interpolated.lists.soft_lists import soft_lists
@@ -175,7 +174,7 @@ class Interpolated(Form):
             return self._of_neighbours(path, batch, call, sets=sets)
         if not isinstance(path, OfCounts | OfRanks) or self.refactoring is not None or self.share < 1:
             return None
-        lists = None if sets else ranked_lists(batch, self.refactoring_of(batch, structure), pads=may_pad(path))
+        lists = None if sets else ranked_lists(batch, self.refactoring_of(batch, structure), path)
         if lists is None or not self.ideal_check.believed:
             return None
         path = (path.by_gain or path) if isinstance(path, OfCounts) else path

@@ -21,7 +21,7 @@ from metricgrad.losses.interpolated.hit_losses import hit_losses
 from metricgrad.losses.interpolated.interpolated import Interpolated
 from metricgrad.losses.interpolated.label_losses import LabelLosses
 from metricgrad.losses.interpolated.lists.entry_lists import EntryLists, entry_lists
-from metricgrad.losses.interpolated.lists.list_losses import ListLoss, OneList, agrees, many_lists, may_pad
+from metricgrad.losses.interpolated.lists.list_losses import ListLoss, OneList, agrees, many_lists
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists, ranked_lists
 from metricgrad.losses.interpolated.lists.soft_tables import soft_tables
 from metricgrad.losses.interpolated.memory import Memory
@@ -159,7 +159,7 @@ class Linearized(Form):
         if isinstance(path, OfCounts) and path.by_gain is not None and (graded or not one_list):
             path = path.by_gain
         if isinstance(path, OfRanks) or (isinstance(path, OfCounts) and not one_list):
-            lists = ranked_lists(batch, self.local.refactoring_of(batch, structure), pads=may_pad(path))
+            lists = ranked_lists(batch, self.local.refactoring_of(batch, structure), path)
             if lists is not None and agrees(twin, path, lists, batch, call):
                 return functools.partial(self._of_lists, path, lists, graded)
         if batch.targets.ndim > 1 or batch.scores.ndim > 2 or structure.exchangeable in ("sample", "none"):

@@ -20,7 +20,7 @@ def found(metric, batch, q=0.5):
     path = metric.fast_path
     if isinstance(path, OfCounts) and path.by_gain:
         path = path.by_gain
-    lists = ranked_lists(batch, for_batch(metric.structure, batch, metric))
+    lists = ranked_lists(batch, for_batch(metric.structure, batch, metric), path)
     return many_lists(path, metric.fixed, batch, lists, q=q)
 
 
@@ -227,3 +227,11 @@ def test_where_nothing_is_ordered_a_correlation_is_as_far_from_ideal_as_chance()
 @pytest.mark.parametrize("spec", ["average_precision", "auroc", "map", "spearman", "ndcg"])
 def test_torch_has_nothing_to_complain_of(spec):
     mg.UniLoss(spec)(torch.randn(30, 4).requires_grad_(), torch.randint(2, (30, 4))).backward()
+
+
+@pytest.mark.parametrize("anchored", [True, False])
+@pytest.mark.parametrize("metric", ["spearman", "kendall"])
+def test_class_numbers_are_no_values_to_correlate(metric, anchored):
+    scores = torch.randn(9, 4, requires_grad=True)
+    with pytest.raises(mg.MetricgradError, match=r"scores and targets of one shape, got \(9, 4\) and \(9,\)"):
+        mg.UniLoss(metric, anchored=anchored)(scores, torch.arange(9) % 4)

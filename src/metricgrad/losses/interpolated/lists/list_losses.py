@@ -93,11 +93,6 @@ class OneList:
         return ListLoss(gradient, loss, secants.slopes.any(), now, ideal, cross_entropy_gradient(scores, batch.targets))
 
 
-def may_pad(path: OfCounts | OfRanks) -> bool:
-    """Whether lists of different lengths may lie side by side."""
-    return not isinstance(path, OfRanks) or path.pads
-
-
 def agrees(twin: Twin, path: OfCounts | OfRanks, lists: RankedLists, batch: Batch, call: CallContext) -> bool:
     """Whether the twin of a foreign metric has its value here, where it is time to look.
 

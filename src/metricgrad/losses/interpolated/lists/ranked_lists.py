@@ -12,6 +12,8 @@ from metricgrad.functional.constants import counted
 from metricgrad.metrics.context import PARTS
 from metricgrad.metrics.families.queries import weights_of_queries
 from metricgrad.metrics.fast_paths import Missing
+from metricgrad.metrics.of_counts import OfCounts
+from metricgrad.metrics.of_ranks import OfRanks
 from metricgrad.precision import wide
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch
@@ -68,15 +70,18 @@ class RankedLists:
         return found if self.empty is None else found & ~self.empty
 
 
-def ranked_lists(batch: Batch, order: Refactoring, *, pads: bool = True) -> RankedLists | None:
+def ranked_lists(batch: Batch, order: Refactoring, path: OfCounts | OfRanks) -> RankedLists | None:
     """The lists of a batch; None where more than queries and their weights come with it, or lists are too uneven.
 
     Args:
         batch: with no context but queries and weights of these, or the columns or rows of single entries.
         order: what makes a list.
-        pads: whether lists may have empty places.
+        path: of the metric of one list, which says whether lists may differ in length and targets be class numbers.
     """
     if not isinstance(order, Order) or batch.frame is not None:
+        return None
+    of_values = isinstance(path, OfRanks) and path.of_values
+    if of_values and batch.scores.shape != batch.targets.shape:
         return None
     if batch.context.keys() not in ({PARTS}, _QUERIES & batch.context.keys()):
         return None
@@ -92,7 +97,7 @@ def ranked_lists(batch: Batch, order: Refactoring, *, pads: bool = True) -> Rank
             _turned(_relevance(batch), columns),
             weight=None if weight is None else wide(weight),
         )
-    if not pads or order.within != "group" or batch.scores.ndim > 1 or batch.groups is None:
+    if of_values or order.within != "group" or batch.scores.ndim > 1 or batch.groups is None:
         return None
     query, sizes = batch.groups.unique(return_inverse=True, return_counts=True)[1:]
     longest, n = int(sizes.max()), len(query)

@@ -38,6 +38,11 @@ class ValueRange(NamedTuple):
         return not (math.isnan(self.low) or self.low == -math.inf or self.high == math.inf)
 
     @property
+    def has_nan(self) -> bool:
+        """Whether one is NaN."""
+        return math.isnan(self.low)
+
+    @property
     def constant(self) -> bool:
         """Whether there is one value, however often."""
         return self.low == self.high

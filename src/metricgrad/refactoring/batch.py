@@ -171,6 +171,18 @@ def checked(
     return Batch(scores, targets, kept, frame)
 
 
+def bounded_batch(
+    metric: Metric, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], *, check_finite: bool
+) -> Batch:
+    """As :func:`checked`, with infinite scores as ever larger ones than all others; NaN is let through."""
+    batch = checked(metric, scores, targets, context, check_finite=check_finite)
+    (span,) = ranges_of(batch.scores)
+    if span.finite or span.has_nan:
+        return batch
+    most = torch.finfo(batch.scores.dtype).max / 16  # differences stay finite
+    return replace(batch, scores=batch.scores.clamp(-most, most))
+
+
 def _without_weightless(
     metric: Metric, targets: Tensor, context: Mapping[str, Tensor | None]
 ) -> Mapping[str, Tensor | None]:

@@ -57,6 +57,13 @@ class BatchLosses:
         )  # fmt: skip
 
 
+def lost(batch: Batch, _: object) -> BatchLosses:
+    """Of a batch with NaN among its scores, of which nothing is kept: all NaN, as loss scaling has to see."""
+    scores = batch.scores.detach()
+    nan = scores.new_tensor(torch.nan)
+    return BatchLosses((nan.expand_as(scores),), lambda s: ((s * nan).sum(),), nan, TO_FLOOR)
+
+
 def no_losses(scores: Tensor) -> BatchLosses:
     """Of a batch on which the metric is undefined."""
     scores = scores.detach()

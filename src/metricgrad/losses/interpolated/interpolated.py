@@ -34,7 +34,7 @@ from metricgrad.metrics.of_ranks import OfRanks
 from metricgrad.metrics.types import Structure
 from metricgrad.on_host import OnHost
 from metricgrad.refactoring.base import Refactoring
-from metricgrad.refactoring.batch import Batch, checked, with_room
+from metricgrad.refactoring.batch import Batch, bounded_batch, with_room
 from metricgrad.refactoring.differentiable import Differentiable, of_classes
 from metricgrad.refactoring.from_structure import for_batch
 from metricgrad.refactoring.infer import probe_once
@@ -131,7 +131,7 @@ class Interpolated(Form):
 
     def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d; zero with a zero gradient, and a warning, where the metric is undefined or nothing can change it."""
-        batch = checked(self.metric, scores, targets, context, check_finite=self.check_finite)
+        batch = bounded_batch(self.metric, scores, targets, context, check_finite=self.check_finite)
         self.away = 0.0
         if batch.targets.numel() == 0:
             return nothing(batch.scores)

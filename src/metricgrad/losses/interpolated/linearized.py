@@ -15,7 +15,7 @@ from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form, Knob, Parts, Told, ordinary
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.constant_batches import CONSTANT, UNDEFINED, NoGradient, warn_of_constant_batch
-from metricgrad.losses.interpolated.batch_losses import ALONE, OVER_TO_METRIC, TO_FLOOR, BatchLosses, no_losses
+from metricgrad.losses.interpolated.batch_losses import ALONE, OVER_TO_METRIC, TO_FLOOR, BatchLosses, lost, no_losses
 from metricgrad.losses.interpolated.bounds import Bounds, bounds_of
 from metricgrad.losses.interpolated.hit_losses import hit_losses
 from metricgrad.losses.interpolated.interpolated import Interpolated
@@ -34,7 +34,7 @@ from metricgrad.metrics.of_ranks import OfRanks
 from metricgrad.metrics.types import Structure
 from metricgrad.on_host import OnHost
 from metricgrad.refactoring.base import Refactoring
-from metricgrad.refactoring.batch import Batch, checked
+from metricgrad.refactoring.batch import Batch, bounded_batch
 from metricgrad.refactoring.direction import beats
 from metricgrad.refactoring.probing.probe import defined_elsewhere
 from metricgrad.refactoring.top_k import TopK
@@ -123,7 +123,7 @@ class Linearized(Form):
 
     def parts(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Parts:
         """See the class."""
-        batch = checked(self.metric, scores, targets, context, check_finite=self.local.check_finite)
+        batch = bounded_batch(self.metric, scores, targets, context, check_finite=self.local.check_finite)
         way = self._way(batch, call) if batch.targets.numel() else None
         if way is None:
             return self._locally(batch, scores, targets, call, context)
@@ -139,6 +139,8 @@ class Linearized(Form):
 
     def _way(self, batch: Batch, call: CallContext) -> Way | None:
         """How the metric is linearised on a memory of batches like this; None where it is interpolated locally."""
+        if ranges_of(batch.scores)[0].has_nan:
+            return lost
         structure = self.local.structure_of(batch)
         if structure is None or structure.kind == "differentiable" or batch.frame is not None:
             return None
@@ -188,9 +190,8 @@ class Linearized(Form):
         return BatchLosses(found.gradients, found.losses, shown, OVER_TO_METRIC, found.cross_entropy)
 
     def _lacks_ideal(self, batch: Batch, call: CallContext) -> bool:
-        if not ranges_of(batch.targets)[0].constant:
-            return False
-        return self.local.ideal_check.is_missing(self.metric, batch, *self._bounds(batch, call))
+        constant = ranges_of(batch.targets)[0].constant
+        return constant and self.local.ideal_check.is_missing(self.metric, batch, *self._bounds(batch, call))
 
     def _bounds(self, batch: Batch, call: CallContext) -> tuple[Refactoring, Bounds]:
         refactoring = self.local.refactoring_of(batch, self.local.structure_of(batch))
@@ -287,9 +288,8 @@ class Linearized(Form):
 
     def forget(self) -> None:
         """Empty the memories, and what was learned from them."""
-        self.labels.forget()
-        self.scores.forget()
-        self.utilities.forget()
+        for held in (self.labels, self.scores, self.utilities):
+            held.forget()
         self._graded = False
 
     @property

@@ -394,3 +394,16 @@ def test_top_k_looks_at_the_share_of_rows_nearest_to_their_edge():
     loss = mg.UniLoss("top_k_accuracy:k=2", share=0.25, softness=0.5)
     loss(scores, torch.tensor([0, 2, 0, 1])).backward()
     assert (scores.grad.abs().sum(1) > 1e-7).tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize("softness", ["once", "auto"])
+@pytest.mark.parametrize("metric", ["retrieval_recall", "map_at_r", "f1", "macro_f1"])
+def test_an_evaluation_before_the_first_step_has_the_softness_that_its_batch_sets(metric, softness):
+    g = torch.Generator().manual_seed(0)
+    shape = (12,) if metric == "f1" else (12, 3)
+    scores, targets = 5 * torch.randn(shape, generator=g), torch.arange(12) % (2 if metric == "f1" else 3)
+    loss = mg.UniLoss(metric, anchored=False, softness=softness)
+    with torch.no_grad():
+        before = loss(scores, targets)
+    assert loss.form.log_softness.isnan()
+    torch.testing.assert_close(before, loss(scores.clone().requires_grad_(), targets).detach())

@@ -7,7 +7,7 @@ called on configurations of the decisions, and its values there are interpolated
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -153,10 +153,7 @@ class Interpolated(Form):
             return self._warmed(nothing(batch.scores), batch, call)
         self.away = bounds.away(self.metric.higher_is_better)
         self.ideal_check.of_decisions(self.metric, batch, refactoring, bounds)
-        if isinstance(self.softness, str) and call.counts:
-            unset = math.isnan(self._known_softness.of(self.log_softness))
-            follow(self.log_softness, self.softness, refactoring, batch, unset=unset)
-        softness = softness_of(self.log_softness, batch.scores)
+        softness = self._softness(refactoring, batch, call)
         batch = with_room(batch, self._known_softness.of(self.log_softness))
         estimate = self._interpolate(batch, refactoring, softness, bounds, generator)
         self._warn(None if estimate.informs or bounds.ideal else CONSTANT, batch, call)
@@ -169,7 +166,7 @@ class Interpolated(Form):
         It is where the softness is to be set, where items tie, and where the metric is undefined or no move changes it.
         """
         path, known = self.metric.fast_path, self._known_softness.of(self.log_softness)
-        sets = isinstance(self.softness, str) and call.counts and (math.isnan(known) or self.softness == "auto")
+        sets = isinstance(self.softness, str) and (math.isnan(known) or (call.counts and self.softness == "auto"))
         if isinstance(path, OfNeighbours):
             return self._of_neighbours(path, batch, call, sets=sets)
         if not isinstance(path, OfCounts | OfRanks) or self.refactoring is not None or self.share < 1:
@@ -190,10 +187,9 @@ class Interpolated(Form):
     def _of_neighbours(self, path: OfNeighbours, batch: Batch, call: CallContext, *, sets: bool) -> Tensor:
         """See :mod:`metricgrad.losses.interpolated.lists.neighbours`."""
         refactoring = self.refactoring_of(batch, self.metric.structure)
-        if sets and has_pairs(batch.targets):  # of no pairs nothing is near
-            unset = math.isnan(self._known_softness.of(self.log_softness))
-            follow(self.log_softness, cast(Any, self.softness), refactoring, batch, unset=unset)
-        softness, lists = softness_of(self.log_softness, batch.scores), neighbour_lists(batch.targets)
+        sets = sets and has_pairs(batch.targets)  # of no pairs nothing is near
+        softness = self._softness(refactoring, batch, call) if sets else softness_of(self.log_softness, batch.scores)
+        lists = neighbour_lists(batch.targets)
         options: dict[str, Any] = {"q": self.q, "share": self.share, "bounded": False}
         found = soft_lists(path.path, self.metric.fixed, batch, lists, softness, **options)
         if found.loss is None:
@@ -205,6 +201,13 @@ class Interpolated(Form):
         self.away = found.away
         self._warn(None if found.informs or found.away == 0 else CONSTANT, batch, call)
         return found.loss
+
+    def _softness(self, refactoring: Refactoring, batch: Batch, call: CallContext) -> Tensor:
+        """0-d: as given, or as the batches set it; an evaluation before the first step keeps none."""
+        if not isinstance(self.softness, str):
+            return softness_of(self.log_softness, batch.scores)
+        unset = math.isnan(self._known_softness.of(self.log_softness))
+        return follow(self.log_softness, self.softness, refactoring, batch, unset=unset, keep=call.counts)
 
     def structure_of(self, batch: Batch) -> Structure | None:
         """What is known of the metric, or found by probing at the first batch; None of decisions chosen by hand."""
@@ -257,15 +260,8 @@ class Interpolated(Form):
                 return found
             # where no single move helps, as for a geometric mean with two classes never found, anchors still do
         batch = self._ordered(batch)
-        return far_value(
-            self.metric,
-            batch,
-            refactoring,
-            bounds.current,
-            Anchors(self.anchors, self.flips, self.power),
-            softness,
-            generator,
-        )
+        anchors = Anchors(self.anchors, self.flips, self.power)
+        return far_value(self.metric, batch, refactoring, bounds.current, anchors, softness, generator)
 
     def _warn(self, cause: NoGradient | None, batch: Batch, call: CallContext, reason: str = "") -> None:
         if call.counts and call.step >= self.warm_up:

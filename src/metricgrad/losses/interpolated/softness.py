@@ -17,15 +17,33 @@ _PACE = 0.01
 
 @torch.no_grad()
 def follow(
-    log_softness: Tensor, how: Literal["auto", "once"], refactoring: Refactoring, batch: Batch, *, unset: bool
-) -> None:
-    """Move the 0-d ``log_softness``, in place, to the mean absolute comparison of the batch; NaN is not yet set."""
-    if not unset and how == "once":
-        return
+    log_softness: Tensor,
+    how: Literal["auto", "once"],
+    refactoring: Refactoring,
+    batch: Batch,
+    *,
+    unset: bool,
+    keep: bool,
+) -> Tensor:
+    """0-d: the softness of a batch, to whose mean absolute comparison ``log_softness`` is moved.
+
+    Args:
+        log_softness: 0-d, written in place.
+        how: of the way there, all at first and then none, or a little of it each time.
+        refactoring: makes comparisons.
+        batch: of them.
+        unset: whether ``log_softness`` is NaN, which was never set.
+        keep: whether to write; what was never set is that of the batch all the same.
+    """
+    if not unset and (how == "once" or not keep):
+        return softness_of(log_softness, batch.scores)
     spread = refactoring.spread(batch.scores, batch.targets, groups=batch.groups) * refactoring.relative
     spread = spread.clamp(min=refactoring.sharpest, max=1.0 if how == "once" else None)
     target = spread.log().to(log_softness)
-    log_softness.copy_(target if unset else log_softness.lerp(target, _PACE))
+    found = target if unset else log_softness.lerp(target, _PACE)
+    if keep:
+        log_softness.copy_(found)
+    return softness_of(found, batch.scores)
 
 
 def softness_of(log_softness: Tensor, scores: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.adapters.describe import describe
 from metricgrad.metrics.adapters.import_path import find_callable, unwrap
-from metricgrad.metrics.built_in import built_in, is_built_in, reading_classes
+from metricgrad.metrics.built_in import built_in, is_built_in, parameters_of, reading_classes
 from metricgrad.metrics.layouts.class_targets import ClassDim, ClassTargets
 from metricgrad.metrics.layouts.layout import GIVEN, ROWS
 from metricgrad.metrics.layouts.rows import context_of
@@ -66,6 +66,9 @@ def as_metric(
     said = {k: v for k, v in said.items() if v is not None}
     reading: dict[str, Any] = {"class_dim": class_dim, "ignore_index": ignore_index, "pos_label": pos_label}
     reading = {k: v for k, v in reading.items() if v is not None}
+    if isinstance(metric, str):  # a built-in metric may have a parameter of such a name, as bleu its order
+        own = parameters_of(metric.partition(":")[0]) & said.keys()
+        fixed = {**fixed, **{name: said.pop(name) for name in own}}
     _check_said(said)
     if isinstance(metric, str) and (is_built_in(metric.partition(":")[0]) or ":" not in metric):
         metric, fixed, reading = built_in(metric, {**fixed, **reading}), {}, {}

@@ -83,6 +83,11 @@ def is_built_in(name: str) -> bool:
     return name in table()
 
 
+def parameters_of(name: str) -> frozenset[str]:
+    """The names of what a built-in metric can be told; of any other name none."""
+    return frozenset(table()[name].parameters) if is_built_in(name) else frozenset()
+
+
 def _expected(hint: Any) -> str:
     """A type hint in words."""
     choices = typing.get_args(hint)

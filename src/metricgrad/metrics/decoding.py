@@ -5,6 +5,7 @@ Everything is decided by shapes and by what the metric says it reads, never by l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 
 import torch
@@ -204,7 +205,7 @@ def checked_targets(targets: Tensor, kind: TargetKind, classes: int | None, metr
                 "each yes or no; pass 0 and 1, as (targets > 0), or (N, C) scores for class indices"
             )
         return labels
-    if not low >= 0 or (kind == "unit" and not high <= 1):
+    if not 0 <= low <= high < math.inf or (kind == "unit" and high > 1):
         _check_finite(targets, metric)
         span = "0 to 1" if kind == "unit" else "0 upwards"
         raise MetricgradError(f"metric {metric!r}: targets run from {low:g} to {high:g}; expected {span}")

@@ -93,7 +93,9 @@ def from_structure(
     if structure.kind == "peak":
         return Peak(radius=structure.params.get("radius"), head_sizes=head_sizes, exchangeable=structure.exchangeable)
     if structure.kind == "tokens":
-        return Tokens(end=structure.params.get("end"), unknown=structure.params.get("unknown"))
+        tokens = Tokens(end=structure.params.get("end"), unknown=structure.params.get("unknown"))
+        tokens.check(scores, targets)
+        return tokens
     if structure.kind == "span_ends":
         return SpanEnds()
     if structure.kind == "differentiable":

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from metricgrad.errors import MetricgradError
 from metricgrad.metrics.fast_paths import OfSentences
 from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.base import Refactoring
@@ -37,6 +38,15 @@ class Tokens(Refactoring):
     def __init__(self, *, end: int | None = None, unknown: int | None = None) -> None:
         self.end, self.unknown = end, unknown
         self._rows = Argmax(exchangeable="none")
+
+    def check(self, scores: Tensor, targets: Tensor) -> None:
+        """Also where the end is none of the words that have scores."""
+        super().check(scores, targets)
+        if self.end is not None and self.end >= scores.shape[-1]:
+            raise MetricgradError(
+                f"end is word {self.end}, and scores have words 0 to {scores.shape[-1] - 1}; give the number of the "
+                "word that ends a sentence, or leave end out"
+            )
 
     def comparisons(self, scores: Tensor, targets: Tensor, *, groups: Tensor | None = None) -> Tensor:
         """``(l,)``: the target's score minus each other word's, padding left out."""

@@ -33,3 +33,28 @@ def test_an_option_that_the_metric_has_itself_is_the_metrics():
         mg.as_metric("bleu", order="scores_first")
     with pytest.raises(mg.MetricgradError, match="order cannot be set"):
         mg.as_metric("f1", order="targets_first")
+
+
+def test_padding_of_sentences_is_any_number_below_0_in_a_fitted_loss_too():
+    g = torch.Generator().manual_seed(0)
+    scores, targets = torch.randn(4, 5, 6, generator=g), torch.randint(6, (4, 5), generator=g)
+    targets[1:, 3:] = -1
+    loss = mg.Loss(mg.forms.TokenNetwork())
+    expected = loss(scores, targets)
+    assert torch.equal(loss(scores, targets.masked_fill(targets < 0, -100)), expected)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "adalfl", "ala"])
+def test_fit_on_sentences_says_how_padding_is_left_out(loss):
+    inputs = torch.arange(40).reshape(8, 5) % 6
+    targets = (inputs + 1) % 6
+    targets[::2, 3:] = -100
+    data = (inputs, targets)
+
+    def train(metric):
+        model = torch.nn.Sequential(torch.nn.Embedding(6, 4), torch.nn.Linear(4, 6))
+        return mg.fit(model, data, data, metric=metric, loss=loss, epochs=1, progress=False, device="cpu")
+
+    with pytest.raises(mg.MetricgradError, match="padding out with a mask, or ignore_index="):
+        train("bleu")
+    assert 0 <= train(mg.as_metric("bleu", ignore_index=-100)).valid <= 1

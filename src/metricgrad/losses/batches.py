@@ -96,8 +96,8 @@ def as_labels(rows: Rows) -> Rows:
                 raise MetricgradError(f"targets hold {found}; leave those rows out with a mask")
             raise MetricgradError(
                 f"targets of dtype {targets.dtype} have values other than the whole numbers 0 to {classes - 1}; "
-                "leave ignored entries out with a mask, round soft labels, (targets > 0.5), and give the model a score "
-                "for each class"
+                "leave ignored entries and padding out with a mask, or ignore_index= of the metric or the loss, round "
+                "soft labels, (targets > 0.5), and give the model a score for each class"
             )
     return dataclasses.replace(rows, targets=targets.to(rows.scores.dtype) if rows.elementwise else targets.long())
 

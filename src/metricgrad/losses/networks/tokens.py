@@ -69,11 +69,11 @@ class TokenReader(Reader):
     """Reads the probability of each target token."""
 
     def read(self, scores: Tensor, targets: Tensor, mask: Tensor | None, who: str) -> tuple[Tensor, Tensor]:
-        """``(N, T, V)`` scores and ``(N, T)`` tokens, -1 for padding.
+        """``(N, T, V)`` scores and ``(N, T)`` tokens, -1 for padding, which any number below 0 is in the targets.
 
         Args:
             scores: ``(N, T, V)`` logits; ``(N, V)`` are sentences of one token.
-            targets: ``(N, T)`` tokens from 0; -1 is padding.
+            targets: ``(N, T)`` tokens from 0; below 0 is padding, as for the metrics of sentences.
             mask: boolean, shaped like the targets; False tokens are padding.
             who: reads them.
         """
@@ -84,14 +84,14 @@ class TokenReader(Reader):
                 f"scores have shape {tuple(scores.shape)} and targets {tuple(targets.shape)}; expected (N, T, V) "
                 "scores of the words at each place, and (N, T) tokens"
             )
-        targets = targets.long()
+        targets = targets.long().clamp(min=-1)
         if mask is not None:
             mask, _ = checked_context({"mask": mask}, targets.shape, targets.device, takes=(), who=who)
             targets = targets if mask is None else targets.masked_fill(~mask, -1)
         if scores.ndim == 2:
             scores, targets = scores[:, None], targets[:, None]
-        if targets.numel() and not bool(((targets >= -1) & (targets < scores.shape[-1])).all()):
-            raise MetricgradError(f"targets are not all tokens 0 to {scores.shape[-1] - 1}, or -1 for padding")
+        if targets.numel() and int(targets.max()) >= scores.shape[-1]:
+            raise MetricgradError(f"targets are not all tokens 0 to {scores.shape[-1] - 1}, or below 0 for padding")
         wide = scores.dtype if scores.dtype in (torch.float32, torch.float64) else torch.float32
         return scores.to(wide), targets
 

@@ -1,7 +1,16 @@
 """A checksum of the user's code: another for another computation, the same for the same one in another dress."""
 
+import copy
+import enum
 import functools
+import os
+import pathlib
+import subprocess
+import sys
 
+import numpy as np
+import pytest
+import torch
 from torch import nn
 
 from metricgrad.training.run_folder.code_checksum import code_checksum
@@ -66,3 +75,66 @@ def test_arguments_and_closures_count():
     assert len({*map(code_checksum, things)}) == len(things)
     assert code_checksum(made(1)) == code_checksum(made(1))
     assert code_checksum(_Smoothed(0.1)) == code_checksum(_Smoothed(0.1))
+
+
+class _Kind(enum.Enum):
+    MEAN, SUM = 1, 2
+
+
+class _Counts:
+    def __init__(self, **given):
+        self.calls, self.history, self.itself = 0, [], []
+        self.itself.append(self.itself)
+        self.__dict__.update(given)
+
+    def __call__(self, scores, targets):
+        self.calls += 1
+        self.history.append(scores)
+        return 0.0
+
+
+def test_what_an_object_counts_in_its_calls_does_not_count():
+    thing = _Counts()
+    before = code_checksum(thing)
+    thing([], [])
+    assert code_checksum(thing) == before
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (torch.ones(2), torch.zeros(2)),
+        (np.arange(3), np.arange(3) + 1),
+        (_Kind.MEAN, _Kind.SUM),
+        (pathlib.Path("a"), pathlib.Path("b")),
+        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0])), nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0]))),
+    ],
+)
+def test_values_that_an_object_holds_count(one, other):
+    assert code_checksum(_Counts(held=one)) == code_checksum(_Counts(held=copy.deepcopy(one)))
+    assert code_checksum(_Counts(held=one)) != code_checksum(_Counts(held=other))
+    assert code_checksum(functools.partial(_plain, held=one)) != code_checksum(functools.partial(_plain, held=other))
+
+
+_HELD = """
+import logging, pathlib, random, sys
+sys.path.insert(0, sys.argv[1])
+from metricgrad.training.run_folder.code_checksum import code_checksum
+from tests.training.run_folder.test_code_checksum import _Counts, _plain
+sets = frozenset({frozenset({"a", "b"}), frozenset({"c", "ddd"})})
+print(code_checksum([_plain, _Counts(
+    path=pathlib.Path("a"), log=logging.getLogger("x"), drawn=random.Random(3), module=pathlib, sets=sets
+)]))
+"""
+
+
+def test_it_is_the_same_in_every_process():
+    root = str(pathlib.Path(__file__).parents[3])
+    found = {
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", _HELD, root], capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("0", "1", "2")
+    }  # fmt: skip
+    assert len(found) == 1

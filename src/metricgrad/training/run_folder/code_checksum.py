@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import dis
+import enum
 import functools
+import sys
+import sysconfig
 import zlib
 from collections.abc import Iterator, Mapping
-from types import CellType, CodeType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-_LIBRARIES = ("builtins", "abc", "metricgrad", "numpy", "scipy", "sklearn", "torch", "torchmetrics")
+import numpy as np
+from torch import Tensor, nn
+
+from metricgrad.serialization import bytes_of
+
+_LIBRARIES = {"metricgrad", "numpy", "scipy", "sklearn", "torch", "torchmetrics"}
+_PYTHON = sysconfig.get_paths()["stdlib"]
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
 _CALLED = ("__init__", "__call__")
+_MADE_IN = ("__init__", "__post_init__", "__new__")
 _STORES = ("STORE_DEREF", "STORE_GLOBAL")
+_CHANGES = ("append", "extend", "add", "update", "insert", "setdefault", "pop", "clear", "copy_")
 _EMPTY = CellType()
 
 
@@ -20,8 +31,9 @@ def code_checksum(thing: Any) -> str:
     """A checksum of what a function, a class or an object does, the same in every process of one version of Python.
 
     It is that of the bytecode, of default arguments, and of what the code names: plain values, and functions and
-    classes of its own module, theirs likewise. Of an object its class and its public attributes count. Lines, comments,
-    docstrings and the code of libraries do not, nor what the code itself writes, such as a count of its calls.
+    classes of its own module, theirs likewise. Of an object its class and its public attributes count, of tensors and
+    arrays their values. Lines, comments, docstrings and the code of libraries do not, nor what the code itself writes,
+    such as a count of its calls.
 
     Args:
         thing: a metric's function, a loss or a factory of losses, or several in a list.
@@ -39,9 +51,10 @@ def _parts(thing: Any, seen: dict[int, Any]) -> Iterator[str]:
         return
     yield type(thing).__name__
     if isinstance(thing, (set, frozenset)):
-        yield from sorted(map(repr, thing))
+        yield from sorted("".join(_parts(one, dict(seen))) for one in thing)
         return
-    if hasattr(thing, "__dict__"):
+    holds = isinstance(thing, (list, Mapping))
+    if holds or hasattr(thing, "__dict__"):
         if id(thing) in seen:
             return
         seen[id(thing)] = thing
@@ -50,6 +63,8 @@ def _parts(thing: Any, seen: dict[int, Any]) -> Iterator[str]:
         return
     for inner in _inside(thing):
         yield from _parts(inner, seen)
+    if holds:  # told again elsewhere, but not within itself
+        del seen[id(thing)]
 
 
 def _inside(thing: Any) -> list[Any]:
@@ -68,11 +83,47 @@ def _inside(thing: Any) -> list[Any]:
         return [thing.fget]
     if isinstance(thing, functools.partial):
         return [thing.func, thing.args, thing.keywords]
+    if isinstance(thing, enum.Enum):
+        return [type(thing), thing.name, thing.value]
+    if isinstance(thing, Tensor):
+        return [str(thing.dtype), tuple(thing.shape), zlib.crc32(bytes_of(thing.cpu()).numpy().tobytes())]
+    if isinstance(thing, np.ndarray):
+        return [str(thing.dtype), thing.shape, *(thing.tolist() if thing.dtype.hasobject else [thing.tobytes()])]
     if isinstance(thing, type):
         own = {name: part for name, part in vars(thing).items() if name[:2] != "__" or name in _CALLED}
         return [thing.__bases__, dict(sorted(own.items()))]
+    if (
+        _of_library(type(thing)) and _top(type(thing)) not in _LIBRARIES
+    ):  # what it holds is its own affair, and may be of the process
+        return [type(thing), "" if " at 0x" in repr(thing) else repr(thing)]
+    return [type(thing), dict(sorted(_shown(thing).items()))]
+
+
+def _shown(thing: Any) -> dict[str, Any]:
+    """What an object was made with: its public attributes but those that its own methods change."""
+    written = set(_written_by(type(thing)))
     shown = {name: part for name, part in getattr(thing, "__dict__", {}).items() if name[0] != "_"}
-    return [type(thing), dict(sorted(shown.items()))]
+    if isinstance(thing, nn.Module):
+        own = thing._buffers if _top(type(thing)) == "torch" else {}
+        shown.update({**thing._modules, **own})
+        written.add("training")
+    return {name: part for name, part in shown.items() if name not in written}
+
+
+def _written_by(kind: type) -> Iterator[str]:
+    """Names of attributes that the methods of a class of one's own change."""
+    for cls in kind.__mro__:
+        methods = () if _of_library(cls) else vars(cls).items()
+        for name, method in methods:
+            if isinstance(method, FunctionType) and name not in _MADE_IN:
+                for code in _codes(method.__code__):
+                    before = None
+                    for one in dis.get_instructions(code):
+                        if one.opname in ("STORE_ATTR", "DELETE_ATTR"):
+                            yield one.argval
+                        if one.argval in _CHANGES and before is not None and before.opname == "LOAD_ATTR":
+                            yield before.argval
+                        before = one
 
 
 def _named_in(function: FunctionType) -> dict[str, Any]:
@@ -100,4 +151,14 @@ def _defined_in(value: Any, module: str) -> bool:
 
 
 def _of_library(thing: FunctionType | type) -> bool:
-    return (thing.__module__ or "").partition(".")[0] in _LIBRARIES
+    """Whether it is of Python or of a library that is installed, by where it lies: people's files have any name."""
+    where = getattr(sys.modules.get(thing.__module__ or ""), "__file__", None)
+    if _top(thing) in _LIBRARIES:
+        return True
+    if where is None:
+        return _top(thing) in sys.stdlib_module_names
+    return "site-packages" in where or where.startswith(_PYTHON)
+
+
+def _top(thing: FunctionType | type) -> str:
+    return (thing.__module__ or "").partition(".")[0]

@@ -10,6 +10,8 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import nn
 
+from metricgrad.errors import MetricgradError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -18,7 +20,11 @@ def outside_graphs(function: Callable[P, T]) -> Callable[P, T]:
     """The function, which runs outside the graph of whatever ``torch.compile`` compiles, and so does all it calls.
 
     ``torch.compiler.disable`` is applied at a call, once the compiler is loaded: before that nothing is compiled.
+
+    Raises:
+        MetricgradError: at a call inside a transform of ``torch.func`` that it does not go through.
     """
+    function = _in_words(function)
     disabled: Any = None  # torch types what its decorator returns as taking no arguments
 
     @functools.wraps(function)
@@ -30,6 +36,25 @@ def outside_graphs(function: Callable[P, T]) -> Callable[P, T]:
         if disabled is None:
             disabled = torch.compiler.disable(function)
         return disabled(*args, **kwargs)
+
+    return call
+
+
+def _in_words(function: Callable[P, T]) -> Callable[P, T]:
+    """The function, of which an error inside a transform says what to do."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except RuntimeError as error:
+            functorch: Any = getattr(torch._C, "_functorch")  # noqa: B009  (not in torch's stubs)
+            if functorch.peek_interpreter_stack() is None:
+                raise
+            raise MetricgradError(
+                "a loss of batches does not go through torch.func's vmap, grad and the like; call it outside of them, "
+                "and take its gradient with torch.autograd.grad or backward()"
+            ) from error
 
     return call
 

@@ -76,6 +76,11 @@ class Attachment:
         self.step, self._valid = self.record(training), valid
         self.step.recorder.paused = paused
 
+    def go_on(self, *, paused: bool) -> None:
+        """From a state that was loaded: whether the step under way is one to look through."""
+        if self.step is not None and not self.dry:
+            self.step.recorder.paused = paused
+
     def end(self) -> None:
         """Take the hooks off."""
         if self.step is not None:

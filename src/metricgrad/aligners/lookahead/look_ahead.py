@@ -124,6 +124,7 @@ class LookAhead(Aligner):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         rename_keys(state_dict, prefix, {"place": "cursor"})
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._attachment.go_on(paused=self._leaves_out)  # a training that was attached before goes on from there
 
     def refusal(self, form: Form) -> str | None:
         """Only what has parameters can be moved by their gradient."""

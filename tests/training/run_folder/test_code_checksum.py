@@ -128,6 +128,13 @@ print(code_checksum([_plain, _Counts(
 """
 
 
+def test_where_a_module_lies_does_not_count(monkeypatch):
+    before = code_checksum(_Counts(module=pathlib))
+    monkeypatch.setattr(pathlib.__spec__, "origin", "/elsewhere/pathlib.py")
+    assert code_checksum(_Counts(module=pathlib)) == before
+    assert code_checksum(_Counts(module=os)) != before
+
+
 def test_it_is_the_same_in_every_process():
     root = str(pathlib.Path(__file__).parents[3])
     found = {

@@ -92,9 +92,10 @@ def _inside(thing: Any) -> list[Any]:
     if isinstance(thing, type):
         own = {name: part for name, part in vars(thing).items() if name[:2] != "__" or name in _CALLED}
         return [thing.__bases__, dict(sorted(own.items()))]
-    if (
-        _of_library(type(thing)) and _top(type(thing)) not in _LIBRARIES
-    ):  # what it holds is its own affair, and may be of the process
+    if isinstance(thing, ModuleType):
+        return [thing.__name__]
+    if _of_library(type(thing)) and _top(type(thing)) not in _LIBRARIES:
+        # what it holds is its own affair, and may be of the process
         return [type(thing), "" if " at 0x" in repr(thing) else repr(thing)]
     return [type(thing), dict(sorted(_shown(thing).items()))]
 

@@ -72,3 +72,12 @@ def test_a_twin_of_another_value_is_not_believed():
     called = mg.as_metric(sklearn.metrics.accuracy_score)._copy(twin=None)
     wrong = called._copy(twin=mg.as_metric(sklearn.metrics.f1_score).twin)
     assert choose_threshold(wrong, scores, targets) == choose_threshold(called, scores, targets)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_scores_of_half_precision_are_cut_by_a_foreign_metric_as_by_the_built_in_one(dtype):
+    g = torch.Generator().manual_seed(0)
+    scores = torch.randn(400, generator=g).to(dtype)
+    targets = (scores + torch.randn(400, generator=g) > 1).long()
+    found = mg.fit_decision(sklearn.metrics.f1_score, scores, targets)
+    assert found.config() == mg.fit_decision("f1", scores, targets).config()

@@ -165,4 +165,4 @@ def _by_tables(path: OfTables, cuts: Tensor, scores: Tensor, targets: Tensor) ->
         below = torch.searchsorted(own, cuts, right=True)
         cells.append(torch.stack([below, len(own) - below], 1))
     tables = ConfusionTables.of_cells(wide(torch.stack(cells, 1)))
-    return path.shown(tables, path.values(tables)).to(scores.dtype)
+    return path.shown(tables, path.values(tables)).to(torch.promote_types(scores.dtype, torch.float32))

@@ -33,7 +33,7 @@ from metricgrad.losses.base import CallContext, Form
 from metricgrad.losses.batches import checked_whole
 from metricgrad.losses.calling import ScoreLoss
 from metricgrad.losses.class_reading import ClassDim, ClassReading, of_metric
-from metricgrad.metrics.context import weights_of_items
+from metricgrad.metrics.context import refuse_others, weights_of_items
 from metricgrad.on_host import OnHost
 from metricgrad.outside_graphs import outside_graphs
 from metricgrad.value_range import looked_at_once
@@ -81,8 +81,7 @@ class Loss(ScoreLoss):
         super().__init__()
         aligner = Static() if aligner is None else aligner
         check_cell(form, aligner)
-        self.form = form
-        self.aligner = aligner
+        self.form, self.aligner = form, aligner
         self.seed = checked_whole("seed", seed)
         #: Whose rows it is of: ``gather`` and ``process_group``.
         self.ranks = Ranks(gather, process_group)
@@ -207,8 +206,7 @@ class Loss(ScoreLoss):
         """Exactly one optimiser step on one batch, the aligner included; returns the 0-d loss, detached."""
         with self._for_one_step(model, optimizer, valid_batch, forward):
             optimizer.zero_grad()
-            scores, targets = (forward or default_forward)(model, batch)
-            value = self(scores, targets)
+            value = self(*(forward or default_forward)(model, batch))
             value.backward()
             optimizer.step()
         return value.detach()
@@ -229,8 +227,11 @@ class Loss(ScoreLoss):
         finally:
             handle.detach()
 
-    def observe(self, valid_scores: Tensor, valid_targets: Tensor, progress: float | None = None) -> None:
-        """Give the aligner validation feedback by hand, on every rank; ``progress`` is the share of training done."""
+    def observe(
+        self, valid_scores: Tensor, valid_targets: Tensor, progress: float | None = None, **others: object
+    ) -> None:  # fmt: skip
+        """Give the aligner feedback by hand, on every rank; ``progress`` is the share of training done, others raise."""
+        refuse_others(others, "observe", ("valid_scores", "valid_targets", "progress"))
         check_tensor("valid_scores", valid_scores)
         check_tensor("valid_targets", valid_targets)
         self._first.attended = True
@@ -282,11 +283,9 @@ class Loss(ScoreLoss):
         Raises:
             MetricgradError: where the aligner has none, as all but LookAhead.
         """
-        start = OfflineStart(
-            make_model, make_optimizer, batches, steps, inner, keep, lr, valid, forward or default_forward
-        )
+        given = make_model, make_optimizer, batches, steps, inner, keep, lr, valid, forward or default_forward
         self._first.attended = True
-        return self.aligner.offline_start(self, start)
+        return self.aligner.offline_start(self, OfflineStart(*given))
 
     def report(self) -> dict[str, Any]:
         """What was measured when the loss was fitted, saved with it: see :meth:`metricgrad.ReLoss.report`.

@@ -4,6 +4,9 @@ import importlib
 from pathlib import Path
 
 import pytest
+import torch
+
+import metricgrad as mg
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CALLS = {
@@ -38,3 +41,10 @@ def test_a_call_that_breaks_what_must_hold_is_a_fault(fuzz, monkeypatch):
 
     monkeypatch.setitem(fuzz.ENTRIES, "functional", (breaks, 1.0))
     assert set(fuzz.attack("functional", 0, 2)["faults"]) == {"changed what it was handed"}
+
+
+@pytest.mark.parametrize("name", ["groups", "mask", "sample_weight"])
+def test_feedback_by_hand_is_of_scores_and_targets_alone(name):
+    scores, targets = torch.randn(12), torch.arange(12) % 2
+    with pytest.raises(mg.MetricgradError, match=f"observe takes no '{name}', only valid_scores, valid_targets"):
+        mg.ALA("ndcg").observe(scores, targets, **{name: torch.ones(12)})

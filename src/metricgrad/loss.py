@@ -230,7 +230,7 @@ class Loss(ScoreLoss):
     def observe(
         self, valid_scores: Tensor, valid_targets: Tensor, progress: float | None = None, **others: object
     ) -> None:  # fmt: skip
-        """Give the aligner feedback by hand, on every rank; ``progress`` is the share of training done, others raise."""
+        """Give the aligner feedback by hand, on every rank; ``progress`` is the share of training; others raise."""
         refuse_others(others, "observe", ("valid_scores", "valid_targets", "progress"))
         check_tensor("valid_scores", valid_scores)
         check_tensor("valid_targets", valid_targets)

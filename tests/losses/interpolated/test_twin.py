@@ -250,3 +250,12 @@ def test_a_step_that_takes_long_is_said_once():
     with pytest.warns(UserWarning, match=r"'slow' can only be called, up to 16 times in each step") as said:
         gradients(loss, 4)
     assert len([w for w in said if "can only be called" in str(w.message)]) == 1
+
+
+def test_ties_that_the_order_of_the_data_decides_are_no_reason_to_leave_a_twin():
+    loss = mg.UniLoss(torchmetrics.retrieval.RetrievalMAP())
+    targets = (torch.arange(40) % 3 == 0).long().reshape(10, 4)
+    for seed in range(3):
+        scores = torch.randn(10, 4, generator=torch.Generator().manual_seed(seed))
+        loss((scores.round() if seed else scores).requires_grad_(), targets)
+    assert not loss.form.form._rows.twin.left

@@ -125,7 +125,9 @@ def _of_queries(base: str, options: Mapping[str, Any]) -> FastPath | None:
         at = functools.partial(_FIRST_ITEMS[base], k=k)
         return MeanOverPositives(at, "negatives_first", missing=missing)
     path = _path(_QUERIES[base]) if base in _QUERIES and k is None else None
-    return replace(path, missing=missing) if isinstance(path, MeanOverPositives) else None
+    if not isinstance(path, MeanOverPositives):
+        return None
+    return replace(path, missing=missing, ties="negatives_first")  # of ties the order of the data decides there
 
 
 def _score(name: str, beta: float) -> Score | None:

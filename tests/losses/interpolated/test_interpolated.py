@@ -407,3 +407,14 @@ def test_an_evaluation_before_the_first_step_has_the_softness_that_its_batch_set
         before = loss(scores, targets)
     assert loss.form.log_softness.isnan()
     torch.testing.assert_close(before, loss(scores.clone().requires_grad_(), targets).detach())
+
+
+@pytest.mark.parametrize("metric", ["retrieval_recall", "macro_f1"])
+def test_a_softness_that_sets_itself_has_a_gradient(metric):
+    loss = mg.UniLoss(metric, anchored=False)
+    loss.form.log_softness.requires_grad_()
+    scores, targets = torch.randn(12, 3, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
+    for _ in range(2):
+        (slope,) = torch.autograd.grad(loss(scores.clone().requires_grad_(), targets), loss.form.log_softness)
+        assert slope.isfinite()
+        assert slope != 0

@@ -207,7 +207,9 @@ class Interpolated(Form):
         if not isinstance(self.softness, str):
             return softness_of(self.log_softness, batch.scores)
         unset = math.isnan(self._known_softness.of(self.log_softness))
-        return follow(self.log_softness, self.softness, refactoring, batch, unset=unset, keep=call.counts)
+        found = follow(self.log_softness, self.softness, refactoring, batch, unset=unset, keep=call.counts)
+        # an aligner may move it by its gradient, which what is not kept has none of
+        return found if unset and not call.counts else softness_of(self.log_softness, batch.scores)
 
     def structure_of(self, batch: Batch) -> Structure | None:
         """What is known of the metric, or found by probing at the first batch; None of decisions chosen by hand."""

@@ -341,6 +341,29 @@ def two_calls_in_one(run):
     run.optimizer.step()
 
 
+def redirected(run, step, *args):
+    """Lightning under DDP calls the module in order to call its training step."""
+    model, forward = run.model, run.model.forward
+
+    def within(*args):
+        model.forward = forward
+        return step(*args)
+
+    model.forward = within
+    return model(*args)
+
+
+def step_as_a_call(of=lambda model: model):
+    def value(run):
+        return redirected(run, lambda x, y: run.loss(of(run.model)(x), y), *run.batch())
+
+    return after_backward(lambda run: None, value)
+
+
+def manual_step_as_a_call(run):
+    redirected(run, lambda *batch: plain(run), *run.batch())
+
+
 class Checkpointed(nn.Module):
     def __init__(self, reentrant, whole=False):
         super().__init__()
@@ -551,6 +574,10 @@ CASES = {
     "two calls in one": Case(two_calls_in_one),
     "regularised and clipped": Case(
         after_backward(lambda run: clip_norm(run.parameters, 1e-2), regularised_value), learns="another loss"),
+    "the step is a call": Case(step_as_a_call()),
+    "the step is a call, once": Case(step_as_a_call(), steps=1),
+    "the step is a call, of a part": Case(step_as_a_call(lambda model: model[0]), lambda: nn.Sequential(mlp())),
+    "the step is a call, by hand": Case(manual_step_as_a_call),
     "straight-through estimator": Case(plain, StraightThrough, says="backward pass is not the derivative"),
 }  # fmt: skip
 

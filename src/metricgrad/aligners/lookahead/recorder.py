@@ -37,7 +37,9 @@ class Recorder:
     """Hooks on one model and its parameters, and what they saw since the last optimiser step.
 
     A LightningModule is often attached whole while its training step calls ``self.net(x)``, so the calls of direct
-    children are kept too, where they are not part of a call of the model.
+    children are kept too, where they are not part of a call of the model. A call of the model may also be the whole
+    training step, as Lightning makes it under DDP: the loss is then called before it ends, and the calls within it are
+    what the scores come from.
 
     Args:
         model: whose calls are kept.
@@ -65,7 +67,8 @@ class Recorder:
         self._form: AsCalled | None = None
         self._left: list[int] | None = None
         self._told_of_others = False
-        self._within: list[ModelCall | None] = []
+        self._within: list[tuple[ModelCall | None, int]] = []
+        self._is_step_a_call = True  # until a first call of the loss shows
         self._hooks: list[Any] = [*self.gradients.hooks]
         for module in (model, *model.children()):
             self._hooks += [
@@ -112,6 +115,8 @@ class Recorder:
         """Keep one call of the loss; its factors are filled in by backward passes."""
         if self.paused or not value.requires_grad or self._form is None:
             return
+        self._is_step_a_call = bool(self._within)
+        self._within = [(None, 0) for _ in self._within]
         if self.done() and self._thrown_away():
             passes = self.gradients.passes
             self.losses = [loss for loss in self.losses if not passes & loss.factors.keys()]
@@ -242,32 +247,39 @@ class Recorder:
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.paused:
             return
-        if self._within or not torch.is_grad_enabled():
-            self._within.append(None)
+        around = len(self._kept())
+        if around > int(self._is_step_a_call) or not torch.is_grad_enabled():
+            self._within.append((None, 0))
             return
         computed = any(tensor.grad_fn is not None for tensor in tensors_of((args, kwargs)))
         device = self._parameters[0].device
         now = Randomness.now(device), Autocast.now(device)
-        self._within.append(ModelCall(module, computed, args, kwargs, *now, buffer_places(module), self._versions()))
+        call = ModelCall(module, computed, args, kwargs, *now, buffer_places(module), self._versions())
+        self._within.append((call, len(self.calls)))
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self.paused or not self._within:
             return
-        call = self._within.pop()
+        call, begin = self._within.pop()
         if call is not None:
             call.outputs = outputs_of(output)
-            self.calls.append(call)
+            self.calls[begin:] = [call]  # in the place of its parts
 
     def _in_layer(self, layer: nn.Linear, args: tuple[Any, ...], output: Any) -> None:
         if torch.compiler.is_compiling():
             return
-        call = None if self.paused or not self._within else self._within[0]
-        if call is None or any(getattr(hook, "__self__", None) is not self for hook in layer._forward_hooks.values()):
+        calls = [] if self.paused else self._kept()
+        if not calls or any(getattr(hook, "__self__", None) is not self for hook in layer._forward_hooks.values()):
             return  # a user's hook may have put something else in the place of the output
         if (kept := as_first_layer(layer, args, output)) is not None:
-            call.first_layers.append(kept)
+            for call in calls:
+                call.first_layers.append(kept)
         elif (hook := self._in_layers.pop(layer, None)) is not None:
             hook.remove()  # it is no first layer, and torch has faster ways for modules without hooks
+
+    def _kept(self) -> list[ModelCall]:
+        """The calls that are under way."""
+        return [call for call, _ in self._within if call is not None]
 
     def _versions(self) -> list[int]:
         return [p._version for p in (*self._parameters, *self.beside)]

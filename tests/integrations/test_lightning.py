@@ -143,6 +143,17 @@ def test_gradients_of_microbatches_are_those_of_the_joined_batch(precision):
     torch.testing.assert_close(gradients(microbatch=30, model="net"), gradients(), rtol=near, atol=near)
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_validation_batches_come_in_the_precision_of_the_trainer(name, precision):
+    loss = LOSSES[name]()
+    module = Classifier(loss)
+    trainer(AlignLoss(), precision=precision).fit(module, datamodule=Data())
+    assert int(loss.steps) == 16
+    with torch.no_grad():
+        assert float(mg.as_metric("accuracy")(module.net.float()(X), Y)) > 0.6
+
+
 def test_batches_may_be_dicts_and_the_loss_stand_outside():
     class Dicts(torch.utils.data.Dataset):
         def __len__(self):

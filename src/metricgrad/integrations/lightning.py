@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import lightning
+from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
-from metricgrad.aligners.base import Forward
+from metricgrad.aligners.base import Forward, default_forward
 from metricgrad.errors import MetricgradError
 from metricgrad.handle import Handle
 from metricgrad.integrations.finding import loss_in
@@ -28,7 +29,7 @@ class AlignLoss(lightning.Callback):
 
     The validation batches are those of the trainer, from its datamodule or wherever they come from. They then steer
     the training, so what is reported of them is no held-out value: pass other ones where that matters. They are moved
-    to the model's device; ``on_after_batch_transfer`` is not called on them.
+    to the model's device and brought to the trainer's ``precision``; ``on_after_batch_transfer`` is not called on them.
 
     Args:
         loss: the loss; by default the one that the LightningModule holds. One that it does not hold is kept in the
@@ -110,7 +111,7 @@ class AlignLoss(lightning.Callback):
             model,
             trainer.optimizers[self._optimizer],
             valid=valid,
-            forward=self._forward,
+            forward=self._forward_of(trainer),
             total_steps=int(steps) if 0 < steps < float("inf") else None,
         )
         self._handles.append(handle)
@@ -160,6 +161,13 @@ class AlignLoss(lightning.Callback):
 
     def _loss_of(self, module: lightning.LightningModule) -> Loss:
         return self._loss or loss_in(module, "pass the one to align: AlignLoss(loss)")
+
+    def _forward_of(self, trainer: lightning.Trainer) -> Forward | None:
+        plugin = trainer.precision_plugin
+        if type(plugin).convert_input is Precision.convert_input:
+            return self._forward
+        forward = self._forward or default_forward
+        return lambda model, batch: forward(model, plugin.convert_input(batch))
 
     def _model_of(self, module: lightning.LightningModule, is_scored: bool) -> nn.Module:
         if isinstance(self._model, nn.Module):

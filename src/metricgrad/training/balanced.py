@@ -199,7 +199,8 @@ class RankBatches(Sampler[list[int]]):
     """A batch sampler for one rank of a data-parallel training: every W-th item of each batch.
 
     Every rank draws the same batches, so that together they have those that one process would, uneven ones too. Use it
-    around :class:`ClassBalanced` or :class:`Stratified`; Lightning's Trainer takes ``use_distributed_sampler=False``.
+    around :class:`ClassBalanced` or :class:`Stratified`; Lightning's Trainer takes ``use_distributed_sampler=False``,
+    and they are made in ``train_dataloader()``, when the process group is there.
 
     Args:
         batches: of all ranks together.
@@ -213,7 +214,10 @@ class RankBatches(Sampler[list[int]]):
 
     def __init__(self, batches: SeededBatches, *, rank: int | None = None, world_size: int | None = None) -> None:
         if (rank is None or world_size is None) and not (dist.is_available() and dist.is_initialized()):
-            raise MetricgradError("rank and world_size are not given, and there is no process group; pass both")
+            raise MetricgradError(
+                "rank and world_size are not given, and there is no process group yet; pass both, or make the batches "
+                "once there is one: in Lightning in train_dataloader()"
+            )
         self.batches = batches
         self.world_size = dist.get_world_size() if world_size is None else _whole("world_size", world_size, 1)
         self.rank = dist.get_rank() if rank is None else _whole("rank", rank, 0)

@@ -65,6 +65,39 @@ def test_batch_normalisation_is_updated_once_and_spoken_of():
     torch.testing.assert_close(gradients(model), gradients(other), rtol=1e-10, atol=1e-12)
 
 
+class ByHand(nn.Module):
+    """Chunks, as one writes them."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return torch.cat([self.net(part) for part in x.split(20)])
+
+
+@pytest.mark.filterwarnings("ignore:the model has batch normalisation")
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("before", [nn.BatchNorm1d, lambda n: nn.Dropout(0.5)], ids=["batch norm", "dropout"])
+def test_adalfl_looks_ahead_through_chunks_as_they_were(before, exact):
+    found = []
+    for chunked in (True, False):
+        torch.manual_seed(2)
+        loss = mg.AdaLFL(num_outputs=4, lr=0.05, exact=exact)
+        model = net(before(6)) if chunked else ByHand(net(before(6)))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        loss.attach(model, optimizer, valid=[(X, Y)], total_steps=3)
+        if chunked:
+            in_chunks(model, 20)
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss(model(X), Y).backward()
+            optimizer.step()
+        assert int(loss.aligner.updates) == 3
+        found.append([p.detach() for p in (*model.parameters(), *loss.form.parameters())])
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-7)
+
+
 def test_a_copy_scores_with_its_own_parameters():
     model = net()
     in_chunks(model, 20)

@@ -34,8 +34,9 @@ from metricgrad.training.microbatched import check_again, chunks_of, rows_of, wa
 class ChunkedForward:
     """Stands for a module's ``forward``: the scores of a batch, with the graph of ``size`` rows at a time.
 
-    Without gradients, and for batches of ``size`` rows or fewer, it is that ``forward``. Otherwise each chunk draws the
-    same random numbers when it is scored again, and buffers are updated once, by the first pass.
+    In eval mode without gradients, and for batches of ``size`` rows or fewer, it is that ``forward``. Otherwise each
+    chunk draws the same random numbers when it is scored again, and buffers are updated once, by the first pass. Where
+    AdaLFL repeats a pass without gradients, it is chunk by chunk as well.
 
     Args:
         model: the module.
@@ -53,18 +54,22 @@ class ChunkedForward:
     def __init__(self, model: nn.Module, size: int, read: Callable[[Any], Any]) -> None:
         checked_whole("microbatch", size, least=1)
         self.model, self.forward, self.size, self.read, self.calls = model, model.forward, size, read, 0
+        self._told = False
         functools.update_wrapper(self, self.forward)  # trainers look at its arguments
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What ``forward`` would give, or the scores alone."""
-        if not torch.is_grad_enabled():
+        with_gradients = torch.is_grad_enabled()
+        if not with_gradients and not self.model.training:
             return self.forward(*args, **kwargs)
-        self.calls += 1
+        self.calls += with_gradients
         chunks = list(chunks_of((args, kwargs), self.size))
         if len(chunks) == 1:
             return self.forward(*args, **kwargs)
-        warn_of_batch_norm(self.model, stacklevel=5)
-        return torch.cat([self._scored(*chunk) for chunk in chunks])
+        if not self._told:
+            self._told = True
+            warn_of_batch_norm(self.model, stacklevel=5)
+        return torch.cat([self._scored(*chunk) if with_gradients else self._scores(*chunk) for chunk in chunks])
 
     def _scored(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         device = device_of(list(self.model.parameters()))

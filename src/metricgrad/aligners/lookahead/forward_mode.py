@@ -6,9 +6,10 @@ the outputs of the pass are therefore compared with those of the step, and other
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -161,10 +162,16 @@ def _same_with_channels_last(values: Values, call: ModelCall) -> bool:
 
 def run(model: nn.Module, values: Values, call: ModelCall) -> list[Tensor]:
     """The outputs of a recorded call at other parameters, on copies of the buffers of the moment."""
+    with _at(model, values, call):
+        return outputs_of(model(*call.args, **call.kwargs))
+
+
+@contextlib.contextmanager
+def _at(model: nn.Module, values: Values, call: ModelCall) -> Iterator[None]:
+    """The model is inside as it was in a call, but for these parameters."""
     places = [*parameter_places(model, values), *again(call.buffers)]
     with call.autocast.again(), plain_checkpoints(), standing(places):
-        output: Any = model(*call.args, **call.kwargs)
-    return outputs_of(output)
+        yield
 
 
 def _forward_mode(
@@ -204,11 +211,13 @@ def _double_backward(
     """The transposed product is linear in its vector, so its derivative along the direction is the product itself."""
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         leaves = {p: value.detach().requires_grad_(p in direction) for p, value in values.items()}
-        outputs = run(model, leaves, call)
-        live = [output for output in outputs if output.requires_grad]
-        vectors = [torch.zeros_like(output, requires_grad=True) for output in live]
         along = list(direction)
-        pulled = torch.autograd.grad(live, [leaves[p] for p in along], vectors, create_graph=True, allow_unused=True)
+        with _at(model, leaves, call):  # for the backward pass too, in which checkpoints score again
+            outputs = outputs_of(model(*call.args, **call.kwargs))
+            live = [output for output in outputs if output.requires_grad]
+            vectors = [torch.zeros_like(output, requires_grad=True) for output in live]
+            to = [leaves[p] for p in along]
+            pulled = torch.autograd.grad(live, to, vectors, create_graph=True, allow_unused=True)
         pairs = [(g, direction[p]) for p, g in zip(along, pulled, strict=True) if g is not None and g.requires_grad]
         if not pairs:
             return outputs, [torch.zeros_like(output) for output in outputs]

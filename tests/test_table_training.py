@@ -1,5 +1,7 @@
 """``mg.train_table``: trained as asked for or as recommended, judged once, written whole, taken up after a kill."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -61,7 +63,22 @@ def test_the_same_call_returns_it_and_another_is_refused(task, tmp_path, monkeyp
     with pytest.raises(mg.MetricgradError, match="seed was 0 and is now 1"):
         mg.train_table(task, loss="cross_entropy", out=tmp_path, seed=1)
     other = task_of(people(seed=3), target="left", metric="f1")
-    with pytest.raises(mg.MetricgradError, match="holds another model: train was"):
+    with pytest.raises(mg.MetricgradError, match=r"holds another model: it was trained on other rows\. Choose"):
+        mg.train_table(other, loss="cross_entropy", out=tmp_path)
+
+
+def test_a_folder_of_other_options_says_which(task, tmp_path):
+    mg.train_table(task, loss="cross_entropy", out=tmp_path, progress=False)
+    name = next(iter(task.columns))
+    other = task_of(people(), target="left", metric="f1", drop=[name])
+    with pytest.raises(mg.MetricgradError) as caught:
+        mg.train_table(other, loss="cross_entropy", out=tmp_path)
+    assert f"drop was nothing and is now {name}. Choose" in str(caught.value)
+    card = json.loads((tmp_path / "card.json").read_text("utf-8"))
+    assert card["about"]["options"] == {"target": "left"}
+    del card["about"]["options"], card["about"]["columns"]
+    (tmp_path / "card.json").write_text(json.dumps(card), "utf-8")
+    with pytest.raises(mg.MetricgradError, match="other rows, or told something else of the same table"):
         mg.train_table(other, loss="cross_entropy", out=tmp_path)
 
 

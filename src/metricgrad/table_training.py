@@ -36,7 +36,7 @@ from metricgrad.training.result import FitResult
 from metricgrad.training.run_folder import files, fingerprints
 
 TREES = "lightgbm"
-_RUN = "training"
+_RUN, _PARTS = "training", ("train", "valid", "test")
 _SEEN = (
     "the comparison chose the loss and its parameters on other draws of these rows, so that this value flatters a "
     "little; judge by rows that came later, or give a column of parts or times"
@@ -127,7 +127,7 @@ def train_table(
                 result = _trained(task, recipe, seed, place / _RUN, progress)
                 save_table_model(_model(task, recipe, seed, result, {"asked": asked, **(about or {})}), place)
     _tidy(place)
-    return _there(place, asked, metric)
+    return _there(task, place, asked, metric)
 
 
 def recommended(folder: str | os.PathLike[str], metric: Metric) -> Recipe:
@@ -155,7 +155,7 @@ def recommended(folder: str | os.PathLike[str], metric: Metric) -> Recipe:
 
 def _asked(task: TableTask, recipe: Recipe, metric: Metric, seed: int) -> dict[str, Any]:
     """What tells one model from another, JSON-able."""
-    parts = dict(zip(("train", "valid", "test"), map(fingerprints.describe_data, task.load(seed)), strict=True))
+    parts = dict(zip(_PARTS, map(fingerprints.describe_data, task.load(seed)), strict=True))
     return {
         "target": task.schema.target.name,
         "metric": metric.spec or metric.name,
@@ -229,6 +229,8 @@ def _model(task: TableTask, recipe: Recipe, seed: int, result: FitResult, about:
         "test": finite(test.decided),
         "test_undecided": finite(test.undecided),
         "understood": task.describe(),
+        "options": task.options,
+        "columns": dict(task.columns),
         "history": [{name: finite(value) for name, value in row.items()} for row in result.history],
     }
     return TableModel(task.preprocessing(seed), result.model, result.decision, _metric(task), card)
@@ -257,13 +259,33 @@ def _otherwise(task: TableTask, study: About) -> list[str]:
     return found + column_changes(study["columns"], task.columns, dropped)
 
 
-def _there(place: Path, asked: dict[str, Any], metric: Metric) -> TableModel:
+def _there(task: TableTask, place: Path, asked: dict[str, Any], metric: Metric) -> TableModel:
     """The model that the same call wrote before."""
     model = load_table_model(place, metric=metric)
-    saved = model.card.get("asked")
-    if found := fingerprints.differences(saved if isinstance(saved, dict) else {}, asked):
-        raise MetricgradError(f"out={str(place)!r} holds another model: {found}. Choose another out, or remove it")
+    saved = {
+        name: value if isinstance(value := model.card.get(name), dict) else {}
+        for name in ("options", "columns", "asked")
+    }
+    if fingerprints.differences(saved["asked"], asked):
+        raise MetricgradError(
+            f"out={str(place)!r} holds another model: {_unlike(task, saved, asked)}. Choose another out, or remove it"
+        )
     return model
+
+
+def _unlike(task: TableTask, saved: dict[str, Any], asked: dict[str, Any]) -> str:
+    """What differs from what a model was trained on and by: what was said, or else the rows."""
+    then, now = ({name: value for name, value in one.items() if name not in _PARTS} for one in (saved["asked"], asked))
+    told = [found] if (found := fingerprints.differences(then, now)) else []
+    other_rows = "it was trained on other rows"
+    if not saved["columns"]:  # of a version that did not keep what it was told
+        other_rows += ", or told something else of the same table"
+    else:
+        options, other = saved["options"], task.options
+        told += changes(options, other, [name for name in NAMES if name != "target"])
+        passed = {*options.get("drop", ()), *other.get("drop", ())}
+        told += column_changes(saved["columns"], task.columns, passed)
+    return "; ".join(told) or other_rows
 
 
 def _tidy(place: Path) -> None:

@@ -150,8 +150,8 @@ class KnobController(Aligner, abc.ABC):
         if training.total_steps is not None and training.total_steps < schedule.first_move:
             warnings.warn(
                 f"{type(self).__name__} first moves after {schedule.first_move} steps (warm_up={schedule.warm_up} "
-                f"periods of {schedule.period}, and one more), and total_steps is {training.total_steps}: it will move "
-                "nothing; set a smaller every or warm_up",
+                f"periods of {schedule.period}, and one more), and total_steps is {training.total_steps}: it moves "
+                "nothing; take more steps, or a smaller every or warm_up (of a loss by name: ala:every=5,warm_up=0)",
                 stacklevel=3,
             )
 

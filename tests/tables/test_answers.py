@@ -41,6 +41,16 @@ def test_rows_are_named_by_a_column(tmp_path, model, capsys):
     assert len(lines) == 31
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_columns_of_the_table_are_kept_beside_the_answers(tmp_path, model, ending):
+    frame = people(30)
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    answer_file(model, tmp_path / "people.csv", tmp_path / f"out.{ending}", id="who", keep=["left", "age"], rows=7)
+    found = pd.read_csv(tmp_path / "out.csv") if ending == "csv" else pd.read_parquet(tmp_path / "out.parquet")
+    assert list(found.columns) == ["who", "label", "p_no", "p_yes", "left", "age"]
+    assert found["left"].tolist() == frame["left"].tolist()
+
+
 def test_values_have_no_probabilities(tmp_path):
     frame, model = trained("regression")
     frame.to_parquet(tmp_path / "prices.parquet")
@@ -82,6 +92,9 @@ def test_a_table_of_no_rows_has_answers_of_none(tmp_path, model, ending, capsys)
         (lambda f: f.drop(columns="age"), {}, "lacks 'age'"),
         (lambda f: f, {"id": "whoo"}, "did you mean who"),
         (lambda f: f.assign(label=1), {"id": "label"}, "so is a column of the answers"),
+        (lambda f: f.assign(label=1), {"keep": ["label"]}, "keep is 'label', and so is a column of the answers"),
+        (lambda f: f, {"id": "who", "keep": ["who"]}, "keep is 'who', and so is a column of the answers"),
+        (lambda f: f, {"keep": ["aeg"]}, "keep is 'aeg'.* did you mean age"),
         (lambda f: f, {"out": "x.xlsx"}, "ends in .csv or .parquet"),
     ],
 )

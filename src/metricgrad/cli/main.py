@@ -112,10 +112,23 @@ def compare(
 
 @app.command()
 def diagnose(
-    predictions: Annotated[str, typer.Argument(help="CSV with columns target and score, or score_0, score_1, ...")],
+    predictions: Annotated[
+        str,
+        typer.Argument(
+            help="CSV with columns target and score, or score_0, score_1, ...; or, with --target, what `metricgrad "
+            "predict` wrote."
+        ),
+    ],
     metric: Annotated[str, typer.Option(help="What decides: a name, name:key=value, pkg.mod:fn or file.py:fn.")],
     losses: Annotated[
         str | None, typer.Option(help="Names with commas between. Default: the standard loss of the problem.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="The column of true labels in what `metricgrad predict` wrote, whose probabilities are read as such; "
+            "`predict --keep` writes it there."
+        ),
     ] = None,
     probabilities: Annotated[
         bool, typer.Option(help="The scores are probabilities: their logit (score) or log (score_0, ...) is taken.")
@@ -130,7 +143,10 @@ def diagnose(
     from metricgrad.comparison.diagnose import diagnose as run
 
     names = () if losses is None else named_losses(losses)
-    found = run(predictions, metric, names, probabilities=probabilities, block=block, blocks=blocks, seed=seed, out=out)
+    found = run(
+        predictions, metric, names, target=target, probabilities=probabilities, block=block, blocks=blocks, seed=seed,
+        out=out,
+    )  # fmt: skip
     if as_json:
         print(json.dumps(found.to_dict(), allow_nan=False))
         return

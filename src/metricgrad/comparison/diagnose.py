@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.fitting.agreement import Agreement, agreement, as_json, losses_of
+from metricgrad.comparison.answers import read_answers
 from metricgrad.comparison.mismatch import drawn_blocks
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.registry import ProblemKind, standard_for
@@ -60,6 +61,7 @@ def diagnose(
     metric: str,
     losses: Sequence[str] = (),
     *,
+    target: str | None = None,
     probabilities: bool = False,
     block: int = 64,
     blocks: int = 200,
@@ -75,6 +77,8 @@ def diagnose(
             ``score_0`` to ``score_{C-1}`` (logits of classes, or the numbers of an embedding where the metric reads
             embeddings). Other columns are not read: a ranking metric sees each block as one list.
         metric: a name that :func:`metricgrad.as_metric` knows.
+        target: the file is what ``metricgrad predict`` wrote, probabilities or values, and this its column of true
+            labels: ``predict --keep`` writes it beside. The decision is not in them.
         losses: names from the catalogue; by default the standard loss of the problem.
         probabilities: the file holds probabilities in place of logits. ``score`` is then turned into its logit
             log(p / (1 - p)), ``score_0`` to ``score_{C-1}`` into their logs, whose softmax they are. 0 and 1 count as
@@ -90,7 +94,11 @@ def diagnose(
     """
     judged_by = as_metric(metric)
     embeddings = judged_by.layout.of_embeddings
-    scores, targets = read_predictions(Path(predictions), embeddings=embeddings)
+    if target is None:
+        scores, targets = read_predictions(Path(predictions), embeddings=embeddings)
+    else:
+        scores, targets = read_answers(Path(predictions), target)
+        probabilities = not targets.is_floating_point()
     kind = "retrieval" if embeddings else _kind(scores, targets)
     if probabilities:
         scores = logits_of(scores, predictions, kind)
@@ -171,7 +179,8 @@ def _score_columns(path: Path, names: list[str]) -> list[str]:
     if "target" not in names or ("score" in names) == bool(numbered):
         raise MetricgradError(
             f"{path} has columns {', '.join(names) or '(none)'}; expected target and either "
-            "score or score_0, score_1 and so on"
+            "score or score_0, score_1 and so on; of what `metricgrad predict` wrote, name the column of true labels: "
+            "--target"
         )
     if numbered and (len(numbered) < 2 or numbered != [f"score_{i}" for i in range(len(numbered))]):
         raise MetricgradError(f"{path}: score columns are {', '.join(numbered)}; expected score_0, score_1 and so on")

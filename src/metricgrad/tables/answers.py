@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -34,6 +34,7 @@ def answer_file(
     out: str | os.PathLike[str] | None = None,
     *,
     id: str | None = None,
+    keep: Sequence[str] = (),
     rows: int = CHUNK,
     say: Callable[[str], object] = lambda note: None,
 ) -> int:
@@ -49,6 +50,7 @@ def answer_file(
         table: a CSV or Parquet file; see :func:`metricgrad.tables.reading.read_table`.
         out: a CSV or Parquet file, written whole or not at all; None for CSV on stdout.
         id: a column of the table that names its rows.
+        keep: more of its columns, written as they are after the answers.
         rows: answered at once.
         say: is told what the answers mean where that is not plain, and what the table holds that training did not, a
             sentence at a time.
@@ -60,17 +62,22 @@ def answer_file(
     first = next(read_chunks(table, 1, may_be_empty=True))
     check_there(model.schema, first)
     names = list(first.columns)
-    if id is not None and id not in names:
-        raise MetricgradError(f"id is {id!r}, and the table has no such column: {did_you_mean(id, names)}")
-    if id in _columns_of(model):
-        raise MetricgradError(f"id is {id!r}, and so is a column of the answers; rename it in the table")
-    wanted = [column.name for column in model.schema.columns] + ([] if id is None else [id])
+    beside, taken = [("keep", name) for name in keep] + ([] if id is None else [("id", id)]), _columns_of(model)
+    for option, name in beside:
+        if name not in names:
+            raise MetricgradError(
+                f"{option} is {name!r}, and the table has no such column: {did_you_mean(name, names)}"
+            )
+        if name in taken or (option, name) == ("keep", id or ROW):
+            raise MetricgradError(f"{option} is {name!r}, and so is a column of the answers; rename it in the table")
+    wanted = [*(column.name for column in model.schema.columns), *(name for _, name in beside)]
     done, unlike = 0, UnlikeTraining(model.schema)
     with _writer(out) as write:
         for chunk in read_chunks(table, rows, columns=wanted, may_be_empty=True):
             columns = read_columns(model.schema, chunk, done)
             unlike.count(columns)
-            write(_answered(model, columns, chunk, id, done, typed=out is not None and is_parquet(out)))
+            answered = _answered(model, columns, chunk, id, done, typed=out is not None and is_parquet(out))
+            write(answered.assign(**{name: column_of(chunk, name).array for name in keep}))
             done += len(chunk)
     order = order_alone(model.schema.target, model.metric)
     for note in [*([order] if order else []), *unlike.notes()]:

@@ -68,6 +68,13 @@ def test_what_is_wrong_is_said(tmp_path, text, message):
         diagnose(tmp_path / "answers.csv", "f1", target="left", out=None)
 
 
+def test_a_metric_that_no_block_moves_is_said(tmp_path):
+    rows = "".join(f"{n},no,0.{9 - n % 3},0.{1 + n % 3},{'yes' if n % 5 == 0 else 'no'}\n" for n in range(60))
+    (tmp_path / "answers.csv").write_text("row,label,p_no,p_yes,left\n" + rows, "utf-8")
+    with pytest.warns(UserWarning, match="f1 is 0 on each of the 30 blocks, .* larger blocks, or a metric"):
+        diagnose(tmp_path / "answers.csv", "f1", target="left", block=20, blocks=30, out=None)
+
+
 def test_a_file_of_answers_without_its_target_is_told_of_it(tmp_path):
     answers(tmp_path, "binary")
     with pytest.raises(mg.MetricgradError, match="name the column of true labels: --target"):

@@ -91,6 +91,9 @@ def diagnose(
     Raises:
         MetricgradError: for a file that cannot be read, a loss that does not serve the problem, or a metric that is
             undefined on nearly all blocks.
+
+    Warns:
+        UserWarning: where the metric is the same on all blocks, and correlations with it are NaN.
     """
     judged_by = as_metric(metric)
     embeddings = judged_by.layout.of_embeddings
@@ -117,10 +120,18 @@ def diagnose(
         warnings.filterwarnings("ignore", "all scores lie from 0 to 1")  # said above, with what to pass here
         drawn, target_loss = drawn_blocks(judged_by, scores, targets, block=block, blocks=blocks, seed=seed)
         values = {name: losses_of(module, drawn) for name, module in modules.items()}
+    shown = -target_loss if judged_by.higher_is_better else target_loss
+    if bool((shown == shown[0]).all()):
+        warnings.warn(
+            f"{judged_by.name} is {float(shown[0]):.6g} on each of the {len(shown)} blocks, so that nothing can be "
+            "ranked as it ranks; take larger blocks, or a metric that the scores move, such as average_precision where "
+            "labels, read without a decision, are all of one class",
+            stacklevel=2,
+        )
     agreements = {name: agreement(value, target_loss, seed=seed) for name, value in values.items()}
     found = Diagnosis(judged_by.name, len(targets), len(drawn[0][1]), agreements, target_loss, values)
     if out is not None:
-        _plot(found, -target_loss if judged_by.higher_is_better else target_loss, Path(out))
+        _plot(found, shown, Path(out))
     return found
 
 

@@ -187,6 +187,14 @@ def test_a_resumed_training_goes_on_with_the_loss(tmp_path):
         run(tmp_path / "other", 4, resume=str(tmp_path / "broken" / "checkpoint-2"))
 
 
+def test_label_smoothing_that_the_trainer_leaves_out_is_said(tmp_path):
+    loss = mg.UniLoss("macro_f1")
+    with pytest.warns(UserWarning, match=r"label_smoothing_factor is 0\.1, and the trainer leaves it out"):
+        _, smoothed = trained("sequence", loss, tmp_path, callbacks=[AlignLoss(loss)], label_smoothing_factor=0.1)
+    plain = mg.UniLoss("macro_f1")
+    assert smoothed == trained("sequence", plain, tmp_path, callbacks=[AlignLoss(plain)])[1]
+
+
 def test_outputs_of_all_kinds_have_their_logits_found():
     scores, labels = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2, 1, -100])
     loss = compute_loss_func(mg.UniLoss("accuracy"))

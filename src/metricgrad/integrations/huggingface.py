@@ -124,7 +124,8 @@ class AlignLoss(TrainerCallback):
         MetricgradError: for a loss that is none of ours, and what :meth:`metricgrad.Loss.attach` refuses.
 
     Warns:
-        UserWarning: where training is resumed and the state of the loss is not found.
+        UserWarning: where training is resumed and the state of the loss is not found, and for a
+            ``label_smoothing_factor``, which the trainer does not hand to a loss.
     """
 
     def __init__(
@@ -150,6 +151,12 @@ class AlignLoss(TrainerCallback):
     ) -> None:
         """Attach, with the state of the checkpoint that training goes on from."""
         self._detach()  # of a training that broke off
+        if args.label_smoothing_factor:
+            warnings.warn(
+                f"label_smoothing_factor is {args.label_smoothing_factor}, and the trainer leaves it out where there "
+                "is a compute_loss_func: this training is without; set it to 0",
+                stacklevel=2,
+            )
         if state.global_step:
             self._resume(self._checkpoint or _folder(args, state), state)
         handle = self.loss.attach(

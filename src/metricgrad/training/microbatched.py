@@ -51,7 +51,8 @@ def microbatched(
     Each chunk draws the same random numbers when it is scored again, so that dropout drops the same units, and buffers
     are updated once. What reads other rows inside the model reads those of its chunk alone: batch normalisation has the
     statistics of ``size`` rows, and this is said. It works inside ``torch.autocast``. Under DDP gradients are averaged
-    once, with the last chunk. Inputs that come out of other parameters carry the gradient on to these.
+    once, with the last chunk; a LightningModule takes ``AlignLoss(microbatch=)``, for Lightning averages those of
+    ``manual_backward`` alone. Inputs that come out of other parameters carry the gradient on to these.
 
     Args:
         loss: ours, or any loss of scores and targets, called as :mod:`metricgrad.losses.calling` says.

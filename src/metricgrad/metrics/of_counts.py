@@ -79,14 +79,7 @@ class OfCounts(FastPath, abc.ABC):
         """0-d: the metric itself, of ``(P,)`` positives and ``(N,)`` negatives, turned round and sorted."""
         positives, negatives = up.shape[0], down.shape[0]
         if self.ties == "mean_of_ranks":
-            first, last = (
-                torch.searchsorted(down, up, right=right) + torch.searchsorted(up, up, right=right)
-                for right in (False, True)
-            )
-            rank = _places(up, more=negatives)
-            upto = self.at(rank, torch.zeros_like(rank), positives, negatives, **parameters).cumsum(0)
-            upto = torch.nn.functional.pad(upto, (1, 0))
-            return self._total((upto[last] - upto[first]) / (last - first), _places(up), positives)
+            return self._total(self._shared(up, down, positives, negatives, **parameters), _places(up), positives)
         place, above = self._standing(up, down)
         return self._total(self.at(place, above, positives, negatives, **parameters), place, positives)
 
@@ -105,8 +98,21 @@ class OfCounts(FastPath, abc.ABC):
             place = torch.stack([place, *[_places(up).expand_as(place)] * 2])
         now, worst = (listed(of, above.dtype, above.device)[:, None, None] for of in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)))
         above = torch.addcmul(negatives * worst, above, now)
-        found = self.at(place, above, positives, negatives, **parameters) * (up < torch.inf)
-        return self._total(found, place, positives)
+        found = self.at(place, above, positives, negatives, **parameters)
+        if self.ties == "mean_of_ranks":
+            found = torch.cat([self._shared(up, down, positives, negatives, **parameters)[None], found[1:]])
+        return self._total(found * (up < torch.inf), place, positives)
+
+    def _shared(self, up: Tensor, down: Tensor, positives: Count, negatives: Count, **parameters: Any) -> Tensor:
+        """What each positive adds where all of equal score share the mean over their ranks."""
+        first, last = (
+            torch.searchsorted(down, up, right=right) + torch.searchsorted(up, up, right=right)
+            for right in (False, True)
+        )
+        rank = _places(up, more=down.shape[-1])
+        upto = self.at(rank, torch.zeros_like(rank), positives, negatives, **parameters).cumsum(-1)
+        upto = torch.nn.functional.pad(upto, (1, 0))
+        return (upto.gather(-1, last) - upto.gather(-1, first)) / (last - first)
 
     def _standing(self, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
         """``(..., P)`` place of each positive, and how many negatives stand above it."""

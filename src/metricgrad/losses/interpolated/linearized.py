@@ -55,7 +55,7 @@ class Linearized(Form):
       :mod:`metricgrad.losses.interpolated.lists.secants` over a memory of half as many scores.
     - many lists, which are columns, rows or queries: :mod:`metricgrad.losses.interpolated.lists.list_secants`.
     - many lists of yes or no: :mod:`metricgrad.losses.interpolated.lists.soft_tables`. One loss.
-    - NDCG of graded targets or of many lists, and Spearman's correlation:
+    - NDCG of graded targets, and Spearman's correlation:
       :mod:`metricgrad.losses.interpolated.lists.rank_secants`.
     - anything else: the local interpolation of the batch, :class:`Interpolated` at a softness of 1.
 
@@ -158,7 +158,7 @@ class Linearized(Form):
         if of_lists and (entries := entry_lists(path, batch, structure)) is not None:
             return functools.partial(self._of_entries, entries)
         graded = isinstance(path, OfCounts | OfRanks) and self._are_graded(batch, call)
-        if isinstance(path, OfCounts) and path.by_gain is not None and (graded or not one_list):
+        if isinstance(path, OfCounts) and path.by_gain is not None and graded:
             path = path.by_gain
         if isinstance(path, OfRanks) or (isinstance(path, OfCounts) and not one_list):
             lists = ranked_lists(batch, self.local.refactoring_of(batch, structure), path)

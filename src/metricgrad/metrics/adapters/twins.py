@@ -74,7 +74,7 @@ def twin_of_sklearn(name: str, changed: Mapping[str, Any]) -> FastPath | None:
     if isinstance(found, MeanOverPositives):
         rest = {option: value for option, value in rest.items() if (option, value) not in _OF_COLUMNS}
     if name == "ndcg_score":
-        return None if rest.keys() - {"k"} else DiscountedGain(rest.get("k"))
+        return None if rest.keys() - {"k"} else _ndcg(rest.get("k"))
     if name == "cohen_kappa_score":
         found = {None: KAPPA, "quadratic": OfGrades("ordered")}.get(rest.pop("weights", None))
     return None if rest else _path(found)
@@ -120,7 +120,7 @@ def _of_queries(base: str, options: Mapping[str, Any]) -> FastPath | None:
     if missing is None or options.get("aggregation", "mean") != "mean" or options.get("adaptive_k", False):
         return None
     if base == "retrievalnormalizeddcg":
-        return DiscountedGain(k) if missing == "zero" else None
+        return _ndcg(k) if missing == "zero" else None
     if base in _FIRST_ITEMS and k is not None:
         at = functools.partial(_FIRST_ITEMS[base], k=k)
         return MeanOverPositives(at, "negatives_first", missing=missing)
@@ -128,6 +128,11 @@ def _of_queries(base: str, options: Mapping[str, Any]) -> FastPath | None:
     if not isinstance(path, MeanOverPositives):
         return None
     return replace(path, missing=missing, ties="negatives_first")  # of ties the order of the data decides there
+
+
+def _ndcg(k: int | None) -> FastPath:
+    gain = functools.partial(counts.ndcg, k=k)
+    return MeanOverPositives(gain, "mean_of_ranks", by_gain=DiscountedGain(k), missing="zero")
 
 
 def _score(name: str, beta: float) -> Score | None:

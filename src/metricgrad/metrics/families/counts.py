@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from metricgrad.functional.constants import counted
 from metricgrad.metrics.of_counts import Count
 from metricgrad.precision import wide
 
@@ -69,7 +70,12 @@ def ndcg(
 ) -> Tensor:
     """Its discount, in shares of the best there are; of gains of 0 and 1 both kinds of gains say the same."""
     rank = place + above
-    gain = positives * math.log(2) / _best(min(positives, k or positives)) / torch.log1p(rank)
+    if isinstance(positives, int):
+        best: float | Tensor = _best(min(positives, k or positives))
+    else:  # no list has more positives than there are places
+        upto = torch.log2(counted(place.shape[-1] + 2, rank.dtype, rank.device)[2:]).reciprocal().cumsum(0)
+        best = upto[positives.clamp(min=1, max=k) - 1]
+    gain = positives * math.log(2) / best / torch.log1p(rank)
     return gain if k is None else gain * (rank <= k)
 
 

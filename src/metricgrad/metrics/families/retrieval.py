@@ -133,7 +133,7 @@ def _sized(gains: Tensor, groups: Tensor | None, exponential: bool) -> Tensor:
     structure=Structure("ranking", "all", _LISTS),
     context=_GROUPS,
     targets="gains",
-    fast_path=MeanOverPositives(counts.ndcg, "mean_of_ranks", by_gain=DiscountedGain()),
+    fast_path=MeanOverPositives(counts.ndcg, "mean_of_ranks", by_gain=DiscountedGain(), missing="zero"),
 )
 def ndcg(
     read: Tensor,

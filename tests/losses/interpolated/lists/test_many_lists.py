@@ -235,3 +235,51 @@ def test_class_numbers_are_no_values_to_correlate(metric, anchored):
     scores = torch.randn(9, 4, requires_grad=True)
     with pytest.raises(mg.MetricgradError, match=r"scores and targets of one shape, got \(9, 4\) and \(9,\)"):
         mg.UniLoss(metric, anchored=anchored)(scores, torch.arange(9) % 4)
+
+
+@pytest.mark.parametrize("name", ["ndcg", "ndcg:k=2"])
+def test_ndcg_of_relevant_items_and_others_is_of_the_pairs_between_them(name):
+    """Where items tie too, and in rows without any; what is not relevant is not pushed by what is not either."""
+    scores, targets = draw(11, 12, 6)
+    scores, targets[3] = scores.round(), 0
+    found = mg.UniLoss(name)(scores, targets)
+    metric = mg.as_metric(name)
+    ideal = metric(targets.double(), targets)
+    assert float(found) == pytest.approx(float(ideal - metric(scores, targets)), abs=1e-6)
+
+    one = torch.tensor([[3.0, 1.0, 0.9, -4.0]], dtype=torch.float64, requires_grad=True)  # the first is relevant
+    loss = mg.UniLoss(name, base_weight=0.0, weight=1.0)
+    (own,) = torch.autograd.grad(loss(one, torch.tensor([[1, 0, 0, 0]])), one)
+    assert own[0, 0] < 0 < own[0, 1:].min()
+
+
+def test_answers_of_a_batch_as_each_others_negatives_train_on_ndcg():
+    """As well as on cross-entropy, of which a tenth is left."""
+
+    def trained(loss):
+        g = torch.Generator().manual_seed(0)
+        torch.manual_seed(0)
+        queries = torch.randn(2500, 16, generator=g)
+        answers = queries @ torch.randn(16, 24, generator=g) / 4 + 0.45 * torch.randn(2500, 24, generator=g)
+        left, right = (
+            torch.nn.Sequential(torch.nn.Linear(d, 64), torch.nn.ReLU(), torch.nn.Linear(64, 32)) for d in (16, 24)
+        )
+        model = torch.nn.ModuleList([left, right])
+        optimizer = torch.optim.Adam(model.parameters(), 0.003)
+        if isinstance(loss, mg.Loss):
+            loss.attach(model, optimizer, total_steps=150)
+
+        def similarities(rows):
+            a, b = (torch.nn.functional.normalize(x, dim=1) for x in (left(queries[rows]), right(answers[rows])))
+            return 10 * a @ b.T
+
+        for _ in range(150):
+            rows = torch.randint(2000, (64,), generator=g)
+            optimizer.zero_grad()
+            loss(similarities(rows), torch.arange(64)).backward()
+            optimizer.step()
+        with torch.no_grad():
+            return float(mg.as_metric("ndcg")(similarities(torch.arange(2000, 2500)), torch.arange(500)))
+
+    ours, standard = trained(mg.UniLoss("ndcg")), trained(torch.nn.CrossEntropyLoss())
+    assert ours > standard - 0.02 > 0.8

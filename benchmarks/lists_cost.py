@@ -1,4 +1,4 @@
-"""What a step of a loss of many lists costs: means over labels and classes, queries, and rows of embeddings.
+"""What a step of a loss of many lists costs: means over labels and classes, queries, rows of embeddings.
 
 Forward and backward of one batch on one thread, in processor time. All losses of a cell take turns in one process, so
 what else the machine does falls on all alike; a cell has the median over three processes of the median over turns.
@@ -55,6 +55,8 @@ def labels(n: int, columns: int) -> tuple[dict[str, Loss], tuple[Tensor, Tensor]
         "uniloss average_precision": mg.UniLoss("average_precision"),
         "uniloss of torchmetrics' AP": mg.UniLoss(theirs),
         "uniloss auroc": mg.UniLoss("auroc"),
+        "uniloss macro_f1": mg.UniLoss("macro_f1"),
+        "uniloss of torchmetrics' F1": mg.UniLoss(torchmetrics.F1Score(task="multilabel", num_labels=columns)),
     }
     return losses, (torch.randn(n, columns, generator=g) + targets, targets)
 
@@ -127,6 +129,7 @@ def bars(cells: dict[str, dict[str, float]]) -> list[list[Any]]:
     found = []
     for kind, theirs, ours in (
         ("labels", "uniloss of torchmetrics' AP", "uniloss average_precision"),
+        ("labels", "uniloss of torchmetrics' F1", "uniloss macro_f1"),
         ("classes", "uniloss of torchmetrics' AUROC", "uniloss auroc"),
     ):
         ratio = max(cells[f"{kind}/{n}"][theirs] / cells[f"{kind}/{n}"][ours] for n in SIZES)

@@ -49,6 +49,7 @@ def labels(n: int, columns: int) -> tuple[dict[str, Loss], tuple[Tensor, Tensor]
     g = torch.Generator().manual_seed(0)
     targets = (torch.rand(n, columns, generator=g) < 0.2).long()
     base, theirs = nn.BCEWithLogitsLoss(), torchmetrics.AveragePrecision(task="multilabel", num_labels=columns)
+    theirs_of_labels = mg.UniLoss(torchmetrics.F1Score(task="multilabel", num_labels=columns, average="macro"))
     losses = {
         "cross-entropy": lambda scores, targets: base(scores, targets.float()),
         "dense smooth AP": smooth_ap_of_columns,
@@ -56,7 +57,7 @@ def labels(n: int, columns: int) -> tuple[dict[str, Loss], tuple[Tensor, Tensor]
         "uniloss of torchmetrics' AP": mg.UniLoss(theirs),
         "uniloss auroc": mg.UniLoss("auroc"),
         "uniloss macro_f1": mg.UniLoss("macro_f1"),
-        "uniloss of torchmetrics' F1": mg.UniLoss(torchmetrics.F1Score(task="multilabel", num_labels=columns)),
+        "uniloss of torchmetrics' F1": theirs_of_labels,
     }
     return losses, (torch.randn(n, columns, generator=g) + targets, targets)
 

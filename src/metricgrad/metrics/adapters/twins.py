@@ -100,13 +100,14 @@ def twin_of_torchmetrics(base: str, task: str | None, options: Mapping[str, Any]
         return replace(path, missing="skipped" if skips else "zero") if isinstance(path, MeanOverPositives) else None
     if task is None or changed:
         return None
+    average = "binary" if task == "binary" else str(options.get("average"))
     if task == "multilabel":
-        return averaged(_OF_LABELS[base], options["average"]) if base in _OF_LABELS else None
+        known = base in _OF_LABELS and average in ("macro", "micro")
+        return averaged(_OF_LABELS[base], average) if known else None
     if base == "matthewscorrcoef":
         return MCC_OF_TWO if task == "binary" or options.get("num_classes") == 2 else MCC
     if base == "cohenkappa":
         return {None: KAPPA, "quadratic": OfGrades(classes=_ANY)}.get(options.get("weights"))
-    average = "binary" if task == "binary" else options.get("average")
     if average not in _AVERAGES:
         return None
     if base == "accuracy":

@@ -1,4 +1,4 @@
-"""Every form and decision on a device that has no float64, as MPS has none."""
+"""Forms and decisions on a device that has no float64, as MPS has none."""
 
 import pytest
 
@@ -37,8 +37,8 @@ else:
             with pytest.raises(TypeError, match="doesn't support float64"):
                 make()
 
-    @pytest.mark.parametrize("name", LOSSES)
-    def test_every_form_does_without_float64(name):
+    @pytest.mark.parametrize("name", list(LOSSES)[::2])  # all are run on the device that has it
+    def test_some_forms_do_without_float64(name):
         make, data = LOSSES[name]
         scores, targets = data(16, torch.float32)
         if targets.dtype == torch.float64:
@@ -48,7 +48,7 @@ else:
         for here, there in zip(found["cpu"], found["sim"], strict=True):
             torch.testing.assert_close(there, here.to(there), rtol=1e-3, atol=1e-4, equal_nan=True)
 
-    @pytest.mark.parametrize("name", [name for name, _ in decision_cells()][::2])
+    @pytest.mark.parametrize("name", [name for name, _ in decision_cells()][::4])
     def test_decisions_do_without_float64(name):
         """Where two cuts are as good but for rounding it may be the other: what they are worth is the same."""
         here, there = (every.run(dict(decision_cells())[name], device) for device in ("cpu", "sim"))

@@ -171,13 +171,13 @@ class Interpolated(Form):
             return self._of_neighbours(path, batch, call, sets=sets)
         if not isinstance(path, OfCounts | OfRanks) or self.refactoring is not None or self.share < 1:
             return None
-        lists = None if sets else ranked_lists(batch, self.refactoring_of(batch, structure), path)
+        lists = None if sets else ranked_lists(batch, self.refactoring_of(batch, structure), path, together=True)
         if lists is None or not self.ideal_check.believed:
             return None
         path = (path.by_gain or path) if isinstance(path, OfCounts) else path
         batch = with_room(batch, known)
         softness = softness_of(self.log_softness, batch.scores)
-        found = soft_lists(path, self.metric.fixed, batch, lists, softness, q=self.q)
+        found = soft_lists(path, self.metric.fixed, batch, lists[0], softness, q=self.q)
         if found.loss is None or found.tied or not found.informs:
             return None
         self.away = found.away

@@ -222,7 +222,7 @@ class Linearized(Form):
         return replace(self._told(found, batch, call), ramps=OVER_TO_METRIC)
 
     def _of_lists(
-        self, path: OfCounts | OfRanks, lists: RankedLists, graded: bool, batch: Batch, call: CallContext
+        self, path: OfCounts | OfRanks, lists: Sequence[RankedLists], graded: bool, batch: Batch, call: CallContext
     ) -> BatchLosses:
         found = many_lists(path, self._rows.twin.options, batch, lists, q=self.q if graded else None)
         return replace(self._told(found, batch, call), ramps=ALONE if graded else TO_FLOOR, matched=not graded)

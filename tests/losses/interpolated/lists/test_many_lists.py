@@ -5,6 +5,7 @@ import torch
 
 import metricgrad as mg
 from metricgrad.losses.interpolated.lists import pairs
+from metricgrad.losses.interpolated.lists import ranked_lists as lists_of
 from metricgrad.losses.interpolated.lists.list_losses import many_lists
 from metricgrad.losses.interpolated.lists.ranked_lists import ranked_lists
 from metricgrad.metrics.of_counts import OfCounts
@@ -283,3 +284,34 @@ def test_answers_of_a_batch_as_each_others_negatives_train_on_ndcg():
 
     ours, standard = trained(mg.UniLoss("ndcg")), trained(torch.nn.CrossEntropyLoss())
     assert ours > standard - 0.02 > 0.8
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("metric", "levels"), [("map", 2), ("mrr", 2), ("precision_at_k:k=3", 2), ("ndcg", 2), ("ndcg", 4)]
+)
+def test_queries_of_like_length_lie_together(metric, levels, weighted, monkeypatch):
+    """However they are dealt to buckets, they are one mean."""
+    metric, batch = mg.as_metric(metric), queries(3, levels=levels, weighted=weighted)
+    whole = found(metric, batch, q=None if levels == 2 else 0.5)
+    monkeypatch.setattr(lists_of, "_SPARE", (0, 0))
+    dealt = found(metric, batch, q=None if levels == 2 else 0.5)
+    path = metric.fast_path.by_gain or metric.fast_path
+    assert len(ranked_lists(batch, for_batch(metric.structure, batch, metric), path)) > 2
+    torch.testing.assert_close(dealt.gradient, whole.gradient)
+    torch.testing.assert_close((dealt.now, dealt.ideal), (whole.now, whole.ideal))
+    assert torch.equal(dealt.informs, whole.informs)
+    leaf = batch.scores.clone().requires_grad_()
+    torch.testing.assert_close(torch.autograd.grad(dealt.loss(leaf), leaf)[0], whole.gradient)
+    check(metric, batch)
+
+
+def test_one_long_query_among_many_short_ones_costs_no_more_than_its_own():
+    """Side by side they would take 10 million places."""
+    sizes = torch.cat([torch.full((2000,), 4), torch.tensor([5000])])
+    groups = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    batch = Batch(torch.randn(len(groups)), (torch.arange(len(groups)) % 3 == 0).long(), {"groups": groups})
+    metric = mg.as_metric("map")
+    lists = ranked_lists(batch, for_batch(metric.structure, batch, metric), metric.fast_path)
+    assert sum(some.relevance.numel() for some in lists) < 2 * len(groups)
+    assert float(found(metric, batch).now) == pytest.approx(float(metric(batch.scores, batch.targets, groups=groups)))

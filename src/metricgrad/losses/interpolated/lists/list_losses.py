@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,7 @@ class OneList:
         return ListLoss(gradient, loss, secants.slopes.any(), now, ideal, cross_entropy_gradient(scores, batch.targets))
 
 
-def agrees(twin: Twin, path: OfCounts | OfRanks, lists: RankedLists, batch: Batch, call: CallContext) -> bool:
+def agrees(twin: Twin, path: OfCounts | OfRanks, lists: Sequence[RankedLists], batch: Batch, call: CallContext) -> bool:
     """Whether the twin of a foreign metric has its value here, where it is time to look.
 
     Args:
@@ -121,7 +121,7 @@ def _ties_anyhow(path: OfCounts | OfRanks, scores: Tensor) -> bool:
 
 
 def many_lists(
-    path: OfCounts | OfRanks, parameters: dict[str, Any], batch: Batch, lists: RankedLists, *, q: float | None
+    path: OfCounts | OfRanks, parameters: dict[str, Any], batch: Batch, lists: Sequence[RankedLists], *, q: float | None
 ) -> ListLoss:
     """The secants of many lists.
 
@@ -129,19 +129,59 @@ def many_lists(
         path: of the metric of one list.
         parameters: the metric's own.
         batch: where the lists come from.
-        lists: of relevant items and others, where the path is one of counts.
+        lists: of relevant items and others, where the path is one of counts; those of like length together.
         q: None for the secants of :mod:`metricgrad.losses.interpolated.lists.secants`; otherwise those of
             :mod:`metricgrad.refactoring.ranking.passing` with this tail exponent.
     """
     with torch.enable_grad():
         leaf = batch.scores.detach().requires_grad_()
-        ranked = lists.of(leaf)
-    secants = secants_of(path, parameters, lists, ranked.detach(), batch.scores.dtype, q=q)
-    (gradient,) = torch.autograd.grad(ranked, leaf, secants.gradient.to(ranked))
+        ranked = [some.of(leaf) for some in lists]
+    each = [
+        secants_of(path, parameters, some, values.detach(), batch.scores.dtype, q=q)
+        for some, values in zip(lists, ranked, strict=True)
+    ]
+    joined = Joined.of(each)
+    gradients = [joined.shared(part, place).to(ranked[place]) for place, part in enumerate(s.gradient for s in each)]
+    (gradient,) = torch.autograd.grad(ranked, leaf, gradients)
     standard = None if "sample_weight" in batch.context else cross_entropy_gradient(leaf.detach(), batch.targets)
-    return ListLoss(
-        gradient, lambda scores: secants.loss(lists.of(scores)), secants.informs, secants.now, secants.ideal, standard
-    )
+
+    def loss(scores: Tensor) -> Tensor:
+        parts = [secants.loss(some.of(scores)) for some, secants in zip(lists, each, strict=True)]
+        return torch.stack([joined.shared(part, place) for place, part in enumerate(parts)]).sum()
+
+    return ListLoss(gradient, loss, joined.informs, joined.now, joined.ideal, standard)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Secants of several buckets of lists as those of all.
+
+    Attributes:
+        shares: ``(B,)`` what the lists of each bucket weigh in the mean; None of one bucket.
+        informs: as of :class:`ListSecants`, as for all else.
+        now: 0-d.
+        ideal: 0-d.
+    """
+
+    shares: Tensor | None
+    informs: Tensor
+    now: Tensor
+    ideal: Tensor
+
+    @classmethod
+    def of(cls, each: Sequence[ListSecants | RankSecants]) -> Joined:
+        """Of one bucket or more."""
+        if len(each) == 1:
+            return cls(None, each[0].informs, each[0].now, each[0].ideal)
+        total = torch.stack([one.total for one in each])
+        shares = total / total.sum()
+        values = torch.stack([torch.stack([one.now, one.ideal]) for one in each], 1)
+        now, ideal = (values.masked_fill(total <= 0, 0) @ shares).unbind()
+        return cls(shares.nan_to_num(), torch.stack([one.informs for one in each]).any(), now, ideal)
+
+    def shared(self, part: Tensor, place: int) -> Tensor:
+        """What a bucket's loss or gradient is in that of all."""
+        return part if self.shares is None else part * self.shares[place]
 
 
 def cross_entropy_gradient(scores: Tensor, targets: Tensor) -> Tensor | None:

@@ -45,6 +45,7 @@ class ListSecants:
         now: 0-d, the metric; NaN where no list has a value.
         ideal: 0-d, likewise where no negative stands above a positive.
         worst: 0-d, where all do.
+        total: 0-d, what the lists that have a value weigh together.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class ListSecants:
             least = highest.topk(max(1, round(share * len(highest)))).values[-1:]
             self._looked_at = self._negative & (values >= least)
         now = path.of_lists(up, down, positives, negatives, **parameters)
-        counts, means = lists.means(now, missing=path.missing)
+        counts, means, self.total = lists.means(now, missing=path.missing)
         self.now, self.ideal, self.worst = means.unbind()
         before, level = (torch.searchsorted(down, up, right=right) for right in (False, True))
         self._there = up < torch.inf

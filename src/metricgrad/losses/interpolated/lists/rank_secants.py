@@ -44,6 +44,7 @@ class RankSecants:
         informs: 0-d boolean, whether any move changes the metric.
         now: 0-d, the metric; NaN where it is undefined.
         ideal: 0-d, likewise where items stand as their targets do.
+        total: 0-d, what the lists that have a value weigh together.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class RankSecants:
         upto = _upto(torch.stack([still.expand_as(gains), gains]))
         discount, mean = ((_gather(upto, past) - _gather(upto, first)) / (past - first)).unbind()
         each = torch.stack([path.total(gains, discount), path.ideal(gains)])
-        counts, means = lists.means(each, missing=path.missing)
+        counts, means, self.total = lists.means(each, missing=path.missing)
         self.now, self.ideal = means.unbind()
         rank = wide(first + past + 1).to(gains.dtype) / 2
         passed = _upto(mean * torch.stack([later - still, sooner - still])[:, None])

@@ -1,4 +1,4 @@
-"""The lists of a batch side by side, each as long as the longest: columns, rows, or the items of each query."""
+"""The lists of a batch side by side: columns, rows, or the items of each query, those of like length together."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from metricgrad.refactoring.ranking.rankings import Order
 _PLACES = 2**24
 """Of all lists, that are held at most."""
 
+_SPARE = 4, 2**16
+"""How many times the items, and how many more, there may be places in lists as long as the longest."""
 
 _QUERIES = {"groups", "sample_weight"}
 
@@ -45,8 +47,8 @@ class RankedLists:
     weight: Tensor | None = None
     hard: Callable[[Tensor], Tensor] | None = None
 
-    def means(self, each: Tensor, missing: Missing) -> tuple[Tensor, Tensor]:
-        """``(L,)`` what each list counts in the mean, NaN where that is, and ``(K,)`` means.
+    def means(self, each: Tensor, missing: Missing) -> tuple[Tensor, Tensor, Tensor]:
+        """``(L,)`` what each list counts in the mean, NaN where that is, ``(K,)`` means, and 0-d what all weigh.
 
         Args:
             each: ``(K, L)`` values, which the same lists lack.
@@ -54,10 +56,11 @@ class RankedLists:
         """
         share = (each[0] == each[0]).to(each) if missing == "skipped" else torch.ones_like(each[0])
         share = share if self.weight is None else share * self.weight
-        share = share / share.sum()
+        total = share.sum()
+        share = share / total
         if missing == "nan":
-            return share + 0 * each[0].sum(), each @ share
-        return share, each.nan_to_num() @ share
+            return share + 0 * each[0].sum(), each @ share, total
+        return share, each.nan_to_num() @ share, total
 
     def positive(self) -> Tensor:
         """``(L, M)`` booleans: which items are relevant."""
@@ -70,13 +73,16 @@ class RankedLists:
         return found if self.empty is None else found & ~self.empty
 
 
-def ranked_lists(batch: Batch, order: Refactoring, path: OfCounts | OfRanks) -> RankedLists | None:
-    """The lists of a batch; None where more than queries and their weights come with it, or lists are too uneven.
+def ranked_lists(
+    batch: Batch, order: Refactoring, path: OfCounts | OfRanks, *, together: bool = False
+) -> list[RankedLists] | None:
+    """The lists of a batch; None where more than queries and their weights come with it, or where they take too much.
 
     Args:
         batch: with no context but queries and weights of these, or the columns or rows of single entries.
         order: what makes a list.
         path: of the metric of one list, which says whether lists may differ in length and targets be class numbers.
+        together: whether all lie side by side, however uneven.
     """
     if not isinstance(order, Order) or batch.frame is not None:
         return None
@@ -87,33 +93,55 @@ def ranked_lists(batch: Batch, order: Refactoring, path: OfCounts | OfRanks) -> 
         return None
     weight = batch.context.get("sample_weight")
     if order.within == "all" and batch.scores.shape == batch.targets.shape and not batch.context:
-        return RankedLists(lambda scores: scores.reshape(1, -1), batch.targets.reshape(1, -1))
+        return [RankedLists(lambda scores: scores.reshape(1, -1), batch.targets.reshape(1, -1))]
     if order.within in ("column", "row") and batch.scores.ndim == 2 and "groups" not in batch.context:
         columns = order.within == "column"
         if columns and weight is not None:
             return None  # of items, not of lists
-        return RankedLists(
+        found = RankedLists(
             lambda scores: _turned(ranked_by(scores, True) if order.odds else scores, columns),
             _turned(_relevance(batch), columns),
             weight=None if weight is None else wide(weight),
         )
+        return [found]
     if of_values or order.within != "group" or batch.scores.ndim > 1 or batch.groups is None:
         return None
-    query, sizes = batch.groups.unique(return_inverse=True, return_counts=True)[1:]
-    longest, n = int(sizes.max()), len(query)
-    if len(sizes) * longest > _PLACES:
+    return _of_queries(batch, batch.groups, together=together)
+
+
+def _of_queries(batch: Batch, groups: Tensor, *, together: bool) -> list[RankedLists] | None:
+    query, sizes = groups.unique(return_inverse=True, return_counts=True)[1:]
+    lengths, n = sizes.tolist(), len(query)
+    times, more = _SPARE
+    uneven = len(lengths) * max(lengths) > times * n + more and not together
+    buckets = _by_length(lengths) if uneven else {max(lengths): None}
+    if sum(longest * len(lengths if rows is None else rows) for longest, rows in buckets.items()) > _PLACES:
         return None
-    item = query.argsort(stable=True)
-    place = counted(n, torch.int64, query.device) - (sizes.cumsum(0) - sizes)[query[item]]
-    index = item.new_full((len(sizes), longest), n)
-    index[query[item], place] = item
-    padded = torch.nn.functional.pad(batch.targets, (0, 1))
-    return RankedLists(
-        lambda scores: torch.nn.functional.pad(scores, (0, 1))[index],
-        padded[index],
-        index == n,
-        None if weight is None else weights_of_queries(weight, batch.groups),
-    )
+    item, first = query.argsort(stable=True), sizes.cumsum(0) - sizes
+    padded, weight = torch.nn.functional.pad(batch.targets, (0, 1)), batch.context.get("sample_weight")
+    weights = None if weight is None else weights_of_queries(weight, groups)
+
+    def bucket(longest: int, which: list[int] | None) -> RankedLists:
+        rows = slice(None) if which is None else torch.tensor(which, device=query.device)
+        place = counted(longest, torch.int64, query.device)
+        empty = place >= sizes[rows, None]
+        index = item[(first[rows, None] + place).clamp_(max=n - 1)].masked_fill_(empty, n)
+        return RankedLists(
+            lambda scores: torch.nn.functional.pad(scores, (0, 1))[index],
+            padded[index],
+            empty,
+            None if weights is None else weights[rows],
+        )
+
+    return [bucket(*each) for each in buckets.items()]
+
+
+def _by_length(lengths: list[int]) -> dict[int, list[int] | None]:
+    """Which lists are at most four times as long as each other, by the longest of them."""
+    alike: dict[int, list[int]] = {}
+    for which, length in enumerate(lengths):
+        alike.setdefault(length.bit_length() // 2, []).append(which)
+    return {max(lengths[one] for one in rows): rows for rows in alike.values()}
 
 
 def _turned(values: Tensor, columns: bool) -> Tensor:

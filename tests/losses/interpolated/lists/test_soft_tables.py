@@ -142,3 +142,15 @@ def test_a_batch_without_any_yes_says_nothing():
     value.backward()
     assert float(value.detach()) == 0  # as no decision would be worth more
     assert leaf.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["micro_f1", "jaccard:average=micro"])
+@pytest.mark.parametrize("shape", [(12,), (12, 1), (6, 3, 2)])
+def test_one_answer_a_row_in_groups_is_counted_as_the_metric_counts_it(name, shape):
+    """There a no is a class like a yes: micro F1 is accuracy."""
+    (scores, targets), groups = draw(9, *shape), torch.arange(shape[0]) // 3
+    metric, leaf = mg.as_metric(name), scores.clone().requires_grad_()
+    value = mg.UniLoss(name)(leaf, targets, groups=groups)
+    value.backward()
+    assert float(value.detach()) == pytest.approx(1 - float(metric(scores, targets, groups=groups)), abs=1e-6)
+    assert ((leaf.grad < 0) == (targets == 1)).all()

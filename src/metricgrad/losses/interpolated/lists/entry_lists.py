@@ -91,7 +91,8 @@ def entry_lists(path: FastPath | None, batch: Batch, structure: Structure) -> En
     if structure.kind != "labels" or batch.scores.shape != batch.targets.shape or batch.frame is not None:
         return None
     apart = structure.exchangeable
-    of_list = path.of_list if isinstance(path, OfLabels) else None
+    columns = batch.targets.ndim == 2 or PARTS in batch.context  # without, a no is a class like a yes
+    of_list = path.of_list if isinstance(path, OfLabels) and columns else None
     if of_list is None and apart == "all" and isinstance(path, OfTables):
         of_list = path
     if of_list is None:

@@ -154,3 +154,16 @@ def test_one_answer_a_row_in_groups_is_counted_as_the_metric_counts_it(name, sha
     value.backward()
     assert float(value.detach()) == pytest.approx(1 - float(metric(scores, targets, groups=groups)), abs=1e-6)
     assert ((leaf.grad < 0) == (targets == 1)).all()
+
+
+@pytest.mark.parametrize("name", ["dice", "kappa"])
+@pytest.mark.parametrize("shape", [(6, 4), (3, 4, 4)])
+def test_no_list_has_an_ideal_value(name, shape):
+    loss, (scores, targets) = mg.UniLoss(name), draw(10, *shape, dtype=torch.float32)
+    context = {"groups": torch.arange(shape[0])} if len(shape) > 2 else {}
+    leaf = scores.requires_grad_()
+    with pytest.warns(UserWarning, match="is undefined on this batch"):
+        value = loss(leaf, torch.zeros_like(targets), **context)
+    value.backward()
+    assert float(value.detach()) == 0
+    assert leaf.grad.isfinite().all()

@@ -68,6 +68,8 @@ class EntryLists:
     def means(self, cells: Tensor, yes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """``(S,)`` means of the metric over the lists that have one, and ``(L,)`` what each list counts in the last.
 
+        Where none has one the mean is NaN, and no list counts.
+
         Args:
             cells: ``(S, L, 2, 2)``.
             yes: as in :meth:`cells`, of the same sets.
@@ -80,7 +82,7 @@ class EntryLists:
         share = (values == values).to(values)
         share = share if self.share is None else share * self.share
         share = share / share.sum(1, keepdim=True)
-        return (values.nan_to_num() * share).sum(1), share[-1]
+        return (values.nan_to_num() * share).sum(1), share[-1].nan_to_num()
 
 
 def entry_lists(path: FastPath | None, batch: Batch, structure: Structure) -> EntryLists | None:

@@ -167,3 +167,12 @@ def test_no_list_has_an_ideal_value(name, shape):
     value.backward()
     assert float(value.detach()) == 0
     assert leaf.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [torchmetrics.F1Score, torchmetrics.Precision, torchmetrics.Recall])
+def test_a_mean_weighted_by_targets_has_no_twin(kind, recwarn):
+    metric = mg.as_metric(kind(task="multilabel", num_labels=C, average="weighted"))
+    scores, targets = draw(11, 24, C, dtype=torch.float32)
+    shown = mg.UniLoss(metric)(scores, targets)
+    assert float(shown) == pytest.approx(1 - float(metric(scores, targets)), abs=1e-6)
+    assert not [w for w in recwarn if "is called itself" in str(w.message)]

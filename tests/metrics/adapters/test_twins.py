@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import sklearn.metrics
 import torch
@@ -150,3 +151,12 @@ def test_what_a_torchmetrics_object_ignores_its_loss_ignores(make, ignored):
     mg.UniLoss(theirs)(leaf, targets).backward()
     assert leaf.grad.any()
     assert not leaf.grad[targets == ignored].any()
+
+
+@pytest.mark.parametrize("name", ["f1_score", "jaccard_score"])
+def test_an_option_may_be_an_array(name):
+    fn, labels = getattr(sklearn.metrics, name), np.array([0, 2])
+    metric, targets = mg.as_metric(fn, average="macro", labels=labels), torch.tensor([0, 1, 2, 2])
+    assert metric.twin is None
+    scores = torch.eye(3)[[0, 1, 1, 2]]
+    assert float(metric(scores, targets)) == pytest.approx(fn(targets, [0, 1, 1, 2], average="macro", labels=labels))

@@ -152,8 +152,13 @@ def describe_sklearn(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict[
 
 
 def _changed(metric: Callable[..., Any], fixed: dict[str, Any]) -> dict[str, Any]:
-    defaults = inspect.signature(metric).parameters
-    return {name: value for name, value in fixed.items() if name not in defaults or value != defaults[name].default}
+    defaults = {name: parameter.default for name, parameter in inspect.signature(metric).parameters.items()}
+
+    def is_default(name: str, value: Any) -> bool:
+        default = defaults.get(name, inspect.Parameter.empty)
+        return value is default or (type(value) is type(default) and bool(value == default))  # of arrays there is none
+
+    return {name: value for name, value in fixed.items() if not is_default(name, value)}
 
 
 def _parameters(metric: Callable[..., Any]) -> frozenset[str]:

@@ -42,3 +42,21 @@ def test_many_sets_of_scores_are_taken_in_parts(monkeypatch):
     whole = metric.over(stack, targets, groups=groups)
     monkeypatch.setattr(group_means, "_AT_ONCE", 2)
     torch.testing.assert_close(metric.over(stack, targets, groups=groups), whole)
+
+
+def test_many_classes_in_many_groups_are_taken_in_parts(monkeypatch):
+    """Of classes that are predicted too, where targets have few."""
+    from metricgrad.metrics.families import group_means
+
+    metric, (scores, _, groups, _) = mg.as_metric("macro_f1"), drawn(50)
+    targets, most = torch.zeros(len(scores), dtype=torch.long), []
+    whole, count = metric(scores, targets, groups=groups), group_means.counts_of_groups
+
+    def counted(*args):
+        most.append((found := count(*args)).hit.numel())
+        return found
+
+    monkeypatch.setattr(group_means, "counts_of_groups", counted)
+    monkeypatch.setattr(group_means, "_AT_ONCE", 350)
+    torch.testing.assert_close(metric(scores, targets, groups=groups), whole)
+    assert max(most) <= 350

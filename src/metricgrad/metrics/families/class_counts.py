@@ -80,7 +80,7 @@ def class_counts(labels: Tensor, targets: Tensor, weight: Tensor | None = None) 
     return Counts(hit, actual, predicted, seen)
 
 
-def counts_of_groups(labels: Tensor, targets: Tensor, which: Tensor, groups: int) -> Counts:
+def counts_of_groups(labels: Tensor, targets: Tensor, which: Tensor, groups: int, classes: int) -> Counts:
     """The same of each group, ``(T, G, C)`` each.
 
     Args:
@@ -88,8 +88,8 @@ def counts_of_groups(labels: Tensor, targets: Tensor, which: Tensor, groups: int
         targets: ``(N,)``.
         which: ``(N,)`` group of each row, from 0.
         groups: G.
+        classes: C.
     """
-    classes = max(2, 1 + int(max(labels.max(), targets.max())))
     ones, first = wide(torch.ones_like(targets)), which * classes
 
     def total(of: Tensor, values: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from metricgrad.metrics.fast_paths import FastPath
 from metricgrad.metrics.of_labels import OfClassCounts, OfClasses
 
 _AT_ONCE = 2**24
-"""Counts of all groups that are held at once."""
+"""Counts of classes in groups that are held at once."""
 
 
 def in_groups(
@@ -69,6 +69,15 @@ def in_groups(
 
 
 def _at_once(path: OfClassCounts | OfClasses, labels: Tensor, targets: Tensor, which: Tensor, count: int) -> Tensor:
-    """``(T, G)`` values of each group from ``(T, N)`` labels."""
-    most = max(1, _AT_ONCE // (count * (2 + int(targets.max()))))
-    return torch.cat([path.of_counts(counts_of_groups(part, targets, which, count)) for part in labels.split(most)])
+    """``(T, G)`` values of each group from ``(T, N)`` labels, for as many groups at a time as memory has room for."""
+    classes = max(2, 1 + int(torch.maximum(labels.max(), targets.max())))
+    step = min(count, max(1, _AT_ONCE // classes))
+    found, sets = [], max(1, _AT_ONCE // (step * classes))
+    for first in range(0, count, step):
+        rows = slice(None) if step == count else (which >= first) & (which < first + step)
+        of_rows, near, groups = targets[rows], which[rows] - first, min(step, count - first)
+        found.append(torch.cat([
+            path.of_counts(counts_of_groups(part, of_rows, near, groups, classes))
+            for part in labels[:, rows].split(sets)
+        ]))  # fmt: skip
+    return torch.cat(found, 1)

@@ -6,8 +6,10 @@ import torch
 import torchmetrics
 
 import metricgrad as mg
+from metricgrad.losses.interpolated.lists import entry_lists as entry_lists_module
 from metricgrad.losses.interpolated.lists.entry_lists import entry_lists
 from metricgrad.losses.interpolated.lists.soft_tables import soft_tables
+from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.refactoring.batch import checked
 
 N, C = 12, 5
@@ -176,3 +178,14 @@ def test_a_mean_weighted_by_targets_has_no_twin(kind, recwarn):
     shown = mg.UniLoss(metric)(scores, targets)
     assert float(shown) == pytest.approx(1 - float(metric(scores, targets)), abs=1e-6)
     assert not [w for w in recwarn if "is called itself" in str(w.message)]
+
+
+@pytest.mark.parametrize("kind", ["plain", "weights", "weighted groups"])
+def test_many_entries_are_looked_at_in_parts(monkeypatch, kind):
+    (scores, targets), context = draw(12, N, C), some(kind)
+    whole = closed(mg.as_metric("mcc"), scores, targets, context)[2].gradient
+    most, of_cells = [], ConfusionTables.of_cells
+    monkeypatch.setattr(entry_lists_module, "_AT_ONCE", 7)
+    monkeypatch.setattr(ConfusionTables, "of_cells", lambda cells: most.append(len(cells)) or of_cells(cells))
+    torch.testing.assert_close(closed(mg.as_metric("mcc"), scores, targets, context)[2].gradient, whole)
+    assert max(most) <= 14  # each as yes and as no

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +17,9 @@ from metricgrad.metrics.of_labels import OfLabels, OfTables
 from metricgrad.metrics.types import Structure
 from metricgrad.precision import wide
 from metricgrad.refactoring.batch import Batch
+
+_AT_ONCE = 2**19
+"""Entries whose tables are held at once, some 400 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,18 @@ class EntryLists:
             yes: ``(E,)`` how much of each entry is yes there.
             targets: as in :meth:`cells`.
         """
+        if len(yes) <= _AT_ONCE:
+            return self._changes(cells, yes, targets, self.which, self.weight)
+        weights = itertools.repeat(None) if self.weight is None else self.weight.split(_AT_ONCE)
+        parts = zip(yes.split(_AT_ONCE), targets.split(_AT_ONCE), self.which.split(_AT_ONCE), weights, strict=False)
+        return torch.cat([self._changes(cells, *part) for part in parts])
+
+    def _changes(self, cells: Tensor, yes: Tensor, targets: Tensor, which: Tensor, weight: Tensor | None) -> Tensor:
         moved = torch.stack([-yes, 1 - yes])  # from where it stands to no, and to yes
-        moved = moved if self.weight is None else moved * self.weight
+        moved = moved if weight is None else moved * weight
         signs = listed((-1.0, 1.0), moved.dtype, moved.device)
         row = (targets[:, None] == counted(2, targets.dtype, targets.device)).to(moved)
-        tables = torch.addcmul(cells[self.which], (row * moved[..., None])[..., None], signs)
+        tables = torch.addcmul(cells[which], (row * moved[..., None])[..., None], signs)
         no, yes = self.path.values(ConfusionTables.of_cells(tables.flatten(0, 1))).view(2, -1).unbind()
         return (yes - no).nan_to_num_()
 

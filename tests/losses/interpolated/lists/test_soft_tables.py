@@ -56,7 +56,7 @@ def test_a_decision_is_worth_what_the_metric_says_of_it(name, kind):
     flat = batch.targets.flatten().long()
     yes = (batch.scores.flatten() > 0).double()[None]
     cells = lists.cells(yes, flat)
-    found = lists.changes(cells[0], yes[0], flat) * lists.means(cells, yes, flat)[1][lists.which]
+    found = lists.changes(cells[0], yes[0], flat, lists.means(cells, yes, flat)[1])
 
     def value(entry, side):
         moved = batch.scores.flatten().clone()

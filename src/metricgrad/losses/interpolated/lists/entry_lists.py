@@ -53,33 +53,36 @@ class EntryLists:
         empty = both.new_zeros(2 * len(yes), 2 * self.count)
         return empty.scatter_add_(1, cell, both.flatten(0, 1)).view(-1, 2, self.count, 2).permute(0, 2, 3, 1)
 
-    def changes(self, cells: Tensor, yes: Tensor, targets: Tensor) -> Tensor:
-        """``(E,)`` float64: what deciding each entry as yes, and not as no, is worth to its list in the mean.
+    def changes(self, cells: Tensor, yes: Tensor, targets: Tensor, share: Tensor) -> Tensor:
+        """``(E,)`` float64: what deciding each entry as yes, not as no, is worth to the mean; 0 where it is undefined.
 
         Args:
             cells: ``(L, 2, 2)``, where the others stand.
             yes: ``(E,)`` how much of each entry is yes there.
             targets: as in :meth:`cells`.
+            share: ``(L,)`` what each list counts.
         """
         if len(yes) <= _AT_ONCE:
-            return self._changes(cells, yes, targets, self.which, self.weight)
+            return self._changes(cells, share, yes, targets, self.which, self.weight)
         weights = itertools.repeat(None) if self.weight is None else self.weight.split(_AT_ONCE)
         parts = zip(yes.split(_AT_ONCE), targets.split(_AT_ONCE), self.which.split(_AT_ONCE), weights, strict=False)
-        return torch.cat([self._changes(cells, *part) for part in parts])
+        return torch.cat([self._changes(cells, share, *part) for part in parts])
 
-    def _changes(self, cells: Tensor, yes: Tensor, targets: Tensor, which: Tensor, weight: Tensor | None) -> Tensor:
+    def _changes(
+        self, cells: Tensor, share: Tensor, yes: Tensor, targets: Tensor, which: Tensor, weight: Tensor | None
+    ) -> Tensor:
         moved = torch.stack([-yes, 1 - yes])  # from where it stands to no, and to yes
         moved = moved if weight is None else moved * weight
         signs = listed((-1.0, 1.0), moved.dtype, moved.device)
         row = (targets[:, None] == counted(2, targets.dtype, targets.device)).to(moved)
         tables = torch.addcmul(cells[which], (row * moved[..., None])[..., None], signs)
         no, yes = self.path.values(ConfusionTables.of_cells(tables.flatten(0, 1))).view(2, -1).unbind()
-        return (yes - no).nan_to_num_()
+        return ((yes - no) * share[which]).nan_to_num_()
 
     def means(self, cells: Tensor, yes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """``(S,)`` means of the metric over the lists that have one, and ``(L,)`` what each list counts in the last.
 
-        Where none has one the mean is NaN, and no list counts.
+        Where none has one all of these are NaN.
 
         Args:
             cells: ``(S, L, 2, 2)``.
@@ -93,7 +96,7 @@ class EntryLists:
         share = (values == values).to(values)
         share = share if self.share is None else share * self.share
         share = share / share.sum(1, keepdim=True)
-        return (values.nan_to_num() * share).sum(1), share[-1].nan_to_num()
+        return (values.nan_to_num() * share).sum(1), share[-1]
 
 
 def entry_lists(path: FastPath | None, batch: Batch, structure: Structure) -> EntryLists | None:

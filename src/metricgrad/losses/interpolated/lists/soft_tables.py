@@ -38,7 +38,7 @@ def soft_tables(metric: Metric, batch: Batch, lists: EntryLists, *, q: float) ->
     yes = torch.stack([flat.sigmoid(), (flat > 0).to(flat), targets.to(flat)])
     cells = lists.cells(yes, targets)
     means, share = lists.means(cells[1:], yes[1:], targets)
-    gain = lists.changes(cells[0], yes[0], targets) * share[lists.which]
+    gain = lists.changes(cells[0], yes[0], targets, share)
     gain = (gain if metric.higher_is_better else -gain).to(scores.dtype).view(scores.shape)
     standard = None if "sample_weight" in batch.context else cross_entropy_gradient(scores, batch.targets)
     return ListLoss(

@@ -58,13 +58,11 @@ def test_a_decision_is_worth_what_the_metric_says_of_it(name, kind):
     cells = lists.cells(yes, flat)
     found = lists.changes(cells[0], yes[0], flat, lists.means(cells, yes, flat)[1])
 
-    def value(entry, side):
-        moved = batch.scores.flatten().clone()
-        moved[entry] = side
-        return float(batch.values(metric, moved.view(1, *batch.scores.shape)))
-
-    expected = [value(entry, 60.0) - value(entry, -60.0) for entry in range(len(flat))]
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-6)
+    moved = batch.scores.flatten().repeat(2, len(flat), 1)  # each entry as yes, then each as no
+    for side, score in enumerate((60.0, -60.0)):
+        moved[side].fill_diagonal_(score)
+    values = batch.values(metric, moved.view(-1, *batch.scores.shape)).double().view(2, -1)
+    torch.testing.assert_close(found, values[0] - values[1], rtol=1e-4, atol=1e-6)
     assert found.any()
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from metricgrad.comparison.csv_numbers import Row, csv_numbers
 from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.tables.answers import LABEL, PROBABILITY, SCORE, VALUE
@@ -27,30 +27,29 @@ def read_answers(path: Path, target: str) -> tuple[Tensor, Tensor]:
     Raises:
         MetricgradError: naming the file, and the line where one is wrong.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.DictReader(file)
-            names = [(name or "").strip() for name in lines.fieldnames or ()]
-            lines.fieldnames = names
-            if target not in names:
-                raise MetricgradError(
-                    f"{path} has no column {target!r}, which `metricgrad predict --keep` writes beside its answers; "
-                    f"{did_you_mean(target, names)}"
-                )
-            columns = _columns(path, [name for name in names if name != target])
-            classes = [name.removeprefix(PROBABILITY) for name in columns] if len(columns) > 1 else []
-            rows = []
-            for row in lines:
-                texts = [row[target], *(row[name] for name in columns)]
-                numbers = [str(_class_of(texts[0], classes)), *texts[1:]] if classes else texts
-                rows.append(_numbers(path, lines.line_num, numbers, (target, *columns), classes))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MetricgradError(f"cannot read {path}: {error}") from error
-    if not rows:
-        raise MetricgradError(f"{path} has no rows")
-    table = torch.tensor(rows, dtype=torch.float64)
+
+    def columns_of(names: list[str]) -> list[str]:
+        if target not in names:
+            raise MetricgradError(
+                f"{path} has no column {target!r}, which `metricgrad predict --keep` writes beside its answers; "
+                f"{did_you_mean(target, names)}"
+            )
+        return _columns(path, [name for name in names if name != target])
+
+    def numbers_of(line: int, row: Row, columns: list[str]) -> list[float]:
+        texts, classes = [row[target], *(row[name] for name in columns)], _classes(columns)
+        texts = [str(_class_of(texts[0], classes)), *texts[1:]] if classes else texts
+        return _numbers(path, line, texts, (target, *columns), classes)
+
+    columns, table = csv_numbers(path, columns_of, numbers_of)
+    classes = _classes(columns)
     targets, scores = table[:, 0], table[:, 1:] if len(classes) > 2 else table[:, -1]
     return scores, targets.long() if classes else targets
+
+
+def _classes(columns: Sequence[str]) -> list[str]:
+    """Whose probabilities the columns are; none where they are one of values."""
+    return [name.removeprefix(PROBABILITY) for name in columns] if len(columns) > 1 else []
 
 
 def _columns(path: Path, names: Sequence[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import warnings
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from metricgrad.aligners.fitting.agreement import Agreement, agreement, as_json, losses_of
 from metricgrad.comparison.answers import read_answers
+from metricgrad.comparison.csv_numbers import Row, csv_numbers
 from metricgrad.comparison.mismatch import drawn_blocks
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.registry import ProblemKind, standard_for
@@ -143,18 +143,11 @@ def read_predictions(path: Path, *, embeddings: bool = False) -> tuple[Tensor, T
     Raises:
         MetricgradError: naming the file, and the line where one is wrong.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.DictReader(file)
-            names = [(name or "").strip() for name in lines.fieldnames or ()]
-            lines.fieldnames = names
-            columns = _score_columns(path, names)
-            rows = [_numbers(path, lines.line_num, row, ["target", *columns]) for row in lines]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MetricgradError(f"cannot read {path}: {error}") from error
-    if not rows:
-        raise MetricgradError(f"{path} has no rows")
-    table = torch.tensor(rows, dtype=torch.float64)
+    columns, table = csv_numbers(
+        path,
+        lambda names: _score_columns(path, names),
+        lambda line, row, columns: _numbers(path, line, row, ["target", *columns]),
+    )
     targets, scores = table[:, 0], table[:, 1] if columns == ["score"] else table[:, 1:]
     whole = bool((targets == targets.round()).all())
     classes = whole and bool(((targets >= 0) & (targets < scores.shape[-1])).all())
@@ -198,10 +191,10 @@ def _score_columns(path: Path, names: list[str]) -> list[str]:
     return numbered or ["score"]
 
 
-def _numbers(path: Path, line: int, row: dict[str, Any], columns: list[str]) -> list[float]:
+def _numbers(path: Path, line: int, row: Row, columns: list[str]) -> list[float]:
     try:
-        found = [float(row[column]) for column in columns]
-    except (TypeError, ValueError):
+        found = [float(row[column] or "") for column in columns]
+    except ValueError:
         found = [torch.nan]
     if not all(abs(x) < torch.inf for x in found):
         raise MetricgradError(f"{path}, line {line}: {', '.join(columns)} are not all finite numbers")

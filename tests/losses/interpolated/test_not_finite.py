@@ -84,3 +84,15 @@ def test_graded_targets_have_infinite_scores_too(metric):
     value.backward()
     assert leaf.grad[scores.isfinite()].isfinite().all()  # the standard loss that it rides on is infinite there
     assert float(value) == pytest.approx(1 - float(mg.as_metric(metric)(scores, targets)), abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:metric")
+@pytest.mark.parametrize("metric", ["mse", "mae", "brier", "log_loss"])
+def test_a_smooth_metric_of_nan_has_a_gradient_that_loss_scaling_sees(metric):
+    loss = mg.UniLoss(metric, check_finite=False)
+    loss.check_finite = False
+    scores = torch.tensor([1.0, math.nan, 0.3], requires_grad=True)
+    value = loss(scores, torch.tensor([1.0, 0.0, 1.0]))
+    value.backward()
+    assert value.isnan()
+    assert scores.grad[1].isnan()

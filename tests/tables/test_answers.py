@@ -95,6 +95,11 @@ def test_a_table_of_no_rows_has_answers_of_none(tmp_path, model, ending, capsys)
         (lambda f: f.assign(label=1), {"keep": ["label"]}, "keep is 'label', and so is a column of the answers"),
         (lambda f: f, {"id": "who", "keep": ["who"]}, "keep is 'who', and so is a column of the answers"),
         (lambda f: f, {"keep": ["aeg"]}, "keep is 'aeg'.* did you mean age"),
+        (
+            lambda f: f.assign(p_left=1),
+            {"keep": ["p_left"]},
+            "keep is 'p_left', which reads as the probability of a class",
+        ),
         (lambda f: f, {"out": "x.xlsx"}, "ends in .csv or .parquet"),
     ],
 )

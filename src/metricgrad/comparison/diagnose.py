@@ -172,7 +172,7 @@ def logits_of(probabilities: Tensor, path: str | Path, kind: ProblemKind) -> Ten
         if bool(rows.any()):
             raise MetricgradError(
                 f"{path}, row {int(rows.nonzero()[0])}: {what}, so the scores are no probabilities; leave out "
-                "--probabilities"
+                "--probabilities, and of what `metricgrad predict` wrote other columns named p_..."
             )
     kept = probabilities.clamp(1e-12, 1 - 1e-12)
     return kept.logit() if kept.ndim == 1 else kept.log()

@@ -68,6 +68,10 @@ def answer_file(
             raise MetricgradError(
                 f"{option} is {name!r}, and the table has no such column: {did_you_mean(name, names)}"
             )
+        if option == "keep" and LABEL in taken and name.startswith(PROBABILITY):
+            raise MetricgradError(
+                f"keep is {name!r}, which reads as the probability of a class; rename it in the table"
+            )
         if name in taken or (option, name) == ("keep", id or ROW):
             raise MetricgradError(f"{option} is {name!r}, and so is a column of the answers; rename it in the table")
     wanted = [*(column.name for column in model.schema.columns), *(name for _, name in beside)]

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from metricgrad.functional.constants import counted, listed
+from metricgrad.functional.constants import counted, filled, listed
 from metricgrad.metrics.fast_paths import FastPath, Missing
 from metricgrad.metrics.of_ranks import OfRanks
 from metricgrad.precision import wide, wide_dtype
@@ -58,17 +58,35 @@ class OfCounts(FastPath, abc.ABC):
         """``(...)`` values of ``(..., P)`` values of ``at``."""
 
     @abc.abstractmethod
-    def changes(self, above: Tensor, moved: Tensor, positives: Count, negatives: Count, **parameters: Any) -> Tensor:
-        """``(..., K, P)`` changes of a list's value when positive i alone comes to have ``moved[..., k, i]`` above it.
+    def _lost(self, above: Tensor, past: Tensor, held: Tensor, positives: Count, negatives: Count, **of: Any) -> Tensor:
+        """``(..., P)``: how much better a list is with positive i alone at ``held[..., 1, i]`` than at ``[..., 0, i]``.
 
         Args:
-            above: ``(..., P)`` ascending float64 counts of negatives above each positive before the move; infinite
-                where a list has fewer than P, of which what is found means nothing.
-            moved: ``(..., K, P)`` after it.
+            above: as in :meth:`slopes`, as all else.
+            past: ``(..., 2, P)`` counts above and below those of ``above``, by which positive i passes others.
+            held: the same, of as many negatives as there are.
+            positives: how many there are.
+            negatives: likewise.
+            of: the metric's own parameters.
+        """
+
+    def slopes(self, above: Tensor, reach: Tensor, positives: Count, negatives: Count, **parameters: Any) -> Tensor:
+        """``(..., P)``: what a list's value loses by a negative that passes positive i alone, as a secant.
+
+        Args:
+            above: ``(..., P)`` ascending float64 counts of negatives above each positive; infinite where a list has
+                fewer than P, of which what is found means nothing.
+            reach: ``(..., P)`` how many negatives the secant looks at on each side, above 0.
             positives: how many there are.
             negatives: likewise.
             parameters: the metric's own.
         """
+        both_ways = listed((1.0, -1.0), above.dtype, above.device)[:, None]
+        past = torch.addcmul(above.unsqueeze(-2), reach.unsqueeze(-2), both_ways)
+        held = _held(past, _of_each(negatives))
+        lost = self._lost(above, past, held, positives, negatives, **parameters)
+        most, least = held.unbind(-2)
+        return lost / (most - least).clamp_(min=1)
 
     def values(self, above: Tensor, negatives: int, **parameters: Any) -> Tensor:
         """``(T,)`` from ``(T, P)`` ascending counts of negatives above each positive."""
@@ -141,58 +159,52 @@ class MeanOverPositives(OfCounts):
         found = wide(found)
         return found.sum(-1) / positives.squeeze(-1) if isinstance(positives, Tensor) else found.mean(-1)
 
-    def changes(self, above: Tensor, moved: Tensor, positives: Count, negatives: Count, **parameters: Any) -> Tensor:
+    def _lost(self, above: Tensor, past: Tensor, held: Tensor, positives: Count, negatives: Count, **of: Any) -> Tensor:
         """See :class:`OfCounts`."""
-        flat = moved.flatten(-2)
         if not self.by_place:
-            before, after = (self.at(counts, counts, positives, negatives, **parameters) for counts in (above, flat))
-            return (after.view_as(moved) - before.unsqueeze(-2)) / _of_each(positives)
+            fewer, more = self.at(held, held, _of_each(positives), _of_each(negatives), **of).unbind(-2)[::-1]
+            return (fewer - more) / positives
         place = _by_one(above, least=1)  # there is no place before the first
-        added = self.at(place, above.unsqueeze(-2), _of_each(positives), _of_each(negatives), **parameters)
-        added = wide(added).expand(*above.shape[:-1], 3, -1)
-        still = added[..., 1:2, :]
+        added = wide(self.at(place, above.unsqueeze(-2), _of_each(positives), _of_each(negatives), **of))
         # of the first k positives, what they gain when each stands one place sooner, and one place later
-        gains = added.new_zeros(*added.shape[:-1], added.shape[-1] + 2)
-        torch.cumsum(added - still, -1, out=gains[..., 2:])
-        sooner, later = gains[..., 0, 1:], gains[..., 2, :]
-        rises, to = _destination(above, flat, place[1])
-        passed = torch.where(
-            rises,
-            later[..., None, 1:-1] - later.gather(-1, to).view_as(moved),
-            sooner.gather(-1, to).view_as(moved) - sooner[..., None, 1:],
-        )
-        own = self.at(to, flat, positives, negatives, **parameters).view_as(moved)
-        return (passed + own - still) / _of_each(positives)
+        gains = added.new_zeros(*above.shape[:-1], 2, above.shape[-1] + 1)
+        torch.cumsum(added[..., ::2, :] - added[..., 1:2, :], -1, out=gains[..., 1:])
+        before = torch.searchsorted(above, past.flatten(-2)).view_as(past)
+        own = self.at(_destination(before), held, _of_each(positives), _of_each(negatives), **of)
+        more, fewer = own.unbind(-2)
+        sooner, later = gains.unbind(-2)
+        passed = sooner[..., 1:] + later[..., :-1] - gains.gather(-1, before).sum(-2)
+        return (fewer - more + passed) / positives
 
 
 class LargestPlace(OfCounts):
-    """The largest place of a positive at which something holds, as a share of all."""
+    """The largest place of a positive at which something holds, as a share of all.
+
+    It holds the rather, the larger the place and the fewer negatives above.
+    """
 
     def _total(self, found: Tensor, place: Tensor, positives: Count) -> Tensor:
         most = (place * found).amax(-1)
         return most / (positives.squeeze(-1) if isinstance(positives, Tensor) else positives)
 
-    def changes(self, above: Tensor, moved: Tensor, positives: Count, negatives: Count, **parameters: Any) -> Tensor:
+    def _lost(self, above: Tensor, past: Tensor, held: Tensor, positives: Count, negatives: Count, **of: Any) -> Tensor:
         """See :class:`OfCounts`."""
-        flat, place = moved.flatten(-2), _by_one(above)
-        holds = self.at(place, above.unsqueeze(-2), _of_each(positives), _of_each(negatives), **parameters)
+        place = _by_one(above)
+        holds = self.at(place, above.unsqueeze(-2), _of_each(positives), _of_each(negatives), **of)
         if isinstance(positives, Tensor):
             holds &= (above < torch.inf).unsqueeze(-2)
         # the largest place among the first k positives when each stands one place sooner, as they do, and one later
         upto = torch.nn.functional.pad((place * holds).cummax(-1).values, (1, 0))
-        sooner, still, later = upto.unbind(-2)
-        rises, to = _destination(above, flat, place[1])
-        own, to_each, most = place[1], to.view_as(moved), still[..., None, -1:]
-        passed = torch.where(rises, later[..., None, :-1], sooner.gather(-1, to).view_as(moved))
-        best = torch.stack(
-            [
-                torch.minimum(still[..., None, :-1], still.gather(-1, to - 1).view_as(moved)),
-                passed * (passed >= torch.where(rises, to_each + 1, own)),
-                to_each * self.at(to, flat, positives, negatives, **parameters).view_as(moved),
-                most * (most > torch.maximum(own, to_each)),
-            ]
-        ).amax(0)
-        return (best - most) / _of_each(positives)
+        _, still, later = upto.unbind(-2)
+        before = torch.searchsorted(above, past.flatten(-2)).view_as(past)
+        to, most = _destination(before), still[..., -1:].unsqueeze(-2)
+        own = to * self.at(to, held, _of_each(positives), _of_each(negatives), **of)
+        # of those that a move bears upon, and would stand still, none is better than the best that it makes
+        others = torch.maximum(upto[..., :2, :].gather(-1, before), most * (most > to))
+        more, fewer = torch.maximum(own, others).unbind(-2)
+        passed = later[..., :-1]
+        passed = passed * (passed > to[..., 1, :])
+        return (torch.maximum(fewer, passed) - torch.maximum(more, still[..., :-1])) / positives
 
 
 @dataclass(frozen=True)
@@ -227,8 +239,13 @@ def _by_one(above: Tensor, least: int = 0) -> Tensor:
     return counted(count + 2, wide_dtype(above.device), above.device, least=least).unfold(0, count, 1)
 
 
-def _destination(above: Tensor, moved: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether each rises or stays, ``(..., K, P)``, and the place it comes to have, ``(..., K P)`` as ``moved``."""
-    others = torch.searchsorted(above, moved)  # before it, and itself where it falls
-    rises = others.unflatten(-1, (-1, place.shape[-1])) < place
-    return rises, others + rises.flatten(-2)
+def _destination(before: Tensor) -> Tensor:
+    """``(..., 2, P)`` the place that a positive comes to have, which is among those before it as it falls."""
+    return before + listed((0, 1), torch.long, before.device)[:, None]
+
+
+def _held(counts: Tensor, most: Count) -> Tensor:
+    """Between 0 and so many."""
+    if isinstance(most, Tensor):
+        return torch.clamp(counts, filled(0.0, 1, counts.dtype, counts.device), most)
+    return counts.clamp(0, most)

@@ -38,16 +38,17 @@ def test_equals_the_metric_of_scores_that_may_tie(name, distinct, seed, positive
 @pytest.mark.parametrize("name", NAMES)
 @settings(deadline=None, max_examples=30)
 @given(halves=st.booleans(), **LISTS)
-def test_changes_are_those_of_the_whole_list(name, halves, seed, positives, negatives):
+def test_slopes_are_secants_of_the_whole_list(name, halves, seed, positives, negatives):
     metric, path = _path(name)
     g = torch.Generator().manual_seed(seed)
     above = torch.randint(negatives + 1, (positives,), generator=g).sort().values.double()
-    moved = torch.randint(negatives + 1, (3, positives), generator=g).double()
+    reach = torch.randint(1, negatives + 1, (positives,), generator=g).double()
     if halves:
-        above, moved = above - above % 2 / 2, (moved - 0.3).clamp(min=0)
-    whole = above.expand(3, positives, positives).clone()
+        above, reach = above - above % 2 / 2, reach + 0.3
+    moved = torch.stack([above - reach, above + reach]).clamp(0, negatives)
+    whole = above.expand(2, positives, positives).clone()
     whole.diagonal(dim1=1, dim2=2).copy_(moved)
-    after = path.values(whole.reshape(-1, positives).sort(1).values, negatives, **metric.fixed).reshape(3, positives)
-    expected = after - path.values(above[None], negatives, **metric.fixed)
-    found = path.changes(above, moved, positives, negatives, **metric.fixed)
+    after = path.values(whole.reshape(-1, positives).sort(1).values, negatives, **metric.fixed).reshape(2, positives)
+    expected = (after[0] - after[1]) / (moved[1] - moved[0]).clamp(min=1)
+    found = path.slopes(above, reach, positives, negatives, **metric.fixed)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)

@@ -89,7 +89,7 @@ class ListSecants:
         for some in parts_of(*self._parts, values.device):
             pairs = pairs_of(up[some], depth[some], self._looked_at[some])
             reach = width(4 * wide(pairs.near(_BUMP)))
-            own = _slopes(path, above[some], reach, positives[some], negatives[some], parameters)
+            own = path.slopes(above[some], reach.clamp(min=1), positives[some], negatives[some], **parameters)
             own = torch.where(self._there[some], counts[some, None] * own, nothing).nan_to_num()
             pull, push = pairs.weighted(own, kernel.derivative())
             if leak:
@@ -120,15 +120,3 @@ class ListSecants:
                 surely = LEAK * (slopes * pairs_of(up - START, -own, self._looked_at[some]).near(SOFTPLUS)).sum()
                 found.append(surely - surely.detach())
         return torch.stack(found).sum()
-
-
-def _slopes(
-    path: OfCounts, above: Tensor, reach: Tensor, positives: Tensor, negatives: Tensor, parameters: dict[str, Any]
-) -> Tensor:
-    """``(l, P)``: what each list loses by a negative that passes each positive."""
-    both_ways = listed((-1.0, 1.0), above.dtype, above.device)[:, None]
-    moved = torch.addcmul(above[:, None], reach.clamp(min=1)[:, None], both_ways).clamp(min=0)
-    moved = torch.minimum(moved, negatives[:, None])
-    less, more = path.changes(above, moved, positives, negatives, **parameters).unbind(1)
-    low, high = moved.unbind(1)
-    return (less - more) / (high - low).clamp(min=1)

@@ -56,7 +56,7 @@ class Sides(NamedTuple):
             counts: how many positives and negatives there are.
             last: how many of each the end of the list has.
         """
-        order, (p, n) = positive.byte().argsort(descending=True, stable=True), counts
+        order, (p, n) = positive.view(torch.uint8).argsort(descending=True, stable=True), counts
         depth = scores.index_select(0, order).neg_()
         (up, first), (down, second) = depth[:p].sort(), depth[p:].sort()
         ends = up, down
@@ -88,12 +88,11 @@ class Secants:
         n, metric, path = down.shape[0], twin.metric, twin.path
         before, level = (torch.searchsorted(down, up, right=right) for right in (False, True))
         half = listed((0.5,), wide_dtype(up.device), up.device)[0]
-        above, near = (before + level) * half, self._near.clamp(min=0.25)
-        both_ways = listed((-4.0, 4.0), above.dtype, above.device)[:, None]
-        moved = torch.addcmul(above, near, both_ways).clamp_(0, n)
+        above, reach = (before + level) * half, (4 * self._near).clamp_(min=1)
         if isinstance(path, OfCounts):
-            return _slope(metric, path.changes(above, moved, up.shape[0], n, **twin.options), moved)
-        return _by_calls(metric, above, moved, n, calls)
+            found = path.slopes(above, reach, up.shape[0], n, **twin.options)
+            return found if metric.higher_is_better else -found
+        return _by_calls(metric, above, reach, n, calls)
 
     def gradient(self) -> Tensor:
         """Of the loss in all scores, ``(N,)``."""
@@ -116,9 +115,10 @@ def _slope(metric: Metric, values: Tensor, moved: Tensor) -> Tensor:
     return rise / (high - low).clamp_(min=1)
 
 
-def _by_calls(metric: Metric, above: Tensor, moved: Tensor, n: int, calls: int) -> Tensor:
+def _by_calls(metric: Metric, above: Tensor, reach: Tensor, n: int, calls: int) -> Tensor:
     """``(P,)`` slopes found by calls of the metric at some of the positives, and linear between them."""
     index = _knots(len(above), max(2, calls // 2), above.device)
+    moved = torch.stack([above - reach, above + reach]).clamp_(0, n)
     sets = above.expand(2 * len(index), -1).scatter(1, index.repeat(2)[:, None], moved[:, index].reshape(-1, 1))
     sets = sets.sort(1).values
     negatives = torch.arange(n, device=above.device).expand(len(sets), -1)

@@ -1,13 +1,30 @@
-"""Numbers in a module's state that are read from their device once, not at every call."""
+"""Numbers that are read from their device at once, and those of a module's state not at every call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
+import torch
 from torch import Tensor
 
+from metricgrad.precision import wide_dtype
+
 Number = TypeVar("Number")
+
+
+def read(numbers: Sequence[Tensor]) -> list[float]:
+    """Of 0-d tensors of any dtypes; where one is on another device than the host, it waits for all at once.
+
+    Example:
+        >>> read([torch.tensor(True), torch.tensor(2**24 + 1), torch.tensor(0.5)])
+        [1.0, 16777217.0, 0.5]
+    """
+    if all(number.device.type == "cpu" for number in numbers):
+        return [float(number.item()) for number in numbers]
+    device = next(number.device for number in numbers if number.device.type != "cpu")
+    every = torch.empty(len(numbers), dtype=wide_dtype(device), device=device)
+    return torch.stack([number.to(device) for number in numbers], out=every).tolist()
 
 
 class OnHost(Generic[Number]):

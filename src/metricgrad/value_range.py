@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metricgrad.precision import wide_dtype
+from metricgrad.on_host import read
 
 _FUNCTORCH: Any = getattr(torch._C, "_functorch")  # noqa: B009  (not in torch's stubs)
 
@@ -133,13 +133,8 @@ def _memory(tensor: Tensor) -> object:
 
 def _look(tensors: list[Tensor]) -> list[ValueRange]:
     """Of each, waiting for a device once."""
-    pairs = [end for tensor in tensors for end in _ends(tensor)]
-    if all(end.device.type == "cpu" for end in pairs):
-        found = [end.item() for end in pairs]
-    else:
-        every = torch.empty(len(pairs), dtype=wide_dtype(pairs[0].device), device=pairs[0].device)
-        found = torch.stack(pairs, out=every).tolist()
-    return [ValueRange(float(low), float(high)) for low, high in zip(found[::2], found[1::2], strict=True)]
+    found = read([end for tensor in tensors for end in _ends(tensor)])
+    return [ValueRange(low, high) for low, high in zip(found[::2], found[1::2], strict=True)]
 
 
 def _ends(tensor: Tensor) -> tuple[Tensor, Tensor]:

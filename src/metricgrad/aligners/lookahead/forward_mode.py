@@ -23,7 +23,7 @@ from metricgrad.aligners.lookahead.forward_rules import ForwardRules, ReadElsewh
 from metricgrad.aligners.lookahead.history import NOT_REPEATED, SkippedStepError
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, whole
 from metricgrad.aligners.lookahead.recorded_calls import Contribution, ModelCall, outputs_of
-from metricgrad.aligners.read_once import read
+from metricgrad.on_host import read
 
 Values = Mapping[Tensor, Tensor]
 Way = Callable[[nn.Module, Values, Any, ModelCall], tuple[list[Tensor], list[Tensor]]]

@@ -13,7 +13,7 @@ from torch.autograd import Variable
 
 from metricgrad.aligners.isolation import copied
 from metricgrad.aligners.lookahead.clipping import unchanged
-from metricgrad.aligners.read_once import read
+from metricgrad.on_host import read
 
 
 @dataclass(frozen=True)

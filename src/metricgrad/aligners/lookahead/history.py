@@ -11,10 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from metricgrad.aligners.isolation import modules_of
-from metricgrad.aligners.read_once import norms, read
+from metricgrad.aligners.norms import norms
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 from metricgrad.losses.networks.neural import NeuralLoss
+from metricgrad.on_host import read
 from metricgrad.writing import new_figure, write_figure
 
 _PANELS = {

@@ -44,7 +44,7 @@ from metricgrad.aligners.lookahead.recorded_calls import Contribution, ModelCall
 from metricgrad.aligners.lookahead.recorder import Recorder
 from metricgrad.aligners.lookahead.replay import as_called
 from metricgrad.aligners.lookahead.validation_gradient import Objective, on_training_batch, on_validation_batch
-from metricgrad.aligners.read_once import dot
+from metricgrad.aligners.norms import dot
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.aligners.lookahead.history import SkippedStepError
-from metricgrad.aligners.read_once import read
+from metricgrad.on_host import read
 
 _TOLERANCE = 6.0  # roundings
 _FIRST, _LATER = 2e-3, 2e-4

@@ -20,9 +20,10 @@ from metricgrad.aligners.lookahead.history import SkippedStepError
 from metricgrad.aligners.lookahead.outer_products import OuterProducts, ParameterDirection, blocks
 from metricgrad.aligners.lookahead.recorded_calls import ScoreTangent
 from metricgrad.aligners.lookahead.replay import as_called, gradients_again
-from metricgrad.aligners.read_once import dot, read
+from metricgrad.aligners.norms import dot
 from metricgrad.distributed import Ranks
 from metricgrad.losses.base import Form
+from metricgrad.on_host import read
 from metricgrad.precision import wide
 
 _EVERY = 25

@@ -24,7 +24,7 @@ from metricgrad.aligners.lookahead.recorder import Recorder
 from metricgrad.aligners.lookahead.replay import loss_again
 from metricgrad.aligners.lookahead.unrolled import stepped
 from metricgrad.aligners.lookahead.validation_gradient import Objective
-from metricgrad.aligners.read_once import dot
+from metricgrad.aligners.norms import dot
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import Form
 

@@ -19,7 +19,7 @@ from metricgrad.losses.batches import checked_number
 from metricgrad.losses.composite.form_on_base import FormOnBase
 from metricgrad.losses.composite.sizes import LEAST, mean_of, means_of, ratio, ratios
 from metricgrad.losses.given_gradient import GivenGradient
-from metricgrad.on_host import OnHost
+from metricgrad.on_host import OnHost, read
 from metricgrad.value_range import ranges_of
 
 _FACTOR = math.log(10)
@@ -204,9 +204,9 @@ class Anchored(FormOnBase):
         """g from the gradients themselves, and the numbers of what is shown: the host reads those of both at once."""
         norms = torch._foreach_norm((of_base, *gradients))  # pyright: ignore[reportPrivateImportUsage] - all at once
         told = parts.shown.numbers if isinstance(parts.shown, Told) else ()
-        read: list[float] = torch.stack([*norms, *told]).tolist()
+        found = read([*norms, *told])
         was = self._known.of(self.squared_norms)
-        means = [mean_of(*pair, self.momentum) for pair in zip(read[: len(norms)], was, strict=False)]
+        means = [mean_of(*pair, self.momentum) for pair in zip(found[: len(norms)], was, strict=False)]
         a, w = self._weights(parts, call)
         w *= self._factor.of(self.log_weight)
         total = of_base * a
@@ -218,7 +218,7 @@ class Anchored(FormOnBase):
             for place, number in zip(self.squared_norms.unbind(), kept, strict=False):
                 place.fill_(number)  # in place: who puts the state of a training back holds this tensor
             self._known.wrote(self.squared_norms, (*kept, *was[len(kept) :]))
-        return total, read[len(norms) :]
+        return total, found[len(norms) :]
 
     def _weights(self, parts: Parts, call: CallContext) -> tuple[float, float]:
         """a and w."""

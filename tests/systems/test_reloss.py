@@ -99,7 +99,7 @@ def test_a_surrogate_that_is_no_better_says_so(stored):
 
 def test_an_unfitted_loss_has_no_report():
     loss = mg.ReLoss(ProbabilityNetwork(), RankCorrelation("accuracy"))
-    with pytest.raises(mg.MetricgradError, match="not fitted"):
+    with pytest.raises(mg.MetricgradError, match="nothing was measured"):
         loss.report()
 
 

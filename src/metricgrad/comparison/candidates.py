@@ -165,6 +165,6 @@ def _learner(
                 last[key] = fit(
                     trained_on, task.model, train, batch_size=task.batch_size, seed=seed, **balanced, **fixed
                 )
-        return last[key].anchored(**after, **{name: params[name] for name in own})
+        return last[key].anchored(**after, **{name: params[name] for name in own}, measured=False)
 
     return learn

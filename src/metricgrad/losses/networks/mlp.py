@@ -14,7 +14,8 @@ class MLP(nn.Module):
     r"""Linear layers with ELU between them, or the same with an output that never falls when an input rises.
 
     A monotone layer multiplies by :math:`|W|`, and half of its units turn the ELU round, :math:`-\mathrm{ELU}(-x)`:
-    with one bend alone, non-negative weights could make convex functions only.
+    with one bend alone, non-negative weights could make convex functions only. Those units are kept with their sign
+    turned, so that both signs are the weights', which are small, and the rows need one ELU.
 
     Args:
         widths: of the input, each hidden layer and the output.
@@ -31,6 +32,11 @@ class MLP(nn.Module):
             nn.Parameter(torch.zeros(out, inner)) for inner, out in itertools.pairwise(widths)
         )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(out)) for out in widths[1:])
+        if monotone:
+            turned = [torch.ones(widths[0]), *map(_turned, widths[1:-1]), torch.ones(widths[-1])]
+            for i, (inner, out) in enumerate(itertools.pairwise(turned)):
+                self.register_buffer(f"signs{i}", torch.outer(out, inner), persistent=False)
+                self.register_buffer(f"signs_of_bias{i}", out, persistent=False)
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the weights."""
@@ -46,10 +52,11 @@ class MLP(nn.Module):
         """``(..., inputs)`` to ``(..., outputs)``, in the dtype of ``x``."""
         last = len(self.weights) - 1
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            weight = weight.abs() if self.monotone else weight
+            if self.monotone:
+                weight, bias = weight.copysign(self._buffers[f"signs{i}"]), bias * self._buffers[f"signs_of_bias{i}"]
             x = nn.functional.linear(x, weight.to(x.dtype), bias.to(x.dtype))
             if i < last:
-                x = _both_bends(x) if self.monotone else nn.functional.elu(x)
+                x = nn.functional.elu(x)
         return x
 
 
@@ -70,6 +77,6 @@ class MeanAboveZero(nn.Module):
         return each.mean(-1)
 
 
-def _both_bends(x: Tensor) -> Tensor:
-    up, down = x.chunk(2, -1)
-    return torch.cat([nn.functional.elu(up), -nn.functional.elu(-down)], -1)
+def _turned(width: int) -> Tensor:
+    """1 for the units that bend up, the first half, and -1 for those that bend down."""
+    return torch.where(torch.arange(width) < (width + 1) // 2, 1.0, -1.0)

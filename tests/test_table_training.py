@@ -94,7 +94,7 @@ def test_what_a_kill_left_beside_a_model_is_cleared(task, tmp_path):
 
 def test_a_training_that_was_cut_goes_on(task, tmp_path, monkeypatch):
     whole = mg.train_table(task, out=tmp_path / "whole", progress=False)
-    steps, step = [], Engine.training_step
+    steps, step = [], Engine.step
 
     def counted(self, *batch):
         steps.append(self.current_epoch)
@@ -102,7 +102,7 @@ def test_a_training_that_was_cut_goes_on(task, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return step(self, *batch)
 
-    monkeypatch.setattr(Engine, "training_step", counted)
+    monkeypatch.setattr(Engine, "step", counted)
     cut = 5
     with pytest.raises(KeyboardInterrupt):
         mg.train_table(task, out=tmp_path / "cut", progress=False)

@@ -8,17 +8,22 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from metricgrad.aligners.base import Forward, default_forward
 from metricgrad.errors import FailedRunError, MetricgradError
 from metricgrad.loss import Loss
 from metricgrad.losses.calling import called
+from metricgrad.progress import ProgressBar
 from metricgrad.training.batches import Epochs, check_finite_data
 from metricgrad.training.options import Recipe
 from metricgrad.training.outputs import Output, output_of
 from metricgrad.training.run_folder.folder import RunFolder
 from metricgrad.training.run_record import RunRecord
+
+EPOCH_AS_BATCH = range(1)
+"""What Lightning iterates over: the one batch that an epoch is to it."""
 
 
 class DivergedError(FailedRunError):
@@ -30,6 +35,9 @@ class Engine(lightning.LightningModule):
 
     The optimiser is stepped by hand (Lightning's manual optimisation): an aligner's optimiser hooks then see
     forward, backward and step in the order of a hand-written loop, not a step that contains the forward pass.
+
+    To Lightning an epoch is one batch (:data:`EPOCH_AS_BATCH`), whose own batches are taken here: what Lightning does
+    around a batch takes as long as the step of a small network, and nobody listens to it.
     """
 
     def __init__(
@@ -44,6 +52,7 @@ class Engine(lightning.LightningModule):
         train: Any,
         valid: Iterable[Any],
         folder: RunFolder | None,
+        progress: bool,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -56,6 +65,7 @@ class Engine(lightning.LightningModule):
         self._train, self._valid = train, valid
         self._outputs: list[tuple[Tensor, Tensor]] = []
         self._handle: Any = None
+        self._bar = ProgressBar(self.total_steps, "fit", record.epoch * (self.steps or 0), shown=progress)
 
     @property
     def steps(self) -> int | None:
@@ -81,8 +91,9 @@ class Engine(lightning.LightningModule):
                 self.model, optimizer, valid=self._valid, forward=self._custom_forward, total_steps=self.total_steps
             )
 
-    def detach_loss(self) -> None:
-        """Take the loss's hooks off the model and the optimiser."""
+    def close(self) -> None:
+        """Take the loss's hooks off the model and the optimiser, and the bar off the screen."""
+        self._bar.close()
         if self._handle is not None:
             self._handle.detach()
             self._handle = None
@@ -94,6 +105,14 @@ class Engine(lightning.LightningModule):
         self._loss_sum, self._done = torch.zeros((), device=self.device), 0
 
     def training_step(self, batch: Any, index: int) -> None:
+        """All steps of an epoch."""
+        for number, own in enumerate(self.epochs):
+            if self.trainer.received_sigterm:
+                raise SIGTERMException
+            self.step(self.transfer_batch_to_device(own, self.device, 0), number)
+            self._bar.advance()
+
+    def step(self, batch: Any, index: int) -> None:
         """Exactly one optimiser step."""
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
@@ -139,7 +158,7 @@ class Engine(lightning.LightningModule):
         self.output = self.output or output_of(self.record.metric, scores, targets)
         loss = float(self._loss_sum) / max(self._done, 1)
         (row,) = self.record.judge([scores], targets, [loss], lambda _: self._weights())
-        self.log_dict({name: float(row[name]) for name in ("train_loss", "valid")})
+        self._bar.show(row["valid"])
         if self.folder is not None:
             self.folder.write_values(self.record)
         self.trainer.should_stop = self._over()

@@ -25,7 +25,7 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.time_limit import MetricFailedError
 from metricgrad.training.batches import Data, check_finite_data, context_of, epochs_of, loader, reseed
 from metricgrad.training.delivery import Delivery
-from metricgrad.training.engine import Engine
+from metricgrad.training.engine import EPOCH_AS_BATCH, Engine
 from metricgrad.training.options import Optimizer, Recipe, as_loss, no_module, unchecked
 from metricgrad.training.population.fit_population import fit_population
 from metricgrad.training.quiet import interruptible, quiet
@@ -34,7 +34,7 @@ from metricgrad.training.run_folder import files, fingerprints
 from metricgrad.training.run_folder.folder import RunFolder
 from metricgrad.training.run_record import PlainRecord, RunRecord
 from metricgrad.training.stored_result import load_finished
-from metricgrad.training.trainer import LightningBar, trainer_of
+from metricgrad.training.trainer import trainer_of
 
 EVAL_BATCH = 1024
 
@@ -157,32 +157,27 @@ def fit(
     saved = None if folder is None else folder.take_up(record, [model])
     engine = Engine(
         model, module, record, recipe, forward=forward, epochs=epochs_of(batches, seed, record.epoch), train=train,
-        valid=feedback, folder=folder,
+        valid=feedback, folder=folder, progress=progress,
     )  # fmt: skip
     with quiet(), kept_all_randomness(), unchecked(module):
         reseed(seed, -1)
-        place = _train(engine, judged_on, device, saved, progress)
+        place = _train(engine, judged_on, device, saved)
     result = _delivered(engine, valid, forward, place, config)
     if folder is not None:
         folder.finish(result)
     return result
 
 
-def _train(
-    engine: Engine, judged_on: Iterable[Any], device: str, saved: dict[str, Any] | None, progress: bool
-) -> torch.device:
+def _train(engine: Engine, judged_on: Iterable[Any], device: str, saved: dict[str, Any] | None) -> torch.device:
     """Every epoch that is left, on Lightning; returns where that was."""
-    folder, done = engine.folder, engine.record.epoch * (engine.steps or 0)
+    folder = engine.folder
     path = folder.checkpoint if folder and saved else None
-    bar = LightningBar(engine.total_steps, "fit", done) if progress else None
-    trainer = trainer_of(folder, engine.recipe.epochs, [bar] if bar else [], device)
     try:
+        trainer = trainer_of(folder, engine.recipe.epochs, device)
         with interruptible(), files.blamed(folder and folder.path), files.resumed(path, lambda: engine.begun):
-            trainer.fit(engine, engine.epochs, judged_on, ckpt_path=path, weights_only=True)
+            trainer.fit(engine, EPOCH_AS_BATCH, judged_on, ckpt_path=path, weights_only=True)
     finally:
-        engine.detach_loss()
-        if bar:
-            bar.close()
+        engine.close()
     return trainer.strategy.root_device
 
 

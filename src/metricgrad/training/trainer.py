@@ -1,4 +1,4 @@
-"""Lightning's trainer for one run, its progress bar, and the device it would take."""
+"""Lightning's trainer for one run, and the device it would take."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from metricgrad.errors import MetricgradError
-from metricgrad.progress import ProgressBar
 from metricgrad.training.quiet import quiet
 from metricgrad.training.run_folder.files import write_whole
 from metricgrad.training.run_folder.folder import RunFolder
@@ -26,39 +25,24 @@ class WholeFiles(TorchCheckpointIO):
         write_whole(Path(path), checkpoint)
 
 
-class LightningBar(ProgressBar, lightning.Callback):
-    """One bar over all training steps, which advances by itself."""
-
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Advance by one step."""
-        self.advance()
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Show the epoch's validation value."""
-        if "valid" in trainer.callback_metrics:
-            self.show(float(trainer.callback_metrics["valid"]))
-
-
-def trainer_of(folder: RunFolder | None, epochs: int, callbacks: list[Any], device: str) -> lightning.Trainer:
+def trainer_of(folder: RunFolder | None, epochs: int, device: str) -> lightning.Trainer:
     """A trainer on one device that checkpoints into ``folder``, where there is one.
 
     Raises:
         MetricgradError: for a device that is not there.
     """
+    kept = None
     if folder is not None:
-        last = ModelCheckpoint(
+        kept = ModelCheckpoint(
             folder.path, "last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
         )
-        callbacks = [*callbacks, last]
     try:
         return lightning.Trainer(
             max_epochs=epochs,
             accelerator=device,
             devices=1,
             logger=False,
-            callbacks=callbacks,
+            callbacks=kept,
             plugins=[WholeFiles()],
             enable_checkpointing=folder is not None,
             enable_progress_bar=False,
@@ -77,4 +61,4 @@ def device_of(name: str) -> torch.device:
         MetricgradError: for a device that is not there.
     """
     with quiet():
-        return trainer_of(None, 1, [], name).strategy.root_device
+        return trainer_of(None, 1, name).strategy.root_device

@@ -134,19 +134,20 @@ class Loss(ScoreLoss):
         return self.classes.read(scores, targets, weights_of_items(context))
 
     def _of_read(self, scores: Tensor, targets: Tensor, context: Context, counts: bool) -> Tensor:
-        steps = self._steps.of(self.steps)
-        call = CallContext(self.seed, steps, counts, self._progress.share if self.progress is None else self.progress)
+        notes = None
         if counts:
             self._first.look(self.form, self.aligner, scores, targets, context, check_finite=self.check_finite)
             if self._hooks is not None:
                 self._hooks.run_last_before_step()
-            self.aligner.before_loss_call(self.form)
+            notes = self.aligner.before_loss_call(self.form)
+        share = self._progress.share if self.progress is None else self.progress
+        call = CallContext(self.seed, self._steps.of(self.steps), counts, share, notes)
         half, device = scores.dtype in (torch.float16, torch.bfloat16), scores.device.type  # float32, as torch's own
         with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext():
             value = self.form(scores.float() if half else scores, targets, call=call, **context)
         if counts:
             self.aligner.on_loss_call(scores, targets, context, call, value)
-            self._steps.wrote(self.steps.add_(1), steps + 1)
+            self._steps.wrote(self.steps.add_(1), call.step + 1)
         return value
 
     def _follow(self, device: torch.device) -> None:

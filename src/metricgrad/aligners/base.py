@@ -160,8 +160,9 @@ class Aligner(nn.Module, Abstract):
     def detached(self, training: TrainingContext) -> None:
         """Called when that attachment ends."""
 
-    def before_loss_call(self, form: Form) -> None:
-        """Called right before each call of the loss that counts as a step."""
+    def before_loss_call(self, form: Form) -> dict[Form, Any] | None:
+        """Called right before each call of the loss that counts as a step; gives its :attr:`CallContext.notes`."""
+        return None
 
     def unattended(self) -> str | None:
         """What to say of a training in which nothing moves the loss, or None where that is as it should be."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -27,12 +27,15 @@ class CallContext:
         step: how many training steps the loss has counted.
         counts: whether this call counts as a step: in training mode, with gradients on.
         progress: the share of the training that is done, 0 to 1, where its length is known.
+        notes: where a form may leave, under itself, what its derivative along a direction (which is then asked for the
+            same scores, targets and parameters) need not compute again; None where nobody will ask.
     """
 
     seed: int
     step: int
     counts: bool = True
     progress: float | None = None
+    notes: dict[Form, Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def share(self) -> float:

@@ -257,3 +257,34 @@ def test_one_step_at_a_kink_is_passed_over_without_a_word(off, steps, said):
             moved.append(any(not torch.equal(a, b) for a, b in zip(before, loss.form.parameters(), strict=True)))
     assert {step for step, did in enumerate(moved, 1) if not did} == steps
     assert any("not the derivative" in str(warning.message) for warning in caught) == said
+
+
+def test_the_gradient_of_a_call_is_not_computed_again(monkeypatch):
+    """What an anchored form has computed for the training itself serves its derivative, to the bit."""
+    calls, forward = [], mg.forms.NeuralLoss.forward
+    monkeypatch.setattr(mg.forms.NeuralLoss, "forward", lambda self, *a, **k: calls.append(1) or forward(self, *a, **k))
+    found = []
+    for noted in (True, False):
+        torch.manual_seed(0)
+        model, loss = _mlp(), mg.AdaLFL(num_outputs=3, lr=0.01)
+        if not noted:
+            monkeypatch.setattr(LookAhead, "before_loss_call", _without_notes)
+        optimizer = OPTIMIZERS["adamw"](model.parameters())
+        batches = _batches(6, torch.float32)
+        handle = loss.attach(model, optimizer, valid=batches[:1])
+        loss(model(batches[0][0]), batches[0][1])  # the first looks at more
+        before = len(calls)
+        for x, y in batches[1:4]:
+            optimizer.zero_grad()
+            loss(model(x), y).backward()
+            optimizer.step()
+        found.append((len(calls) - before, [p.clone() for p in loss.form.parameters()]))
+        handle.detach()
+    (once, learned), (twice, same) = found
+    assert twice - once == 3
+    assert all(map(torch.equal, learned, same))
+    assert int(loss.aligner.updates) == 3
+
+
+def _without_notes(self, form):
+    self._attachment.recorder.before_loss_call(form)

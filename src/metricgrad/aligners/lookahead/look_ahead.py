@@ -204,10 +204,10 @@ class LookAhead(Aligner):
         """Stop recording."""
         self._attachment.end()
 
-    def before_loss_call(self, form: Form) -> None:
+    def before_loss_call(self, form: Form) -> dict[Form, Any] | None:
         """Keep the form as it is before the call."""
-        if (recorder := self._attachment.recorder) is not None:
-            recorder.before_loss_call(form)
+        recorder = self._attachment.recorder
+        return None if recorder is None else recorder.before_loss_call(form)
 
     def on_loss_call(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], call: CallContext, value: Tensor

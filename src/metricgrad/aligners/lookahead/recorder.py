@@ -105,9 +105,10 @@ class Recorder:
         self.gradients.clear()
         self._left = self._versions()
 
-    def before_loss_call(self, form: Form) -> None:
-        """Keep the form as it is, right before a call of the loss."""
+    def before_loss_call(self, form: Form) -> dict[Form, Any] | None:
+        """Keep the form as it is, right before a call of the loss, and a place for its notes."""
         self._form = None if self.paused else AsCalled.now(form)
+        return None if self.paused else {}
 
     def on_loss_call(
         self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None], call: CallContext, value: Tensor

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
@@ -17,6 +16,7 @@ from metricgrad.losses.base import CallContext, Form, Knob, Parts, Ramp, Told, o
 from metricgrad.losses.baselines.task_loss import TaskLoss
 from metricgrad.losses.batches import checked_number
 from metricgrad.losses.composite.form_on_base import FormOnBase
+from metricgrad.losses.composite.parameter_places import places_of, standing
 from metricgrad.losses.composite.sizes import LEAST, mean_of, means_of, ratio, ratios
 from metricgrad.losses.given_gradient import GivenGradient
 from metricgrad.on_host import OnHost, read
@@ -52,7 +52,7 @@ class Anchored(FormOnBase):
     parameters: the gradient of g takes the ratio of norms as the function of both that it is. ``log_weight`` is
     :math:`\rho`, a knob within :math:`\pm\log 10`. The means change once in each training call, never in backward.
 
-    Cost: both, and one backward pass of each to the scores.
+    Cost: both, and one backward pass of each to the scores; under LookAhead these gradients are kept until the step.
 
     Raises:
         MetricgradError: for a form that is none, and weights out of range.
@@ -111,7 +111,10 @@ class Anchored(FormOnBase):
             shown = parts.shown
             if parts.gradients is None:
                 before: Tensor | tuple[float, ...] = self.squared_norms.clone()
-                gradient, means = self._gradient(slope, leaf, parts, call, before, create_graph=False)
+                each = _slopes(parts, leaf, False)
+                gradient, means = self._gradient(slope, each, parts, call, before)
+                if call.notes is not None:
+                    call.notes.setdefault(self, (slope, each))
                 if call.counts:  # in place: who puts the state of a training back holds this tensor
                     kept = self.squared_norms[: len(means)]
                     kept.copy_(torch.where(means < math.inf, means, kept.to(means.device)))
@@ -132,12 +135,12 @@ class Anchored(FormOnBase):
             rest, still = replace(parts, losses=parts.again(scores), gradients=None), replace(call, counts=False)
             slope = _slope(self._of_base(scores, targets, still, context), scores, True)
             means = before if isinstance(before, Tensor) else self.squared_norms.new_tensor(before)
-            return self._gradient(slope, scores, rest, call, means, create_graph=True)[0]
+            return self._gradient(slope, _slopes(rest, scores, True), rest, call, means)[0]
 
-        places = _places(self)
+        places = places_of(self)
 
         def restored(scores: Tensor, values: Sequence[Tensor]) -> Tensor:
-            with _standing(places, values):
+            with standing(places, values):
                 return again(scores)
 
         learned = [held[name] for held, name in places]
@@ -160,15 +163,18 @@ class Anchored(FormOnBase):
         parts = self.form.parts(leaf, targets, call=call, **context)
         if parts.losses is None:
             parts = replace(parts, losses=parts.again(leaf), gradients=None)
-        gradient, _ = self._gradient(slope, leaf, parts, call, self.squared_norms.clone(), create_graph=True)
+        gradient, _ = self._gradient(slope, _slopes(parts, leaf, True), parts, call, self.squared_norms.clone())
         return (gradient * tangent).sum()
 
     def _of_one_loss(
         self, scores: Tensor, targets: Tensor, tangent: Tensor, call: CallContext, context: Mapping[str, Tensor | None]
     ) -> Tensor | None:
-        leaf, still = scores.detach().requires_grad_(), replace(call, counts=False)
-        own = _slope(self.form(leaf, targets, call=still, **context), leaf, False)
-        of_base = _slope(self._of_base(leaf, targets, still, context), leaf, False)
+        if call.notes is not None and self in call.notes:
+            of_base, (own,) = call.notes[self]
+        else:
+            leaf, still = scores.detach().requires_grad_(), replace(call, counts=False)
+            own = _slope(self.form(leaf, targets, call=still, **context), leaf, False)
+            of_base = _slope(self._of_base(leaf, targets, still, context), leaf, False)
         was, mean = means_of([of_base, own], self.squared_norms, self.momentum)
         weight = (self.weight or Ramp(0.0, 1.0)).at(call.share) * self.log_weight.exp()
         weight = weight * ratios(mean)[0]
@@ -226,10 +232,9 @@ class Anchored(FormOnBase):
         return a.at(call.share), w.at(call.share)
 
     def _gradient(
-        self, of_base: Tensor, scores: Tensor, parts: Parts, call: CallContext, before: Tensor, *, create_graph: bool
+        self, of_base: Tensor, each: Sequence[Tensor], parts: Parts, call: CallContext, before: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """g in the shape of the scores, from the base's, and the means of squared norms with this batch in them."""
-        each = [_slope(value, scores, create_graph) for value in parts.losses or ()]
+        """g from the gradients of the base and the parts, and the means of squared norms with this batch in them."""
         _, mean = means_of([of_base, *each], before, self.momentum)
         a, w = self._weights(parts, call)
         factors = self.log_weight.exp().expand(len(each))
@@ -295,23 +300,5 @@ def _slope(value: Tensor, scores: Tensor, create_graph: bool) -> Tensor:
     return torch.zeros_like(scores) if found is None else found
 
 
-def _places(form: nn.Module) -> list[tuple[dict[str, Any], str]]:
-    """Where its parameters are held, and by what names; to walk ``form.modules()`` takes three times as long."""
-    modules = [form]
-    for module in modules:
-        modules.extend(part for part in module._modules.values() if part is not None)
-    owners = [cast("dict[str, Any]", module._parameters) for module in modules]
-    return [(held, name) for held in owners for name, value in held.items() if value is not None]
-
-
-@contextlib.contextmanager
-def _standing(places: Sequence[tuple[dict[str, Any], str]], values: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, parameters in these places are as they were, whatever has become of them."""
-    before = [held[name] for held, name in places]
-    for (held, name), value in zip(places, values, strict=True):
-        held[name] = value
-    try:
-        yield
-    finally:
-        for (held, name), was in zip(places, before, strict=True):
-            held[name] = was
+def _slopes(parts: Parts, scores: Tensor, create_graph: bool) -> list[Tensor]:
+    return [_slope(value, scores, create_graph) for value in parts.losses or ()]

@@ -18,7 +18,8 @@ Y = X[:, :3].argmax(1)
 def _fit(**options):
     torch.manual_seed(0)
     model = nn.Linear(4, 3)
-    return fit(model, (X[:40], Y[:40]), (X[40:], Y[40:]), metric="accuracy", loss="cross_entropy", batch_size=8, **options)
+    train, valid = (X[:40], Y[:40]), (X[40:], Y[40:])
+    return fit(model, train, valid, metric="accuracy", loss="cross_entropy", batch_size=8, **options)
 
 
 def _counted(monkeypatch, name):

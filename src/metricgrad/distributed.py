@@ -15,7 +15,7 @@ import contextlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
+from metricgrad.json_types import unequal
 from metricgrad.serialization import bytes_of
 
 T = TypeVar("T")
@@ -49,7 +50,6 @@ def apart() -> Iterator[None]:
 class Alike(Protocol):
     """What a loss has that must be the same on every rank."""
 
-    seed: int
     steps: Tensor
 
     def state_dict(self) -> dict[str, Any]:
@@ -57,7 +57,11 @@ class Alike(Protocol):
         ...
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
-        """Take it from another."""
+        """Take it from another, with the seed."""
+        ...
+
+    def description(self) -> dict[str, Any]:
+        """What it is of."""
         ...
 
 
@@ -69,13 +73,13 @@ class _Offer:
         parts: by name.
         settled: whether its loss was brought to the state of the first rank's.
         error: what was wrong with its tensors.
-        loss: what its loss is of, in words.
+        loss: what its loss is of.
     """
 
     parts: Parts
     settled: bool
     error: str | None = None
-    loss: str = ""
+    loss: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Ranks:
@@ -119,18 +123,16 @@ class Ranks:
             return read()
         own, error = _read(read)
         parts = {name: (tensor.dtype, tensor.shape) for name, tensor in own.items()}
-        offers = self._offers(_Offer(parts, self._settled, error, "" if self._settled else _described(loss)), loss)
+        offers = self._offers(_Offer(parts, self._settled, error, {} if self._settled else loss.description()), loss)
         for rank, offer in enumerate(offers):
             if offer.error is not None:
                 raise MetricgradError(f"rank {rank} could not call the loss: {offer.error}")
-            if offer.loss and offers[0].loss and offer.loss != offers[0].loss:
-                raise MetricgradError(
-                    f"rank {rank} has a {offer.loss}, and rank 0 a {offers[0].loss}; make the same loss on every rank"
-                )
+            if found := unequal(offer.loss, offers[0].loss):
+                told = "; ".join(f"{where} is {one!r:.80}, and on rank 0 {first!r:.80}" for where, one, first in found)
+                raise MetricgradError(f"rank {rank} has another loss: {told}; make the same loss on every rank")
         longest = _common(offers)
         if not all(offer.settled for offer in offers):
-            loss.seed, state = self.of_first((loss.seed, _on_cpu(loss.state_dict())))
-            loss.load_state_dict(state)
+            loss.load_state_dict(self.of_first(_on_cpu(loss.state_dict())))
             self._settled = True
         here, found = dist.get_rank(self.process_group), self._gathered(own, offers)
         own["scores"] = _Times.apply(own["scores"], len(offers))
@@ -213,13 +215,6 @@ class Ranks:
 def bare(model: nn.Module) -> nn.Module:
     """The module that DDP wraps: its own forward pass expects a backward pass after it."""
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-
-
-def _described(loss: Alike) -> str:
-    """Its class and its metrics."""
-    parts = loss.modules() if isinstance(loss, nn.Module) else ()
-    metrics = dict.fromkeys(str(getattr(part, "metric").name) for part in parts if hasattr(part, "metric"))  # noqa: B009
-    return " of ".join([type(loss).__name__, *([", ".join(metrics)] if metrics else [])])
 
 
 def _read(read: Callable[[], tuple[Tensor, Tensor, Context]]) -> tuple[dict[str, Tensor], str | None]:

@@ -105,6 +105,22 @@ def fits(value: Any, hint: Any) -> bool:
     return isinstance(value, kind)
 
 
+def unequal(one: Any, other: Any, where: str = "") -> list[tuple[str, Any, Any]]:
+    """Where two descriptions in JSON differ, by path, and both values there; what one does not mention is not told.
+
+    Example:
+        >>> unequal({"metric": "f1", "every": 5}, {"metric": "mcc", "lr": 0.1})
+        [('metric', 'f1', 'mcc')]
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        inner = [(f"{where}.{name}".lstrip("."), one[name], other[name]) for name in one if name in other]
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        inner = [(where, *pair) for pair in zip(one, other, strict=True)]
+    else:
+        return [] if one == other else [(where, one, other)]
+    return [found for path, *pair in inner for found in unequal(*pair, path)]
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):

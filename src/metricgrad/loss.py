@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from metricgrad import serialization
 from metricgrad.aligners.base import Aligner, Forward, OfflineStart, TrainingContext, check_cell, default_forward
+from metricgrad.aligners.described import DescribedLoss
 from metricgrad.aligners.first_calls import FirstCalls
 from metricgrad.aligners.isolation import device_of
 from metricgrad.aligners.lookahead.optimizer_jacobians import unwrapped
@@ -31,7 +32,6 @@ from metricgrad.errors import MetricgradError
 from metricgrad.handle import Handle
 from metricgrad.losses.base import CallContext, Form
 from metricgrad.losses.batches import checked_whole
-from metricgrad.losses.calling import ScoreLoss
 from metricgrad.losses.class_reading import ClassDim, ClassReading, of_metric
 from metricgrad.metrics.context import refuse_others, weights_of_items
 from metricgrad.on_host import OnHost
@@ -39,7 +39,7 @@ from metricgrad.outside_graphs import outside_graphs
 from metricgrad.value_range import looked_at_once
 
 
-class Loss(ScoreLoss):
+class Loss(DescribedLoss):
     """A loss form times an aligner.
 
     Call it like any loss. Aligners that act during training need one more line, ``loss.attach(model, optimizer)``, and
@@ -67,11 +67,6 @@ class Loss(ScoreLoss):
         >>> bool(scores.grad[1, 0] < 0)  # raise the score of the class that should have won
         True
     """
-
-    form: Form
-    aligner: Aligner
-    seed: int
-    steps: Tensor
 
     def __init__(
         self, form: Form, aligner: Aligner | None = None, *, seed: int = 0, gather: bool = True,
@@ -314,7 +309,7 @@ class Loss(ScoreLoss):
         Raises:
             MetricgradError: for a form that cannot be built from JSON, such as a hand-made module.
         """
-        state = self.state_dict()
+        state = self.undescribed_state()
         tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
         extra = {k: v for k, v in state.items() if k not in tensors}
         serialization.write(path, tensors, {**self.described(), "extra": extra, "note": note})

@@ -29,7 +29,7 @@ _FORMAT = 1
 _KEY = "metricgrad"
 _EXTRA = nn.modules.module._EXTRA_STATE_KEY_SUFFIX
 _MOST = 2**48
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.int32, torch.bool)
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ class Headed:
             may_lack = ~own.isfinite() if own.shape == value.shape else torch.zeros_like(value, dtype=torch.bool)
             if value.is_floating_point() and not bool((value.isfinite() | may_lack).all()):
                 raise self.wrong(f"tensor {name!r} has NaN or infinite numbers")
-            if not value.is_floating_point() and bool(((value < 0) | (value > _MOST)).any()):
+            if not value.is_floating_point() and bool(((value < 0) | (value.long() > _MOST)).any()):
                 raise self.wrong(f"tensor {name!r} counts, and has numbers that are not from 0 to {_MOST}")
 
     def _check_extra(self, module: nn.Module, extra: Any) -> None:

@@ -60,3 +60,14 @@ def test_weights_that_differ_within_a_query_are_refused():
             mg.as_metric("ndcg")(scores, targets, sample_weight=torch.arange(1.0, 16.0), **context)
     with pytest.raises(mg.MetricgradError, match="4 values for 5 queries"):
         mg.as_metric("ndcg")(scores, targets, sample_weight=WEIGHT[:4], groups=groups)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("options", [{}, {"anchored": False}])
+def test_a_loss_refuses_an_item_of_no_weight_among_others_as_the_metric_does(spec, options):
+    scores, targets, groups = _lists()
+    weight = torch.ones(len(scores))
+    weight[1] = 0
+    for judged in (mg.as_metric(spec), mg.UniLoss(spec, **options)):
+        with pytest.raises(mg.MetricgradError, match="differs within a query"):
+            judged(scores.requires_grad_(), targets, groups=groups, sample_weight=weight)

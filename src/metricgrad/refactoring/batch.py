@@ -15,6 +15,7 @@ from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context import PARTS
 from metricgrad.metrics.decoding import is_binary
+from metricgrad.metrics.families.queries import weights_of_queries
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.types import Structure
 from metricgrad.precision import wide_dtype
@@ -196,6 +197,9 @@ def _without_weightless(
     there = weight != 0  # what is no weight at all is refused later
     if mask is not None or bool(there.all()) or not bool(there.any()):
         return context
+    groups = context.get("groups")
+    if isinstance(groups, Tensor) and (groups.shape, groups.device) == (weight.shape, weight.device):
+        weights_of_queries(weight, groups)  # a query is left out as a whole
     return {**context, "mask": there}
 
 

@@ -145,3 +145,40 @@ def test_it_is_the_same_in_every_process():
         for seed in ("0", "1", "2")
     }  # fmt: skip
     assert len(found) == 1
+
+
+_TABLE, _SEEN, _SUMS, _LAST = {"a": [1.0]}, [], {}, torch.zeros(2)
+
+
+def _remember(value):
+    _SUMS["all"] = _SUMS.get("all", 0) + value
+    _SUMS["last"] += value
+    _LAST.copy_(torch.full((2,), float(value)))
+
+
+def _by_table(scores, targets):
+    _SEEN.append(len(scores))
+    _remember(len(_SEEN) + len(_SUMS) + float(_LAST.sum()))
+    found = {}
+    found["a"] = _TABLE["a"]
+    return found
+
+
+def test_lists_tables_and_tensors_that_it_reads_from_around_it_count(monkeypatch):
+    def made(held):
+        return lambda scores, targets: held
+
+    for one, other in (([1], [2]), ({"a": 1}, {"a": 2}), ({1}, {2}), (torch.ones(2), torch.zeros(2))):
+        assert code_checksum(made(one)) == code_checksum(made(copy.deepcopy(one)))
+        assert code_checksum(made(one)) != code_checksum(made(other))
+    before = code_checksum(_by_table)
+    monkeypatch.setitem(_TABLE, "a", [2.0])
+    assert code_checksum(_by_table) != before
+
+
+def test_what_it_and_its_helpers_remember_does_not_count():
+    before = code_checksum(_by_table)
+    _SUMS["last"] = 0.0
+    _by_table([1], [1])
+    assert (len(_SEEN), float(_LAST[0])) != (0, 0.0)
+    assert code_checksum(_by_table) == before

@@ -24,16 +24,19 @@ _CALLED = ("__init__", "__call__")
 _MADE_IN = ("__init__", "__post_init__", "__new__")
 _STORES = ("STORE_DEREF", "STORE_GLOBAL")
 _CHANGES = ("append", "extend", "add", "update", "insert", "setdefault", "pop", "clear", "copy_")
+_SETS = ("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_ATTR", "DELETE_ATTR")
+_AROUND, _ATTRIBUTE = ("LOAD_GLOBAL", "LOAD_DEREF"), ("LOAD_ATTR",)
+_HELD = (list, tuple, set, frozenset, Mapping, Tensor, np.ndarray)
 _EMPTY = CellType()
 
 
 def code_checksum(thing: Any) -> str:
     """A checksum of what a function, a class or an object does, the same in every process of one version of Python.
 
-    It is that of the bytecode, of default arguments, and of what the code names: plain values, and functions and
-    classes of its own module, theirs likewise. Of an object its class and its public attributes count, of tensors and
+    It is that of the bytecode, of default arguments, and of what the code names: plain values, lists, dictionaries,
+    tensors and arrays, and functions and classes of its own module, theirs likewise. Of an object its class and its public attributes count, of tensors and
     arrays their values. Lines, comments, docstrings and the code of libraries do not, nor what the code itself writes,
-    such as a count of its calls.
+    such as a count of its calls or what it remembers.
 
     Args:
         thing: a metric's function, a loss or a factory of losses, or several in a list.
@@ -118,26 +121,47 @@ def _written_by(kind: type) -> Iterator[str]:
         for name, method in methods:
             if isinstance(method, FunctionType) and name not in _MADE_IN:
                 for code in _codes(method.__code__):
-                    before = None
-                    for one in dis.get_instructions(code):
-                        if one.opname in ("STORE_ATTR", "DELETE_ATTR"):
-                            yield one.argval
-                        if one.argval in _CHANGES and before is not None and before.opname == "LOAD_ATTR":
-                            yield before.argval
-                        before = one
+                    yield from (one.argval for one in dis.get_instructions(code) if one.opname in _SETS[2:])
+                    yield from _changed_in(code, _ATTRIBUTE)
+
+
+def _changed_in(code: CodeType, loads: tuple[str, ...]) -> Iterator[str]:
+    """Names that are read by these instructions and changed in place, as ``seen`` in ``seen[key] = value``.
+
+    The name is read where the text of what is set or called begins.
+    """
+    read: dict[Any, list[str]] = {}
+    for one in dis.get_instructions(code):
+        begins = one.positions and (one.positions.lineno, one.positions.col_offset)
+        method = one.argval if one.opname in ("LOAD_METHOD", "LOAD_ATTR") else ""
+        if one.opname in _SETS or method in _CHANGES or (method[-1:] == "_" and method[:2] != "__"):
+            yield from read.get(begins, ())
+        if one.opname in loads:
+            read.setdefault(begins, []).append(one.argval)
 
 
 def _named_in(function: FunctionType) -> dict[str, Any]:
-    """What a function reads from around it by name: plain values, and what its own module defines."""
+    """What a function reads from around it by name: values, and what its own module defines."""
     codes = list(_codes(function.__code__))
     around = {name: function.__globals__.get(name) for code in codes for name in code.co_names}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         around[name] = cell.cell_contents if cell != _EMPTY else None
     written = {one.argval for code in codes for one in dis.get_instructions(code) if one.opname in _STORES}
+    if any(isinstance(value, _HELD) for value in around.values()):
+        beside = [*_functions_of(function.__globals__, function.__module__), *around.values(), function]
+        others = [code for one in beside if isinstance(one, FunctionType) for code in _codes(one.__code__)]
+        written.update(name for code in others for name in _changed_in(code, _AROUND))
     return {
-        name: value for name, value in sorted(around.items())
-        if name not in written and (isinstance(value, _PLAIN) or _defined_in(value, function.__module__))
-    }  # fmt: skip
+        name: value
+        for name, value in sorted(around.items())
+        if name not in written and (isinstance(value, (*_PLAIN, *_HELD)) or _defined_in(value, function.__module__))
+    }
+
+
+def _functions_of(names: Mapping[str, Any], module: str) -> Iterator[FunctionType]:
+    """Those that a module defines, in its classes too."""
+    for value in [value for value in names.values() if _defined_in(value, module)]:
+        yield from (value,) if isinstance(value, FunctionType) else _functions_of(vars(value), module)
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

@@ -1,5 +1,7 @@
 """A file becomes a task that compare, the losses and the metrics take like any other."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -105,3 +107,14 @@ def test_compare_runs_on_it(tmp_path, frame_target_metric):
     table = mg.compare(task, losses=[task.standard, "uniloss"], trials=1, seeds=1, out=tmp_path, controls=False)
     assert {run["loss"] for run in table.runs} == {task.standard, "uniloss"}
     assert all(run["test"] is not None for run in table.runs)
+
+
+@pytest.mark.parametrize("metric", ["f1", "average_precision"])
+def test_scores_of_its_own_models_are_logits_wherever_they_lie(metric):
+    task = task_of_table(people(), target="left", metric=metric)
+    scores, targets = torch.rand(200, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        task.judged_by()(scores, targets)
+    with pytest.warns(UserWarning, match="as probabilities do"):
+        mg.as_metric(metric)(scores, targets)

@@ -110,8 +110,7 @@ class MetricEstimator(BaseEstimator):
         """The metric under the decision, turned so that more is better."""
         metric, decided = self._metric(), self.decision_(self._scores(X))
         weight = {} if sample_weight is None else {"sample_weight": torch.as_tensor(np.asarray(sample_weight, float))}
-        # over, which asks not whether logits are probabilities: ours are not, wherever they lie
-        value = float(in_units_of(self.target_, metric).over(decided[None], targets, **weight)[0])
+        value = float(in_units_of(self.target_, metric)(decided, targets, **weight))
         return value if metric.higher_is_better else -value
 
     def _metric(self) -> Metric:

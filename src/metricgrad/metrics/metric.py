@@ -107,10 +107,8 @@ class Metric:
             inputs: whether ``fn`` takes tensors or NumPy arrays.
             order: the order of scores and targets in the call.
             batched: whether ``fn`` takes ``(T, ...)`` scores.
-            by_order: only the order of the probabilities matters, so ``fn`` gets their log-odds in float64, which do
-                not saturate into ties.
-            targets: what a batched ``fn`` or ``torch_equivalent`` can mean as targets; anything else is refused before
-                the call.
+            by_order: only the order of probabilities matters: ``fn`` gets log-odds in float64, not saturated to ties.
+            targets: what a batched ``fn`` or ``torch_equivalent`` can mean as targets; all else is refused.
             torch_equivalent: a batched torch function of the raw scores with the same value, for
                 :meth:`differentiable` of a NumPy metric.
             layout: see the class, as for ``fast_path`` and ``class_targets``.
@@ -214,8 +212,7 @@ class Metric:
     def takes_logits(self) -> bool:
         """Whether it reads labels, probabilities or the order of class scores, so that scores are logits.
 
-        Not where scores are embeddings, values, key points' maps, or anything whose order alone is ranked, such as
-        similarities.
+        Not where scores are embeddings, values, maps of key points, or similarities, whose order alone is ranked.
         """
         known = self.structure
         of_classes = known is not None and (known.kind == "top_k" or bool(known.params.get("of_classes")))
@@ -223,11 +220,14 @@ class Metric:
 
     def look_at(self, scores: Tensor, targets: Tensor, *, stacklevel: int = 2) -> None:
         """Warn, once for each metric, of 50 rows or more that look like probabilities where it takes logits."""
-        if self._warned or not self.takes_logits or rows_of(scores, targets) < FEWEST_ROWS:
-            return
-        if not transformed(scores) and within_unit(scores.detach()):
+        few = self._warned or not self.takes_logits or rows_of(scores, targets) < FEWEST_ROWS
+        if not few and not transformed(scores) and within_unit(scores.detach()):
             self._warned = True
             warn_of_probabilities(f"metric {self.name!r}", stacklevel=stacklevel + 1)
+
+    def of_logits(self) -> Metric:
+        """The same of scores that are known to be logits, wherever they lie: :meth:`look_at` says nothing of them."""
+        return self._copy(_warned=True)
 
     def of_labels(self, labels: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
         """``(T,)`` values of ``(T, R)`` predicted labels; ``weight`` ``(R,)`` says how many rows each stands for.

@@ -1,4 +1,5 @@
-"""A metric of values told in the unit of the file, though networks see deviations from the mean."""
+"""A metric of what models of tables give: values in the unit of the file, though networks see deviations from the mean,
+and logits of classes."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ from metricgrad.tables.schema import Target
 
 
 def in_units_of(target: Target, metric: Metric) -> Metric:
-    """The metric of scores and targets in the target's own unit.
+    """The metric of what models of tables give: scores and targets in the target's own unit, logits of classes.
 
     Args:
-        target: of a regression; of anything else the metric is returned as it is.
+        target: of a regression; of anything else scores are logits, wherever they lie.
         metric: of values.
 
     Example:
@@ -25,7 +26,7 @@ def in_units_of(target: Target, metric: Metric) -> Metric:
         5.0
     """
     if target.type != "regression":
-        return metric
+        return metric.of_logits()
     function = metric._fn
 
     def of_units(first: Any, second: Any, *rest: Any, **options: Any) -> Any:

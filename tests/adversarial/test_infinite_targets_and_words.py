@@ -10,7 +10,10 @@ import torch
 import metricgrad as mg
 
 
-@pytest.mark.parametrize("metric", ["ndcg", "map", "mrr", "recall_at_k", "mse", "mae", "r2", "brier", "log_loss"])
+@pytest.mark.parametrize(
+    "metric",
+    ["ndcg", "map", "mrr", "recall_at_k", "mse", "mae", "r2", "brier", "log_loss", "spearman", "kendall"],
+)
 @pytest.mark.parametrize("infinite", [math.inf, -math.inf])
 def test_infinite_targets_are_told(metric, infinite):
     targets = torch.tensor([0.0, 1.0, infinite])

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from metricgrad.errors import MetricgradError
 from metricgrad.functional import correlation
 from metricgrad.functional.by_group import by_group
+from metricgrad.metrics.families.values import check_values
 from metricgrad.metrics.of_ranks import RankCorrelation
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
@@ -22,13 +22,9 @@ _STRUCTURE = Structure("ranking", "all", {"within": "auto", "two_d": "column"})
 
 
 def _by_column(fn: _Correlation, scores: Tensor, targets: Tensor, parts: Tensor | None, metric: str) -> Tensor:
+    check_values(scores, targets, metric)
     if parts is not None:
         return by_group(lambda s, t: fn(s.movedim(-1, 0), t).mT, parts, scores.mT, targets)[1].mean(0)
-    if scores.shape[1:] != targets.shape:
-        raise MetricgradError(
-            f"{metric} compares scores and targets of one shape, got {tuple(scores.shape[1:])} and "
-            f"{tuple(targets.shape)}"
-        )
     if scores.ndim == 2:
         return fn(scores, targets)
     return fn(scores.mT, targets.mT).mean(-1)

@@ -8,13 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metricgrad.checks import where_not_finite
-from metricgrad.errors import MetricgradError
 from metricgrad.metrics.families.parts import Parts
+from metricgrad.metrics.families.values import check_values
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 from metricgrad.precision import wide
-from metricgrad.value_range import ranges_of
 
 _STRUCTURE = Structure("differentiable", "column")
 _WEIGHTED = ("sample_weight",)
@@ -22,16 +20,7 @@ _BY_PART = ("sample_weight", "parts")
 
 
 def _pair(scores: Tensor, targets: Tensor, metric: str) -> tuple[Tensor, Tensor]:
-    if scores.shape[1:] != targets.shape:
-        raise MetricgradError(
-            f"{metric} compares scores and targets of one shape, got {tuple(scores.shape[1:])} and "
-            f"{tuple(targets.shape)}"
-        )
-    (span,) = ranges_of(targets)
-    if not span.finite and not span.has_nan:
-        raise MetricgradError(
-            f"metric {metric!r}: targets hold {where_not_finite(targets)}; leave those rows out with mask="
-        )
+    check_values(scores, targets, metric)
     return wide(scores), wide(targets).to(wide(scores).dtype)
 
 

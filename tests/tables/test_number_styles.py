@@ -1,6 +1,8 @@
 """Money, percent and thousands are numbers where the whole column says so, and are read alike in new files."""
 
 import json
+import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -125,3 +127,41 @@ def test_a_target_of_money_is_a_regression():
     back = encode_target(target, frame["price"]) * target.scale + target.centre
     assert np.allclose(back, [1000 + 37 * k for k in range(60)])
     assert torch.isfinite(task.load(0)[0][1]).all()
+
+
+def _read_semicolons(path, *columns):
+    lines = [";".join(row) for row in zip(*columns, strict=True)]
+    path.write_text("\n".join([";".join("abcd"[: len(columns)]), *lines]))
+    return read_table(path)
+
+
+def test_points_beside_decimal_commas_part_thousands(tmp_path):
+    frame = _read_semicolons(tmp_path / "x.csv", ["950,00", "1.200", "1.234.567"], ["1,5", "1.25", "1.200"])
+    assert frame["a"].astype(float).tolist() == [950, 1200, 1234567]
+    assert frame["b"].astype(float).tolist() == [1.5, 1.25, 1.2]  # 1.25 says that points are for decimals too
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_decimal_comma_is_none_between_thousands_for_a_column_of_another_style(tmp_path):
+    money = ["€ 1.200", "€ 12,50", "€ 1,5"] * 20
+    schema = understand(_read_semicolons(tmp_path / "x.csv", money, ["no", "yes", "no"] * 20), "b")
+    assert schema.columns[0].style == ",€"
+    frame = _read_semicolons(tmp_path / "new.csv", ["1,234", "€ 1.234", "12,5"], ["no", "yes", "no"])
+    assert read_columns(schema, frame).numbers[:, 0].tolist() == [1.234, 1234, 12.5]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ((["1.200", "1.350"], ["0,5", "1,5"]), "column 'a' holds '1.200', read as 1.200, .* column 'b' stand behind"),
+        ((["1,200", "1,350"], ["0.5", "1.5"]), "column 'a' holds '1,200', read as 1.200, .* column 'b' stand behind"),
+        ((["1,200", "1,350"], ["0,5", "1,5"]), None),
+        ((["1.200", "1.350"], ["0.5", "1.5"]), None),
+    ],
+)
+def test_what_the_rest_of_the_file_speaks_against_is_said(tmp_path, columns, said):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        _read_semicolons(tmp_path / "x.csv", *columns)
+    assert len(told) == (said is not None)
+    assert said is None or re.search(said, str(told[0].message))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -59,11 +60,15 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     Args:
         path: of a file that ends in .csv or .tsv, also .gz after it, or in .parquet. Fields of a CSV file stand between
             commas, semicolons, tabs or bars, whichever its first line has most of; with semicolons ``1,5`` is 1.5 and
-            ``2.353,40`` is 2353.4.
+            ``2.353,40`` is 2353.4, and in a column with such commas ``1.200`` is 1200.
 
     Returns:
         One row for each of the file's, columns named as there. Those of a CSV file hold text, NaN where a field is
         empty; those of a Parquet file what Arrow makes of them.
+
+    Warns:
+        UserWarning: where a number of a file with semicolons could be another one: ``1.200`` in a column without commas
+            where other columns have them, or ``1,200`` where others have points.
 
     Raises:
         MetricgradError: in one sentence, for a file that is missing, empty or malformed, has a row of more fields than
@@ -129,9 +134,10 @@ def _csv_chunks(file: Path, rows: int, wanted: set[str] | None) -> Iterator[pd.D
     kept = [name for name in names if wanted is None or name in wanted]
     # not usecols=kept, with which pandas lets rows of too many fields pass
     reader: Any = pd.read_csv(file, header=0, names=names, chunksize=rows, **shared)
+    commas = _DecimalCommas(file)
     with reader:
         for chunk in reader:
-            yield _with_points(chunk[kept]) if separator == ";" else chunk[kept]
+            yield commas.with_points(chunk[kept]) if separator == ";" else chunk[kept]
 
 
 def _separator(file: Path) -> str:
@@ -175,15 +181,59 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _with_points(chunk: pd.DataFrame) -> pd.DataFrame:
-    """Decimal commas as points, and no points between thousands before them."""
-    chunk = chunk.copy()
-    for name in chunk.columns:
-        apart = chunk[name].str.fullmatch(r"\s*[+-]?[1-9]\d{0,2}(\.\d{3})+,\d+\s*").eq(True)
-        if apart.any():
-            chunk.loc[apart, name] = chunk.loc[apart, name].str.replace(".", "", regex=False)
-        chunk[name] = chunk[name].str.replace(r"^\s*([+-]?\d+),(\d+)\s*$", r"\1.\2", regex=True)
-    return chunk
+class _DecimalCommas:
+    """Writes the decimal commas of a file with semicolons as points, chunk by chunk.
+
+    Points part thousands, and go, in numbers that have a comma too and in columns of such: beside ``950,00``, ``1.200``
+    is 1200. What a column leaves open and the rest of the file speaks against is said, once for each column.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._said = str(file), set[str]()
+
+    def with_points(self, chunk: pd.DataFrame) -> pd.DataFrame:
+        chunk, commas, points = chunk.copy(), set[str](), set[str]()  # columns that have decimals for certain
+        doubtful: dict[str, tuple[str, set[str]]] = {}
+        for name in chunk.columns:
+            text: Any = chunk[name]
+            comma, three, thousands, point = (text.str.fullmatch(sort).eq(True) for sort in _WITH_SIGNS)
+            point &= ~thousands
+            commas |= {name} if (comma & ~three).any() else set()
+            points |= {name} if point.any() else set()
+            if comma.any() and not (comma & ~three).any():
+                doubtful[name] = text[comma].iloc[0].strip(), points
+            elif thousands.any() and not comma.any() and not point.any():
+                doubtful[name] = text[thousands].iloc[0].strip(), commas
+            if comma.any():
+                apart = comma if point.any() else comma | thousands
+                text = text.mask(apart, text.str.replace(".", "", regex=False))
+                chunk[name] = text.mask(comma, text.str.replace(_DECIMALS, _pointed, regex=True))
+        for name, (value, others) in doubtful.items():
+            if others and name not in self._said:
+                self._said.add(name)
+                warnings.warn(
+                    f"{self._file!r}: column {name!r} holds {value!r}, read as {value.replace(',', '.')}, and decimals "
+                    f"of column {min(others)!r} stand behind the other sign; write it with no sign between thousands "
+                    "where it is another number",
+                    stacklevel=2,
+                )
+        return chunk
+
+
+#: In a file with semicolons: with a decimal comma, with one before three digits, with points between thousands or
+#: before three digits, and with a point.
+_WITH_SIGNS = (
+    r"\s*[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+),\d+\s*",
+    r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*",
+    r"\s*[+-]?[1-9]\d{0,2}(\.\d{3})+\s*",
+    r"\s*[+-]?\d*\.\d+\s*",
+)
+_DECIMALS = re.compile(r"^\s*([+-]?\d+),(\d+)\s*$")
+
+
+def _pointed(found: re.Match[str]) -> str:
+    """With a fourth digit where there are three, which no style of numbers takes for thousands."""
+    return f"{found[1]}.{found[2]}{'0' * (len(found[2]) == 3)}"
 
 
 def _parquet_chunks(file: Path, rows: int, wanted: set[str] | None) -> Iterator[pd.DataFrame]:

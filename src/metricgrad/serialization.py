@@ -29,7 +29,16 @@ _FORMAT = 1
 _KEY = "metricgrad"
 _EXTRA = nn.modules.module._EXTRA_STATE_KEY_SUFFIX
 _MOST = 2**48
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
+_DTYPES = (
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+)
 
 T = TypeVar("T")
 

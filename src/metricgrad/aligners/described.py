@@ -77,7 +77,9 @@ def _read(said: Any) -> dict[str, Any]:
     try:
         saved = parse(bytes(said.tolist()))
     except (MetricgradError, AttributeError, TypeError, ValueError) as error:
-        raise MetricgradError(f"the state's {DESCRIPTION!r} is none that a loss wrote: {error}; leave it out") from error
+        raise MetricgradError(
+            f"the state's {DESCRIPTION!r} is none that a loss wrote: {error}; leave it out"
+        ) from error
     if not isinstance(saved, dict) or type(saved.get("seed")) is not int:
         raise MetricgradError(f"the state's {DESCRIPTION!r} is {saved!r:.60}, which no loss wrote; leave it out")
     return saved

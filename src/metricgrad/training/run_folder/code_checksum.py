@@ -34,9 +34,9 @@ def code_checksum(thing: Any) -> str:
     """A checksum of what a function, a class or an object does, the same in every process of one version of Python.
 
     It is that of the bytecode, of default arguments, and of what the code names: plain values, lists, dictionaries,
-    tensors and arrays, and functions and classes of its own module, theirs likewise. Of an object its class and its public attributes count, of tensors and
-    arrays their values. Lines, comments, docstrings and the code of libraries do not, nor what the code itself writes,
-    such as a count of its calls or what it remembers.
+    tensors and arrays, and functions and classes of its own module, theirs likewise. Of an object its class and its
+    public attributes count, of tensors and arrays their values. Lines, comments, docstrings and the code of libraries
+    do not, nor what the code itself writes, such as a count of its calls or what it remembers.
 
     Args:
         thing: a metric's function, a loss or a factory of losses, or several in a list.

@@ -38,3 +38,18 @@ def test_fit_of_masks_finds_one_threshold():
     result = mg.fit(nn.Conv2d(1, 1, 1), *parts, metric="dice", loss="cross_entropy", lr=0.1, epochs=5, progress=False)
     assert result.decision.kind in ("threshold", "identity")
     assert result.evaluate(parts[1]) > 0.6
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("ignored", [None, 255])
+@pytest.mark.parametrize("loss", ["cross_entropy", "soft_f_beta", "margin", "uniloss", nn.CrossEntropyLoss])
+def test_classes_are_where_the_metric_says_for_every_loss(loss, ignored):
+    """Of as many classes as places, where shapes do not tell."""
+    inputs = torch.randn(40, 5, 5, generator=torch.Generator().manual_seed(0))
+    data = inputs, inputs.argmax(1)
+    metric = mg.as_metric("accuracy", class_dim=1, ignore_index=ignored)
+    torch.manual_seed(0)
+    found = mg.fit(
+        nn.Conv1d(5, 5, 1), data, data, metric=metric, loss=loss, lr=0.1, epochs=12, progress=False, decision="none"
+    )
+    assert found.valid > 0.85

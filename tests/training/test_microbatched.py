@@ -68,6 +68,13 @@ def test_as_the_whole_batch(name, dtype, near, size):
         assert int(loss.steps) == 2
 
 
+def test_another_s_loss_is_handed_classes_where_it_takes_them():
+    x = torch.randn(12, 5, 5)  # as many classes as places
+    model, targets = nn.Conv1d(5, 5, 1), x.argmax(1)
+    expected = nn.functional.cross_entropy(model(x), targets)
+    torch.testing.assert_close(mg.microbatched(nn.CrossEntropyLoss(), model, x, targets, size=5), expected.detach())
+
+
 def test_dropout_drops_the_same_units_and_random_states_move_on_once():
     x, y = _data(4)
     model, loss = _model(4, dropout=0.5), mg.UniLoss("accuracy")

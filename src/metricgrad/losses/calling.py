@@ -9,7 +9,7 @@ raw scores / targets                        what the loss is handed         fits
 (N,) or (N, 1) / (N,) or (N, 1)             (N,) / (N,), in scores' dtype   BCEWithLogitsLoss, MSELoss, HuberLoss
 one shape, such as (N, C) or (N, H, W)      the same, in scores' dtype      MultiLabelSoftMarginLoss, L1Loss
 (N, C) / (N,) classes                       (N, C) / (N,), int64            CrossEntropyLoss, MultiMarginLoss
-(N, ..., C) / (N, ...) classes              (N, C, ...) / (N, ...), int64   CrossEntropyLoss
+(N, ..., C) or (N, C, ...) / (N, ...)       (N, C, ...) / (N, ...), int64   CrossEntropyLoss
 anything else, such as heat maps            as they are
 ==========================================  ==============================  ======================================
 
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context import CONTEXT, checked_context, given_names
+from metricgrad.metrics.layouts.class_targets import ClassDim
 from metricgrad.precision import FullPrecision
 
 _OF_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
@@ -43,8 +44,9 @@ class ScoreLoss(FullPrecision):
 
 
 def called(
-    loss: Callable[..., Tensor], scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None] | None = None
-) -> Tensor:
+    loss: Callable[..., Tensor], scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None] | None = None,
+    *, class_dim: ClassDim = -1,
+) -> Tensor:  # fmt: skip
     """The value of a loss, whoever wrote it.
 
     Args:
@@ -52,6 +54,7 @@ def called(
         scores: raw.
         targets: of one batch.
         context: what comes along; nothing of it is dropped.
+        class_dim: the axis of the classes where the shapes fit both ways; last, as of batches that were read.
 
     Raises:
         MetricgradError: for context that the loss does not take, or a torch loss of classes where there are none.
@@ -73,7 +76,7 @@ def called(
             rows = _rows(kept.pop("mask"), who)
             kept = {name: value[rows] if len(value) == len(rows) else value for name, value in kept.items()}
             scores, targets = scores[rows], targets[rows]
-    scores, targets = as_torch_takes(scores, targets)
+    scores, targets = as_torch_takes(scores, targets, class_dim)
     if scores.ndim == 1 and isinstance(inner, _OF_CLASSES):
         raise MetricgradError(
             f"{who} reads (N, C) scores of classes, and here is one score for each item; use "
@@ -84,7 +87,7 @@ def called(
     return loss(scores, targets, **kept)
 
 
-def as_torch_takes(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def as_torch_takes(scores: Tensor, targets: Tensor, class_dim: ClassDim = -1) -> tuple[Tensor, Tensor]:
     """Scores and targets in the shapes and dtypes that torch's own losses take; see the table of this module."""
     if scores.ndim == targets.ndim + 1 and scores.shape == (*targets.shape, 1):
         scores = scores.squeeze(-1)
@@ -94,12 +97,11 @@ def as_torch_takes(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if scores.ndim > 1 and scores.shape[-1] == 1:
             scores, targets = scores.squeeze(-1), targets.squeeze(-1)
         return scores, targets.to(scores.dtype)
-    if scores.shape[:-1] != targets.shape:
-        return scores, targets
+    first, last = scores.shape[:1] + scores.shape[2:] == targets.shape, scores.shape[:-1] == targets.shape
     whole = targets.long()
-    if targets.is_floating_point() and not bool((whole == targets).all()):
+    if not (first or last) or (targets.is_floating_point() and not bool((whole == targets).all())):
         return scores, targets
-    return scores.movedim(-1, 1), whole
+    return (scores if first and (class_dim == 1 or not last) else scores.movedim(-1, 1)), whole
 
 
 def _taken(loss: Callable[..., Tensor]) -> frozenset[str]:

@@ -119,7 +119,7 @@ class Engine(lightning.LightningModule):
         scores, targets = self._forward_pass(self.model, batch)
         if not isinstance(self.loss, Loss):  # which reads for itself
             scores, targets = self._left(scores, targets)
-        loss = called(self.loss, scores, targets)
+        loss = called(self.loss, scores, targets, class_dim=self.record.metric.class_targets.class_dim or -1)
         if loss.ndim:
             raise MetricgradError(
                 f"the loss returned a tensor of shape {tuple(loss.shape)}; expected one number, 0-d: make it with "
@@ -140,12 +140,12 @@ class Engine(lightning.LightningModule):
         self.begun = True
 
     def _left(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """What is left of a batch without the targets that the metric ignores."""
+        """What is left of a batch without the targets that the metric ignores; as it came where none is."""
         classes = self.record.metric.class_targets
         if classes.ignore_index is None:
             return scores, targets
-        scores, targets = replace(classes, pos_label=None).pairs(scores, targets)
-        return scores, targets
+        kept, labels = replace(classes, pos_label=None).pairs(scores, targets)
+        return (scores, targets) if labels.numel() == targets.numel() else (kept, labels)
 
     def validation_step(self, batch: Any, index: int) -> None:
         """Keep the scores: a metric is of the whole validation part, not a mean over batches."""

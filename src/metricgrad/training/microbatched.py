@@ -106,7 +106,7 @@ def microbatched(
     torch.clear_autocast_cache()  # what was cast without a graph would have none
     scores, wanted = (torch.cat(part) for part in zip(*pairs, strict=True))
     scores.requires_grad_()
-    value = called(loss, scores, wanted, context)
+    value = called(loss, scores, wanted, context, class_dim=1)  # as torch's own read it
     if value.ndim:
         raise MetricgradError(
             f"the loss returned a tensor of shape {tuple(value.shape)}; expected one number, 0-d: make it with "

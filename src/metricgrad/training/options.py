@@ -13,7 +13,7 @@ from torch import nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.loss import Loss
-from metricgrad.losses.baselines.base import LabelLoss
+from metricgrad.losses.baselines.base import ClassLoss
 from metricgrad.losses.batches import checked_number
 from metricgrad.metrics.metric import Metric
 from metricgrad.systems.by_name import make_loss
@@ -79,7 +79,7 @@ def as_loss(loss: str | nn.Module | Callable[[], nn.Module], metric: Metric, see
     classes = metric.class_targets
     if isinstance(made, Loss):
         made.classes.tell(class_dim=classes.class_dim, ignore_index=classes.ignore_index)
-    elif isinstance(made, LabelLoss):
+    elif isinstance(made, ClassLoss):
         made.class_dim = made.class_dim or classes.class_dim
     return made
 

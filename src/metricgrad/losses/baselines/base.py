@@ -1,8 +1,9 @@
-"""What the hand-made losses of labels share: how they read a batch, what of its context they take, what they return."""
+"""What hand-made losses share: where the classes stand; those of labels also how they read a batch and its context."""
 
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor
@@ -12,14 +13,24 @@ from metricgrad.losses.calling import ScoreLoss
 from metricgrad.metrics.layouts.class_targets import ClassDim, ClassTargets
 
 
-class LabelLoss(ScoreLoss, abc.ABC):
+class ClassLoss(ScoreLoss, abc.ABC):
+    """Abstract: a loss of classes on axis 1 or the last."""
+
+    #: The axis of the scores that holds the classes; None: told by the shape of the targets.
+    class_dim: ClassDim | None = None
+
+    def read(
+        self, scores: Tensor, targets: Tensor, context: Mapping[str, Tensor | None]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor | None]]:
+        """The batch with its classes last; see :meth:`ClassTargets.read`."""
+        return ClassTargets(self.class_dim).read(scores, targets, context)
+
+
+class LabelLoss(ClassLoss):
     """Abstract: a loss of logits and labels, written by hand."""
 
     #: What it reads of the context besides ``mask``.
     takes: ClassVar[frozenset[str]] = frozenset({"sample_weight"})
-
-    #: The axis of the scores that holds the classes; None: told by the shape of the targets.
-    class_dim: ClassDim | None = None
 
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The loss of one batch.
@@ -38,7 +49,7 @@ class LabelLoss(ScoreLoss, abc.ABC):
         Raises:
             MetricgradError: for targets that are no labels, and for context that is not taken or not valid.
         """
-        scores, targets, context = ClassTargets(self.class_dim).read(scores, targets, context)
+        scores, targets, context = self.read(scores, targets, context)
         rows = as_labels(rows_of(scores, targets, context, takes=self.takes, who=type(self).__name__))
         return self.of_rows(rows) if rows.targets.numel() else (rows.scores * 0).sum()
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.baselines.base import ClassLoss
 from metricgrad.losses.batches import Rows, rows_of
-from metricgrad.losses.calling import ScoreLoss
 from metricgrad.losses.registry import CLASSIFICATION, RETRIEVAL, SOFTNESS, SOFTNESS_OF_COSINES, Entry, register
 from metricgrad.metrics.metric import Metric
 from metricgrad.refactoring.neighbours import Neighbours
@@ -17,7 +17,7 @@ from metricgrad.refactoring.neighbours import Neighbours
 Between = Literal["items", "pairs", "neighbours"]
 
 
-class Margin(ScoreLoss):
+class Margin(ClassLoss):
     r"""The mean sigmoid of the comparisons decided the wrong way: :math:`\frac1l\sum_i \sigma(-c_i/\tau)`.
 
     The comparisons c are those a metric could depend on (UniLoss, Eq. 5 to 9), all weighing the same. A loss that says
@@ -56,6 +56,7 @@ class Margin(ScoreLoss):
                 is of.
         """
         takes = () if self.between == "neighbours" else ("sample_weight",)
+        scores, targets, context = self.read(scores, targets, context)
         rows = rows_of(scores, targets, context, takes=takes, who=f"Margin(between={self.between!r})")
         comparisons, weights = self._comparisons(rows)
         if not comparisons.numel():

@@ -6,15 +6,14 @@ from torch import Tensor
 
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
+from metricgrad.losses.baselines.base import ClassLoss
 from metricgrad.losses.baselines.cross_entropy import CrossEntropy
 from metricgrad.losses.baselines.regression import SquaredError
-from metricgrad.losses.calling import ScoreLoss
 from metricgrad.losses.registry import PROBLEMS, Problem
 from metricgrad.metrics.decoding import canonical, is_binary
-from metricgrad.metrics.layouts.class_targets import ClassDim, ClassTargets
 
 
-class TaskLoss(ScoreLoss):
+class TaskLoss(ClassLoss):
     """Cross-entropy for classes and labels, the mean squared error for values.
 
     Args:
@@ -30,9 +29,6 @@ class TaskLoss(ScoreLoss):
         2.0
     """
 
-    #: As of :class:`metricgrad.losses.baselines.base.LabelLoss`.
-    class_dim: ClassDim | None = None
-
     def __init__(self, kind: Problem = "auto") -> None:
         super().__init__()
         if kind not in PROBLEMS:
@@ -43,7 +39,7 @@ class TaskLoss(ScoreLoss):
 
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """0-d, in float32 at least; takes ``mask`` and ``sample_weight``, as both losses do."""
-        scores, targets, context = ClassTargets(self.class_dim).read(scores, targets, context)
+        scores, targets, context = self.read(scores, targets, context)
         values = self.kind == "regression" or (
             self.kind == "auto" and _are_values(scores, targets, context.get("mask"))
         )

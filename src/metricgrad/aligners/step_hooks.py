@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from metricgrad.aligners.base import Aligner, TrainingContext
+from metricgrad.outside_graphs import outside_graphs
 
 
 class StepHooks:
@@ -20,7 +21,7 @@ class StepHooks:
 
     def __init__(self, aligner: Aligner, training: TrainingContext) -> None:
         self._aligner, self._training, self._optimizer = aligner, training, training.optimizer
-        self._after = self._optimizer.register_step_post_hook(lambda *_: aligner.after_step(training))
+        self._after = self._optimizer.register_step_post_hook(self._after_step)
         hooks: Any = self._optimizer._optimizer_step_post_hooks
         hooks.move_to_end(self._after.id, last=False)
         self._before = self._optimizer.register_step_pre_hook(self._before_step)
@@ -36,6 +37,11 @@ class StepHooks:
         self._after.remove()
         self._before.remove()
 
+    @outside_graphs
+    def _after_step(self, *_: Any) -> None:
+        self._aligner.after_step(self._training)
+
+    @outside_graphs
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         closure = _closure_of(args, kwargs)
         if closure is None:

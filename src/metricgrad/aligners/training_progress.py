@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from metricgrad.handle import Handle
 from metricgrad.on_host import OnHost
+from metricgrad.outside_graphs import outside_graphs
 
 
 class TrainingProgress(nn.Module):
@@ -46,7 +47,7 @@ class TrainingProgress(nn.Module):
         if total is not None and self._known.of(self.steps) >= total:
             self.steps.zero_()
         self._total, self._last, self._follows = total, weakref.ref(optimizer), True
-        hook = optimizer.register_step_post_hook(lambda *_: self._count())
+        hook = optimizer.register_step_post_hook(self._count)
 
         def remove() -> None:
             hook.remove()
@@ -63,7 +64,8 @@ class TrainingProgress(nn.Module):
         """A copy follows nothing."""
         return {**self.__dict__, "_total": None, "_last": None, "_follows": False}
 
-    def _count(self) -> None:
+    @outside_graphs
+    def _count(self, *_: Any) -> None:
         taken = self._known.of(self.steps) + 1
         self._known.wrote(self.steps.add_(1), taken)
 

@@ -14,6 +14,7 @@ from torch.autograd import Variable
 from metricgrad.aligners.isolation import copied
 from metricgrad.aligners.lookahead.clipping import unchanged
 from metricgrad.on_host import read
+from metricgrad.outside_graphs import outside_graphs
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ class AccumulatedGradients:
                 else:
                     self.touched = True
 
+    @outside_graphs
     def _accumulated(self, parameter: Tensor) -> None:
         if self.paused or parameter.grad is None:
             return
@@ -169,6 +171,7 @@ class AccumulatedGradients:
         if self._open:
             self.reached.setdefault(parameter, set()).add(self._open)
 
+    @outside_graphs
     def _reached_beside(self, parameter: Tensor) -> None:
         if self._open and not self.paused:
             self.beside.setdefault(parameter, set()).add(self._open)

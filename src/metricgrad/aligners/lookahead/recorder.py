@@ -30,6 +30,7 @@ from metricgrad.aligners.lookahead.recorded_calls import (
 )
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form
+from metricgrad.outside_graphs import outside_graphs
 from metricgrad.value_range import looked_at
 
 
@@ -148,6 +149,7 @@ class Recorder:
         kept.hooks = value._backward_hooks or {}
         kept.hooked = [scores, *(output for call, _ in heads for output in call.outputs)]
 
+    @outside_graphs
     def _back(self, kept: LossCall, gradient: Tensor) -> None:
         number = self.gradients.number()
         before = kept.factors.get(number)
@@ -245,6 +247,7 @@ class Recorder:
             return "there are hooks on the scores, the model's outputs or the loss's value, which may change gradients"
         return None
 
+    @outside_graphs
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.paused:
             return
@@ -258,6 +261,7 @@ class Recorder:
         call = ModelCall(module, computed, args, kwargs, *now, buffer_places(module), self._versions())
         self._within.append((call, len(self.calls)))
 
+    @outside_graphs
     def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self.paused or not self._within:
             return

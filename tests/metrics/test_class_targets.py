@@ -143,6 +143,19 @@ def test_a_saved_loss_reads_as_it_did(tmp_path):
     assert mg.as_metric(metric.spec)(scores, targets) == metric(scores, targets)
 
 
+@pytest.mark.parametrize("make", [
+    lambda name, **said: mg.UniLoss(name, **said),
+    lambda name, **said: mg.ALA(name, num_outputs=CLASSES, **said),
+], ids=["uniloss", "ala"])  # fmt: skip
+def test_what_is_ignored_may_be_said_of_the_loss(make, tmp_path):
+    scores, targets = batch((6, 5))
+    loss, expected = make("macro_f1", ignore_index=255), make(mg.as_metric("macro_f1", ignore_index=255))
+    assert torch.equal(loss(scores, targets), expected(scores, targets))
+    loss.save(tmp_path / "loss.safetensors")
+    again = mg.load_loss(tmp_path / "loss.safetensors")
+    assert torch.equal(again(scores, targets), loss(scores, targets))
+
+
 def test_a_callable_is_never_told_and_gets_what_is_left():
     scores, targets = batch((6, 5))
     seen = []

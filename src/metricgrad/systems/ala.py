@@ -49,7 +49,8 @@ class ALA(Loss):
         num_outputs: scores of an item, 1 for ``(N,)`` scores; None takes the first batch's, except with ``paper=True``.
         aligner: ``"policy"``, or one of its controls.
         paper: the published settings of form and policy, for comparison: they collapse.
-        class_dim: as in :class:`metricgrad.Loss`.
+        class_dim: as in :class:`metricgrad.Loss`, as ``ignore_index``.
+        ignore_index: likewise.
         seed: of its random choices.
         gather: with ``process_group`` as in :class:`metricgrad.Loss`, for data-parallel training.
         process_group: see there.
@@ -93,6 +94,7 @@ class ALA(Loss):
         gather: bool = True,
         process_group: dist.ProcessGroup | None = None,
         class_dim: ClassDim | None = None,
+        ignore_index: int | None = None,
         **options: Any,
     ) -> None:
         judged_by = as_metric(metric)
@@ -110,7 +112,7 @@ class ALA(Loss):
             form = CorrelationMatrix(num_outputs or 0, bounded=False) if paper else ClassificationFamily(num_outputs)
         super().__init__(
             form, _aligner(aligner, judged_by, paper, seed, options), seed=seed, gather=gather,
-            process_group=process_group, class_dim=class_dim,
+            process_group=process_group, class_dim=class_dim, ignore_index=ignore_index,
         )  # fmt: skip
 
 

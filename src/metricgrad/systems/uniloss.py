@@ -70,7 +70,8 @@ class UniLoss(Loss):
         seed: of its random choices.
         gather: with ``process_group`` as in :class:`metricgrad.Loss`, for data-parallel training.
         process_group: see there.
-        class_dim: as in :class:`metricgrad.Loss`.
+        class_dim: as in :class:`metricgrad.Loss`, as ``ignore_index``.
+        ignore_index: likewise.
         options: anchored, those of ``Anchored`` (``weight``, ``base_weight``, ``momentum``) and of ``Linearized``
             (``memory``, ``calls``, ``q``, ``check_finite``); otherwise those of ``Interpolated``.
 
@@ -106,6 +107,7 @@ class UniLoss(Loss):
         gather: bool = True,
         process_group: dist.ProcessGroup | None = None,
         class_dim: ClassDim | None = None,
+        ignore_index: int | None = None,
         **options: Any,
     ) -> None:
         check_options("UniLoss", options, Interpolated, PaperInterpolated, Linearized, Anchored)
@@ -136,7 +138,9 @@ class UniLoss(Loss):
             form = _literal(metric, refactoring, interpolation, paper, gradient, options)
         else:
             form = Interpolated(metric, refactoring=refactoring, interpolation=interpolation, **options)
-        super().__init__(form, seed=seed, gather=gather, process_group=process_group, class_dim=class_dim)
+        super().__init__(
+            form, seed=seed, gather=gather, process_group=process_group, class_dim=class_dim, ignore_index=ignore_index
+        )
         if anchored and known is not None and known.kind in _RANKED and known.keeps_apart == "row":
             self._first = FirstCallsOfRankings()
 

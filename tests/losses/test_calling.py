@@ -186,3 +186,8 @@ def test_warm_up_counts_weights():
 def test_a_form_of_a_module_is_called_as_the_module():
     form = HandMade(nn.MSELoss())
     assert torch.equal(form(ONE, YES, call=CallContext(0, 0)), called(nn.MSELoss(), ONE, YES))
+
+
+def test_a_name_is_no_module():
+    with pytest.raises(mg.MetricgradError, match=r"module is 'lovasz'; expected a module of scores and targets"):
+        HandMade("lovasz")

@@ -149,7 +149,8 @@ class Stratified(SeededBatches):
 
     Args:
         targets: ``(N,)`` integer class numbers, a tensor, an array or a list.
-        size: items of a batch, or one less; more with ``least``.
+        size: items of a batch at most, but for ``least``; all batches have as many, to one: 103 items with a size of 32
+            make four of 26 or 25.
         least: items of each class in a batch, from 0 up; a class of fewer is there as a whole.
         seed: decides every draw, whatever the global random state.
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form
 from metricgrad.losses.calling import called
 
@@ -19,12 +20,19 @@ class HandMade(Form):
         module: returns a 0-d tensor of scores and targets, handed over as :mod:`metricgrad.losses.calling` says: in the
             shapes and dtypes of torch's own losses. A mask over rows is taken care of; other context goes to a module
             whose ``forward`` names it and is refused otherwise.
+
+    Raises:
+        MetricgradError: for what is no module, such as a name.
     """
 
     kind: ClassVar[str] = "hand_made"
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
+        if not isinstance(module, nn.Module):
+            raise MetricgradError(
+                f"module is {module!r:.60}; expected a module of scores and targets, such as torch.nn.CrossEntropyLoss()"
+            )
         self.module = module
 
     def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:

@@ -40,6 +40,7 @@ class OfCounts(FastPath, abc.ABC):
         by_gain: what the metric is of graded targets, of which it is no function of counts; None where it takes none.
         by_place: whether ``at`` depends on the place, or on the count of negatives alone.
         missing: see :data:`metricgrad.metrics.fast_paths.Missing`.
+        items_weigh: whether ``sample_weight`` is of items, and ``at`` of their weights what it is of their counts.
     """
 
     at: AtPlace
@@ -47,6 +48,7 @@ class OfCounts(FastPath, abc.ABC):
     by_gain: OfRanks | None = None
     by_place: bool = True
     missing: Missing = "skipped"
+    items_weigh: bool = False
 
     @property
     def orders_ties(self) -> bool:

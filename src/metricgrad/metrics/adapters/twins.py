@@ -41,8 +41,10 @@ _SKLEARN: dict[str, FastPath | str] = {
     "accuracy_score": ACCURACY,
     "balanced_accuracy_score": BALANCED_ACCURACY,
     "matthews_corrcoef": MCC,
-    "roc_auc_score": MeanOverPositives(counts.auroc, "halves", by_place=False, missing="nan"),
-    "average_precision_score": MeanOverPositives(counts.average_precision, "together", missing="zero"),
+    "roc_auc_score": MeanOverPositives(counts.auroc, "halves", by_place=False, missing="nan", items_weigh=True),
+    "average_precision_score": MeanOverPositives(
+        counts.average_precision, "together", missing="zero", items_weigh=True
+    ),
 }
 _TORCHMETRICS = {"auroc": "auroc", "averageprecision": "average_precision"}
 #: of queries, and of the first k items of each

@@ -18,6 +18,7 @@ from metricgrad.losses.interpolated.lists.list_secants import ListSecants
 from metricgrad.losses.interpolated.lists.rank_secants import RankSecants
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.losses.interpolated.lists.secants import Secants, Sides
+from metricgrad.losses.interpolated.lists.weighted_secants import WeightedSecants
 from metricgrad.losses.interpolated.memory import Memory
 from metricgrad.losses.interpolated.twin import Twin
 from metricgrad.metrics.decoding import is_binary
@@ -169,7 +170,7 @@ class Joined:
     ideal: Tensor
 
     @classmethod
-    def of(cls, each: Sequence[ListSecants | RankSecants]) -> Joined:
+    def of(cls, each: Sequence[ListSecants | RankSecants | WeightedSecants]) -> Joined:
         """Of one bucket or more."""
         if len(each) == 1:
             return cls(None, each[0].informs, each[0].now, each[0].ideal)
@@ -203,11 +204,13 @@ def secants_of(
     *,
     q: float | None,
     share: float = 1.0,
-) -> ListSecants | RankSecants:
+) -> ListSecants | RankSecants | WeightedSecants:
     """Of ``(L, M)`` values without a gradient; see :func:`many_lists`."""
     options: dict[str, Any] = {}
     if q is not None:
         options = {"width": _whole, "kernel": Kernel((0.0, q), slope=1 - q), "leak": 1 - q < LEAK}
+    if isinstance(path, OfCounts) and lists.mass is not None:
+        return WeightedSecants(lists, values, path, parameters, dtype, **options)
     if isinstance(path, OfCounts):
         return ListSecants(lists, values, path, parameters, dtype, share=share, **options)
     return RankSecants(lists, values, path, parameters, dtype, **options)

@@ -38,6 +38,7 @@ class RankedLists:
         relevance: ``(L, M)`` of targets.
         empty: ``(L, M)`` booleans, or None where no place is.
         weight: ``(L,)`` float64 of each list in the mean, or None for ones.
+        mass: ``(L, M)`` float64 of each item within its list, 0 in empty places; None where all weigh the same.
         hard: of such values, those that the metric takes for equal made equal; None where it takes them as they are.
     """
 
@@ -45,6 +46,7 @@ class RankedLists:
     relevance: Tensor
     empty: Tensor | None = None
     weight: Tensor | None = None
+    mass: Tensor | None = None
     hard: Callable[[Tensor], Tensor] | None = None
 
     def means(self, each: Tensor, missing: Missing) -> tuple[Tensor, Tensor, Tensor]:
@@ -89,27 +91,34 @@ def ranked_lists(
     of_values = isinstance(path, OfRanks) and path.of_values
     if of_values and batch.scores.shape != batch.targets.shape:
         return None
-    if batch.context.keys() not in ({PARTS}, _QUERIES & batch.context.keys()):
+    weight, of_items = batch.context.get("sample_weight"), isinstance(path, OfCounts) and path.items_weigh
+    besides = batch.context.keys() - {"sample_weight"} if of_items else batch.context.keys()
+    if besides not in ({PARTS}, _QUERIES & besides):
         return None
-    weight = batch.context.get("sample_weight")
-    if order.within == "all" and batch.scores.shape == batch.targets.shape and not batch.context:
-        return [RankedLists(lambda scores: scores.reshape(1, -1), batch.targets.reshape(1, -1))]
+    mass = _of_each_item(weight, batch.targets) if of_items and weight is not None else None
+    if order.within == "all" and batch.scores.shape == batch.targets.shape and not besides:
+        flat = None if mass is None else mass.reshape(1, -1)
+        return [RankedLists(lambda scores: scores.reshape(1, -1), batch.targets.reshape(1, -1), mass=flat)]
     if order.within in ("column", "row") and batch.scores.ndim == 2 and "groups" not in batch.context:
         columns = order.within == "column"
-        if columns and weight is not None:
+        relevance = _relevance(batch)
+        if mass is not None:
+            mass, weight = _turned(_of_each_item(mass, relevance), columns), None
+        elif columns and weight is not None:
             return None  # of items, not of lists
         found = RankedLists(
             lambda scores: _turned(ranked_by(scores, True) if order.odds else scores, columns),
-            _turned(_relevance(batch), columns),
+            _turned(relevance, columns),
             weight=None if weight is None else wide(weight),
+            mass=mass,
         )
         return [found]
     if of_values or order.within != "group" or batch.scores.ndim > 1 or batch.groups is None:
         return None
-    return _of_queries(batch, batch.groups, together=together)
+    return _of_queries(batch, batch.groups, mass, together=together)
 
 
-def _of_queries(batch: Batch, groups: Tensor, *, together: bool) -> list[RankedLists] | None:
+def _of_queries(batch: Batch, groups: Tensor, mass: Tensor | None, *, together: bool) -> list[RankedLists] | None:
     query, sizes = groups.unique(return_inverse=True, return_counts=True)[1:]
     lengths, n = sizes.tolist(), len(query)
     times, more = _SPARE
@@ -119,7 +128,8 @@ def _of_queries(batch: Batch, groups: Tensor, *, together: bool) -> list[RankedL
         return None
     item, first = query.argsort(stable=True), sizes.cumsum(0) - sizes
     padded, weight = torch.nn.functional.pad(batch.targets, (0, 1)), batch.context.get("sample_weight")
-    weights = None if weight is None else weights_of_queries(weight, groups)
+    weights = weights_of_queries(weight, groups) if weight is not None and mass is None else None
+    masses = None if mass is None else torch.nn.functional.pad(mass, (0, 1))
 
     def bucket(longest: int, which: list[int] | None) -> RankedLists:
         rows = slice(None) if which is None else torch.tensor(which, device=query.device)
@@ -131,6 +141,7 @@ def _of_queries(batch: Batch, groups: Tensor, *, together: bool) -> list[RankedL
             padded[index],
             empty,
             None if weights is None else weights[rows],
+            None if masses is None else masses[index],
         )
 
     return [bucket(*each) for each in buckets.items()]
@@ -142,6 +153,11 @@ def _by_length(lengths: list[int]) -> dict[int, list[int] | None]:
     for which, length in enumerate(lengths):
         alike.setdefault(length.bit_length() // 2, []).append(which)
     return {max(lengths[one] for one in rows): rows for rows in alike.values()}
+
+
+def _of_each_item(weight: Tensor, items: Tensor) -> Tensor:
+    """Float64 weights of rows as those of what is in them."""
+    return wide(weight).reshape(*weight.shape, *(1,) * (items.ndim - weight.ndim)).expand(items.shape)
 
 
 def _turned(values: Tensor, columns: bool) -> Tensor:

@@ -74,6 +74,57 @@ class OfTables(OfLabels, abc.ABC):
         return values
 
 
+@dataclass(frozen=True)
+class AllRight(OfTables):
+    r"""Whether nothing in a list is wrong.
+
+    Trained on, of m wrong decisions, as :math:`e^{-m}`: the chance of none where m are expected, by Poisson's law.
+    """
+
+    def at(self, tables: ConfusionTables) -> AtTables:
+        """See :class:`OfTables`."""
+        chance = (-_wrong(tables)).exp()
+
+        def slopes() -> ClassUtilities:
+            none = torch.zeros_like(tables.counts.hit[0])
+            return ClassUtilities(none, none + chance[0])
+
+        return AtTables(lambda: chance, slopes)
+
+    def shown(self, tables: ConfusionTables, values: Tensor) -> Tensor:
+        """See :class:`OfTables`."""
+        return (_wrong(tables) <= 0).to(values)
+
+
+def _wrong(tables: ConfusionTables) -> Tensor:
+    return (tables.counts.actual - tables.counts.hit).sum(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Complement(OfTables):
+    """1 less another metric, as an error rate is.
+
+    Attributes:
+        path: of that.
+    """
+
+    path: OfTables
+
+    def at(self, tables: ConfusionTables) -> AtTables:
+        """See :class:`OfTables`."""
+        values, slopes = self.path.at(tables)
+        return AtTables(lambda: 1 - values(), lambda: -slopes())
+
+    def shown(self, tables: ConfusionTables, values: Tensor) -> Tensor:
+        """See :class:`OfTables`."""
+        return 1 - self.path.shown(tables, 1 - values)
+
+
+def complement(path: OfTables) -> Complement:
+    """Of a metric, and of that of its lists."""
+    return Complement(path.names, None if path.of_list is None else complement(path.of_list), path=path)
+
+
 Slope = Callable[[Counts], tuple[Tensor, Tensor]]
 SlopeOfSums = Callable[[Counts, Tensor], tuple[Tensor, Tensor]]
 

@@ -17,29 +17,38 @@ from metricgrad.metrics.families import counts
 from metricgrad.metrics.families.class_sums import (
     ACCURACY,
     BALANCED_ACCURACY,
+    ENTRIES,
     INTERSECTION_OVER_UNION,
     KAPPA,
     MCC,
     MCC_OF_TWO,
     PRECISION,
     RECALL,
+    SPECIFICITY,
     FScore,
     Score,
     averaged,
 )
 from metricgrad.metrics.fast_paths import FastPath, Missing
 from metricgrad.metrics.of_counts import MeanOverPositives
-from metricgrad.metrics.of_labels import OfGrades
+from metricgrad.metrics.of_labels import OfGrades, OfLabels, complement
 from metricgrad.metrics.of_ranks import DiscountedGain, RankCorrelation
 
-#: of the labels of rows that may have several
-_OF_LABELS: dict[str, Score] = {"f1score": FScore(), "precision": PRECISION, "recall": RECALL}
+#: of each label of rows that may have several, and of all of them
+_OF_LABELS: dict[str, OfLabels] = {
+    "accuracy": OfLabels(of_list=ENTRIES),
+    "hammingdistance": OfLabels(of_list=complement(ENTRIES)),
+    "specificity": OfLabels(of_list=SPECIFICITY),
+}
+_MEAN_RECALL = averaged(RECALL, "macro")
 _ANY = 2**31  # however many grades there are, their numbers are what they are worth
 _AVERAGES = ("binary", "macro", "micro", "samples")
 
 _SKLEARN: dict[str, FastPath | str] = {
     "accuracy_score": ACCURACY,
     "balanced_accuracy_score": BALANCED_ACCURACY,
+    "hamming_loss": complement(ENTRIES),
+    "zero_one_loss": complement(ACCURACY),
     "matthews_corrcoef": MCC,
     "roc_auc_score": MeanOverPositives(counts.auroc, "halves", by_place=False, missing="nan", items_weigh=True),
     "average_precision_score": MeanOverPositives(
@@ -103,18 +112,23 @@ def twin_of_torchmetrics(base: str, task: str | None, options: Mapping[str, Any]
     if task is None or changed:
         return None
     average = "binary" if task == "binary" else str(options.get("average"))
+    score = _score(base.removesuffix("score").removesuffix("index"), options.get("beta", 1.0))
     if task == "multilabel":
-        known = base in _OF_LABELS and average in ("macro", "micro")
-        return averaged(_OF_LABELS[base], average) if known else None
+        if base == "exactmatch":
+            return ACCURACY
+        known = _OF_LABELS.get(base) if score is None else averaged(score, average)
+        return known if average in ("macro", "micro") else None
     if base == "matthewscorrcoef":
         return MCC_OF_TWO if task == "binary" or options.get("num_classes") == 2 else MCC
     if base == "cohenkappa":
         return {None: KAPPA, "quadratic": OfGrades(classes=_ANY)}.get(options.get("weights"))
     if average not in _AVERAGES:
         return None
-    if base == "accuracy":
-        return averaged(RECALL, "macro") if average == "macro" else ACCURACY
-    score = _score(base.removesuffix("score").removesuffix("index"), options.get("beta", 1.0))
+    if base in ("accuracy", "hammingdistance"):
+        right = _MEAN_RECALL if average == "macro" else ENTRIES
+        return right if base == "accuracy" else complement(right)
+    if base == "specificity" and task == "binary":
+        return SPECIFICITY
     return None if score is None else averaged(score, average)
 
 

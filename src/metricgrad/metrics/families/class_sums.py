@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from metricgrad.functional.constants import listed
 from metricgrad.metrics.families.class_counts import Counts, correlation, counts_of_yes, ratio
 from metricgrad.metrics.families.confusion_tables import ConfusionTables
-from metricgrad.metrics.of_labels import OfClassCounts, OfClasses, OfLabels, OfTables
+from metricgrad.metrics.of_labels import AllRight, OfClassCounts, OfClasses, OfLabels, OfTables
 
 
 class Score(abc.ABC):
@@ -156,6 +156,16 @@ def _yes_slope(score: Score, counts: Counts) -> tuple[Tensor, Tensor]:
     return of_hit, of_predicted
 
 
+def _of_no(score: Score, counts: Counts) -> Tensor:
+    return score(Counts(*(of[..., 0] for of in counts)))
+
+
+def _no_slope(score: Score, counts: Counts) -> tuple[Tensor, Tensor]:
+    slopes = torch.stack(score.slope(Counts(*(of[..., 0] for of in counts))))[:, None]
+    of_hit, of_predicted = torch.nn.functional.pad(slopes, (0, 1)).unbind()
+    return of_hit, of_predicted
+
+
 def _is_seen(counts: Counts) -> Tensor:
     return counts.seen
 
@@ -239,7 +249,9 @@ def _agreement_slope(counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
 
 
 INTERSECTION_OVER_UNION, PRECISION, RECALL = IntersectionOverUnion(), Precision(), Recall()
-ACCURACY = OfClasses(terms=_hits, value=_quotient, slope=_hits_slope)
+ENTRIES = OfClasses(terms=_hits, value=_quotient, slope=_hits_slope)
+ACCURACY = replace(ENTRIES, of_list=AllRight())
+SPECIFICITY = OfClassCounts(value=partial(_of_no, RECALL), slope=partial(_no_slope, RECALL))
 BALANCED_ACCURACY = _mean(RECALL, _is_target)
 G_MEAN = OfClasses(terms=_logs, value=_geometric, slope=_geometric_slope)
 MCC = OfClasses(terms=_moments, value=_correlation, slope=_correlation_slope)

@@ -1,5 +1,7 @@
 """The loss of decisions in lists has in closed form what calls of the metric say of each decision."""
 
+import math
+
 import pytest
 import sklearn.metrics
 import torch
@@ -9,6 +11,7 @@ import metricgrad as mg
 from metricgrad.losses.interpolated.lists import entry_lists as entry_lists_module
 from metricgrad.losses.interpolated.lists.entry_lists import entry_lists
 from metricgrad.losses.interpolated.lists.soft_tables import soft_tables
+from metricgrad.metrics import of_labels
 from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.refactoring.batch import checked
 
@@ -30,6 +33,10 @@ def some(kind):
         "weights": {"sample_weight": torch.tensor([0.5, 2.0, 0.0, 1.0] * 3, dtype=torch.float64)},
         "rows": {"mask": torch.arange(N) % 3 > 0},
         "entries": {"mask": torch.rand(N, C, generator=g) < 0.7},
+        "weighted entries": {
+            "mask": torch.rand(N, C, generator=g) < 0.7,
+            "sample_weight": torch.tensor([0.5, 2.0, 0.0, 1.0] * 3, dtype=torch.float64),
+        },
         "groups": {"groups": torch.arange(N) // 4 * 3},
         "weighted groups": {"groups": torch.arange(N) // 4, "sample_weight": torch.tensor([1.0, 3.0, 0.5])},
     }[kind]
@@ -44,6 +51,7 @@ def closed(metric, scores, targets, context, q=0.5):
 
 CASES = [
     *((name, kind) for name in (*OF_ENTRIES, *APART) for kind in ("plain", "weights", "rows", "entries")),
+    *((name, "weighted entries") for name in ("micro_f1", *APART)),
     *((name, kind) for name in OF_ENTRIES for kind in ("groups", "weighted groups")),
 ]
 
@@ -108,6 +116,57 @@ def test_an_image_without_an_object_may_lie_among_others():
     metric = mg.as_metric("dice")
     assert float(value) == pytest.approx(1 - float(metric(scores.detach(), targets, groups=torch.arange(3))), abs=1e-6)
     assert leaf.grad.isfinite().all()
+
+
+OF_LABELS = {"task": "multilabel", "num_labels": C}
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        *(
+            kind(average=average, **OF_LABELS)
+            for kind in (
+                torchmetrics.Accuracy, torchmetrics.HammingDistance, torchmetrics.Specificity, torchmetrics.JaccardIndex
+            )
+            for average in ("macro", "micro")
+        ),
+        torchmetrics.FBetaScore(beta=2.0, average="macro", **OF_LABELS),
+        torchmetrics.ExactMatch(**OF_LABELS),
+        sklearn.metrics.accuracy_score,
+        sklearn.metrics.zero_one_loss,
+        sklearn.metrics.hamming_loss,
+    ],
+)  # fmt: skip
+def test_several_labels_a_row_are_in_closed_form(metric, recwarn):
+    """Where all decisions are sure each is worth what the metric says; it is called in the first steps alone."""
+    metric = mg.as_metric(metric)
+    (scores, targets), calls, original = draw(14, N, C), [], metric._fn
+    scores, targets[:, 0] = scores.round(), 0
+    batch = checked(metric, 60 * scores.sign(), targets, {}, check_finite=True)
+    lists, flat = entry_lists(metric.twin, batch, metric.structure), batch.targets.flatten()
+    yes = (batch.scores.flatten() > 0).double()[None]
+    cells = lists.cells(yes, flat)
+    gains = lists.changes(cells[0], yes[0], flat, lists.means(cells, yes, flat)[1])
+    moved = batch.scores.flatten().repeat(2, len(flat), 1)
+    for side, score in enumerate((60.0, -60.0)):
+        moved[side].fill_diagonal_(score)
+    values = batch.values(metric, moved.view(-1, *batch.scores.shape)).double().view(2, -1)
+    expected = values[0] - values[1]
+    if isinstance(lists.path, (of_labels.AllRight, of_labels.Complement)) and lists.count == N:
+        gains, expected = gains[expected != 0] / (1 - math.exp(-1)), expected[expected != 0]
+    torch.testing.assert_close(gains, expected, rtol=1e-4, atol=1e-6)
+
+    away = abs(float(metric(2.0 * targets - 1, targets) - metric(scores, targets)))
+    metric._fn, loss = lambda *args, **options: calls.append(1) or original(*args, **options), mg.UniLoss(metric)
+    for _ in range(4):
+        before = len(calls)
+        leaf = scores.clone().requires_grad_()
+        value = loss(leaf, targets)
+        value.backward()
+        assert float(value.detach()) == pytest.approx(away, abs=1e-6)
+    assert len(calls) == before
+    assert not [w for w in recwarn if "is called itself" in str(w.message)]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +235,27 @@ def test_a_mean_weighted_by_targets_has_no_twin(kind, recwarn):
     shown = mg.UniLoss(metric)(scores, targets)
     assert float(shown) == pytest.approx(1 - float(metric(scores, targets)), abs=1e-6)
     assert not [w for w in recwarn if "is called itself" in str(w.message)]
+
+
+@pytest.mark.parametrize("kind", ["plain", "weights", "rows", "entries", "weighted entries"])
+def test_a_row_is_right_where_all_its_labels_are(kind):
+    """A decision is worth the chance that the others are right, by how many of them are expected to be wrong."""
+    (scores, targets), context, metric = draw(13, N, C), some(kind), mg.as_metric("accuracy")
+    batch, lists, found = closed(metric, scores, targets, context)
+    flat = batch.targets.flatten()
+    wrong = (batch.scores.flatten().sigmoid() - flat).abs()
+    others = torch.zeros(lists.count, dtype=wrong.dtype).index_add(0, lists.which, wrong)[lists.which] - wrong
+    share = torch.ones(lists.count, dtype=wrong.dtype) if lists.share is None else lists.share
+    worth = (share / share.sum())[lists.which] * (-others).exp() * (1 - torch.tensor(-1.0).exp())
+    yes = batch.scores.flatten().sigmoid()
+    q = torch.where(flat == 1, yes, 1 - yes)
+    expected = torch.where(flat == 1, -1, 1) * worth * q.sqrt() * (1 - q)
+    torch.testing.assert_close(found.gradient.flatten(), expected)
+
+    leaf = batch.scores.clone().requires_grad_()
+    torch.testing.assert_close(found.gradient, torch.autograd.grad(found.loss(leaf), leaf)[0])
+    shown = mg.UniLoss("accuracy")(scores, targets, **context)
+    assert float(shown) == pytest.approx(1 - float(metric(scores, targets, **context)), abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["plain", "weights", "weighted groups"])

@@ -126,15 +126,18 @@ def _of_groups(path: OfTables, batch: Batch) -> EntryLists:
     return EntryLists(path, which.repeat_interleave(batch.targets[0].numel()), len(numbers), share=share)
 
 
-def _of_parts(path: OfTables, batch: Batch, apart: str) -> EntryLists | None:
-    """What a mask has left of columns or rows."""
-    parts, weight = batch.context[PARTS], batch.context.get("sample_weight")
+def _of_parts(path: OfTables, batch: Batch, apart: str) -> EntryLists:
+    """What a mask has left of columns or rows; of columns those count that weigh anything, rows as they weigh."""
+    parts, weight = batch.context[PARTS], _wide(batch.context.get("sample_weight"))
     if apart == "all":
-        return EntryLists(path, torch.zeros_like(parts), 1, _wide(weight))
-    if weight is not None:
-        return None
+        return EntryLists(path, torch.zeros_like(parts), 1, weight)
     numbers, which = parts.unique(return_inverse=True)
-    return EntryLists(path, which, len(numbers))
+    if weight is None:
+        return EntryLists(path, which, len(numbers))
+    of_list = weight.new_zeros(len(numbers)).scatter_reduce(0, which, weight, "amax")
+    if apart == "row":
+        return EntryLists(path, which, len(numbers), share=of_list)
+    return EntryLists(path, which, len(numbers), weight, (of_list > 0).to(weight))
 
 
 def _of_shape(path: OfTables, batch: Batch, apart: str) -> EntryLists | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent)]
 #: Synchronisations and kernels of a step when they were counted first, at e7413f8, those over score sets at 83ff56b~1,
-#: those of many lists at a4dd506, of many labels at 4b00bce.
+#: those of many lists at a4dd506, of many labels at 4b00bce, of exact match and of weighted rows at 9ea20ba.
 FIRST = {
     "UniLoss accuracy, 10 classes": (2, 120), "UniLoss macro_f1, 10 classes": (2, 136),
     "UniLoss balanced_accuracy, 10 classes": (2, 130), "UniLoss kappa, 10 classes": (2, 137),
@@ -20,6 +20,8 @@ FIRST = {
     "UniLoss average_precision, one score": (3, 133), "UniLoss auroc, one score": (3, 133),
     "UniLoss recall_at_precision, one score": (3, 152), "UniLoss macro_f1, 20 labels": (16, 339),
     "UniLoss samples_f1, 20 labels": (16, 339), "UniLoss average_precision, 20 labels": (15, 499),
+    "UniLoss accuracy, 20 labels": (27, 627),
+    "UniLoss average_precision, 20 labels of weighted rows": (27, 529),
     "UniLoss auroc, 10 classes": (15, 567), "UniLoss mrr, a list in each row": (22, 525),
     "UniLoss ndcg, a graded list in each row": (26, 684), "UniLoss map_at_r, embeddings": (34, 604),
     "UniLoss retrieval_recall, embeddings": (34, 599), "UniLoss spearman, one value": (23, 418),

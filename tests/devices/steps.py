@@ -13,7 +13,7 @@ from tests.devices.counting import Seen, watch
 
 _STEPS = 24  # of 48 rows, after which the memories are full
 
-Batch = Callable[[int], tuple[Tensor, Tensor]]
+Batch = Callable[[int], tuple[Tensor, ...]]  # scores, targets, and weights where they come along
 
 
 def binary(rows: int) -> tuple[Tensor, Tensor]:
@@ -44,6 +44,10 @@ def labels(rows: int) -> tuple[Tensor, Tensor]:
     return torch.randn(rows, 20, generator=g) + targets, targets
 
 
+def weighted(rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    return *labels(rows), torch.arange(rows) % 3 + 0.5
+
+
 def grades(rows: int) -> tuple[Tensor, Tensor]:
     scores, targets = labels(rows)
     return scores, targets * (torch.arange(20) % 3 + 1)
@@ -58,6 +62,7 @@ OF_CLASSES = (
     "top_k_accuracy:k=5",
 )  # fmt: skip
 OF_ONE_SCORE = ("f1", "accuracy", "mcc", "average_precision", "auroc", "recall_at_precision")
+OF_LABELS = ("macro_f1", "samples_f1", "accuracy", "average_precision")
 SYSTEMS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
     **{f"UniLoss {spec}, 10 classes": _of(spec, classes) for spec in OF_CLASSES},
     **{f"UniLoss {spec}, one score": _of(spec, binary) for spec in OF_ONE_SCORE},
@@ -66,7 +71,8 @@ SYSTEMS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
 
 #: Steps of many lists, which remember nothing.
 LISTS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
-    **{f"UniLoss {spec}, 20 labels": _of(spec, labels) for spec in ("macro_f1", "samples_f1", "average_precision")},
+    **{f"UniLoss {spec}, 20 labels": _of(spec, labels) for spec in OF_LABELS},
+    "UniLoss average_precision, 20 labels of weighted rows": _of("average_precision", weighted),
     "UniLoss auroc, 10 classes": _of("auroc", classes),
     "UniLoss mrr, a list in each row": _of("mrr", labels),
     "UniLoss ndcg, a graded list in each row": _of("ndcg", grades),
@@ -86,10 +92,11 @@ OF_SETS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
 def steady(system: tuple[Callable[[], nn.Module], Batch], rows: int, device: str, steps: int = _STEPS) -> Seen:
     """Forward and backward of a loss, after the first steps."""
     make, batch = system
-    loss, (scores, targets) = make(), (part.to(device) for part in batch(rows))
+    loss, (scores, targets, *weight) = make(), (part.to(device) for part in batch(rows))
+    context = {"sample_weight": weight[0]} if weight else {}
 
     def step() -> None:
-        loss(scores.detach().requires_grad_(), targets).backward()
+        loss(scores.detach().requires_grad_(), targets, **context).backward()
 
     return _last(step, steps)
 

@@ -216,6 +216,8 @@ else:
         "UniLoss recall_at_precision, one score": 94,
         "UniLoss macro_f1, 20 labels": 80,
         "UniLoss samples_f1, 20 labels": 80,
+        "UniLoss accuracy, 20 labels": 82,
+        "UniLoss average_precision, 20 labels of weighted rows": 136,
         "UniLoss average_precision, 20 labels": 99,
         "UniLoss auroc, 10 classes": 145,
         "UniLoss mrr, a list in each row": 104,
@@ -225,11 +227,14 @@ else:
         "UniLoss spearman, one value": 164,
     }
 
+    #: Where weights come along, whose range is looked at twice, and which of them are 0.
+    WAITS = {"UniLoss average_precision, 20 labels of weighted rows": 6}
+
     @pytest.mark.parametrize("name", MOST)
     def test_a_step_starts_few_kernels_and_the_host_waits_three_times_at_most(name):
         steps = {"steps": 3} if name in LISTS else {}
         few, many = (steady((SYSTEMS | LISTS)[name], rows, "sim", **steps) for rows in (48, 96))
-        assert few.waits.total() <= 3, few
+        assert few.waits.total() <= WAITS.get(name, 3), few
         assert many.waits == few.waits, many
         assert few.kernels <= MOST[name], few
         assert many.kernels <= 1.2 * few.kernels

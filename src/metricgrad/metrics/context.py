@@ -105,8 +105,7 @@ def checked_context(
     for name, value in given.items():
         kept = value if mask is None else value[mask]
         if kept.numel():
-            low, high = torch.aminmax(kept.detach())
-            _RANGES[name](name, low.item(), high.item())
+            _RANGES[name](name, *torch.stack(torch.aminmax(kept.detach())).tolist())
     return mask, given
 
 

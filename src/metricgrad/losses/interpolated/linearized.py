@@ -53,10 +53,10 @@ class Linearized(Form):
     - the first k classes of rows: :mod:`metricgrad.losses.interpolated.hit_losses`. One loss.
     - one ranked list of positives and negatives, without weights, queries or a mask:
       :mod:`metricgrad.losses.interpolated.lists.secants` over a memory of half as many scores.
-    - many lists, which are columns, rows or queries: :mod:`metricgrad.losses.interpolated.lists.list_secants`.
+    - many lists, which are columns, rows or queries: :mod:`metricgrad.losses.interpolated.lists.list_secants`; those
+      whose items weigh, one list too: :mod:`metricgrad.losses.interpolated.lists.weighted_secants`.
     - many lists of yes or no: :mod:`metricgrad.losses.interpolated.lists.soft_tables`. One loss.
-    - NDCG of graded targets, and Spearman's correlation:
-      :mod:`metricgrad.losses.interpolated.lists.rank_secants`.
+    - NDCG of graded targets, and Spearman: :mod:`metricgrad.losses.interpolated.lists.rank_secants`.
     - anything else: the local interpolation of the batch, :class:`Interpolated` at a softness of 1.
 
     Use it in :class:`metricgrad.losses.composite.anchored.Anchored`, as ``UniLoss(metric)`` does. Not alone: from

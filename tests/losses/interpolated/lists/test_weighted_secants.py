@@ -9,7 +9,7 @@ from metricgrad.losses.interpolated.lists import weighted_secants
 from metricgrad.losses.interpolated.lists.list_losses import many_lists
 from metricgrad.losses.interpolated.lists.ranked_lists import ranked_lists
 from metricgrad.losses.interpolated.lists.weighted_secants import _changes
-from metricgrad.refactoring.batch import Batch, checked
+from metricgrad.refactoring.batch import checked
 from metricgrad.refactoring.from_structure import for_batch
 
 METRICS = ["average_precision", "auroc"]
@@ -116,6 +116,8 @@ def test_a_training_step_calls_nothing(foreign, name, monkeypatch, recwarn):
         value = loss(leaf, targets, **context)
         value.backward()
         gradients.append(leaf.grad)
-        assert float(value.detach()) == pytest.approx(1 - float(mg.as_metric(name)(scores, targets, **context)), abs=1e-6)
+        assert float(value.detach()) == pytest.approx(
+            1 - float(mg.as_metric(name)(scores, targets, **context)), abs=1e-6
+        )
     torch.testing.assert_close(*gradients)
     assert not [w for w in recwarn if "is called itself" in str(w.message)]

@@ -193,7 +193,7 @@ class _Pairs:
         return torch.bmm(self._table(kernel), self._mass[..., None])[..., 0]
 
     def weighted(self, weights: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
-        """``(l, M)`` sums over the first, by ``(l, P)`` weights, at each of all, and ``(l, P)`` over all at each first."""
+        """``(l, M)`` sums over the first, by ``(l, P)`` weights, at each, and ``(l, P)`` over all at each first."""
         if self._long:
             found = pair_sum(-self._depth[0], -self._up[0], weights[0], kernel)[None]
             return self._mass * found, weights * self.near(kernel)

@@ -22,6 +22,7 @@ from metricgrad.metrics.families.class_sums import (
     KAPPA,
     MCC,
     MCC_OF_TWO,
+    MEAN_RECALL,
     PRECISION,
     RECALL,
     SPECIFICITY,
@@ -40,7 +41,6 @@ _OF_LABELS: dict[str, OfLabels] = {
     "hammingdistance": OfLabels(of_list=complement(ENTRIES)),
     "specificity": OfLabels(of_list=SPECIFICITY),
 }
-_MEAN_RECALL = averaged(RECALL, "macro")
 _ANY = 2**31  # however many grades there are, their numbers are what they are worth
 _AVERAGES = ("binary", "macro", "micro", "samples")
 
@@ -125,7 +125,7 @@ def twin_of_torchmetrics(base: str, task: str | None, options: Mapping[str, Any]
     if average not in _AVERAGES:
         return None
     if base in ("accuracy", "hammingdistance"):
-        right = _MEAN_RECALL if average == "macro" else ENTRIES
+        right = MEAN_RECALL if average == "macro" else ENTRIES
         return right if base == "accuracy" else complement(right)
     if base == "specificity" and task == "binary":
         return SPECIFICITY

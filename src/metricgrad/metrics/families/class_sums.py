@@ -252,6 +252,7 @@ INTERSECTION_OVER_UNION, PRECISION, RECALL = IntersectionOverUnion(), Precision(
 ENTRIES = OfClasses(terms=_hits, value=_quotient, slope=_hits_slope)
 ACCURACY = replace(ENTRIES, of_list=AllRight())
 SPECIFICITY = OfClassCounts(value=partial(_of_no, RECALL), slope=partial(_no_slope, RECALL))
+MEAN_RECALL = _mean(RECALL, _is_seen)
 BALANCED_ACCURACY = _mean(RECALL, _is_target)
 G_MEAN = OfClasses(terms=_logs, value=_geometric, slope=_geometric_slope)
 MCC = OfClasses(terms=_moments, value=_correlation, slope=_correlation_slope)

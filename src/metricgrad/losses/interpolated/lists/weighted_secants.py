@@ -181,6 +181,7 @@ class _Pairs:
     def __init__(self, up: Tensor, depth: Tensor, mass: Tensor) -> None:
         self._up, self._depth, self._mass = up, depth, mass
         self._long = up.shape[1] * depth.shape[1] > _LONG
+        self._known: tuple[Kernel, Tensor, Tensor] | None = None
 
     def closer(self, by: float) -> _Pairs:
         """With the first so much further up."""
@@ -190,16 +191,19 @@ class _Pairs:
         """``(l, P)``: the sum over all."""
         if self._long:
             return pair_sum(self._up[0], self._depth[0], self._mass[0], kernel)[None]
-        return torch.bmm(self._table(kernel), self._mass[..., None])[..., 0]
+        return self._held(kernel)[1]
 
     def weighted(self, weights: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
         """``(l, M)`` sums over the first, by ``(l, P)`` weights, at each, and ``(l, P)`` over all at each first."""
         if self._long:
             found = pair_sum(-self._depth[0], -self._up[0], weights[0], kernel)[None]
             return self._mass * found, weights * self.near(kernel)
-        table = self._table(kernel)
-        found, near = torch.bmm(weights[:, None], table)[:, 0], torch.bmm(table, self._mass[..., None])[..., 0]
-        return self._mass * found, weights * near
+        table, near = self._held(kernel)
+        return self._mass * torch.bmm(weights[:, None], table)[:, 0], weights * near
 
-    def _table(self, kernel: Kernel) -> Tensor:
-        return kernel(self._up[:, :, None] - self._depth[:, None])
+    def _held(self, kernel: Kernel) -> tuple[Tensor, Tensor]:
+        """All pairs, and their sums."""
+        if self._known is None or self._known[0] != kernel:
+            found = kernel(self._up[:, :, None] - self._depth[:, None])
+            self._known = kernel, found, torch.bmm(found, self._mass[..., None])[..., 0]
+        return self._known[1:]

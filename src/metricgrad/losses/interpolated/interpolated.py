@@ -30,7 +30,7 @@ from metricgrad.losses.interpolated.softness import follow, read, softness_of
 from metricgrad.losses.interpolated.warm_up import warmed
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_counts import OfCounts, OfNeighbours
-from metricgrad.metrics.of_ranks import OfRanks
+from metricgrad.metrics.of_pairs import OfLists
 from metricgrad.metrics.types import Structure
 from metricgrad.on_host import OnHost
 from metricgrad.refactoring.base import Refactoring
@@ -169,7 +169,7 @@ class Interpolated(Form):
         sets = isinstance(self.softness, str) and (math.isnan(known) or (call.counts and self.softness == "auto"))
         if isinstance(path, OfNeighbours):
             return self._of_neighbours(path, batch, call, sets=sets)
-        if not isinstance(path, OfCounts | OfRanks) or self.refactoring is not None or self.share < 1:
+        if not isinstance(path, OfLists) or self.refactoring is not None or self.share < 1:
             return None
         lists = None if sets else ranked_lists(batch, self.refactoring_of(batch, structure), path, together=True)
         if lists is None or not self.ideal_check.believed:

@@ -30,7 +30,7 @@ from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.fast_paths import OfHits
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_counts import OfCounts
-from metricgrad.metrics.of_ranks import OfRanks
+from metricgrad.metrics.of_pairs import OfLists
 from metricgrad.metrics.types import Structure
 from metricgrad.on_host import OnHost
 from metricgrad.refactoring.base import Refactoring
@@ -56,7 +56,7 @@ class Linearized(Form):
     - many lists, which are columns, rows or queries: :mod:`metricgrad.losses.interpolated.lists.list_secants`; those
       whose items weigh, one list too: :mod:`metricgrad.losses.interpolated.lists.weighted_secants`.
     - many lists of yes or no: :mod:`metricgrad.losses.interpolated.lists.soft_tables`. One loss.
-    - NDCG of graded targets, and Spearman: :mod:`metricgrad.losses.interpolated.lists.rank_secants`.
+    - graded NDCG, Spearman: :mod:`metricgrad.losses.interpolated.lists.rank_secants`; Kendall: ``lists.rank_pairs``.
     - anything else: the local interpolation of the batch, :class:`Interpolated` at a softness of 1.
 
     Use it in :class:`metricgrad.losses.composite.anchored.Anchored`, as ``UniLoss(metric)`` does. Not alone: from
@@ -157,10 +157,10 @@ class Linearized(Form):
         path, of_lists = twin.path, batch.targets.ndim > 1 or bool(batch.context.keys() - {"sample_weight"})
         if of_lists and (entries := entry_lists(path, batch, structure)) is not None:
             return functools.partial(self._of_entries, entries)
-        graded = isinstance(path, OfCounts | OfRanks) and self._are_graded(batch, call)
+        graded = isinstance(path, OfLists) and self._are_graded(batch, call)
         if isinstance(path, OfCounts) and path.by_gain is not None and graded:
             path = path.by_gain
-        if isinstance(path, OfRanks) or (isinstance(path, OfCounts) and not one_list):
+        if isinstance(path, OfLists) and not (one_list and isinstance(path, OfCounts)):
             lists = ranked_lists(batch, self.local.refactoring_of(batch, structure), path)
             if lists is not None and agrees(twin, path, lists, batch, call):
                 return functools.partial(self._of_lists, path, lists, graded)
@@ -222,7 +222,7 @@ class Linearized(Form):
         return replace(self._told(found, batch, call), ramps=OVER_TO_METRIC)
 
     def _of_lists(
-        self, path: OfCounts | OfRanks, lists: Sequence[RankedLists], graded: bool, batch: Batch, call: CallContext
+        self, path: OfLists, lists: Sequence[RankedLists], graded: bool, batch: Batch, call: CallContext
     ) -> BatchLosses:
         found = many_lists(path, self._rows.twin.options, batch, lists, q=self.q if graded else None)
         return replace(self._told(found, batch, call), ramps=ALONE if graded else TO_FLOOR, matched=not graded)

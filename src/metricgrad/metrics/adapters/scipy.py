@@ -9,10 +9,11 @@ from typing import Any
 
 from metricgrad.metrics.fast_paths import FastPath
 from metricgrad.metrics.layouts.layout import ROWS
+from metricgrad.metrics.of_pairs import OfPairs
 from metricgrad.metrics.of_ranks import RankCorrelation
 from metricgrad.metrics.types import Structure
 
-_TWINS: dict[str, FastPath | None] = {"spearmanr": RankCorrelation(), "kendalltau": None}
+_TWINS: dict[str, FastPath] = {"spearmanr": RankCorrelation(), "kendalltau": OfPairs()}
 
 
 def describe_scipy(metric: Callable[..., Any], fixed: Mapping[str, Any]) -> dict[str, Any]:

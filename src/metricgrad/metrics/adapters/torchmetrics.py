@@ -32,7 +32,7 @@ from metricgrad.metrics.types import Structure
 _TASKS = ("binary", "multiclass", "multilabel")
 _SET = (
     "average", "beta", "weights", "ignore_index", "threshold", "thresholds", "top_k", "max_fpr", "multidim_average",
-    "zero_division", "num_classes", "num_outputs", "empty_target_action", "aggregation", "adaptive_k",
+    "zero_division", "variant", "num_classes", "num_outputs", "empty_target_action", "aggregation", "adaptive_k",
 )  # fmt: skip
 
 

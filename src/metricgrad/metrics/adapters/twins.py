@@ -33,6 +33,7 @@ from metricgrad.metrics.families.class_sums import (
 from metricgrad.metrics.fast_paths import FastPath, Missing
 from metricgrad.metrics.of_counts import MeanOverPositives
 from metricgrad.metrics.of_labels import OfGrades, OfLabels, complement
+from metricgrad.metrics.of_pairs import OfPairs
 from metricgrad.metrics.of_ranks import DiscountedGain, RankCorrelation
 
 #: of each label of rows that may have several, and of all of them
@@ -103,6 +104,9 @@ def twin_of_torchmetrics(base: str, task: str | None, options: Mapping[str, Any]
         return _of_queries(base, options)
     if base == "spearmancorrcoef":
         return RankCorrelation() if options.get("num_outputs", 1) == 1 else None
+    if base == "kendallrankcorrcoef":
+        alone = options.get("num_outputs", 1) == 1 and options.get("variant", "b") == "b"
+        return OfPairs() if alone else None
     changed = any(options.get(name, known[0]) not in known for name, known in _LEFT_ALONE.items())
     if base in _TORCHMETRICS and not changed:
         pooled = task == "multilabel" and options.get("average") == "micro"

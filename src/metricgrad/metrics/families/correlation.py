@@ -12,6 +12,7 @@ from torch import Tensor
 from metricgrad.functional import correlation
 from metricgrad.functional.by_group import by_group
 from metricgrad.metrics.families.values import check_values
+from metricgrad.metrics.of_pairs import OfPairs
 from metricgrad.metrics.of_ranks import RankCorrelation
 from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
@@ -43,7 +44,7 @@ def spearman(scores: Tensor, targets: Tensor, *, parts: Tensor | None = None) ->
     return _by_column(correlation.spearman, scores, targets, parts, "spearman")
 
 
-@register("kendall", reads="scores", structure=_STRUCTURE, context=_CONTEXT, targets="real")
+@register("kendall", reads="scores", structure=_STRUCTURE, context=_CONTEXT, targets="real", fast_path=OfPairs())
 def kendall(scores: Tensor, targets: Tensor, *, parts: Tensor | None = None) -> Tensor:
     """Kendall's tau-b: concordant less discordant pairs, corrected for ties; O(N log^2 N)."""
     return _by_column(correlation.kendall, scores, targets, parts, "kendall")

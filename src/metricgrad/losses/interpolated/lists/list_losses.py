@@ -15,6 +15,7 @@ from metricgrad.functional.kernels import Kernel
 from metricgrad.functional.leak import LEAK
 from metricgrad.losses.base import CallContext
 from metricgrad.losses.interpolated.lists.list_secants import ListSecants
+from metricgrad.losses.interpolated.lists.rank_pairs import RankPairs
 from metricgrad.losses.interpolated.lists.rank_secants import RankSecants
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.losses.interpolated.lists.secants import Secants, Sides
@@ -23,7 +24,7 @@ from metricgrad.losses.interpolated.memory import Memory
 from metricgrad.losses.interpolated.twin import Twin
 from metricgrad.metrics.decoding import is_binary
 from metricgrad.metrics.of_counts import OfCounts
-from metricgrad.metrics.of_ranks import OfRanks
+from metricgrad.metrics.of_pairs import OfLists, OfPairs
 from metricgrad.refactoring.batch import Batch
 
 
@@ -94,7 +95,7 @@ class OneList:
         return ListLoss(gradient, loss, secants.slopes.any(), now, ideal, cross_entropy_gradient(scores, batch.targets))
 
 
-def agrees(twin: Twin, path: OfCounts | OfRanks, lists: Sequence[RankedLists], batch: Batch, call: CallContext) -> bool:
+def agrees(twin: Twin, path: OfLists, lists: Sequence[RankedLists], batch: Batch, call: CallContext) -> bool:
     """Whether the twin of a foreign metric has its value here, where it is time to look.
 
     Args:
@@ -116,13 +117,13 @@ def agrees(twin: Twin, path: OfCounts | OfRanks, lists: Sequence[RankedLists], b
     return not twin.left
 
 
-def _ties_anyhow(path: OfCounts | OfRanks, scores: Tensor) -> bool:
+def _ties_anyhow(path: OfLists, scores: Tensor) -> bool:
     """Whether scores tie in a metric for which it is a convention which of them comes first."""
     return isinstance(path, OfCounts) and path.orders_ties and len(scores.unique()) < scores.numel()
 
 
 def many_lists(
-    path: OfCounts | OfRanks, parameters: dict[str, Any], batch: Batch, lists: Sequence[RankedLists], *, q: float | None
+    path: OfLists, parameters: dict[str, Any], batch: Batch, lists: Sequence[RankedLists], *, q: float | None
 ) -> ListLoss:
     """The secants of many lists.
 
@@ -170,7 +171,7 @@ class Joined:
     ideal: Tensor
 
     @classmethod
-    def of(cls, each: Sequence[ListSecants | RankSecants | WeightedSecants]) -> Joined:
+    def of(cls, each: Sequence[ListSecants | RankSecants | WeightedSecants | RankPairs]) -> Joined:
         """Of one bucket or more."""
         if len(each) == 1:
             return cls(None, each[0].informs, each[0].now, each[0].ideal)
@@ -196,7 +197,7 @@ def cross_entropy_gradient(scores: Tensor, targets: Tensor) -> Tensor | None:
 
 
 def secants_of(
-    path: OfCounts | OfRanks,
+    path: OfLists,
     parameters: dict[str, Any],
     lists: RankedLists,
     values: Tensor,
@@ -204,11 +205,15 @@ def secants_of(
     *,
     q: float | None,
     share: float = 1.0,
-) -> ListSecants | RankSecants | WeightedSecants:
+) -> ListSecants | RankSecants | WeightedSecants | RankPairs:
     """Of ``(L, M)`` values without a gradient; see :func:`many_lists`."""
     options: dict[str, Any] = {}
     if q is not None:
-        options = {"width": _whole, "kernel": Kernel((0.0, q), slope=1 - q), "leak": 1 - q < LEAK}
+        options = {"kernel": Kernel((0.0, q), slope=1 - q), "leak": 1 - q < LEAK}
+    if isinstance(path, OfPairs):
+        return RankPairs(lists, values, path, parameters, dtype, **options)
+    if q is not None:
+        options["width"] = _whole
     if isinstance(path, OfCounts) and lists.mass is not None:
         return WeightedSecants(lists, values, path, parameters, dtype, **options)
     if isinstance(path, OfCounts):

@@ -13,7 +13,7 @@ from metricgrad.metrics.context import PARTS
 from metricgrad.metrics.families.queries import weights_of_queries
 from metricgrad.metrics.fast_paths import Missing
 from metricgrad.metrics.of_counts import OfCounts
-from metricgrad.metrics.of_ranks import OfRanks
+from metricgrad.metrics.of_pairs import OfLists
 from metricgrad.precision import wide
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch
@@ -76,7 +76,7 @@ class RankedLists:
 
 
 def ranked_lists(
-    batch: Batch, order: Refactoring, path: OfCounts | OfRanks, *, together: bool = False
+    batch: Batch, order: Refactoring, path: OfLists, *, together: bool = False
 ) -> list[RankedLists] | None:
     """The lists of a batch; None where more than queries and their weights come with it, or where they take too much.
 
@@ -88,7 +88,7 @@ def ranked_lists(
     """
     if not isinstance(order, Order) or batch.frame is not None:
         return None
-    of_values = isinstance(path, OfRanks) and path.of_values
+    of_values = not isinstance(path, OfCounts) and path.of_values
     if of_values and batch.scores.shape != batch.targets.shape:
         return None
     weight, of_items = batch.context.get("sample_weight"), isinstance(path, OfCounts) and path.items_weigh

@@ -12,8 +12,7 @@ from torch import Tensor
 from metricgrad.losses.given_gradient import GivenGradient
 from metricgrad.losses.interpolated.lists.list_losses import secants_of
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
-from metricgrad.metrics.of_counts import OfCounts
-from metricgrad.metrics.of_ranks import OfRanks
+from metricgrad.metrics.of_pairs import OfLists
 from metricgrad.refactoring.batch import Batch
 
 
@@ -35,7 +34,7 @@ class SoftLists:
 
 
 def soft_lists(
-    path: OfCounts | OfRanks,
+    path: OfLists,
     parameters: dict[str, Any],
     batch: Batch,
     lists: RankedLists,

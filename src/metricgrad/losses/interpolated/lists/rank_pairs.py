@@ -1,0 +1,117 @@
+r"""What pairs that stand the wrong way up cost a rank correlation, in many lists at once.
+
+.. math:: L = \sum_l v_l w_l \sum_{y_{li} > y_{lj}} k(s_{lj} - s_{li})
+
+with :math:`w_l` what a pair of list l is worth: the metric is linear in them, so there is nothing to linearise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metricgrad.functional.correlation import pair_counts
+from metricgrad.functional.dominance_sums import dominance_sum
+from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
+from metricgrad.functional.leak import LEAK, START
+from metricgrad.functional.ranks import hard_rank
+from metricgrad.losses.interpolated.lists.pairs import parts_of
+from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
+from metricgrad.metrics.of_pairs import OfPairs
+from metricgrad.precision import wide
+
+_LONG = 2**18
+"""Pairs of one list from which on its sums are near-linear ones."""
+
+
+class RankPairs:
+    """The loss of all lists.
+
+    Args:
+        lists: what is ranked, all of one length.
+        values: ``(L, M)`` of them, in units of the softness and without a gradient.
+        path: of the metric of one list.
+        parameters: the metric's own.
+        dtype: that pairs are summed in.
+        kernel: k, which rises like a sigmoid.
+        leak: whether pairs that are surely wrong keep the slope of :mod:`metricgrad.functional.leak`.
+
+    Attributes are those of :class:`metricgrad.losses.interpolated.lists.rank_secants.RankSecants`.
+    """
+
+    def __init__(
+        self,
+        lists: RankedLists,
+        values: Tensor,
+        path: OfPairs,
+        parameters: dict[str, Any],
+        dtype: torch.dtype,
+        *,
+        kernel: Kernel = SIGMOID,
+        leak: bool = False,
+    ) -> None:
+        self._kernel, self._leak, (count, size) = kernel, leak, values.shape
+        self._parts = count, size * size
+        self._rank = wide(hard_rank(lists.relevance))
+        parts = [_standing(values[some], self._rank[some]) for some in parts_of(*self._parts, values.device)]
+        excess, apart, ordered = (torch.cat(of) for of in zip(*parts, strict=True))
+        now = path.value(excess, apart, ordered, **parameters)
+        ideal = torch.where(apart > 0, 1.0, torch.nan).to(now)
+        shares, means, self.total = lists.means(torch.stack([now, ideal]), missing=path.missing)
+        self.now, self.ideal = means.unbind()
+        self._worth = (shares * path.worth(apart, size, **parameters)).nan_to_num()
+        self._hard = self._worth @ (apart - excess) / 2
+        self.informs = self._worth.any()
+        self._values = values
+        with torch.enable_grad():
+            leaf = values.to(dtype).requires_grad_()
+            (self.gradient,) = torch.autograd.grad(self.loss(leaf), leaf)
+
+    @property
+    def worst(self) -> Tensor:
+        """0-d: the metric where items stand the other way round."""
+        return -self.ideal
+
+    @property
+    def tied(self) -> Tensor:
+        """0-d boolean: whether items tie that belong apart."""
+        ordered, order = self._values.sort(1)
+        return ((ordered.diff(dim=1) == 0) & (self._rank.gather(1, order).diff(dim=1) != 0)).any()
+
+    def excess(self, values: Tensor) -> Tensor:
+        """0-d: the loss, less what it is of hard counts."""
+        return self.loss(values) - self._hard
+
+    def loss(self, values: Tensor) -> Tensor:
+        """0-d: the loss as a function of ``(L, M)`` values."""
+        found = []
+        for some in parts_of(*self._parts, values.device):
+            own, rank, worth = values[some], self._rank[some], self._worth[some].to(values)
+            found.append((worth * _wrong(own, rank, self._kernel)).sum())
+            if self._leak:
+                surely = LEAK * (worth * _wrong(own, rank, SOFTPLUS, START)).sum()
+                found.append(surely - surely.detach())
+        return torch.stack(found).sum()
+
+
+def _is_long(values: Tensor) -> bool:
+    return values.shape[1] ** 2 > _LONG
+
+
+def _wrong(values: Tensor, rank: Tensor, kernel: Kernel, start: float = 0.0) -> Tensor:
+    """``(l,)``: the sums of a kernel of how far the lower of two stands above the higher."""
+    if _is_long(values):
+        return dominance_sum(-values[0] - start, -values[0], rank[:1], rank[:1], kernel=kernel).sum()[None]
+    away = values[:, None] - values[:, :, None]
+    return (kernel(away - start if start else away) * (rank[:, :, None] > rank[:, None])).sum((1, 2))
+
+
+def _standing(values: Tensor, rank: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``(l,)`` each: concordant less discordant pairs, and those that differ in rank and in value."""
+    if _is_long(values):
+        return pair_counts(values, rank)
+    of_values, of_ranks = (wide(torch.sign(of[:, :, None] - of[:, None])) for of in (values, rank))
+    excess = (of_values * of_ranks).sum((1, 2)) / 2
+    return excess, of_ranks.abs().sum((1, 2)) / 2, of_values.abs().sum((1, 2)) / 2

@@ -79,6 +79,7 @@ LISTS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
     "UniLoss map_at_r, embeddings": _of("map_at_r", embeddings),
     "UniLoss retrieval_recall, embeddings": _of("retrieval_recall", embeddings),
     "UniLoss spearman, one value": _of("spearman", values),
+    "UniLoss kendall, one value": _of("kendall", values),
 }
 
 #: Steps whose score sets are made on the way.

@@ -37,7 +37,7 @@ class OfPairs(FastPath):
         return 2 / torch.where(apart > 0, apart * (size * (size - 1) / 2), torch.nan).sqrt()
 
     def value(self, excess: Tensor, apart: Tensor, ordered: Tensor, **_: Any) -> Tensor:
-        """``(L,)``: the metric of C - D and of how many pairs differ in targets, and in scores; 0 where no scores do."""
+        """``(L,)``: of C - D and of how many pairs differ in targets, and in scores; 0 where no scores do."""
         found = excess / torch.where(ordered > 0, apart * ordered, 1).sqrt()
         return torch.where(apart > 0, found, torch.nan)
 

@@ -1,5 +1,7 @@
 """Kendall's tau-b is a sum over pairs, and its loss that of soft ones."""
 
+import itertools
+
 import pytest
 import scipy.stats
 import torch
@@ -52,7 +54,7 @@ def test_each_exchange_of_neighbours_is_worth_what_the_metric_says():
     scores = 1e3 * draw(2, 12)[0].argsort().argsort().double()
     loss, now = found(scores, targets).loss, float(METRIC(scores, targets))
     order = scores.argsort()
-    for first, second in zip(order[:-1], order[1:], strict=True):
+    for first, second in itertools.pairwise(order):
         moved = scores.clone()
         moved[first], moved[second] = scores[second], scores[first]
         assert float(loss(scores) - loss(moved)) == pytest.approx(float(METRIC(moved, targets)) - now, abs=1e-6)

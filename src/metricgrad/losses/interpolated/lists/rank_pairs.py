@@ -105,7 +105,8 @@ def _wrong(values: Tensor, rank: Tensor, kernel: Kernel, start: float = 0.0) -> 
     if _is_long(values):
         return dominance_sum(-values[0] - start, -values[0], rank[:1], rank[:1], kernel=kernel).sum()[None]
     away = values[:, None] - values[:, :, None]
-    return (kernel(away - start if start else away) * (rank[:, :, None] > rank[:, None])).sum((1, 2))
+    right = rank[:, :, None] <= rank[:, None]
+    return kernel(away - start if start else away).masked_fill(right, 0).sum((1, 2))
 
 
 def _standing(values: Tensor, rank: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent)]
 #: Synchronisations and kernels of a step when they were counted first, at e7413f8, those over score sets at 83ff56b~1,
-#: those of many lists at a4dd506, of many labels at 4b00bce, of exact match and of weighted rows at 9ea20ba.
+#: those of many lists at a4dd506, of many labels at 4b00bce, of exact match, Kendall and weighted rows at 9ea20ba.
 FIRST = {
     "UniLoss accuracy, 10 classes": (2, 120), "UniLoss macro_f1, 10 classes": (2, 136),
     "UniLoss balanced_accuracy, 10 classes": (2, 130), "UniLoss kappa, 10 classes": (2, 137),
@@ -25,6 +25,7 @@ FIRST = {
     "UniLoss auroc, 10 classes": (15, 567), "UniLoss mrr, a list in each row": (22, 525),
     "UniLoss ndcg, a graded list in each row": (26, 684), "UniLoss map_at_r, embeddings": (34, 604),
     "UniLoss retrieval_recall, embeddings": (34, 599), "UniLoss spearman, one value": (23, 418),
+    "UniLoss kendall, one value": (11, 636),
     "UniLoss average_precision by inverse distances": (35, 377),
     "AdaLFL, attached, 6 parameter tensors, AdamW": (25, 687),
     "ALA accuracy, attached, 6 parameter tensors, AdamW": (2, 175),

@@ -225,6 +225,7 @@ else:
         "UniLoss map_at_r, embeddings": 184,
         "UniLoss retrieval_recall, embeddings": 190,
         "UniLoss spearman, one value": 164,
+        "UniLoss kendall, one value": 126,
     }
 
     #: Where weights come along, whose range is looked at twice, and which of them are 0.

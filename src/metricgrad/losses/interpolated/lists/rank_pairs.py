@@ -62,9 +62,8 @@ class RankPairs:
         shares, means, self.total = lists.means(torch.stack([now, ideal]), missing=path.missing)
         self.now, self.ideal = means.unbind()
         self._worth = (shares * path.worth(apart, size, **parameters)).nan_to_num()
-        self._hard = self._worth @ (apart - excess) / 2
+        self._hard = self._worth @ apart / 2 - self.now
         self.informs = self._worth.any()
-        self._values = values
         with torch.enable_grad():
             leaf = values.to(dtype).requires_grad_()
             (self.gradient,) = torch.autograd.grad(self.loss(leaf), leaf)
@@ -76,12 +75,11 @@ class RankPairs:
 
     @property
     def tied(self) -> Tensor:
-        """0-d boolean: whether items tie that belong apart."""
-        ordered, order = self._values.sort(1)
-        return ((ordered.diff(dim=1) == 0) & (self._rank.gather(1, order).diff(dim=1) != 0)).any()
+        """0-d boolean, False: what ties counts half, the mean over the orders that break ties."""
+        return torch.zeros_like(self.informs)
 
     def excess(self, values: Tensor) -> Tensor:
-        """0-d: the loss, less what it is of hard counts."""
+        """0-d: the loss, less what it is of hard counts; of tied scores the mean over the orders that break ties."""
         return self.loss(values) - self._hard
 
     def loss(self, values: Tensor) -> Tensor:

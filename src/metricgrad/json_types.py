@@ -118,7 +118,7 @@ def unequal(one: Any, other: Any, where: str = "") -> list[tuple[str, Any, Any]]
         inner = [(where, *pair) for pair in zip(one, other, strict=True)]
     else:
         return [] if one == other else [(where, one, other)]
-    return [found for path, *pair in inner for found in unequal(*pair, path)]
+    return [found for path, first, second in inner for found in unequal(first, second, path)]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -37,7 +37,8 @@ def outside_graphs(function: Callable[P, T]) -> Callable[P, T]:
             disabled = torch.compiler.disable(function)
         return disabled(*args, **kwargs)
 
-    call.__code__ = call.__code__.replace()  # of its own: the compiler counts how often each is compiled
+    own: Any = call  # torch counts how often the code of a function is compiled: each has its own
+    own.__code__ = own.__code__.replace()
     return call
 
 

@@ -59,6 +59,10 @@ class AlignedLoss(Protocol):
         """Take it from another."""
         ...
 
+    def description(self) -> dict[str, Any]:
+        """What it is of."""
+        ...
+
     def __call__(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The 0-d loss of one batch."""
         ...

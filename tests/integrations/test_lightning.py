@@ -111,6 +111,21 @@ def test_a_module_trains_as_a_loop_by_hand_does(name, manual, accumulate):
     assert loss._training is None
 
 
+def test_a_module_that_steps_less_often_says_how_many_steps_there_are():
+    class Accumulating(Classifier):
+        def training_step(self, batch, index):
+            self.manual_backward(self.loss(self(batch[0]), batch[1]) / 2)
+            if index % 2:
+                self.optimizers().step()
+                self.optimizers().zero_grad()
+
+    its_own, loss = LOSSES["uniloss"](), LOSSES["uniloss"]()
+    model, module = by_hand(its_own, 2), Accumulating(loss, by_hand=True)
+    trainer(AlignLoss(total_steps=8)).fit(module, datamodule=Data())
+    for ours, expected in zip(module.net.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("manual", [False, True])
 @pytest.mark.parametrize("name", LOSSES)
 def test_microbatches_train_on_the_loss_of_the_whole_batch(name, manual):

@@ -44,6 +44,8 @@ class AlignLoss(lightning.Callback):
             loss is one of the whole batch, and so is its gradient: large batches of a loader in place of
             ``accumulate_grad_batches``, which adds up losses of small ones (docs/large-batches.md). ``model``, whose
             output must be the scores, then scores each batch twice.
+        total_steps: optimiser steps of the whole training; by default those that the trainer foresees, which under
+            manual optimisation takes each batch for a step: say it where the module steps less often or ends sooner.
 
     Raises:
         MetricgradError: when training begins, where the loss or the model cannot be told, where several loaders of
@@ -87,13 +89,14 @@ class AlignLoss(lightning.Callback):
         forward: Forward | None = None,
         optimizer: int = 0,
         microbatch: int | None = None,
+        total_steps: int | None = None,
     ) -> None:
         if loss is not None and not isinstance(loss, Loss):
             raise MetricgradError(
                 f"loss is a {type(loss).__name__}; expected one of ours, such as mg.UniLoss('accuracy')"
             )
         self._loss, self._model, self._valid, self._forward = loss, model, valid, forward
-        self._optimizer, self._microbatch = optimizer, microbatch
+        self._optimizer, self._microbatch, self._total_steps = optimizer, microbatch, total_steps
         self._chunked: ChunkedForward | None = None
         self._handles: list[Handle] = []
 
@@ -106,13 +109,14 @@ class AlignLoss(lightning.Callback):
         valid = _batches_of(trainer) if self._valid is None and loss.aligner.reads_valid else self._valid
         valid = None if valid == () else valid
         steps = trainer.estimated_stepping_batches
+        foreseen = int(steps) if 0 < steps < float("inf") else None
         model = self._model_of(pl_module, valid is not None or self._microbatch is not None)
         handle = loss.attach(
             model,
             trainer.optimizers[self._optimizer],
             valid=valid,
             forward=self._forward_of(trainer),
-            total_steps=int(steps) if 0 < steps < float("inf") else None,
+            total_steps=foreseen if self._total_steps is None else self._total_steps,
         )
         self._handles.append(handle)
         if self._microbatch is not None:

@@ -133,8 +133,8 @@ def cost(result: dict[str, Any]) -> str:
         "under SGD, 3.2 under AdamW, and 1.6 in memory; of ALA, which stands beside cross-entropy and looks at 500 "
         "rows every 50 steps, 1.5 in time. Memory is that of tensors, parameters and batches included; a "
         "step of this MLP needs little beside its parameters, of which a look ahead keeps a copy; under SGD without "
-        "clipping the gradient of the wide layer is kept as factors, under AdamW it is not. higher and TorchOpt come with "
-        f"`pip install --no-deps higher torchopt optree graphviz`.{absent}",
+        "clipping the gradient of the wide layer is kept as factors, under AdamW it is not. higher and TorchOpt come "
+        f"with `pip install --no-deps higher torchopt optree graphviz`.{absent}",
         table(head, rows),
         held(result),
     ])  # fmt: skip

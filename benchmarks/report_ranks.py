@@ -40,8 +40,8 @@ def ranking_cost(result: dict[str, Any]) -> str:
     parts = [
         "Forward and backward in ms of processor time on one thread; all losses of a column take turns in one process, "
         "medians, and of three processes the medians of these. UniLoss is as it comes, its memory of 512 scores full. "
-        "Ratios within a column say more than milliseconds. Not run: what holds all pairs, beyond 2^24 of them. LibAUC's "
-        "losses come with `pip install --no-deps libauc`; where they are not, bars are of those that ran.",
+        "Ratios within a column say more than milliseconds. Not run: what holds all pairs, beyond 2^24 of them. "
+        "LibAUC's losses come with `pip install --no-deps libauc`; where they are not, bars are of those that ran.",
     ]
     for share in shares:
         rows = [

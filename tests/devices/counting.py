@@ -81,11 +81,11 @@ def wait() -> None:
 
 
 def _line() -> str:
-    """The innermost line of the library that is running."""
+    """The innermost line of the library that is running, but for the one that reads numbers for all others."""
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if name.startswith(ROOT):
+        if name.startswith(ROOT) and not name.endswith("on_host.py"):
             return f"{name[len(ROOT) + 1 :]}:{frame.f_lineno}"
         frame = frame.f_back
     return "elsewhere"

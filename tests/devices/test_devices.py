@@ -236,6 +236,7 @@ else:
         steps = {"steps": 3} if name in LISTS else {}
         few, many = (steady((SYSTEMS | LISTS)[name], rows, "sim", **steps) for rows in (48, 96))
         assert few.waits.total() <= WAITS.get(name, 3), few
+        assert not any(line.startswith("on_host") for line in few.waits)  # who asks, not what reads for all
         assert many.waits == few.waits, many
         assert few.kernels <= MOST[name], few
         assert many.kernels <= 1.2 * few.kernels

@@ -20,6 +20,7 @@ from metricgrad.decisions import (
     TopK,
     build,
 )
+from metricgrad.decisions.labels import quantiles
 from metricgrad.metrics.utilities import called_of_labels, slopes_of_labels
 
 
@@ -57,6 +58,28 @@ def test_offsets_of_two_classes_are_a_threshold():
     metric = mg.as_metric("macro_f1")
     best = max(float(metric(scores + torch.tensor([0.0, b]), targets)) for b in torch.linspace(-5, 5, 2001))
     assert float(metric(Offsets.fit(metric, scores, targets)(scores), targets)) == pytest.approx(best)
+
+
+def test_offsets_are_those_of_three_whole_passes_in_fewer_calls():
+    scores, targets = classes(100, 4, seed=1)
+    scores, calls = scores.double(), []
+
+    def recall(labels, targets):
+        calls.append(1)
+        return torch.stack([(labels[targets == c] == c).float().mean() for c in range(4)]).mean()
+
+    offsets, best = torch.zeros(4, dtype=torch.float64), -1.0
+    for c in [0, 1, 2, 3] * 3:
+        needed = (scores + offsets).index_fill(1, torch.tensor([c]), -torch.inf).amax(1) - scores[:, c]
+        for offset in [offsets[c].clone(), *quantiles(needed, 8)]:
+            tried = offsets.index_fill(0, torch.tensor([c]), float(offset))
+            if (value := float(recall((scores + tried).argmax(1), targets))) > best:
+                best, better = value, tried
+        offsets = better
+    whole = len(calls)
+    metric = mg.as_metric(recall, higher_is_better=True, reads="labels")
+    torch.testing.assert_close(Offsets.fit(metric, scores, targets).offsets, offsets - offsets.mean())
+    assert len(calls) - whole < whole / 2
 
 
 def test_ordinal_cuts_decide_by_the_interval_of_the_expected_grade():

@@ -7,7 +7,9 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
+from metricgrad.training.batches import loader
 from metricgrad.training.engine import Engine
 from metricgrad.training.fit import fit
 
@@ -62,3 +64,17 @@ def test_a_signal_to_end_is_heard_within_an_epoch(monkeypatch):
         _fit(epochs=3)
     assert len(steps) == 7
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_batches_of_tensors_are_indexed_by_tensors_in_the_order_of_torch():
+    batches = loader((X, Y), 8, shuffle=True, name="train")
+    torch.manual_seed(3)
+    found = [tuple(part.clone() for part in batch) for batch in batches]
+    torch.manual_seed(3)
+    same = DataLoader(
+        TensorDataset(X, Y), batch_size=None, sampler=BatchSampler(RandomSampler(X), 8, drop_last=False)
+    )
+    assert len(batches) == len(found) == 8
+    for ours, theirs in zip(found, same, strict=True):
+        assert all(map(torch.equal, ours, theirs))
+    assert all(isinstance(rows, torch.Tensor) for rows in batches.sampler)

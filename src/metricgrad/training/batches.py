@@ -158,7 +158,7 @@ def loader(
         drawn = RandomSampler(whole) if weight is None else WeightedOrder(weight)
         order = drawn if shuffle else SequentialSampler(whole)
         # index a whole batch at once: collating single items costs more than a step of a small model
-        return DataLoader(whole, batch_size=None, sampler=BatchSampler(order, batch_size, drop_last=False))
+        return DataLoader(whole, batch_size=None, sampler=RowBatches(order, batch_size, drop_last=False))
     if isinstance(data, DataLoader):
         return data
     check_data(data, name)
@@ -176,6 +176,14 @@ def loader(
         f"{name} is a {type(data).__name__}; give (inputs, targets), a Dataset, or an iterable of batches that can be "
         "iterated once an epoch (a list or a DataLoader, not a generator)"
     )
+
+
+class RowBatches(BatchSampler):
+    """Batches of row numbers as tensors, by which a tensor is indexed in half the time that a list takes."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """A tensor for each batch."""
+        yield from torch.tensor(list(self.sampler)).split(self.batch_size)
 
 
 def check_finite_data(name: str, data: Data, batch: Any = None) -> None:

@@ -133,7 +133,7 @@ class Engine(lightning.LightningModule):
                 "lower lr, or clip gradients in an optimizer of your own"
             )
         if loss.requires_grad:
-            self.manual_backward(loss)
+            loss.backward()
             optimizer.step()
         self._loss_sum += loss.detach()
         self._done += 1

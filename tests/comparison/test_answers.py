@@ -79,3 +79,16 @@ def test_a_file_of_answers_without_its_target_is_told_of_it(tmp_path):
     answers(tmp_path, "binary")
     with pytest.raises(mg.MetricgradError, match="name the column of true labels: --target"):
         diagnose(tmp_path / "answers.csv", "f1", out=None)
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+def test_answers_in_parquet_are_read_as_those_in_csv(tmp_path, kind):
+    _, model, target = answers(tmp_path, kind)
+    answer_file(model, tmp_path / "table.csv", tmp_path / "answers.parquet", keep=[target])
+    for ours, theirs in zip(*(read_answers(tmp_path / f"answers.{end}", target) for end in ("parquet", "csv"))):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+    frame = pd.read_parquet(tmp_path / "answers.parquet")
+    frame[target] = frame[target].astype(object).where(frame.index != 1)
+    frame.to_parquet(tmp_path / "answers.parquet")
+    with pytest.raises(mg.MetricgradError, match=rf"answers.parquet, row 2: '{target}' is not"):
+        read_answers(tmp_path / "answers.parquet", target)

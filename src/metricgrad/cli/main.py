@@ -115,7 +115,7 @@ def diagnose(
     predictions: Annotated[
         str,
         typer.Argument(
-            help="CSV with columns target and score, or score_0, score_1, ...; or, with --target, what `metricgrad "
+            help="CSV or Parquet with columns target and score, or score_0, score_1, ...; or, with --target, what `metricgrad "
             "predict` wrote."
         ),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from metricgrad.comparison.csv_numbers import Row, csv_numbers
+from metricgrad.comparison.row_numbers import Row, row_numbers
 from metricgrad.did_you_mean import did_you_mean
 from metricgrad.errors import MetricgradError
 from metricgrad.tables.answers import LABEL, PROBABILITY, SCORE, VALUE
@@ -21,11 +21,11 @@ def read_answers(path: Path, target: str) -> tuple[Tensor, Tensor]:
     was decided, the column ``label``, is not.
 
     Args:
-        path: a CSV file that :func:`metricgrad.tables.answers.answer_file` wrote, columns added or not.
+        path: a CSV or Parquet file that :func:`metricgrad.tables.answers.answer_file` wrote, columns added or not.
         target: the column of true labels, written as the classes are, or of true values.
 
     Raises:
-        MetricgradError: naming the file, and the line where one is wrong.
+        MetricgradError: naming the file, and the line or row that is wrong.
     """
 
     def columns_of(names: list[str]) -> list[str]:
@@ -36,12 +36,12 @@ def read_answers(path: Path, target: str) -> tuple[Tensor, Tensor]:
             )
         return _columns(path, [name for name in names if name != target])
 
-    def numbers_of(line: int, row: Row, columns: list[str]) -> list[float]:
+    def numbers_of(where: str, row: Row, columns: list[str]) -> list[float]:
         texts, classes = [row[target], *(row[name] for name in columns)], _classes(columns)
         texts = [str(_class_of(texts[0], classes)), *texts[1:]] if classes else texts
-        return _numbers(path, line, texts, (target, *columns), classes)
+        return _numbers(where, texts, (target, *columns), classes)
 
-    columns, table = csv_numbers(path, columns_of, numbers_of)
+    columns, table = row_numbers(path, columns_of, numbers_of)
     classes = _classes(columns)
     targets, scores = table[:, 0], table[:, 1:] if len(classes) > 2 else table[:, -1]
     return scores, targets.long() if classes else targets
@@ -81,11 +81,11 @@ def _number(text: str | None) -> float | None:
 
 
 def _numbers(
-    path: Path, line: int, texts: Sequence[str | None], names: Sequence[str], classes: Sequence[str]
+    where: str, texts: Sequence[str | None], names: Sequence[str], classes: Sequence[str]
 ) -> list[float]:
     found = [_number(text) for text in texts]
     for number, name in zip(found, names, strict=True):
         if number is None or not abs(number) < torch.inf:
             of = f"one of {', '.join(classes)}" if classes and name == names[0] else "a finite number"
-            raise MetricgradError(f"{path}, line {line}: {name!r} is not {of}; mend the row or leave it out")
+            raise MetricgradError(f"{where}: {name!r} is not {of}; mend the row or leave it out")
     return [number for number in found if number is not None]

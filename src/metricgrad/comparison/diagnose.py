@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metricgrad.aligners.fitting.agreement import Agreement, agreement, as_json, losses_of
 from metricgrad.comparison.answers import read_answers
-from metricgrad.comparison.csv_numbers import Row, csv_numbers
+from metricgrad.comparison.row_numbers import Row, row_numbers
 from metricgrad.comparison.mismatch import drawn_blocks
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.registry import ProblemKind, standard_for
@@ -73,7 +73,7 @@ def diagnose(
     Use it to see whether there is a mismatch worth closing before anything is trained. All losses see the same blocks.
 
     Args:
-        predictions: a CSV file with a header: ``target`` and ``score`` (one logit or value a row), or ``target`` and
+        predictions: a CSV or Parquet file with the columns: ``target`` and ``score`` (one logit or value a row), or ``target`` and
             ``score_0`` to ``score_{C-1}`` (logits of classes, or the numbers of an embedding where the metric reads
             embeddings). Other columns are not read: a ranking metric sees each block as one list.
         metric: a name that :func:`metricgrad.as_metric` knows.
@@ -141,12 +141,12 @@ def read_predictions(path: Path, *, embeddings: bool = False) -> tuple[Tensor, T
     The columns of embeddings are no classes, so their class numbers are of any size.
 
     Raises:
-        MetricgradError: naming the file, and the line where one is wrong.
+        MetricgradError: naming the file, and the line or row that is wrong.
     """
-    columns, table = csv_numbers(
+    columns, table = row_numbers(
         path,
         lambda names: _score_columns(path, names),
-        lambda line, row, columns: _numbers(path, line, row, ["target", *columns]),
+        lambda where, row, columns: _numbers(where, row, ["target", *columns]),
     )
     targets, scores = table[:, 0], table[:, 1] if columns == ["score"] else table[:, 1:]
     whole = bool((targets == targets.round()).all())
@@ -191,13 +191,13 @@ def _score_columns(path: Path, names: list[str]) -> list[str]:
     return numbered or ["score"]
 
 
-def _numbers(path: Path, line: int, row: Row, columns: list[str]) -> list[float]:
+def _numbers(where: str, row: Row, columns: list[str]) -> list[float]:
     try:
         found = [float(row[column] or "") for column in columns]
     except ValueError:
         found = [torch.nan]
     if not all(abs(x) < torch.inf for x in found):
-        raise MetricgradError(f"{path}, line {line}: {', '.join(columns)} are not all finite numbers")
+        raise MetricgradError(f"{where}: {', '.join(columns)} are not all finite numbers")
     return found
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.hooks import RemovableHandle
 
 from metricgrad.aligners.base import Aligner, TrainingContext
 from metricgrad.outside_graphs import outside_graphs
@@ -60,3 +63,23 @@ class StepHooks:
 def _closure_of(args: Any, kwargs: Any) -> Callable[[], Any] | None:
     """The closure of a call of ``optimizer.step``, whose first argument is the optimiser."""
     return kwargs.get("closure", args[1] if len(args) > 1 else None)
+
+
+def told_of_steps(method: Callable[[torch.optim.Optimizer], None]) -> RemovableHandle:
+    """Call a method after the steps of all optimisers there are; its object is not kept alive by that.
+
+    Args:
+        method: of an object; gets the optimiser.
+
+    Returns:
+        The handle that ends it; it ends with the object too.
+    """
+    held = weakref.WeakMethod(method)
+
+    def after(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if (told := held()) is not None:
+            told(optimizer)
+
+    handle = register_optimizer_step_post_hook(after)
+    weakref.finalize(getattr(method, "__self__"), handle.remove)  # noqa: B009  (a method is typed as a callable)
+    return handle

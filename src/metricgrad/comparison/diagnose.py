@@ -73,9 +73,9 @@ def diagnose(
     Use it to see whether there is a mismatch worth closing before anything is trained. All losses see the same blocks.
 
     Args:
-        predictions: a CSV or Parquet file with the columns: ``target`` and ``score`` (one logit or value a row), or ``target`` and
-            ``score_0`` to ``score_{C-1}`` (logits of classes, or the numbers of an embedding where the metric reads
-            embeddings). Other columns are not read: a ranking metric sees each block as one list.
+        predictions: a CSV or Parquet file with the columns ``target`` and ``score`` (one logit or value a row), or
+            ``target`` and ``score_0`` to ``score_{C-1}`` (logits of classes, or the numbers of an embedding where the
+            metric reads embeddings). Other columns are not read: a ranking metric sees each block as one list.
         metric: a name that :func:`metricgrad.as_metric` knows.
         target: the file is what ``metricgrad predict`` wrote, probabilities or values, and this its column of true
             labels: ``predict --keep`` writes it beside. The decision is not in them.

@@ -1,11 +1,14 @@
 """Parameters of the model that the attached optimiser does not hold: clipped with its own, or moved by another."""
 
 import functools
+import gc
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import _global_optimizer_post_hooks
 
+import metricgrad as mg
 from tests.aligners.lookahead.steps import VALID, Case, check, mlp, sgd
 
 ODD = 1 / 777.77**0.5 / 31
@@ -104,13 +107,13 @@ def beside(run, **options):
     return run.memory.setdefault("other", torch.optim.Adam(run.parameters[:2], lr=0.1, **options))
 
 
-def last_step_of_ours(run):
+def last_step_of_ours(run, **options):
     """Both optimisers step, ours first; in the last step ours alone."""
     run.model.zero_grad()
     run.value().backward()
     run.optimizer.step()
     if run.number < 2:
-        beside(run).step()
+        beside(run, **options).step()
 
 
 def ours_second(run, **options):
@@ -163,11 +166,14 @@ def outside(change):
 
 MOVED = {
     "after our step": Case(last_step_of_ours, optimizer=head, learns="left out"),
+    "after our step, without torch's counting it": Case(
+        functools.partial(last_step_of_ours, fused=True), optimizer=head, learns="left out"
+    ),
     "before it": Case(ours_second, optimizer=head, says="step the attached optimiser first"),
     "before it, without torch's counting it": Case(
-        functools.partial(ours_second, fused=True), optimizer=head, says="SAM or another optimiser"
+        functools.partial(ours_second, fused=True), optimizer=head, says="step the attached optimiser first"
     ),
-    "before it, and clipped": Case(clipped_and_ours_second, optimizer=head, says="SAM or another optimiser"),
+    "before it, and clipped": Case(clipped_and_ours_second, optimizer=head, says="step the attached optimiser first"),
     "a temperature": Case(outside(torch.mul), says="outside the model's call"),
     "a shift": Case(outside(torch.add), says="outside the model's call"),
     "a part that the loss does not read": Case(another_head_first, WithAnUnreadPart, optimizer=inner),
@@ -177,3 +183,18 @@ MOVED = {
 @pytest.mark.parametrize("case", MOVED.values(), ids=MOVED)
 def test_parameters_that_are_moved_beside_the_step_are_said(case):
     check(case)
+
+
+def test_a_loss_that_is_let_go_of_leaves_no_hook_on_other_optimisers():
+    gc.collect()
+    before = len(_global_optimizer_post_hooks)
+    model = mlp()
+    optimizer = sgd(model.parameters())
+    loss = mg.AdaLFL(num_outputs=3)
+    loss.attach(model, optimizer, valid=[VALID]).detach()
+    assert len(_global_optimizer_post_hooks) == before
+    loss.attach(model, optimizer, valid=[VALID])
+    assert len(_global_optimizer_post_hooks) == before + 1
+    del loss, model, optimizer
+    gc.collect()
+    assert len(_global_optimizer_post_hooks) == before

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ from metricgrad.aligners.lookahead.recorded_calls import (
     outputs_of,
     tensors_of,
 )
+from metricgrad.aligners.step_hooks import told_of_steps
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form
 from metricgrad.outside_graphs import outside_graphs
@@ -71,6 +73,9 @@ class Recorder:
         self._within: list[tuple[ModelCall | None, int]] = []
         self._is_step_a_call = True  # until a first call of the loss shows
         self._hooks: list[Any] = [*self.gradients.hooks]
+        self._moves: Counter[Tensor] = Counter()
+        if optimizer is not None:
+            self._hooks.append(told_of_steps(self.other_step))
         for module in (model, *model.children()):
             self._hooks += [
                 module.register_forward_pre_hook(self._before, with_kwargs=True),
@@ -286,8 +291,14 @@ class Recorder:
         """The calls that are under way."""
         return [call for call, _ in self._within if call is not None]
 
+    def other_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Note a step of another optimiser than the attached: a fused one writes what torch does not count."""
+        if optimizer is not self._optimizer:
+            held = {p for group in optimizer.param_groups for p in group["params"] if p.grad is not None}
+            self._moves.update(held.intersection((*self._parameters, *self.beside)))
+
     def _versions(self) -> list[int]:
-        return [p._version for p in (*self._parameters, *self.beside)]
+        return [p._version + self._moves[p] for p in (*self._parameters, *self.beside)]
 
     def _moved(self, then: list[int], now: list[int]) -> list[Tensor]:
         parameters = (*self._parameters, *self.beside)

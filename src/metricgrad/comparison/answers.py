@@ -80,9 +80,7 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _numbers(
-    where: str, texts: Sequence[str | None], names: Sequence[str], classes: Sequence[str]
-) -> list[float]:
+def _numbers(where: str, texts: Sequence[str | None], names: Sequence[str], classes: Sequence[str]) -> list[float]:
     found = [_number(text) for text in texts]
     for number, name in zip(found, names, strict=True):
         if number is None or not abs(number) < torch.inf:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.functional.constants import filled
+from metricgrad.functional.sums_at import sums_at
 from metricgrad.losses.interpolated.memory import Remembered
 from metricgrad.metrics.class_utilities import Utilities
 from metricgrad.metrics.families.confusion_tables import ConfusionTables, in_each_cell
@@ -74,7 +75,7 @@ def _cells(at: Remembered, cuts: Tensor, weight: Tensor) -> Tensor:
     bounds, size = cuts.sort().values, 2 * len(cuts) + 2
     between = at.targets.long().add_(torch.bucketize(at.values, bounds), alpha=2)
     empty = filled(0.0, 2 * size, weight.dtype, weight.device).view(2, size)
-    each = empty.scatter_add(1, between.expand(2, -1), weight.view(2, -1)).view(2, -1, 2)
+    each = sums_at(between.expand(2, -1), weight.view(2, -1), empty).view(2, -1, 2)
     below, above = each.cumsum(1), each.flip(1).cumsum(1).flip(1)  # not a difference: nothing above is 0 to the bit
     tables = torch.stack([below[:, :-1], above[:, 1:]], 3).index_select(1, torch.searchsorted(bounds, cuts))
     return torch.cat([tables[0], tables[1, :1], torch.diag_embed(above[1, :1])])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
+from metricgrad.functional.sums_at import sums_at
 from metricgrad.precision import wide
 
 
@@ -70,9 +71,9 @@ def class_counts(labels: Tensor, targets: Tensor, weight: Tensor | None = None) 
     ones = wide(ones)
     shape = (len(labels), classes)
     spread = ones.expand(labels.shape)
-    predicted = ones.new_zeros(shape).scatter_add(1, labels, spread)
-    hit = ones.new_zeros(shape).scatter_add(1, labels, spread * (labels == targets))
-    actual = ones.new_zeros(classes).scatter_add(0, targets, ones).expand(shape)
+    predicted = sums_at(labels, spread, ones.new_zeros(shape))
+    hit = sums_at(labels, spread * (labels == targets), ones.new_zeros(shape))
+    actual = sums_at(targets[None], ones, ones.new_zeros(1, classes)).expand(shape)
     if weight is None:
         return Counts(hit, actual, predicted, (predicted + actual) > 0)
     seen = torch.zeros(shape, dtype=torch.bool, device=labels.device).scatter(1, labels, True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from metricgrad.functional.sums_at import sums_at
 from metricgrad.metrics.families.class_counts import Counts
 
 _EPS = 1e-3
@@ -84,11 +85,11 @@ class ConfusionTables:
         if classes <= _ALL_CELLS:
             cell = labels.add(targets, alpha=classes)
             empty = _empty(len(weight), classes**2, in_each_cell(classes, smooth), weight.dtype, weight.device)
-            tables = cls.of_cells(empty.scatter_add(1, cell, weight).view(-1, classes, classes))
+            tables = cls.of_cells(sums_at(cell, weight, empty).view(-1, classes, classes))
         else:
             targets, empty = targets.expand(labels.shape), weight.new_zeros(len(weight), classes)
-            hit = empty.scatter_add(1, targets, weight * (labels == targets))
-            actual, predicted = empty.scatter_add(1, targets, weight), empty.scatter_add(1, labels, weight)
+            hit = sums_at(targets, weight * (labels == targets), empty)
+            actual, predicted = sums_at(targets, weight, empty), sums_at(labels, weight, empty)
             counts = Counts(hit, actual, predicted, torch.logical_or(actual, predicted))
             tables = cls(counts, None, (targets, labels, weight))
         if there is not None:

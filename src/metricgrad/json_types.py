@@ -113,12 +113,11 @@ def unequal(one: Any, other: Any, where: str = "") -> list[tuple[str, Any, Any]]
         [('metric', 'f1', 'mcc')]
     """
     if isinstance(one, dict) and isinstance(other, dict):
-        inner = [(f"{where}.{name}".lstrip("."), one[name], other[name]) for name in one if name in other]
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        inner = [(where, *pair) for pair in zip(one, other, strict=True)]
-    else:
-        return [] if one == other else [(where, one, other)]
-    return [found for path, first, second in inner for found in unequal(first, second, path)]
+        named = ((f"{where}.{name}".lstrip("."), name) for name in one if name in other)
+        return [found for path, name in named for found in unequal(one[name], other[name], path)]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [found for a, b in zip(one, other, strict=True) for found in unequal(a, b, where)]
+    return [] if one == other else [(where, one, other)]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

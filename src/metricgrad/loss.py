@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from metricgrad import serialization
+from metricgrad.aligners.accumulation import Accumulation
 from metricgrad.aligners.base import Aligner, Forward, OfflineStart, TrainingContext, check_cell, default_forward
 from metricgrad.aligners.described import DescribedLoss
 from metricgrad.aligners.first_calls import FirstCalls
@@ -86,7 +87,7 @@ class Loss(DescribedLoss):
         self._progress = TrainingProgress()
         self._training: TrainingContext | None = None
         self._hooks: StepHooks | None = None
-        self._first = FirstCalls()
+        self._first, self._accumulation = FirstCalls(), Accumulation(form)
         #: Whether NaN among scores or targets of the first calls is an error.
         self.check_finite = True
         #: The share of training that weights which change with it take for done; None: what it is attached to says.
@@ -95,7 +96,7 @@ class Loss(DescribedLoss):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, by ``copy.deepcopy`` or pickle, is attached to nothing."""
-        return {**self.__dict__, "_training": None, "_hooks": None}
+        return {**self.__dict__, "_training": None, "_hooks": None, "_accumulation": Accumulation(self.form)}
 
     def forward(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
         """The loss of one batch.
@@ -131,6 +132,7 @@ class Loss(DescribedLoss):
     def _of_read(self, scores: Tensor, targets: Tensor, context: Context, counts: bool) -> Tensor:
         notes = None
         if counts:
+            self._accumulation.called()
             self._first.look(self.form, self.aligner, scores, targets, context, check_finite=self.check_finite)
             if self._hooks is not None:
                 self._hooks.run_last_before_step()
@@ -185,11 +187,13 @@ class Loss(DescribedLoss):
         self.aligner.attached(training)
         hooks = StepHooks(self.aligner, training)
         counted = self._progress.follow(optimizer, total_steps, anew=self.form.forget)
+        watched = self._accumulation.follow(optimizer)
         self._training, self._hooks = training, hooks
 
         def remove() -> None:
             hooks.remove()
             counted.detach()
+            watched.detach()
             self.aligner.detached(training)
             self._training = self._hooks = None
 

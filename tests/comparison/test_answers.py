@@ -85,7 +85,8 @@ def test_a_file_of_answers_without_its_target_is_told_of_it(tmp_path):
 def test_answers_in_parquet_are_read_as_those_in_csv(tmp_path, kind):
     _, model, target = answers(tmp_path, kind)
     answer_file(model, tmp_path / "table.csv", tmp_path / "answers.parquet", keep=[target])
-    for ours, theirs in zip(*(read_answers(tmp_path / f"answers.{end}", target) for end in ("parquet", "csv"))):
+    pairs = (read_answers(tmp_path / f"answers.{end}", target) for end in ("parquet", "csv"))
+    for ours, theirs in zip(*pairs, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
     frame = pd.read_parquet(tmp_path / "answers.parquet")
     frame[target] = frame[target].astype(object).where(frame.index != 1)

@@ -115,8 +115,8 @@ def diagnose(
     predictions: Annotated[
         str,
         typer.Argument(
-            help="CSV or Parquet with columns target and score, or score_0, score_1, ...; or, with --target, what `metricgrad "
-            "predict` wrote."
+            help="CSV or Parquet with columns target and score, or score_0, score_1, ...; or, with --target, what "
+            "`metricgrad predict` wrote."
         ),
     ],
     metric: Annotated[str, typer.Option(help="What decides: a name, name:key=value, pkg.mod:fn or file.py:fn.")],

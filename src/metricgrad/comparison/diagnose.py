@@ -14,8 +14,8 @@ from torch import Tensor
 
 from metricgrad.aligners.fitting.agreement import Agreement, agreement, as_json, losses_of
 from metricgrad.comparison.answers import read_answers
-from metricgrad.comparison.row_numbers import Row, row_numbers
 from metricgrad.comparison.mismatch import drawn_blocks
+from metricgrad.comparison.row_numbers import Row, row_numbers
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.registry import ProblemKind, standard_for
 from metricgrad.metrics.as_metric import as_metric

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import pytest
 import torch
@@ -218,3 +219,15 @@ def test_chunks_do_not_show(spec, monkeypatch):
     whole = mg.as_metric(spec).over(stack, targets)
     monkeypatch.setattr("metricgrad.metrics.chunks.BUDGET", 2 * scores.numel())
     assert torch.equal(mg.as_metric(spec).over(stack, targets), whole)
+
+
+@pytest.mark.parametrize("spec", [*SPECS, "dice:background=True", "mean_iou:background=False"])
+def test_it_can_be_pickled_with_its_loss(spec):
+    """As for workers of a loader, and for processes that train apart."""
+    copied = pickle.loads(pickle.dumps(mg.as_metric(spec)))
+    assert copied.spec == spec
+    try:
+        loss = mg.UniLoss(spec)
+    except mg.MetricgradError:
+        return  # nothing trains on it
+    assert repr(pickle.loads(pickle.dumps(loss))) == repr(loss)

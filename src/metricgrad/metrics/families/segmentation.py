@@ -11,6 +11,8 @@ neither a target nor a prediction is left out of the mean; without any class lef
 
 from __future__ import annotations
 
+import functools
+
 from torch import Tensor
 
 from metricgrad.metrics.families.class_counts import Counts, class_counts, mean_of_seen, pooled
@@ -26,18 +28,19 @@ _WEIGHTED = ("sample_weight",)
 
 def _over_classes(score: Score, background: bool) -> OfClassCounts:
     """The mean of a score over the classes that occur."""
-    first = 0 if background else 1
+    options = {"score": score, "first": 0 if background else 1}
+    return OfClassCounts(value=functools.partial(_value, **options), slope=functools.partial(_slope, **options))
 
-    def value(counts: Counts) -> Tensor:
-        return mean_of_seen(score(counts)[..., first:], counts.seen[..., first:])
 
-    def slope(counts: Counts) -> tuple[Tensor, Tensor]:
-        of_hit, of_predicted = score.slope(counts)
-        share = wide(counts.seen) / counts.seen[first:].sum()
-        share[:first] = 0
-        return of_hit * share, of_predicted * share
+def _value(counts: Counts, *, score: Score, first: int) -> Tensor:
+    return mean_of_seen(score(counts)[..., first:], counts.seen[..., first:])
 
-    return OfClassCounts(value=value, slope=slope)
+
+def _slope(counts: Counts, *, score: Score, first: int) -> tuple[Tensor, Tensor]:
+    of_hit, of_predicted = score.slope(counts)
+    share = wide(counts.seen) / counts.seen[first:].sum()
+    share[:first] = 0
+    return of_hit * share, of_predicted * share
 
 
 def _jaccards(background: bool) -> OfClassCounts:

@@ -71,9 +71,7 @@ def test_batches_of_tensors_are_indexed_by_tensors_in_the_order_of_torch():
     torch.manual_seed(3)
     found = [tuple(part.clone() for part in batch) for batch in batches]
     torch.manual_seed(3)
-    same = DataLoader(
-        TensorDataset(X, Y), batch_size=None, sampler=BatchSampler(RandomSampler(X), 8, drop_last=False)
-    )
+    same = DataLoader(TensorDataset(X, Y), batch_size=None, sampler=BatchSampler(RandomSampler(X), 8, drop_last=False))
     assert len(batches) == len(found) == 8
     for ours, theirs in zip(found, same, strict=True):
         assert all(map(torch.equal, ours, theirs))

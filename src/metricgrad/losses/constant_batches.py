@@ -41,37 +41,53 @@ UNDEFINED = NoGradient(
 )
 
 
-def warn_of_constant_batch(
-    count: Tensor, known: OnHost[int], metric: Metric, cause: NoGradient | None, targets: Tensor, reason: str = ""
-) -> None:
-    """Count batches without a gradient in a row; warn of the first, stop at the twentieth.
+class ConstantBatches:
+    """Counts batches without a gradient in a row; says each kind of them once, and stops at the twentieth.
 
     Targets that are all the same say nothing about the metric: such a batch neither counts nor breaks the row, and
     where the metric is undefined on it that is said.
-
-    Args:
-        count: 0-d, how many there were so far; changed in place.
-        known: the same number, so that nobody waits where it stays 0.
-        metric: named in the message.
-        cause: why there is no gradient; None where there is one.
-        targets: of the batch.
-        reason: what a metric that raises said.
-
-    Raises:
-        MetricgradError: at the twentieth in a row.
     """
-    if cause is None:
-        if known.of(count):
-            known.wrote(count.zero_(), 0)
-        return
-    message = f"metric {metric.name!r} {cause.what}" + (f" ({reason})" if reason else "")
-    if ranges_of(targets)[0].constant:
-        if cause is UNDEFINED:
-            warnings.warn(f"{message}; all its targets are the same", stacklevel=6)
-        return
-    number = known.of(count) + 1
-    known.wrote(count.fill_(number), number)
-    if number == 1:
-        warnings.warn(f"{message}; {_MOST} such batches in a row are an error", stacklevel=6)
-    if number >= _MOST:
-        raise MetricgradError(f"{message}, for the {_MOST}th time in a row. {cause.remedy}")
+
+    def __init__(self) -> None:
+        self._known = OnHost(int)  # so that nobody waits for the count where it stays 0
+        self._said: set[tuple[NoGradient, bool]] = set()
+
+    def ended(self, count: Tensor) -> None:
+        """A batch had a gradient.
+
+        Args:
+            count: 0-d, how many there were so far without one; changed in place.
+        """
+        if self._known.of(count):
+            self._known.wrote(count.zero_(), 0)
+
+    def met(self, count: Tensor, metric: Metric, cause: NoGradient | None, targets: Tensor, reason: str = "") -> None:
+        """One batch.
+
+        Args:
+            count: 0-d, how many there were so far without a gradient; changed in place.
+            metric: named in the message.
+            cause: why there is no gradient; None where there is one.
+            targets: of the batch.
+            reason: what a metric that raises said.
+
+        Raises:
+            MetricgradError: at the twentieth in a row.
+        """
+        if cause is None:
+            return self.ended(count)
+        message = f"metric {metric.name!r} {cause.what}" + (f" ({reason})" if reason else "")
+        if ranges_of(targets)[0].constant:
+            if cause is UNDEFINED:
+                self._say(cause, True, f"{message}; all its targets are the same")
+            return
+        number = self._known.of(count) + 1
+        self._known.wrote(count.fill_(number), number)
+        self._say(cause, False, f"{message}; {_MOST} such batches in a row are an error")
+        if number >= _MOST:
+            raise MetricgradError(f"{message}, for the {_MOST}th time in a row. {cause.remedy}")
+
+    def _say(self, cause: NoGradient, one_class: bool, message: str) -> None:
+        if (cause, one_class) not in self._said:
+            self._said.add((cause, one_class))
+            warnings.warn(message, stacklevel=7)

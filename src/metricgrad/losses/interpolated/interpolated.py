@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form, Knob
-from metricgrad.losses.constant_batches import CONSTANT, UNDEFINED, NoGradient, warn_of_constant_batch
+from metricgrad.losses.constant_batches import CONSTANT, UNDEFINED, ConstantBatches, NoGradient
 from metricgrad.losses.interpolated.batch_losses import nothing
 from metricgrad.losses.interpolated.bounds import Bounds, Estimate, bounds_of, distance_from_ideal
 from metricgrad.losses.interpolated.direct import direct_loss
@@ -121,7 +121,7 @@ class Interpolated(Form):
         start = math.nan if isinstance(softness, str) else math.log(softness)
         self.log_softness = nn.Parameter(torch.tensor(start), requires_grad=False)
         self.register_buffer("constant_batches", torch.zeros((), dtype=torch.long))
-        self._constant = OnHost(int)
+        self._constant = ConstantBatches()
         self.register_load_state_dict_pre_hook(renamed)
         self._found: Structure | None = None
         self._known_softness = OnHost(read)
@@ -267,7 +267,7 @@ class Interpolated(Form):
 
     def _warn(self, cause: NoGradient | None, batch: Batch, call: CallContext, reason: str = "") -> None:
         if call.counts and call.step >= self.warm_up:
-            warn_of_constant_batch(self.constant_batches, self._constant, self.metric, cause, batch.targets, reason)
+            self._constant.met(self.constant_batches, self.metric, cause, batch.targets, reason)
 
     def _warmed(self, loss: Tensor, batch: Batch, call: CallContext) -> Tensor:
         return warmed(loss, self.metric.layout, batch, call.step, self.warm_up)

@@ -14,7 +14,7 @@ from torch import Tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.losses.base import CallContext, Form, Knob, Parts, Told, ordinary
 from metricgrad.losses.batches import checked_whole
-from metricgrad.losses.constant_batches import CONSTANT, UNDEFINED, NoGradient, warn_of_constant_batch
+from metricgrad.losses.constant_batches import CONSTANT, UNDEFINED, ConstantBatches, NoGradient
 from metricgrad.losses.interpolated.batch_losses import ALONE, OVER_TO_METRIC, TO_FLOOR, BatchLosses, lost, no_losses
 from metricgrad.losses.interpolated.bounds import Bounds, bounds_of
 from metricgrad.losses.interpolated.hit_losses import hit_losses
@@ -32,7 +32,6 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_counts import OfCounts
 from metricgrad.metrics.of_pairs import OfLists
 from metricgrad.metrics.types import Structure
-from metricgrad.on_host import OnHost
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch, bounded_batch
 from metricgrad.refactoring.direction import beats
@@ -100,7 +99,7 @@ class Linearized(Form):
         self._rows = LabelLosses(self.metric, self.labels, self.utilities, calls=calls, q=q)
         self._list = OneList(self.scores, self._rows.twin, calls)
         self.register_buffer("constant_batches", torch.zeros((), dtype=torch.long))
-        self._constant = OnHost(int)
+        self._constant = ConstantBatches()
 
     @property
     def metric(self) -> Metric:
@@ -201,8 +200,8 @@ class Linearized(Form):
         """HIT of rows, see :mod:`metricgrad.losses.interpolated.hit_losses`."""
         refactoring = self.local.refactoring_of(batch, self.local.structure_of(batch))
         assert isinstance(refactoring, TopK)
-        if call.counts and self._constant.of(self.constant_batches):
-            self._constant.wrote(self.constant_batches.zero_(), 0)
+        if call.counts:
+            self._constant.ended(self.constant_batches)
         return hit_losses(self.metric, batch, refactoring, softness=self.softness, q=self.q)
 
     def _of_list(self, batch: Batch, call: CallContext) -> BatchLosses:
@@ -261,7 +260,7 @@ class Linearized(Form):
     ) -> None:
         if call.counts:
             cause = cause if ideal == ideal or cause is None else UNDEFINED
-            warn_of_constant_batch(self.constant_batches, self._constant, self.metric, cause, batch.targets, reason)
+            self._constant.met(self.constant_batches, self.metric, cause, batch.targets, reason)
             self.local.ideal_check.tell_of_better(self.metric, now, ideal)
 
     def _locally(

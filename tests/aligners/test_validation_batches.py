@@ -77,3 +77,30 @@ def test_every_tensor_goes_to_the_device_and_nothing_else_changes():
     assert type(found["list"][0]) is tuple
     assert found["list"][0][1] is None
     assert {t.device.type for t in (found["rows"].inputs, found["rows"].targets, found["list"][0][0])} == {"meta"}
+
+
+def test_inputs_that_the_model_does_not_take_as_one_are_named():
+    class TwoTowers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query, self.answer = nn.Linear(4, 3), nn.Linear(5, 3)
+
+        def forward(self, queries, answers):
+            return self.query(queries) @ self.answer(answers).T
+
+    queries, answers, numbers = torch.randn(8, 4), torch.randn(8, 5), torch.arange(8)
+    model, loss = TwoTowers(), mg.AdaLFL(8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    handle = loss.attach(model, optimizer, valid=[((queries, answers), numbers)])
+    with pytest.raises(mg.MetricgradError, match="inputs are a tuple, which TwoTowers does not take .*; pass forward="):
+        _step(loss, model, optimizer, queries, answers, numbers)
+    handle.detach()
+
+    loss.attach(model, optimizer, valid=[((queries, answers), numbers)], forward=lambda m, b: (m(*b[0]), b[1]))
+    _step(loss, model, optimizer, queries, answers, numbers)
+
+
+def _step(loss, model, optimizer, queries, answers, numbers):
+    optimizer.zero_grad()
+    loss(model(queries, answers), numbers).backward()
+    optimizer.step()

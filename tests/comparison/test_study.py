@@ -168,7 +168,9 @@ def test_standard_loss_joins_and_wrong_metric_is_a_control(tmp_path):
     [
         ({"losses": []}, "losses is empty"),
         ({"losses": ["mse"]}, "serves regression problems"),
-        ({"losses": [Own, Own]}, "Own more than once"),
+        ({"losses": [Own, Own]}, r"Own more than once; pass functions, .*: def half\(\)"),
+        ({"losses": ["mine.py:Own"]}, "a loss of your own has no path; register it"),
+        ({"losses": ["pkg:Own"]}, "a loss of your own has no path; register it"),
         ({"losses": ["uniloss:sofness=1"]}, "takes"),
         ({"losses": [3]}, "not int"),
         ({"seeds": 0}, "at least 1"),

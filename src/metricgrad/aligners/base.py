@@ -216,7 +216,8 @@ def default_forward(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
     """The usual ``forward``: a batch is (inputs, targets), the model's output is the scores.
 
     Raises:
-        MetricgradError: for another kind of batch.
+        MetricgradError: for another kind of batch, and where the model does not take the inputs of this one, as two
+            tensors in a tuple.
     """
     if not isinstance(batch, tuple | list) or len(cast("list[Any]", batch)) != 2:
         kind = type(cast("object", batch)).__name__
@@ -224,7 +225,15 @@ def default_forward(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
             f"a batch of type {kind} is no (inputs, targets) pair; pass forward=lambda model, batch: (scores, targets)"
         )
     inputs, targets = cast("list[Any]", batch)
-    return model(inputs), targets
+    if isinstance(inputs, Tensor):
+        return model(inputs), targets
+    try:
+        return model(inputs), targets
+    except TypeError as error:
+        raise MetricgradError(
+            f"a batch's inputs are a {type(inputs).__name__}, which {type(model).__name__} does not take as one argument "
+            f"({error}); pass forward=lambda model, batch: (scores, targets), such as (model(*batch[0]), batch[1])"
+        ) from error
 
 
 def check_cell(form: Any, aligner: Any) -> None:

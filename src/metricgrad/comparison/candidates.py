@@ -71,7 +71,10 @@ def candidates(losses: Sequence[Given], task: Task, metric: Metric, *, controls:
         raise MetricgradError("losses is empty; name at least one, such as losses=['cross_entropy', 'uniloss']")
     names = [row.name for row in rows]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise MetricgradError(f"losses has {', '.join(twice)} more than once; give each factory a __name__ of its own")
+        raise MetricgradError(
+            f"losses has {', '.join(twice)} more than once; pass functions, whose names are those of the rows: "
+            "def half(): return MyLoss(0.5)"
+        )
     if not any(row.standard for row in rows):
         rows.insert(0, _candidate(task.standard, task, metric))
     new = [row for row in rows if row.role == "candidate" and row.claims and not row.standard]

@@ -92,7 +92,9 @@ def test_inputs_that_the_model_does_not_take_as_one_are_named():
     model, loss = TwoTowers(), mg.AdaLFL(8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     handle = loss.attach(model, optimizer, valid=[((queries, answers), numbers)])
-    with pytest.raises(mg.MetricgradError, match="inputs are a tuple, which TwoTowers does not take .*; pass forward="):
+    with pytest.raises(
+        mg.MetricgradError, match=r"inputs are a tuple, which TwoTowers does not take .*; pass forward="
+    ):
         _step(loss, model, optimizer, queries, answers, numbers)
     handle.detach()
 

@@ -231,8 +231,8 @@ def default_forward(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         return model(inputs), targets
     except TypeError as error:
         raise MetricgradError(
-            f"a batch's inputs are a {type(inputs).__name__}, which {type(model).__name__} does not take as one argument "
-            f"({error}); pass forward=lambda model, batch: (scores, targets), such as (model(*batch[0]), batch[1])"
+            f"a batch's inputs are a {type(inputs).__name__}, which {type(model).__name__} does not take as one "
+            f"argument ({error}); pass forward=lambda model, batch: (scores, targets), such as (model(*batch[0]), batch[1])"
         ) from error
 
 

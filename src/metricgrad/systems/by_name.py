@@ -68,8 +68,8 @@ def find(spec: str, others: Iterable[str] = (), *, kind: ProblemKind | None = No
     name, _, said = spec.partition(":")
     if "." in name or (name not in REGISTRY and said and "=" not in said):
         raise MetricgradError(
-            f"unknown loss {spec!r}: a loss of your own has no path; register it under a name in the file that makes the "
-            "task, or pass its class to mg.compare(losses=[...]) (docs/extending.md has both)"
+            f"unknown loss {spec!r}: a loss of your own has no path; register it under a name in the file that makes "
+            "the task, or pass its class to mg.compare(losses=[...]) (docs/extending.md has both)"
         )
     name, params = parse_spec(spec)
     if name not in REGISTRY:

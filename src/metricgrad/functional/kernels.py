@@ -38,7 +38,10 @@ class Kernel:
 
     def __call__(self, z: Tensor) -> Tensor:
         """k(z), element by element."""
-        s = z.sigmoid()
+        return self.of_sigmoid(z.sigmoid(), z)
+
+    def of_sigmoid(self, s: Tensor, z: Tensor) -> Tensor:
+        """k(z) where s = sigmoid(z) is at hand; all that kernels have in common."""
         constant, *rest = self.coefficients
         value, factor = s, rest.pop() if rest else 0.0  # what is summed up so far is factor * value
         for coefficient in reversed(rest):
@@ -48,8 +51,9 @@ class Kernel:
         if constant:
             value = value + constant
         if self.slope:
-            # logaddexp, because torch's softplus switches to the straight line at 20 and is exact to 2e-9 only
-            value.add_(torch.logaddexp(z, torch.zeros_like(z)), alpha=self.slope)
+            # torch's softplus switches to the straight line at 20 and is exact to 2e-9 only; logaddexp has no second
+            # derivative far to the left
+            value = value.sub(torch.nn.functional.logsigmoid(-z), alpha=self.slope)
         return value
 
     @property

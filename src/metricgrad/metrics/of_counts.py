@@ -77,18 +77,20 @@ class OfCounts(FastPath, abc.ABC):
 
         Args:
             above: ``(..., P)`` ascending float64 counts of negatives above each positive; infinite where a list has
-                fewer than P, of which what is found means nothing.
+                fewer than P.
             reach: ``(..., P)`` how many negatives the secant looks at on each side, above 0.
             positives: how many there are.
             negatives: likewise.
             parameters: the metric's own.
+
+        Of a list without negatives, or of a place that has no positive, nothing can move: infinite or NaN.
         """
         both_ways = listed((1.0, -1.0), above.dtype, above.device)[:, None]
         past = torch.addcmul(above.unsqueeze(-2), reach.unsqueeze(-2), both_ways)
         held = _held(past, _of_each(negatives))
         lost = self._lost(above, past, held, positives, negatives, **parameters)
         most, least = held.unbind(-2)
-        return lost / (most - least).clamp_(min=1)
+        return lost / (most - least)
 
     def values(self, above: Tensor, negatives: int, **parameters: Any) -> Tensor:
         """``(T,)`` from ``(T, P)`` ascending counts of negatives above each positive."""
@@ -103,25 +105,42 @@ class OfCounts(FastPath, abc.ABC):
         place, above = self._standing(up, down)
         return self._total(self.at(place, above, positives, negatives, **parameters), place, positives)
 
-    def of_lists(self, up: Tensor, down: Tensor, positives: Tensor, negatives: Tensor, **parameters: Any) -> Tensor:
-        """``(3, L)``: of many lists at once, as they are, at their best and at their worst; NaN where one has no value.
+    def of_lists(
+        self,
+        up: Tensor,
+        down: Tensor,
+        above: tuple[Tensor, Tensor],
+        there: Tensor,
+        positives: Tensor,
+        negatives: Tensor,
+        **parameters: Any,
+    ) -> Tensor:
+        """``(2, L)``: of many lists at once, as they are and at their best; NaN where one has no value.
 
         Args:
-            up: ``(L, P)``, infinite where a list has fewer positives.
+            up: ``(L, P)``, where a list has fewer positives the rest below all that it has.
             down: ``(L, N)``, likewise of negatives.
+            above: ``(L, P)`` negatives above each positive, half of those that tie among them; and all of those.
+            there: ``(L, P)`` booleans, of a list's own positives.
             positives: ``(L, 1)`` how many there are.
             negatives: likewise.
             parameters: the metric's own.
         """
-        place, above = self._standing(up, down)
-        if self.ties == "together":  # at their best and worst none tie
-            place = torch.stack([place, *[_places(up).expand_as(place)] * 2])
-        now, worst = (listed(of, above.dtype, above.device)[:, None, None] for of in ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)))
-        above = torch.addcmul(negatives * worst, above, now)
-        found = self.at(place, above, positives, negatives, **parameters)
+        now = listed((1.0, 0.0), wide_dtype(up.device), up.device)[:, None, None]
+        place = _places(up)
+        if self.ties == "together":  # at their best none tie
+            place = torch.maximum(torch.searchsorted(up, up, right=True) * now, place)
+        counts = (above[0] if self.ties == "halves" else above[1]) * now
+        found = self.at(place, counts, positives, negatives, **parameters)
         if self.ties == "mean_of_ranks":
-            found = torch.cat([self._shared(up, down, positives, negatives, **parameters)[None], found[1:]])
-        return self._total(found * (up < torch.inf), place, positives)
+            found = torch.stack([self._shared(up, down, positives, negatives, **parameters), found[1]])
+        return self._total(found * there, place, positives)
+
+    def worst_of_lists(self, there: Tensor, positives: Tensor, negatives: Tensor, **parameters: Any) -> Tensor:
+        """``(L,)``: of many lists where all negatives stand above all positives; see :meth:`of_lists`."""
+        place = _places(there)
+        found = self.at(place, wide(negatives), positives, negatives, **parameters)
+        return self._total(found * there, place, positives)
 
     def _shared(self, up: Tensor, down: Tensor, positives: Count, negatives: Count, **parameters: Any) -> Tensor:
         """What each positive adds where all of equal score share the mean over their ranks."""
@@ -166,17 +185,17 @@ class MeanOverPositives(OfCounts):
         if not self.by_place:
             fewer, more = self.at(held, held, _of_each(positives), _of_each(negatives), **of).unbind(-2)[::-1]
             return (fewer - more) / positives
-        place = _by_one(above, least=1)  # there is no place before the first
+        place, count = _by_one(above, least=1), above.shape[-1]  # there is no place before the first
         added = wide(self.at(place, above.unsqueeze(-2), _of_each(positives), _of_each(negatives), **of))
-        # of the first k positives, what they gain when each stands one place sooner, and one place later
-        gains = added.new_zeros(*above.shape[:-1], 2, above.shape[-1] + 1)
-        torch.cumsum(added[..., ::2, :] - added[..., 1:2, :], -1, out=gains[..., 1:])
+        # what the first 0, 1, ... P positives gain where each stands as it does, not one place sooner; and one later
+        gained = added.new_zeros(*above.shape[:-1], 2, count + 1)
+        torch.cumsum(added.diff(dim=-2), -1, out=gained[..., 1:])
         before = torch.searchsorted(above, past.flatten(-2)).view_as(past)
         own = self.at(_destination(before), held, _of_each(positives), _of_each(negatives), **of)
-        more, fewer = own.unbind(-2)
-        sooner, later = gains.unbind(-2)
-        passed = sooner[..., 1:] + later[..., :-1] - gains.gather(-1, before).sum(-2)
-        return (fewer - more + passed) / positives
+        # of positives that come sooner i is no part, and it is none of those that come later
+        but_it = gained.flatten(-2)[..., 1:-1].unflatten(-1, (2, count))
+        more, fewer = (own - gained.gather(-1, before) + but_it).unbind(-2)
+        return (fewer - more) / positives
 
 
 class LargestPlace(OfCounts):

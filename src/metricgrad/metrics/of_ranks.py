@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,9 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from metricgrad.functional.ranks import hard_rank
+from metricgrad.functional.constants import counted, filled
 from metricgrad.metrics.fast_paths import FastPath, Missing
-from metricgrad.precision import wide
+from metricgrad.precision import wide, wide_dtype
 
 
 class OfRanks(FastPath, abc.ABC):
@@ -39,8 +40,15 @@ class OfRanks(FastPath, abc.ABC):
         """``(L,)``: the metric where items stand as their targets do."""
 
     @abc.abstractmethod
-    def total(self, gains: Tensor, discounts: Tensor) -> Tensor:
-        """``(L,)``: the metric, where items of equal scores share their mean discount."""
+    def shown(self, total: Tensor, ranks: Tensor) -> Tensor:
+        """``(L,)``: the metric, from the sums of gains times discounts and ``(L, M)`` ranks, of ties their mean."""
+
+    def of_places(self, count: int, device: torch.device, **parameters: Any) -> tuple[Tensor, Tensor]:
+        """``(count,)`` discounts of the places, and ``(2, count + 2)`` how much more they are one later, and one sooner.
+
+        The latter stand behind two zeros, and between two: at k those of place k - 1, and of place k.
+        """
+        return _of_places(self, count, device, tuple(parameters.items()))
 
 
 @dataclass(frozen=True)
@@ -69,12 +77,11 @@ class DiscountedGain(OfRanks):
             gains = gains.masked_fill(empty, 0)
         most = gains.amax(1, keepdim=True)
         # in shares of the largest, so that nothing overflows
-        gains = torch.exp2(gains - most) - torch.exp2(-most) if exponential else gains / most.where(most > 0, 1)
+        gains = torch.exp2(gains - most) - torch.exp2(-most) if exponential else gains / most
         if empty is not None and exponential:
             gains = gains.masked_fill(empty, 0)
-        rank = torch.arange(1, gains.shape[1] + 1, device=gains.device)
-        best = (gains.sort(1, descending=True).values * self.discount(wide(rank.float()), k=k)).sum(1, keepdim=True)
-        return torch.where(best > 0, gains / best, 0)
+        best = gains.sort(1, descending=True).values @ self.of_places(gains.shape[1], gains.device, k=k)[0]
+        return (gains / best[:, None]).nan_to_num(0, 0, 0)
 
     def discount(self, rank: Tensor, *, k: int | None = None, **_: Any) -> Tensor:
         """``1 / log2(1 + rank)``, and 0 beyond the first k."""
@@ -85,9 +92,9 @@ class DiscountedGain(OfRanks):
         """1, or 0 where nothing is relevant."""
         return gains.any(1).to(gains)
 
-    def total(self, gains: Tensor, discounts: Tensor) -> Tensor:
+    def shown(self, total: Tensor, ranks: Tensor) -> Tensor:
         """The sum."""
-        return (gains * discounts).sum(1)
+        return total
 
 
 @dataclass(frozen=True)
@@ -100,11 +107,11 @@ class RankCorrelation(OfRanks):
     def gains(self, relevance: Tensor, empty: Tensor | None, **_: Any) -> Tensor:
         """How far up each belongs, over what the correlation of strict orders divides by."""
         assert empty is None
-        ranks = hard_rank(relevance)
-        away = ranks - ranks.mean(1, keepdim=True)
+        ordered, order = relevance.contiguous().sort(1)
+        first, past = (torch.searchsorted(ordered, ordered, right=right) for right in (False, True))
         n = relevance.shape[1]
-        spread = (away.square().sum(1, keepdim=True) * (n * (n * n - 1) / 12)).sqrt()
-        return away / torch.where(spread > 0, spread, torch.nan)
+        away = torch.empty_like(first).scatter_(1, order, first + past) - filled(n, 1, wide_dtype(order.device), order.device)
+        return away / (torch.linalg.vector_norm(away, dim=1, keepdim=True) * _spread(n))
 
     def discount(self, rank: Tensor, **_: Any) -> Tensor:
         """The rank itself, turned round."""
@@ -112,10 +119,26 @@ class RankCorrelation(OfRanks):
 
     def ideal(self, gains: Tensor) -> Tensor:
         """1; NaN where all belong equally far up."""
-        return torch.where(gains[:, 0].isfinite(), 1.0, torch.nan).to(gains)
+        return 1 + 0 * gains[:, 0]
 
-    def total(self, gains: Tensor, discounts: Tensor) -> Tensor:
+    def shown(self, total: Tensor, ranks: Tensor) -> Tensor:
         """Ranks that tie spread less; where all do, nothing is ordered, and 0."""
-        n = gains.shape[1]
-        spread = (discounts - discounts.mean(1, keepdim=True)).square().sum(1) / (n * (n * n - 1) / 12)
-        return (gains * discounts).sum(1) / torch.where(spread > 0, spread.sqrt(), 1)
+        n = ranks.shape[1]
+        away = torch.linalg.vector_norm(ranks - (n + 1) / 2, dim=1)  # two ranks that differ are half away, or more
+        return total * _spread(n) / away.clamp(min=0.5)
+
+
+def _spread(n: int) -> float:
+    """How far from their mean n ranks are together."""
+    return math.sqrt(n * (n * n - 1) / 12)
+
+
+@functools.lru_cache(maxsize=32)
+def _of_places(
+    path: OfRanks, count: int, device: torch.device, parameters: tuple[tuple[str, Any], ...]
+) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):
+        found = path.discount(counted(count + 2, wide_dtype(device), device, least=1), **dict(parameters))
+        step = found.diff()  # from a place to the next; from before the first to the first there is none
+        later, sooner = torch.nn.functional.pad(step[1:], (2, 0)), torch.nn.functional.pad(-step[:-1], (1, 1))
+        return found[1:-1], torch.stack([later, sooner])

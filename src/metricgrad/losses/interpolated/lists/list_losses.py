@@ -223,4 +223,4 @@ def secants_of(
 
 def _whole(near: Tensor) -> Tensor:
     """The width of secants that pass as many items as lie within the softness on one side."""
-    return (near / 2).round()
+    return (2 * near).round()

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metricgrad.functional.constants import filled, listed
+from metricgrad.functional.constants import counted, filled, listed
 from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
 from metricgrad.functional.leak import LEAK, START
 from metricgrad.losses.interpolated.lists.pairs import joined, pairs_of, parts_of
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_counts import OfCounts
-from metricgrad.precision import wide
+from metricgrad.precision import wide, wide_dtype
 
 _BUMP = SIGMOID.derivative()
 
@@ -34,7 +34,7 @@ class ListSecants:
         path: of the metric of one list, of which higher is better.
         parameters: the metric's own.
         dtype: that pairs are summed in.
-        width: of the secant, in negatives, from 4 times how many are within the sigmoid's reach.
+        width: of the secant, in negatives, from a quarter of how many are within the sigmoid's reach.
         kernel: k, which rises like a sigmoid.
         share: the share of the negatives of all lists that is looked at, the highest ones.
         leak: whether pairs that are surely wrong keep the slope of :mod:`metricgrad.functional.leak`.
@@ -44,7 +44,6 @@ class ListSecants:
         informs: 0-d boolean, whether any move changes the metric.
         now: 0-d, the metric; NaN where no list has a value.
         ideal: 0-d, likewise where no negative stands above a positive.
-        worst: 0-d, where all do.
         total: 0-d, what the lists that have a value weigh together.
     """
 
@@ -56,49 +55,59 @@ class ListSecants:
         parameters: dict[str, Any],
         dtype: torch.dtype,
         *,
-        width: Callable[[Tensor], Tensor] = lambda near: near,
+        width: Callable[[Tensor], Tensor] = lambda near: 4 * near,
         kernel: Kernel = SIGMOID,
         share: float = 1.0,
         leak: bool = False,
     ) -> None:
-        self._kernel, self._leak = kernel, leak
-        positive, self._negative = lists.positive(), lists.negative()
-        positives, negatives = (side.sum(1, keepdim=True) for side in (positive, self._negative))
+        self._kernel, self._leak, self._path, self._parameters, device = kernel, leak, path, parameters, values.device
+        self._lists, sides = lists, lists.sides()
+        self._counts = sides.sum(2, keepdim=True)
+        positives, negatives = self._counts.unbind()
         self._most = most = max(1, int(positives.amax()))
         self._parts = len(values), most * values.shape[1]
-        depth = -values
-        nowhere = filled(torch.inf, 1, depth.dtype, depth.device)
-        up, place = torch.where(positive, depth, nowhere).sort(1)
-        up, self._place = up[:, :most].contiguous(), place[:, :most]
-        down = torch.where(self._negative, depth, nowhere).sort(1).values.contiguous()
-        self._looked_at = self._negative
+        # what is not of a side stands below all that is: finite among positives, whose distances are taken
+        below = listed((torch.finfo(dtype).max, torch.inf), values.dtype, device)[:, None, None]
+        depths = torch.where(sides, -values, below, out=values.new_empty(sides.shape))  # side by side, as for a search
+        ordered, place = depths.sort(2)
+        up, self._place, down = ordered[0, :, :most].contiguous(), place[0, :, :most], ordered[1]
+        self._looked_at = sides[1]
         if share < 1:
-            highest = values[self._negative]
+            highest = values[self._looked_at]
             least = highest.topk(max(1, round(share * len(highest)))).values[-1:]
-            self._looked_at = self._negative & (values >= least)
-        now = path.of_lists(up, down, positives, negatives, **parameters)
-        counts, means, self.total = lists.means(now, missing=path.missing)
-        self.now, self.ideal, self.worst = means.unbind()
+            self._looked_at = self._looked_at & (values >= least)
+        self._there = counted(most, torch.int64, device) < positives
         before, level = (torch.searchsorted(down, up, right=right) for right in (False, True))
-        self._there = up < torch.inf
         self._ends = before, level
-        above = (before + level) * listed((0.5,), now.dtype, up.device)
-        self._above = above = torch.where(self._there, above, filled(torch.inf, 1, above.dtype, above.device))
+        self._above = (before + level) * listed((0.5,), wide_dtype(device), device)[0]
+        now = path.of_lists(up, down, (self._above, level), self._there, positives, negatives, **parameters)
+        shares, means, self.total = lists.means(now, missing=path.missing)
+        self.now, self.ideal = means.unbind()
+        above = torch.where(self._there, self._above, filled(torch.inf, 1, self._above.dtype, device))
+        depth = depths[1] if share == 1 else torch.where(self._looked_at, depths[1], below[1])
         up, depth = up.to(dtype), depth.to(dtype)
-        nothing, slopes, gradients = filled(0.0, 1, above.dtype, above.device), [], []
-        for some in parts_of(*self._parts, values.device):
-            pairs = pairs_of(up[some], depth[some], self._looked_at[some])
-            reach = width(4 * wide(pairs.near(_BUMP)))
-            own = path.slopes(above[some], reach.clamp(min=1), positives[some], negatives[some], **parameters)
-            own = torch.where(self._there[some], counts[some, None] * own, nothing).nan_to_num()
-            pull, push = pairs.weighted(own, kernel.derivative())
+        nothing, slopes, gradients = filled(0.0, 1, dtype, device), [], []
+        for some in parts_of(*self._parts, device):
+            pairs = pairs_of(up[some], depth[some])
+            reach = width(pairs.near(_BUMP)).clamp(min=1)
+            own = path.slopes(above[some], wide(reach), positives[some], negatives[some], **parameters)
+            own = (shares[some, None] * own).nan_to_num(0, 0, 0)  # of places without a positive they are infinite or NaN
+            slope, steep = own.to(dtype), kernel.derivative()
+            pull, near = pairs.weighted(slope, steep), pairs.near(steep)
             if leak:
-                surely = pairs_of(up[some] - START, depth[some], self._looked_at[some]).weighted(LEAK * own, SIGMOID)
-                pull, push = pull + surely[0], push + surely[1]
-            gradients.append(pull.scatter_add(1, self._place[some], -push))
+                surely = pairs_of(up[some] - START, depth[some])
+                pull = pull + LEAK * surely.weighted(slope, SIGMOID)
+                near = near + LEAK * surely.near(SIGMOID)
+            gradients.append(pull.scatter_add_(1, self._place[some], torch.addcmul(nothing, slope, near, value=-1)))
             slopes.append(own)
         self._slopes, self.gradient = joined(slopes), joined(gradients)
         self.informs = self._slopes.any()
+
+    @property
+    def worst(self) -> Tensor:
+        """0-d: the metric where all negatives stand above all positives."""
+        found = self._path.worst_of_lists(self._there, *self._counts, **self._parameters)
+        return self._lists.means(found[None], missing=self._path.missing)[1][0]
 
     @property
     def tied(self) -> Tensor:
@@ -107,16 +116,17 @@ class ListSecants:
 
     def excess(self, values: Tensor) -> Tensor:
         """0-d: the loss, less what it is of hard counts."""
-        return self.loss(values) - (self._slopes * self._above.masked_fill(~self._there, 0)).sum()
+        return self.loss(values) - (self._slopes * self._above).sum()
 
     def loss(self, values: Tensor) -> Tensor:
         """0-d: the loss as a function of ``(L, M)`` values."""
-        found = []
+        found, below = [], filled(torch.inf, 1, values.dtype, values.device)
         for some in parts_of(*self._parts, values.device):
             own, place = values[some], self._place[some]
             up, slopes = -own.gather(1, place), self._slopes[some].to(own)
-            found.append((slopes * pairs_of(up, -own, self._looked_at[some]).near(self._kernel)).sum())
+            down = torch.where(self._looked_at[some], -own, below)
+            found.append((slopes * pairs_of(up, down).near(self._kernel)).sum())
             if self._leak:
-                surely = LEAK * (slopes * pairs_of(up - START, -own, self._looked_at[some]).near(SOFTPLUS)).sum()
+                surely = LEAK * (slopes * pairs_of(up - START, down).near(SOFTPLUS)).sum()
                 found.append(surely - surely.detach())
         return torch.stack(found).sum()

@@ -32,50 +32,48 @@ class HeldPairs:
     """All pairs of some lists.
 
     Args:
-        up: ``(l, P)`` depths of the items that are summed by; infinite where a list has fewer.
-        depth: ``(l, M)`` of all items, finite.
-        others: ``(l, M)`` booleans: which of them count.
+        up: ``(l, P)`` depths of the items that are summed by, finite.
+        depth: ``(l, M)`` of those that are counted; infinite where one is not, which is far above nothing.
     """
 
-    def __init__(self, up: Tensor, depth: Tensor, others: Tensor) -> None:
-        self._away, self._others = up[:, :, None] - depth[:, None], others[:, None]
-        self._known: tuple[Kernel, Tensor] | None = None
+    def __init__(self, up: Tensor, depth: Tensor) -> None:
+        self._away = up[:, :, None] - depth[:, None]
+        self._sigmoid = self._away.sigmoid()
+        self._known: tuple[Kernel, Tensor, Tensor] | None = None
 
     def near(self, kernel: Kernel) -> Tensor:
-        """``(l, P)``: the sum over the others."""
-        return self._table(kernel).sum(2)
+        """``(l, P)``: the sum over those that are counted."""
+        return self._table(kernel)[1]
 
-    def weighted(self, weights: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
-        """``(l, M)`` weighted sums over the first at each of the others, and ``(l, P)`` of the others at each first."""
-        found = self._table(kernel)
-        weights = weights.to(found)
-        return torch.bmm(weights[:, None], found)[:, 0], weights * found.sum(2)
+    def weighted(self, weights: Tensor, kernel: Kernel) -> Tensor:
+        """``(l, M)``: the sum over the others, by ``(l, P)`` weights, at each that is counted."""
+        return torch.bmm(weights[:, None], self._table(kernel)[0])[:, 0]
 
-    def _table(self, kernel: Kernel) -> Tensor:
+    def _table(self, kernel: Kernel) -> tuple[Tensor, Tensor]:
+        """All pairs, and their sums."""
         if self._known is None or self._known[0] != kernel:
-            self._known = kernel, kernel(self._away) * self._others
-        return self._known[1]
+            found = kernel.of_sigmoid(self._sigmoid, self._away)
+            self._known = kernel, found, found.sum(2)
+        return self._known[1:]
 
 
 class SummedPairs:
     """The same of one long list, by near-linear sums."""
 
-    def __init__(self, up: Tensor, depth: Tensor, others: Tensor) -> None:
-        self._up, self._depth, self._others = up[0].clamp(max=torch.finfo(up.dtype).max / 4), depth[0], others[0]
+    def __init__(self, up: Tensor, depth: Tensor) -> None:
+        self._up, self._counted = up[0].clamp(max=torch.finfo(up.dtype).max / 4), depth[0] < torch.inf
+        self._depth = depth[0][self._counted]
 
     def near(self, kernel: Kernel) -> Tensor:
         """See :class:`HeldPairs`."""
-        return pair_sum(self._up, self._depth[self._others], kernel=kernel)[None]
+        return pair_sum(self._up, self._depth, kernel=kernel)[None]
 
-    def weighted(self, weights: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
+    def weighted(self, weights: Tensor, kernel: Kernel) -> Tensor:
         """See :class:`HeldPairs`."""
-        weights, near = weights.to(self._up), pair_sum(self._up, self._depth[self._others], kernel=kernel)
-        out = torch.zeros_like(self._depth)
-        out[self._others] = pair_sum(-self._depth[self._others], -self._up, weights[0], kernel)
-        return out[None], weights * near
+        found = pair_sum(-self._depth, -self._up, weights[0], kernel)
+        return found.new_zeros(self._counted.shape).masked_scatter(self._counted, found)[None]
 
 
-def pairs_of(up: Tensor, depth: Tensor, others: Tensor) -> HeldPairs | SummedPairs:
+def pairs_of(up: Tensor, depth: Tensor) -> HeldPairs | SummedPairs:
     """By whichever is cheaper."""
-    short = up.shape[1] * depth.shape[1] <= _LONG
-    return HeldPairs(up, depth, others) if short else SummedPairs(up, depth, others)
+    return (HeldPairs if up.shape[1] * depth.shape[1] <= _LONG else SummedPairs)(up, depth)

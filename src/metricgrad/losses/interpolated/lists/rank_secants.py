@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metricgrad.functional.constants import counted, filled
+from metricgrad.functional.constants import counted, filled, listed
 from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
 from metricgrad.functional.leak import LEAK, START
-from metricgrad.losses.interpolated.lists.pairs import joined, pairs_of, parts_of
+from metricgrad.losses.interpolated.lists.pairs import HeldPairs, SummedPairs, joined, pairs_of, parts_of
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_ranks import OfRanks
 from metricgrad.precision import wide
@@ -35,7 +35,7 @@ class RankSecants:
         path: of the metric of one list, of which higher is better.
         parameters: the metric's own.
         dtype: that pairs are summed in.
-        width: of the secant, in ranks, from 4 times how many items are within the sigmoid's reach.
+        width: of the secant, in ranks, from a quarter of how many items are within the sigmoid's reach.
         kernel: k, which rises like a sigmoid.
         leak: whether pairs that are surely wrong keep the slope of :mod:`metricgrad.functional.leak`.
 
@@ -55,70 +55,88 @@ class RankSecants:
         parameters: dict[str, Any],
         dtype: torch.dtype,
         *,
-        width: Callable[[Tensor], Tensor] = lambda near: near,
+        width: Callable[[Tensor], Tensor] = lambda near: 4 * near,
         kernel: Kernel = SIGMOID,
         leak: bool = False,
     ) -> None:
-        self._kernel, self._leak, (count, size) = kernel, leak, values.shape
+        self._kernel, self._leak, (count, size), device = kernel, leak, values.shape, values.device
         self._parts = count, size * size
+        self._lists, self._path, self._parameters = lists, path, parameters
         depth = -values if lists.empty is None else (-values).masked_fill(lists.empty, torch.inf)
         depth, self._order = depth.contiguous().sort(1)
-        self._there = depth < torch.inf
-        self._lists, self._path, self._parameters = lists, path, parameters
-        self._relevance = lists.relevance.gather(1, self._order)
+        self._there = None if lists.empty is None else depth < torch.inf
         gains = path.gains(lists.relevance, lists.empty, **parameters).gather(1, self._order)
+        discounts, changes = path.of_places(size, device, **parameters)
         first, past = (torch.searchsorted(depth, depth, right=right) for right in (False, True))
-        discounts = path.discount(
-            counted(size + 2, gains.dtype, gains.device, least=1).unfold(0, size, 1), **parameters
-        )
-        sooner, still, later = discounts.unbind()
+        rank = (first + past) * listed((0.5,), gains.dtype, device)[0] + 0.5
 
-        # the mean over the items of equal scores
-        upto = _upto(torch.stack([still.expand_as(gains), gains]))
-        discount, mean = ((_gather(upto, past) - _gather(upto, first)) / (past - first)).unbind()
-        each = torch.stack([path.total(gains, discount), path.ideal(gains)])
-        counts, means, self.total = lists.means(each, missing=path.missing)
+        # the mean over the items of equal scores, which share the places that they take up
+        upto = torch.nn.functional.pad(gains.cumsum(1), (1, 0))
+        mean = (upto.gather(1, past) - upto.gather(1, first)) / (past - first)
+        each = torch.stack([path.shown(mean @ discounts, rank), path.ideal(gains)])
+        shares, means, self.total = lists.means(each, missing=path.missing)
         self.now, self.ideal = means.unbind()
-        rank = wide(first + past + 1).to(gains.dtype) / 2
-        passed = _upto(mean * torch.stack([later - still, sooner - still])[:, None])
-        ends = self._there.sum(1, keepdim=True)
-        nothing, slopes, gradients = filled(0.0, 1, gains.dtype, gains.device), [], []
+        # at index k what items to rank k - 1 lose where each comes one later, and to rank k where each comes sooner
+        passed = torch.nn.functional.pad(mean, (2, 1)).unfold(1, size + 2, 1) * changes
+        upto = passed.cumsum(2)
+        nothing, slopes, gradients = filled(0.0, 1, gains.dtype, device), [], []
         self._depth, self._rank, self._gains = depth, rank, gains
-        depth = depth.masked_fill(~self._there, 0).to(dtype)
-        for some in parts_of(*self._parts, values.device):
-            pairs = pairs_of(depth[some], depth[some], self._there[some])
-            reach = width(4 * wide(pairs.near(_BUMP))).clamp(min=1)
-            up = (rank[some] - reach).clamp(min=1)
-            down = torch.minimum(rank[some] + reach, ends[some])
-            own = gains[some] * (path.discount(up, **parameters) - path.discount(down, **parameters))
-            ends_of = torch.stack([torch.cat([up - 1, rank[some] - 1], 1), torch.cat([rank[some], down], 1)])
-            start, end = _at(passed[:, some], ends_of).unflatten(2, (2, size)).unbind(2)
-            above, below = (end - start).unbind()
-            slope = counts[some, None] * (own + above - below) / (down - up).clamp(min=1) / 2
-            slope = torch.where(self._there[some], slope, nothing).nan_to_num()
-            pull, push = pairs.weighted(slope, kernel.derivative())
+        depth = depth.to(dtype)
+        for some in parts_of(*self._parts, device):
+            pairs = self._pairs(depth, some)
+            reach = wide(width(pairs.near(_BUMP)).clamp(min=1))
+            moved = self._moved(rank[some], reach, some)
+            own = path.discount(moved, **parameters)
+            others = _between(upto[some], passed[some], torch.cat([moved, rank[some, None].expand_as(moved)], 2))
+            up, down = own.unbind(1)
+            slope = torch.addcmul(others.sum(1), gains[some], up - down)
+            # each pair is counted from both sides; of an item that cannot move there is nothing
+            up, down = moved.unbind(1)
+            slope = torch.addcdiv(nothing, shares[some, None] * slope, down - up, value=0.5).nan_to_num()
+            if self._there is not None:
+                slope = torch.where(self._there[some], slope, nothing)
+            weights, steep = slope.to(dtype), kernel.derivative()
+            pull, near = pairs.weighted(weights, steep), pairs.near(steep)
             if leak:
-                surely = pairs_of(depth[some] - START, depth[some], self._there[some]).weighted(LEAK * slope, SIGMOID)
-                pull, push = pull + surely[0], push + surely[1]
-            gradients.append(torch.zeros_like(pull).scatter(1, self._order[some], pull - push))
+                surely = self._pairs(depth, some, START)
+                pull = pull + LEAK * surely.weighted(weights, SIGMOID)
+                near = near + LEAK * surely.near(SIGMOID)
+            found = torch.addcmul(pull, weights, near, value=-1)
+            gradients.append(torch.empty_like(found).scatter_(1, self._order[some], found))
             slopes.append(slope)
         self._slopes, self.gradient = joined(slopes), joined(gradients)
         self.informs = self._slopes.any()
 
+    def _pairs(self, depth: Tensor, some: slice, start: float = 0.0) -> HeldPairs | SummedPairs:
+        """Of all items with all, an item with itself included."""
+        depth = depth[some]
+        up = depth if self._there is None else depth.masked_fill(~self._there[some], 0)
+        return pairs_of(up - start if start else up, depth)
+
+    def _moved(self, rank: Tensor, reach: Tensor, some: slice) -> Tensor:
+        """``(l, 2, M)`` ranks of each item moved up, and moved down, within its list."""
+        both_ways = listed((-1.0, 1.0), rank.dtype, rank.device)[:, None]
+        moved = torch.addcmul(rank[:, None], reach[:, None], both_ways)
+        if self._there is None:
+            return moved.clamp(1, rank.shape[1])
+        last = self._there[some].sum(1, keepdim=True)
+        return torch.minimum(moved.clamp(min=1), last[:, None])
+
     @property
     def worst(self) -> Tensor:
         """0-d: the metric where items stand the other way round."""
-        there = self._there.sum(1, keepdim=True)
-        rank = there - counted(self._gains.shape[1], torch.int64, there.device)
-        discounts = self._path.discount(rank.clamp(min=1).to(self._gains), **self._parameters)
-        found = self._path.total(self._gains.sort(1, descending=True).values, discounts)
-        return self._lists.means(found[None], missing=self._path.missing)[1][0]
+        size = self._gains.shape[1]
+        last = size if self._there is None else self._there.sum(1, keepdim=True)
+        rank = (last - counted(size, self._gains.dtype, self._gains.device)).clamp(min=1).expand_as(self._gains)
+        found = self._gains.sort(1, descending=True).values * self._path.discount(rank, **self._parameters)
+        return self._lists.means(self._path.shown(found.sum(1), rank)[None], missing=self._path.missing)[1][0]
 
     @property
     def tied(self) -> Tensor:
         """0-d boolean: whether items tie that belong apart."""
-        same, apart = self._depth.diff(dim=1) == 0, self._relevance.diff(dim=1) != 0
-        return (same & apart & self._there[:, 1:]).any()
+        relevance = self._lists.relevance.gather(1, self._order)
+        found = (self._depth.diff(dim=1) == 0) & (relevance.diff(dim=1) != 0)
+        return (found if self._there is None else found & self._there[:, 1:]).any()
 
     def excess(self, values: Tensor) -> Tensor:
         """0-d: the loss, less what it is of hard counts, of which an item has itself and half of those that tie."""
@@ -127,29 +145,27 @@ class RankSecants:
 
     def loss(self, values: Tensor) -> Tensor:
         """0-d: the loss as a function of ``(L, M)`` values."""
-        found = []
+        found, depth = [], -values.gather(1, self._order)
+        if self._there is not None:
+            depth = depth.masked_fill(~self._there, torch.inf)
         for some in parts_of(*self._parts, values.device):
-            depth = -values[some].gather(1, self._order[some])
-            slopes, there = self._slopes[some].to(depth), self._there[some]
-            found.append((slopes * pairs_of(depth, depth, there).near(self._kernel)).sum())
+            slopes = self._slopes[some].to(depth)
+            found.append((slopes * self._pairs(depth, some).near(self._kernel)).sum())
             if self._leak:
-                surely = LEAK * (slopes * pairs_of(depth - START, depth, there).near(SOFTPLUS)).sum()
+                surely = LEAK * (slopes * self._pairs(depth, some, START).near(SOFTPLUS)).sum()
                 found.append(surely - surely.detach())
         return torch.stack(found).sum()
 
 
-def _upto(values: Tensor) -> Tensor:
-    """``(K, L, M + 1)`` sums of the first 0, 1, ... M."""
-    return torch.nn.functional.pad(values.cumsum(2), (1, 0))
+def _between(upto: Tensor, each: Tensor, place: Tensor) -> Tensor:
+    """``(l, 2, M)``: what lies between each of the first M places and each of the M behind, a share of a place too.
 
-
-def _gather(values: Tensor, place: Tensor) -> Tensor:
-    """``(K, L, ...)`` from the last axis, by places that are the same for each of the first axis or not."""
-    return values.gather(2, place.expand(len(values), -1, -1))
-
-
-def _at(upto: Tensor, place: Tensor) -> Tensor:
-    """Sums of so many places, a share of a place for what is between two."""
-    low = place.floor()
-    index = low.long()
-    return torch.lerp(_gather(upto, index), _gather(upto, (index + 1).clamp(max=upto.shape[2] - 1)), place - low)
+    Args:
+        upto: ``(l, 2, K)`` sums of ``each`` up to a place.
+        each: ``(l, 2, K)``.
+        place: ``(l, 2, 2M)``, from 0 to below K - 1.
+    """
+    low = place.long()
+    found = torch.addcmul(upto.gather(2, low), each[:, :, 1:].gather(2, low), place - low)
+    start, end = found.unflatten(2, (2, -1)).unbind(2)
+    return end - start

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metricgrad.functional.constants import counted
+from metricgrad.functional.constants import counted, filled, listed
 from metricgrad.metrics.context import PARTS
 from metricgrad.metrics.families.queries import weights_of_queries
 from metricgrad.metrics.fast_paths import Missing
@@ -56,23 +56,24 @@ class RankedLists:
             each: ``(K, L)`` values, which the same lists lack.
             missing: see :data:`metricgrad.metrics.fast_paths.Missing`.
         """
-        share = (each[0] == each[0]).to(each) if missing == "skipped" else torch.ones_like(each[0])
-        share = share if self.weight is None else share * self.weight
-        total = share.sum()
-        share = share / total
+        count, dtype, device = each.shape[1], each.dtype, each.device
+        if self.weight is None and missing != "skipped":
+            share, total = filled(1 / count, count, dtype, device), filled(count, 1, dtype, device)[0]
+        else:
+            there = each[0] == each[0] if missing == "skipped" else filled(1.0, count, dtype, device)
+            share = there if self.weight is None else there * self.weight
+            total = share.sum(dtype=dtype)
+            share = share / total
         if missing == "nan":
-            return share + 0 * each[0].sum(), each @ share, total
+            means = each @ share
+            return share + 0 * means[0], means, total
         return share, each.nan_to_num() @ share, total
 
-    def positive(self) -> Tensor:
-        """``(L, M)`` booleans: which items are relevant."""
-        found = self.relevance > 0
-        return found if self.empty is None else found & ~self.empty
-
-    def negative(self) -> Tensor:
-        """``(L, M)`` booleans: which are not."""
-        found = self.relevance <= 0
-        return found if self.empty is None else found & ~self.empty
+    def sides(self) -> Tensor:
+        """``(2, L, M)`` booleans: which items are relevant, and which are not."""
+        relevant = self.relevance if self.relevance.dtype == torch.bool else self.relevance > 0
+        found = relevant == listed((1, 0), torch.bool, relevant.device)[:, None, None]
+        return found if self.empty is None else found.masked_fill_(self.empty, False)
 
 
 def ranked_lists(
@@ -165,8 +166,7 @@ def _turned(values: Tensor, columns: bool) -> Tensor:
 
 
 def _relevance(batch: Batch) -> Tensor:
-    """``(N, C)``: of class numbers, 1 for the class itself."""
+    """``(N, C)``: of class numbers, whether it is the class itself."""
     if batch.targets.ndim > 1:
         return batch.targets
-    classes = counted(batch.scores.shape[1], torch.int64, batch.targets.device)
-    return (batch.targets[:, None] == classes).byte()
+    return batch.targets[:, None] == counted(batch.scores.shape[1], torch.int64, batch.targets.device)

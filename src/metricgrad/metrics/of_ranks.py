@@ -109,9 +109,11 @@ class RankCorrelation(OfRanks):
         assert empty is None
         ordered, order = relevance.contiguous().sort(1)
         first, past = (torch.searchsorted(ordered, ordered, right=right) for right in (False, True))
-        n = relevance.shape[1]
-        away = torch.empty_like(first).scatter_(1, order, first + past) - filled(n, 1, wide_dtype(order.device), order.device)
-        return away / (torch.linalg.vector_norm(away, dim=1, keepdim=True) * _spread(n))
+        n, nothing = relevance.shape[1], filled(0.0, 1, wide_dtype(order.device), order.device)
+        twice = torch.empty_like(first).scatter_(1, order, first + past)
+        away = twice - filled(n, 1, nothing.dtype, order.device)
+        norm = torch.linalg.vector_norm(away, dim=1, keepdim=True)
+        return torch.addcdiv(nothing, away, norm, value=1 / _spread(n))
 
     def discount(self, rank: Tensor, **_: Any) -> Tensor:
         """The rank itself, turned round."""
@@ -119,18 +121,19 @@ class RankCorrelation(OfRanks):
 
     def ideal(self, gains: Tensor) -> Tensor:
         """1; NaN where all belong equally far up."""
-        return 1 + 0 * gains[:, 0]
+        one = filled(1.0, 1, gains.dtype, gains.device)
+        return torch.add(one, gains[:, 0], alpha=0)
 
     def shown(self, total: Tensor, ranks: Tensor) -> Tensor:
         """Ranks that tie spread less; where all do, nothing is ordered, and 0."""
         n = ranks.shape[1]
         away = torch.linalg.vector_norm(ranks - (n + 1) / 2, dim=1)  # two ranks that differ are half away, or more
-        return total * _spread(n) / away.clamp(min=0.5)
+        return torch.addcdiv(filled(0.0, 1, total.dtype, total.device), total, away.clamp(min=0.5), value=_spread(n))
 
 
 def _spread(n: int) -> float:
-    """How far from their mean n ranks are together."""
-    return math.sqrt(n * (n * n - 1) / 12)
+    """How far from their mean n ranks are together; 1 for a single one, of which nothing is asked."""
+    return math.sqrt(n * (n * n - 1) / 12) if n > 1 else 1.0
 
 
 @functools.lru_cache(maxsize=32)

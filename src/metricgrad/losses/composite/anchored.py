@@ -110,6 +110,7 @@ class Anchored(FormOnBase):
             # what is differentiated later reads the means of before
             shown = parts.shown
             if parts.gradients is None:
+                assert slope is not None
                 before: Tensor | tuple[float, ...] = self.squared_norms.clone()
                 each = _slopes(parts, leaf, False)
                 gradient, means = self._gradient(slope, each, parts, call, before)
@@ -188,8 +189,14 @@ class Anchored(FormOnBase):
 
     def _base_of(
         self, leaf: Tensor, targets: Tensor, parts: Parts, call: CallContext, context: Mapping[str, Tensor | None]
-    ) -> tuple[Tensor, Tensor | None]:
-        """The base's gradient and value; of cross-entropy the gradient that came along, and no value."""
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The base's gradient and value; of cross-entropy the gradient that came along, and no value.
+
+        None of both where it has no weight, at any time, and nothing is brought to its size.
+        """
+        weight = self.base_weight or parts.base_weight
+        if weight is not None and weight.start == weight.end == 0 and parts.gradients is not None and not parts.matched:
+            return None, None
         of_labels = isinstance(self.base, TaskLoss) and self.base.kind != "regression"
         if of_labels and parts.cross_entropy is not None and parts.shown is not None:
             return parts.cross_entropy, None
@@ -205,23 +212,25 @@ class Anchored(FormOnBase):
         return self.based(scores, targets, call, taken)
 
     def _of_gradients(
-        self, of_base: Tensor, gradients: Sequence[Tensor], parts: Parts, call: CallContext
+        self, of_base: Tensor | None, gradients: Sequence[Tensor], parts: Parts, call: CallContext
     ) -> tuple[Tensor, list[float]]:
         """g from the gradients themselves, and the numbers of what is shown: the host reads those of both at once."""
-        norms = torch._foreach_norm((of_base, *gradients))  # pyright: ignore[reportPrivateImportUsage] - all at once
+        sized = gradients if of_base is None else (of_base, *gradients)
+        norms = torch._foreach_norm(sized)  # pyright: ignore[reportPrivateImportUsage] - all at once
         told = parts.shown.numbers if isinstance(parts.shown, Told) else ()
         found = read([*norms, *told])
-        was = self._known.of(self.squared_norms)
-        means = [mean_of(*pair, self.momentum) for pair in zip(found[: len(norms)], was, strict=False)]
+        was, first = self._known.of(self.squared_norms), 1 + len(gradients) - len(sized)
+        now = [mean_of(*pair, self.momentum) for pair in zip(found[: len(norms)], was[first:], strict=False)]
+        means = [*was[:first], *now]
         a, w = self._weights(parts, call)
         w *= self._factor.of(self.log_weight)
-        total = of_base * a
+        total = torch.zeros_like(gradients[0]) if of_base is None else of_base * a
         for part, mean in zip(gradients, means[1:], strict=True):
             # one after another: side by side they would take three times the memory
             total.add_(part, alpha=w * ratio(means[0], mean) if parts.matched else w)
         if call.counts:
             kept = [new if new < math.inf else old for new, old in zip(means, was, strict=False)]
-            for place, number in zip(self.squared_norms.unbind(), kept, strict=False):
+            for place, number in zip(self.squared_norms.unbind()[first:], kept[first:], strict=False):
                 place.fill_(number)  # in place: who puts the state of a training back holds this tensor
             self._known.wrote(self.squared_norms, (*kept, *was[len(kept) :]))
         return total, found[len(norms) :]

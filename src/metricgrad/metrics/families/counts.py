@@ -62,7 +62,7 @@ def first_hit(place: Tensor, above: Tensor, positives: Count, negatives: Count, 
 
 def mrr(place: Tensor, above: Tensor, positives: Count, negatives: Count) -> Tensor:
     """One over the rank of the first positive."""
-    return torch.where(place == 1, positives / (place + above), 0)
+    return positives / (place + above) * (place == 1)
 
 
 def ndcg(

@@ -20,7 +20,7 @@ from metricgrad.functional.leak import LEAK, START
 from metricgrad.losses.interpolated.lists.pairs import joined, pairs_of, parts_of
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_counts import OfCounts
-from metricgrad.precision import wide, wide_dtype
+from metricgrad.precision import wide_dtype
 
 _BUMP = SIGMOID.derivative()
 
@@ -90,7 +90,7 @@ class ListSecants:
         for some in parts_of(*self._parts, device):
             pairs = pairs_of(up[some], depth[some])
             reach = width(pairs.near(_BUMP)).clamp(min=1)
-            own = path.slopes(above[some], wide(reach), positives[some], negatives[some], **parameters)
+            own = path.slopes(above[some], reach, positives[some], negatives[some], **parameters)
             own = (shares[some, None] * own).nan_to_num(0, 0, 0)  # of places without a positive they are infinite or NaN
             slope, steep = own.to(dtype), kernel.derivative()
             pull, near = pairs.weighted(slope, steep), pairs.near(steep)

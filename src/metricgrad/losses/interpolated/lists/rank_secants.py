@@ -21,7 +21,6 @@ from metricgrad.functional.leak import LEAK, START
 from metricgrad.losses.interpolated.lists.pairs import HeldPairs, SummedPairs, joined, pairs_of, parts_of
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_ranks import OfRanks
-from metricgrad.precision import wide
 
 _BUMP = SIGMOID.derivative()
 
@@ -68,7 +67,7 @@ class RankSecants:
         gains = path.gains(lists.relevance, lists.empty, **parameters).gather(1, self._order)
         discounts, changes = path.of_places(size, device, **parameters)
         first, past = (torch.searchsorted(depth, depth, right=right) for right in (False, True))
-        rank = (first + past) * listed((0.5,), gains.dtype, device)[0] + 0.5
+        rank = torch.add(filled(0.5, 1, gains.dtype, device), first + past, alpha=0.5)
 
         # the mean over the items of equal scores, which share the places that they take up
         upto = torch.nn.functional.pad(gains.cumsum(1), (1, 0))
@@ -84,7 +83,7 @@ class RankSecants:
         depth = depth.to(dtype)
         for some in parts_of(*self._parts, device):
             pairs = self._pairs(depth, some)
-            reach = wide(width(pairs.near(_BUMP)).clamp(min=1))
+            reach = width(pairs.near(_BUMP)).clamp(min=1)
             moved = self._moved(rank[some], reach, some)
             own = path.discount(moved, **parameters)
             others = _between(upto[some], passed[some], torch.cat([moved, rank[some, None].expand_as(moved)], 2))

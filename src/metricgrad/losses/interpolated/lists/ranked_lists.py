@@ -66,7 +66,7 @@ class RankedLists:
             share = share / total
         if missing == "nan":
             means = each @ share
-            return share + 0 * means[0], means, total
+            return torch.add(share, means[0], alpha=0), means, total
         return share, each.nan_to_num() @ share, total
 
     def sides(self) -> Tensor:

@@ -13,13 +13,10 @@ from torch import Tensor
 
 from metricgrad.checks import check_tensor, where_not_finite
 from metricgrad.errors import MetricgradError
+from metricgrad.functional.log_odds import log_odds_of_rows
 from metricgrad.metrics.context import checked_context
 from metricgrad.metrics.types import Reads, TargetKind
-from metricgrad.precision import wide
 from metricgrad.value_range import are_whole, ranges_of
-
-_SINGLE_BITS = 24
-_KEPT_BITS = 41
 
 
 def canonical(scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -141,33 +138,16 @@ def log_odds(scores: Tensor, elementwise: bool) -> Tensor:
     """The logit of each probability: the same order as the probabilities, without the ties of a saturated float.
 
     A float32 sigmoid is 1 from 17 up, and a softmax as soon as one class leads by 17: items that a ranking metric
-    tells apart would become ties. The logit of ``softmax(s)_c`` is ``s_c - log sum_{j != c} exp s_j``. It is rounded to
-    the precision of the scores, in value and not in gradient, so that rows whose odds are equal stay ties: the sum over
-    j comes out differently in its last digits where its terms stand in another order.
+    tells apart would become ties. See :mod:`metricgrad.functional.log_odds`.
 
     Args:
         scores: ``(..., C)``, or any shape where ``elementwise``.
         elementwise: whether scores and targets share their shape; the logit of a sigmoid is the score itself.
 
     Returns:
-        The shape of ``scores``, in float64 where there is one.
+        The shape and dtype of ``scores``.
     """
-    if elementwise or scores.shape[-1] < 2:
-        return scores
-    kept = _KEPT_BITS if scores.dtype == torch.float64 else _SINGLE_BITS
-    scores = wide(scores)
-    top = scores.argmax(-1, keepdim=True)
-    rest = scores.scatter(-1, top, -torch.inf).logsumexp(-1, keepdim=True)
-    behind = scores - scores.logsumexp(-1, keepdim=True)
-    # below the top, a probability is at most one half but for rounding, so log1p is far from its pole
-    odds = behind - torch.log1p(-behind.exp().clamp(max=0.75))
-    odds = odds.scatter(-1, top, scores.gather(-1, top) - rest)
-    if odds.dtype != torch.float64:
-        return odds
-    hard = odds.detach()
-    carry = hard * (2.0 ** (53 - kept) + 1)  # Veltkamp's splitting
-    high = carry - (carry - hard)
-    return torch.where(high.isfinite(), high, hard) + (odds - hard) if odds.requires_grad else high
+    return scores if elementwise or scores.shape[-1] < 2 else log_odds_of_rows(scores)
 
 
 def checked_targets(targets: Tensor, kind: TargetKind, classes: int | None, metric: str) -> Tensor:

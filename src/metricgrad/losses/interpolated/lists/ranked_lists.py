@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metricgrad.functional.constants import counted, filled, listed
 from metricgrad.metrics.context import PARTS
+from metricgrad.metrics.decoding import log_odds
 from metricgrad.metrics.families.queries import weights_of_queries
 from metricgrad.metrics.fast_paths import Missing
 from metricgrad.metrics.of_counts import OfCounts
@@ -17,7 +18,6 @@ from metricgrad.metrics.of_pairs import OfLists
 from metricgrad.precision import wide
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch
-from metricgrad.refactoring.ranking.lists import ranked_by
 from metricgrad.refactoring.ranking.rankings import Order
 
 _PLACES = 2**24
@@ -108,7 +108,7 @@ def ranked_lists(
         elif columns and weight is not None:
             return None  # of items, not of lists
         found = RankedLists(
-            lambda scores: _turned(ranked_by(scores, True) if order.odds else scores, columns),
+            lambda scores: _turned(log_odds(scores, elementwise=False) if order.odds else scores, columns),
             _turned(relevance, columns),
             weight=None if weight is None else wide(weight),
             mass=mass,

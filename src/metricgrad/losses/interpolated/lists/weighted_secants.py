@@ -41,7 +41,7 @@ class WeightedSecants:
         path: of the metric of one list, whose items may weigh.
         parameters: the metric's own.
         dtype: that pairs are summed in.
-        width: of the secant, in weight of negatives, from 4 times how much is within the sigmoid's reach.
+        width: of the secant, in weight of negatives, from a quarter of how much is within the sigmoid's reach.
         kernel: k, which rises like a sigmoid.
         leak: whether pairs that are surely wrong keep the slope of :mod:`metricgrad.functional.leak`.
 
@@ -56,7 +56,7 @@ class WeightedSecants:
         parameters: dict[str, Any],
         dtype: torch.dtype,
         *,
-        width: Callable[[Tensor], Tensor] = lambda near: near,
+        width: Callable[[Tensor], Tensor] = lambda near: 4 * near,
         kernel: Kernel = SIGMOID,
         leak: bool = False,
     ) -> None:
@@ -93,7 +93,7 @@ class WeightedSecants:
         slopes, gradients = [], []
         for some in parts_of(*self._parts, device):
             pairs = _Pairs(depth[some].gather(1, self._place[some]), depth[some], self._others[some])
-            reach = width(4 * wide(pairs.near(_BUMP))).clamp(min=1)
+            reach = width(wide(pairs.near(_BUMP))).clamp(min=1)
             moved = torch.addcmul(middle[some, None], reach[:, None], listed((-1.0, 1.0), reach.dtype, device)[:, None])
             moved = torch.minimum(moved.clamp(min=0), negatives[some, None])
             worth = _changes(path, middle[some], moved, own[some], upto[some], negatives[some], parameters)

@@ -26,7 +26,7 @@ from metricgrad.losses.interpolated.lists.soft_lists import soft_lists
 from metricgrad.losses.interpolated.local import budget, local_value
 from metricgrad.losses.interpolated.options import Interpolation, Softness, check_options, check_refactoring, require
 from metricgrad.losses.interpolated.saved import Found, renamed
-from metricgrad.losses.interpolated.softness import follow, read, softness_of
+from metricgrad.losses.interpolated.softness import follow, held_softness, read, softness_of
 from metricgrad.losses.interpolated.warm_up import warmed
 from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.of_counts import OfCounts, OfNeighbours
@@ -176,7 +176,7 @@ class Interpolated(Form):
             return None
         path = (path.by_gain or path) if isinstance(path, OfCounts) else path
         batch = with_room(batch, known)
-        softness = softness_of(self.log_softness, batch.scores)
+        softness = held_softness(self.log_softness, known, batch.scores)
         found = soft_lists(path, self.metric.fixed, batch, lists[0], softness, q=self.q)
         if found.loss is None or found.tied or not found.informs:
             return None
@@ -188,7 +188,8 @@ class Interpolated(Form):
         """See :mod:`metricgrad.losses.interpolated.lists.neighbours`."""
         refactoring = self.refactoring_of(batch, self.metric.structure)
         sets = sets and has_pairs(batch.targets)  # of no pairs nothing is near
-        softness = self._softness(refactoring, batch, call) if sets else softness_of(self.log_softness, batch.scores)
+        held = held_softness(self.log_softness, self._known_softness.of(self.log_softness), batch.scores)
+        softness = self._softness(refactoring, batch, call) if sets else held
         lists = neighbour_lists(batch.targets)
         options: dict[str, Any] = {"q": self.q, "share": self.share, "bounded": False}
         found = soft_lists(path.path, self.metric.fixed, batch, lists, softness, **options)

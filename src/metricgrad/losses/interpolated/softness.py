@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -50,6 +51,13 @@ def softness_of(log_softness: Tensor, scores: Tensor) -> Tensor:
     """0-d, on the device of the scores; 1 where it was never set."""
     given = wide(log_softness.to(scores.device))
     return torch.where(given.isnan(), torch.zeros_like(given), given).exp()
+
+
+def held_softness(log_softness: Tensor, known: float, scores: Tensor) -> Tensor | float:
+    """As :func:`softness_of`: the number that the host knows, where nobody differentiates it."""
+    if log_softness.requires_grad:
+        return softness_of(log_softness, scores)
+    return 1.0 if math.isnan(known) else known
 
 
 def read(log_softness: Tensor) -> float:

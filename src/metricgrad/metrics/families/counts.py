@@ -52,7 +52,8 @@ def precision_to_r(place: Tensor, above: Tensor, positives: Count, negatives: Co
 
 def hit_rate(place: Tensor, above: Tensor, positives: Count, negatives: Count, *, k: int = 10) -> Tensor:
     """Whether it is the first positive, and among the first k."""
-    return wide((place == 1) & (place + above <= k)) * positives
+    # by as many places more as no positive behind the first has
+    return wide(torch.add(above, place, alpha=k) <= 2 * k - 1) * positives
 
 
 def first_hit(place: Tensor, above: Tensor, positives: Count, negatives: Count, *, k: int = 1) -> Tensor:

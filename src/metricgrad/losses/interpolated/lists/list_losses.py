@@ -205,11 +205,12 @@ def secants_of(
     *,
     q: float | None,
     share: float = 1.0,
+    valued: bool = False,
 ) -> ListSecants | RankSecants | WeightedSecants | RankPairs:
     """Of ``(L, M)`` values without a gradient; see :func:`many_lists`."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"valued": valued}
     if q is not None:
-        options = {"kernel": Kernel((0.0, q), slope=1 - q), "leak": 1 - q < LEAK}
+        options |= {"kernel": Kernel((0.0, q), slope=1 - q), "leak": 1 - q < LEAK}
     if isinstance(path, OfPairs):
         return RankPairs(lists, values, path, parameters, dtype, **options)
     if q is not None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from metricgrad.functional.constants import counted, filled, listed
 from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
 from metricgrad.functional.leak import LEAK, START
-from metricgrad.losses.interpolated.lists.pairs import joined, pairs_of, parts_of
+from metricgrad.losses.interpolated.lists.pairs import joined, pairs_of, parts_of, total
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_counts import OfCounts
 from metricgrad.precision import wide_dtype
@@ -38,6 +38,7 @@ class ListSecants:
         kernel: k, which rises like a sigmoid.
         share: the share of the negatives of all lists that is looked at, the highest ones.
         leak: whether pairs that are surely wrong keep the slope of :mod:`metricgrad.functional.leak`.
+        valued: whether the loss is asked for, beside its gradient.
 
     Attributes:
         gradient: ``(L, M)``: of the loss in all values.
@@ -45,6 +46,7 @@ class ListSecants:
         now: 0-d, the metric; NaN where no list has a value.
         ideal: 0-d, likewise where no negative stands above a positive.
         total: 0-d, what the lists that have a value weigh together.
+        excess: 0-d, the loss, less what it is of hard counts; zero where it is not asked for.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class ListSecants:
         kernel: Kernel = SIGMOID,
         share: float = 1.0,
         leak: bool = False,
+        valued: bool = False,
     ) -> None:
         self._kernel, self._leak, self._path, self._parameters, device = kernel, leak, path, parameters, values.device
         self._lists, sides = lists, lists.sides()
@@ -86,7 +89,7 @@ class ListSecants:
         above = torch.where(self._there, self._above, filled(torch.inf, 1, self._above.dtype, device))
         depth = depths[1] if share == 1 else torch.where(self._looked_at, depths[1], below[1])
         up, depth = up.to(dtype), depth.to(dtype)
-        nothing, slopes, gradients = filled(0.0, 1, dtype, device), [], []
+        nothing, slopes, gradients, excess = filled(0.0, 1, dtype, device), [], [], []
         for some in parts_of(*self._parts, device):
             pairs = pairs_of(up[some], depth[some])
             reach = width(pairs.near(_BUMP)).clamp(min=1)
@@ -100,7 +103,9 @@ class ListSecants:
                 near = near + LEAK * surely.near(SIGMOID)
             gradients.append(pull.scatter_add_(1, self._place[some], torch.addcmul(nothing, slope, near, value=-1)))
             slopes.append(own)
-        self._slopes, self.gradient = joined(slopes), joined(gradients)
+            if valued:  # of a place without a positive, from which all are infinitely far, it is NaN
+                excess.append((own * (pairs.near(kernel) - self._above[some])).nansum())
+        self._slopes, self.gradient, self.excess = joined(slopes), joined(gradients), total(excess) if valued else nothing[0]
         self.informs = self._slopes.any()
 
     @property
@@ -114,10 +119,6 @@ class ListSecants:
         """0-d boolean: whether a positive ties with a negative."""
         return ((self._ends[0] != self._ends[1]) & self._there).any()
 
-    def excess(self, values: Tensor) -> Tensor:
-        """0-d: the loss, less what it is of hard counts."""
-        return self.loss(values) - (self._slopes * self._above).sum()
-
     def loss(self, values: Tensor) -> Tensor:
         """0-d: the loss as a function of ``(L, M)`` values."""
         found, below = [], filled(torch.inf, 1, values.dtype, values.device)
@@ -129,4 +130,4 @@ class ListSecants:
             if self._leak:
                 surely = LEAK * (slopes * pairs_of(up - START, down).near(SOFTPLUS)).sum()
                 found.append(surely - surely.detach())
-        return torch.stack(found).sum()
+        return total(found)

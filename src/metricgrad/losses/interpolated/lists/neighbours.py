@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metricgrad.functional.cosines import unit_rows
+from metricgrad.functional.cosines import cosines
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
-from metricgrad.precision import wide
 
 
 def has_pairs(targets: Tensor) -> bool:
@@ -19,16 +18,10 @@ def neighbour_lists(targets: Tensor) -> RankedLists:
     """Each row's list of the others, of which its own class is relevant."""
     same = targets[:, None] == targets
     itself = torch.eye(len(targets), dtype=torch.bool, device=targets.device)
-    return RankedLists(_similar, same, itself, hard=_without_rounding)
+    return RankedLists(cosines, same, itself, hard=_without_rounding)
 
 
-def _similar(embeddings: Tensor) -> Tensor:
-    """``(N, N)`` cosines in double precision."""
-    units = unit_rows(wide(embeddings))
-    return units @ units.mT
-
-
-def _without_rounding(similar: Tensor) -> Tensor:
+def _without_rounding(similar: Tensor, softness: Tensor | float) -> Tensor:
     """Those that differ by rounding alone made equal, as for the metrics."""
     grid = 2.0**40 if similar.dtype == torch.float64 else 2.0**20
-    return (similar * grid).round() / grid
+    return (similar * grid).round() / (grid * softness)

@@ -28,6 +28,11 @@ def joined(parts: list[Tensor]) -> Tensor:
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
+def total(parts: list[Tensor]) -> Tensor:
+    """0-d: the sum of what was found in parts."""
+    return torch.stack(parts).sum() if len(parts) > 1 else parts[0]
+
+
 class HeldPairs:
     """All pairs of some lists.
 

@@ -37,6 +37,7 @@ class RankPairs:
         dtype: that pairs are summed in.
         kernel: k, which rises like a sigmoid.
         leak: whether pairs that are surely wrong keep the slope of :mod:`metricgrad.functional.leak`.
+        valued: whether the loss is asked for, beside its gradient.
 
     Attributes are those of :class:`metricgrad.losses.interpolated.lists.rank_secants.RankSecants`.
     """
@@ -51,6 +52,7 @@ class RankPairs:
         *,
         kernel: Kernel = SIGMOID,
         leak: bool = False,
+        valued: bool = False,
     ) -> None:
         self._kernel, self._leak, (count, size) = kernel, leak, values.shape
         self._parts = count, size * size
@@ -62,11 +64,13 @@ class RankPairs:
         shares, means, self.total = lists.means(torch.stack([now, ideal]), missing=path.missing)
         self.now, self.ideal = means.unbind()
         self._worth = (shares * path.worth(apart, size, **parameters)).nan_to_num()
-        self._hard = self._worth @ apart / 2 - self.now
+        hard = self._worth @ apart / 2 - self.now  # of tied scores the mean over the orders that break ties
         self.informs = self._worth.any()
         with torch.enable_grad():
             leaf = values.to(dtype).requires_grad_()
-            (self.gradient,) = torch.autograd.grad(self.loss(leaf), leaf)
+            value = self.loss(leaf)
+            (self.gradient,) = torch.autograd.grad(value, leaf)
+        self.excess = value.detach() - hard if valued else torch.zeros_like(hard)
 
     @property
     def worst(self) -> Tensor:
@@ -77,10 +81,6 @@ class RankPairs:
     def tied(self) -> Tensor:
         """0-d boolean, False: what ties counts half, the mean over the orders that break ties."""
         return torch.zeros_like(self.informs)
-
-    def excess(self, values: Tensor) -> Tensor:
-        """0-d: the loss, less what it is of hard counts; of tied scores the mean over the orders that break ties."""
-        return self.loss(values) - self._hard
 
     def loss(self, values: Tensor) -> Tensor:
         """0-d: the loss as a function of ``(L, M)`` values."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from metricgrad.functional.constants import counted, filled, listed
 from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
 from metricgrad.functional.leak import LEAK, START
-from metricgrad.losses.interpolated.lists.pairs import HeldPairs, SummedPairs, joined, pairs_of, parts_of
+from metricgrad.losses.interpolated.lists.pairs import HeldPairs, SummedPairs, joined, pairs_of, parts_of, total
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_ranks import OfRanks
 
@@ -37,6 +37,7 @@ class RankSecants:
         width: of the secant, in ranks, from a quarter of how many items are within the sigmoid's reach.
         kernel: k, which rises like a sigmoid.
         leak: whether pairs that are surely wrong keep the slope of :mod:`metricgrad.functional.leak`.
+        valued: whether the loss is asked for, beside its gradient.
 
     Attributes:
         gradient: ``(L, M)``: of the loss in all values.
@@ -44,6 +45,7 @@ class RankSecants:
         now: 0-d, the metric; NaN where it is undefined.
         ideal: 0-d, likewise where items stand as their targets do.
         total: 0-d, what the lists that have a value weigh together.
+        excess: 0-d, the loss, less what it is of hard counts; zero where it is not asked for.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class RankSecants:
         width: Callable[[Tensor], Tensor] = lambda near: 4 * near,
         kernel: Kernel = SIGMOID,
         leak: bool = False,
+        valued: bool = False,
     ) -> None:
         self._kernel, self._leak, (count, size), device = kernel, leak, values.shape, values.device
         self._parts = count, size * size
@@ -78,7 +81,9 @@ class RankSecants:
         # at index k what items to rank k - 1 lose where each comes one later, and to rank k where each comes sooner
         passed = torch.nn.functional.pad(mean, (2, 1)).unfold(1, size + 2, 1) * changes
         upto = passed.cumsum(2)
-        nothing, slopes, gradients = filled(0.0, 1, gains.dtype, device), [], []
+        nothing, slopes, gradients, excess = filled(0.0, 1, gains.dtype, device), [], [], []
+        # an item has itself above it, and half of those that tie
+        above = rank - 1 + float(kernel(torch.zeros((), dtype=torch.float64))) if valued else rank
         self._depth, self._rank, self._gains = depth, rank, gains
         depth = depth.to(dtype)
         for some in parts_of(*self._parts, device):
@@ -103,7 +108,10 @@ class RankSecants:
             found = torch.addcmul(pull, weights, near, value=-1)
             gradients.append(torch.empty_like(found).scatter_(1, self._order[some], found))
             slopes.append(slope)
+            if valued:
+                excess.append((slope * (pairs.near(kernel) - above[some])).sum())
         self._slopes, self.gradient = joined(slopes), joined(gradients)
+        self.excess = total(excess) if valued else nothing[0]
         self.informs = self._slopes.any()
 
     def _pairs(self, depth: Tensor, some: slice, start: float = 0.0) -> HeldPairs | SummedPairs:
@@ -137,11 +145,6 @@ class RankSecants:
         found = (self._depth.diff(dim=1) == 0) & (relevance.diff(dim=1) != 0)
         return (found if self._there is None else found & self._there[:, 1:]).any()
 
-    def excess(self, values: Tensor) -> Tensor:
-        """0-d: the loss, less what it is of hard counts, of which an item has itself and half of those that tie."""
-        of_itself = self._kernel(self._rank.new_zeros(()))
-        return self.loss(values) - (self._slopes * (self._rank - 1 + of_itself)).sum()
-
     def loss(self, values: Tensor) -> Tensor:
         """0-d: the loss as a function of ``(L, M)`` values."""
         found, depth = [], -values.gather(1, self._order)
@@ -153,7 +156,7 @@ class RankSecants:
             if self._leak:
                 surely = LEAK * (slopes * self._pairs(depth, some, START).near(SOFTPLUS)).sum()
                 found.append(surely - surely.detach())
-        return torch.stack(found).sum()
+        return total(found)
 
 
 def _between(upto: Tensor, each: Tensor, place: Tensor) -> Tensor:

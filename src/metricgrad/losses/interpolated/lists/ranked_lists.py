@@ -39,7 +39,8 @@ class RankedLists:
         empty: ``(L, M)`` booleans, or None where no place is.
         weight: ``(L,)`` float64 of each list in the mean, or None for ones.
         mass: ``(L, M)`` float64 of each item within its list, 0 in empty places; None where all weigh the same.
-        hard: of such values, those that the metric takes for equal made equal; None where it takes them as they are.
+        hard: of such values and the softness, the values in units of it, those that the metric takes for equal made
+            equal; None where it takes them as they are.
     """
 
     of: Callable[[Tensor], Tensor]
@@ -47,7 +48,7 @@ class RankedLists:
     empty: Tensor | None = None
     weight: Tensor | None = None
     mass: Tensor | None = None
-    hard: Callable[[Tensor], Tensor] | None = None
+    hard: Callable[[Tensor, Tensor | float], Tensor] | None = None
 
     def means(self, each: Tensor, missing: Missing) -> tuple[Tensor, Tensor, Tensor]:
         """``(L,)`` what each list counts in the mean, NaN where that is, ``(K,)`` means, and 0-d what all weigh.

@@ -13,6 +13,7 @@ from metricgrad.losses.given_gradient import GivenGradient
 from metricgrad.losses.interpolated.lists.list_losses import secants_of
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_pairs import OfLists
+from metricgrad.on_host import read
 from metricgrad.refactoring.batch import Batch
 
 
@@ -38,7 +39,7 @@ def soft_lists(
     parameters: dict[str, Any],
     batch: Batch,
     lists: RankedLists,
-    softness: Tensor,
+    softness: Tensor | float,
     *,
     q: float,
     share: float = 1.0,
@@ -51,27 +52,27 @@ def soft_lists(
         parameters: the metric's own.
         batch: scores with graph.
         lists: of them.
-        softness: 0-d, of what is ranked.
+        softness: of what is ranked, 0-d where its gradient is asked for.
         q: tail exponent in (0, 1].
         share: the share of the negatives looked at, the highest ones; 1 where all items add by their rank.
         bounded: whether the value is at most that of the lists turned round, which no embeddings may have.
     """
     ranked, dtype = lists.of(batch.scores), batch.scores.dtype
-    values = ranked / softness
+    values = (ranked / softness).to(dtype)
     with torch.no_grad():
-        hard = (ranked if lists.hard is None else lists.hard(ranked)) / softness
-        secants = secants_of(path, parameters, lists, hard, dtype, q=q, share=share)
-        excess = secants.excess(values.to(dtype))
-        read = [secants.informs, secants.tied, secants.now, secants.ideal, secants.worst, excess]
-        informs, tied, now, ideal, worst, excess = torch.stack([number.to(secants.now) for number in read]).tolist()
+        hard = values.detach() if lists.hard is None else lists.hard(ranked, softness)
+        secants = secants_of(path, parameters, lists, hard, dtype, q=q, share=share, valued=True)
+        numbers = [secants.informs, secants.tied, secants.now, secants.ideal, secants.excess]
+        informs, tied, now, ideal, excess, *worst = read(numbers + ([secants.worst] if bounded else []))
     if not math.isfinite(ideal):
         return SoftLists(None, 0.0, False, False)
     shown = ideal - now + excess  # a first-order value may leave the metric's range
     shown = shown if shown > 0 else ideal - now
-    shown = min(shown, max(ideal - worst, ideal - now)) if bounded and ideal > worst else shown
+    if bounded and ideal > worst[0]:
+        shown = min(shown, max(ideal - worst[0], ideal - now))
 
     def again(values: Tensor, _: object) -> Tensor:
         return torch.autograd.grad(secants.loss(values), values, create_graph=True)[0]
 
-    loss = cast(Tensor, GivenGradient.apply(shown, secants.gradient.to(values.dtype), again, values))
-    return SoftLists(loss.to(dtype), ideal - now, informs > 0, tied > 0)
+    loss = cast(Tensor, GivenGradient.apply(shown, secants.gradient, again, values))
+    return SoftLists(loss, ideal - now, informs > 0, tied > 0)

@@ -22,7 +22,7 @@ from metricgrad.functional.constants import counted, filled, listed
 from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
 from metricgrad.functional.leak import LEAK, START
 from metricgrad.functional.pair_sums import pair_sum
-from metricgrad.losses.interpolated.lists.pairs import joined, parts_of
+from metricgrad.losses.interpolated.lists.pairs import joined, parts_of, total
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_counts import OfCounts
 from metricgrad.precision import wide
@@ -44,6 +44,7 @@ class WeightedSecants:
         width: of the secant, in weight of negatives, from a quarter of how much is within the sigmoid's reach.
         kernel: k, which rises like a sigmoid.
         leak: whether pairs that are surely wrong keep the slope of :mod:`metricgrad.functional.leak`.
+        valued: whether the loss is asked for, beside its gradient.
 
     Attributes are those of :class:`metricgrad.losses.interpolated.lists.list_secants.ListSecants`.
     """
@@ -59,12 +60,13 @@ class WeightedSecants:
         width: Callable[[Tensor], Tensor] = lambda near: 4 * near,
         kernel: Kernel = SIGMOID,
         leak: bool = False,
+        valued: bool = False,
     ) -> None:
         assert lists.mass is not None
         self._kernel, self._leak, device = kernel, leak, values.device
         there, relevant = lists.mass > 0, lists.relevance > 0
-        total = lists.mass.sum(1, keepdim=True).clamp(min=torch.finfo(lists.mass.dtype).tiny)
-        mass = lists.mass * (there.sum(1, keepdim=True) / total)
+        whole = lists.mass.sum(1, keepdim=True).clamp(min=torch.finfo(lists.mass.dtype).tiny)
+        mass = lists.mass * (there.sum(1, keepdim=True) / whole)
         positive, others = relevant & there, mass * ~relevant
         most = max(1, int(positive.sum(1).amax()))
         self._parts = len(values), most * values.shape[1]
@@ -90,7 +92,7 @@ class WeightedSecants:
 
         middle = torch.where(self._there, middle, filled(torch.inf, 1, middle.dtype, device))
         self._others, depth = others.to(dtype), depth.to(dtype)
-        slopes, gradients = [], []
+        slopes, gradients, excess = [], [], []
         for some in parts_of(*self._parts, device):
             pairs = _Pairs(depth[some].gather(1, self._place[some]), depth[some], self._others[some])
             reach = width(wide(pairs.near(_BUMP))).clamp(min=1)
@@ -105,17 +107,16 @@ class WeightedSecants:
                 pull, push = pull + surely[0], push + surely[1]
             gradients.append(pull.scatter_add(1, self._place[some], -push))
             slopes.append(slope)
+            if valued:
+                excess.append((slope * (pairs.near(kernel) - self._above[some])).sum())
         self._slopes, self.gradient = joined(slopes), joined(gradients)
+        self.excess = total(excess) if valued else filled(0.0, 1, dtype, device)[0]
         self.informs = self._slopes.any()
 
     @property
     def tied(self) -> Tensor:
         """0-d boolean: whether a positive ties with a negative."""
         return ((self._ends[0] != self._ends[1]) & self._there).any()
-
-    def excess(self, values: Tensor) -> Tensor:
-        """0-d: the loss, less what it is of hard sums."""
-        return self.loss(values) - (self._slopes * self._above).sum()
 
     def loss(self, values: Tensor) -> Tensor:
         """0-d: the loss as a function of ``(L, M)`` values."""
@@ -127,7 +128,7 @@ class WeightedSecants:
             if self._leak:
                 surely = LEAK * (slopes * pairs.closer(START).near(SOFTPLUS)).sum()
                 found.append(surely - surely.detach())
-        return torch.stack(found).sum()
+        return total(found)
 
 
 def _changes(

@@ -44,7 +44,7 @@ class OfRanks(FastPath, abc.ABC):
         """``(L,)``: the metric, from the sums of gains times discounts and ``(L, M)`` ranks, of ties their mean."""
 
     def of_places(self, count: int, device: torch.device, **parameters: Any) -> tuple[Tensor, Tensor]:
-        """``(count,)`` discounts of the places, and ``(2, count + 2)`` how much more they are one later, and one sooner.
+        """``(count,)`` discounts of the places, and ``(2, count + 2)`` how much more one later is, and one sooner.
 
         The latter stand behind two zeros, and between two: at k those of place k - 1, and of place k.
         """

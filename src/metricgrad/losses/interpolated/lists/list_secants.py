@@ -94,7 +94,9 @@ class ListSecants:
             pairs = pairs_of(up[some], depth[some])
             reach = width(pairs.near(_BUMP)).clamp(min=1)
             own = path.slopes(above[some], reach, positives[some], negatives[some], **parameters)
-            own = (shares[some, None] * own).nan_to_num(0, 0, 0)  # of places without a positive they are infinite or NaN
+            own = (shares[some, None] * own).nan_to_num(
+                0, 0, 0
+            )  # of places without a positive they are infinite or NaN
             slope, steep = own.to(dtype), kernel.derivative()
             pull, near = pairs.weighted(slope, steep), pairs.near(steep)
             if leak:
@@ -105,7 +107,11 @@ class ListSecants:
             slopes.append(own)
             if valued:  # of a place without a positive, from which all are infinitely far, it is NaN
                 excess.append((own * (pairs.near(kernel) - self._above[some])).nansum())
-        self._slopes, self.gradient, self.excess = joined(slopes), joined(gradients), total(excess) if valued else nothing[0]
+        self._slopes, self.gradient, self.excess = (
+            joined(slopes),
+            joined(gradients),
+            total(excess) if valued else nothing[0],
+        )
         self.informs = self._slopes.any()
 
     @property

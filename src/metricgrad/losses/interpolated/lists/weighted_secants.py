@@ -77,16 +77,12 @@ class WeightedSecants:
         self._there = up < torch.inf
         own = mass.gather(1, self._place) * self._there
         upto, above = (torch.nn.functional.pad(of.cumsum(1), (1, 0)) for of in (own, others.gather(1, order)))
-        positives, negatives = upto[:, -1:], above[:, -1:]
+        negatives = above[:, -1:]
         before, level = self._ends = [torch.searchsorted(down, up, right=right) for right in (False, True)]
         ends = above.gather(1, before), above.gather(1, level)
         self._above = middle = (ends[0] + ends[1]) / 2
 
-        # as they are, at their best and at their worst
-        standing = upto.gather(1, torch.searchsorted(up, up, right=True)) if path.ties == "together" else upto[:, 1:]
-        at = torch.stack([middle if path.ties == "halves" else ends[1], 0 * middle, negatives.expand_as(middle)])
-        found = path.at(torch.stack([standing, upto[:, 1:], upto[:, 1:]]), at, positives, negatives, **parameters)
-        each = (found * own).sum(2) / positives.mT
+        each = _values(path, up, own, upto, (middle, ends[1]), negatives, parameters)
         shares, means, self.total = lists.means(each, missing=path.missing)
         self.now, self.ideal, self.worst = means.unbind()
 
@@ -129,6 +125,33 @@ class WeightedSecants:
                 surely = LEAK * (slopes * pairs.closer(START).near(SOFTPLUS)).sum()
                 found.append(surely - surely.detach())
         return total(found)
+
+
+def _values(
+    path: OfCounts,
+    up: Tensor,
+    own: Tensor,
+    upto: Tensor,
+    above: tuple[Tensor, Tensor],
+    negatives: Tensor,
+    parameters: dict[str, Any],
+) -> Tensor:
+    """``(3, L)``: the metric of each list as it is, at its best and at its worst.
+
+    Args:
+        path: as in :func:`_changes`, as all else.
+        up: ``(L, P)`` depths of the positives.
+        own: likewise.
+        upto: likewise.
+        above: ``(L, P)`` weight of the negatives above each, half or all of those that tie with it.
+        negatives: likewise.
+        parameters: likewise.
+    """
+    positives, place, (middle, level) = upto[:, -1:], upto[:, 1:], above
+    standing = upto.gather(1, torch.searchsorted(up, up, right=True)) if path.ties == "together" else place
+    at = torch.stack([middle if path.ties == "halves" else level, 0 * middle, negatives.expand_as(middle)])
+    found = path.at(torch.stack([standing, place, place]), at, positives, negatives, **parameters)
+    return (found * own).sum(2) / positives.mT
 
 
 def _changes(

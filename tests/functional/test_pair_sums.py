@@ -83,3 +83,11 @@ def test_nothing_of_pair_size_is_saved():
 def test_wrong_shapes_are_refused():
     with pytest.raises(MetricgradError, match="weights"):
         pair_sum(torch.zeros(3), torch.zeros(4), torch.zeros(5))
+
+
+def test_second_derivatives_are_finite_however_far_apart_scores_are():
+    z = torch.tensor([-torch.inf, -300.0, 0.0, 300.0], requires_grad=True)
+    (slope,) = torch.autograd.grad(SOFTPLUS(z).sum(), z, create_graph=True)
+    (curved,) = torch.autograd.grad(slope.sum(), z)
+    assert slope.tolist() == [0, 0, 0.5, 1]
+    assert curved.tolist() == [0, 0, 0.25, 0]

@@ -256,3 +256,31 @@ def test_the_weight_is_a_knob_within_a_factor_of_ten():
     form.log_weight.fill_(9.0)
     form.project()
     assert float(form.log_weight) == pytest.approx(math.log(10))
+
+
+class Counted(torch.nn.Module):
+    """A mean squared error that says how often it was called."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, scores, targets):
+        self.calls += 1
+        return (scores - targets).square().mean()
+
+
+def test_a_base_of_no_weight_that_sets_no_size_is_not_computed():
+    """Graded relevances train on the metric alone, at the size that it has."""
+    base = Counted()
+    form = Anchored(base, Linearized(mg.as_metric("ndcg")))
+    g = torch.Generator().manual_seed(0)
+    scores, targets = torch.randn(6, 5, generator=g, requires_grad=True), torch.arange(30).view(6, 5) % 4
+    form(scores, targets, call=CALL).backward()
+    assert base.calls == 0
+    assert scores.grad.abs().sum() > 0
+    assert form.squared_norms.isfinite().tolist() == [False, True, False]
+    form(scores, (targets > 1).long(), call=CALL)  # what was graded once stays so
+    assert base.calls == 0
+    Anchored(base, Linearized(mg.as_metric("ndcg")), base_weight=1.0)(scores, targets, call=CALL)
+    assert base.calls == 1

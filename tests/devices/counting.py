@@ -20,6 +20,7 @@ import torch
 import metricgrad
 
 ROOT = str(Path(metricgrad.__file__).parent)
+_READERS = {str(Path(ROOT, "on_host.py"))}
 
 #: Operations whose size depends on values, so that the host waits for them.
 _OF_VALUES = {
@@ -81,11 +82,11 @@ def wait() -> None:
 
 
 def _line() -> str:
-    """The innermost line of the library that is running, but for the one that reads numbers for all others."""
+    """The innermost line of the library that is running, but for those by which all read a number."""
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if name.startswith(ROOT) and not name.endswith("on_host.py"):
+        if name.startswith(ROOT) and name not in _READERS:
             return f"{name[len(ROOT) + 1 :]}:{frame.f_lineno}"
         frame = frame.f_back
     return "elsewhere"

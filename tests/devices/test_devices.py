@@ -211,21 +211,21 @@ else:
         "UniLoss f1, one score": 80,
         "UniLoss accuracy, one score": 77,
         "UniLoss mcc, one score": 96,
-        "UniLoss average_precision, one score": 80,
-        "UniLoss auroc, one score": 71,
-        "UniLoss recall_at_precision, one score": 94,
+        "UniLoss average_precision, one score": 74,
+        "UniLoss auroc, one score": 65,
+        "UniLoss recall_at_precision, one score": 86,
         "UniLoss macro_f1, 20 labels": 80,
         "UniLoss samples_f1, 20 labels": 80,
         "UniLoss accuracy, 20 labels": 82,
         "UniLoss average_precision, 20 labels of weighted rows": 136,
-        "UniLoss average_precision, 20 labels": 99,
-        "UniLoss auroc, 10 classes": 145,
-        "UniLoss mrr, a list in each row": 104,
-        "UniLoss ndcg, a graded list in each row": 142,
-        "UniLoss map_at_r, embeddings": 184,
-        "UniLoss retrieval_recall, embeddings": 190,
-        "UniLoss spearman, one value": 164,
         "UniLoss kendall, one value": 126,
+        "UniLoss average_precision, 20 labels": 77,
+        "UniLoss auroc, 10 classes": 84,
+        "UniLoss mrr, a list in each row": 77,
+        "UniLoss ndcg, a graded list in each row": 77,
+        "UniLoss map_at_r, embeddings": 114,
+        "UniLoss retrieval_recall, embeddings": 114,
+        "UniLoss spearman, one value": 79,
     }
 
     #: Where weights come along, whose range is looked at twice, and which of them are 0.
@@ -241,7 +241,7 @@ else:
         assert few.kernels <= MOST[name], few
         assert many.kernels <= 1.2 * few.kernels
 
-    @pytest.mark.parametrize(("name", "waits"), zip(OF_SETS, (30,), strict=True))
+    @pytest.mark.parametrize(("name", "waits"), zip(OF_SETS, (22,), strict=True))
     def test_steps_over_score_sets_wait_no_more_than_the_page_says(name, waits):
         seen = steady(OF_SETS[name], 64, "sim")
         assert seen.waits.total() <= waits, seen

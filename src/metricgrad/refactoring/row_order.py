@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from metricgrad.precision import wide
+from metricgrad.precision import wide, wide_dtype
 from metricgrad.refactoring.batch import Batch, RowOrder
 
 
@@ -21,13 +22,13 @@ def by_content(batch: Batch) -> Batch:
     """
     parts = [batch.scores.detach(), batch.targets, *_by_row(batch.context, len(batch.scores))]
     key, order = _sum_of_columns(parts[0]).sort(stable=True)
-    if bool((key.diff() == 0).any()):
+    tied = bool((key.diff() == 0).any())
+    if tied:
         order = _lexicographic([_sum_of_columns(part) for part in parts])
     inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
     context = {name: value[order] if _is_by_row(value, len(order)) else value for name, value in batch.context.items()}
     scores = batch.scores[order]
-    same = _same_as_next([part[order] for part in parts], key)
-    if bool(same.any()):
+    if tied and bool((same := _same_as_next([part[order] for part in parts], key)).any()):
         kind = torch.nn.functional.pad((~same).long().cumsum(0), (1, 0))
         size = torch.bincount(kind).to(scores)
         mean = scores.new_zeros(len(size), *scores.shape[1:]).index_add(0, kind, scores / _along(size[kind], scores))
@@ -40,13 +41,19 @@ def _sum_of_columns(part: Tensor) -> Tensor:
     rows = wide(part.reshape(len(part), -1))
     if not rows.numel():
         return rows.new_zeros(len(rows))
-    # drawn, so that no whole numbers of columns add up to the same; from a seed, so that they are the same always
-    weight = 0.5 + torch.rand(rows.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    rows = rows / rows.abs().amax().clamp(min=torch.finfo(rows.dtype).tiny) * weight.to(rows)
+    rows = rows / rows.abs().amax().clamp(min=torch.finfo(rows.dtype).tiny) * _weights(rows.shape[1], rows.device)
     while rows.shape[1] > 1:  # by halves: a reduction adds up some rows in another order than others
         half = rows.shape[1] // 2
         rows = torch.cat([rows[:, :half] + rows[:, half : 2 * half], rows[:, 2 * half :]], 1)
     return rows[:, 0]
+
+
+@functools.lru_cache(maxsize=16)
+def _weights(columns: int, device: torch.device) -> Tensor:
+    """Drawn, so that no whole numbers of columns add up to the same; from a seed, so that they are the same always."""
+    with torch.inference_mode(False):
+        drawn = torch.rand(columns, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        return (0.5 + drawn).to(device, wide_dtype(device))
 
 
 def _lexicographic(keys: list[Tensor]) -> Tensor:

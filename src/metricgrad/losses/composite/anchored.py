@@ -215,7 +215,7 @@ class Anchored(FormOnBase):
         self, of_base: Tensor | None, gradients: Sequence[Tensor], parts: Parts, call: CallContext
     ) -> tuple[Tensor, list[float]]:
         """g from the gradients themselves, and the numbers of what is shown: the host reads those of both at once."""
-        sized = gradients if of_base is None else (of_base, *gradients)
+        sized = tuple(gradients) if of_base is None else (of_base, *gradients)
         norms = torch._foreach_norm(sized)  # pyright: ignore[reportPrivateImportUsage] - all at once
         told = parts.shown.numbers if isinstance(parts.shown, Told) else ()
         found = read([*norms, *told])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -42,9 +43,12 @@ class Anchors:
             squared: ``(T,)`` squared distances.
             current: 0-d, the value of the scores.
         """
-        finite = torch.isfinite(values)
-        values, squared = values[finite], squared[finite]
-        informs = bool(values.max() != values.min())
+        known = values.tolist()
+        defined = [place for place, value in enumerate(known) if math.isfinite(value)]
+        if len(defined) < len(known):
+            index = torch.tensor(defined, device=values.device)
+            values, squared = values[index], squared[index]
+        informs = len({known[place] for place in defined}) > 1
         return Estimate(self.weighting(squared, values.to(squared), self.power), current, informs)
 
 

@@ -129,8 +129,9 @@ class Order(Refactoring, abc.ABC):
     def perturbed(self, stack: Tensor, targets: Tensor, flips: int, generator: torch.Generator) -> Tensor:
         """Move ``flips`` items of each set to where other randomly chosen items stand."""
         flat = stack.reshape(len(stack), -1)
-        chosen = torch.rand(flat.shape, generator=generator).to(flat.device).topk(min(flips, flat.shape[1])).indices
-        place = torch.randint(flat.shape[1], chosen.shape, generator=generator).to(flat.device)
+        chosen = torch.rand(flat.shape, generator=generator).topk(min(flips, flat.shape[1])).indices
+        place = torch.randint(flat.shape[1], chosen.shape, generator=generator)
+        chosen, place = torch.stack([chosen, place]).to(flat.device).unbind()
         found = flat.gather(1, place)
         jitter = (1e-6 * found.abs()).clamp(min=1e-3) * torch.randn(chosen.shape, generator=generator).to(flat)
         return flat.scatter(1, chosen, found + jitter).reshape(stack.shape)

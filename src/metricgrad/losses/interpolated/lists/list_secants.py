@@ -107,11 +107,8 @@ class ListSecants:
             slopes.append(own)
             if valued:  # of a place without a positive, from which all are infinitely far, it is NaN
                 excess.append((own * (pairs.near(kernel) - self._above[some])).nansum())
-        self._slopes, self.gradient, self.excess = (
-            joined(slopes),
-            joined(gradients),
-            total(excess) if valued else nothing[0],
-        )
+        self._slopes, self.gradient = joined(slopes), joined(gradients)
+        self.excess = total(excess) if valued else nothing[0]
         self.informs = self._slopes.any()
 
     @property

@@ -64,7 +64,7 @@ class RankPairs:
         shares, means, self.total = lists.means(torch.stack([now, ideal]), missing=path.missing)
         self.now, self.ideal = means.unbind()
         self._worth = (shares * path.worth(apart, size, **parameters)).nan_to_num()
-        hard = self._worth @ apart / 2 - self.now  # of tied scores the mean over the orders that break ties
+        hard = self._worth @ (apart - excess) / 2
         self.informs = self._worth.any()
         with torch.enable_grad():
             leaf = values.to(dtype).requires_grad_()

@@ -44,9 +44,9 @@ class OfRanks(FastPath, abc.ABC):
         """``(L,)``: the metric, from the sums of gains times discounts and ``(L, M)`` ranks, of ties their mean."""
 
     def of_places(self, count: int, device: torch.device, **parameters: Any) -> tuple[Tensor, Tensor]:
-        """``(count,)`` discounts of the places, and ``(2, count + 2)`` how much more they are a place later, and sooner.
+        """``(count,)`` discounts of the places, and ``(2, count + 2)`` how much more they are one later, and sooner.
 
-        Of the latter the first stand behind two zeros, the others between two: at k that of place k - 1, and of place k.
+        Of the latter the first stand behind two zeros, the others between two: at k of place k - 1, and of place k.
         """
         return _of_places(self, count, device, tuple(parameters.items()))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from metricgrad.functional.constants import counted, filled, listed
 from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
 from metricgrad.functional.leak import LEAK, START
-from metricgrad.losses.interpolated.lists.pairs import joined, pairs_of, parts_of, total
+from metricgrad.losses.interpolated.lists.pairs import joined, pairs_of, parts_of, pulled, total
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_counts import OfCounts
 from metricgrad.precision import wide_dtype
@@ -63,8 +63,9 @@ class ListSecants:
         leak: bool = False,
         valued: bool = False,
     ) -> None:
-        self._kernel, self._leak, self._path, self._parameters, device = kernel, leak, path, parameters, values.device
-        self._lists, sides = lists, lists.sides()
+        self._lists, self._path, self._parameters, self._width = lists, path, parameters, width
+        self._kernel, self._leak, self._valued = kernel, leak, valued
+        sides, device = lists.sides(), values.device
         self._counts = sides.sum(2, keepdim=True)
         positives, negatives = self._counts.unbind()
         self._most = most = max(1, int(positives.amax()))
@@ -74,11 +75,7 @@ class ListSecants:
         depths = torch.where(sides, -values, below, out=values.new_empty(sides.shape))  # side by side, as for a search
         ordered, place = depths.sort(2)
         up, self._place, down = ordered[0, :, :most].contiguous(), place[0, :, :most], ordered[1]
-        self._looked_at = sides[1]
-        if share < 1:
-            highest = values[self._looked_at]
-            least = highest.topk(max(1, round(share * len(highest)))).values[-1:]
-            self._looked_at = self._looked_at & (values >= least)
+        self._looked_at = sides[1] if share == 1 else _highest(values, sides[1], share)
         self._there = counted(most, torch.int64, device) < positives
         before, level = (torch.searchsorted(down, up, right=right) for right in (False, True))
         self._ends = before, level
@@ -89,27 +86,27 @@ class ListSecants:
         above = torch.where(self._there, self._above, filled(torch.inf, 1, self._above.dtype, device))
         depth = depths[1] if share == 1 else torch.where(self._looked_at, depths[1], below[1])
         up, depth = up.to(dtype), depth.to(dtype)
-        nothing, slopes, gradients, excess = filled(0.0, 1, dtype, device), [], [], []
-        for some in parts_of(*self._parts, device):
-            pairs = pairs_of(up[some], depth[some])
-            reach = width(pairs.near(_BUMP)).clamp(min=1)
-            own = path.slopes(above[some], reach, positives[some], negatives[some], **parameters)
-            own = (shares[some, None] * own).nan_to_num(
-                0, 0, 0
-            )  # of places without a positive they are infinite or NaN
-            slope, steep = own.to(dtype), kernel.derivative()
-            pull, near = pairs.weighted(slope, steep), pairs.near(steep)
-            if leak:
-                surely = pairs_of(up[some] - START, depth[some])
-                pull = pull + LEAK * surely.weighted(slope, SIGMOID)
-                near = near + LEAK * surely.near(SIGMOID)
-            gradients.append(pull.scatter_add_(1, self._place[some], torch.addcmul(nothing, slope, near, value=-1)))
-            slopes.append(own)
-            if valued:  # of a place without a positive, from which all are infinitely far, it is NaN
-                excess.append((own * (pairs.near(kernel) - self._above[some])).nansum())
-        self._slopes, self.gradient = joined(slopes), joined(gradients)
-        self.excess = total(excess) if valued else nothing[0]
+        found = [self._linearised(some, up, depth, above, shares) for some in parts_of(*self._parts, device)]
+        slopes, gradients, excess = zip(*found, strict=True)
+        self._slopes, self.gradient, self.excess = joined(slopes), joined(gradients), total(excess)
         self.informs = self._slopes.any()
+
+    def _linearised(
+        self, some: slice, up: Tensor, depth: Tensor, above: Tensor, shares: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Slopes ``(l, P)``, the gradient ``(l, M)`` and the excess of some of the lists."""
+        pairs = pairs_of(up[some], depth[some])
+        surely = pairs_of(up[some] - START, depth[some]) if self._leak else None
+        reach = self._width(pairs.near(_BUMP)).clamp(min=1)
+        slopes = self._path.slopes(above[some], reach, *self._counts[:, some], **self._parameters)
+        # of places without a positive they are infinite or NaN, as their distances from all others are
+        slopes = (shares[some, None] * slopes).nan_to_num(0, 0, 0)
+        weights, nothing = slopes.to(up), filled(0.0, 1, up.dtype, up.device)
+        pull, near = pulled(pairs, surely, weights, self._kernel)
+        gradient = pull.scatter_add_(1, self._place[some], torch.addcmul(nothing, weights, near, value=-1))
+        if not self._valued:
+            return slopes, gradient, nothing[0]
+        return slopes, gradient, (slopes * (pairs.near(self._kernel) - self._above[some])).nansum()
 
     @property
     def worst(self) -> Tensor:
@@ -134,3 +131,9 @@ class ListSecants:
                 surely = LEAK * (slopes * pairs_of(up - START, down).near(SOFTPLUS)).sum()
                 found.append(surely - surely.detach())
         return total(found)
+
+
+def _highest(values: Tensor, of: Tensor, share: float) -> Tensor:
+    """Which of some items are among the highest of them, in all lists."""
+    highest = values[of]
+    return of & (values >= highest.topk(max(1, round(share * len(highest)))).values[-1:])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from metricgrad.functional.kernels import Kernel
+from metricgrad.functional.kernels import SIGMOID, Kernel
+from metricgrad.functional.leak import LEAK
 from metricgrad.functional.pair_sums import pair_sum
 
 _HELD = {"cpu": 2**17}
@@ -23,14 +24,14 @@ def parts_of(lists: int, pairs: int, device: torch.device) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, lists, step))
 
 
-def joined(parts: list[Tensor]) -> Tensor:
+def joined(parts: Sequence[Tensor]) -> Tensor:
     """Lists that were taken in parts."""
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
 
 
-def total(parts: list[Tensor]) -> Tensor:
+def total(parts: Sequence[Tensor]) -> Tensor:
     """0-d: the sum of what was found in parts."""
-    return torch.stack(parts).sum() if len(parts) > 1 else parts[0]
+    return torch.stack(list(parts)).sum() if len(parts) > 1 else parts[0]
 
 
 class HeldPairs:
@@ -77,6 +78,25 @@ class SummedPairs:
         """See :class:`HeldPairs`."""
         found = pair_sum(-self._depth, -self._up, weights[0], kernel)
         return found.new_zeros(self._counted.shape).masked_scatter(self._counted, found)[None]
+
+
+def pulled(
+    pairs: HeldPairs | SummedPairs, surely: HeldPairs | SummedPairs | None, weights: Tensor, kernel: Kernel
+) -> tuple[Tensor, Tensor]:
+    """The gradient of weighted sums: ``(l, M)`` at each that is counted, and ``(l, P)`` at each first, of a weight of 1.
+
+    Args:
+        pairs: whose kernel is summed.
+        surely: the same from :data:`metricgrad.functional.leak.START` on, where what is surely wrong keeps a slope.
+        weights: ``(l, P)``.
+        kernel: that rises.
+    """
+    steep = kernel.derivative()
+    pull, near = pairs.weighted(weights, steep), pairs.near(steep)
+    if surely is not None:
+        pull = pull + LEAK * surely.weighted(weights, SIGMOID)
+        near = near + LEAK * surely.near(SIGMOID)
+    return pull, near
 
 
 def pairs_of(up: Tensor, depth: Tensor) -> HeldPairs | SummedPairs:

@@ -18,7 +18,7 @@ from torch import Tensor
 from metricgrad.functional.constants import counted, filled, listed
 from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
 from metricgrad.functional.leak import LEAK, START
-from metricgrad.losses.interpolated.lists.pairs import HeldPairs, SummedPairs, joined, pairs_of, parts_of, total
+from metricgrad.losses.interpolated.lists.pairs import HeldPairs, SummedPairs, joined, pairs_of, parts_of, pulled, total
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.metrics.of_ranks import OfRanks
 
@@ -61,9 +61,10 @@ class RankSecants:
         leak: bool = False,
         valued: bool = False,
     ) -> None:
-        self._kernel, self._leak, (count, size), device = kernel, leak, values.shape, values.device
+        self._lists, self._path, self._parameters, self._width = lists, path, parameters, width
+        self._kernel, self._leak, self._valued = kernel, leak, valued
+        (count, size), device = values.shape, values.device
         self._parts = count, size * size
-        self._lists, self._path, self._parameters = lists, path, parameters
         depth = -values if lists.empty is None else (-values).masked_fill(lists.empty, torch.inf)
         depth, self._order = depth.contiguous().sort(1)
         self._there = None if lists.empty is None else depth < torch.inf
@@ -80,39 +81,38 @@ class RankSecants:
         self.now, self.ideal = means.unbind()
         # at index k what items to rank k - 1 lose where each comes one later, and to rank k where each comes sooner
         passed = torch.nn.functional.pad(mean, (2, 1)).unfold(1, size + 2, 1) * changes
-        upto = passed.cumsum(2)
-        nothing, slopes, gradients, excess = filled(0.0, 1, gains.dtype, device), [], [], []
-        # an item has itself above it, and half of those that tie
-        above = rank - 1 + float(kernel(torch.zeros((), dtype=torch.float64))) if valued else rank
-        self._depth, self._rank, self._gains = depth, rank, gains
-        depth = depth.to(dtype)
-        for some in parts_of(*self._parts, device):
-            pairs = self._pairs(depth, some)
-            reach = width(pairs.near(_BUMP)).clamp(min=1)
-            moved = self._moved(rank[some], reach, some)
-            own = path.discount(moved, **parameters)
-            others = _between(upto[some], passed[some], torch.cat([moved, rank[some, None].expand_as(moved)], 2))
-            up, down = own.unbind(1)
-            slope = torch.addcmul(others.sum(1), gains[some], up - down)
-            # each pair is counted from both sides; of an item that cannot move there is nothing
-            up, down = moved.unbind(1)
-            slope = torch.addcdiv(nothing, shares[some, None] * slope, down - up, value=0.5).nan_to_num()
-            if self._there is not None:
-                slope = torch.where(self._there[some], slope, nothing)
-            weights, steep = slope.to(dtype), kernel.derivative()
-            pull, near = pairs.weighted(weights, steep), pairs.near(steep)
-            if leak:
-                surely = self._pairs(depth, some, START)
-                pull = pull + LEAK * surely.weighted(weights, SIGMOID)
-                near = near + LEAK * surely.near(SIGMOID)
-            found = torch.addcmul(pull, weights, near, value=-1)
-            gradients.append(torch.empty_like(found).scatter_(1, self._order[some], found))
-            slopes.append(slope)
-            if valued:
-                excess.append((slope * (pairs.near(kernel) - above[some])).sum())
-        self._slopes, self.gradient = joined(slopes), joined(gradients)
-        self.excess = total(excess) if valued else nothing[0]
+        self._depth, self._rank, self._gains, upto = depth, rank, gains, passed.cumsum(2)
+        some_of = parts_of(*self._parts, device)
+        found = [self._linearised(some, depth.to(dtype), passed[some], upto[some], shares[some]) for some in some_of]
+        slopes, gradients, excess = zip(*found, strict=True)
+        self._slopes, self.gradient, self.excess = joined(slopes), joined(gradients), total(excess)
         self.informs = self._slopes.any()
+
+    def _linearised(
+        self, some: slice, depth: Tensor, passed: Tensor, upto: Tensor, shares: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Slopes ``(l, M)``, the gradient likewise and the excess of some of the lists."""
+        pairs, rank = self._pairs(depth, some), self._rank[some]
+        surely = self._pairs(depth, some, START) if self._leak else None
+        moved = self._moved(rank, self._width(pairs.near(_BUMP)).clamp(min=1), some)
+        others = _between(upto, passed, torch.cat([moved, rank[:, None].expand_as(moved)], 2))
+        (more, less), (up, down) = self._path.discount(moved, **self._parameters).unbind(1), moved.unbind(1)
+        slopes, nothing = (
+            torch.addcmul(others.sum(1), self._gains[some], more - less),
+            filled(0.0, 1, rank.dtype, rank.device),
+        )
+        # each pair is counted from both sides; of an item that cannot move there is nothing
+        slopes = torch.addcdiv(nothing, shares[:, None] * slopes, down - up, value=0.5).nan_to_num()
+        if self._there is not None:
+            slopes = torch.where(self._there[some], slopes, nothing)
+        weights = slopes.to(depth)
+        gradient = torch.addcmul(*pulled(pairs, surely, weights, self._kernel), weights, value=-1)
+        gradient = torch.empty_like(gradient).scatter_(1, self._order[some], gradient)
+        if not self._valued:
+            return slopes, gradient, nothing[0]
+        # an item has itself above it, and half of those that tie
+        above = rank - 1 + float(self._kernel(torch.zeros((), dtype=torch.float64)))
+        return slopes, gradient, (slopes * (pairs.near(self._kernel) - above)).sum()
 
     def _pairs(self, depth: Tensor, some: slice, start: float = 0.0) -> HeldPairs | SummedPairs:
         """Of all items with all, an item with itself included."""

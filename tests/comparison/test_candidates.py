@@ -158,9 +158,17 @@ def test_margin_by_hand():
 
 
 def test_reloss_is_fitted_on_the_training_part_alone_and_its_time_is_counted(monkeypatch):
+    from metricgrad.comparison import catalogue
     from metricgrad.training import reloss_of_task
 
+    found = []
+
+    def kept(*given, **options):
+        found.append(reloss_of_task.network_of_training(*given, **options))
+        return found[0]
+
     monkeypatch.setattr(reloss_of_task, "_STEPS", 16)
+    monkeypatch.setitem(catalogue.FITTED_ON_TRAINING, "reloss", kept)
     task = get_task("digits")
     (row,) = (row for row in candidates(["reloss"], task, ACCURACY, controls=False) if row.name == "reloss")
     assert set(row.space) == {"lr", "weight_decay", "anchor"}
@@ -168,8 +176,8 @@ def test_reloss_is_fitted_on_the_training_part_alone_and_its_time_is_counted(mon
     loss = maker("reloss", task, ACCURACY)({"anchor": 0.3}, 0, (inputs, targets))
     assert isinstance(loss, mg.ReLoss)
     assert float(loss.form.anchor) == pytest.approx(0.3)
-    recordings = 6  # at steps 0, 1, 2, 4, 8 and 16, of two fifths of the rows; three tenths of those for the report
-    assert loss.report()["rows"] == pytest.approx(0.3 * 0.4 * len(targets) * recordings, abs=3)
+    recordings = 6  # at steps 0, 1, 2, 4, 8 and 16, of two fifths of the rows; three tenths of those for a report
+    assert len(found[0].held_out) == pytest.approx(0.3 * 0.4 * len(targets) * recordings, abs=3)
 
 
 def test_reloss_without_a_task_is_the_shipped_one_or_says_which_there_are():

@@ -232,7 +232,8 @@ def default_forward(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
     except TypeError as error:
         raise MetricgradError(
             f"a batch's inputs are a {type(inputs).__name__}, which {type(model).__name__} does not take as one "
-            f"argument ({error}); pass forward=lambda model, batch: (scores, targets), such as (model(*batch[0]), batch[1])"
+            f"argument ({error}); pass forward=lambda model, batch: (scores, targets), such as "
+            "(model(*batch[0]), batch[1])"
         ) from error
 
 

@@ -83,7 +83,7 @@ class SummedPairs:
 def pulled(
     pairs: HeldPairs | SummedPairs, surely: HeldPairs | SummedPairs | None, weights: Tensor, kernel: Kernel
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of weighted sums: ``(l, M)`` at each that is counted, and ``(l, P)`` at each first, of a weight of 1.
+    """Gradients of weighted sums: ``(l, M)`` at each that is counted, ``(l, P)`` at each first, of a weight of 1.
 
     Args:
         pairs: whose kernel is summed.

@@ -110,7 +110,8 @@ class Parts:
     """The losses that a form is the sum of, for one batch; see :class:`metricgrad.losses.composite.anchored.Anchored`.
 
     Attributes:
-        again: the 0-d losses as functions of scores; whatever else the call read or changed stays as it was then.
+        again: the 0-d losses as functions of scores; whatever else the call read or changed stays as it was then, such
+            as where a metric's steps were cut or by which slope they were replaced.
         losses: the same of the scores of the call, with graph, where they were computed so.
         gradients: their gradients in the scores of the call, where they are known in closed form instead.
         shown: 0-d, detached: what the loss is said to be, or how that follows; None for the base's value.
@@ -169,6 +170,11 @@ class Form(ScoreLoss, Abstract):
         for part in self.modules():
             if isinstance(part, Form) and part is not self:
                 part.forget()
+
+    @property
+    def carries(self) -> bool:
+        """Whether what it keeps of one call for the next depends on parameters, its own or those of its parts."""
+        return any(part.carries for part in self.modules() if isinstance(part, Form) and part is not self)
 
     #: The most losses that :meth:`parts` may give.
     most_parts: ClassVar[int] = 1

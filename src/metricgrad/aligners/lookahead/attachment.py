@@ -61,7 +61,8 @@ class Attachment:
         """Attach to a training, whose steps are judged on these batches, or each on its own; ``paused``, not the next.
 
         Raises:
-            MetricgradError: on several ranks, for a window or sharded parameters; see also :meth:`record`.
+            MetricgradError: on several ranks, for a window or sharded parameters; for a window over a form that
+                :attr:`metricgrad.losses.base.Form.carries`; see also :meth:`record`.
         """
         if training.loss.ranks.count > 1:
             if self._window is not None:
@@ -72,6 +73,11 @@ class Attachment:
                     "DDP, or use another aligner"
                 )
         if self._window is not None:
+            if training.loss.form.carries:
+                raise MetricgradError(
+                    f"LookAhead(steps={self._steps}) does not look through what the loss keeps from call to call, the "
+                    "mean size of its gradients; make it with Anchored(..., momentum=0), or take steps=1"
+                )
             self._window.clear()
         self.step, self._valid = self.record(training), valid
         self.step.recorder.paused = paused

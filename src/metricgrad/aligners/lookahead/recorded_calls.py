@@ -52,16 +52,18 @@ class AsCalled:
     Attributes:
         parameters: for each of its parameters, the value.
         buffers: where they stand, with their values.
+        carries: whether these depend on the parameters of the calls before.
     """
 
     parameters: Mapping[Tensor, Tensor]
     buffers: list[Place]
+    carries: bool
 
     @classmethod
     def now(cls, form: Form) -> AsCalled:
         """As it is."""
         with torch.no_grad():
-            return cls({p: p.clone() for p in parameters_of(form)}, buffer_places(form))
+            return cls({p: p.clone() for p in parameters_of(form)}, buffer_places(form), form.carries)
 
 
 @dataclass

@@ -224,6 +224,13 @@ class Recorder:
                 "the scores were computed from parameters of the optimiser outside the model's call as well; do that "
                 "inside it: attach a module whose forward does all of it",
             )
+        if len(done := self.done()) > 1 and any(loss.form.carries for loss in done):
+            raise SkippedStepError(
+                "carried",
+                "the loss was called more than once before the step, and it keeps from call to call what depends on "
+                "its parameters, the mean size of its gradients: call it once, or make it with "
+                "Anchored(..., momentum=0)",
+            )
         if self.gradients.touched:
             raise SkippedStepError(
                 "touched", "gradients were changed between two backward passes; change them once, right before the step"

@@ -49,7 +49,8 @@ class Anchored(FormOnBase):
 
     The value is the metric's distance from ideal where the form has a metric, and the base's otherwise; its gradient is
     g, so finite differences of the value do not show it. It is differentiable twice in the scores and in the form's
-    parameters: the gradient of g takes the ratio of norms as the function of both that it is. ``log_weight`` is
+    parameters: the gradient of g takes the ratio of norms as the function of both that it is (it is not symmetric: g is
+    the gradient of no function), and as constants the norms of before and what :class:`Parts` fixes. ``log_weight`` is
     :math:`\rho`, a knob within :math:`\pm\log 10`. The means change once in each training call, never in backward.
 
     Cost: both, and one backward pass of each to the scores; under LookAhead these gradients are kept until the step.
@@ -90,6 +91,12 @@ class Anchored(FormOnBase):
         self.log_weight = nn.Parameter(torch.zeros(()), requires_grad=False)
         self.register_buffer("squared_norms", torch.full((1 + form.most_parts,), torch.nan, dtype=torch.float64))
         self._known, self._factor = OnHost(_numbers), OnHost(_exp)
+
+    @property
+    def carries(self) -> bool:
+        """Also where means of norms go on from call to call."""
+        learned = (p for part in (self.form, self.base) for p in part.parameters())
+        return super().carries or (self.momentum > 0 and next(learned, None) is not None)
 
     def forget(self) -> None:
         """Also how large the gradients of the parts were."""

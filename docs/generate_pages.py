@@ -107,8 +107,8 @@ def degenerate() -> str:
         f"# Degenerate batches\n\n{NOTE}Where the metric is undefined and training can go on, what it has of the loss "
         "is zero with a zero gradient, which is no ideal, and the standard loss that it is anchored to trains on: a "
         "warning says so once, and 20 such batches in a row are an error, unless their targets are all the same. So it "
-        "is where these are all one class and right decisions are worth least, as to a mean specificity. Where the input "
-        "is wrong, `MetricgradError` says what, where and how to mend it.\n\n" + "\n".join(rows) + "\n"
+        "is where these are all one class and right decisions are worth least, as to a mean specificity. Where the "
+        "input is wrong, `MetricgradError` says what, where and how to mend it.\n\n" + "\n".join(rows) + "\n"
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import metricgrad as mg
 from metricgrad import grid
-from metricgrad.decisions import Decision
+from metricgrad.decisions import DECISIONS, Decision
 from metricgrad.losses.registry import REGISTRY
 from metricgrad.refactoring.base import Refactoring
 
@@ -19,7 +19,7 @@ FILES = dict(re.findall(r"^## (.+?)\n.*?^```python\n(.*?)^```", PAGE, re.M | re.
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    tables = (grid.FORMS, grid.ALIGNERS, REGISTRY)
+    tables = (grid.FORMS, grid.ALIGNERS, DECISIONS, REGISTRY)
     kept = [dict(table) for table in tables]
     yield
     for table, was in zip(tables, kept, strict=True):
@@ -35,7 +35,7 @@ def test_a_file_trains_saves_and_loads(tmp_path, title):
 
 
 def test_there_is_a_file_for_each():
-    assert list(FILES) == ["A metric", "A form", "An aligner", "A loss for `compare`"]
+    assert list(FILES) == ["A metric", "A form", "An aligner", "A decision", "A loss for `compare`"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import Tensor
 from metricgrad.decisions.base import Decision, Findings
 from metricgrad.decisions.cross_fitting import FEWEST_ROWS, Tried, held_out, tried
 from metricgrad.decisions.identity import Identity
-from metricgrad.decisions.kinds import DECISIONS
+from metricgrad.decisions.kinds import BUILT_IN, DECISIONS
 from metricgrad.decisions.labels import is_ordinal
 from metricgrad.decisions.operating_point import AtPrecision, precision_and_recall, yes_of
 from metricgrad.decisions.rows import ValidationRows
@@ -49,7 +49,7 @@ def fit_decision(
         targets: ``(N,)`` or ``(N, C)``, as the metric takes them.
         method: ``"auto"``; ``"identity"``; or one kind, fitted on all rows without a guard: ``"threshold"``,
             ``"label_thresholds"``, ``"offsets"``, ``"ordinal_cuts"``, ``"plug_in"``, ``"top_k"``, ``"masks"``,
-            ``"at_precision"``, ``"at_recall"``.
+            ``"at_precision"``, ``"at_recall"``, or that of a class of your own (:func:`metricgrad.decisions.register`).
         seed: of the division into fifths and tenths.
         context: what the metric takes beside: ``sample_weight``, ``groups``, ``mask``.
 
@@ -156,7 +156,7 @@ def check_method(method: str, scores: Tensor, targets: Tensor) -> None:
         else ("identity", "threshold", "top_k", "label_thresholds") if targets.ndim == 2
         else ("identity", "threshold", "masks")
     )  # fmt: skip
-    if method not in allowed:
+    if method in BUILT_IN and method not in allowed:
         raise MetricgradError(
             f"method {method!r} does not serve scores {tuple(scores.shape)} with targets {tuple(targets.shape)}; "
             f"expected one of {', '.join(map(repr, allowed))}"

@@ -26,14 +26,17 @@ DECISIONS: dict[str, type[Decision]] = {
     )
 }  # fmt: skip
 
+#: Those that the shapes of scores and targets are known of.
+BUILT_IN = frozenset(DECISIONS)
 
 Kind = TypeVar("Kind", bound=type[Decision])
 
 
 def register(cls: Kind) -> Kind:
-    """Let saved models name a decision of one's own; a decorator of its class.
+    """Give a decision of one's own a name, for ``decision=``, ``method=`` and saved models; a decorator of its class.
 
-    Whoever loads such a model imports the class first: a file names no code.
+    Its ``reading`` is ``"argmax"`` where scores are of classes. It is fitted where it is asked for, and is none of the
+    candidates of ``"auto"``. Whoever loads such a model imports the class first: a file names no code.
 
     Raises:
         MetricgradError: for anything else, and for a ``kind`` that another class has.

@@ -9,6 +9,7 @@ import torch
 import torchmetrics
 
 import metricgrad as mg
+from metricgrad.losses.interpolated.twin import Twin
 from metricgrad.metrics.families.class_sums import KAPPA
 
 
@@ -250,6 +251,20 @@ def test_a_step_that_takes_long_is_said_once():
     with pytest.warns(UserWarning, match=r"'slow' can only be called, up to 16 times in each step") as said:
         gradients(loss, 4)
     assert len([w for w in said if "can only be called" in str(w.message)]) == 1
+
+
+def test_a_machine_that_is_busy_for_a_moment_makes_no_metric_slow():
+    seconds = iter([0.02, 0.02, 0.0, 0.02])
+    twin = Twin(mg.as_metric("accuracy"))
+
+    def values():
+        time.sleep(next(seconds))
+        return torch.zeros(2)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(4):
+            twin.tell_cost(values, 16)
 
 
 def test_ties_that_the_order_of_the_data_decides_are_no_reason_to_leave_a_twin():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from metricgrad.metrics.metric import Metric
 
 _FIRST, _EVERY = 3, 256
 _TOLERANCE = 1e-5
-_DEAR = 0.05
+_DEAR, _TIMED = 0.05, 4
 
 
 class Twin:
@@ -31,7 +32,7 @@ class Twin:
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
         self.left = False
-        self._timed = 0
+        self._timed, self._each = 0, math.inf
 
     @property
     def path(self) -> FastPath | None:
@@ -75,16 +76,17 @@ class Twin:
             calls: the most of one step.
 
         Warns:
-            UserWarning: once, in the second step, where a step takes 50 ms or more.
+            UserWarning: once, where a step takes 50 ms or more, by the quickest of the first steps: a first call, and a
+                machine that is busy for a moment, say nothing about the metric.
         """
         start = time.perf_counter()
         found = values()
-        each = (time.perf_counter() - start) / len(found)
+        self._each = min(self._each, (time.perf_counter() - start) / len(found))
         self._timed += 1
-        if self._timed == 2 and each * calls >= _DEAR:
+        if self._timed == _TIMED and self._each * calls >= _DEAR:
             warnings.warn(
                 f"metric {self.metric.name!r} can only be called, up to {calls} times in each step, which takes some "
-                f"{1000 * each * calls:.0f} ms a step; UniLoss(metric, calls=) sets how often",
+                f"{1000 * self._each * calls:.0f} ms a step; UniLoss(metric, calls=) sets how often",
                 stacklevel=9,
             )
         return found

@@ -183,7 +183,8 @@ def test_where_not_finite_by_hand():
 
 
 def test_one_score_a_row_for_grades_says_what_the_scores_should_be():
-    with pytest.raises(
-        mg.MetricgradError, match=r"got values from 0 to 4; pass \(N, C\) scores for classes and grades"
-    ):
+    words = (
+        r"got values from 0 to 4; make them 0 and 1, as \(targets > 0\), or pass \(N, C\) scores for classes and grades"
+    )
+    with pytest.raises(mg.MetricgradError, match=words):
         mg.UniLoss("quadratic_kappa")(torch.randn(10), torch.arange(10) % 5)

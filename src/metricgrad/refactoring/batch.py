@@ -165,7 +165,8 @@ def checked(
     elif _is_binary(metric) and not is_binary(targets):
         raise MetricgradError(
             f"metric {metric.name!r} expects targets of 0 and 1 shaped like the scores, got values from "
-            f"{float(targets.min()):g} to {float(targets.max()):g}; pass (N, C) scores for classes and grades"
+            f"{float(targets.min()):g} to {float(targets.max()):g}; make them 0 and 1, as (targets > 0), or pass "
+            "(N, C) scores for classes and grades"
         )
     else:
         metric.checked_targets(scores[None], targets)

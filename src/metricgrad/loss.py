@@ -181,7 +181,7 @@ class Loss(DescribedLoss):
                 f"model is a {type(model).__name__} and optimizer a {type(optimizer).__name__}; pass the module and a "
                 "torch optimiser of its parameters, in this order: loss.attach(model, optimizer)"
             )
-        self._first.attended = True
+        self._first.attended, self._first.judged = True, valid is not None and self.aligner.reads_valid
         self._follow(device_of(list(model.parameters())))
         training = TrainingContext(self, bare(model), optimizer, valid, forward or default_forward, total_steps)
         self.aligner.attached(training)

@@ -11,8 +11,10 @@ from torch import nn
 
 import metricgrad as mg
 from metricgrad.aligners.fitting.rank_correlation import RankCorrelation
+from metricgrad.aligners.knobs.policy import Policy
 from metricgrad.aligners.lookahead.look_ahead import LookAhead
 from metricgrad.losses.composite.hand_made import HandMade
+from metricgrad.losses.composite.scaled import Scaled
 from metricgrad.losses.networks.probabilities import ProbabilityNetwork
 
 PROBABILITIES = "all scores lie from 0 to 1, as probabilities do, and .*torch.logit.*nothing was converted"
@@ -308,3 +310,20 @@ def test_scores_of_a_linear_layer_are_logits_wherever_they_lie(end, warns, recwa
     scores = nn.Sequential(layer, end)(torch.rand(60, 3)).squeeze(-1)
     mg.UniLoss("f1")(scores, (torch.arange(60) % 2))
     assert any("as probabilities do" in str(each.message) for each in recwarn) == warns
+
+
+@pytest.mark.parametrize("aligner", [Policy("ndcg", every=1), LookAhead()])
+@pytest.mark.parametrize("given", ["groups", "sample_weight", None])
+def test_validation_batches_without_the_queries_of_training_are_told(aligner, given):
+    aligner, x, y = copy.deepcopy(aligner), torch.randn(12, 4), torch.arange(12) % 3
+    loss, model = mg.Loss(Scaled(mg.UniLoss("ndcg").form), aligner), torch.nn.Linear(4, 1)
+    loss.attach(model, torch.optim.SGD(model.parameters(), lr=0.1), valid=[(x, y[:, None])])
+    groups = torch.arange(12) // 4
+    context = {"groups": {"groups": groups}, "sample_weight": {"groups": groups, "sample_weight": torch.ones(3)}}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            loss(model(x)[:, 0], y, **context.get(given, {}))
+    said = [str(each.message) for each in told if "scores and targets alone" in str(each.message)]
+    assert len(said) == (given is not None)
+    assert given is None or f"{given}, and the validation batches that {type(aligner).__name__} judges by" in said[0]

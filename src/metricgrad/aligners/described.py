@@ -88,7 +88,7 @@ def _read(said: Any) -> dict[str, Any]:
 def _told(half: Form | Aligner) -> list[Any]:
     try:
         options = json.loads(json.dumps(half.config()))
-    except MetricgradError:  # a part made by hand has a repr only
+    except (MetricgradError, TypeError, ValueError):  # a part made by hand has a repr only
         options = repr(half).splitlines()
     return [half.kind, options, _without_spec(half)]
 

@@ -25,6 +25,7 @@ from metricgrad.metrics.probabilities import (
 )
 
 _FEWEST_LISTS = 8
+_COUNTED = ("groups", "sample_weight")
 
 
 class FirstCalls:
@@ -32,10 +33,11 @@ class FirstCalls:
 
     Attributes:
         attended: whether the loss was attached, fitted or given feedback.
+        judged: whether validation batches steer it, of which nobody has said yet that they are without context.
     """
 
     def __init__(self) -> None:
-        self.attended = False
+        self.attended = self.judged = False
         self._calls = self._rows = 0
         self._seen = False
 
@@ -57,6 +59,14 @@ class FirstCalls:
         self._calls += 1
         if not self._seen:
             self._look_at(form, scores, targets, context.get("mask"), check_finite)
+        if self.judged and (given := [name for name in _COUNTED if context.get(name) is not None]):
+            self.judged = False
+            warnings.warn(
+                f"this call came with {' and '.join(given)}, and the validation batches that {type(aligner).__name__} "
+                "judges by are scores and targets alone: all their rows count, alike and as one list; lay queries out "
+                "as rows of scores, (N, C), or judge by a metric of rows",
+                stacklevel=_level_of_user(),
+            )
         if self._calls == 2 and not self.attended and (missing := aligner.unattended()) is not None:
             warnings.warn(missing, stacklevel=_level_of_user())
 

@@ -306,7 +306,7 @@ def _numbers(tensor: Tensor) -> tuple[float, ...]:
 
 
 def _exp(tensor: Tensor) -> float:
-    return math.exp(float(tensor))
+    return math.exp(tensor.item())
 
 
 def _slope(value: Tensor, scores: Tensor, create_graph: bool) -> Tensor:

@@ -22,6 +22,10 @@ class Scaled(Form):
     an optimiser that normalises gradients (Adam) hardly sees it; ``sharpness`` b moves where the form saturates, which
     every optimiser sees. Both start at 0 and go from -log 10 to log 10. The form's own knobs stay where they are.
 
+    Around a form of a metric let a policy turn ``sharpness``, and not ``LookAhead``: its derivative takes what the form
+    fixes for a batch (:class:`metricgrad.losses.base.Parts`), such as slopes of secants, as constant, which are none of
+    it. Of F1 and average precision it was found from a seventh to twice the true one.
+
     Args:
         form: the form.
 

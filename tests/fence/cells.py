@@ -261,7 +261,7 @@ def _trained(make: Callable[[], mg.Loss], layout: str) -> Found:
     if isinstance(loss.aligner, BlockFitting):
         loss.prepare(*t.batch(layout))
     weights = t.train(loss, layout, 3)
-    state = {name: value for name, value in loss.state_dict().items() if isinstance(value, Tensor)}
+    state = {name: value for name, value in loss.undescribed_state().items() if isinstance(value, Tensor)}
     moved = torch.cat([value.flatten().cpu().double() for value in state.values()])  # a policy stays on the CPU
     return {"weights after 3": weights, "state after 3": moved, **t.reached(loss, layout)}
 

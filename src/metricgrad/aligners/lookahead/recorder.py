@@ -227,9 +227,8 @@ class Recorder:
         if len(done := self.done()) > 1 and any(loss.form.carries for loss in done):
             raise SkippedStepError(
                 "carried",
-                "the loss was called more than once before the step, and it keeps from call to call what depends on "
-                "its parameters, the mean size of its gradients: call it once, or make it with "
-                "Anchored(..., momentum=0)",
+                "the loss was called more than once before the step, and keeps from call to call the mean size of its "
+                "gradients, which depends on its parameters: call it once, or make it with Anchored(..., momentum=0)",
             )
         if self.gradients.touched:
             raise SkippedStepError(
@@ -237,8 +236,9 @@ class Recorder:
             )
 
     def _tell_of_others(self, calls: list[ModelCall]) -> None:
-        left = self._left
-        since = set() if left is None else {p for call in calls for p in self._moved(left, call.versions)}
+        since = (
+            set() if (left := self._left) is None else {p for call in calls for p in self._moved(left, call.versions)}
+        )
         if not since.isdisjoint(self.gradients.beside):
             self._told_of_others = True
             warnings.warn(

@@ -1,8 +1,7 @@
 """What happened in the user's own training step: each call of the model and each call of the loss.
 
 Hooks on the model keep its inputs, the random state and the buffers of the moment; the loss keeps scores, targets, its
-form as it was, and the factor its gradient was multiplied by in each backward pass. Nothing of the user's computation
-changes.
+form as it was, and the factor its gradient was multiplied by in each backward pass. Nothing that is computed changes.
 """
 
 from __future__ import annotations
@@ -227,8 +226,8 @@ class Recorder:
         if len(done := self.done()) > 1 and any(loss.form.carries for loss in done):
             raise SkippedStepError(
                 "carried",
-                "the loss was called more than once before the step, and keeps from call to call the mean size of its "
-                "gradients, which depends on its parameters: call it once, or make it with Anchored(..., momentum=0)",
+                "the loss was called more than once before the step, and it keeps the mean size of its gradients, "
+                "which depends on its parameters: call it once, or make it with Anchored(..., momentum=0)",
             )
         if self.gradients.touched:
             raise SkippedStepError(
@@ -236,9 +235,8 @@ class Recorder:
             )
 
     def _tell_of_others(self, calls: list[ModelCall]) -> None:
-        since = (
-            set() if (left := self._left) is None else {p for call in calls for p in self._moved(left, call.versions)}
-        )
+        left = self._left
+        since = set() if left is None else {p for call in calls for p in self._moved(left, call.versions)}
         if not since.isdisjoint(self.gradients.beside):
             self._told_of_others = True
             warnings.warn(

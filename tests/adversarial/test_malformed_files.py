@@ -114,7 +114,7 @@ def test_nor_does_a_policy(tmp_path, trap):
         (lambda h, t: t.update(steps=torch.zeros(3, dtype=torch.long)), "size mismatch for steps"),
         (lambda h, t: t.update(more=torch.zeros(3)), "Unexpected key"),
         (lambda h, t: t.pop("steps"), "Missing key"),
-        (lambda h, t: t.update(steps=torch.tensor(1, dtype=torch.uint8)), "which no loss has"),
+        (lambda h, t: t.update(steps=torch.tensor(1, dtype=torch.int8)), "which no loss has"),
         (lambda h, t: t.update({"form.log_softness": torch.tensor(float("inf"))}), None),
     ],
 )

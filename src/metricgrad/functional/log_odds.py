@@ -27,7 +27,7 @@ def log_odds_of_rows(scores: Tensor) -> Tensor:
 
     Example:
         >>> log_odds_of_rows(torch.tensor([[3.0, 1.0, -400.0]]))
-        tensor([[   2.,   -2., -403.]])
+        tensor([[   2.0000,   -2.0000, -403.1269]])
     """
     return cast(Tensor, _LogOdds.apply(scores))
 

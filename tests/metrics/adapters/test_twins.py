@@ -115,7 +115,7 @@ def test_torchmetrics_mcc_of_two_columns_is_that_of_one_score(labels, targets):
         (sklearn.metrics.f1_score, {"average": "macro", "zero_division": 1.0}),
         (sklearn.metrics.cohen_kappa_score, {"weights": "linear"}),
         (sklearn.metrics.roc_auc_score, {"max_fpr": 0.1}),
-        (sklearn.metrics.zero_one_loss, {}),
+        (sklearn.metrics.zero_one_loss, {"normalize": False}),
         (torchmetrics.Accuracy(task="multiclass", num_classes=4, top_k=2), {}),
         (torchmetrics.AUROC(task="binary", thresholds=20), {}),
     ],

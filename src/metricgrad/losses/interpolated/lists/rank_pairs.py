@@ -64,7 +64,9 @@ class RankPairs:
         shares, means, self.total = lists.means(torch.stack([now, ideal]), missing=path.missing)
         self.now, self.ideal = means.unbind()
         self._worth = (shares * path.worth(apart, size, **parameters)).nan_to_num()
-        hard = self._worth @ (apart - excess) / 2
+        # of scores that tie apart from their targets the mean over the orders that break ties
+        broken, whole = self._worth * apart / 2 - shares * now, self._worth * (apart - excess) / 2
+        hard = torch.where(_ties_apart(values, self._rank), broken, whole).nan_to_num().sum()
         self.informs = self._worth.any()
         with torch.enable_grad():
             leaf = values.to(dtype).requires_grad_()
@@ -105,6 +107,12 @@ def _wrong(values: Tensor, rank: Tensor, kernel: Kernel, start: float = 0.0) -> 
     away = values[:, None] - values[:, :, None]
     right = rank[:, :, None] <= rank[:, None]
     return kernel(away - start if start else away).masked_fill(right, 0).sum((1, 2))
+
+
+def _ties_apart(values: Tensor, rank: Tensor) -> Tensor:
+    """``(l,)`` booleans: whether items tie whose targets do not."""
+    values, order = values.sort(1)
+    return ((values.diff(dim=1) == 0) & (rank.gather(1, order).diff(dim=1) != 0)).any(1)
 
 
 def _standing(values: Tensor, rank: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from metricgrad.errors import MetricgradError
 from metricgrad.functional.constants import filled
-from metricgrad.functional.kernels import Kernel
-from metricgrad.functional.leak import LEAK
 from metricgrad.losses.base import CallContext
 from metricgrad.losses.interpolated.lists.list_secants import ListSecants
 from metricgrad.losses.interpolated.lists.rank_pairs import RankPairs
 from metricgrad.losses.interpolated.lists.rank_secants import RankSecants
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.losses.interpolated.lists.secants import Secants, Sides
+from metricgrad.losses.interpolated.lists.softening import Softening
 from metricgrad.losses.interpolated.lists.weighted_secants import WeightedSecants
 from metricgrad.losses.interpolated.memory import Memory
 from metricgrad.losses.interpolated.twin import Twin
@@ -135,12 +134,13 @@ def many_lists(
         q: None for the secants of :mod:`metricgrad.losses.interpolated.lists.secants`; otherwise those of
             :mod:`metricgrad.refactoring.ranking.passing` with this tail exponent.
     """
+    dtype = batch.scores.dtype
+    soft = Softening(dtype) if q is None else Softening.with_tail(dtype, q)
     with torch.enable_grad():
         leaf = batch.scores.detach().requires_grad_()
         ranked = [some.of(leaf) for some in lists]
     each = [
-        secants_of(path, parameters, some, values.detach(), batch.scores.dtype, q=q)
-        for some, values in zip(lists, ranked, strict=True)
+        secants_of(path, parameters, some, values.detach(), soft) for some, values in zip(lists, ranked, strict=True)
     ]
     joined = Joined.of(each)
     gradients = [joined.shared(part, place).to(ranked[place]) for place, part in enumerate(s.gradient for s in each)]
@@ -201,27 +201,11 @@ def secants_of(
     parameters: dict[str, Any],
     lists: RankedLists,
     values: Tensor,
-    dtype: torch.dtype,
-    *,
-    q: float | None,
-    share: float = 1.0,
-    valued: bool = False,
+    soft: Softening,
 ) -> ListSecants | RankSecants | WeightedSecants | RankPairs:
-    """Of ``(L, M)`` values without a gradient; see :func:`many_lists`."""
-    options: dict[str, Any] = {"valued": valued}
-    if q is not None:
-        options |= {"kernel": Kernel((0.0, q), slope=1 - q), "leak": 1 - q < LEAK}
+    """Of ``(L, M)`` values without a gradient."""
     if isinstance(path, OfPairs):
-        return RankPairs(lists, values, path, parameters, dtype, **options)
-    if q is not None:
-        options["width"] = _whole
-    if isinstance(path, OfCounts) and lists.mass is not None:
-        return WeightedSecants(lists, values, path, parameters, dtype, **options)
+        return RankPairs(lists, values, path, parameters, soft)
     if isinstance(path, OfCounts):
-        return ListSecants(lists, values, path, parameters, dtype, share=share, **options)
-    return RankSecants(lists, values, path, parameters, dtype, **options)
-
-
-def _whole(near: Tensor) -> Tensor:
-    """The width of secants that pass as many items as lie within the softness on one side."""
-    return (2 * near).round()
+        return (ListSecants if lists.mass is None else WeightedSecants)(lists, values, path, parameters, soft)
+    return RankSecants(lists, values, path, parameters, soft)

@@ -8,17 +8,17 @@ The loss of :mod:`metricgrad.losses.interpolated.lists.secants` for each list l 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from metricgrad.functional.constants import counted, filled, listed
-from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
+from metricgrad.functional.kernels import SIGMOID, SOFTPLUS
 from metricgrad.functional.leak import LEAK, START
 from metricgrad.losses.interpolated.lists.pairs import joined, pairs_of, parts_of, pulled, total
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
+from metricgrad.losses.interpolated.lists.softening import Softening
 from metricgrad.metrics.of_counts import OfCounts
 from metricgrad.precision import wide_dtype
 
@@ -33,12 +33,7 @@ class ListSecants:
         values: ``(L, M)`` of them, in units of the softness and without a gradient.
         path: of the metric of one list, of which higher is better.
         parameters: the metric's own.
-        dtype: that pairs are summed in.
-        width: of the secant, in negatives, from a quarter of how many are within the sigmoid's reach.
-        kernel: k, which rises like a sigmoid.
-        share: the share of the negatives of all lists that is looked at, the highest ones.
-        leak: whether pairs that are surely wrong keep the slope of :mod:`metricgrad.functional.leak`.
-        valued: whether the loss is asked for, beside its gradient.
+        soft: how pairs are softened.
 
     Attributes:
         gradient: ``(L, M)``: of the loss in all values.
@@ -55,17 +50,10 @@ class ListSecants:
         values: Tensor,
         path: OfCounts,
         parameters: dict[str, Any],
-        dtype: torch.dtype,
-        *,
-        width: Callable[[Tensor], Tensor] = lambda near: 4 * near,
-        kernel: Kernel = SIGMOID,
-        share: float = 1.0,
-        leak: bool = False,
-        valued: bool = False,
+        soft: Softening,
     ) -> None:
-        self._lists, self._path, self._parameters, self._width = lists, path, parameters, width
-        self._kernel, self._leak, self._valued = kernel, leak, valued
-        sides, device = lists.sides(), values.device
+        self._lists, self._path, self._parameters, self._soft = lists, path, parameters, soft
+        sides, device, dtype = lists.sides(), values.device, soft.dtype
         self._counts = sides.sum(2, keepdim=True)
         positives, negatives = self._counts.unbind()
         self._most = most = max(1, int(positives.amax()))
@@ -75,7 +63,7 @@ class ListSecants:
         depths = torch.where(sides, -values, below, out=values.new_empty(sides.shape))  # side by side, as for a search
         ordered, place = depths.sort(2)
         up, self._place, down = ordered[0, :, :most].contiguous(), place[0, :, :most], ordered[1]
-        self._looked_at = sides[1] if share == 1 else _highest(values, sides[1], share)
+        self._looked_at = sides[1] if soft.share == 1 else _highest(values, sides[1], soft.share)
         self._there = counted(most, torch.int64, device) < positives
         before, level = (torch.searchsorted(down, up, right=right) for right in (False, True))
         self._ends = before, level
@@ -84,7 +72,7 @@ class ListSecants:
         shares, means, self.total = lists.means(now, missing=path.missing)
         self.now, self.ideal = means.unbind()
         above = torch.where(self._there, self._above, filled(torch.inf, 1, self._above.dtype, device))
-        depth = depths[1] if share == 1 else torch.where(self._looked_at, depths[1], below[1])
+        depth = depths[1] if soft.share == 1 else torch.where(self._looked_at, depths[1], below[1])
         up, depth = up.to(dtype), depth.to(dtype)
         found = [self._linearised(some, up, depth, above, shares) for some in parts_of(*self._parts, device)]
         slopes, gradients, excess = zip(*found, strict=True)
@@ -96,17 +84,17 @@ class ListSecants:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Slopes ``(l, P)``, the gradient ``(l, M)`` and the excess of some of the lists."""
         pairs = pairs_of(up[some], depth[some])
-        surely = pairs_of(up[some] - START, depth[some]) if self._leak else None
-        reach = self._width(pairs.near(_BUMP)).clamp(min=1)
+        surely = pairs_of(up[some] - START, depth[some]) if self._soft.leak else None
+        reach = self._soft.width(pairs.near(_BUMP)).clamp(min=1)
         slopes = self._path.slopes(above[some], reach, *self._counts[:, some], **self._parameters)
         # of places without a positive they are infinite or NaN, as their distances from all others are
         slopes = (shares[some, None] * slopes).nan_to_num(0, 0, 0)
         weights, nothing = slopes.to(up), filled(0.0, 1, up.dtype, up.device)
-        pull, near = pulled(pairs, surely, weights, self._kernel)
+        pull, near = pulled(pairs, surely, weights, self._soft.kernel)
         gradient = pull.scatter_add_(1, self._place[some], torch.addcmul(nothing, weights, near, value=-1))
-        if not self._valued:
+        if not self._soft.valued:
             return slopes, gradient, nothing[0]
-        return slopes, gradient, (slopes * (pairs.near(self._kernel) - self._above[some])).nansum()
+        return slopes, gradient, (slopes * (pairs.near(self._soft.kernel) - self._above[some])).nansum()
 
     @property
     def worst(self) -> Tensor:
@@ -126,8 +114,8 @@ class ListSecants:
             own, place = values[some], self._place[some]
             up, slopes = -own.gather(1, place), self._slopes[some].to(own)
             down = torch.where(self._looked_at[some], -own, below)
-            found.append((slopes * pairs_of(up, down).near(self._kernel)).sum())
-            if self._leak:
+            found.append((slopes * pairs_of(up, down).near(self._soft.kernel)).sum())
+            if self._soft.leak:
                 surely = LEAK * (slopes * pairs_of(up - START, down).near(SOFTPLUS)).sum()
                 found.append(surely - surely.detach())
         return total(found)

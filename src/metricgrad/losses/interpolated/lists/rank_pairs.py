@@ -14,16 +14,14 @@ from torch import Tensor
 
 from metricgrad.functional.correlation import pair_counts
 from metricgrad.functional.dominance_sums import dominance_sum
-from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
+from metricgrad.functional.kernels import SOFTPLUS, Kernel
 from metricgrad.functional.leak import LEAK, START
 from metricgrad.functional.ranks import hard_rank
-from metricgrad.losses.interpolated.lists.pairs import parts_of
+from metricgrad.losses.interpolated.lists.pairs import are_many, parts_of, total
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
+from metricgrad.losses.interpolated.lists.softening import Softening
 from metricgrad.metrics.of_pairs import OfPairs
 from metricgrad.precision import wide
-
-_LONG = 2**18
-"""Pairs of one list from which on its sums are near-linear ones."""
 
 
 class RankPairs:
@@ -34,10 +32,7 @@ class RankPairs:
         values: ``(L, M)`` of them, in units of the softness and without a gradient.
         path: of the metric of one list.
         parameters: the metric's own.
-        dtype: that pairs are summed in.
-        kernel: k, which rises like a sigmoid.
-        leak: whether pairs that are surely wrong keep the slope of :mod:`metricgrad.functional.leak`.
-        valued: whether the loss is asked for, beside its gradient.
+        soft: how pairs are softened.
 
     Attributes are those of :class:`metricgrad.losses.interpolated.lists.rank_secants.RankSecants`.
     """
@@ -48,13 +43,9 @@ class RankPairs:
         values: Tensor,
         path: OfPairs,
         parameters: dict[str, Any],
-        dtype: torch.dtype,
-        *,
-        kernel: Kernel = SIGMOID,
-        leak: bool = False,
-        valued: bool = False,
+        soft: Softening,
     ) -> None:
-        self._kernel, self._leak, (count, size) = kernel, leak, values.shape
+        self._soft, (count, size) = soft, values.shape
         self._parts = count, size * size
         self._rank = wide(hard_rank(lists.relevance))
         parts = [_standing(values[some], self._rank[some]) for some in parts_of(*self._parts, values.device)]
@@ -69,10 +60,10 @@ class RankPairs:
         hard = torch.where(_ties_apart(values, self._rank), broken, whole).nan_to_num().sum()
         self.informs = self._worth.any()
         with torch.enable_grad():
-            leaf = values.to(dtype).requires_grad_()
+            leaf = values.to(soft.dtype).requires_grad_()
             value = self.loss(leaf)
             (self.gradient,) = torch.autograd.grad(value, leaf)
-        self.excess = value.detach() - hard if valued else torch.zeros_like(hard)
+        self.excess = value.detach() - hard if soft.valued else torch.zeros_like(hard)
 
     @property
     def worst(self) -> Tensor:
@@ -89,15 +80,15 @@ class RankPairs:
         found = []
         for some in parts_of(*self._parts, values.device):
             own, rank, worth = values[some], self._rank[some], self._worth[some].to(values)
-            found.append((worth * _wrong(own, rank, self._kernel)).sum())
-            if self._leak:
+            found.append((worth * _wrong(own, rank, self._soft.kernel)).sum())
+            if self._soft.leak:
                 surely = LEAK * (worth * _wrong(own, rank, SOFTPLUS, START)).sum()
                 found.append(surely - surely.detach())
-        return torch.stack(found).sum()
+        return total(found)
 
 
 def _is_long(values: Tensor) -> bool:
-    return values.shape[1] ** 2 > _LONG
+    return are_many(values.shape[1] ** 2)
 
 
 def _wrong(values: Tensor, rank: Tensor, kernel: Kernel, start: float = 0.0) -> Tensor:

@@ -9,17 +9,17 @@ Each pair is counted from both sides, hence the half.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from metricgrad.functional.constants import counted, filled, listed
-from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
+from metricgrad.functional.kernels import SIGMOID, SOFTPLUS
 from metricgrad.functional.leak import LEAK, START
 from metricgrad.losses.interpolated.lists.pairs import HeldPairs, SummedPairs, joined, pairs_of, parts_of, pulled, total
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
+from metricgrad.losses.interpolated.lists.softening import Softening
 from metricgrad.metrics.of_ranks import OfRanks
 
 _BUMP = SIGMOID.derivative()
@@ -33,11 +33,7 @@ class RankSecants:
         values: ``(L, M)`` of them, in units of the softness and without a gradient.
         path: of the metric of one list, of which higher is better.
         parameters: the metric's own.
-        dtype: that pairs are summed in.
-        width: of the secant, in ranks, from a quarter of how many items are within the sigmoid's reach.
-        kernel: k, which rises like a sigmoid.
-        leak: whether pairs that are surely wrong keep the slope of :mod:`metricgrad.functional.leak`.
-        valued: whether the loss is asked for, beside its gradient.
+        soft: how pairs are softened.
 
     Attributes:
         gradient: ``(L, M)``: of the loss in all values.
@@ -54,15 +50,9 @@ class RankSecants:
         values: Tensor,
         path: OfRanks,
         parameters: dict[str, Any],
-        dtype: torch.dtype,
-        *,
-        width: Callable[[Tensor], Tensor] = lambda near: 4 * near,
-        kernel: Kernel = SIGMOID,
-        leak: bool = False,
-        valued: bool = False,
+        soft: Softening,
     ) -> None:
-        self._lists, self._path, self._parameters, self._width = lists, path, parameters, width
-        self._kernel, self._leak, self._valued = kernel, leak, valued
+        self._lists, self._path, self._parameters, self._soft = lists, path, parameters, soft
         (count, size), device = values.shape, values.device
         self._parts = count, size * size
         depth = -values if lists.empty is None else (-values).masked_fill(lists.empty, torch.inf)
@@ -83,7 +73,9 @@ class RankSecants:
         passed = torch.nn.functional.pad(mean, (2, 1)).unfold(1, size + 2, 1) * changes
         self._depth, self._rank, self._gains, upto = depth, rank, gains, passed.cumsum(2)
         some_of = parts_of(*self._parts, device)
-        found = [self._linearised(some, depth.to(dtype), passed[some], upto[some], shares[some]) for some in some_of]
+        found = [
+            self._linearised(some, depth.to(soft.dtype), passed[some], upto[some], shares[some]) for some in some_of
+        ]
         slopes, gradients, excess = zip(*found, strict=True)
         self._slopes, self.gradient, self.excess = joined(slopes), joined(gradients), total(excess)
         self.informs = self._slopes.any()
@@ -93,26 +85,24 @@ class RankSecants:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Slopes ``(l, M)``, the gradient likewise and the excess of some of the lists."""
         pairs, rank = self._pairs(depth, some), self._rank[some]
-        surely = self._pairs(depth, some, START) if self._leak else None
-        moved = self._moved(rank, self._width(pairs.near(_BUMP)).clamp(min=1), some)
+        surely = self._pairs(depth, some, START) if self._soft.leak else None
+        moved = self._moved(rank, self._soft.width(pairs.near(_BUMP)).clamp(min=1), some)
         others = _between(upto, passed, torch.cat([moved, rank[:, None].expand_as(moved)], 2))
         (more, less), (up, down) = self._path.discount(moved, **self._parameters).unbind(1), moved.unbind(1)
-        slopes, nothing = (
-            torch.addcmul(others.sum(1), self._gains[some], more - less),
-            filled(0.0, 1, rank.dtype, rank.device),
-        )
+        slopes = torch.addcmul(others.sum(1), self._gains[some], more - less)
+        nothing = filled(0.0, 1, rank.dtype, rank.device)
         # each pair is counted from both sides; of an item that cannot move there is nothing
         slopes = torch.addcdiv(nothing, shares[:, None] * slopes, down - up, value=0.5).nan_to_num()
         if self._there is not None:
             slopes = torch.where(self._there[some], slopes, nothing)
         weights = slopes.to(depth)
-        gradient = torch.addcmul(*pulled(pairs, surely, weights, self._kernel), weights, value=-1)
+        gradient = torch.addcmul(*pulled(pairs, surely, weights, self._soft.kernel), weights, value=-1)
         gradient = torch.empty_like(gradient).scatter_(1, self._order[some], gradient)
-        if not self._valued:
+        if not self._soft.valued:
             return slopes, gradient, nothing[0]
         # an item has itself above it, and half of those that tie
-        above = rank - 1 + float(self._kernel(torch.zeros((), dtype=torch.float64)))
-        return slopes, gradient, (slopes * (pairs.near(self._kernel) - above)).sum()
+        above = rank - 1 + float(self._soft.kernel(torch.zeros((), dtype=torch.float64)))
+        return slopes, gradient, (slopes * (pairs.near(self._soft.kernel) - above)).sum()
 
     def _pairs(self, depth: Tensor, some: slice, start: float = 0.0) -> HeldPairs | SummedPairs:
         """Of all items with all, an item with itself included."""
@@ -152,8 +142,8 @@ class RankSecants:
             depth = depth.masked_fill(~self._there, torch.inf)
         for some in parts_of(*self._parts, values.device):
             slopes = self._slopes[some].to(depth)
-            found.append((slopes * self._pairs(depth, some).near(self._kernel)).sum())
-            if self._leak:
+            found.append((slopes * self._pairs(depth, some).near(self._soft.kernel)).sum())
+            if self._soft.leak:
                 surely = LEAK * (slopes * self._pairs(depth, some, START).near(SOFTPLUS)).sum()
                 found.append(surely - surely.detach())
         return total(found)

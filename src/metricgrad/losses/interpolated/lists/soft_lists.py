@@ -12,6 +12,7 @@ from torch import Tensor
 from metricgrad.losses.given_gradient import GivenGradient
 from metricgrad.losses.interpolated.lists.list_losses import secants_of
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
+from metricgrad.losses.interpolated.lists.softening import Softening
 from metricgrad.metrics.of_pairs import OfLists
 from metricgrad.on_host import read
 from metricgrad.refactoring.batch import Batch
@@ -61,7 +62,8 @@ def soft_lists(
     values = (ranked / softness).to(dtype)
     with torch.no_grad():
         hard = values.detach() if lists.hard is None else lists.hard(ranked, softness)
-        secants = secants_of(path, parameters, lists, hard, dtype, q=q, share=share, valued=True)
+        soft = Softening.with_tail(dtype, q, share=share, valued=True)
+        secants = secants_of(path, parameters, lists, hard, soft)
         numbers = [secants.informs, secants.tied, secants.now, secants.ideal, secants.excess]
         informs, tied, now, ideal, excess, *worst = read(numbers + ([secants.worst] if bounded else []))
     if not math.isfinite(ideal):

@@ -12,24 +12,21 @@ of lists without weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from metricgrad.functional.constants import counted, filled, listed
-from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
+from metricgrad.functional.kernels import SIGMOID, SOFTPLUS
 from metricgrad.functional.leak import LEAK, START
-from metricgrad.functional.pair_sums import pair_sum
-from metricgrad.losses.interpolated.lists.pairs import joined, parts_of, total
+from metricgrad.losses.interpolated.lists.pairs import joined, pairs_of, parts_of, pulled, total
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
+from metricgrad.losses.interpolated.lists.softening import Softening
 from metricgrad.metrics.of_counts import OfCounts
 from metricgrad.precision import wide
 
 _BUMP = SIGMOID.derivative()
-_LONG = 2**18
-"""Pairs of one list from which on its sums are near-linear ones."""
 
 
 class WeightedSecants:
@@ -40,11 +37,7 @@ class WeightedSecants:
         values: ``(L, M)`` of them, in units of the softness and without a gradient.
         path: of the metric of one list, whose items may weigh.
         parameters: the metric's own.
-        dtype: that pairs are summed in.
-        width: of the secant, in weight of negatives, from a quarter of how much is within the sigmoid's reach.
-        kernel: k, which rises like a sigmoid.
-        leak: whether pairs that are surely wrong keep the slope of :mod:`metricgrad.functional.leak`.
-        valued: whether the loss is asked for, beside its gradient.
+        soft: how pairs are softened.
 
     Attributes are those of :class:`metricgrad.losses.interpolated.lists.list_secants.ListSecants`.
     """
@@ -55,15 +48,10 @@ class WeightedSecants:
         values: Tensor,
         path: OfCounts,
         parameters: dict[str, Any],
-        dtype: torch.dtype,
-        *,
-        width: Callable[[Tensor], Tensor] = lambda near: 4 * near,
-        kernel: Kernel = SIGMOID,
-        leak: bool = False,
-        valued: bool = False,
+        soft: Softening,
     ) -> None:
         assert lists.mass is not None
-        self._kernel, self._leak, device = kernel, leak, values.device
+        self._path, self._parameters, self._soft, device = path, parameters, soft, values.device
         there, relevant = lists.mass > 0, lists.relevance > 0
         whole = lists.mass.sum(1, keepdim=True).clamp(min=torch.finfo(lists.mass.dtype).tiny)
         mass = lists.mass * (there.sum(1, keepdim=True) / whole)
@@ -87,27 +75,34 @@ class WeightedSecants:
         self.now, self.ideal, self.worst = means.unbind()
 
         middle = torch.where(self._there, middle, filled(torch.inf, 1, middle.dtype, device))
-        self._others, depth = others.to(dtype), depth.to(dtype)
-        slopes, gradients, excess = [], [], []
-        for some in parts_of(*self._parts, device):
-            pairs = _Pairs(depth[some].gather(1, self._place[some]), depth[some], self._others[some])
-            reach = width(wide(pairs.near(_BUMP))).clamp(min=1)
-            moved = torch.addcmul(middle[some, None], reach[:, None], listed((-1.0, 1.0), reach.dtype, device)[:, None])
-            moved = torch.minimum(moved.clamp(min=0), negatives[some, None])
-            worth = _changes(path, middle[some], moved, own[some], upto[some], negatives[some], parameters)
-            (less, more), (low, high) = worth.unbind(1), moved.unbind(1)
-            slope = (shares[some, None] * own[some] * (less - more) / (high - low)).nan_to_num(0, 0, 0)
-            pull, push = pairs.weighted(slope.to(dtype), kernel.derivative())
-            if leak:
-                surely = pairs.closer(START).weighted(LEAK * slope.to(dtype), SIGMOID)
-                pull, push = pull + surely[0], push + surely[1]
-            gradients.append(pull.scatter_add(1, self._place[some], -push))
-            slopes.append(slope)
-            if valued:
-                excess.append((slope * (pairs.near(kernel) - self._above[some])).sum())
-        self._slopes, self.gradient = joined(slopes), joined(gradients)
-        self.excess = total(excess) if valued else filled(0.0, 1, dtype, device)[0]
+        self._others, depth = others.to(soft.dtype), depth.to(soft.dtype)
+        of_lists = own, upto, negatives, shares
+        some_of = parts_of(*self._parts, device)
+        found = [self._linearised(some, depth[some], middle[some], *(of[some] for of in of_lists)) for some in some_of]
+        slopes, gradients, excess = zip(*found, strict=True)
+        self._slopes, self.gradient, self.excess = joined(slopes), joined(gradients), total(excess)
         self.informs = self._slopes.any()
+
+    def _linearised(
+        self, some: slice, depth: Tensor, middle: Tensor, own: Tensor, upto: Tensor, negatives: Tensor, shares: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Slopes ``(l, P)``, the gradient ``(l, M)`` and the excess of some of the lists."""
+        place, others = self._place[some], self._others[some]
+        up, both_ways = depth.gather(1, place), listed((-1.0, 1.0), middle.dtype, middle.device)[:, None]
+        pairs = pairs_of(up, depth, others)
+        surely = pairs_of(up - START, depth, others) if self._soft.leak else None
+        reach = self._soft.width(wide(pairs.near(_BUMP))).clamp(min=1)
+        moved = torch.addcmul(middle[:, None], reach[:, None], both_ways).clamp(min=0)
+        moved = torch.minimum(moved, negatives[:, None])
+        worth = _changes(self._path, middle, moved, own, upto, negatives, self._parameters)
+        (less, more), (low, high) = worth.unbind(1), moved.unbind(1)
+        slopes = (shares[:, None] * own * (less - more) / (high - low)).nan_to_num(0, 0, 0)
+        weights = slopes.to(depth)
+        pull, near = pulled(pairs, surely, weights, self._soft.kernel)
+        gradient = pull.scatter_add(1, place, -weights * near)
+        if not self._soft.valued:
+            return slopes, gradient, filled(0.0, 1, depth.dtype, depth.device)[0]
+        return slopes, gradient, (slopes * (pairs.near(self._soft.kernel) - self._above[some])).sum()
 
     @property
     def tied(self) -> Tensor:
@@ -119,10 +114,10 @@ class WeightedSecants:
         found = []
         for some in parts_of(*self._parts, values.device):
             depth, slopes = -values[some], self._slopes[some].to(values)
-            pairs = _Pairs(depth.gather(1, self._place[some]), depth, self._others[some].to(values))
-            found.append((slopes * pairs.near(self._kernel)).sum())
-            if self._leak:
-                surely = LEAK * (slopes * pairs.closer(START).near(SOFTPLUS)).sum()
+            up, others = depth.gather(1, self._place[some]), self._others[some].to(values)
+            found.append((slopes * pairs_of(up, depth, others).near(self._soft.kernel)).sum())
+            if self._soft.leak:
+                surely = LEAK * (slopes * pairs_of(up - START, depth, others).near(SOFTPLUS)).sum()
                 found.append(surely - surely.detach())
         return total(found)
 
@@ -191,43 +186,3 @@ def _changes(
     place = upto.gather(1, others).view_as(moved) + own[:, None] * rises
     found = path.at(place, moved, positives[..., None], negatives[..., None], **parameters)
     return (found - still[:, None] + passed) / positives[:, None]
-
-
-class _Pairs:
-    """Sums over pairs of lists whose items weigh; of one long list near-linear ones.
-
-    Args:
-        up: ``(l, P)`` depths of the items that are summed by.
-        depth: ``(l, M)`` of all.
-        mass: ``(l, M)`` what they count.
-    """
-
-    def __init__(self, up: Tensor, depth: Tensor, mass: Tensor) -> None:
-        self._up, self._depth, self._mass = up, depth, mass
-        self._long = up.shape[1] * depth.shape[1] > _LONG
-        self._known: tuple[Kernel, Tensor, Tensor] | None = None
-
-    def closer(self, by: float) -> _Pairs:
-        """With the first so much further up."""
-        return _Pairs(self._up - by, self._depth, self._mass)
-
-    def near(self, kernel: Kernel) -> Tensor:
-        """``(l, P)``: the sum over all."""
-        if self._long:
-            return pair_sum(self._up[0], self._depth[0], self._mass[0], kernel)[None]
-        return self._held(kernel)[1]
-
-    def weighted(self, weights: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
-        """``(l, M)`` sums over the first, by ``(l, P)`` weights, at each, and ``(l, P)`` over all at each first."""
-        if self._long:
-            found = pair_sum(-self._depth[0], -self._up[0], weights[0], kernel)[None]
-            return self._mass * found, weights * self.near(kernel)
-        table, near = self._held(kernel)
-        return self._mass * torch.bmm(weights[:, None], table)[:, 0], weights * near
-
-    def _held(self, kernel: Kernel) -> tuple[Tensor, Tensor]:
-        """All pairs, and their sums."""
-        if self._known is None or self._known[0] != kernel:
-            found = kernel(self._up[:, :, None] - self._depth[:, None])
-            self._known = kernel, found, torch.bmm(found, self._mass[..., None])[..., 0]
-        return self._known[1:]

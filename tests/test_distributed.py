@@ -242,7 +242,8 @@ def test_who_talks_to_whom_and_what_is_said():
         "dtype": "float64",
         "error": "rank 1 could not call the loss: scores is a list",
         "nan": "NaN in 7 of 13 rows",
-        "metrics": "rank 1 has another loss: form.form.metric is 'macro_f1', and on rank 0 'accuracy'",
+        "metrics": "rank 1 has another loss: form.form.metric is 'macro_f1', and on rank 0 'accuracy'; "
+        "make the same loss",
     }
     for name, words in told.items():
         assert words in first[name], first[name]

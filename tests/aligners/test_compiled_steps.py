@@ -15,6 +15,7 @@ INSIDE = {"loss.py", "outside_graphs.py", "given_gradient.py", "recorder.py"}
 
 LOSSES = {
     "ala": lambda: mg.ALA("accuracy", num_outputs=3, every=1, warm_up=0),
+    "uniloss": lambda: mg.UniLoss("macro_f1"),
     "adalfl": lambda: mg.AdaLFL(num_outputs=3, lr=1e-2),
 }
 

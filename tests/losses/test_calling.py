@@ -189,5 +189,5 @@ def test_a_form_of_a_module_is_called_as_the_module():
 
 
 def test_a_name_is_no_module():
-    with pytest.raises(mg.MetricgradError, match=r"module is 'lovasz'; expected one of scores and targets"):
+    with pytest.raises(mg.MetricgradError, match=r"module is 'lovasz'; expected a module of scores and targets"):
         HandMade("lovasz")

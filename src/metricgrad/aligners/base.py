@@ -225,11 +225,11 @@ def default_forward(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
             f"a batch of type {kind} is no (inputs, targets) pair; pass forward=lambda model, batch: (scores, targets)"
         )
     inputs, targets = cast("list[Any]", batch)
-    if isinstance(inputs, Tensor):
-        return model(inputs), targets
     try:
         return model(inputs), targets
     except TypeError as error:
+        if isinstance(inputs, Tensor):
+            raise
         raise MetricgradError(
             f"a batch's inputs are a {type(inputs).__name__}, which {type(model).__name__} does not take as one "
             f"argument ({error}); pass forward=lambda model, batch: (scores, targets), such as "

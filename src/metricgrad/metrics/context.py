@@ -22,6 +22,7 @@ from torch import Tensor
 
 from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
+from metricgrad.value_range import ranges_of
 
 CONTEXT = ("groups", "mask", "sample_weight", "head_sizes")
 #: Where entries of (N, C) targets are masked one by one: the column or row of each that is left. Our own.
@@ -105,7 +106,7 @@ def checked_context(
     for name, value in given.items():
         kept = value if mask is None else value[mask]
         if kept.numel():
-            _RANGES[name](name, *torch.stack(torch.aminmax(kept.detach())).tolist())
+            _RANGES[name](name, *ranges_of(kept)[0])
     return mask, given
 
 

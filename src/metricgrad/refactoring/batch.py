@@ -195,13 +195,15 @@ def _without_weightless(
     ranks = known is not None and known.kind in ("ranking", "positives_over_negatives") and metric.layout.of_rows
     if not ranks or "mask" in metric.context or not isinstance(weight, Tensor) or weight.shape != targets.shape[:1]:
         return context
-    there = weight != 0  # what is no weight at all is refused later
-    if mask is not None or bool(there.all()) or not bool(there.any()):
+    if mask is not None or weight.is_complex():
+        return context
+    low, high = ranges_of(weight)[0]
+    if low != 0 or high <= 0:  # what is no weight at all is refused later
         return context
     groups = context.get("groups")
     if isinstance(groups, Tensor) and (groups.shape, groups.device) == (weight.shape, weight.device):
         weights_of_queries(weight, groups)  # a query is left out as a whole
-    return {**context, "mask": there}
+    return {**context, "mask": weight != 0}
 
 
 def with_room(batch: Batch, softness: float) -> Batch:

@@ -31,7 +31,8 @@ class HandMade(Form):
         super().__init__()
         if not isinstance(module, nn.Module):
             raise MetricgradError(
-                f"module is {module!r:.60}; expected one of scores and targets, such as torch.nn.CrossEntropyLoss()"
+                f"module is {module!r:.60}; expected a module of scores and targets, such as "
+                "torch.nn.CrossEntropyLoss()"
             )
         self.module = module
 

@@ -41,8 +41,8 @@ class Counts(NamedTuple):
         return Counts(self.hit.sum(-1), self.actual.sum(-1), self.predicted.sum(-1), self.seen.any(-1))
 
 
-def counts_of_yes(counts: Counts) -> Counts:
-    """The counts of class 1 of two, without the axis of classes.
+def counts_of_one(counts: Counts, one: int) -> Counts:
+    """The counts of one class of two, 1 for yes and 0 for no, without the axis of classes.
 
     Raises:
         MetricgradError: where there are more classes.
@@ -52,7 +52,7 @@ def counts_of_yes(counts: Counts) -> Counts:
             "average='binary' (as in 'f1') is for yes-or-no targets, but there are more than two classes; "
             "take macro_f1 or micro_f1, or average='macro' or 'micro'"
         )
-    return Counts(counts.hit[..., 1], counts.actual[..., 1], counts.predicted[..., 1], counts.seen[..., 1])
+    return Counts(*(of[..., one] for of in counts))
 
 
 def class_counts(labels: Tensor, targets: Tensor, weight: Tensor | None = None) -> Counts:

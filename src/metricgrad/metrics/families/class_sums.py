@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.functional.constants import listed
-from metricgrad.metrics.families.class_counts import Counts, correlation, counts_of_yes, ratio
+from metricgrad.metrics.families.class_counts import Counts, correlation, counts_of_one, ratio
 from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.of_labels import AllRight, OfClassCounts, OfClasses, OfLabels, OfTables
 
@@ -94,7 +94,7 @@ class Precision(Score):
 def averaged(score: Score, average: str) -> OfLabels:
     """A score of counts averaged over classes (``"macro"``) or the rows of entries (``"samples"``), of all their counts
     (``"micro"``), or of class 1's (``"binary"``)."""
-    of_yes = OfClassCounts(value=partial(_of_yes, score), slope=partial(_yes_slope, score))
+    of_yes = _score_of_one(score, 1)
     if average == "micro":
         pooled = partial(_pooled, score)
         return OfClasses(terms=_counts, value=pooled, slope=partial(_pooled_slope, score), of_list=of_yes)
@@ -146,23 +146,18 @@ def _pooled_slope(score: Score, counts: Counts, sums: Tensor) -> tuple[Tensor, T
     return of_hit.expand(counts.hit.shape), torch.zeros_like(counts.hit)
 
 
-def _of_yes(score: Score, counts: Counts) -> Tensor:
-    return score(counts_of_yes(counts))
+def _score_of_one(score: Score, one: int) -> OfClassCounts:
+    """A score of one class of two, 1 for yes and 0 for no."""
+    return OfClassCounts(value=partial(_of_one, score, one), slope=partial(_slope_of_one, score, one))
 
 
-def _yes_slope(score: Score, counts: Counts) -> tuple[Tensor, Tensor]:
-    slopes = torch.stack(score.slope(counts_of_yes(counts)))[:, None]
-    of_hit, of_predicted = torch.nn.functional.pad(slopes, (1, 0)).unbind()
-    return of_hit, of_predicted
+def _of_one(score: Score, one: int, counts: Counts) -> Tensor:
+    return score(counts_of_one(counts, one))
 
 
-def _of_no(score: Score, counts: Counts) -> Tensor:
-    return score(Counts(*(of[..., 0] for of in counts)))
-
-
-def _no_slope(score: Score, counts: Counts) -> tuple[Tensor, Tensor]:
-    slopes = torch.stack(score.slope(Counts(*(of[..., 0] for of in counts))))[:, None]
-    of_hit, of_predicted = torch.nn.functional.pad(slopes, (0, 1)).unbind()
+def _slope_of_one(score: Score, one: int, counts: Counts) -> tuple[Tensor, Tensor]:
+    slopes = torch.stack(score.slope(counts_of_one(counts, one)))[:, None]
+    of_hit, of_predicted = torch.nn.functional.pad(slopes, (one, 1 - one)).unbind()
     return of_hit, of_predicted
 
 
@@ -251,7 +246,7 @@ def _agreement_slope(counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
 INTERSECTION_OVER_UNION, PRECISION, RECALL = IntersectionOverUnion(), Precision(), Recall()
 ENTRIES = OfClasses(terms=_hits, value=_quotient, slope=_hits_slope)
 ACCURACY = replace(ENTRIES, of_list=AllRight())
-SPECIFICITY = OfClassCounts(value=partial(_of_no, RECALL), slope=partial(_no_slope, RECALL))
+SPECIFICITY = _score_of_one(RECALL, 0)
 MEAN_RECALL = _mean(RECALL, _is_seen)
 BALANCED_ACCURACY = _mean(RECALL, _is_target)
 G_MEAN = OfClasses(terms=_logs, value=_geometric, slope=_geometric_slope)

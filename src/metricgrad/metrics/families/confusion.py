@@ -21,7 +21,7 @@ from metricgrad.metrics.families.class_counts import (
     Counts,
     class_counts,
     correlation,
-    counts_of_yes,
+    counts_of_one,
     mean_over_last,
     pooled,
     ratio,
@@ -89,7 +89,7 @@ def _averaged(
         counts = class_counts(labels, targets, weight)
         if average == "macro":
             return mean_over_last(score(counts), None, counts.seen)
-        return score(counts_of_yes(counts))
+        return score(counts_of_one(counts, 1))
     counts = class_counts(labels, targets, weight) if single else yes_counts(labels, targets, weight, 1)
     return score(counts.summed()) if average == "micro" else score(counts).mean(-1)
 

@@ -52,7 +52,7 @@ def precision_to_r(place: Tensor, above: Tensor, positives: Count, negatives: Co
 
 def hit_rate(place: Tensor, above: Tensor, positives: Count, negatives: Count, *, k: int = 10) -> Tensor:
     """Whether it is the first positive, and among the first k."""
-    # by as many places more as no positive behind the first has
+    # place 1 and a rank up to k in one comparison: at place 2 it would take a count below 0
     return wide(torch.add(above, place, alpha=k) <= 2 * k - 1) * positives
 
 

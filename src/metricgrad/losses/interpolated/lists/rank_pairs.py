@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metricgrad.functional.constants import filled
 from metricgrad.functional.correlation import pair_counts
 from metricgrad.functional.dominance_sums import dominance_sum
 from metricgrad.functional.kernels import SOFTPLUS, Kernel
@@ -55,15 +56,17 @@ class RankPairs:
         shares, means, self.total = lists.means(torch.stack([now, ideal]), missing=path.missing)
         self.now, self.ideal = means.unbind()
         self._worth = (shares * path.worth(apart, size, **parameters)).nan_to_num()
-        # of scores that tie apart from their targets the mean over the orders that break ties
-        broken, whole = self._worth * apart / 2 - shares * now, self._worth * (apart - excess) / 2
-        hard = torch.where(_ties_apart(values, self._rank), broken, whole).nan_to_num().sum()
         self.informs = self._worth.any()
         with torch.enable_grad():
             leaf = values.to(soft.dtype).requires_grad_()
             value = self.loss(leaf)
             (self.gradient,) = torch.autograd.grad(value, leaf)
-        self.excess = value.detach() - hard if soft.valued else torch.zeros_like(hard)
+        self.excess = filled(0.0, 1, now.dtype, now.device)[0]
+        if soft.valued:
+            # of scores that tie apart from their targets the mean over the orders that break ties
+            broken, whole = self._worth * apart / 2 - shares * now, self._worth * (apart - excess) / 2
+            hard = torch.where(_ties_apart(values, self._rank), broken, whole).nan_to_num().sum()
+            self.excess = value.detach() - hard
 
     @property
     def worst(self) -> Tensor:

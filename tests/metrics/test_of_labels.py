@@ -9,9 +9,9 @@ from metricgrad.metrics.of_labels import OfTables
 from metricgrad.metrics.utilities import slopes_of_labels
 
 OF_CLASSES = (
-    "accuracy", "macro_f1", "micro_f1", "fbeta:beta=2.0,average=macro", "jaccard:average=macro", "balanced_accuracy",
-    "g_mean", "mcc", "kappa", "quadratic_kappa", "quadratic_kappa:num_classes=5", "mean_iou", "dice",
-    "mean_iou:background=False",
+    "accuracy", "macro_f1", "weighted_f1", "micro_f1", "fbeta:beta=2.0,average=macro", "jaccard:average=macro",
+    "balanced_accuracy", "g_mean", "mcc", "kappa", "quadratic_kappa", "quadratic_kappa:num_classes=5", "mean_iou",
+    "dice", "mean_iou:background=False", "jaccard:average=weighted",
 )  # fmt: skip
 OF_TWO = ("f1", "fbeta:beta=0.5", "jaccard", "accuracy", "quadratic_kappa")
 

@@ -33,6 +33,7 @@ _ALSO_KNOWN = {
     "top5": "top_k_accuracy:k=5", "top_5_accuracy": "top_k_accuracy:k=5", "top_k_accuracy_score": "top_k_accuracy",
     "balanced_acc": "balanced_accuracy", "balanced_accuracy_score": "balanced_accuracy", "uar": "balanced_accuracy",
     "f1_score": "f1", "binary_f1": "f1", "f1_macro": "macro_f1", "f1_micro": "micro_f1", "f1_samples": "samples_f1",
+    "f1_weighted": "weighted_f1",
     "f2": "fbeta:beta=2", "fbeta_score": "fbeta", "f_beta": "fbeta", "dice_score": "dice", "dice_coefficient": "dice",
     "iou": "mean_iou", "miou": "mean_iou", "jaccard_score": "jaccard", "jaccard_index": "jaccard",
     "matthews_corrcoef": "mcc", "matthews": "mcc", "phi": "mcc", "cohen_kappa": "kappa", "cohen_kappa_score": "kappa",

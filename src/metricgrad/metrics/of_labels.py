@@ -29,10 +29,12 @@ class OfLabels(FastPath):
             among those that are a target or a prediction (``"ordered"``), or the numbers themselves (``"kept"``).
         of_list: of entries of yes or no, the metric of one column, one row or all entries, where it is the mean of
             that; None where it is of all entries by the tables that it has of classes, or of no such lists.
+        by_support: whether each column counts in that mean as many times as it has a yes among its targets.
     """
 
     names: ClassNames = "kept"
     of_list: OfTables | None = None
+    by_support: bool = False
 
     def elements(self, scores: Tensor, targets: Tensor, whole: int) -> int:
         """A row that moves, a row for the others like it, and each class; single entries are not put together."""
@@ -122,7 +124,8 @@ class Complement(OfTables):
 
 def complement(path: OfTables) -> Complement:
     """Of a metric, and of that of its lists."""
-    return Complement(path.names, None if path.of_list is None else complement(path.of_list), path=path)
+    of_list = None if path.of_list is None else complement(path.of_list)
+    return Complement(path.names, of_list, path.by_support, path=path)
 
 
 Slope = Callable[[Counts], tuple[Tensor, Tensor]]

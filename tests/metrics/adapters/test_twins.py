@@ -21,6 +21,8 @@ OF_CLASSES = {
     "macro precision": (sklearn.metrics.precision_score, {"average": "macro"}),
     "macro recall": (sklearn.metrics.recall_score, {"average": "macro"}),
     "macro Jaccard": (sklearn.metrics.jaccard_score, {"average": "macro"}),
+    "weighted F1": (sklearn.metrics.f1_score, {"average": "weighted"}),
+    "weighted precision": (sklearn.metrics.precision_score, {"average": "weighted"}),
     "MCC": (sklearn.metrics.matthews_corrcoef, {}),
     "kappa": (sklearn.metrics.cohen_kappa_score, {}),
     "quadratic kappa": (sklearn.metrics.cohen_kappa_score, {"weights": "quadratic"}),
@@ -34,7 +36,7 @@ OF_CLASSES = {
             ("recall", torchmetrics.Recall, {}),
             ("Jaccard", torchmetrics.JaccardIndex, {}),
         )
-        for average in ("macro", "micro")
+        for average in ("macro", "micro", "weighted")
     },
     "MCC of torchmetrics": (torchmetrics.MatthewsCorrCoef(task="multiclass", num_classes=4), {}),
     "kappa of torchmetrics": (
@@ -110,7 +112,7 @@ def test_torchmetrics_mcc_of_two_columns_is_that_of_one_score(labels, targets):
 @pytest.mark.parametrize(
     ("function", "options"),
     [
-        (sklearn.metrics.f1_score, {"average": "weighted"}),
+        (sklearn.metrics.f1_score, {"average": "macro", "labels": [0, 1]}),
         (sklearn.metrics.balanced_accuracy_score, {"adjusted": True}),
         (sklearn.metrics.f1_score, {"average": "macro", "zero_division": 1.0}),
         (sklearn.metrics.cohen_kappa_score, {"weights": "linear"}),

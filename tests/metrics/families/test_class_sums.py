@@ -8,7 +8,7 @@ from metricgrad.metrics.families.class_counts import class_counts
 from metricgrad.metrics.of_labels import OfClasses
 
 NAMES = (
-    "accuracy", "macro_f1", "micro_f1", "fbeta:beta=2.0,average=macro", "jaccard:average=macro",
+    "accuracy", "macro_f1", "weighted_f1", "micro_f1", "fbeta:beta=2.0,average=macro", "jaccard:average=macro",
     "jaccard:average=micro", "balanced_accuracy", "g_mean", "mcc", "kappa",
 )  # fmt: skip
 

@@ -34,9 +34,11 @@ def gmean(y, s, sample_weight=None):
 SINGLE = {
     "accuracy": of_labels(sk.accuracy_score),
     "macro_f1": of_labels(sk.f1_score, average="macro"),
+    "weighted_f1": of_labels(sk.f1_score, average="weighted"),
     "micro_f1": of_labels(sk.f1_score, average="micro"),
     "fbeta:beta=2,average=macro": of_labels(sk.fbeta_score, beta=2, average="macro"),
     "jaccard:average=macro": of_labels(sk.jaccard_score, average="macro"),
+    "jaccard:average=weighted": of_labels(sk.jaccard_score, average="weighted"),
     "jaccard:average=micro": of_labels(sk.jaccard_score, average="micro"),
     "balanced_accuracy": of_labels(sk.balanced_accuracy_score),
     "mcc": of_labels(sk.matthews_corrcoef),
@@ -52,11 +54,13 @@ BINARY = SINGLE | {
 MULTILABEL = {
     "accuracy": of_labels(sk.accuracy_score),
     "macro_f1": of_labels(sk.f1_score, average="macro"),
+    "weighted_f1": of_labels(sk.f1_score, average="weighted"),
     "micro_f1": of_labels(sk.f1_score, average="micro"),
     "samples_f1": of_labels(sk.f1_score, average="samples"),
     "fbeta:beta=2,average=samples": of_labels(sk.fbeta_score, beta=2, average="samples"),
     "jaccard:average=samples": of_labels(sk.jaccard_score, average="samples"),
     "jaccard:average=macro": of_labels(sk.jaccard_score, average="macro"),
+    "jaccard:average=weighted": of_labels(sk.jaccard_score, average="weighted"),
 }
 POOLED = {
     "f1": of_labels(sk.f1_score, pool=True),

@@ -43,7 +43,7 @@ _OF_LABELS: dict[str, OfLabels] = {
     "specificity": OfLabels(of_list=SPECIFICITY),
 }
 _ANY = 2**31  # however many grades there are, their numbers are what they are worth
-_AVERAGES = ("binary", "macro", "micro", "samples")
+_AVERAGES = ("binary", "macro", "micro", "weighted", "samples")
 
 _SKLEARN: dict[str, FastPath | str] = {
     "accuracy_score": ACCURACY,
@@ -120,8 +120,9 @@ def twin_of_torchmetrics(base: str, task: str | None, options: Mapping[str, Any]
     if task == "multilabel":
         if base == "exactmatch":
             return ACCURACY
-        known = _OF_LABELS.get(base) if score is None else averaged(score, average)
-        return known if average in ("macro", "micro") else None
+        if score is not None:
+            return averaged(score, average) if average in ("macro", "micro", "weighted") else None
+        return _OF_LABELS.get(base) if average in ("macro", "micro") else None
     if base == "matthewscorrcoef":
         return MCC_OF_TWO if task == "binary" or options.get("num_classes") == 2 else MCC
     if base == "cohenkappa":

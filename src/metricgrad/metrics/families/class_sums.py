@@ -93,18 +93,21 @@ class Precision(Score):
 
 def averaged(score: Score, average: str) -> OfLabels:
     """A score of counts averaged over classes (``"macro"``) or the rows of entries (``"samples"``), of all their counts
-    (``"micro"``), or of class 1's (``"binary"``)."""
+    (``"micro"``), or of class 1's (``"binary"``); over classes as often as each is a target (``"weighted"``)."""
     of_yes = _score_of_one(score, 1)
     if average == "micro":
         pooled = partial(_pooled, score)
         return OfClasses(terms=_counts, value=pooled, slope=partial(_pooled_slope, score), of_list=of_yes)
     if average == "macro":
         return _mean(score, _is_seen, of_yes)
+    if average == "weighted":
+        by_support = _mean(score, _support, of_yes)
+        return replace(by_support, slope=partial(_support_slope, score), by_support=True)
     return of_yes if average == "binary" else OfLabels(of_list=of_yes)
 
 
 def _mean(score: Score, counted: Callable[[Counts], Tensor], of_list: OfTables | None = None) -> OfClasses:
-    """The mean of a score over the classes that count."""
+    """The mean of a score over the classes, by what each counts."""
     terms = partial(_counted, score, counted)
     return OfClasses(terms=terms, value=_quotient, slope=partial(_mean_slope, score), of_list=of_list)
 
@@ -117,6 +120,12 @@ def _counted(score: Score, counted: Callable[[Counts], Tensor], counts: Counts) 
 def _mean_slope(score: Score, counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
     of_hit, of_predicted = score.slope(counts)
     return of_hit / sums[1], of_predicted / sums[1]
+
+
+def _support_slope(score: Score, counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
+    share = counts.actual / sums[1]
+    of_hit, of_predicted = (torch.where(share > 0, of * share, share) for of in score.slope(counts))
+    return of_hit, of_predicted
 
 
 def _quotient(sums: Tensor) -> Tensor:
@@ -163,6 +172,10 @@ def _slope_of_one(score: Score, one: int, counts: Counts) -> tuple[Tensor, Tenso
 
 def _is_seen(counts: Counts) -> Tensor:
     return counts.seen
+
+
+def _support(counts: Counts) -> Tensor:
+    return counts.actual
 
 
 def _is_target(counts: Counts) -> Tensor:

@@ -44,14 +44,14 @@ from metricgrad.metrics.registry import register
 from metricgrad.metrics.types import Structure
 from metricgrad.precision import wide
 
-Average = Literal["binary", "macro", "micro", "samples"]
+Average = Literal["binary", "macro", "micro", "weighted", "samples"]
 
 _WEIGHTED = ("sample_weight",)
 _BY_PART = ("sample_weight", "parts")
 _POOLED = Structure("labels", "all")
 _BY_ROW = Structure("labels", "row")
 _BY_COLUMN = Structure("labels", "column")
-_OF_AVERAGE = {"binary": _POOLED, "micro": _POOLED, "macro": _BY_COLUMN, "samples": _BY_ROW}
+_OF_AVERAGE = {"binary": _POOLED, "micro": _POOLED, "macro": _BY_COLUMN, "weighted": _BY_COLUMN, "samples": _BY_ROW}
 
 
 def _by_average(average: str, **_: object) -> Structure:
@@ -74,8 +74,8 @@ def _averaged(
         ones = torch.ones_like(targets) if weight is None or average == "samples" else weight
         hit, actual, predicted = (each.total(x * ones) for x in (labels * targets, targets.expand_as(labels), labels))
         counts = Counts(hit, actual, predicted, torch.ones_like(hit, dtype=torch.bool))
-        if average == "micro":
-            return score(counts.summed())
+        if average in _OF_COUNTS:
+            return _OF_COUNTS[average](score, counts)
         return (each.mean_of_rows if average == "samples" else each.mean)(score(counts))
     single = labels.ndim == 2
     if average == "samples":
@@ -91,7 +91,18 @@ def _averaged(
             return mean_over_last(score(counts), None, counts.seen)
         return score(counts_of_one(counts, 1))
     counts = class_counts(labels, targets, weight) if single else yes_counts(labels, targets, weight, 1)
-    return score(counts.summed()) if average == "micro" else score(counts).mean(-1)
+    return _OF_COUNTS[average](score, counts) if average in _OF_COUNTS else score(counts).mean(-1)
+
+
+def _micro(score: Callable[[Counts], Tensor], counts: Counts) -> Tensor:
+    return score(counts.summed())
+
+
+def _by_support(score: Callable[[Counts], Tensor], counts: Counts) -> Tensor:
+    return ratio((score(counts) * counts.actual).sum(-1), counts.actual.sum(-1))
+
+
+_OF_COUNTS = {"micro": _micro, "weighted": _by_support}
 
 
 @register("accuracy", reads="labels", structure=_BY_ROW, context=_BY_PART, fast_path=ACCURACY)
@@ -131,8 +142,8 @@ def fbeta(
 ) -> Tensor:
     """F score that weighs recall beta times as much as precision.
 
-    ``average`` is ``"binary"`` (class 1), ``"macro"`` (mean over classes), ``"micro"`` (all together) or ``"samples"``
-    (mean over the rows of multilabel targets).
+    ``average`` is ``"binary"`` (class 1), ``"macro"`` (mean over classes), ``"weighted"`` (the same, each class as
+    often as it is a target), ``"micro"`` (all together) or ``"samples"`` (mean over the rows of multilabel targets).
     """
     return _averaged(FScore(beta), labels, targets, sample_weight, average, parts)
 
@@ -149,6 +160,19 @@ def macro_f1(
 ) -> Tensor:
     """F1 of each class that is a target or a prediction, averaged; of each column for multilabel targets."""
     return fbeta(labels, targets, average="macro", sample_weight=sample_weight, parts=parts)
+
+
+@register(
+    "weighted_f1", reads="labels", structure=_BY_COLUMN, context=_BY_PART, fast_path=averaged(FScore(), "weighted")
+)
+def weighted_f1(
+    labels: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None
+) -> Tensor:
+    """F1 of each class, averaged by how often it is a target; of each column for multilabel targets.
+
+    Where one class makes up most of the rows it is about that class's F1; ``macro_f1`` asks for the rare ones too.
+    """
+    return fbeta(labels, targets, average="weighted", sample_weight=sample_weight, parts=parts)
 
 
 @register("micro_f1", reads="labels", structure=_POOLED, context=_BY_PART, fast_path=averaged(FScore(), "micro"))
@@ -176,7 +200,7 @@ def jaccard(
     sample_weight: Tensor | None = None,
     parts: Tensor | None = None,
 ) -> Tensor:
-    """Intersection over union of class 1; ``average`` is "binary", "macro", "micro" or "samples", as for ``fbeta``."""
+    """Intersection over union of class 1; ``average`` as for ``fbeta``."""
     return _averaged(INTERSECTION_OVER_UNION, labels, targets, sample_weight, average, parts)
 
 

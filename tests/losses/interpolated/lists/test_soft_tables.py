@@ -17,7 +17,7 @@ from metricgrad.refactoring.batch import checked
 
 N, C = 12, 5
 OF_ENTRIES = ["f1", "micro_f1", "mcc", "kappa", "balanced_accuracy", "dice", "mean_iou", "jaccard"]
-APART = ["macro_f1", "samples_f1", "fbeta:beta=2,average=macro", "jaccard:average=samples"]
+APART = ["macro_f1", "weighted_f1", "samples_f1", "fbeta:beta=2,average=macro", "jaccard:average=samples"]
 
 
 def draw(seed, *shape, dtype=torch.float64):
@@ -132,6 +132,7 @@ OF_LABELS = {"task": "multilabel", "num_labels": C}
             for average in ("macro", "micro")
         ),
         torchmetrics.FBetaScore(beta=2.0, average="macro", **OF_LABELS),
+        torchmetrics.JaccardIndex(average="weighted", **OF_LABELS),
         torchmetrics.ExactMatch(**OF_LABELS),
         sklearn.metrics.accuracy_score,
         sklearn.metrics.zero_one_loss,
@@ -174,6 +175,7 @@ def test_several_labels_a_row_are_in_closed_form(metric, recwarn):
     [
         (mg.as_metric(sklearn.metrics.f1_score, average="macro"), "macro_f1"),
         (mg.as_metric(sklearn.metrics.f1_score, average="micro"), "micro_f1"),
+        (mg.as_metric(sklearn.metrics.f1_score, average="weighted"), "weighted_f1"),
         (mg.as_metric(sklearn.metrics.f1_score, average="samples"), "samples_f1"),
         (torchmetrics.F1Score(task="multilabel", num_labels=C, average="macro"), "macro_f1"),
         (torchmetrics.F1Score(task="multilabel", num_labels=C, average="micro"), "micro_f1"),

@@ -32,6 +32,7 @@ class EntryLists:
         count: L.
         weight: ``(E,)`` float64 of each entry within its list, or None for ones.
         share: ``(L,)`` float64 of each list in the mean, or None for ones.
+        by_support: whether each list counts besides as often as it has a yes among its targets.
     """
 
     path: OfTables
@@ -39,6 +40,7 @@ class EntryLists:
     count: int
     weight: Tensor | None = None
     share: Tensor | None = None
+    by_support: bool = False
 
     def cells(self, yes: Tensor, targets: Tensor) -> Tensor:
         """``(S, L, 2, 2)`` tables by target and decision of S sets of decisions.
@@ -95,6 +97,9 @@ class EntryLists:
         values = self.path.shown(tables, self.path.values(tables)).view(len(cells), -1)
         share = (values == values).to(values)
         share = share if self.share is None else share * self.share
+        if self.by_support:
+            support = cells[-1, :, 1].sum(-1)
+            share = share * torch.where(support.any(), support, 1)
         share = share / share.sum(1, keepdim=True)
         return (values.nan_to_num() * share).sum(1), share[-1]
 
@@ -108,14 +113,15 @@ def entry_lists(path: FastPath | None, batch: Batch, structure: Structure) -> En
         return None
     apart = structure.exchangeable
     columns = batch.targets.ndim == 2 or PARTS in batch.context  # without, a no is a class like a yes
-    of_list = path.of_list if isinstance(path, OfLabels) and columns else None
-    if of_list is None and apart == "all" and isinstance(path, OfTables):
-        of_list = path
+    of_columns = path.of_list if isinstance(path, OfLabels) and columns else None
+    of_list = path if of_columns is None and apart == "all" and isinstance(path, OfTables) else of_columns
     if of_list is None:
         return None
     if "groups" in batch.context:
         return _of_groups(of_list, batch) if apart == "all" else None
-    return _of_parts(of_list, batch, apart) if PARTS in batch.context else _of_shape(of_list, batch, apart)
+    found = _of_parts(of_list, batch, apart) if PARTS in batch.context else _of_shape(of_list, batch, apart)
+    by_support = of_columns is not None and isinstance(path, OfLabels) and path.by_support
+    return replace(found, by_support=True) if by_support and found is not None else found
 
 
 def _of_groups(path: OfTables, batch: Batch) -> EntryLists:

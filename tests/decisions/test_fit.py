@@ -5,6 +5,7 @@ import sklearn.metrics
 import torch
 
 import metricgrad as mg
+from metricgrad.decisions.kinds import DECISIONS
 
 
 def binary(n: int, seed: int = 0, rate: float = 0.15, shift: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -119,3 +120,34 @@ def test_bad_input_is_one_sentence(scores, targets, options, words):
 def test_few_rows_compare_nothing():
     scores, targets = binary(12)
     assert "too few" in mg.fit_decision("f1", scores, targets).report()
+
+
+class Cautious(mg.decisions.Decision):
+    kind = "cautious"
+
+    def forward(self, scores):
+        return scores - 1
+
+    @classmethod
+    def fit(cls, metric, scores, targets, **context):
+        return cls()
+
+    def config(self):
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("reading", "shape", "wanted"),
+    [
+        ("threshold", (40, 3), "are of classes; write reading = 'argmax'"),
+        ("argmax", (40,), "write reading = 'threshold'"),
+    ],
+)
+def test_a_decision_of_ones_own_reads_scores_as_they_are(monkeypatch, reading, shape, wanted):
+    monkeypatch.setitem(DECISIONS, "cautious", Cautious)
+    monkeypatch.setattr(Cautious, "reading", reading)
+    scores, targets = torch.randn(shape), torch.arange(40) % 2
+    with pytest.raises(mg.MetricgradError, match=wanted):
+        mg.fit_decision("accuracy", scores, targets, method="cautious")
+    monkeypatch.setattr(Cautious, "reading", wanted.split("'")[1])
+    assert mg.fit_decision("accuracy", scores, targets, method="cautious").predict(scores).shape == (40,)

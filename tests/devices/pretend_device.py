@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import torch
-from torch.utils import _pytree as pytree
 
 from metricgrad.precision import WITHOUT_FLOAT64
 from tests.devices import counting
@@ -125,30 +124,74 @@ class _Backend:
     get_amp_supported_dtype = staticmethod(lambda: [torch.float16, torch.bfloat16])
 
 
-def _name(func: Any) -> str:
-    return func._schema.name.split("::")[-1]
+class _Facts(NamedTuple):
+    """What is known of an operation from its schema.
+
+    Attributes:
+        name: without its namespace and overload.
+        arguments: their names.
+        written: the names of those that it writes into.
+        composite: whether it is made of others.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    written: tuple[str, ...]
+    composite: bool
+
+
+@functools.cache
+def _facts(func: Any) -> _Facts:
+    schema = func._schema
+    composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+    written = tuple(a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write)
+    return _Facts(schema.name.split("::")[-1], tuple(a.name for a in schema.arguments), written, composite)
 
 
 def _on_cpu(x: Any) -> bool:
-    return isinstance(x, torch.Tensor) and not isinstance(x, SimTensor) and x.device.type == "cpu"
+    return type(x) is not SimTensor and isinstance(x, torch.Tensor) and x.device.type == "cpu"
+
+
+def _leaves(values: Iterable[Any]) -> Iterator[Any]:
+    """What is in arguments and lists of them; torch's pytrees take longer than the operations."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _leaves(value)
+        else:
+            yield value
+
+
+def _mapped(change: Callable[[torch.Tensor], Any], value: Any) -> Any:
+    """Tensors, and those in lists of them, changed."""
+    if isinstance(value, list | tuple):
+        return type(value)([_mapped(change, one) for one in value])
+    return change(value) if isinstance(value, torch.Tensor) else value
+
+
+def _bare(value: torch.Tensor) -> torch.Tensor:
+    return value.hidden if type(value) is SimTensor else value
 
 
 def _run(func: Any, args: Any, kwargs: Any) -> Any:
     """One operation: check the devices, run it on the hidden tensors, wrap what comes out."""
-    name = _name(func)
+    facts = _facts(func)
+    name = facts.name
     # without autograd above (inference mode) composites arrive whole: take them apart, so that their parts are checked
-    if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
+    if facts.composite:
         done = func.decompose(*args, **kwargs)
         if done is not NotImplemented:
             return done
-    flat, spec = pytree.tree_flatten((args, kwargs))
-    _check(func, name, args, kwargs, flat)
+    tensors, others = [], []
+    for value in _leaves((args, *kwargs.values())):
+        (tensors if isinstance(value, torch.Tensor) else others).append(value)
+    for value in others:
+        _check_generator(value, func)
+    _check(func, facts, args, kwargs, tensors)
     counting.count(func, name, args, kwargs, lambda x: isinstance(x, SimTensor))
     target = kwargs.get("device")
     target = None if target is None else torch.device(target).type
-    given = {id(v.hidden): v for v in flat if isinstance(v, SimTensor)}
-    bare = [v.hidden if isinstance(v, SimTensor) else v for v in flat]
-    bare_args, bare_kwargs = pytree.tree_unflatten(bare, spec)
+    given = {id(v.hidden): v for v in tensors if type(v) is SimTensor}
+    bare_args, bare_kwargs = _mapped(_bare, args), {key: _mapped(_bare, value) for key, value in kwargs.items()}
     if target == DEVICE:
         bare_kwargs["device"] = torch.device("cpu")
     if bare_kwargs.get("pin_memory"):
@@ -161,14 +204,14 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
         return args[0] if name == "copy_" else args[1]
     if target == "cpu":
         return out
-    if any(a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments):
+    if facts.written:
         for holder in given.values():
             if holder.hidden.shape != holder.shape or holder.hidden.stride() != holder.stride():
                 with torch.no_grad():  # squeeze_ and the like gave the hidden tensor other sizes
                     torch.Tensor.data.__set__(holder, SimTensor(holder.hidden))
 
-    def wrap(value: Any) -> Any:
-        if not isinstance(value, torch.Tensor) or isinstance(value, SimTensor):
+    def wrap(value: torch.Tensor) -> torch.Tensor:
+        if type(value) is SimTensor:
             return value
         if id(value) in given:
             return given[id(value)]
@@ -177,14 +220,12 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
                 return SimTensor(value)
         return SimTensor(value)
 
-    return pytree.tree_map(wrap, out)
+    return _mapped(wrap, out)
 
 
-def _check(func: Any, name: str, args: Any, kwargs: Any, flat: list[Any]) -> None:
+def _check(func: Any, facts: _Facts, args: Any, kwargs: Any, tensors: list[torch.Tensor]) -> None:
     """Raise where a GPU would."""
-    for value in flat:
-        _check_generator(value, func)
-    cpu = [x for x in flat if _on_cpu(x)]
+    cpu, name = [x for x in tensors if _on_cpu(x)], facts.name
     if not cpu or name in _COPIES:
         return
     shapes = [tuple(x.shape) for x in cpu]
@@ -195,9 +236,8 @@ def _check(func: Any, name: str, args: Any, kwargs: Any, flat: list[Any]) -> Non
         if _on_cpu(args[0]) or (len(args) > 2 and _on_cpu(args[2]) and args[2].dim() > 0):
             raise mixed
         return
-    written = [a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
-    named = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | kwargs
-    if any(_on_cpu(named.get(one)) for one in written) or any(x.dim() > 0 for x in cpu):
+    named = dict(zip(facts.arguments, args, strict=False)) | kwargs
+    if any(_on_cpu(named.get(one)) for one in facts.written) or any(x.dim() > 0 for x in cpu):
         raise mixed
     if name in _NUMBERS:
         if any(_on_cpu(x) for place, x in enumerate(args) if place != _NUMBERS[name]):
@@ -212,7 +252,7 @@ def _check_width(out: Any, target: str | None) -> None:
     """Raise as MPS does where float64 would come to lie on the device."""
     if DEVICE not in WITHOUT_FLOAT64 or target == "cpu":
         return
-    if any(isinstance(x, torch.Tensor) and x.dtype == torch.float64 for x in pytree.tree_leaves(out)):
+    if any(isinstance(x, torch.Tensor) and x.dtype == torch.float64 for x in _leaves((out,))):
         raise TypeError(f"Cannot convert a {DEVICE} Tensor to float64 dtype: the device doesn't support float64.")
 
 
@@ -259,14 +299,14 @@ def _guarded(base: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _factory(operation: Any) -> Callable[..., Any]:
-    made = torch.ops.aten.zeros.default if _name(operation) == "_efficientzerotensor" else operation
+    made = torch.ops.aten.zeros.default if _facts(operation).name == "_efficientzerotensor" else operation
 
     def kernel(*args: Any, **kwargs: Any) -> SimTensor:
         for value in (*args, *kwargs.values()):
             _check_generator(value, operation)
         if kwargs.pop("pin_memory", None):
             raise RuntimeError("Only dense CPU tensors can be pinned")
-        counting.count(operation, _name(operation), args, {}, _no_tensor)
+        counting.count(operation, _facts(operation).name, args, {}, _no_tensor)
         out = made(*args, **{**kwargs, "device": torch.device("cpu")})
         _check_width(out, DEVICE)
         return SimTensor(out)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import metricgrad as mg
 from tests.devices.counting import Seen, watch
 
+_ATTACHED = 6  # of a training; after 4, 8, 16 the shape of the learned loss is noted besides
 _STEPS = 24  # of 48 rows, after which the memories are full
 
 Batch = Callable[[int], tuple[Tensor, ...]]  # scores, targets, and weights where they come along
@@ -118,7 +119,7 @@ def attached(make: Callable[[], mg.Loss], device: str, *, depth: int) -> Seen:
         loss(model(inputs[:40]), targets[:40]).backward()
         optimizer.step()
 
-    seen = _last(step, _STEPS)
+    seen = _last(step, _ATTACHED)
     handle.detach()
     return seen
 

@@ -52,6 +52,7 @@ def test_canonical_shapes(scores, targets, expected):
     ("scores", "targets", "message"),
     [
         (torch.randn(4), torch.zeros(4, 1), r"squeeze\(-1\)"),
+        (torch.randn(4, 3, 8, 8), torch.zeros(4, 1, 8, 8), r"the second axis .* targets.squeeze\(1\)"),
         (torch.randn(4, 3), torch.zeros(5), "expected equal shapes"),
         (torch.randn(1, 4), torch.zeros(4), r"targets\[None\]"),
         (torch.tensor(1.0), torch.tensor(1.0), "no batch axis"),

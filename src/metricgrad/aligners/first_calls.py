@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,21 +25,27 @@ from metricgrad.metrics.probabilities import (
 )
 
 _FEWEST_LISTS = 8
-_COUNTED = ("groups", "sample_weight")
+_ALONG = ("groups", "sample_weight")
 
 
 class FirstCalls:
     """Looks at the rows of the first calls, 50 at least, and at whether anything ever moves the loss.
 
     Attributes:
+        one_each: what is said where each row of the first batch of eight rows or more has one 1 among zeros.
         attended: whether the loss was attached, fitted or given feedback.
         judged: whether validation batches steer it, of which nobody has said yet that they are without context.
     """
 
+    one_each: ClassVar[str] = (
+        "each row of targets has one 1 among zeros, and such rows are read as one yes or no for each column: where it "
+        "is the class of the row, pass its number, as targets.argmax(1)"
+    )
+
     def __init__(self) -> None:
         self.attended = self.judged = False
         self._calls = self._rows = 0
-        self._seen = False
+        self._seen = self._counted = False
 
     def look(
         self,
@@ -53,13 +59,20 @@ class FirstCalls:
     ) -> None:
         """One call that counts as a step.
 
+        Warns:
+            UserWarning: of what is seen, once.
+
         Raises:
             MetricgradError: for NaN among the scores or the targets that the mask keeps.
         """
         self._calls += 1
         if not self._seen:
             self._look_at(form, scores, targets, context.get("mask"), check_finite)
-        if self.judged and (given := [name for name in _COUNTED if context.get(name) is not None]):
+        if not self._counted and len(targets) >= _FEWEST_LISTS and not transformed(targets):
+            self._counted = True
+            if self._reads_rows(form) and targets.shape == scores.shape and _has_one_each(targets):
+                warnings.warn(self.one_each, stacklevel=_level_of_user())
+        if self.judged and (given := [name for name in _ALONG if context.get(name) is not None]):
             self.judged = False
             warnings.warn(
                 f"this call came with {' and '.join(given)}, and the validation batches that {type(aligner).__name__} "
@@ -69,6 +82,10 @@ class FirstCalls:
             )
         if self._calls == 2 and not self.attended and (missing := aligner.unattended()) is not None:
             warnings.warn(missing, stacklevel=_level_of_user())
+
+    def _reads_rows(self, form: Form) -> bool:
+        """Whether classes of rows would be another loss than the columns of zeros and ones that they may come as."""
+        return form.of_logits
 
     def _look_at(self, form: Form, scores: Tensor, targets: Tensor, mask: Tensor | None, check_finite: bool) -> None:
         if transformed(scores):
@@ -89,29 +106,22 @@ class FirstCalls:
 
 
 class FirstCallsOfRankings(FirstCalls):
-    """Of a loss that ranks each row by itself: also whether all rows of a batch have one relevant item."""
+    """Of a loss that ranks each row by itself."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._counted = False
+    one_each: ClassVar[str] = (
+        "each row has one relevant item: pass its number, as targets.argmax(1), so that the loss rides on softmax "
+        "cross-entropy"
+    )
 
-    def look(self, form: Form, aligner: Aligner, scores: Tensor, targets: Tensor, *args: Any, **kwargs: Any) -> None:
-        """See :meth:`FirstCalls.look`; counts in the first batch of eight rows or more.
+    def _reads_rows(self, form: Form) -> bool:
+        """Always."""
+        return True
 
-        Warns:
-            UserWarning: where each row has one.
-        """
-        super().look(form, aligner, scores, targets, *args, **kwargs)
-        if self._counted or len(targets) < _FEWEST_LISTS or transformed(targets):
-            return
-        self._counted = True
-        rows = targets.ndim == 2 and targets.shape[1] > 1 and is_binary(targets)
-        if rows and bool((targets.sum(1) == 1).all()):
-            warnings.warn(
-                "each row has one relevant item: pass its number, as targets.argmax(1), so that the loss rides on "
-                "softmax cross-entropy",
-                stacklevel=_level_of_user(),
-            )
+
+def _has_one_each(targets: Tensor) -> bool:
+    """Whether each row of ``(N, C)`` has one 1 among zeros."""
+    rows = targets.ndim == 2 and targets.shape[1] > 1 and is_binary(targets)
+    return rows and bool((targets.sum(1) == 1).all())
 
 
 def _kept(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -150,8 +150,7 @@ def check_method(method: str, scores: Tensor, targets: Tensor) -> None:
         return
     if method not in DECISIONS:
         raise MetricgradError(f"method is {method!r}; expected 'auto' or one of {', '.join(map(repr, DECISIONS))}")
-    of_classes = scores.ndim == targets.ndim + 1 and scores.shape[-1] > 1
-    allowed = ("identity", "offsets", "ordinal_cuts", "plug_in") if of_classes else (
+    allowed = ("identity", "offsets", "ordinal_cuts", "plug_in") if _are_of_classes(scores, targets) else (
         ("identity", "threshold", "at_precision", "at_recall") if targets.ndim == 1
         else ("identity", "threshold", "top_k", "label_thresholds") if targets.ndim == 2
         else ("identity", "threshold", "masks")
@@ -168,6 +167,7 @@ def _one(method: str, metric: Metric, rows: ValidationRows, seed: int) -> Decisi
     check_method(method, scores, targets)
     cls = DECISIONS[method]
     decision = cls.fit(metric, scores, targets, **context)
+    _check_reading(decision, of_classes=_are_of_classes(scores, targets))
     value = raw = float(metric(scores, targets, **context))
     how = f"{method}, as asked for"
     if method != "identity" and rows.count >= FEWEST_ROWS and metric.reads == "labels":
@@ -178,6 +178,20 @@ def _one(method: str, metric: Metric, rows: ValidationRows, seed: int) -> Decisi
         how += f"; {metric.name} of the rows it was fitted on {value:.4f}, without it {raw:.4f}"
     decision.findings = Findings(f"{how}. Fitted on {len(targets)} rows, compared with no other kind", value, raw)
     return decision
+
+
+def _are_of_classes(scores: Tensor, targets: Tensor) -> bool:
+    return scores.ndim == targets.ndim + 1 and scores.shape[-1] > 1
+
+
+def _check_reading(decision: Decision, *, of_classes: bool) -> None:
+    """Refuse a decision of one's own that would predict a table of zeros and ones where rows have a class."""
+    if decision.reading != "value" and (decision.reading == "argmax") != of_classes:
+        wanted, what = ("argmax", "of classes") if of_classes else ("threshold", "of yes or no")
+        raise MetricgradError(
+            f"{type(decision).__name__} has reading = {decision.reading!r}, and these scores are {what}; write "
+            f"reading = {wanted!r} into the class"
+        )
 
 
 def _chosen(found: list[Tried]) -> Tried | None:

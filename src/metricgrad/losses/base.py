@@ -162,6 +162,9 @@ class Form(ScoreLoss, Abstract):
         """
         return torch.stack([form(own, y, call=call) for form, own, y in zip(forms, scores, targets, strict=True)])
 
+    #: Whether what it read of the scores of a batch is a constant where it is differentiated twice; see :class:`Parts`.
+    holds_still: ClassVar[bool] = False
+
     #: How the metric it has reads batches; :class:`metricgrad.Loss` then does it for all its parts.
     class_targets: ClassTargets | None = None
 

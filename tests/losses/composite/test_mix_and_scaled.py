@@ -90,3 +90,15 @@ def test_a_plain_module_inside_cannot_be_saved(tmp_path):
 def test_refusals_say_what_was_wrong(make, words):
     with pytest.raises(mg.MetricgradError, match=words):
         make()
+
+
+@pytest.mark.parametrize(("make", "told"), [(lambda: mg.UniLoss("macro_f1").form, 1), (lambda: SetNetwork(), 0)])
+def test_a_look_ahead_around_a_metric_is_told_once(make, told, recwarn):
+    loss, model = mg.Loss(Scaled(make()), mg.aligners.LookAhead()), torch.nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss.attach(model, optimizer)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss(model(torch.randn(12, 4)), torch.arange(12) % 3).backward()
+        optimizer.step()
+    assert sum("the sharpness of Scaled is moved by its gradient" in str(w.message) for w in recwarn) == told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -24,7 +25,7 @@ class Scaled(Form):
 
     Around a form of a metric let a policy turn ``sharpness``, and not ``LookAhead``: its derivative takes what the form
     fixes for a batch (:class:`metricgrad.losses.base.Parts`), such as slopes of secants, as constant, which are none of
-    it. Of F1 and average precision it was found from a seventh to twice the true one.
+    it. Of F1 and average precision it was found from a seventh to twice the true one; a warning says so once.
 
     Args:
         form: the form.
@@ -54,11 +55,24 @@ class Scaled(Form):
         self.form = form
         self.scale = nn.Parameter(torch.zeros(()), requires_grad=False)
         self.sharpness = nn.Parameter(torch.zeros(()), requires_grad=False)
+        self._told = False
 
     def forward(self, scores: Tensor, targets: Tensor, *, call: CallContext, **context: Tensor | None) -> Tensor:
         """0-d."""
+        if self.sharpness.requires_grad and not self._told:
+            self._tell()
         value = self.form(self.sharpness.exp().to(scores.dtype) * scores, targets, call=call, **context)
         return self.scale.exp().to(value.dtype) * value
+
+    def _tell(self) -> None:
+        self._told = True
+        if any(isinstance(part, Form) and part.holds_still for part in self.form.modules()):
+            warnings.warn(
+                f"the sharpness of Scaled is moved by its gradient around a form of a metric ({self.form.kind}), which "
+                "takes the metric's slopes as constant and was found from a seventh to twice the true one; let a "
+                "policy turn it, as mg.ALA(metric, form)",
+                stacklevel=2,
+            )
 
     @property
     def of_logits(self) -> bool:

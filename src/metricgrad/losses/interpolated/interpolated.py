@@ -78,6 +78,7 @@ class Interpolated(Form):
     _names: ClassVar[tuple[str, ...]] = (
         "interpolation", "softness", "q", "share", "warm_up", "anchors", "flips", "power", "calls", "check_finite",
     )  # fmt: skip
+    holds_still: ClassVar[bool] = True
     constant_batches: Tensor
 
     def __init__(

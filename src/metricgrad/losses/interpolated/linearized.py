@@ -76,6 +76,7 @@ class Linearized(Form):
 
     kind: ClassVar[str] = "linearized"
     most_parts: ClassVar[int] = 2
+    holds_still: ClassVar[bool] = True
     constant_batches: Tensor
 
     def __init__(

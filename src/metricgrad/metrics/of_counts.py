@@ -41,6 +41,7 @@ class OfCounts(FastPath, abc.ABC):
         by_place: whether ``at`` depends on the place, or on the count of negatives alone.
         missing: see :data:`metricgrad.metrics.fast_paths.Missing`.
         items_weigh: whether ``sample_weight`` is of items, and ``at`` of their weights what it is of their counts.
+        by_support: whether each column counts in the mean over columns as what its positives weigh.
     """
 
     at: AtPlace
@@ -49,6 +50,7 @@ class OfCounts(FastPath, abc.ABC):
     by_place: bool = True
     missing: Missing = "skipped"
     items_weigh: bool = False
+    by_support: bool = False
 
     @property
     def orders_ties(self) -> bool:

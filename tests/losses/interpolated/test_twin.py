@@ -9,8 +9,12 @@ import torch
 import torchmetrics
 
 import metricgrad as mg
+from metricgrad.losses.interpolated.lists.list_losses import many_lists as linearised
+from metricgrad.losses.interpolated.lists.ranked_lists import ranked_lists
 from metricgrad.losses.interpolated.twin import Twin
 from metricgrad.metrics.families.class_sums import KAPPA
+from metricgrad.refactoring.batch import checked
+from metricgrad.refactoring.from_structure import for_batch
 
 
 def batches(count, classes=4):
@@ -137,6 +141,44 @@ def test_many_lists_are_trained_on_by_the_twin(case):
         torch.testing.assert_close(*slopes)
         before = before if step >= 3 else len(calls)
     assert len(calls) == before >= 3
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels"])
+@pytest.mark.parametrize("ours", ["auroc", "average_precision"])
+@pytest.mark.parametrize("library", ["scikit-learn", "torchmetrics"])
+def test_columns_that_count_as_often_as_they_have_positives(library, ours, kind, recwarn):
+    theirs = sklearn.metrics.roc_auc_score if ours == "auroc" else sklearn.metrics.average_precision_score
+    more = {"multi_class": "ovr"} if ours == "auroc" and kind == "classes" else {}
+    if library == "torchmetrics":
+        theirs, more = torchmetrics.AUROC if ours == "auroc" else torchmetrics.AveragePrecision, {}
+        of = {"task": "multiclass", "num_classes": 5} if kind == "classes" else {"task": "multilabel", "num_labels": 5}
+        metric = mg.as_metric(theirs(average="weighted", **of))
+    else:
+        metric = mg.as_metric(theirs, average="weighted", **more)
+    calls, original = [], metric._fn
+    metric._fn = lambda *args, **options: calls.append(1) or original(*args, **options)
+    loss, generator = mg.UniLoss(metric), torch.Generator()
+    for step in range(5):
+        scores, targets, _ = many_lists(kind, generator.manual_seed(step))
+        if step % 2:  # a class without positives
+            targets = targets.where(targets != 4, 3) if kind == "classes" else targets * (torch.arange(5) != 4)
+        before = len(calls)
+        value = loss(scores.clone().requires_grad_(), targets)
+        assert len(calls) == before or step < 3
+        assert float(value.detach()) == pytest.approx(1 - float(metric(scores, targets)), abs=1e-5)
+    assert not [w for w in recwarn if "is called itself" in str(w.message)]
+
+    path, plain = metric.twin, mg.as_metric(ours)
+    scores, targets, _ = many_lists("labels", generator.manual_seed(9))
+    share = targets.sum(0) / targets.sum()
+
+    def gradient(path, scores, targets):
+        batch = checked(plain, scores, targets, {}, check_finite=True)
+        lists = ranked_lists(batch, for_batch(plain.structure, batch, plain), path)
+        return linearised(path, {}, batch, lists, q=None).gradient
+
+    columns = [gradient(plain.fast_path, scores[:, c], targets[:, c]) for c in range(5)]
+    torch.testing.assert_close(gradient(path, scores, targets), torch.stack(columns, 1) * share)
 
 
 @pytest.mark.parametrize("options", [{"empty_target_action": "skip"}, {"empty_target_action": "pos"}])

@@ -64,6 +64,7 @@ _FIRST_ITEMS = {
     "retrievalhitrate": counts.hit_rate,
 }  # fmt: skip
 _EMPTY: dict[object, Missing] = {"neg": "zero", "skip": "skipped"}
+_OVER_COLUMNS = ("macro", "weighted")
 _OF_COLUMNS = (("average", "micro"), ("multi_class", "ovr"))
 _LEFT_ALONE = {
     "ignore_index": (None,), "threshold": (None, 0.5), "thresholds": (None,), "top_k": (None, 1), "max_fpr": (None,),
@@ -84,6 +85,9 @@ def twin_of_sklearn(name: str, changed: Mapping[str, Any]) -> FastPath | None:
         return None if rest or average not in _AVERAGES else averaged(score, average)
     found = _SKLEARN.get(name)
     if isinstance(found, MeanOverPositives):
+        if rest.get("average") == "weighted":
+            del rest["average"]
+            found = replace(found, by_support=True, missing="skipped")  # a class without positives weighs nothing
         rest = {option: value for option, value in rest.items() if (option, value) not in _OF_COLUMNS}
     if name == "ndcg_score":
         return None if rest.keys() - {"k"} else _ndcg(rest.get("k"))
@@ -110,9 +114,11 @@ def twin_of_torchmetrics(base: str, task: str | None, options: Mapping[str, Any]
     changed = any(options.get(name, known[0]) not in known for name, known in _LEFT_ALONE.items())
     if base in _TORCHMETRICS and not changed:
         pooled = task == "multilabel" and options.get("average") == "micro"
-        path = _path(_TORCHMETRICS[base]) if task == "binary" or pooled or options.get("average") == "macro" else None
+        path, average = _path(_TORCHMETRICS[base]), options.get("average")
+        if not isinstance(path, MeanOverPositives) or not (task == "binary" or pooled or average in _OVER_COLUMNS):
+            return None
         skips = task == "multiclass" and base == "averageprecision"
-        return replace(path, missing="skipped" if skips else "zero") if isinstance(path, MeanOverPositives) else None
+        return replace(path, missing="skipped" if skips else "zero", by_support=average == "weighted")
     if task is None or changed:
         return None
     average = "binary" if task == "binary" else str(options.get("average"))

@@ -108,6 +108,8 @@ def ranked_lists(
             mass, weight = _turned(_of_each_item(mass, relevance), columns), None
         elif columns and weight is not None:
             return None  # of items, not of lists
+        if columns and isinstance(path, OfCounts) and path.by_support:
+            weight = relevance.sum(0) if mass is None else (mass * relevance.mT).sum(1)
         found = RankedLists(
             lambda scores: _turned(log_odds(scores, elementwise=False) if order.odds else scores, columns),
             _turned(relevance, columns),

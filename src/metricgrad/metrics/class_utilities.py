@@ -15,8 +15,8 @@ class Utilities(abc.ABC):
     """Abstract: utilities of all pairs of classes."""
 
     @abc.abstractmethod
-    def gains(self) -> Tensor:
-        """``(2,)``: :math:`V_{y1} - V_{y0}`, of two classes."""
+    def gains(self, dtype: torch.dtype) -> Tensor:
+        """``(2,)`` in some dtype: :math:`V_{y1} - V_{y0}`, of two classes."""
 
     @abc.abstractmethod
     def rows(self, targets: Tensor, like: Tensor) -> Tensor:
@@ -48,15 +48,15 @@ class ClassUtilities(Utilities):
             out.scatter_add_(1, targets[:, None], self.right.to(out).index_select(0, targets)[:, None])
         return out
 
-    def gains(self) -> Tensor:
+    def gains(self, dtype: torch.dtype) -> Tensor:
         """See :class:`Utilities`."""
         found = self.predicted[1] - self.predicted[0]
         if self.near is not None and self.grade is not None:
             found = found + self.near * (self.grade[1] - self.grade[0])
-        if self.right is not None:
-            signs = listed((-1.0, 1.0), self.right.dtype, self.right.device)
-            found = torch.addcmul(found, self.right, signs)
-        return found.expand(2)
+        if self.right is None:
+            return found.to(dtype).expand(2)
+        signs = listed((-1.0, 1.0), self.right.dtype, self.right.device)
+        return torch.addcmul(found, self.right, signs, out=torch.empty_like(signs, dtype=dtype))
 
     def __neg__(self) -> ClassUtilities:
         right, near = (None if part is None else -part for part in (self.right, self.near))
@@ -75,6 +75,6 @@ class TableUtilities(Utilities):
         """See :class:`Utilities`."""
         return self.table[targets].to(like.dtype)
 
-    def gains(self) -> Tensor:
+    def gains(self, dtype: torch.dtype) -> Tensor:
         """See :class:`Utilities`."""
-        return self.table[:, 1] - self.table[:, 0]
+        return (self.table[:, 1] - self.table[:, 0]).to(dtype)

@@ -209,7 +209,8 @@ class OfGrades(OfTables):
 
     def at(self, tables: ConfusionTables) -> AtTables:
         """See :class:`OfTables`."""
-        grades = self._grades(tables.counts.seen)
+        seen = tables.counts.seen
+        grades = self._grades(seen)
         squares = grades.square()
         observed, expected, means = _disagreements(tables.counts, grades, squares, tables.graded(grades))
         quotients = observed / expected
@@ -219,7 +220,7 @@ class OfGrades(OfTables):
             predicted = (quotients[0] * torch.addcmul(square, grades[0], means[0], value=-2) - square) / chance
             return ClassUtilities(tables.shared(predicted), near=grade / (chance * 0.5), grade=grade)
 
-        return AtTables(lambda: (1 - quotients).masked_fill(tables.counts.seen.sum(-1) < 2, torch.nan), slopes)
+        return AtTables(lambda: (1 - quotients).masked_fill(seen.sum(-1) < 2, torch.nan), slopes)
 
     def _grades(self, seen: Tensor) -> Tensor:
         """``(..., C)`` the grade that each class is."""

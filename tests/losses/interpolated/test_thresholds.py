@@ -56,7 +56,7 @@ def test_tables_find_the_threshold_that_calls_find(spec, weighted):
         )  # fmt: skip
         torch.testing.assert_close(torch.stack([now, ideal]), one_by_one.values()[1:], equal_nan=True)
         rows = one_by_one.slopes().rows(torch.arange(2), own)
-        torch.testing.assert_close(utilities.gains(), rows[:, 1] - rows[:, 0])
+        torch.testing.assert_close(utilities.gains(rows.dtype), rows[:, 1] - rows[:, 0])
 
 
 @pytest.mark.parametrize("metric", ["f1", "mcc", mg.as_metric(sk.precision_score, zero_division=0.0)])

@@ -73,5 +73,15 @@ def binary_gradients(scores: Tensor, turned: Tensor, gain: Tensor, weight: Weigh
     pulled = gain * -weight
     away = pulled.sign()
     wrong, quality = torch.stack([scores, turned]).mul_(away).sigmoid_().unbind()
+    return pulled * wrong, _steepness(quality, q).mul_(pulled)
+
+
+def expected_gradient(scores: Tensor, gain: Tensor, q: float) -> Tensor:
+    """The gradient of EXP alone, of scores that are not shifted and rows that weigh 1; any shape."""
+    return _steepness((scores * gain.sign()).sigmoid_(), q).mul_(gain).neg_()
+
+
+def _steepness(quality: Tensor, q: float) -> Tensor:
+    """How much EXP of a gain of 1 falls as the score rises."""
     power = torch.nn.functional.threshold(quality, _LEAST, 0.0) ** q
-    return pulled * wrong, torch.addcmul(power, power, quality, value=-1).mul_(pulled)
+    return torch.addcmul(power, power, quality, value=-1)

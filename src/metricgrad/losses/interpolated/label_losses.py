@@ -118,7 +118,7 @@ class LabelLosses:
             calls = max(1, self._calls // 2 - 1)
             cut = best_threshold(at, calls, lambda labels: self._values(labels, at, 1), higher_is_better=better)
             found, utilities = self._called_for(batch, _labelled(at, cut), 2, keep)
-        gain = utilities.gains().to(scores.dtype)[targets]
+        gain = utilities.gains(scores.dtype)[targets]
         q = self._q
         # UCE has the threshold in it, EXP is taken at the one that is best now
         return OfRows(

@@ -28,9 +28,10 @@ class Remembered(NamedTuple):
     even: bool = False
 
     @property
-    def total(self) -> Tensor | float:
-        """What all rows weigh, 0-d where it has to be asked for."""
-        return float(self.weight.shape[0]) if self.even else self.weight.sum()
+    def total(self) -> Tensor:
+        """0-d: what all rows weigh."""
+        weight = self.weight
+        return filled(float(len(weight)), 1, weight.dtype, weight.device)[0] if self.even else weight.sum()
 
 
 class Memory(FullPrecision):
@@ -78,7 +79,8 @@ class Memory(FullPrecision):
         rows, held = self.rows, self._held.of(self.rows)
         size, n = rows.shape[1], values.shape[0]
         past = rows[:2, max(n, size - held) :]
-        found = torch.cat([past[0], values, past[1], targets]).to(values.dtype).view(2, -1)
+        both = [past[0], values, past[1], targets]
+        found = torch.cat(both, out=values.new_empty(sum(len(part) for part in both))).view(2, -1)
         if keep:
             now = min(size, found.shape[1])
             rows[:2, size - now :] = found[:, -now:]

@@ -48,17 +48,19 @@ def at_best_threshold(
         signed so that more is better, of the smoothed table.
     """
     cuts = _cuts(at, _MOST_CUTS)
-    before = len(at.weight) - rows
-    absent, own = filled(0.0, before, at.weight.dtype, at.weight.device), at.weight[before:]
-    cells = _cells(at, cuts, torch.cat([at.weight, absent, own]))
+    before, dtype, device = len(at.weight) - rows, at.weight.dtype, at.weight.device
+    absent, own = filled(0.0, before, dtype, device), at.weight[before:]
+    weight = _even(before, rows, dtype, device) if at.even else torch.cat([at.weight, absent, own])
+    cells = _cells(at, cuts, weight)
     tables = ConfusionTables.of_cells(cells)
     if given:
         there = torch.cat([at.weight > 0, absent, torch.ones_like(own)])
         tables = tables.seen_where(_cells(at, cuts, there))
     values = path.values(tables)
     best = _best(values[:-2], higher_is_better)
-    smoothed = cells.index_select(0, best) / at.total
-    slopes = path.at(ConfusionTables.of_cells(smoothed.add_(in_each_cell(2, 1 / len(at.weight))))).slopes()
+    small = filled(in_each_cell(2, 1 / len(at.weight)), 1, dtype, device)
+    smoothed = torch.addcdiv(small, cells.index_select(0, best), at.total)
+    slopes = path.at(ConfusionTables.of_cells(smoothed)).slopes()
     cut = cuts.index_select(0, best)[0]
     shown = path.shown(tables, values)
     return cut, (shown[-2], shown[-1]), slopes if higher_is_better else -slopes
@@ -72,13 +74,33 @@ def _cells(at: Remembered, cuts: Tensor, weight: Tensor) -> Tensor:
         cuts: ``(K,)`` thresholds.
         weight: ``(2 R,)`` float64 of the rows, then what of it is the batch's.
     """
-    bounds, size = cuts.sort().values, 2 * len(cuts) + 2
+    (bounds, order), size = cuts.sort(), 2 * len(cuts) + 2
     between = at.targets.long().add_(torch.bucketize(at.values, bounds), alpha=2)
     empty = filled(0.0, 2 * size, weight.dtype, weight.device).view(2, size)
     each = sums_at(between.expand(2, -1), weight.view(2, -1), empty).view(2, -1, 2)
-    below, above = each.cumsum(1), each.flip(1).cumsum(1).flip(1)  # not a difference: nothing above is 0 to the bit
-    tables = torch.stack([below[:, :-1], above[:, 1:]], 3).index_select(1, torch.searchsorted(bounds, cuts))
-    return torch.cat([tables[0], tables[1, :1], torch.diag_embed(above[1, :1])])
+    sums = _around(len(cuts), weight.dtype, weight.device) @ each  # no differences: nothing above is 0 to the bit
+    sorted_tables = sums[:, :-1].unflatten(1, (-1, 2)).mT
+    tables = torch.empty_like(sorted_tables).index_copy_(1, order, sorted_tables)
+    return torch.cat([tables[0], tables[1, :1], torch.diag_embed(sums[1, -1:])])
+
+
+@functools.lru_cache(maxsize=8)
+def _around(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``(2 K + 1, K + 1)`` ones: of what lies between K thresholds, what is below each and what above; and all."""
+    with torch.inference_mode(False):
+        place = torch.arange(count + 1, device=device)
+        below = place <= place[:-1, None]
+        each = torch.stack([below, ~below], 1).flatten(0, 1)
+        return torch.cat([each, torch.ones_like(each[:1])]).to(dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _even(before: int, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``(2 R,)`` weights of all rows, and what of it is the batch's, where each weighs 1."""
+    with torch.inference_mode(False):
+        return torch.ones(2 * (before + rows), dtype=dtype, device=device).index_fill_(
+            0, torch.arange(before, device=device) + before + rows, 0
+        )
 
 
 def _cuts(at: Remembered, count: int) -> Tensor:

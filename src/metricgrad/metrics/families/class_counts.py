@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
+from metricgrad.functional.constants import filled
 from metricgrad.functional.sums_at import sums_at
 from metricgrad.precision import wide
 
@@ -19,13 +20,19 @@ class Counts(NamedTuple):
         hit: ``(..., C)`` entries where target and prediction are the class.
         actual: ``(..., C)`` or ``(C,)`` entries whose target is the class.
         predicted: ``(..., C)`` entries whose prediction is the class.
-        seen: ``(..., C)`` whether any entry, however little it weighs, has the class as target or prediction.
+        marked: ``(..., C)`` whether any entry, however little it weighs, has the class as target or prediction; None
+            where all weigh something, so that counts say it.
     """
 
     hit: Tensor
     actual: Tensor
     predicted: Tensor
-    seen: Tensor
+    marked: Tensor | None = None
+
+    @property
+    def seen(self) -> Tensor:
+        """``(..., C)``: whether any entry has the class as target or prediction."""
+        return torch.logical_or(self.actual, self.predicted) if self.marked is None else self.marked
 
     @property
     def either(self) -> Tensor:
@@ -34,11 +41,12 @@ class Counts(NamedTuple):
 
     def first(self) -> Counts:
         """Those of the first set."""
-        return Counts(self.hit[0], self.actual[0], self.predicted[0], self.seen[0])
+        return Counts(*(None if of is None else of[0] for of in self))
 
     def summed(self) -> Counts:
         """The counts of all classes together."""
-        return Counts(self.hit.sum(-1), self.actual.sum(-1), self.predicted.sum(-1), self.seen.any(-1))
+        marked = None if self.marked is None else self.marked.any(-1)
+        return Counts(self.hit.sum(-1), self.actual.sum(-1), self.predicted.sum(-1), marked)
 
 
 def counts_of_one(counts: Counts, one: int) -> Counts:
@@ -52,7 +60,7 @@ def counts_of_one(counts: Counts, one: int) -> Counts:
             "average='binary' (as in 'f1') is for yes-or-no targets, but there are more than two classes; "
             "take macro_f1 or micro_f1, or average='macro' or 'micro'"
         )
-    return Counts(*(of[..., one] for of in counts))
+    return Counts(*(None if of is None else of[..., one] for of in counts))
 
 
 def class_counts(labels: Tensor, targets: Tensor, weight: Tensor | None = None) -> Counts:
@@ -75,7 +83,7 @@ def class_counts(labels: Tensor, targets: Tensor, weight: Tensor | None = None) 
     hit = sums_at(labels, spread * (labels == targets), ones.new_zeros(shape))
     actual = sums_at(targets[None], ones, ones.new_zeros(1, classes)).expand(shape)
     if weight is None:
-        return Counts(hit, actual, predicted, (predicted + actual) > 0)
+        return Counts(hit, actual, predicted)
     seen = torch.zeros(shape, dtype=torch.bool, device=labels.device).scatter(1, labels, True)
     seen[:, targets] = True
     return Counts(hit, actual, predicted, seen)
@@ -99,7 +107,7 @@ def counts_of_groups(labels: Tensor, targets: Tensor, which: Tensor, groups: int
 
     actual, predicted = total(targets[None], ones).expand(len(labels), -1, -1), total(labels, ones)
     hit = total(labels, wide(labels == targets))
-    return Counts(hit, actual, predicted, (predicted + actual) > 0)
+    return Counts(hit, actual, predicted)
 
 
 def yes_counts(labels: Tensor, targets: Tensor, weight: Tensor | None, over: int) -> Counts:
@@ -125,9 +133,16 @@ def ratio(top: Tensor, bottom: Tensor) -> Tensor:
     return top / bottom.masked_fill(bottom == 0, 1)
 
 
-def correlation(covariance: Tensor, spread: Tensor) -> Tensor:
-    """By the product of both variances; 0 where that is none, where rounding may leave some covariance."""
-    return (covariance / spread.sqrt()).masked_fill(spread <= 0, 0)
+def correlation(covariance: Tensor, spread: Tensor, sign: int = 1) -> Tensor:
+    """By the product of both variances; 0 where that is none, where rounding may leave some covariance.
+
+    Args:
+        covariance: as it is, or turned round.
+        spread: the product.
+        sign: 1, or -1.
+    """
+    nothing = filled(0.0, 1, spread.dtype, spread.device)[0]
+    return torch.addcdiv(nothing, covariance, spread.sqrt(), value=sign).masked_fill_(spread <= 0, 0)
 
 
 def mean_over_last(values: Tensor, weight: Tensor | None, where: Tensor | None = None) -> Tensor:

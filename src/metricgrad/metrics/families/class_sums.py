@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.functional.constants import listed
+from metricgrad.functional.constants import filled
 from metricgrad.metrics.families.class_counts import Counts, correlation, counts_of_one, ratio
 from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.of_labels import AllRight, OfClassCounts, OfClasses, OfLabels, OfTables
@@ -198,19 +199,21 @@ def _margins(counts: Counts) -> Tensor:
 
 
 def _moments(counts: Counts) -> Tensor:
-    actual, predicted = counts.actual, counts.predicted
-    return torch.stack([counts.hit, actual, actual * predicted, actual.square(), predicted.square()], -1)
+    """What entry by entry becomes a matrix of covariances, and the products of the margins that are taken from it."""
+    margins, hit = torch.stack([counts.actual, counts.predicted], -1), counts.hit[..., None]
+    products = (margins[..., None] * margins[..., None, :]).flatten(-2)
+    return torch.cat([margins[..., :1], hit, hit, margins[..., 1:], products], -1)
 
 
-def _spreads(sums: Tensor) -> Tensor:
-    r"""``(..., 2)``: :math:`\sum_c m_c^2 - n^2` of the targets' margin m and of the predictions'."""
-    total = sums[..., 1:2]
-    return torch.addcmul(sums[..., 3:], total, total, value=-1)
+def _covariances(sums: Tensor) -> Tensor:
+    r"""``(..., 4)``, turned round: :math:`\sum_c m_c^2 - n^2` of the targets' margin m in the first place and of the
+    predictions' in the last, and between them twice what both have in common."""
+    return torch.addcmul(sums[..., 4:], sums[..., :1], sums[..., :4], value=-1)
 
 
 def _correlation(sums: Tensor) -> Tensor:
-    hit, total, both = sums[..., :3].unbind(-1)
-    return correlation(hit * total - both, _spreads(sums).prod(-1))
+    turned = _covariances(sums)
+    return correlation(turned[..., 1], turned[..., ::3].prod(-1), sign=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,11 +246,11 @@ def _geometric_slope(counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _correlation_slope(counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:
-    hit, total, both = sums[:3].unbind()
-    spreads = _spreads(sums)
-    root = spreads.prod().sqrt()
-    share = torch.addcmul(both, hit, total, value=-1) / spreads[1]
-    return (total / root).expand(counts.hit.shape), (share * counts.predicted - counts.actual) / root
+    turned = _covariances(sums)
+    root, share = turned[::3].prod().sqrt(), turned[1] / turned[3]
+    less = torch.addcmul(counts.actual, share, counts.predicted, value=-1)
+    nothing = filled(0.0, 1, less.dtype, less.device)
+    return (sums[0] / root).expand(counts.hit.shape), torch.addcdiv(nothing, less, root, value=-1)
 
 
 def _agreement_slope(counts: Counts, sums: Tensor) -> tuple[Tensor, Tensor]:

@@ -53,8 +53,7 @@ class ConfusionTables:
     def of_cells(cls, cells: Tensor) -> ConfusionTables:
         """Of ``(S, C, C)`` tables."""
         actual, predicted = cells.sum(2), cells.sum(1)
-        seen = torch.logical_or(actual, predicted)
-        return cls(Counts(cells.diagonal(dim1=1, dim2=2), actual, predicted, seen), cells)
+        return cls(Counts(cells.diagonal(dim1=1, dim2=2), actual, predicted), cells)
 
     @classmethod
     def of(
@@ -90,7 +89,7 @@ class ConfusionTables:
             targets, empty = targets.expand(labels.shape), weight.new_zeros(len(weight), classes)
             hit = sums_at(targets, weight * (labels == targets), empty)
             actual, predicted = sums_at(targets, weight, empty), sums_at(labels, weight, empty)
-            counts = Counts(hit, actual, predicted, torch.logical_or(actual, predicted))
+            counts = Counts(hit, actual, predicted)
             tables = cls(counts, None, (targets, labels, weight))
         if there is not None:
             rows, targets = there.to(weight), targets.expand(labels.shape)
@@ -103,11 +102,11 @@ class ConfusionTables:
         return self._seen_where(type(self).of_cells(cells).counts.seen)
 
     def _seen_where(self, seen: Tensor) -> ConfusionTables:
-        return replace(self, counts=self.counts._replace(seen=seen | self.counts.seen))
+        return replace(self, counts=self.counts._replace(marked=seen | self.counts.seen))
 
     def _smoothed(self, weight: float) -> ConfusionTables:
         """Of many classes, what :meth:`of` says of ``smooth``; in place."""
-        hit, actual, predicted, seen = self.counts
+        hit, actual, predicted, seen = *self.counts[:3], self.counts.seen
         absent = seen[0].int().argmin(keepdim=True)
         rows, columns = (actual[0] > 0).to(hit), seen[0].to(hit).index_fill(0, absent, 1.0)
         among = rows.sum(), columns.sum()
@@ -116,7 +115,7 @@ class ConfusionTables:
         actual[0] += rows * (small * among[1])
         predicted[0] += columns * (small * among[0])
         seen[0] = columns > 0
-        return replace(self, smooth=Smooth(small, rows, columns, absent))
+        return replace(self, counts=self.counts._replace(marked=seen), smooth=Smooth(small, rows, columns, absent))
 
     def graded(self, grade: Tensor) -> Tensor:
         """``(S, C)``: the sum of the predicted grades of each target, of ``(S, C)`` grades of the classes."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import torch
 
-from metricgrad.losses.interpolated.expected_utility import binary_gradients, binary_losses
+from metricgrad.losses.interpolated.expected_utility import binary_losses, expected_gradient
 from metricgrad.losses.interpolated.lists.entry_lists import EntryLists
 from metricgrad.losses.interpolated.lists.list_losses import ListLoss, cross_entropy_gradient
 from metricgrad.metrics.metric import Metric
@@ -35,14 +35,14 @@ def soft_tables(metric: Metric, batch: Batch, lists: EntryLists, *, q: float) ->
     """
     scores, targets = batch.scores.detach(), batch.targets.flatten().long()
     flat = wide(scores.flatten())
-    yes = torch.stack([flat.sigmoid(), (flat > 0).to(flat), targets.to(flat)])
+    yes = torch.stack([flat.sigmoid(), flat > 0, targets])
     cells = lists.cells(yes, targets)
     means, share = lists.means(cells[1:], yes[1:], targets)
     gain = lists.changes(cells[0], yes[0], targets, share)
     gain = (gain if metric.higher_is_better else -gain).to(scores.dtype).view(scores.shape)
     standard = None if "sample_weight" in batch.context else cross_entropy_gradient(scores, batch.targets)
     return ListLoss(
-        binary_gradients(scores, -scores, gain, 1.0, q)[1],
+        expected_gradient(scores, gain, q),
         lambda s: binary_losses(s, s, gain, 1.0, q)[1],
         gain.any(),
         means[0],

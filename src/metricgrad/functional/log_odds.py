@@ -57,16 +57,21 @@ class _Shares(NamedTuple):
         rest = (1 - share).scatter(-1, top, torch.inf)
         return cls(top, log_share, share, rest, log_share.scatter(-1, top, -torch.inf))
 
-    def odds(self) -> Tensor:
-        """The log-odds."""
+    def odds(self, dtype: torch.dtype) -> Tensor:
+        """The log-odds, in a dtype, in no more of its bits than those in which all orders of the terms agree."""
         others = self.rest.log().scatter(-1, self.top, self.behind.logsumexp(-1, keepdim=True))
-        return self.log_share - others
+        if torch.float64 != others.dtype or dtype != torch.float64:
+            return torch.sub(self.log_share, others, out=torch.empty_like(others, dtype=dtype))
+        odds = self.log_share - others
+        carry = odds * (2.0 ** (53 - _KEPT_BITS) + 1)  # Veltkamp's splitting
+        high = carry - (carry - odds)
+        return torch.where(high == high, high, odds)
 
-    def pulled(self, slope: Tensor) -> Tensor:
+    def pulled(self, slope: Tensor, out: Tensor | None = None) -> Tensor:
         """The gradient in the scores of a sum of which ``slope`` is that in the log-odds."""
         each = slope / self.rest
         found = torch.addcmul(slope, self.behind.softmax(-1), slope.gather(-1, self.top), value=-1)
-        return torch.addcmul(found, self.share, each.sum(-1, keepdim=True) - each, value=-1)
+        return torch.addcmul(found, self.share, each.sum(-1, keepdim=True) - each, value=-1, out=out)
 
 
 class _LogOdds(torch.autograd.Function):
@@ -77,20 +82,12 @@ class _LogOdds(torch.autograd.Function):
         """The log-odds."""
         ctx.save_for_backward(scores)
         ctx.shares = _Shares.of(scores)
-        return _rounded(ctx.shares.odds(), scores.dtype)
+        return ctx.shares.odds(scores.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         """The scores' gradient."""
         (scores,) = ctx.saved_tensors
-        shares = _Shares.of(scores) if torch.is_grad_enabled() else ctx.shares
-        return shares.pulled(grads[0]).to(scores.dtype)
-
-
-def _rounded(odds: Tensor, dtype: torch.dtype) -> Tensor:
-    """To a narrower dtype, or to some bits of float64."""
-    if odds.dtype != torch.float64 or dtype != torch.float64:
-        return odds.to(dtype)
-    carry = odds * (2.0 ** (53 - _KEPT_BITS) + 1)  # Veltkamp's splitting
-    high = carry - (carry - odds)
-    return torch.where(high == high, high, odds)
+        if torch.is_grad_enabled():
+            return _Shares.of(scores).pulled(grads[0]).to(scores.dtype)
+        return ctx.shares.pulled(grads[0], out=torch.empty_like(scores))

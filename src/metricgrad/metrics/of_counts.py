@@ -74,7 +74,15 @@ class OfCounts(FastPath, abc.ABC):
             of: the metric's own parameters.
         """
 
-    def slopes(self, above: Tensor, reach: Tensor, positives: Count, negatives: Count, **parameters: Any) -> Tensor:
+    def slopes(
+        self,
+        above: Tensor,
+        reach: Tensor,
+        positives: Count,
+        negatives: Count,
+        dtype: torch.dtype | None = None,
+        **parameters: Any,
+    ) -> Tensor:
         """``(..., P)``: what a list's value loses by a negative that passes positive i alone, as a secant.
 
         Args:
@@ -83,6 +91,7 @@ class OfCounts(FastPath, abc.ABC):
             reach: ``(..., P)`` how many negatives the secant looks at on each side, above 0.
             positives: how many there are.
             negatives: likewise.
+            dtype: of the slopes; by default that of the counts.
             parameters: the metric's own.
 
         Of a list without negatives, or of a place that has no positive, nothing can move: infinite or NaN.
@@ -92,7 +101,7 @@ class OfCounts(FastPath, abc.ABC):
         held = _held(past, _of_each(negatives))
         lost = self._lost(above, past, held, positives, negatives, **parameters)
         most, least = held.unbind(-2)
-        return lost / (most - least)
+        return torch.div(lost, most - least, out=torch.empty_like(least, dtype=dtype))
 
     def values(self, above: Tensor, negatives: int, **parameters: Any) -> Tensor:
         """``(T,)`` from ``(T, P)`` ascending counts of negatives above each positive."""
@@ -122,7 +131,8 @@ class OfCounts(FastPath, abc.ABC):
         Args:
             up: ``(L, P)``, where a list has fewer positives the rest below all that it has.
             down: ``(L, N)``, likewise of negatives.
-            above: ``(L, P)`` negatives above each positive, half of those that tie among them; and all of those.
+            above: ``(2, L, P)`` negatives above each positive, half of those that tie among them, and none; ``(L, P)``
+                those above each positive as it is, all of those that tie among them.
             there: ``(L, P)`` booleans, of a list's own positives.
             positives: ``(L, 1)`` how many there are.
             negatives: likewise.
@@ -132,7 +142,7 @@ class OfCounts(FastPath, abc.ABC):
         place = _places(up)
         if self.ties == "together":  # at their best none tie
             place = torch.maximum(torch.searchsorted(up, up, right=True) * now, place)
-        counts = (above[0] if self.ties == "halves" else above[1]) * now
+        counts = above[0] if self.ties == "halves" else above[1] * now
         found = self.at(place, counts, positives, negatives, **parameters)
         if self.ties == "mean_of_ranks":
             found = torch.stack([self._shared(up, down, positives, negatives, **parameters), found[1]])
@@ -157,9 +167,9 @@ class OfCounts(FastPath, abc.ABC):
 
     def _standing(self, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
         """``(..., P)`` place of each positive, and how many negatives stand above it."""
-        above = wide(torch.searchsorted(down, up, right=True))
+        above = torch.searchsorted(down, up, right=True)
         if self.ties == "halves":
-            above = (above + torch.searchsorted(down, up)) * 0.5
+            above = (above + torch.searchsorted(down, up)) * listed((0.5,), wide_dtype(up.device), up.device)[0]
         return wide(torch.searchsorted(up, up, right=True)) if self.ties == "together" else _places(up), above
 
     def ideal(self, positives: int, negatives: int, **parameters: Any) -> float:
@@ -218,16 +228,15 @@ class LargestPlace(OfCounts):
             holds &= (above < torch.inf).unsqueeze(-2)
         # the largest place among the first k positives when each stands one place sooner, as they do, and one later
         upto = torch.nn.functional.pad((place * holds).cummax(-1).values, (1, 0))
-        _, still, later = upto.unbind(-2)
         before = torch.searchsorted(above, past.flatten(-2)).view_as(past)
-        to, most = _destination(before), still[..., -1:].unsqueeze(-2)
+        to = _destination(before)
         own = to * self.at(to, held, _of_each(positives), _of_each(negatives), **of)
-        # of those that a move bears upon, and would stand still, none is better than the best that it makes
-        others = torch.maximum(upto[..., :2, :].gather(-1, before), most * (most > to))
-        more, fewer = torch.maximum(own, others).unbind(-2)
-        passed = later[..., :-1]
-        passed = passed * (passed > to[..., 1, :])
-        return (torch.maximum(fewer, passed) - torch.maximum(more, still[..., :-1])) / positives
+        # of those that a move bears upon, and would stand still, none is better than the best that it makes; what counts
+        # beyond the place that it makes is the largest of all, and of those that it passes, which come one later
+        beyond = torch.maximum(upto[..., 1:, :-1], upto[..., 1:2, -1:])
+        found = torch.maximum(torch.where(beyond > to, beyond, own), upto[..., :2, :].gather(-1, before))
+        more, fewer = found.unbind(-2)
+        return (fewer - torch.maximum(more, upto[..., 1, :-1])) / positives
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,9 @@ class ListSecants:
         self._there = counted(most, torch.int64, device) < positives
         before, level = (torch.searchsorted(down, up, right=right) for right in (False, True))
         self._ends = before, level
-        self._above = (before + level) * listed((0.5,), wide_dtype(device), device)[0]
-        now = path.of_lists(up, down, (self._above, level), self._there, positives, negatives, **parameters)
+        above = (before + level) * listed((0.5, 0.0), wide_dtype(device), device)[:, None, None]
+        now = path.of_lists(up, down, (above, level), self._there, positives, negatives, **parameters)
+        self._above = above[0]
         shares, means, self.total = lists.means(now, missing=path.missing)
         self.now, self.ideal = means.unbind()
         above = torch.where(self._there, self._above, filled(torch.inf, 1, self._above.dtype, device))
@@ -88,10 +89,10 @@ class ListSecants:
         reach = self._soft.width(pairs.near(_BUMP)).clamp(min=1)
         slopes = self._path.slopes(above[some], reach, *self._counts[:, some], **self._parameters)
         # of places without a positive they are infinite or NaN, as their distances from all others are
-        slopes = (shares[some, None] * slopes).nan_to_num(0, 0, 0)
-        weights, nothing = slopes.to(up), filled(0.0, 1, up.dtype, up.device)
-        pull, near = pulled(pairs, surely, weights, self._soft.kernel)
-        gradient = pull.scatter_add_(1, self._place[some], torch.addcmul(nothing, weights, near, value=-1))
+        slopes = torch.mul(shares[some, None], slopes, out=torch.empty_like(up[some])).nan_to_num_(0, 0, 0)
+        pull, near = pulled(pairs, surely, slopes, self._soft.kernel)
+        nothing = filled(0.0, 1, up.dtype, up.device)
+        gradient = pull.scatter_add_(1, self._place[some], torch.addcmul(nothing, slopes, near, value=-1))
         if not self._soft.valued:
             return slopes, gradient, nothing[0]
         return slopes, gradient, (slopes * (pairs.near(self._soft.kernel) - self._above[some])).nansum()

@@ -18,7 +18,7 @@ from metricgrad.functional.dominance_sums import dominance_sum
 from metricgrad.functional.kernels import SOFTPLUS, Kernel
 from metricgrad.functional.leak import LEAK, START
 from metricgrad.functional.ranks import hard_rank
-from metricgrad.losses.interpolated.lists.pairs import are_many, parts_of, total
+from metricgrad.losses.interpolated.lists.pairs import are_many, joined, parts_of, total
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.losses.interpolated.lists.softening import Softening
 from metricgrad.metrics.of_pairs import OfPairs
@@ -48,11 +48,12 @@ class RankPairs:
     ) -> None:
         self._soft, (count, size) = soft, values.shape
         self._parts = count, size * size
-        self._rank = wide(hard_rank(lists.relevance))
-        parts = [_standing(values[some], self._rank[some]) for some in parts_of(*self._parts, values.device)]
-        excess, apart, ordered = (torch.cat(of) for of in zip(*parts, strict=True))
+        # held pairs compare what is given; sums over pairs that are not held take numbers that differ by their rank
+        self._order = wide(hard_rank(lists.relevance)) if _is_long(values) else lists.relevance
+        parts = [_standing(values[some], self._order[some]) for some in parts_of(*self._parts, values.device)]
+        excess, apart, ordered = (joined(of) for of in zip(*parts, strict=True))
         now = path.value(excess, apart, ordered, **parameters)
-        ideal = torch.where(apart > 0, 1.0, torch.nan).to(now)
+        ideal = apart / apart  # NaN where no targets differ
         shares, means, self.total = lists.means(torch.stack([now, ideal]), missing=path.missing)
         self.now, self.ideal = means.unbind()
         self._worth = (shares * path.worth(apart, size, **parameters)).nan_to_num()
@@ -65,7 +66,7 @@ class RankPairs:
         if soft.valued:
             # of scores that tie apart from their targets the mean over the orders that break ties
             broken, whole = self._worth * apart / 2 - shares * now, self._worth * (apart - excess) / 2
-            hard = torch.where(_ties_apart(values, self._rank), broken, whole).nan_to_num().sum()
+            hard = torch.where(_ties_apart(values, self._order), broken, whole).nan_to_num().sum()
             self.excess = value.detach() - hard
 
     @property
@@ -82,10 +83,10 @@ class RankPairs:
         """0-d: the loss as a function of ``(L, M)`` values."""
         found = []
         for some in parts_of(*self._parts, values.device):
-            own, rank, worth = values[some], self._rank[some], self._worth[some].to(values)
-            found.append((worth * _wrong(own, rank, self._soft.kernel)).sum())
+            own, order, worth = values[some], self._order[some], self._worth[some].to(values)
+            found.append((worth * _wrong(own, order, self._soft.kernel)).sum())
             if self._soft.leak:
-                surely = LEAK * (worth * _wrong(own, rank, SOFTPLUS, START)).sum()
+                surely = LEAK * (worth * _wrong(own, order, SOFTPLUS, START)).sum()
                 found.append(surely - surely.detach())
         return total(found)
 
@@ -94,25 +95,26 @@ def _is_long(values: Tensor) -> bool:
     return are_many(values.shape[1] ** 2)
 
 
-def _wrong(values: Tensor, rank: Tensor, kernel: Kernel, start: float = 0.0) -> Tensor:
+def _wrong(values: Tensor, order: Tensor, kernel: Kernel, start: float = 0.0) -> Tensor:
     """``(l,)``: the sums of a kernel of how far the lower of two stands above the higher."""
     if _is_long(values):
-        return dominance_sum(-values[0] - start, -values[0], rank[:1], rank[:1], kernel=kernel).sum()[None]
+        return dominance_sum(-values[0] - start, -values[0], order[:1], order[:1], kernel=kernel).sum()[None]
     away = values[:, None] - values[:, :, None]
-    right = rank[:, :, None] <= rank[:, None]
+    right = order[:, :, None] <= order[:, None]
     return kernel(away - start if start else away).masked_fill(right, 0).sum((1, 2))
 
 
-def _ties_apart(values: Tensor, rank: Tensor) -> Tensor:
+def _ties_apart(values: Tensor, order: Tensor) -> Tensor:
     """``(l,)`` booleans: whether items tie whose targets do not."""
-    values, order = values.sort(1)
-    return ((values.diff(dim=1) == 0) & (rank.gather(1, order).diff(dim=1) != 0)).any(1)
+    values, place = values.sort(1)
+    return ((values.diff(dim=1) == 0) & (order.gather(1, place).diff(dim=1) != 0)).any(1)
 
 
-def _standing(values: Tensor, rank: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``(l,)`` each: concordant less discordant pairs, and those that differ in rank and in value."""
+def _standing(values: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``(l,)`` each: concordant less discordant pairs, and those that differ in order and in value."""
     if _is_long(values):
-        return pair_counts(values, rank)
-    of_values, of_ranks = (wide(torch.sign(of[:, :, None] - of[:, None])) for of in (values, rank))
-    excess = (of_values * of_ranks).sum((1, 2)) / 2
-    return excess, of_ranks.abs().sum((1, 2)) / 2, of_values.abs().sum((1, 2)) / 2
+        return pair_counts(values, order)
+    higher = order[:, :, None] > order[:, None]
+    each = wide(torch.stack([higher, torch.sign(values[:, :, None] - values[:, None])], 1).flatten(2))
+    counts = each @ each.mT
+    return counts[:, 0, 1], counts[:, 0, 0], counts[:, 1, 1] / 2

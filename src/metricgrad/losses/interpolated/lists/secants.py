@@ -90,7 +90,7 @@ class Secants:
         half = listed((0.5,), wide_dtype(up.device), up.device)[0]
         above, reach = (before + level) * half, (4 * self._near).clamp_(min=1)
         if isinstance(path, OfCounts):
-            found = path.slopes(above, reach, up.shape[0], n, **twin.options)
+            found = path.slopes(above, reach, up.shape[0], n, self._near.dtype, **twin.options)
             return found if metric.higher_is_better else -found
         return _by_calls(metric, above, reach, n, calls)
 

@@ -22,8 +22,8 @@ class Stencil(NamedTuple):
     Attributes:
         first: the lattice index of the leftmost node in use.
         nodes: how many nodes are in use.
-        left: ``(n,)`` the leftmost node of each point, counted from ``first``.
-        weights: ``(ORDER, n)`` the weights of each point's nodes.
+        left: ``(n,)`` the leftmost node of each point, counted from ``first``; or ``(K, n)`` of K sets of points.
+        weights: ``(ORDER, n)`` the weights of each point's nodes; or ``(ORDER, K, n)``.
     """
 
     first: int
@@ -33,7 +33,7 @@ class Stencil(NamedTuple):
 
 
 def stencil(points: Tensor) -> Stencil:
-    """The lattice nodes and Lagrange weights of ``(n,)`` finite points, n > 0. Cost: O(ORDER n)."""
+    """The lattice nodes and Lagrange weights of ``(n,)`` or ``(K, n)`` finite points, n > 0. Cost: O(ORDER K n)."""
     cell = (points / STEP).floor()
     offset = points / STEP - cell
     left = cell.long() - (ORDER // 2 - 1)
@@ -55,9 +55,10 @@ def spread(at: Stencil, weights: Tensor) -> Tensor:
 
 def gather(at: Stencil, values: Tensor) -> Tensor:
     """Interpolate ``(K, nodes)`` values at the points: ``(K, n)``."""
-    result = values.new_zeros(len(values), len(at.left))
+    left = at.left.expand(len(values), -1)
+    result = values.new_zeros(left.shape)
     for m in range(ORDER):
-        result.addcmul_(values[:, m:].index_select(1, at.left), at.weights[m])
+        result.addcmul_(values[:, m:].gather(1, left), at.weights[m])
     return result
 
 

@@ -28,7 +28,8 @@ BLOCK = 2**15
 
 _SMALL = 2**17
 _HELD = 2**21
-_WINDOW = 2**15 * STEP
+WINDOW = 2**15 * STEP
+"""Range of the points of one lattice, at most."""
 
 
 def pair_sum(
@@ -105,8 +106,8 @@ class Pairs:
         self._x, self._y, self._kernel = x, y, kernel
         self._held = self._table() if x.shape[0] * y.shape[0] * x.element_size() <= _HELD else None
         self._lattice = None
-        if self._held is None and _range(x, y) <= _WINDOW:
-            self._lattice = _Convolution(wide(x), wide(y), kernel)
+        if self._held is None and _range(x, y) <= WINDOW:
+            self._lattice = Lattice(wide(x), wide(y))
 
     def _table(self) -> Tensor:
         """``(P, N)`` values, computed block by block."""
@@ -126,7 +127,8 @@ class Pairs:
             return self._held.sum(1)
         if self._lattice is None:
             return pair_sum(self._x, self._y, kernel=self._kernel)
-        return self._lattice.at_x_of(torch.ones_like(self._y, dtype=wide_dtype(self._y.device))[None])[0]
+        ones = torch.ones_like(self._y, dtype=wide_dtype(self._y.device))[None]
+        return self._lattice.at_x(self._lattice.of_y(ones), self._kernel)[0]
 
     def over_x(self, weights: Tensor) -> Tensor:
         """``(N,)``: the weighted sum over all x at each y."""
@@ -134,7 +136,7 @@ class Pairs:
             return torch.mv(self._held.T, weights.to(self._held))
         if self._lattice is None:
             return pair_sum(self._y, self._x, weights, self._kernel)
-        return self._lattice.at_y_of(wide(weights)[None])[0]
+        return self._lattice.at_y(self._lattice.of_x(wide(weights)[None]), self._kernel)[0]
 
 
 class _PairSum(torch.autograd.Function):
@@ -179,7 +181,7 @@ def _exact(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
 
 def _grid(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
     wide = _range(x, y)
-    if wide <= _WINDOW:
+    if wide <= WINDOW:
         return _convolve(x, y, weights, kernel)
     if not math.isfinite(wide):
         return _exact(x, y, weights, kernel)
@@ -210,7 +212,7 @@ def close_gaps(x: Tensor, y: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tenso
 def _windows(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
     """Sorted points of any range: near pairs window by window, far pairs by the kernel's limits."""
     mass, moment = _running_sum(weights), _running_sum(weights * y)
-    _, counts = torch.unique_consecutive(((x - x[0]) / _WINDOW).floor(), return_counts=True)
+    _, counts = torch.unique_consecutive(((x - x[0]) / WINDOW).floor(), return_counts=True)
     parts = []
     for part in x.split(counts.tolist()):
         ends = torch.stack([part[0] - REACH, part[-1] + REACH])
@@ -231,29 +233,53 @@ def _range(x: Tensor, y: Tensor) -> float:
 
 
 def _convolve(x: Tensor, y: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
-    return _Convolution(x, y, kernel).at_x_of(weights)
+    lattice = Lattice(x, y)
+    return lattice.at_x(lattice.of_y(weights), kernel)
 
 
-class _Convolution:
-    """Spread, convolve, interpolate; only the lags between the two sides are sampled, and none wraps around."""
+class Lattice:
+    """Two sides of points on one lattice: weights of one are spread, convolved with a kernel, and read at the other.
 
-    def __init__(self, x: Tensor, y: Tensor, kernel: Kernel) -> None:
-        self._at_x, self._at_y = at_x, at_y = stencil(x), stencil(y)
-        lags = torch.arange(1 - at_y.nodes, at_x.nodes, device=x.device) + (at_x.first - at_y.first)
-        sampled = kernel(lags.to(x) * STEP)
-        self._size = size = _fast_size(len(lags))
-        nothing = sampled.new_zeros(size - len(lags))
-        self._spectrum = torch.fft.rfft(torch.cat([sampled[at_y.nodes - 1 :], nothing, sampled[: at_y.nodes - 1]]))
+    Only the lags between the two sides are sampled, and none wraps around. What is spread once, and a kernel that was
+    sampled, serve all sums.
 
-    def at_x_of(self, weights: Tensor) -> Tensor:
-        """``(K, P)`` from ``(K, N)`` weights of y: sums of the kernel of x - y."""
-        spectrum = torch.fft.rfft(spread(self._at_y, weights), self._size) * self._spectrum
-        return gather(self._at_x, torch.fft.irfft(spectrum, self._size))
+    Args:
+        x: ``(P,)`` float64 within :data:`WINDOW` of all others; or ``(K, P)``, K sets of points, each with its own y.
+        y: ``(N,)``, or ``(K, N)``.
 
-    def at_y_of(self, weights: Tensor) -> Tensor:
-        """``(K, N)`` from ``(K, P)`` weights of x: the same kernel, not turned round."""
-        spectrum = torch.fft.rfft(spread(self._at_x, weights), self._size) * self._spectrum.conj()
-        return gather(self._at_y, torch.fft.irfft(spectrum, self._size))
+    Cost: O(K (P + N) + K R log R) time and memory of each sum, R = range / 0.125.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self._at_x, self._at_y, self._like = stencil(x), stencil(y), x
+        self._size = _fast_size(self._at_x.nodes + self._at_y.nodes - 1)
+        self._sampled: dict[Kernel, Tensor] = {}
+
+    def of_x(self, weights: Tensor) -> Tensor:
+        """``(K, F)`` from ``(K, P)`` weights of x: their spectrum."""
+        return torch.fft.rfft(spread(self._at_x, weights), self._size)
+
+    def of_y(self, weights: Tensor) -> Tensor:
+        """``(K, F)`` from ``(K, N)`` weights of y."""
+        return torch.fft.rfft(spread(self._at_y, weights), self._size)
+
+    def at_x(self, of_y: Tensor, kernel: Kernel) -> Tensor:
+        """``(K, P)`` from the spectrum of weights of y: sums of the kernel of x - y."""
+        return gather(self._at_x, torch.fft.irfft(of_y * self._spectrum(kernel), self._size))
+
+    def at_y(self, of_x: Tensor, kernel: Kernel) -> Tensor:
+        """``(K, N)`` from the spectrum of weights of x: the same kernel, not turned round."""
+        return gather(self._at_y, torch.fft.irfft(of_x * self._spectrum(kernel).conj(), self._size))
+
+    def _spectrum(self, kernel: Kernel) -> Tensor:
+        if kernel not in self._sampled:
+            at_x, at_y = self._at_x, self._at_y
+            lags = torch.arange(1 - at_y.nodes, at_x.nodes, device=at_x.left.device) + (at_x.first - at_y.first)
+            sampled = kernel(lags.to(self._like) * STEP)
+            nothing = sampled.new_zeros(self._size - len(lags))
+            whole = torch.cat([sampled[at_y.nodes - 1 :], nothing, sampled[: at_y.nodes - 1]])
+            self._sampled[kernel] = torch.fft.rfft(whole)
+        return self._sampled[kernel]
 
 
 def _running_sum(values: Tensor) -> Tensor:

@@ -231,8 +231,8 @@ class LargestPlace(OfCounts):
         before = torch.searchsorted(above, past.flatten(-2)).view_as(past)
         to = _destination(before)
         own = to * self.at(to, held, _of_each(positives), _of_each(negatives), **of)
-        # of those that a move bears upon, and would stand still, none is better than the best that it makes; what counts
-        # beyond the place that it makes is the largest of all, and of those that it passes, which come one later
+        # of those that a move bears upon, and would stand still, none is better than the best that it makes; beyond the
+        # place that it comes to, the best of all still counts, and of those that it passes, which come one later
         beyond = torch.maximum(upto[..., 1:, :-1], upto[..., 1:2, -1:])
         found = torch.maximum(torch.where(beyond > to, beyond, own), upto[..., :2, :].gather(-1, before))
         more, fewer = found.unbind(-2)

@@ -13,8 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from metricgrad.functional.constants import listed
-from metricgrad.functional.constants import filled
+from metricgrad.functional.constants import filled, listed
 from metricgrad.metrics.families.class_counts import Counts, correlation, counts_of_one, ratio
 from metricgrad.metrics.families.confusion_tables import ConfusionTables
 from metricgrad.metrics.of_labels import AllRight, OfClassCounts, OfClasses, OfLabels, OfTables

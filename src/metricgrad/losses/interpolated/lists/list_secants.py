@@ -16,7 +16,7 @@ from torch import Tensor
 from metricgrad.functional.constants import counted, filled, listed
 from metricgrad.functional.kernels import SIGMOID, SOFTPLUS
 from metricgrad.functional.leak import LEAK, START
-from metricgrad.losses.interpolated.lists.pairs import joined, pairs_of, parts_of, pulled, total
+from metricgrad.losses.interpolated.lists.pairs import Plan, joined, pulled, total
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.losses.interpolated.lists.softening import Softening
 from metricgrad.metrics.of_counts import OfCounts
@@ -57,7 +57,7 @@ class ListSecants:
         self._counts = sides.sum(2, keepdim=True)
         positives, negatives = self._counts.unbind()
         self._most = most = max(1, int(positives.amax()))
-        self._parts = len(values), most * values.shape[1]
+        self._plan = Plan.of(most, values)
         # what is not of a side stands below all that is: finite among positives, whose distances are taken
         below = listed((torch.finfo(dtype).max, torch.inf), values.dtype, device)[:, None, None]
         depths = torch.where(sides, -values, below, out=values.new_empty(sides.shape))  # side by side, as for a search
@@ -75,7 +75,7 @@ class ListSecants:
         above = torch.where(self._there, self._above, filled(torch.inf, 1, self._above.dtype, device))
         depth = depths[1] if soft.share == 1 else torch.where(self._looked_at, depths[1], below[1])
         up, depth = up.to(dtype), depth.to(dtype)
-        found = [self._linearised(some, up, depth, above, shares) for some in parts_of(*self._parts, device)]
+        found = [self._linearised(some, up, depth, above, shares) for some in self._plan.parts(len(values))]
         slopes, gradients, excess = zip(*found, strict=True)
         self._slopes, self.gradient, self.excess = joined(slopes), joined(gradients), total(excess)
         self.informs = self._slopes.any()
@@ -84,8 +84,8 @@ class ListSecants:
         self, some: slice, up: Tensor, depth: Tensor, above: Tensor, shares: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Slopes ``(l, P)``, the gradient ``(l, M)`` and the excess of some of the lists."""
-        pairs = pairs_of(up[some], depth[some])
-        surely = pairs_of(up[some] - START, depth[some]) if self._soft.leak else None
+        pairs = self._plan.pairs(up[some], depth[some])
+        surely = self._plan.pairs(up[some] - START, depth[some]) if self._soft.leak else None
         reach = self._soft.width(pairs.near(_BUMP)).clamp(min=1)
         slopes = self._path.slopes(above[some], reach, *self._counts[:, some], **self._parameters)
         # of places without a positive they are infinite or NaN, as their distances from all others are
@@ -111,13 +111,13 @@ class ListSecants:
     def loss(self, values: Tensor) -> Tensor:
         """0-d: the loss as a function of ``(L, M)`` values."""
         found, below = [], filled(torch.inf, 1, values.dtype, values.device)
-        for some in parts_of(*self._parts, values.device):
+        for some in self._plan.parts(len(values)):
             own, place = values[some], self._place[some]
             up, slopes = -own.gather(1, place), self._slopes[some].to(own)
             down = torch.where(self._looked_at[some], -own, below)
-            found.append((slopes * pairs_of(up, down).near(self._soft.kernel)).sum())
+            found.append((slopes * self._plan.pairs(up, down).near(self._soft.kernel)).sum())
             if self._soft.leak:
-                surely = LEAK * (slopes * pairs_of(up - START, down).near(SOFTPLUS)).sum()
+                surely = LEAK * (slopes * self._plan.pairs(up - START, down).near(SOFTPLUS)).sum()
                 found.append(surely - surely.detach())
         return total(found)
 

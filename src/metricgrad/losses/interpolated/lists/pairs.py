@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from metricgrad.functional.kernels import SIGMOID, Kernel
+from metricgrad.functional.lattice import STEP
 from metricgrad.functional.leak import LEAK
-from metricgrad.functional.pair_sums import pair_sum
+from metricgrad.functional.pair_sums import WINDOW, Lattice, pair_sum
+from metricgrad.precision import wide
 
 _HELD = {"cpu": 2**17}
 """Pairs that are held at a time, on the CPU as many as stay in its cache."""
 _ELSEWHERE = 2**22
 _LONG = 2**18
 """Pairs of one list from which on its sums are near-linear ones."""
+_POINTS = 2**16
+"""Items of lists whose sums are near-linear ones, at a time."""
+_AN_ITEM, _A_NODE = 16, 8
+"""What an item of such a list, and a node of its lattice, takes of the time that a pair does which is held."""
 
 
 def are_many(pairs: int) -> bool:
@@ -37,6 +44,43 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
 def total(parts: Sequence[Tensor]) -> Tensor:
     """0-d: the sum of what was found in parts."""
     return torch.stack(list(parts)).sum() if len(parts) > 1 else parts[0]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the sums over the pairs of lists are taken.
+
+    Attributes:
+        summed: whether by near-linear sums, or over pairs that are held.
+        step: how many lists at a time.
+    """
+
+    summed: bool
+    step: int
+
+    @classmethod
+    def of(cls, firsts: int, values: Tensor) -> Plan:
+        """The cheaper one; on a device, of which the range of values is not asked, pairs are held as long as that goes.
+
+        Args:
+            firsts: how many items of each list are summed by.
+            values: ``(L, M)`` of all items.
+        """
+        pairs, items = firsts * values.shape[1], firsts + values.shape[1]
+        summed, device = are_many(pairs), values.device.type
+        if not summed and device == "cpu" and pairs > _AN_ITEM * items:
+            low, high = values.detach().aminmax()
+            summed = pairs > _AN_ITEM * items + _A_NODE * float(high - low) / STEP
+        at_a_time = _POINTS // max(1, items) if summed else _HELD.get(device, _ELSEWHERE) // max(1, pairs)
+        return cls(summed, max(1, at_a_time))
+
+    def parts(self, lists: int) -> Iterator[slice]:
+        """Which of so many lists to take together."""
+        return (slice(start, start + self.step) for start in range(0, lists, self.step))
+
+    def pairs(self, up: Tensor, depth: Tensor, mass: Tensor | None = None) -> HeldPairs | SummedPairs:
+        """See both."""
+        return (SummedPairs if self.summed else HeldPairs)(up, depth, mass)
 
 
 class HeldPairs:
@@ -72,21 +116,52 @@ class HeldPairs:
 
 
 class SummedPairs:
-    """The same of one long list, by near-linear sums."""
+    """The same by near-linear sums: those of all lists on one lattice.
+
+    Each list by itself, of any range, where they do not fit on one or where a graph is asked for.
+    """
 
     def __init__(self, up: Tensor, depth: Tensor, mass: Tensor | None = None) -> None:
-        self._up, self._counted = up[0].clamp(max=torch.finfo(up.dtype).max / 4), depth[0] < torch.inf
-        self._depth, self._mass = depth[0][self._counted], None if mass is None else mass[0][self._counted]
+        self._up, self._depth, self._mass, self._counted = up, depth, mass, depth < torch.inf
+        self._lattice = None if up.requires_grad or depth.requires_grad else self._on_one_lattice()
+        if self._lattice is not None:
+            given = self._counted if mass is None else mass.masked_fill(~self._counted, 0)
+            self._of_counted = self._lattice.of_y(wide(given))
+
+    def _on_one_lattice(self) -> Lattice | None:
+        points = torch.cat([self._up, self._depth], 1)
+        there = points[points.abs() < torch.finfo(points.dtype).max / 4]
+        low, high = torch.stack(there.aminmax()).tolist() if there.numel() else (0.0, 0.0)
+        if high - low > WINDOW:
+            return None
+        return Lattice(*(wide(side).clamp(low, high) for side in (self._up, self._depth)))
 
     def near(self, kernel: Kernel) -> Tensor:
         """See :class:`HeldPairs`."""
-        return pair_sum(self._up, self._depth, self._mass, kernel)[None]
+        if self._lattice is not None:
+            return self._lattice.at_x(self._of_counted, kernel).to(self._up.dtype)
+        return torch.stack([pair_sum(*of_list, kernel) for of_list in self._each()])
 
     def weighted(self, weights: Tensor, kernel: Kernel) -> Tensor:
         """See :class:`HeldPairs`."""
-        found = pair_sum(-self._depth, -self._up, weights[0], kernel)
-        found = found if self._mass is None else found * self._mass
-        return found.new_zeros(self._counted.shape).masked_scatter(self._counted, found)[None]
+        if self._lattice is not None:
+            found = self._lattice.at_y(self._lattice.of_x(wide(weights)), kernel).to(self._up.dtype)
+        else:
+            lists = zip(self._each(), self._counted, weights, strict=True)
+            found = torch.stack([_at_counted(up, depth, of, own, kernel) for (up, depth, _), of, own in lists])
+        return (found if self._mass is None else found * self._mass).masked_fill(~self._counted, 0)
+
+    def _each(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Of each list the items that are summed by, those that are counted, and what these count."""
+        most = torch.finfo(self._up.dtype).max / 4
+        for place, counted in enumerate(self._counted):
+            mass = None if self._mass is None else self._mass[place][counted]
+            yield self._up[place].clamp(max=most), self._depth[place][counted], mass
+
+
+def _at_counted(up: Tensor, depth: Tensor, counted: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
+    """``(M,)``: of one list, the weighted sum at each that is counted."""
+    return weights.new_zeros(counted.shape).masked_scatter(counted, pair_sum(-depth, -up, weights, kernel))
 
 
 def pulled(
@@ -106,8 +181,3 @@ def pulled(
         pull = pull + LEAK * surely.weighted(weights, SIGMOID)
         near = near + LEAK * surely.near(SIGMOID)
     return pull, near
-
-
-def pairs_of(up: Tensor, depth: Tensor, mass: Tensor | None = None) -> HeldPairs | SummedPairs:
-    """By whichever is cheaper."""
-    return (SummedPairs if are_many(up.shape[1] * depth.shape[1]) else HeldPairs)(up, depth, mass)

@@ -17,7 +17,7 @@ from torch import Tensor
 from metricgrad.functional.constants import counted, filled, listed
 from metricgrad.functional.kernels import SIGMOID, SOFTPLUS
 from metricgrad.functional.leak import LEAK, START
-from metricgrad.losses.interpolated.lists.pairs import HeldPairs, SummedPairs, joined, pairs_of, parts_of, pulled, total
+from metricgrad.losses.interpolated.lists.pairs import HeldPairs, Plan, SummedPairs, joined, pulled, total
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.losses.interpolated.lists.softening import Softening
 from metricgrad.metrics.of_ranks import OfRanks
@@ -53,8 +53,8 @@ class RankSecants:
         soft: Softening,
     ) -> None:
         self._lists, self._path, self._parameters, self._soft = lists, path, parameters, soft
-        (count, size), device = values.shape, values.device
-        self._parts = count, size * size
+        size, device = values.shape[1], values.device
+        self._plan = Plan.of(size, values)
         depth = -values if lists.empty is None else (-values).masked_fill(lists.empty, torch.inf)
         depth, self._order = depth.contiguous().sort(1)
         self._there = None if lists.empty is None else depth < torch.inf
@@ -72,7 +72,7 @@ class RankSecants:
         # at index k what items to rank k - 1 lose where each comes one later, and to rank k where each comes sooner
         passed = torch.nn.functional.pad(mean, (2, 1)).unfold(1, size + 2, 1) * changes
         self._depth, self._rank, self._gains, upto = depth, rank, gains, passed.cumsum(2)
-        some_of = parts_of(*self._parts, device)
+        some_of = self._plan.parts(len(values))
         found = [
             self._linearised(some, depth.to(soft.dtype), passed[some], upto[some], shares[some]) for some in some_of
         ]
@@ -108,7 +108,7 @@ class RankSecants:
         """Of all items with all, an item with itself included."""
         depth = depth[some]
         up = depth if self._there is None else depth.masked_fill(~self._there[some], 0)
-        return pairs_of(up - start if start else up, depth)
+        return self._plan.pairs(up - start if start else up, depth)
 
     def _moved(self, rank: Tensor, reach: Tensor, some: slice) -> Tensor:
         """``(l, 2, M)`` ranks of each item moved up, and moved down, within its list."""
@@ -140,7 +140,7 @@ class RankSecants:
         found, depth = [], -values.gather(1, self._order)
         if self._there is not None:
             depth = depth.masked_fill(~self._there, torch.inf)
-        for some in parts_of(*self._parts, values.device):
+        for some in self._plan.parts(len(values)):
             slopes = self._slopes[some].to(depth)
             found.append((slopes * self._pairs(depth, some).near(self._soft.kernel)).sum())
             if self._soft.leak:

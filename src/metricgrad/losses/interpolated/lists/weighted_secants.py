@@ -20,7 +20,7 @@ from torch import Tensor
 from metricgrad.functional.constants import counted, filled, listed
 from metricgrad.functional.kernels import SIGMOID, SOFTPLUS
 from metricgrad.functional.leak import LEAK, START
-from metricgrad.losses.interpolated.lists.pairs import joined, pairs_of, parts_of, pulled, total
+from metricgrad.losses.interpolated.lists.pairs import Plan, joined, pulled, total
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.losses.interpolated.lists.softening import Softening
 from metricgrad.metrics.of_counts import OfCounts
@@ -57,7 +57,7 @@ class WeightedSecants:
         mass = lists.mass * (there.sum(1, keepdim=True) / whole)
         positive, others = relevant & there, mass * ~relevant
         most = max(1, int(positive.sum(1).amax()))
-        self._parts = len(values), most * values.shape[1]
+        self._plan = Plan.of(most, values)
         depth, nowhere = -values, filled(torch.inf, 1, values.dtype, device)
         up, place = torch.where(positive, depth, nowhere).contiguous().sort(1)
         up, self._place = up[:, :most].contiguous(), place[:, :most]
@@ -77,7 +77,7 @@ class WeightedSecants:
         middle = torch.where(self._there, middle, filled(torch.inf, 1, middle.dtype, device))
         self._others, depth = others.to(soft.dtype), depth.to(soft.dtype)
         of_lists = own, upto, negatives, shares
-        some_of = parts_of(*self._parts, device)
+        some_of = self._plan.parts(len(values))
         found = [self._linearised(some, depth[some], middle[some], *(of[some] for of in of_lists)) for some in some_of]
         slopes, gradients, excess = zip(*found, strict=True)
         self._slopes, self.gradient, self.excess = joined(slopes), joined(gradients), total(excess)
@@ -89,8 +89,8 @@ class WeightedSecants:
         """Slopes ``(l, P)``, the gradient ``(l, M)`` and the excess of some of the lists."""
         place, others = self._place[some], self._others[some]
         up, both_ways = depth.gather(1, place), listed((-1.0, 1.0), middle.dtype, middle.device)[:, None]
-        pairs = pairs_of(up, depth, others)
-        surely = pairs_of(up - START, depth, others) if self._soft.leak else None
+        pairs = self._plan.pairs(up, depth, others)
+        surely = self._plan.pairs(up - START, depth, others) if self._soft.leak else None
         reach = self._soft.width(wide(pairs.near(_BUMP))).clamp(min=1)
         moved = torch.addcmul(middle[:, None], reach[:, None], both_ways).clamp(min=0)
         moved = torch.minimum(moved, negatives[:, None])
@@ -112,12 +112,12 @@ class WeightedSecants:
     def loss(self, values: Tensor) -> Tensor:
         """0-d: the loss as a function of ``(L, M)`` values."""
         found = []
-        for some in parts_of(*self._parts, values.device):
+        for some in self._plan.parts(len(values)):
             depth, slopes = -values[some], self._slopes[some].to(values)
             up, others = depth.gather(1, self._place[some]), self._others[some].to(values)
-            found.append((slopes * pairs_of(up, depth, others).near(self._soft.kernel)).sum())
+            found.append((slopes * self._plan.pairs(up, depth, others).near(self._soft.kernel)).sum())
             if self._soft.leak:
-                surely = LEAK * (slopes * pairs_of(up - START, depth, others).near(SOFTPLUS)).sum()
+                surely = LEAK * (slopes * self._plan.pairs(up - START, depth, others).near(SOFTPLUS)).sum()
                 found.append(surely - surely.detach())
         return total(found)
 

@@ -1,0 +1,101 @@
+"""Sums over the pairs of many lists: on one lattice, or one by one, they are those over pairs that are held."""
+
+import time
+
+import pytest
+import torch
+
+import metricgrad as mg
+from metricgrad.functional.kernels import SIGMOID, SOFTPLUS, Kernel
+from metricgrad.losses.interpolated.lists import pairs
+from metricgrad.losses.interpolated.lists.pairs import HeldPairs, Plan, SummedPairs
+
+KERNELS = [SIGMOID, SIGMOID.derivative(), SOFTPLUS, Kernel((0.0, 0.5), slope=0.5)]
+
+
+def lists(spread, weighted=False):
+    """Six lists of 40 items, up to 15 of which are summed by: fewer in the first, none in the last; one counts none."""
+    g = torch.Generator().manual_seed(0)
+    up, depth = (spread * torch.randn(6, of, generator=g, dtype=torch.float64) for of in (15, 40))
+    up[0, 11:] = up[5] = torch.finfo(torch.float64).max
+    depth[torch.rand(6, 40, generator=g) < 0.3] = torch.inf
+    depth[4] = torch.inf
+    return up, depth, torch.rand(6, 40, generator=g, dtype=torch.float64) if weighted else None
+
+
+@pytest.mark.parametrize("spread", [3.0, 50.0, 1e6], ids=str)  # the last on no one lattice
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+def test_near_linear_sums_are_those_over_all_pairs(kernel, weighted, spread):
+    up, depth, mass = lists(spread, weighted)
+    held, summed = HeldPairs(up, depth, mass), SummedPairs(up, depth, mass)
+    there = up < torch.finfo(up.dtype).max
+    near = held.near(kernel)[there]
+    torch.testing.assert_close(summed.near(kernel)[there], near, rtol=1e-6, atol=1e-6)
+    weights = torch.rand(up.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * there
+    up = up.where(there, 0)  # a weight of 0 times a softplus that is infinite is no number
+    found, expected = (of(up, depth, mass).weighted(weights, kernel) for of in (SummedPairs, HeldPairs))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_graph_is_that_of_held_pairs():
+    up, depth, mass = lists(3.0, weighted=True)
+    up = up.clamp(max=9)
+    leaves = [up.clone().requires_grad_() for _ in range(2)]
+    for of, leaf in zip((HeldPairs, SummedPairs), leaves, strict=True):
+        of(leaf, depth, mass).near(SIGMOID).square().sum().backward()
+    torch.testing.assert_close(leaves[1].grad, leaves[0].grad, rtol=1e-6, atol=1e-6)
+
+
+def embeddings(n, classes):
+    g = torch.Generator().manual_seed(0)
+    targets = torch.arange(n) % classes
+    return torch.randn(n, 8, generator=g, dtype=torch.float64) + torch.nn.functional.one_hot(targets % 8, 8), targets
+
+
+def gradient(loss, scores, targets):
+    leaf = scores.clone().requires_grad_()
+    loss(leaf, targets).backward()
+    return leaf.grad
+
+
+@pytest.mark.parametrize(
+    ("spec", "data"),
+    [
+        ("map_at_r", embeddings(128, 2)),
+        ("retrieval_recall", embeddings(128, 3)),
+        (
+            "average_precision",
+            (torch.randn(300, 3, dtype=torch.float64), (torch.arange(900) % 7 < 3).view(300, 3).long()),
+        ),
+        ("ndcg", (torch.randn(4, 200, dtype=torch.float64), (torch.arange(800) % 5).view(4, 200))),
+    ],
+)
+def test_a_loss_of_many_lists_is_the_same_by_either(spec, data, monkeypatch):
+    found = []
+    for summed in (False, True):
+        monkeypatch.setattr(Plan, "of", classmethod(lambda cls, *_, summed=summed: cls(summed, 3)))
+        found.append(gradient(mg.UniLoss(spec), *data))
+    assert (found[1] - found[0]).norm() <= 1e-6 * found[0].norm() > 0
+
+
+def test_pairs_are_held_where_that_is_cheaper():
+    few, many = torch.linspace(-9, 9, 64).expand(64, 64), torch.linspace(-9, 9, 1024).expand(1024, 1024)
+    assert not Plan.of(32, few).summed
+    assert Plan.of(102, many).summed
+    assert not Plan.of(102, 1e5 * many).summed  # a lattice of so many nodes is not
+    assert Plan.of(512, 1e5 * many).summed
+    plan = Plan.of(512, many)
+    assert plan.step * 1536 <= pairs._POINTS
+    assert [len(many[some]) for some in plan.parts(1024)] == 24 * [42] + [16]
+
+
+def test_a_step_on_two_classes_of_embeddings_takes_no_time_of_pairs(monkeypatch):
+    """512 rows, each of which has its own list of 256 positives."""
+    data, took = embeddings(512, 2), []
+    for plan in (Plan.of, classmethod(lambda cls, *_: cls(False, 1))):
+        monkeypatch.setattr(Plan, "of", plan)
+        start = time.process_time()
+        gradient(mg.UniLoss("map_at_r"), *data)
+        took.append(time.process_time() - start)
+    assert 2 * took[0] < took[1]

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from metricgrad.precision import wide
+from metricgrad.precision import wide, wide_dtype
 
 
 def unit_rows(embeddings: Tensor) -> Tensor:
@@ -56,10 +56,7 @@ class _Cosines(torch.autograd.Function):
     def forward(ctx: Any, embeddings: Tensor) -> Tensor:
         """The cosines."""
         ctx.save_for_backward(embeddings)
-        scale = _scale(wide(embeddings)) if embeddings.shape[-1] else wide(embeddings.new_zeros(len(embeddings), 1))
-        scaled = embeddings * scale
-        length = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True).clamp_(min=torch.finfo(scaled.dtype).tiny)
-        ctx.units, ctx.per_length = scaled / length, scale / length
+        ctx.units, ctx.per_length = _units(embeddings)
         return ctx.units @ ctx.units.mT
 
     @staticmethod
@@ -70,8 +67,22 @@ class _Cosines(torch.autograd.Function):
             units = unit_rows(wide(embeddings))
             return torch.autograd.grad(units @ units.mT, embeddings, grad, create_graph=True)[0]
         pulled = (grad + grad.mT) @ ctx.units
-        along = (pulled * ctx.units).sum(-1, keepdim=True)
-        return (torch.addcmul(pulled, ctx.units, along, value=-1) * ctx.per_length).to(embeddings.dtype)
+        along = (pulled[:, None] @ ctx.units[..., None])[..., 0]
+        across = torch.addcmul(pulled, ctx.units, along, value=-1)
+        return torch.mul(across, ctx.per_length, out=torch.empty_like(embeddings))
+
+
+def _units(embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    """``(N, D)`` rows of length 1, in float64 where the device has it, and ``(N, 1)`` one over their lengths or 0."""
+    dtype = wide_dtype(embeddings.device)
+    if embeddings.dtype != dtype:  # of narrower floats no square overflows or vanishes
+        length = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True, dtype=dtype)
+        per_length = length.reciprocal_().nan_to_num_(torch.nan, posinf=0.0)
+        return embeddings * per_length, per_length
+    scale = _scale(embeddings) if embeddings.shape[-1] else embeddings.new_zeros(len(embeddings), 1)
+    scaled = embeddings * scale
+    length = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True).clamp_(min=torch.finfo(dtype).tiny)
+    return scaled / length, scale / length
 
 
 def off_diagonal(matrix: Tensor) -> Tensor:

@@ -111,7 +111,9 @@ class Anchored(FormOnBase):
         with torch.inference_mode(False), torch.enable_grad():
             leaf, targets = ordinary(scores).detach().requires_grad_(), ordinary(targets)
             context = {name: ordinary(value) for name, value in context.items()}
-            ranges_of(leaf, targets)  # what both look at, of both at once
+            weight = context.get("sample_weight")
+            weighs = isinstance(weight, Tensor) and weight.is_floating_point()
+            ranges_of(leaf, targets, *((weight,) if weighs else ()))  # what both look at, of all at once
             parts = self.form.parts(leaf, targets, call=call, **context)
             slope, base = self._base_of(leaf, targets, parts, call, context)
             # what is differentiated later reads the means of before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -41,7 +42,12 @@ class Counts(NamedTuple):
 
     def first(self) -> Counts:
         """Those of the first set."""
-        return Counts(*(None if of is None else of[0] for of in self))
+        return self.viewed(lambda part: part[0])
+
+    def viewed(self, part: Callable[[Tensor], Tensor]) -> Counts:
+        """The same part of each."""
+        marked = None if self.marked is None else part(self.marked)
+        return Counts(part(self.hit), part(self.actual), part(self.predicted), marked)
 
     def summed(self) -> Counts:
         """The counts of all classes together."""
@@ -60,7 +66,7 @@ def counts_of_one(counts: Counts, one: int) -> Counts:
             "average='binary' (as in 'f1') is for yes-or-no targets, but there are more than two classes; "
             "take macro_f1 or micro_f1, or average='macro' or 'micro'"
         )
-    return Counts(*(None if of is None else of[..., one] for of in counts))
+    return counts.viewed(lambda part: part[..., one])
 
 
 def class_counts(labels: Tensor, targets: Tensor, weight: Tensor | None = None) -> Counts:

@@ -166,17 +166,25 @@ def test_where_no_list_has_a_value_it_is_said_and_nothing_moves():
     assert torch.equal(leaf.grad, torch.zeros_like(leaf))
 
 
-@pytest.mark.parametrize("kind", ["labels", "classes", "queries"])
-def test_what_it_rides_on_is_cross_entropy(kind):
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "spec"), [("labels", "map"), ("labels", "macro_f1"), ("classes", "map"), ("queries", "map")]
+)
+def test_what_it_rides_on_is_cross_entropy(kind, spec, weighted):
     scores, targets = draw(11)
-    context, own, base = {}, "map", torch.nn.functional.binary_cross_entropy_with_logits
+    context, base = {}, torch.nn.functional.binary_cross_entropy_with_logits
     if kind == "classes":
         targets, base = targets.sum(1).clamp(max=5), torch.nn.functional.cross_entropy
     elif kind == "queries":
         scores, targets, context = scores.flatten(), targets.flatten(), {"groups": torch.arange(84) // 7}
+    weight = torch.ones(len(scores), dtype=torch.float64)
+    if weighted:  # those of a query are the same
+        weight = context["sample_weight"] = context.get("groups", torch.arange(len(scores))) % 3 + 0.5
     leaf, again = (scores.clone().requires_grad_() for _ in range(2))
-    mg.UniLoss(own, weight=0.0)(leaf, targets, **context).backward()
-    base(again, targets if kind == "classes" else targets.double()).backward()
+    mg.UniLoss(spec, weight=0.0)(leaf, targets, **context).backward()
+    each = base(again, targets if kind == "classes" else targets.double(), reduction="none")
+    each = each.mean(1) if each.ndim > 1 else each
+    ((each * weight).sum() / weight.sum()).backward()
     torch.testing.assert_close(leaf.grad, again.grad)
 
 

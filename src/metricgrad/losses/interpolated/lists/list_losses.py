@@ -145,7 +145,7 @@ def many_lists(
     joined = Joined.of(each)
     gradients = [joined.shared(part, place).to(ranked[place]) for place, part in enumerate(s.gradient for s in each)]
     (gradient,) = torch.autograd.grad(ranked, leaf, gradients)
-    standard = None if "sample_weight" in batch.context else cross_entropy_gradient(leaf.detach(), batch.targets)
+    standard = cross_entropy_gradient(leaf.detach(), batch.targets, batch.context.get("sample_weight"))
 
     def loss(scores: Tensor) -> Tensor:
         parts = [secants.loss(some.of(scores)) for some, secants in zip(lists, each, strict=True)]
@@ -186,14 +186,28 @@ class Joined:
         return part if self.shares is None else part * self.shares[place]
 
 
-def cross_entropy_gradient(scores: Tensor, targets: Tensor) -> Tensor | None:
-    """Its gradient in the scores, where targets are classes."""
-    if targets.ndim < scores.ndim:
-        found = scores.softmax(1).div_(len(targets))
-        less = filled(-1 / len(targets), len(targets), scores.dtype, scores.device)
-        return found.scatter_add_(1, targets.long()[:, None], less[:, None])
+def cross_entropy_gradient(scores: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor | None:
+    """Its gradient in the scores, where targets are classes.
+
+    Args:
+        scores: ``(N, C)`` with ``(N,)`` targets, or of the shape of the targets.
+        targets: classes; of the shape of the scores 0 and 1.
+        weight: of each row, or of each target; None for ones.
+    """
+    of_classes = targets.ndim < scores.ndim
+    if not of_classes and not is_binary(targets):
+        return None
+    if weight is None:
+        share, less = 1 / targets.numel(), filled(-1 / targets.numel(), 1, scores.dtype, scores.device)
+    else:
+        share = (weight / (weight.sum() * (targets.numel() // weight.numel()))).to(scores.dtype)
+        share = share.view(*weight.shape, *(1,) * (scores.ndim - weight.ndim))
+        less = -share
+    if of_classes:
+        found = scores.softmax(1).mul_(share)
+        return found.scatter_add_(1, targets.long()[:, None], less.expand(len(targets), 1))
     targets = targets.byte() if targets.dtype == torch.bool else targets
-    return scores.sigmoid().sub_(targets).div_(targets.numel()) if is_binary(targets) else None
+    return scores.sigmoid().sub_(targets).mul_(share)
 
 
 def secants_of(

@@ -26,7 +26,7 @@ class SoftLists:
         loss: 0-d, how far the metric at the soft orders is from its ideal; None where it is undefined.
         away: how far the metric itself is.
         informs: whether any move changes it.
-        tied: whether items tie that are not worth the same.
+        tied: whether items tie that are not worth the same; False where it was not asked.
     """
 
     loss: Tensor | None
@@ -56,7 +56,8 @@ def soft_lists(
         softness: of what is ranked, 0-d where its gradient is asked for.
         q: tail exponent in (0, 1].
         share: the share of the negatives looked at, the highest ones; 1 where all items add by their rank.
-        bounded: whether the value is at most that of the lists turned round, which no embeddings may have.
+        bounded: whether scores may order the lists in any way, as embeddings do not: the value is at most that of the
+            lists turned round, and what ties is asked for.
     """
     ranked, dtype = lists.of(batch.scores), batch.scores.dtype
     values = (ranked / softness).to(dtype)
@@ -64,14 +65,15 @@ def soft_lists(
         hard = values.detach() if lists.hard is None else lists.hard(ranked, softness)
         soft = Softening.with_tail(dtype, q, share=share, valued=True)
         secants = secants_of(path, parameters, lists, hard, soft)
-        numbers = [secants.informs, secants.tied, secants.now, secants.ideal, secants.excess]
-        informs, tied, now, ideal, excess, *worst = read(numbers + ([secants.worst] if bounded else []))
+        numbers = [secants.informs, secants.now, secants.ideal, secants.excess]
+        informs, now, ideal, excess, *more = read(numbers + ([secants.worst, secants.tied] if bounded else []))
+        worst, tied = more or (ideal, 0.0)
     if not math.isfinite(ideal):
         return SoftLists(None, 0.0, False, False)
     shown = ideal - now + excess  # a first-order value may leave the metric's range
     shown = shown if shown > 0 else ideal - now
-    if bounded and ideal > worst[0]:
-        shown = min(shown, max(ideal - worst[0], ideal - now))
+    if ideal > worst:
+        shown = min(shown, max(ideal - worst, ideal - now))
 
     def again(values: Tensor, _: object) -> Tensor:
         return torch.autograd.grad(secants.loss(values), values, create_graph=True)[0]

@@ -40,7 +40,7 @@ def soft_tables(metric: Metric, batch: Batch, lists: EntryLists, *, q: float) ->
     means, share = lists.means(cells[1:], yes[1:], targets)
     gain = lists.changes(cells[0], yes[0], targets, share)
     gain = (gain if metric.higher_is_better else -gain).to(scores.dtype).view(scores.shape)
-    standard = None if "sample_weight" in batch.context else cross_entropy_gradient(scores, batch.targets)
+    standard = cross_entropy_gradient(scores, batch.targets, batch.context.get("sample_weight"))
     return ListLoss(
         expected_gradient(scores, gain, q),
         lambda s: binary_losses(s, s, gain, 1.0, q)[1],

@@ -24,7 +24,6 @@ from metricgrad.losses.interpolated.lists.pairs import Plan, joined, pulled, tot
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.losses.interpolated.lists.softening import Softening
 from metricgrad.metrics.of_counts import OfCounts
-from metricgrad.precision import wide
 
 _BUMP = SIGMOID.derivative()
 
@@ -55,20 +54,21 @@ class WeightedSecants:
         there, relevant = lists.mass > 0, lists.relevance > 0
         whole = lists.mass.sum(1, keepdim=True).clamp(min=torch.finfo(lists.mass.dtype).tiny)
         mass = lists.mass * (there.sum(1, keepdim=True) / whole)
-        positive, others = relevant & there, mass * ~relevant
-        most = max(1, int(positive.sum(1).amax()))
+        sides = torch.stack([relevant & there, ~relevant])
+        others, most = mass * sides[1], max(1, int(sides[0].sum(1).amax()))
         self._plan = Plan.of(most, values)
         depth, nowhere = -values, filled(torch.inf, 1, values.dtype, device)
-        up, place = torch.where(positive, depth, nowhere).contiguous().sort(1)
-        up, self._place = up[:, :most].contiguous(), place[:, :most]
-        down, order = torch.where(relevant, nowhere, depth).contiguous().sort(1)
+        # side by side, as for a search
+        ordered, place = torch.where(sides, depth, nowhere, out=values.new_empty(sides.shape)).sort(2)
+        up, self._place = ordered[0, :, :most].contiguous(), place[0, :, :most]
+        down, order = ordered[1], place[1]
         self._there = up < torch.inf
         own = mass.gather(1, self._place) * self._there
         upto, above = (torch.nn.functional.pad(of.cumsum(1), (1, 0)) for of in (own, others.gather(1, order)))
         negatives = above[:, -1:]
         before, level = self._ends = [torch.searchsorted(down, up, right=right) for right in (False, True)]
         ends = above.gather(1, before), above.gather(1, level)
-        self._above = middle = (ends[0] + ends[1]) / 2
+        self._above = middle = torch.lerp(*ends, 0.5)
 
         each = _values(path, up, own, upto, (middle, ends[1]), negatives, parameters)
         shares, means, self.total = lists.means(each, missing=path.missing)
@@ -91,17 +91,17 @@ class WeightedSecants:
         up, both_ways = depth.gather(1, place), listed((-1.0, 1.0), middle.dtype, middle.device)[:, None]
         pairs = self._plan.pairs(up, depth, others)
         surely = self._plan.pairs(up - START, depth, others) if self._soft.leak else None
-        reach = self._soft.width(wide(pairs.near(_BUMP))).clamp(min=1)
-        moved = torch.addcmul(middle[:, None], reach[:, None], both_ways).clamp(min=0)
-        moved = torch.minimum(moved, negatives[:, None])
+        reach, nothing = self._soft.width(pairs.near(_BUMP)).clamp(min=1), filled(0.0, 1, depth.dtype, depth.device)
+        moved = torch.addcmul(middle[:, None], reach[:, None], both_ways)
+        moved = moved.clamp(filled(0.0, 1, moved.dtype, moved.device), negatives[:, None])
         worth = _changes(self._path, middle, moved, own, upto, negatives, self._parameters)
         (less, more), (low, high) = worth.unbind(1), moved.unbind(1)
-        slopes = (shares[:, None] * own * (less - more) / (high - low)).nan_to_num(0, 0, 0)
-        weights = slopes.to(depth)
-        pull, near = pulled(pairs, surely, weights, self._soft.kernel)
-        gradient = pull.scatter_add(1, place, -weights * near)
+        slopes = torch.div(shares[:, None] * own * (less - more), high - low, out=torch.empty_like(up))
+        slopes = slopes.nan_to_num_(0, 0, 0)
+        pull, near = pulled(pairs, surely, slopes, self._soft.kernel)
+        gradient = pull.scatter_add_(1, place, torch.addcmul(nothing, slopes, near, value=-1))
         if not self._soft.valued:
-            return slopes, gradient, filled(0.0, 1, depth.dtype, depth.device)[0]
+            return slopes, gradient, nothing[0]
         return slopes, gradient, (slopes * (pairs.near(self._soft.kernel) - self._above[some])).sum()
 
     @property

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import metricgrad as mg
-from metricgrad.value_range import are_whole, looked_at_once, ranges_of
+from metricgrad.value_range import are_whole, look_at, looked_at_once, ranges_of
 
 
 class Looks(TorchDispatchMode):
@@ -55,3 +55,15 @@ def test_a_step_looks_at_scores_and_targets_once():
     with Looks() as looks:
         loss(torch.randn(40, requires_grad=True), targets)
     assert looks.count == 2
+
+
+def test_a_weighted_step_looks_at_weights_with_them_and_leaves_what_is_none_to_others():
+    loss, targets = mg.UniLoss("accuracy"), torch.arange(40) % 5
+    scores, weight = torch.randn(40, 5, requires_grad=True), torch.rand(40)
+    with Looks() as looks:
+        loss(scores, targets, sample_weight=weight)
+    assert looks.count == 3
+    for wrong in (weight * 1j, weight.to("meta"), None):
+        look_at(scores, targets, wrong)
+    with pytest.raises(mg.MetricgradError, match="sample_weight"):
+        loss(scores, targets, sample_weight=weight.to("meta"))

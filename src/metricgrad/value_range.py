@@ -104,6 +104,15 @@ def ranges_of(*tensors: Tensor) -> list[ValueRange]:
     return [known[key][1] for key in keys]
 
 
+def look_at(values: Tensor, *others: object) -> None:
+    """Look at once at the ranges of some values, and of what other real numbers there are on their device.
+
+    What is no such tensor is passed over: who asks for its range later says what is wrong with it.
+    """
+    there = (x for x in others if isinstance(x, Tensor) and not x.is_complex() and x.device == values.device)
+    ranges_of(values, *there)
+
+
 def are_whole(values: Tensor) -> bool:
     """Whether all are whole numbers; NaN and infinity are none."""
     if not values.is_floating_point():

@@ -20,7 +20,7 @@ from metricgrad.losses.composite.parameter_places import places_of, standing
 from metricgrad.losses.composite.sizes import LEAST, mean_of, means_of, ratio, ratios
 from metricgrad.losses.given_gradient import GivenGradient
 from metricgrad.on_host import OnHost, read
-from metricgrad.value_range import ranges_of
+from metricgrad.value_range import look_at
 
 _FACTOR = math.log(10)
 Weight = float | Sequence[float]
@@ -111,9 +111,7 @@ class Anchored(FormOnBase):
         with torch.inference_mode(False), torch.enable_grad():
             leaf, targets = ordinary(scores).detach().requires_grad_(), ordinary(targets)
             context = {name: ordinary(value) for name, value in context.items()}
-            weight = context.get("sample_weight")
-            weighs = isinstance(weight, Tensor) and weight.is_floating_point()
-            ranges_of(leaf, targets, *((weight,) if weighs else ()))  # what both look at, of all at once
+            look_at(leaf, targets, context.get("sample_weight"))  # what both ask for, of all at once
             parts = self.form.parts(leaf, targets, call=call, **context)
             slope, base = self._base_of(leaf, targets, parts, call, context)
             # what is differentiated later reads the means of before

@@ -200,7 +200,8 @@ def cross_entropy_gradient(scores: Tensor, targets: Tensor, weight: Tensor | Non
     if weight is None:
         share, less = 1 / targets.numel(), filled(-1 / targets.numel(), 1, scores.dtype, scores.device)
     else:
-        share = (weight / (weight.sum() * (targets.numel() // weight.numel()))).to(scores.dtype)
+        share = weight.to(scores.dtype)
+        share = share / (share.sum() * (targets.numel() // weight.numel()))
         share = share.view(*weight.shape, *(1,) * (scores.ndim - weight.ndim))
         less = -share
     if of_classes:

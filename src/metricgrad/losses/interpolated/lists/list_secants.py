@@ -87,7 +87,8 @@ class ListSecants:
         pairs = self._plan.pairs(up[some], depth[some])
         surely = self._plan.pairs(up[some] - START, depth[some]) if self._soft.leak else None
         reach = self._soft.width(pairs.near(_BUMP)).clamp(min=1)
-        slopes = self._path.slopes(above[some], reach, *self._counts[:, some], **self._parameters)
+        positives, negatives = self._counts[:, some].unbind()
+        slopes = self._path.slopes(above[some], reach, positives, negatives, **self._parameters)
         # of places without a positive they are infinite or NaN, as their distances from all others are
         slopes = torch.mul(shares[some, None], slopes, out=torch.empty_like(up[some])).nan_to_num_(0, 0, 0)
         pull, near = pulled(pairs, surely, slopes, self._soft.kernel)

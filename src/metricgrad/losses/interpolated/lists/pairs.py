@@ -21,7 +21,7 @@ _LONG = 2**18
 """Pairs of one list from which on its sums are near-linear ones."""
 _POINTS = 2**16
 """Items of lists whose sums are near-linear ones, at a time."""
-_AN_ITEM, _A_NODE = 16, 8
+_AN_ITEM, _A_NODE = 64, 8
 """What an item of such a list, and a node of its lattice, takes of the time that a pair does which is held."""
 
 

@@ -38,7 +38,8 @@ def _value(counts: Counts, *, score: Score, first: int) -> Tensor:
 
 def _slope(counts: Counts, *, score: Score, first: int) -> tuple[Tensor, Tensor]:
     of_hit, of_predicted = score.slope(counts)
-    share = wide(counts.seen) / counts.seen[first:].sum()
+    seen = counts.seen
+    share = wide(seen) / seen[first:].sum()
     share[:first] = 0
     return of_hit * share, of_predicted * share
 

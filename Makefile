@@ -18,9 +18,10 @@ $(STAMP): pyproject.toml constraints.txt
 compare: install
 	$(BIN)/metricgrad compare digits-noisy --metric accuracy --losses cross_entropy,uniloss,reloss,adalfl,ala --trials 6 --seeds 10 --jobs 2 --out runs/compare
 
-# two processes of one thread each; the tests of a file stay together, in the order of their names: those that take long come early
+# two processes of one thread each; the tests of a file stay together, in the order of their names: those that take long come early;
+# what is imported first is compiled and kept for the hundred processes that tests start, also where the machine is told to keep nothing
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --threads

@@ -4,8 +4,6 @@ import errno
 import importlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -44,15 +42,11 @@ def test_spoiled_folders_are_mended_or_refused_in_one_sentence(fuzz, kind, each)
     assert found["taken"] > 0
 
 
-KILL = "import json, sys; from fuzz.kills import attack; print(json.dumps([attack(n, 2, 0) for n in sys.argv[1:]]))"
-
-
-def test_killed_at_random_moments_they_end_as_if_undisturbed():
-    command = [sys.executable, "-c", KILL, "fit", "train"]
-    done = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True)
-    for found in json.loads(done.stdout.splitlines()[-1]):
-        assert found["faults"] == []
-        assert found["ended as undisturbed"] == found["reruns"]
+@pytest.mark.parametrize("job", ["fit", "train"])
+def test_killed_at_random_moments_they_end_as_if_undisturbed(fuzz, job):
+    found = importlib.import_module("fuzz.kills").attack(job, 2, 0)
+    assert found["faults"] == []
+    assert found["ended as undisturbed"] == found["reruns"]
 
 
 X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))

@@ -1,10 +1,11 @@
 """Disks that are full, folders that are not to be written in: one sentence, and the old file is what it was."""
 
 import errno
+import multiprocessing
 import os
+import resource
+import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from metricgrad import writing
 from metricgrad.comparison.records import Records
 from metricgrad.comparison.report import evidence_file
 from metricgrad.training.fit import fit
+from tests.forked import forked
 
 X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
 Y = X[:, :3].argmax(1)
@@ -78,31 +80,30 @@ def test_a_full_disk_leaves_the_old_file(name, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-LIMITED = """
-import resource, signal, sys
-import metricgrad as mg
-from tests.adversarial import test_writing as t
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-for what, limit in (("save_network", 2000), ("run", 3000), ("population", 3000), ("population", 100)):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    try:
-        getattr(t, what)(f"{sys.argv[1]}/{what}{limit}")
-    except mg.MetricgradError as error:
-        print(error)
-"""
-
-
 def save_network(path):
     mg.AdaLFL(num_outputs=3).save(path)
 
 
+def limited(folder, told):
+    """What is said under the limit, which holds for a process until it ends."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    for job, limit in ((save_network, 2000), (run, 3000), (population, 3000), (population, 100)):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        try:
+            job(f"{folder}/{job.__name__}{limit}")
+        except mg.MetricgradError as error:
+            told.send(str(error))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of a process, in a fork")
 def test_a_real_limit_on_the_size_of_files_is_one_sentence(tmp_path):
-    command = [sys.executable, "-c", LIMITED, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert done.returncode == 0, done.stderr[-2000:]
-    said = done.stdout.splitlines()
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = forked(limited, tmp_path, theirs)
+    process.join()
+    assert process.exitcode == 0
+    said = [ours.recv() for _ in range(4) if ours.poll()]
     assert len(said) == 4
-    assert all(line.startswith("cannot write") for line in said)
+    assert all(line.startswith("cannot write") and "\n" not in line for line in said)
     assert "File too large" in said[0]
     assert not list(tmp_path.rglob("*.part"))
 

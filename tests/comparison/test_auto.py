@@ -3,11 +3,7 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +20,7 @@ from metricgrad.comparison.verdicts import counted
 from metricgrad.losses.registry import Range
 from metricgrad.metrics.as_metric import as_metric
 from metricgrad.tasks.split import split
+from tests.forked import forked
 
 NAMED = ["cross_entropy", "cross_entropy:weighting=balanced", "uniloss"]
 
@@ -169,18 +166,16 @@ def test_a_budget_too_small_for_anything_still_trains_every_loss_once_and_says_s
     assert all(row["params"] == table.runs[0]["params"] for row in table.runs)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="what is killed is a fork")
 def test_killed_under_a_budget_it_goes_on_to_the_same_table(tmp_path, planned):
-    here, (whole, table) = Path(__file__), planned
+    whole, table = planned
     shutil.copy(whole / "plan.json", tmp_path)
-    program = f"import sys; sys.path.insert(0, {str(here.parent)!r}); from pathlib import Path; "
-    program += f"from {here.stem} import run; run(Path({str(tmp_path)!r}), budget='1h')"
-    process = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "OMP_NUM_THREADS": "1"})
-    results = tmp_path / "results.jsonl"
+    process, results = forked(run, tmp_path, budget="1h"), tmp_path / "results.jsonl"
     while not (results.exists() and results.read_bytes().count(b"\n") >= 7):
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     before = results.read_bytes()
     assert timeless(run(tmp_path, budget="1h")) == timeless(table)
     assert results.read_bytes().startswith(before[: before.rfind(b"\n") + 1])

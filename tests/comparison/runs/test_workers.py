@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from metricgrad.comparison.runs import workers
 from metricgrad.comparison.runs.claims import Claims
 from metricgrad.comparison.runs.workers import helped
 from metricgrad.tasks.split import split
+from tests.forked import forked
 
 
 def data(seed):
@@ -81,22 +80,19 @@ def test_three_workers_share_the_runs_and_end_with_one_worker_s_table(tmp_path, 
     assert list((tmp_path / "claims").glob("[!.]*")) == []
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the worker is a fork")
 def test_a_worker_that_is_killed_is_taken_over_and_both_see_the_same_table(tmp_path, alone):
-    here = Path(__file__)
-    program = f"import sys; sys.path.insert(0, {str(here.parent)!r}); from pathlib import Path; "
-    program += f"from {here.stem} import run; run(Path({str(tmp_path)!r}))"
-    process = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "OMP_NUM_THREADS": "1"})
-    claims = tmp_path / "claims"
+    process, claims = forked(run, tmp_path), tmp_path / "claims"
     while not (claims.exists() and list(claims.glob("[!.]*"))):
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGSTOP)
     while list(claims.glob("[!.]*")) == []:  # it stopped between two runs: on to the next
         os.kill(process.pid, signal.SIGCONT)
         time.sleep(0.002)
         os.kill(process.pid, signal.SIGSTOP)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert list(claims.glob("[!.]*"))
     assert timeless(run(tmp_path)) == timeless(alone[1])
     assert keys(tmp_path) == keys(alone[0])

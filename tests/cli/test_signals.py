@@ -1,5 +1,6 @@
 """Real processes that are told to end, or killed, while they train and answer."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -8,7 +9,9 @@ import time
 import pandas as pd
 import pytest
 
+from metricgrad.__main__ import main
 from metricgrad.tables.model_folder import save_table_model
+from tests.forked import forked
 from tests.tables.frames import people
 from tests.tables.test_model import trained
 
@@ -22,40 +25,48 @@ def place(tmp_path_factory):
     return folder
 
 
-def started(place, arguments, begun):
-    """A command, as soon as there is a file of this pattern."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "metricgrad", *arguments], cwd=place, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    before = {*place.glob(begun)}
-    while not {*place.glob(begun)} - before:
-        assert process.poll() is None, process.stderr.read()
+def wait_for(files, before, alive):
+    """Until there is a new one of these files."""
+    while not {*files()} - before:
+        assert alive()
         time.sleep(0.005)
-    return process
+
+
+def command(place, arguments):
+    """The command line, in a process forked from this one."""
+    os.chdir(place)
+    os.dup2(os.open("stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    sys.stderr, sys.argv = os.fdopen(2, "w", buffering=1), ["metricgrad", *arguments]
+    main()
+
+
+TRAIN = ["train", "few.csv", "--target", "left", "--metric", "f1", "--loss", "cross_entropy", "--out", "trained"]
+PREDICT = ["predict", "model", "many.csv", "--out", "answers.csv"]
 
 
 def test_train_says_that_it_goes_on(place):
-    command = ["train", "few.csv", "--target", "left", "--metric", "f1", "--loss", "cross_entropy", "--out", "trained"]
-    process = started(place, command, "trained/training/last.ckpt")
+    process = forked(command, place, TRAIN)
+    wait_for(lambda: place.glob("trained/training/last.ckpt"), set(), process.is_alive)
     process.terminate()
-    _, said = process.communicate()
-    assert process.returncode == 143
+    process.join()
+    assert process.exitcode == 143
+    said = (place / "stderr").read_text()
     last = said.strip().splitlines()[-1]
     assert last == "metricgrad: stopped; whole epochs are kept in trained, and the same command goes on from there"
     assert "Traceback" not in said
 
 
-PREDICT = ["predict", "model", "many.csv", "--out", "answers.csv"]
-
-
 def test_predict_leaves_the_earlier_answers_and_nothing_of_one_that_was_killed(place):
     (place / "answers.csv").write_text("earlier")
-    process = started(place, PREDICT, "answers.csv.*.part")
+    parts = functools.partial(place.glob, "answers.csv.*.part")
+    process = forked(command, place, PREDICT)
+    wait_for(parts, set(), process.is_alive)
     process.kill()
-    process.communicate()
-    assert len(list(place.glob("answers.csv.*.part"))) == 1
-    process = started(place, PREDICT, "answers.csv.*.part")
+    process.join()
+    (left,) = parts()
+    whole = [sys.executable, "-m", "metricgrad", *PREDICT]
+    process = subprocess.Popen(whole, cwd=place, stderr=subprocess.PIPE, text=True)
+    wait_for(parts, {left}, lambda: process.poll() is None)
     process.terminate()
     _, said = process.communicate()
     assert process.returncode == 143

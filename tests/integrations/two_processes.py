@@ -1,8 +1,7 @@
-"""A training of a few steps in as many processes as torchrun starts; the first one writes what came of it."""
+"""A training of a few steps in as many processes as there are; the first one writes what came of it."""
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -22,7 +21,12 @@ class Ordered(transformers.Trainer):
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
 
-def main(folder: str, run: str) -> None:
+def main(folder: str, *runs: str) -> None:
+    for run in runs:
+        _trained(folder, run)
+
+
+def _trained(folder: str, run: str) -> None:
     """Train on 16 rows a batch, however many processes share them; each in microbatches where they are several."""
     kind, accumulate, microbatch = run.split("-")
     net, loss = model(kind), mg.UniLoss("macro_f1")
@@ -44,10 +48,3 @@ def main(folder: str, run: str) -> None:
         logged = [row["loss"] for row in trainer.state.log_history if "loss" in row]
         found = {"logged": logged, "weights": net.classifier.weight.flatten().tolist()}
         Path(folder, f"{run}-{processes}.json").write_text(json.dumps(found), "utf-8")
-
-
-if __name__ == "__main__":
-    for each in sys.argv[2:]:
-        main(sys.argv[1], each)
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()

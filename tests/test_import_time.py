@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 NOT_NEEDED = {
     "torch._dynamo",
     "sympy",
@@ -14,6 +16,9 @@ NOT_NEEDED = {
     "pandas",
     "optuna",
     "matplotlib",
+    "typer",
+    "rich",
+    "plotly",
 }
 
 IMPORT = """
@@ -24,10 +29,13 @@ torch_took = time.process_time() - start
 before = set(sys.modules)
 start = time.process_time()
 import metricgrad as mg
+alone = time.process_time() - start
 mg.UniLoss
 took = time.process_time() - start
-mg.AdaLFL, mg.ALA, mg.ReLoss, mg.as_metric, mg.Loss, mg.load_loss, mg.mismatch
-print(json.dumps({"ratio": took / torch_took, "new": sorted(set(sys.modules) - before)}))
+mg.AdaLFL, mg.ALA, mg.ReLoss, mg.Loss, mg.load_loss, mg.mismatch
+mg.UniLoss("f1"), mg.as_metric("accuracy"), mg.as_metric(lambda s, t: 0.0, higher_is_better=True)
+mg.as_metric("auroc")(torch.randn(4), torch.arange(4) % 2)
+print(json.dumps([alone / torch_took, took / torch_took, sorted(set(sys.modules) - before)]))
 """
 
 COMPILE = """
@@ -66,12 +74,15 @@ def run(code):
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
 
-def test_the_presets_import_little_and_quickly():
-    found = json.loads(run(IMPORT))
-    assert not NOT_NEEDED & set(found["new"])
-    # a thirtieth where modules are compiled already, and a tenth where all of ours are not; the compiler costs as much
-    # as torch itself
-    assert found["ratio"] < 0.3 or any(json.loads(run(IMPORT))["ratio"] < 0.3 for _ in range(2))
+def test_the_presets_and_built_in_metrics_import_little_and_quickly():
+    for _ in range(3):
+        alone, with_a_loss, new = json.loads(run(IMPORT))
+        assert not NOT_NEEDED & set(new)
+        # a thirtieth where modules are compiled already, and a tenth where all of ours are not; the compiler costs as
+        # much as torch itself
+        if alone < 0.1 and with_a_loss < 0.3:
+            return
+    pytest.fail(f"the package takes {alone} of the time of torch, and with a loss {with_a_loss}")
 
 
 def test_help_and_version_import_no_torch():

@@ -142,7 +142,7 @@ def test_it_is_the_same_in_every_process():
             [sys.executable, "-W", "ignore", "-c", _HELD, root], capture_output=True, text=True, check=True,
             env={**os.environ, "PYTHONHASHSEED": seed},
         ).stdout
-        for seed in ("0", "1", "2")
+        for seed in ("0", "1")
     }  # fmt: skip
     assert len(found) == 1
 

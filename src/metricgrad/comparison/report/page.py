@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,22 @@ _CAPTIONS = {
     "calibration": ("Calibration", "How often it was so, over the probability that was said; the scores as they are."),
     "values": ("Predicted and true values", "At most a thousand test items, in the network's unit."),
 }
+
+
+@cache
+def _template(name: str) -> Any:
+    """Compiled once: that takes as long as a short training."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("metricgrad.comparison.report", "")
+    environment = Environment(
+        loader=loader, autoescape=name.endswith(".html.jinja"), undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {
+        "kinds": kinds, "kind": kind_name, "tried": tried, "words": words, "cell": _markdown_cell,
+        "counted": counted, "amount": wording.amount,
+    }  # fmt: skip
+    return environment.get_template(name)
 
 
 @dataclass(frozen=True)
@@ -74,17 +90,7 @@ class Report:
         write_text(folder / MARKDOWN, self.markdown())
 
     def _rendered(self, name: str, **more: Any) -> str:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-        loader = PackageLoader("metricgrad.comparison.report", "")
-        environment = Environment(
-            loader=loader, autoescape=name.endswith(".html.jinja"), undefined=StrictUndefined, trim_blocks=True
-        )
-        environment.filters |= {
-            "kinds": kinds, "kind": kind_name, "tried": tried, "words": words, "cell": _markdown_cell,
-            "counted": counted, "amount": wording.amount,
-        }  # fmt: skip
-        return environment.get_template(name).render(**self._context, **more)
+        return _template(name).render(**self._context, **more)
 
     @cached_property
     def _context(self) -> dict[str, Any]:

@@ -38,6 +38,20 @@ def test_near_linear_sums_are_those_over_all_pairs(kernel, weighted, spread):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("kernel", KERNELS[:2], ids=str)
+@pytest.mark.parametrize("far", [-torch.inf, -1e308, torch.nan], ids=str)
+def test_what_is_infinitely_far_off_or_nan_is_so_in_near_linear_sums(kernel, far):
+    """Not brought in to the edge of a lattice, and no index of one."""
+    up, depth, _ = lists(3.0)
+    depth[1, 3] = far
+    there, weights = up < torch.finfo(up.dtype).max, torch.ones_like(up)
+    held, summed = HeldPairs(up, depth), SummedPairs(up, depth)
+    near, expected = summed.near(kernel)[there], held.near(kernel)[there]
+    torch.testing.assert_close(near, expected, rtol=1e-6, atol=1e-6, equal_nan=True)
+    found, expected = (of.weighted(weights * there, kernel) for of in (summed, held))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6, equal_nan=True)
+
+
 def test_a_graph_is_that_of_held_pairs():
     up, depth, mass = lists(3.0, weighted=True)
     up = up.clamp(max=9)

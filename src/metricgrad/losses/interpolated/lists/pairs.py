@@ -122,17 +122,17 @@ class SummedPairs:
     """
 
     def __init__(self, up: Tensor, depth: Tensor, mass: Tensor | None = None) -> None:
-        self._up, self._depth, self._mass, self._counted = up, depth, mass, depth < torch.inf
+        self._up, self._depth, self._mass, self._counted = up, depth, mass, depth != torch.inf
         self._lattice = None if up.requires_grad or depth.requires_grad else self._on_one_lattice()
         if self._lattice is not None:
             given = self._counted if mass is None else mass.masked_fill(~self._counted, 0)
             self._of_counted = self._lattice.of_y(wide(given))
 
     def _on_one_lattice(self) -> Lattice | None:
-        points = torch.cat([self._up, self._depth], 1)
-        there = points[points.abs() < torch.finfo(points.dtype).max / 4]
+        # what stands for no item is below all that is, and asked of by nobody
+        there = torch.cat([self._up[self._up != torch.finfo(self._up.dtype).max], self._depth[self._counted]])
         low, high = torch.stack(there.aminmax()).tolist() if there.numel() else (0.0, 0.0)
-        if high - low > WINDOW:
+        if not high - low <= WINDOW:  # nor where one of them is infinite or NaN
             return None
         return Lattice(*(wide(side).clamp(low, high) for side in (self._up, self._depth)))
 

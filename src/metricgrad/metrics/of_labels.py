@@ -150,7 +150,7 @@ class OfClassCounts(OfTables):
 
         def slopes() -> ClassUtilities:
             hit, predicted = self.slope(tables.counts.first())
-            return ClassUtilities(tables.shared(predicted), hit)
+            return ClassUtilities(tables.shared(predicted), tables.hit(hit))
 
         return AtTables(lambda: self.of_counts(tables.counts), slopes)
 
@@ -184,7 +184,7 @@ class OfClasses(OfTables):
 
         def slopes() -> ClassUtilities:
             hit, predicted = self.slope(tables.counts.first(), sums[0])
-            return ClassUtilities(tables.shared(predicted), hit)
+            return ClassUtilities(tables.shared(predicted), tables.hit(hit))
 
         return AtTables(lambda: self.value(sums), slopes)
 

@@ -62,3 +62,19 @@ def test_a_step_makes_a_few_times_the_score_matrix(metric):
     assert many[0] <= 1.05 * few[0]
     assert many[0] < 100
     assert many[1] < 20
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "balanced_accuracy", "g_mean", "mean_iou", "weighted_f1", "kappa"])
+def test_rows_that_weigh_nothing_leave_the_gradient_of_the_others(metric):
+    """Also where a class is the target of such rows alone."""
+    generator = torch.Generator().manual_seed(1)
+    scores = torch.randn(48, 100, generator=generator, dtype=torch.float64)
+    targets, weight = torch.randint(100, (48,), generator=generator), torch.rand(48, generator=generator)
+    weight[::3] = 0
+    kept, found = weight > 0, []
+    for rows in (slice(None), kept):
+        leaf = scores[rows].clone().requires_grad_()
+        mg.UniLoss(metric)(leaf, targets[rows], sample_weight=weight[rows]).backward()
+        found.append(leaf.grad)
+    torch.testing.assert_close(found[0][kept], found[1])
+    assert not found[0][~kept].any()

@@ -56,3 +56,12 @@ def test_classes_that_come_as_zeros_and_ones_are_told_once(make):
 @pytest.mark.parametrize("metric", ["mse", "mrr"])
 def test_values_and_rankings_are_no_classes(metric):
     assert not _called(mg.UniLoss(metric), torch.eye(16), ONE_HOT)
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "mrr"])
+def test_of_rows_whose_entries_are_masked_nothing_is_said(metric):
+    targets = torch.eye(4)[torch.arange(12) % 4]
+    mask = (targets == 1) | (torch.arange(4) < 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mg.UniLoss(metric)(torch.randn(targets.shape).requires_grad_(), targets, mask=mask)

@@ -66,11 +66,14 @@ class FirstCalls:
             MetricgradError: for NaN among the scores or the targets that the mask keeps.
         """
         self._calls += 1
+        mask = context.get("mask")
         if not self._seen:
-            self._look_at(form, scores, targets, context.get("mask"), check_finite)
+            self._look_at(form, scores, targets, mask, check_finite)
         if not self._counted and len(targets) >= _FEWEST_LISTS and not transformed(targets):
             self._counted = True
-            if self._reads_rows(form) and targets.shape == scores.shape and _has_one_each(targets):
+            # a mask of entries says that they are each by itself, and hides of which rows more than one is a yes
+            alike = targets.shape == scores.shape and (mask is None or mask.shape != targets.shape)
+            if self._reads_rows(form) and alike and _has_one_each(targets):
                 warnings.warn(self.one_each, stacklevel=_level_of_user())
         if self.judged and (given := [name for name in _ALONG if context.get(name) is not None]):
             self.judged = False

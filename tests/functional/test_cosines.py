@@ -37,3 +37,13 @@ def test_rows_of_any_length_have_them_and_a_row_of_zeros_none():
     assert slope.isfinite().all()
     assert slope[1].tolist() == [0, 0]
     assert cosines(torch.zeros(2, 0)).tolist() == [[0, 0], [0, 0]]
+
+
+def test_many_gradients_may_be_asked_for_at_once():
+    for dtype in (torch.float32, torch.float64):
+        rows = draw(dtype=dtype)
+        each, at_once = (
+            torch.autograd.functional.jacobian(lambda x: cosines(x).sum(0), rows.detach(), vectorize=vectorize)
+            for vectorize in (False, True)
+        )
+        torch.testing.assert_close(at_once, each)

@@ -52,3 +52,12 @@ def test_single_precision_comes_back_with_odds_that_no_probability_holds():
 def test_values_that_overflow_when_they_are_split_stay_as_they_are():
     scores = torch.tensor([[1e306, 0.0]], dtype=torch.float64)
     assert log_odds_of_rows(scores).tolist() == [[1e306, -1e306]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_many_gradients_may_be_asked_for_at_once(dtype):
+    scores = draw(3, 2.0)[0].detach().to(dtype)
+    each, at_once = (
+        torch.autograd.functional.jacobian(log_odds_of_rows, scores, vectorize=vectorize) for vectorize in (False, True)
+    )
+    torch.testing.assert_close(at_once, each)

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from metricgrad.precision import wide, wide_dtype
+from metricgrad.precision import place_for, wide, wide_dtype
 
 
 def unit_rows(embeddings: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class _Cosines(torch.autograd.Function):
         pulled = (grad + grad.mT) @ ctx.units
         along = (pulled[:, None] @ ctx.units[..., None])[..., 0]
         across = torch.addcmul(pulled, ctx.units, along, value=-1)
-        return torch.mul(across, ctx.per_length, out=torch.empty_like(embeddings))
+        return torch.mul(across, ctx.per_length, out=place_for(embeddings, grad)).to(embeddings.dtype)
 
 
 def _units(embeddings: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from metricgrad.precision import wide
+from metricgrad.precision import place_for, wide
 
 _KEPT_BITS = 41
 
@@ -90,4 +90,4 @@ class _LogOdds(torch.autograd.Function):
         (scores,) = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _Shares.of(scores).pulled(grads[0]).to(scores.dtype)
-        return ctx.shares.pulled(grads[0], out=torch.empty_like(scores))
+        return ctx.shares.pulled(grads[0], out=place_for(scores, grads[0])).to(scores.dtype)

@@ -135,7 +135,7 @@ class ConfusionTables:
         return torch.where(self.counts.seen[0], of_classes, of_classes.index_select(0, self.smooth.absent))
 
     def hit(self, of_classes: Tensor) -> Tensor:
-        """``(C,)`` numbers of hits, 0 of classes that are no target: rows of them weigh nothing, and it may be infinite."""
+        """``(C,)`` numbers of hits, 0 of classes that are no target: rows of them weigh nothing, it may be infinite."""
         return of_classes if self.smooth is None else of_classes.masked_fill(self.smooth.rows == 0, 0)
 
 

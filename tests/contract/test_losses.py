@@ -78,9 +78,9 @@ def test_the_gradient_is_that_of_the_value(entry):
         pytest.skip("the value is the metric's and the gradient that of what rides on it; see their own tests")
     if float(loss(scores, targets)) == 0:
         pytest.skip("the value is clamped at zero here, where its gradient is kept on purpose")
-    # along a random direction, to a hundredth of what each entry alone would be held to
-    scores = scores.requires_grad_()
-    assert torch.autograd.gradcheck(lambda s: loss(s, targets), (scores,), eps=1e-7, atol=1e-6, fast_mode=True)
+    # along one random direction, which lets fewer wrong gradients pass than each entry to 1e-4, in a tenth of the time
+    one_way = {"eps": 1e-6, "atol": 2e-7, "rtol": 1e-4, "fast_mode": True}
+    assert torch.autograd.gradcheck(lambda s: loss(s, targets), (scores.requires_grad_(),), **one_way)
 
 
 def test_same_seed_same_draws(entry):

@@ -18,6 +18,10 @@ from torch import Tensor
 
 from metricgrad.on_host import read
 
+_WITH_ORDER = {
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+}  # fmt: skip
 _FUNCTORCH: Any = getattr(torch._C, "_functorch")  # noqa: B009  (not in torch's stubs)
 
 
@@ -109,8 +113,11 @@ def look_at(values: Tensor, *others: object) -> None:
 
     What is no such tensor is passed over: who asks for its range later says what is wrong with it.
     """
-    there = (x for x in others if isinstance(x, Tensor) and not x.is_complex() and x.device == values.device)
-    ranges_of(values, *there)
+    ranges_of(values, *(x for x in others if isinstance(x, Tensor) and x.device == values.device and _has_a_range(x)))
+
+
+def _has_a_range(x: Tensor) -> bool:
+    return x.dtype in _WITH_ORDER and x.layout == torch.strided and not x.is_nested
 
 
 def are_whole(values: Tensor) -> bool:

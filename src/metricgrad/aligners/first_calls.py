@@ -69,11 +69,11 @@ class FirstCalls:
         mask = context.get("mask")
         if not self._seen:
             self._look_at(form, scores, targets, mask, check_finite)
-        if not self._counted and len(targets) >= _FEWEST_LISTS and not transformed(targets):
+        if not self._counted and targets.shape == scores.shape and _are_rows(targets):
             self._counted = True
             # a mask of entries says that they are each by itself, and hides of which rows more than one is a yes
-            alike = targets.shape == scores.shape and (mask is None or mask.shape != targets.shape)
-            if self._reads_rows(form) and alike and _has_one_each(targets):
+            of_entries = isinstance(mask, Tensor) and mask.shape == targets.shape
+            if self._reads_rows(form) and not of_entries and _has_one_each(targets):
                 warnings.warn(self.one_each, stacklevel=_level_of_user())
         if self.judged and (given := [name for name in _ALONG if context.get(name) is not None]):
             self.judged = False
@@ -121,10 +121,14 @@ class FirstCallsOfRankings(FirstCalls):
         return True
 
 
+def _are_rows(targets: Tensor) -> bool:
+    """Whether they are ``(N, C)``, several rows of several columns."""
+    return targets.ndim == 2 and len(targets) >= _FEWEST_LISTS and targets.shape[1] > 1 and not transformed(targets)
+
+
 def _has_one_each(targets: Tensor) -> bool:
-    """Whether each row of ``(N, C)`` has one 1 among zeros."""
-    rows = targets.ndim == 2 and targets.shape[1] > 1 and is_binary(targets)
-    return rows and bool((targets.sum(1) == 1).all())
+    """Whether each row has one 1 among zeros."""
+    return is_binary(targets) and bool((targets.sum(1) == 1).all())
 
 
 def _kept(values: Tensor, mask: Tensor | None) -> Tensor:

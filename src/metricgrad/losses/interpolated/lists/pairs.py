@@ -25,17 +25,6 @@ _AN_ITEM, _A_NODE = 64, 8
 """What an item of such a list, and a node of its lattice, takes of the time that a pair does which is held."""
 
 
-def are_many(pairs: int) -> bool:
-    """Whether so many pairs of one list are not held, but summed in near-linear time."""
-    return pairs > _LONG
-
-
-def parts_of(lists: int, pairs: int, device: torch.device) -> Iterator[slice]:
-    """Which lists to take together, of lists that have so many pairs each."""
-    step = 1 if are_many(pairs) else max(1, _HELD.get(device.type, _ELSEWHERE) // max(1, pairs))
-    return (slice(start, start + step) for start in range(0, lists, step))
-
-
 def joined(parts: Sequence[Tensor]) -> Tensor:
     """Lists that were taken in parts."""
     return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
@@ -67,12 +56,17 @@ class Plan:
             values: ``(L, M)`` of all items.
         """
         pairs, items = firsts * values.shape[1], firsts + values.shape[1]
-        summed, device = are_many(pairs), values.device.type
-        if not summed and device == "cpu" and pairs > _AN_ITEM * items:
+        summed = pairs > _LONG
+        if not summed and values.device.type == "cpu" and pairs > _AN_ITEM * items:
             low, high = values.detach().aminmax()
             summed = pairs > _AN_ITEM * items + _A_NODE * float(high - low) / STEP
-        at_a_time = _POINTS // max(1, items) if summed else _HELD.get(device, _ELSEWHERE) // max(1, pairs)
-        return cls(summed, max(1, at_a_time))
+        return cls(True, max(1, _POINTS // items)) if summed else cls(False, _held_at_once(pairs, values.device))
+
+    @classmethod
+    def singly(cls, values: Tensor) -> Plan:
+        """Of all pairs of ``(L, M)`` items, where near-linear sums take one list at a time."""
+        pairs = values.shape[1] ** 2
+        return cls(True, 1) if pairs > _LONG else cls(False, _held_at_once(pairs, values.device))
 
     def parts(self, lists: int) -> Iterator[slice]:
         """Which of so many lists to take together."""
@@ -81,6 +75,11 @@ class Plan:
     def pairs(self, up: Tensor, depth: Tensor, mass: Tensor | None = None) -> HeldPairs | SummedPairs:
         """See both."""
         return (SummedPairs if self.summed else HeldPairs)(up, depth, mass)
+
+
+def _held_at_once(pairs: int, device: torch.device) -> int:
+    """How many lists that have so many pairs each."""
+    return max(1, _HELD.get(device.type, _ELSEWHERE) // max(1, pairs))
 
 
 class HeldPairs:

@@ -18,7 +18,7 @@ from metricgrad.functional.dominance_sums import dominance_sum
 from metricgrad.functional.kernels import SOFTPLUS, Kernel
 from metricgrad.functional.leak import LEAK, START
 from metricgrad.functional.ranks import hard_rank
-from metricgrad.losses.interpolated.lists.pairs import are_many, joined, parts_of, total
+from metricgrad.losses.interpolated.lists.pairs import Plan, joined, total
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 from metricgrad.losses.interpolated.lists.softening import Softening
 from metricgrad.metrics.of_pairs import OfPairs
@@ -46,11 +46,10 @@ class RankPairs:
         parameters: dict[str, Any],
         soft: Softening,
     ) -> None:
-        self._soft, (count, size) = soft, values.shape
-        self._parts = count, size * size
+        self._soft, self._plan, (count, size) = soft, Plan.singly(values), values.shape
         # held pairs compare what is given; sums over pairs that are not held take numbers that differ by their rank
-        self._order = wide(hard_rank(lists.relevance)) if _is_long(values) else lists.relevance
-        parts = [_standing(values[some], self._order[some]) for some in parts_of(*self._parts, values.device)]
+        self._order = wide(hard_rank(lists.relevance)) if self._plan.summed else lists.relevance
+        parts = [self._standing(values[some], self._order[some]) for some in self._plan.parts(count)]
         excess, apart, ordered = (joined(of) for of in zip(*parts, strict=True))
         now = path.value(excess, apart, ordered, **parameters)
         ideal = apart / apart  # NaN where no targets differ
@@ -82,39 +81,33 @@ class RankPairs:
     def loss(self, values: Tensor) -> Tensor:
         """0-d: the loss as a function of ``(L, M)`` values."""
         found = []
-        for some in parts_of(*self._parts, values.device):
+        for some in self._plan.parts(len(values)):
             own, order, worth = values[some], self._order[some], self._worth[some].to(values)
-            found.append((worth * _wrong(own, order, self._soft.kernel)).sum())
+            found.append((worth * self._wrong(own, order, self._soft.kernel)).sum())
             if self._soft.leak:
-                surely = LEAK * (worth * _wrong(own, order, SOFTPLUS, START)).sum()
+                surely = LEAK * (worth * self._wrong(own, order, SOFTPLUS, START)).sum()
                 found.append(surely - surely.detach())
         return total(found)
 
+    def _wrong(self, values: Tensor, order: Tensor, kernel: Kernel, start: float = 0.0) -> Tensor:
+        """``(l,)``: the sums of a kernel of how far the lower of two stands above the higher."""
+        if self._plan.summed:
+            return dominance_sum(-values[0] - start, -values[0], order[:1], order[:1], kernel=kernel).sum()[None]
+        away = values[:, None] - values[:, :, None]
+        right = order[:, :, None] <= order[:, None]
+        return kernel(away - start if start else away).masked_fill(right, 0).sum((1, 2))
 
-def _is_long(values: Tensor) -> bool:
-    return are_many(values.shape[1] ** 2)
-
-
-def _wrong(values: Tensor, order: Tensor, kernel: Kernel, start: float = 0.0) -> Tensor:
-    """``(l,)``: the sums of a kernel of how far the lower of two stands above the higher."""
-    if _is_long(values):
-        return dominance_sum(-values[0] - start, -values[0], order[:1], order[:1], kernel=kernel).sum()[None]
-    away = values[:, None] - values[:, :, None]
-    right = order[:, :, None] <= order[:, None]
-    return kernel(away - start if start else away).masked_fill(right, 0).sum((1, 2))
+    def _standing(self, values: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``(l,)`` each: concordant less discordant pairs, and those that differ in order and in value."""
+        if self._plan.summed:
+            return pair_counts(values, order)
+        higher = order[:, :, None] > order[:, None]
+        each = wide(torch.stack([higher, torch.sign(values[:, :, None] - values[:, None])], 1).flatten(2))
+        counts = each @ each.mT
+        return counts[:, 0, 1], counts[:, 0, 0], counts[:, 1, 1] / 2
 
 
 def _ties_apart(values: Tensor, order: Tensor) -> Tensor:
     """``(l,)`` booleans: whether items tie whose targets do not."""
     values, place = values.sort(1)
     return ((values.diff(dim=1) == 0) & (order.gather(1, place).diff(dim=1) != 0)).any(1)
-
-
-def _standing(values: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``(l,)`` each: concordant less discordant pairs, and those that differ in order and in value."""
-    if _is_long(values):
-        return pair_counts(values, order)
-    higher = order[:, :, None] > order[:, None]
-    each = wide(torch.stack([higher, torch.sign(values[:, :, None] - values[:, None])], 1).flatten(2))
-    counts = each @ each.mT
-    return counts[:, 0, 1], counts[:, 0, 0], counts[:, 1, 1] / 2

@@ -60,7 +60,7 @@ class _Shares(NamedTuple):
     def odds(self, dtype: torch.dtype) -> Tensor:
         """The log-odds, in a dtype, in no more of its bits than those in which all orders of the terms agree."""
         others = self.rest.log().scatter(-1, self.top, self.behind.logsumexp(-1, keepdim=True))
-        if torch.float64 != others.dtype or dtype != torch.float64:
+        if others.dtype != torch.float64 or dtype != torch.float64:
             return torch.sub(self.log_share, others, out=torch.empty_like(others, dtype=dtype))
         odds = self.log_share - others
         carry = odds * (2.0 ** (53 - _KEPT_BITS) + 1)  # Veltkamp's splitting

@@ -251,7 +251,7 @@ class Lattice:
     """
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
-        self._at_x, self._at_y, self._like = stencil(x), stencil(y), x
+        self._at_x, self._at_y = stencil(x), stencil(y)
         self._size = _fast_size(self._at_x.nodes + self._at_y.nodes - 1)
         self._sampled: dict[Kernel, Tensor] = {}
 
@@ -275,7 +275,7 @@ class Lattice:
         if kernel not in self._sampled:
             at_x, at_y = self._at_x, self._at_y
             lags = torch.arange(1 - at_y.nodes, at_x.nodes, device=at_x.left.device) + (at_x.first - at_y.first)
-            sampled = kernel(lags.to(self._like) * STEP)
+            sampled = kernel(lags.to(at_x.weights) * STEP)
             nothing = sampled.new_zeros(self._size - len(lags))
             whole = torch.cat([sampled[at_y.nodes - 1 :], nothing, sampled[: at_y.nodes - 1]])
             self._sampled[kernel] = torch.fft.rfft(whole)

@@ -223,11 +223,10 @@ def _shape_message(item: tuple[int, ...], targets: tuple[int, ...]) -> str:
         f"scores have shape {item} and targets {targets}; expected equal shapes (binary, multilabel, regression) or "
         "scores with one more axis for the classes, on axis 1 or last"
     )
-    for axis, which in ((-1, "last"), (1, "second")):
-        if len(targets) > 1 and targets[axis] == 1:
-            rest = targets[:1] + targets[2:] if axis == 1 else targets[:-1]
-            if rest in (item, item[:-1], item[:1] + item[2:]):
-                return f"{message}: drop the {which} axis of the targets, as targets.squeeze({axis})"
+    fitting = item, item[:-1], item[:1] + item[2:]
+    for axis, which, rest in ((-1, "last", targets[:-1]), (1, "second", targets[:1] + targets[2:])):
+        if len(targets) > 1 and targets[axis] == 1 and rest in fitting:
+            return f"{message}: drop the {which} axis of the targets, as targets.squeeze({axis})"
     if len(item) == 2 and len(targets) == 1 and item[1] == targets[0]:
         return f"{message}: one row of scores wants targets[None] or scores[0]"
     return message

@@ -1,4 +1,7 @@
-"""``torch.compiler.disable``, without the two seconds in which it imports the compiler where nobody compiles."""
+"""What runs outside graphs that are compiled, and what is inside a transform of ``torch.func``.
+
+``torch.compiler.disable``, without the two seconds in which it imports the compiler where nobody compiles.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 
+_FUNCTORCH: Any = getattr(torch._C, "_functorch")  # noqa: B009  (not in torch's stubs)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -50,8 +54,7 @@ def _in_words(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except RuntimeError as error:
-            functorch: Any = getattr(torch._C, "_functorch")  # noqa: B009  (not in torch's stubs)
-            if functorch.peek_interpreter_stack() is None:
+            if _FUNCTORCH.peek_interpreter_stack() is None:
                 raise
             raise MetricgradError(
                 "a loss of batches does not go through torch.func's vmap, grad and the like; call it outside of them, "
@@ -59,6 +62,11 @@ def _in_words(function: Callable[P, T]) -> Callable[P, T]:
             ) from error
 
     return call
+
+
+def transformed(values: Tensor) -> bool:
+    """Whether they cannot be looked at: inside vmap and other transforms, or of many gradients asked for at once."""
+    return _FUNCTORCH.is_functorch_wrapped_tensor(values) or _FUNCTORCH.is_legacy_batchedtensor(values)
 
 
 def is_compiled(module: nn.Module) -> bool:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from metricgrad.outside_graphs import transformed
+
 WITHOUT_FLOAT64 = {"mps"}
 """Kinds of devices whose widest floats are float32."""
 _HALF = (torch.float16, torch.bfloat16)
-_FUNCTORCH: Any = getattr(torch._C, "_functorch")  # noqa: B009  (not in torch's stubs)
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:
@@ -31,8 +31,7 @@ def wide(x: Tensor) -> Tensor:
 
 def place_for(found: Tensor, grad: Tensor) -> Tensor | None:
     """What a gradient is written into in the dtype of ``found``; None where many are asked for at once, as by vmap."""
-    many = _FUNCTORCH.is_legacy_batchedtensor(grad) or _FUNCTORCH.is_functorch_wrapped_tensor(grad)
-    return None if many else torch.empty_like(found)
+    return None if transformed(grad) else torch.empty_like(found)
 
 
 class FullPrecision(nn.Module):

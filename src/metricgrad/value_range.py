@@ -11,18 +11,18 @@ import contextlib
 import math
 import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from metricgrad.on_host import read
+from metricgrad.outside_graphs import transformed
 
 _WITH_ORDER = {
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
     torch.float16, torch.bfloat16, torch.float32, torch.float64,
 }  # fmt: skip
-_FUNCTORCH: Any = getattr(torch._C, "_functorch")  # noqa: B009  (not in torch's stubs)
 
 
 class ValueRange(NamedTuple):
@@ -138,7 +138,7 @@ def _bare(tensor: Tensor) -> Tensor:
 
 def _memory(tensor: Tensor) -> object:
     """What two views of the same values share: where they begin, and how they lie."""
-    if _looked.ranges is None or _FUNCTORCH.is_functorch_wrapped_tensor(tensor):
+    if _looked.ranges is None or transformed(tensor):
         return object()
     if tensor.is_contiguous():
         lies: object = tensor.numel()

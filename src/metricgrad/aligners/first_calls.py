@@ -19,10 +19,10 @@ from metricgrad.metrics.probabilities import (
     FEWEST_ROWS,
     of_linear_layer,
     rows_of,
-    transformed,
     warn_of_probabilities,
     within_unit,
 )
+from metricgrad.outside_graphs import transformed
 
 _FEWEST_LISTS = 8
 _ALONG = ("groups", "sample_weight")

@@ -45,7 +45,7 @@ from metricgrad.metrics.fast_paths import FastPath
 from metricgrad.metrics.layouts.class_targets import ClassTargets
 from metricgrad.metrics.layouts.embeddings import Embeddings
 from metricgrad.metrics.layouts.layout import ROWS, Layout
-from metricgrad.metrics.probabilities import FEWEST_ROWS, rows_of, transformed, warn_of_probabilities, within_unit
+from metricgrad.metrics.probabilities import FEWEST_ROWS, rows_of, warn_of_probabilities, within_unit
 from metricgrad.metrics.time_limit import within_limit
 from metricgrad.metrics.types import Apart, Inputs, Order, Reads, Structure, TargetKind
 from metricgrad.precision import wide
@@ -221,7 +221,7 @@ class Metric:
     def look_at(self, scores: Tensor, targets: Tensor, *, stacklevel: int = 2) -> None:
         """Warn, once for each metric, of 50 rows or more that look like probabilities where it takes logits."""
         few = self._warned or not self.takes_logits or rows_of(scores, targets) < FEWEST_ROWS
-        if not few and not transformed(scores) and within_unit(scores.detach()):
+        if not few and within_unit(scores.detach()):
             self._warned = True
             warn_of_probabilities(f"metric {self.name!r}", stacklevel=stacklevel + 1)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from metricgrad.outside_graphs import transformed
 
 FEWEST_ROWS = 50
 """Fewer rows of logits may all happen to lie from 0 to 1."""
@@ -17,14 +18,10 @@ def rows_of(scores: Tensor, targets: Tensor) -> int:
     return targets.numel() if scores.ndim > targets.ndim else scores.shape[:1].numel()
 
 
-def transformed(scores: Tensor) -> bool:
-    """Whether values cannot be looked at, inside vmap and other transforms."""
-    functorch: Any = getattr(torch._C, "_functorch")  # noqa: B009  (not in torch's stubs)
-    return functorch.is_functorch_wrapped_tensor(scores)
-
-
 def within_unit(scores: Tensor) -> bool:
-    """Whether all lie from 0 to 1, and not all are 0 or 1, as labels would be."""
+    """Whether all lie from 0 to 1, and not all are 0 or 1, as labels would be; False where nobody can look."""
+    if transformed(scores):
+        return False
     inside = (scores >= 0) & (scores <= 1)
     between = (scores > 0) & (scores < 1)
     return bool(inside.all() & between.any())

@@ -20,7 +20,7 @@ from metricgrad.losses.families.classification_gradient import (
     values_and_gradients,
 )
 from metricgrad.losses.given_gradient import GivenGradient
-from metricgrad.metrics.probabilities import transformed
+from metricgrad.outside_graphs import transformed
 
 RANGES: dict[str, tuple[float, float]] = {
     "balance": (0.0, 1.0),

@@ -78,9 +78,10 @@ def test_the_gradient_is_that_of_the_value(entry):
         pytest.skip("the value is the metric's and the gradient that of what rides on it; see their own tests")
     if float(loss(scores, targets)) == 0:
         pytest.skip("the value is clamped at zero here, where its gradient is kept on purpose")
-    # along one random direction, which lets fewer wrong gradients pass than each entry to 1e-4, in a tenth of the time
+    assert torch.autograd.gradcheck(lambda s: loss(s, targets), (scores.requires_grad_(),), eps=1e-7, atol=1e-4)
+    # gradients below 1e-4 too, along one random direction
     one_way = {"eps": 1e-6, "atol": 2e-7, "rtol": 1e-4, "fast_mode": True}
-    assert torch.autograd.gradcheck(lambda s: loss(s, targets), (scores.requires_grad_(),), **one_way)
+    assert torch.autograd.gradcheck(lambda s: loss(s, targets), (scores,), **one_way)
 
 
 def test_same_seed_same_draws(entry):

@@ -35,6 +35,7 @@ def of_linear_layer(scores: Tensor) -> bool:
     """Whether autograd says that they come straight from a linear layer: logits, wherever they lie.
 
     Example:
+        >>> import torch
         >>> layer = torch.nn.Linear(3, 1)
         >>> of_linear_layer(layer(torch.ones(2, 3)).squeeze(-1)), of_linear_layer(layer(torch.ones(2, 3)).sigmoid())
         (True, False)

@@ -58,11 +58,11 @@ def count(func: Any, name: str, args: Any, kwargs: Any, on_device: Any) -> None:
     """One operation; ``on_device`` says of a tensor whether it is there."""
     if not _watching:
         return
-    if _starts_a_kernel(func, name):
-        for seen in _watching:
-            seen.kernels += 1
     target = kwargs.get("device")
     to_host = name == "_to_copy" and target is not None and torch.device(target).type == "cpu"
+    if _starts_a_kernel(func, name) and not to_host:  # which is a transfer
+        for seen in _watching:
+            seen.kernels += 1
     if name in _OF_VALUES or to_host or (name == "repeat_interleave" and kwargs.get("output_size") is None):
         wait()
     elif name in ("copy_", "_copy_from"):

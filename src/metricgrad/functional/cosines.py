@@ -85,6 +85,17 @@ def _units(embeddings: Tensor) -> tuple[Tensor, Tensor]:
     return scaled / length, scale / length
 
 
+def without_rounding(similar: Tensor) -> tuple[Tensor, float]:
+    """Similarities of which those that differ by rounding alone are equal, and by how much others differ at least.
+
+    Example:
+        >>> without_rounding(torch.tensor([0.1 + 0.2, 0.3], dtype=torch.float64))[0].diff()
+        tensor([0.], dtype=torch.float64)
+    """
+    digits = 12 if similar.dtype == torch.float64 else 6
+    return similar.round(decimals=digits), 10.0**-digits
+
+
 def off_diagonal(matrix: Tensor) -> Tensor:
     """``(..., N, N - 1)``: a square matrix without its diagonal, as a view where it can be one.
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metricgrad.precision import place_for
+
 Again = Callable[[Tensor, Sequence[Tensor]], Tensor]
 
 
@@ -16,7 +18,7 @@ class GivenGradient(torch.autograd.Function):
 
     Args (of ``apply``):
         shown: a number or 0-d, the value; or ``(n,)`` of as many batches, which the scores' first axis counts.
-        gradient: in the shape of the scores.
+        gradient: in the shape of the scores; the value has its dtype.
         again: the gradient, of the values' sum, as a function of the scores and of the parameters.
         scores: with graph.
         parameters: which must not be written into before the backward pass.
@@ -29,14 +31,19 @@ class GivenGradient(torch.autograd.Function):
         """The value."""
         ctx.gradient, ctx.again = gradient, again
         ctx.save_for_backward(scores, *parameters)
-        return shown.clone() if isinstance(shown, Tensor) else scores.new_full((), shown)
+        return shown.clone() if isinstance(shown, Tensor) else scores.new_full((), shown, dtype=gradient.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """The scores' gradient; parameters have none."""
         (factor,) = grads
         scores, *parameters = ctx.saved_tensors
-        gradient = ctx.again(scores, parameters) if torch.is_grad_enabled() else ctx.gradient
         if factor.ndim:
             factor = factor.view(*factor.shape, *[1] * (scores.ndim - factor.ndim))
-        return None, None, None, factor * gradient, *(None for _ in parameters)
+        if torch.is_grad_enabled():
+            found = factor * ctx.again(scores, parameters)
+        elif ctx.gradient.dtype == scores.dtype:
+            found = factor * ctx.gradient
+        else:
+            found = torch.mul(factor, ctx.gradient, out=place_for(scores, factor)).to(scores.dtype)
+        return None, None, None, found, *(None for _ in parameters)

@@ -11,12 +11,12 @@ import abc
 import functools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from metricgrad.functional.constants import counted, filled, listed
+from metricgrad.functional.constants import counted, listed
 from metricgrad.metrics.fast_paths import FastPath, Missing
 from metricgrad.metrics.of_ranks import OfRanks
 from metricgrad.precision import wide, wide_dtype
@@ -42,7 +42,11 @@ class OfCounts(FastPath, abc.ABC):
         missing: see :data:`metricgrad.metrics.fast_paths.Missing`.
         items_weigh: whether ``sample_weight`` is of items, and ``at`` of their weights what it is of their counts.
         by_support: whether each column counts in the mean over columns as what its positives weigh.
+        needs_negatives: whether a list without any has no value.
+        least: the place that a positive has which comes one sooner than the first.
     """
+
+    least: ClassVar[int] = 1
 
     at: AtPlace
     ties: Ties
@@ -51,6 +55,7 @@ class OfCounts(FastPath, abc.ABC):
     missing: Missing = "skipped"
     items_weigh: bool = False
     by_support: bool = False
+    needs_negatives: bool = False
 
     @property
     def orders_ties(self) -> bool:
@@ -58,50 +63,55 @@ class OfCounts(FastPath, abc.ABC):
         return self.ties == "negatives_first"
 
     @abc.abstractmethod
-    def _total(self, found: Tensor, place: Tensor, positives: Count) -> Tensor:
+    def _total(self, found: Tensor, place: Tensor, positives: int) -> Tensor:
         """``(...)`` values of ``(..., P)`` values of ``at``."""
 
     @abc.abstractmethod
-    def _lost(self, above: Tensor, past: Tensor, held: Tensor, positives: Count, negatives: Count, **of: Any) -> Tensor:
-        """``(..., P)``: how much better a list is with positive i alone at ``held[..., 1, i]`` than at ``[..., 0, i]``.
+    def mean(self, found: Tensor, place: Tensor, weight: Tensor) -> Tensor:
+        """``(K,)`` means over lists of ``(K, L, P)`` values of ``at``.
 
         Args:
-            above: as in :meth:`slopes`, as all else.
-            past: ``(..., 2, P)`` counts above and below those of ``above``, by which positive i passes others.
-            held: the same, of as many negatives as there are.
-            positives: how many there are.
-            negatives: likewise.
-            of: the metric's own parameters.
+            found: finite, also where a list has fewer than P positives.
+            place: ``(K, L, P)`` of each positive.
+            weight: ``(L, P)`` what its list weighs in the mean, for each positive that this has; 0 where it has none.
+        """
+
+    @abc.abstractmethod
+    def lost(self, near: Tensor, own: Tensor, place: tuple[Tensor, Tensor], before: Tensor) -> Tensor:
+        """``(..., P)``: how much more all add with positive i alone at its second new place than at its first.
+
+        Args:
+            near: ``(3, ..., P)`` values of ``at`` where each stands one place sooner, where it does, and one later.
+            own: ``(2, ..., P)`` those of positive i at the new places, the first of which is not above the second.
+            place: of both.
+            before: ``(2, ..., P)`` how many positives stand before it there, with itself where it falls.
         """
 
     def slopes(
-        self,
-        above: Tensor,
-        reach: Tensor,
-        positives: Count,
-        negatives: Count,
-        dtype: torch.dtype | None = None,
-        **parameters: Any,
+        self, above: Tensor, reach: Tensor, positives: int, negatives: int, dtype: torch.dtype, **parameters: Any
     ) -> Tensor:
-        """``(..., P)``: what a list's value loses by a negative that passes positive i alone, as a secant.
+        """``(P,)``: what a list's value loses by a negative that passes positive i alone, as a secant.
 
         Args:
-            above: ``(..., P)`` ascending float64 counts of negatives above each positive; infinite where a list has
-                fewer than P.
-            reach: ``(..., P)`` how many negatives the secant looks at on each side, above 0.
-            positives: how many there are.
+            above: ``(P,)`` ascending float64 counts of negatives above each positive.
+            reach: ``(P,)`` how many negatives the secant looks at on each side, above 0.
+            positives: how many there are, more than none.
             negatives: likewise.
-            dtype: of the slopes; by default that of the counts.
+            dtype: of the slopes.
             parameters: the metric's own.
-
-        Of a list without negatives, or of a place that has no positive, nothing can move: infinite or NaN.
         """
-        both_ways = listed((1.0, -1.0), above.dtype, above.device)[:, None]
-        past = torch.addcmul(above.unsqueeze(-2), reach.unsqueeze(-2), both_ways)
-        held = _held(past, _of_each(negatives))
-        lost = self._lost(above, past, held, positives, negatives, **parameters)
-        most, least = held.unbind(-2)
-        return torch.div(lost, most - least, out=torch.empty_like(least, dtype=dtype))
+        past = torch.addcmul(above, reach, listed((1.0, -1.0), above.dtype, above.device)[:, None])
+        held, counts = past.clamp(0, negatives), (positives, negatives)
+        if self.by_place:
+            place = counted(positives + 2, above.dtype, above.device, least=self.least).unfold(0, positives, 1)
+            near = self.at(place, above, *counts, **parameters)
+            before = torch.searchsorted(above, past)
+            to = destinations(before)
+            lost = self.lost(near, self.at(to, held, *counts, **parameters), (place, to), before)
+        else:
+            lost = fallen(self.at(held, held, *counts, **parameters))
+        most, least = held.unbind()
+        return torch.div(lost / positives, most - least, out=torch.empty_like(least, dtype=dtype))
 
     def values(self, above: Tensor, negatives: int, **parameters: Any) -> Tensor:
         """``(T,)`` from ``(T, P)`` ascending counts of negatives above each positive."""
@@ -112,49 +122,11 @@ class OfCounts(FastPath, abc.ABC):
         """0-d: the metric itself, of ``(P,)`` positives and ``(N,)`` negatives, turned round and sorted."""
         positives, negatives = up.shape[0], down.shape[0]
         if self.ties == "mean_of_ranks":
-            return self._total(self._shared(up, down, positives, negatives, **parameters), _places(up), positives)
+            return self._total(self.shared(up, down, positives, negatives, **parameters), _places(up), positives)
         place, above = self._standing(up, down)
         return self._total(self.at(place, above, positives, negatives, **parameters), place, positives)
 
-    def of_lists(
-        self,
-        up: Tensor,
-        down: Tensor,
-        above: tuple[Tensor, Tensor],
-        there: Tensor,
-        positives: Tensor,
-        negatives: Tensor,
-        **parameters: Any,
-    ) -> Tensor:
-        """``(2, L)``: of many lists at once, as they are and at their best; NaN where one has no value.
-
-        Args:
-            up: ``(L, P)``, where a list has fewer positives the rest below all that it has.
-            down: ``(L, N)``, likewise of negatives.
-            above: ``(2, L, P)`` negatives above each positive, half of those that tie among them, and none; ``(L, P)``
-                those above each positive as it is, all of those that tie among them.
-            there: ``(L, P)`` booleans, of a list's own positives.
-            positives: ``(L, 1)`` how many there are.
-            negatives: likewise.
-            parameters: the metric's own.
-        """
-        now = listed((1.0, 0.0), wide_dtype(up.device), up.device)[:, None, None]
-        place = _places(up)
-        if self.ties == "together":  # at their best none tie
-            place = torch.maximum(torch.searchsorted(up, up, right=True) * now, place)
-        counts = above[0] if self.ties == "halves" else above[1] * now
-        found = self.at(place, counts, positives, negatives, **parameters)
-        if self.ties == "mean_of_ranks":
-            found = torch.stack([self._shared(up, down, positives, negatives, **parameters), found[1]])
-        return self._total(found * there, place, positives)
-
-    def worst_of_lists(self, there: Tensor, positives: Tensor, negatives: Tensor, **parameters: Any) -> Tensor:
-        """``(L,)``: of many lists where all negatives stand above all positives; see :meth:`of_lists`."""
-        place = _places(there)
-        found = self.at(place, wide(negatives), positives, negatives, **parameters)
-        return self._total(found * there, place, positives)
-
-    def _shared(self, up: Tensor, down: Tensor, positives: Count, negatives: Count, **parameters: Any) -> Tensor:
+    def shared(self, up: Tensor, down: Tensor, positives: Count, negatives: Count, **parameters: Any) -> Tensor:
         """What each positive adds where all of equal score share the mean over their ranks."""
         first, last = (
             torch.searchsorted(down, up, right=right) + torch.searchsorted(up, up, right=right)
@@ -188,26 +160,22 @@ class OfCounts(FastPath, abc.ABC):
 class MeanOverPositives(OfCounts):
     """The mean of what each positive adds, which depends on its own place and count alone."""
 
-    def _total(self, found: Tensor, place: Tensor, positives: Count) -> Tensor:
-        found = wide(found)
-        return found.sum(-1) / positives.squeeze(-1) if isinstance(positives, Tensor) else found.mean(-1)
+    def _total(self, found: Tensor, place: Tensor, positives: int) -> Tensor:
+        return wide(found).mean(-1)
 
-    def _lost(self, above: Tensor, past: Tensor, held: Tensor, positives: Count, negatives: Count, **of: Any) -> Tensor:
+    def mean(self, found: Tensor, place: Tensor, weight: Tensor) -> Tensor:
         """See :class:`OfCounts`."""
-        if not self.by_place:
-            fewer, more = self.at(held, held, _of_each(positives), _of_each(negatives), **of).unbind(-2)[::-1]
-            return (fewer - more) / positives
-        place, count = _by_one(above, least=1), above.shape[-1]  # there is no place before the first
-        added = wide(self.at(place, above.unsqueeze(-2), _of_each(positives), _of_each(negatives), **of))
+        return (wide(found) * weight).sum((1, 2))  # no product of matrices, see RankedLists.means
+
+    def lost(self, near: Tensor, own: Tensor, place: tuple[Tensor, Tensor], before: Tensor) -> Tensor:
+        """See :class:`OfCounts`."""
         # what the first 0, 1, ... P positives gain where each stands as it does, not one place sooner; and one later
-        gained = added.new_zeros(*above.shape[:-1], 2, count + 1)
-        torch.cumsum(added.diff(dim=-2), -1, out=gained[..., 1:])
-        before = torch.searchsorted(above, past.flatten(-2)).view_as(past)
-        own = self.at(_destination(before), held, _of_each(positives), _of_each(negatives), **of)
+        gained = near.new_zeros(*own.shape[:-1], own.shape[-1] + 1, dtype=own.dtype)
+        torch.cumsum(near.diff(dim=0), -1, out=gained[..., 1:])
         # of positives that come sooner i is no part, and it is none of those that come later
-        but_it = gained.flatten(-2)[..., 1:-1].unflatten(-1, (2, count))
-        more, fewer = (own - gained.gather(-1, before) + but_it).unbind(-2)
-        return (fewer - more) / positives
+        but_it = gained.as_strided(own.shape, (gained.stride(0) - 1, *gained.stride()[1:]), 1)
+        more, fewer = (own - gained.gather(-1, before) + but_it).unbind()
+        return fewer - more
 
 
 class LargestPlace(OfCounts):
@@ -216,27 +184,26 @@ class LargestPlace(OfCounts):
     It holds the rather, the larger the place and the fewer negatives above.
     """
 
-    def _total(self, found: Tensor, place: Tensor, positives: Count) -> Tensor:
-        most = (place * found).amax(-1)
-        return most / (positives.squeeze(-1) if isinstance(positives, Tensor) else positives)
+    least: ClassVar[int] = 0
 
-    def _lost(self, above: Tensor, past: Tensor, held: Tensor, positives: Count, negatives: Count, **of: Any) -> Tensor:
+    def _total(self, found: Tensor, place: Tensor, positives: int) -> Tensor:
+        return (place * found).amax(-1) / positives
+
+    def mean(self, found: Tensor, place: Tensor, weight: Tensor) -> Tensor:
         """See :class:`OfCounts`."""
-        place = _by_one(above)
-        holds = self.at(place, above.unsqueeze(-2), _of_each(positives), _of_each(negatives), **of)
-        if isinstance(positives, Tensor):
-            holds &= (above < torch.inf).unsqueeze(-2)
+        return (place * found * weight).amax(-1).sum(-1)
+
+    def lost(self, near: Tensor, own: Tensor, place: tuple[Tensor, Tensor], before: Tensor) -> Tensor:
+        """See :class:`OfCounts`."""
+        of_near, to = place
         # the largest place among the first k positives when each stands one place sooner, as they do, and one later
-        upto = torch.nn.functional.pad((place * holds).cummax(-1).values, (1, 0))
-        before = torch.searchsorted(above, past.flatten(-2)).view_as(past)
-        to = _destination(before)
-        own = to * self.at(to, held, _of_each(positives), _of_each(negatives), **of)
+        upto = torch.nn.functional.pad((of_near * near).cummax(-1).values, (1, 0))
         # of those that a move bears upon, and would stand still, none is better than the best that it makes; beyond the
         # place that it comes to, the best of all still counts, and of those that it passes, which come one later
-        beyond = torch.maximum(upto[..., 1:, :-1], upto[..., 1:2, -1:])
-        found = torch.maximum(torch.where(beyond > to, beyond, own), upto[..., :2, :].gather(-1, before))
-        more, fewer = found.unbind(-2)
-        return (fewer - torch.maximum(more, upto[..., 1, :-1])) / positives
+        beyond = torch.maximum(upto[1:, ..., :-1], upto[1:2, ..., -1:])
+        found = torch.maximum(torch.where(beyond > to, beyond, to * own), upto[:2].gather(-1, before))
+        more, fewer = found.unbind()
+        return fewer - torch.maximum(more, upto[1, ..., :-1])
 
 
 @dataclass(frozen=True)
@@ -260,24 +227,13 @@ def _places(like: Tensor, more: int = 0) -> Tensor:
     return counted(1 + like.shape[-1] + more, wide_dtype(like.device), like.device)[1:]
 
 
-def _of_each(count: Count) -> Count:
-    """One axis more, for what has one more than the lists' items."""
-    return count.unsqueeze(-1) if isinstance(count, Tensor) else count
+def destinations(before: Tensor, out: Tensor | None = None) -> Tensor:
+    """``(2, ..., P)`` the places that a positive comes to have, which is among those before it as it falls."""
+    falls = listed((0, 1), torch.long, before.device).view(2, *(1,) * (before.ndim - 1))
+    return torch.add(before, falls, out=out)
 
 
-def _by_one(above: Tensor, least: int = 0) -> Tensor:
-    """``(3, P)`` places: one sooner, but not below ``least``, where each stands, and one later."""
-    count = above.shape[-1]
-    return counted(count + 2, wide_dtype(above.device), above.device, least=least).unfold(0, count, 1)
-
-
-def _destination(before: Tensor) -> Tensor:
-    """``(..., 2, P)`` the place that a positive comes to have, which is among those before it as it falls."""
-    return before + listed((0, 1), torch.long, before.device)[:, None]
-
-
-def _held(counts: Tensor, most: Count) -> Tensor:
-    """Between 0 and so many."""
-    if isinstance(most, Tensor):
-        return torch.clamp(counts, filled(0.0, 1, counts.dtype, counts.device), most)
-    return counts.clamp(0, most)
+def fallen(own: Tensor) -> Tensor:
+    """``(..., P)``: how much more positive i adds at the second of two counts, where the place is no matter."""
+    more, fewer = own.unbind()
+    return fewer - more

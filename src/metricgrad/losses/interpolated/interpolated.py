@@ -20,7 +20,7 @@ from metricgrad.losses.interpolated.bounds import Bounds, Estimate, bounds_of, d
 from metricgrad.losses.interpolated.direct import direct_loss
 from metricgrad.losses.interpolated.ideal_check import IdealCheck
 from metricgrad.losses.interpolated.inverse_distance import Anchors, far_value
-from metricgrad.losses.interpolated.lists.neighbours import has_pairs, neighbour_lists
+from metricgrad.losses.interpolated.lists.neighbours import NeighbourLists, has_pairs
 from metricgrad.losses.interpolated.lists.ranked_lists import ranked_lists
 from metricgrad.losses.interpolated.lists.soft_lists import soft_lists
 from metricgrad.losses.interpolated.local import budget, local_value
@@ -191,7 +191,7 @@ class Interpolated(Form):
         sets = sets and has_pairs(batch.targets)  # of no pairs nothing is near
         held = held_softness(self.log_softness, self._known_softness.of(self.log_softness), batch.scores)
         softness = self._softness(refactoring, batch, call) if sets else held
-        lists = neighbour_lists(batch.targets)
+        lists = NeighbourLists(batch.targets)
         options: dict[str, Any] = {"q": self.q, "share": self.share, "bounded": False}
         found = soft_lists(path.path, self.metric.fixed, batch, lists, softness, **options)
         if found.loss is None:

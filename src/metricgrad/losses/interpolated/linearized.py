@@ -250,9 +250,9 @@ class Linearized(Form):
 
         A metric that has told decisions apart may be silent where all are right.
         """
-        if informs and not self._informed:
-            self._informed = True
-        self._warn(None if informs or (now == ideal and self._informed) else CONSTANT, now, ideal, batch, call)
+        self._informed = self._informed or informs
+        silent = informs or (math.isclose(now, ideal) and self._informed)
+        self._warn(None if silent else CONSTANT, now, ideal, batch, call)
         away = ideal - now if self.metric.higher_is_better else now - ideal
         return away if math.isfinite(away) else 0.0
 

@@ -51,7 +51,9 @@ _SKLEARN: dict[str, FastPath | str] = {
     "hamming_loss": complement(ENTRIES),
     "zero_one_loss": complement(ACCURACY),
     "matthews_corrcoef": MCC,
-    "roc_auc_score": MeanOverPositives(counts.auroc, "halves", by_place=False, missing="nan", items_weigh=True),
+    "roc_auc_score": MeanOverPositives(
+        counts.auroc, "halves", by_place=False, missing="nan", items_weigh=True, needs_negatives=True
+    ),
     "average_precision_score": MeanOverPositives(
         counts.average_precision, "together", missing="zero", items_weigh=True
     ),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from metricgrad.errors import MetricgradError
-from metricgrad.functional.cosines import unit_rows
+from metricgrad.functional.cosines import unit_rows, without_rounding
 from metricgrad.metrics.families import counts
 from metricgrad.metrics.families.retrieval import check_k
 from metricgrad.metrics.of_counts import MeanOverPositives, OfNeighbours
@@ -55,9 +55,8 @@ def precision_to_r(similar: Tensor, relevant: Tensor) -> Tensor:
 
 def _keys(similar: Tensor, relevant: Tensor) -> Tensor:
     """Sort keys in which, among similarities equal but for rounding, the relevant items come last."""
-    similar = wide(similar)
-    grid = 2.0**40 if similar.dtype == torch.float64 else 2.0**20
-    return 2 * (similar * grid).round() - relevant.to(similar)
+    similar, apart = without_rounding(wide(similar))
+    return similar - relevant * (apart / 2)
 
 
 def _mean_over_queries(score: Callable[..., Tensor], read: Tensor, targets: Tensor) -> Tensor:

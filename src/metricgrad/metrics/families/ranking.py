@@ -106,7 +106,7 @@ def _each_column(
     by_order=True,
     structure=_STRUCTURE,
     context=_CONTEXT,
-    fast_path=MeanOverPositives(counts.auroc, "halves", by_place=False, items_weigh=True),
+    fast_path=MeanOverPositives(counts.auroc, "halves", by_place=False, items_weigh=True, needs_negatives=True),
 )
 def auroc(read: Tensor, targets: Tensor, *, sample_weight: Tensor | None = None, parts: Tensor | None = None) -> Tensor:
     """Chance that a positive outranks a negative, a tie counting half; the mean over columns for (N, C) scores."""

@@ -158,6 +158,18 @@ def test_lists_without_a_value_count_as_the_metric_says(spec):
     check(spec, Batch(scores, targets, {}))
 
 
+@pytest.mark.parametrize("spec", [*COLUMNS, *ROWS])
+def test_ideal_lists_are_at_no_distance(spec):
+    """Not at that of another rounding, with which such a batch would be one that no move changes."""
+    metric = mg.as_metric(spec)
+    for seed in range(12):
+        scores, targets = draw(seed, rows=11 + seed)
+        weight = torch.rand(len(targets), generator=torch.Generator().manual_seed(seed))
+        context = {} if spec in COLUMNS else {"sample_weight": weight}
+        of = found(metric, checked(metric, scores + 100.0 * targets, targets, context, check_finite=True))
+        assert of.now == of.ideal
+
+
 def test_where_no_list_has_a_value_it_is_said_and_nothing_moves():
     scores, targets = draw(10)
     leaf = scores.requires_grad_()

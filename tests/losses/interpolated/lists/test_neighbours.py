@@ -5,7 +5,7 @@ import torch
 
 import metricgrad as mg
 from metricgrad.functional.cosines import same_class, similarities
-from metricgrad.losses.interpolated.lists.neighbours import neighbour_lists
+from metricgrad.losses.interpolated.lists.neighbours import NeighbourLists
 from metricgrad.losses.interpolated.lists.soft_lists import soft_lists
 from metricgrad.metrics.families import counts
 from metricgrad.metrics.families.neighbours import first_hit, precision_to_r
@@ -32,7 +32,7 @@ def test_of_a_metric_linear_in_the_comparisons_it_is_the_sigmoid_relaxation():
         ]
     ).mean()
     auroc = MeanOverPositives(counts.auroc, "halves", by_place=False)
-    found = soft_lists(auroc, {}, Batch(scores, targets, {}), neighbour_lists(targets), SOFTNESS, q=1.0)
+    found = soft_lists(auroc, {}, Batch(scores, targets, {}), NeighbourLists(targets), SOFTNESS, q=1.0)
     assert found.loss is not None
     torch.testing.assert_close(found.loss, 1 - soft)
 
@@ -82,7 +82,7 @@ def test_its_softness_has_a_gradient():
     path, leaf = MeanOverPositives(counts.precision_to_r, "negatives_first"), SOFTNESS.clone().requires_grad_()
 
     def at(softness):
-        return soft_lists(path, {}, Batch(scores, targets, {}), neighbour_lists(targets), softness, q=0.5).loss
+        return soft_lists(path, {}, Batch(scores, targets, {}), NeighbourLists(targets), softness, q=0.5).loss
 
     (slope,) = torch.autograd.grad(at(leaf), leaf)
     nearby = [at(SOFTNESS + step) for step in (-1e-6, 1e-6)]

@@ -140,7 +140,7 @@ def many_lists(
         leaf = batch.scores.detach().requires_grad_()
         ranked = [some.of(leaf) for some in lists]
     each = [
-        secants_of(path, parameters, some, values.detach(), soft) for some, values in zip(lists, ranked, strict=True)
+        secants_of(path, parameters, some, -values.detach(), soft) for some, values in zip(lists, ranked, strict=True)
     ]
     joined = Joined.of(each)
     gradients = [joined.shared(part, place).to(ranked[place]) for place, part in enumerate(s.gradient for s in each)]
@@ -215,12 +215,12 @@ def secants_of(
     path: OfLists,
     parameters: dict[str, Any],
     lists: RankedLists,
-    values: Tensor,
+    depth: Tensor,
     soft: Softening,
 ) -> ListSecants | RankSecants | WeightedSecants | RankPairs:
-    """Of ``(L, M)`` values without a gradient."""
+    """Of ``(L, M)`` values turned round, without a gradient."""
     if isinstance(path, OfPairs):
-        return RankPairs(lists, values, path, parameters, soft)
+        return RankPairs(lists, depth, path, parameters, soft)
     if isinstance(path, OfCounts):
-        return (ListSecants if lists.mass is None else WeightedSecants)(lists, values, path, parameters, soft)
-    return RankSecants(lists, values, path, parameters, soft)
+        return (ListSecants if lists.mass is None else WeightedSecants)(lists, depth, path, parameters, soft)
+    return RankSecants(lists, depth, path, parameters, soft)

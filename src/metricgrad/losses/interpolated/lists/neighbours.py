@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from metricgrad.functional.cosines import cosines
+from metricgrad.functional.cosines import cosines, without_rounding
 from metricgrad.losses.interpolated.lists.ranked_lists import RankedLists
 
 
@@ -14,14 +13,22 @@ def has_pairs(targets: Tensor) -> bool:
     return len(targets.unique()) < len(targets)
 
 
-def neighbour_lists(targets: Tensor) -> RankedLists:
-    """Each row's list of the others, of which its own class is relevant."""
-    same = targets[:, None] == targets
-    itself = torch.eye(len(targets), dtype=torch.bool, device=targets.device)
-    return RankedLists(cosines, same, itself, hard=_without_rounding)
+class NeighbourLists(RankedLists):
+    """Each row's list of the others, of which its own class is relevant.
 
+    Args:
+        targets: ``(N,)`` class numbers.
+    """
 
-def _without_rounding(similar: Tensor, softness: Tensor | float) -> Tensor:
-    """Those that differ by rounding alone made equal, as for the metrics."""
-    grid = 2.0**40 if similar.dtype == torch.float64 else 2.0**20
-    return (similar * grid).round() / (grid * softness)
+    def __init__(self, targets: Tensor) -> None:
+        super().__init__(cosines, targets[:, None] == targets)
+
+    def sides(self) -> Tensor:
+        """As of other lists; a row itself is on neither side."""
+        found = super().sides()
+        found[0].fill_diagonal_(False)
+        return found
+
+    def taken(self, values: Tensor) -> Tensor:
+        """Those that differ by rounding alone made equal, as for the metrics."""
+        return without_rounding(values)[0]

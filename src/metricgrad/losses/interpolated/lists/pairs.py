@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metricgrad.functional.constants import filled
 from metricgrad.functional.kernels import SIGMOID, Kernel
 from metricgrad.functional.lattice import STEP
 from metricgrad.functional.leak import LEAK
 from metricgrad.functional.pair_sums import WINDOW, Lattice, pair_sum
+from metricgrad.losses.interpolated.lists.softening import Softening
 from metricgrad.precision import wide
 
 _HELD = {"cpu": 2**17}
@@ -31,8 +33,8 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
 
 
 def total(parts: Sequence[Tensor]) -> Tensor:
-    """0-d: the sum of what was found in parts."""
-    return torch.stack(list(parts)).sum() if len(parts) > 1 else parts[0]
+    """The sum of what was found in parts, entry by entry."""
+    return torch.stack(list(parts)).sum(0) if len(parts) > 1 else parts[0]
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,10 @@ class HeldPairs:
         """``(l, P)``: the sum over those that are counted."""
         return self._table(kernel)[1]
 
-    def weighted(self, weights: Tensor, kernel: Kernel) -> Tensor:
-        """``(l, M)``: the sum over the others, by ``(l, P)`` weights, at each that is counted."""
-        found = torch.bmm(weights[:, None], self._table(kernel)[0])[:, 0]
+    def weighted(self, weights: Tensor, kernel: Kernel, times: float = 1.0) -> Tensor:
+        """``(l, M)``: so many times the sum over the others, by ``(l, P)`` weights, at each that is counted."""
+        nothing = filled(0.0, 1, weights.dtype, weights.device)
+        found = torch.baddbmm(nothing, weights[:, None], self._table(kernel)[0], beta=0, alpha=times)[:, 0]
         return found if self._mass is None else found * self._mass
 
     def _table(self, kernel: Kernel) -> tuple[Tensor, Tensor]:
@@ -128,8 +131,7 @@ class SummedPairs:
             self._of_counted = self._lattice.of_y(wide(given))
 
     def _on_one_lattice(self) -> Lattice | None:
-        # what stands for no item is below all that is, and asked of by nobody
-        there = torch.cat([self._up[self._up != torch.finfo(self._up.dtype).max], self._depth[self._counted]])
+        there = torch.cat([self._up.flatten(), self._depth[self._counted]])
         low, high = torch.stack(there.aminmax()).tolist() if there.numel() else (0.0, 0.0)
         if not high - low <= WINDOW:  # nor where one of them is infinite or NaN
             return None
@@ -141,21 +143,20 @@ class SummedPairs:
             return self._lattice.at_x(self._of_counted, kernel).to(self._up.dtype)
         return torch.stack([pair_sum(*of_list, kernel) for of_list in self._each()])
 
-    def weighted(self, weights: Tensor, kernel: Kernel) -> Tensor:
+    def weighted(self, weights: Tensor, kernel: Kernel, times: float = 1.0) -> Tensor:
         """See :class:`HeldPairs`."""
         if self._lattice is not None:
             found = self._lattice.at_y(self._lattice.of_x(wide(weights)), kernel).to(self._up.dtype)
         else:
             lists = zip(self._each(), self._counted, weights, strict=True)
             found = torch.stack([_at_counted(up, depth, of, own, kernel) for (up, depth, _), of, own in lists])
-        return (found if self._mass is None else found * self._mass).masked_fill(~self._counted, 0)
+        return (found if self._mass is None else found * self._mass).masked_fill(~self._counted, 0) * times
 
     def _each(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """Of each list the items that are summed by, those that are counted, and what these count."""
-        most = torch.finfo(self._up.dtype).max / 4
         for place, counted in enumerate(self._counted):
             mass = None if self._mass is None else self._mass[place][counted]
-            yield self._up[place].clamp(max=most), self._depth[place][counted], mass
+            yield self._up[place], self._depth[place][counted], mass
 
 
 def _at_counted(up: Tensor, depth: Tensor, counted: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
@@ -164,19 +165,20 @@ def _at_counted(up: Tensor, depth: Tensor, counted: Tensor, weights: Tensor, ker
 
 
 def pulled(
-    pairs: HeldPairs | SummedPairs, surely: HeldPairs | SummedPairs | None, weights: Tensor, kernel: Kernel
+    pairs: HeldPairs | SummedPairs, surely: HeldPairs | SummedPairs | None, weights: Tensor, soft: Softening
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of weighted sums: ``(l, M)`` at each that is counted, ``(l, P)`` at each first, of a weight of 1.
+    """Gradients of weighted sums in what is ranked: ``(l, M)`` at each that is counted; ``(l, P)`` at each first, of a
+    weight of 1 and in units of the softness.
 
     Args:
         pairs: whose kernel is summed.
         surely: the same from :data:`metricgrad.functional.leak.START` on, where what is surely wrong keeps a slope.
         weights: ``(l, P)``.
-        kernel: that rises.
+        soft: how.
     """
-    steep = kernel.derivative()
-    pull, near = pairs.weighted(weights, steep), pairs.near(steep)
+    steep, times = soft.kernel.derivative(), soft.steepness
+    pull, near = pairs.weighted(weights, steep, times), pairs.near(steep)
     if surely is not None:
-        pull = pull + LEAK * surely.weighted(weights, SIGMOID)
+        pull = pull + LEAK * surely.weighted(weights, SIGMOID, times)
         near = near + LEAK * surely.near(SIGMOID)
     return pull, near

@@ -30,7 +30,7 @@ class RankPairs:
 
     Args:
         lists: what is ranked, all of one length.
-        values: ``(L, M)`` of them, in units of the softness and without a gradient.
+        depth: ``(L, M)`` of them, values turned round, in units of the softness and without a gradient.
         path: of the metric of one list.
         parameters: the metric's own.
         soft: how pairs are softened.
@@ -41,12 +41,13 @@ class RankPairs:
     def __init__(
         self,
         lists: RankedLists,
-        values: Tensor,
+        depth: Tensor,
         path: OfPairs,
         parameters: dict[str, Any],
         soft: Softening,
     ) -> None:
-        self._soft, self._plan, (count, size) = soft, Plan.singly(values), values.shape
+        values, (count, size) = -depth, depth.shape
+        self._soft, self._plan = soft, Plan.singly(values)
         # held pairs compare what is given; sums over pairs that are not held take numbers that differ by their rank
         self._order = wide(hard_rank(lists.relevance)) if self._plan.summed else lists.relevance
         parts = [self._standing(values[some], self._order[some]) for some in self._plan.parts(count)]
@@ -60,7 +61,7 @@ class RankPairs:
         with torch.enable_grad():
             leaf = values.to(soft.dtype).requires_grad_()
             value = self.loss(leaf)
-            (self.gradient,) = torch.autograd.grad(value, leaf)
+            self.gradient = torch.autograd.grad(value, leaf)[0].mul_(soft.steepness)
         self.excess = filled(0.0, 1, now.dtype, now.device)[0]
         if soft.valued:
             # of scores that tie apart from their targets the mean over the orders that break ties

@@ -30,13 +30,13 @@ class RankSecants:
 
     Args:
         lists: what is ranked.
-        values: ``(L, M)`` of them, in units of the softness and without a gradient.
+        depth: ``(L, M)`` of them, values turned round, in units of the softness and without a gradient.
         path: of the metric of one list, of which higher is better.
         parameters: the metric's own.
         soft: how pairs are softened.
 
     Attributes:
-        gradient: ``(L, M)``: of the loss in all values.
+        gradient: ``(L, M)``: of the loss in what is ranked.
         informs: 0-d boolean, whether any move changes the metric.
         now: 0-d, the metric; NaN where it is undefined.
         ideal: 0-d, likewise where items stand as their targets do.
@@ -47,15 +47,15 @@ class RankSecants:
     def __init__(
         self,
         lists: RankedLists,
-        values: Tensor,
+        depth: Tensor,
         path: OfRanks,
         parameters: dict[str, Any],
         soft: Softening,
     ) -> None:
         self._lists, self._path, self._parameters, self._soft = lists, path, parameters, soft
-        size, device = values.shape[1], values.device
-        self._plan = Plan.of(size, values)
-        depth = -values if lists.empty is None else (-values).masked_fill(lists.empty, torch.inf)
+        size, device = depth.shape[1], depth.device
+        self._plan = Plan.of(size, depth)
+        depth = depth if lists.empty is None else depth.masked_fill(lists.empty, torch.inf)
         depth, self._order = depth.contiguous().sort(1)
         self._there = None if lists.empty is None else depth < torch.inf
         gains = path.gains(lists.relevance, lists.empty, **parameters).gather(1, self._order)
@@ -72,7 +72,7 @@ class RankSecants:
         # at index k what items to rank k - 1 lose where each comes one later, and to rank k where each comes sooner
         passed = torch.nn.functional.pad(mean, (2, 1)).unfold(1, size + 2, 1) * changes
         self._depth, self._rank, self._gains, upto = depth, rank, gains, passed.cumsum(2)
-        some_of = self._plan.parts(len(values))
+        some_of = self._plan.parts(len(depth))
         found = [
             self._linearised(some, depth.to(soft.dtype), passed[some], upto[some], shares[some]) for some in some_of
         ]
@@ -96,7 +96,8 @@ class RankSecants:
         if self._there is not None:
             slopes = torch.where(self._there[some], slopes, nothing)
         weights = slopes.to(depth)
-        gradient = torch.addcmul(*pulled(pairs, surely, weights, self._soft.kernel), weights, value=-1)
+        pull, near = pulled(pairs, surely, weights, self._soft)
+        gradient = torch.addcmul(pull, near, weights, value=-self._soft.steepness)
         gradient = torch.empty_like(gradient).scatter_(1, self._order[some], gradient)
         if not self._soft.valued:
             return slopes, gradient, nothing[0]

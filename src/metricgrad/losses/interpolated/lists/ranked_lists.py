@@ -15,7 +15,7 @@ from metricgrad.metrics.families.queries import weights_of_queries
 from metricgrad.metrics.fast_paths import Missing
 from metricgrad.metrics.of_counts import OfCounts
 from metricgrad.metrics.of_pairs import OfLists
-from metricgrad.precision import wide
+from metricgrad.precision import wide, wide_dtype
 from metricgrad.refactoring.base import Refactoring
 from metricgrad.refactoring.batch import Batch
 from metricgrad.refactoring.ranking.rankings import Order
@@ -39,8 +39,6 @@ class RankedLists:
         empty: ``(L, M)`` booleans, or None where no place is.
         weight: ``(L,)`` float64 of each list in the mean, or None for ones.
         mass: ``(L, M)`` float64 of each item within its list, 0 in empty places; None where all weigh the same.
-        hard: of such values and the softness, the values in units of it, those that the metric takes for equal made
-            equal; None where it takes them as they are.
     """
 
     of: Callable[[Tensor], Tensor]
@@ -48,7 +46,10 @@ class RankedLists:
     empty: Tensor | None = None
     weight: Tensor | None = None
     mass: Tensor | None = None
-    hard: Callable[[Tensor, Tensor | float], Tensor] | None = None
+
+    def taken(self, values: Tensor) -> Tensor:
+        """Values as the metric takes them; which are equal is all that may change."""
+        return values
 
     def means(self, each: Tensor, missing: Missing) -> tuple[Tensor, Tensor, Tensor]:
         """``(L,)`` what each list counts in the mean, NaN where that is, ``(K,)`` means, and 0-d what all weigh.
@@ -66,9 +67,32 @@ class RankedLists:
             total = share.sum(dtype=dtype)
             share = share / total
         if missing == "nan":
-            means = each @ share
+            means = (each * share).sum(1)
             return torch.add(share, means[0], alpha=0), means, total
-        return share, each.nan_to_num() @ share, total
+        # no product of matrices, of which equal rows need not have equal results
+        return share, (each.nan_to_num() * share).sum(1), total
+
+    def of_positives(self, there: Tensor, positives: Tensor, missing: Missing) -> tuple[Tensor, Tensor]:
+        """What a list weighs in the mean over lists, for each positive that it has; and 0-d what all weigh together.
+
+        Args:
+            there: ``(L, P)`` booleans, of the positives of lists that have a value.
+            positives: ``(L, 1)`` how many each has.
+            missing: see :data:`metricgrad.metrics.fast_paths.Missing`.
+
+        Returns:
+            ``(L, P)`` float64, 0 where a list has no such positive; NaN where the mean is.
+        """
+        count, dtype, device, weight = len(there), wide_dtype(there.device), there.device, self.weight
+        valid = there[:, 0]
+        if missing == "skipped":
+            total = (valid if weight is None else valid * weight).sum(dtype=dtype)
+        else:
+            total = filled(float(count), 1, dtype, device)[0] if weight is None else weight.sum(dtype=dtype)
+        if missing == "nan":
+            total = torch.where(valid.all(), total, filled(torch.nan, 1, dtype, device))
+        each = positives.clamp(min=1) * total
+        return (there if weight is None else there * weight[:, None]) / each, total
 
     def sides(self) -> Tensor:
         """``(2, L, M)`` booleans: which items are relevant, and which are not."""

@@ -59,12 +59,17 @@ def soft_lists(
         bounded: whether scores may order the lists in any way, as embeddings do not: the value is at most that of the
             lists turned round, and what ties is asked for.
     """
-    ranked, dtype = lists.of(batch.scores), batch.scores.dtype
-    values = (ranked / softness).to(dtype)
+    dtype, ranked = batch.scores.dtype, lists.of(batch.scores)
     with torch.no_grad():
-        hard = values.detach() if lists.hard is None else lists.hard(ranked, softness)
-        soft = Softening.with_tail(dtype, q, share=share, valued=True)
-        secants = secants_of(path, parameters, lists, hard, soft)
+        depth = lists.taken(ranked.detach()) / -softness
+    steepness = 1.0
+    if isinstance(softness, Tensor):
+        ranked = ranked / softness
+    else:
+        steepness = 1 / softness
+    with torch.no_grad():
+        soft = Softening.with_tail(dtype, q, share=share, valued=True, steepness=steepness)
+        secants = secants_of(path, parameters, lists, depth, soft)
         numbers = [secants.informs, secants.now, secants.ideal, secants.excess]
         informs, now, ideal, excess, *more = read(numbers + ([secants.worst, secants.tied] if bounded else []))
         worst, tied = more or (ideal, 0.0)
@@ -75,8 +80,9 @@ def soft_lists(
     if ideal > worst:
         shown = min(shown, max(ideal - worst, ideal - now))
 
-    def again(values: Tensor, _: object) -> Tensor:
-        return torch.autograd.grad(secants.loss(values), values, create_graph=True)[0]
+    def again(ranked: Tensor, _: object) -> Tensor:
+        value = secants.loss((ranked * steepness).to(dtype))
+        return torch.autograd.grad(value, ranked, create_graph=True)[0]
 
-    loss = cast(Tensor, GivenGradient.apply(shown, secants.gradient, again, values))
+    loss = cast(Tensor, GivenGradient.apply(shown, secants.gradient, again, ranked))
     return SoftLists(loss, ideal - now, informs > 0, tied > 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ class Softening:
         leak: whether pairs that are surely wrong keep the slope of :mod:`metricgrad.functional.leak`.
         share: the share of the negatives of all lists that is looked at, the highest ones.
         valued: whether the loss is asked for, beside its gradient.
+        steepness: how fast values rise with what the gradient is taken in: one over the softness, where it is in
+            what is ranked, or 1.
     """
 
     dtype: torch.dtype
@@ -41,8 +44,9 @@ class Softening:
     leak: bool = False
     share: float = 1.0
     valued: bool = False
+    steepness: float = 1.0
 
     @classmethod
-    def with_tail(cls, dtype: torch.dtype, q: float, *, share: float = 1.0, valued: bool = False) -> Softening:
+    def with_tail(cls, dtype: torch.dtype, q: float, **options: Any) -> Softening:
         """That of :mod:`metricgrad.refactoring.ranking.passing`, with this tail exponent."""
-        return cls(dtype, _whole, Kernel((0.0, q), slope=1 - q), 1 - q < LEAK, share, valued)
+        return cls(dtype, _whole, Kernel((0.0, q), slope=1 - q), 1 - q < LEAK, **options)

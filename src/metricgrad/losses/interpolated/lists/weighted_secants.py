@@ -33,7 +33,7 @@ class WeightedSecants:
 
     Args:
         lists: what is ranked, with the mass of each item.
-        values: ``(L, M)`` of them, in units of the softness and without a gradient.
+        depth: ``(L, M)`` of them, values turned round, in units of the softness and without a gradient.
         path: of the metric of one list, whose items may weigh.
         parameters: the metric's own.
         soft: how pairs are softened.
@@ -44,22 +44,22 @@ class WeightedSecants:
     def __init__(
         self,
         lists: RankedLists,
-        values: Tensor,
+        depth: Tensor,
         path: OfCounts,
         parameters: dict[str, Any],
         soft: Softening,
     ) -> None:
         assert lists.mass is not None
-        self._path, self._parameters, self._soft, device = path, parameters, soft, values.device
+        self._path, self._parameters, self._soft, device = path, parameters, soft, depth.device
         there, relevant = lists.mass > 0, lists.relevance > 0
         whole = lists.mass.sum(1, keepdim=True).clamp(min=torch.finfo(lists.mass.dtype).tiny)
         mass = lists.mass * (there.sum(1, keepdim=True) / whole)
         sides = torch.stack([relevant & there, ~relevant])
         others, most = mass * sides[1], max(1, int(sides[0].sum(1).amax()))
-        self._plan = Plan.of(most, values)
-        depth, nowhere = -values, filled(torch.inf, 1, values.dtype, device)
+        self._plan = Plan.of(most, depth)
+        nowhere = filled(torch.inf, 1, depth.dtype, device)
         # side by side, as for a search
-        ordered, place = torch.where(sides, depth, nowhere, out=values.new_empty(sides.shape)).sort(2)
+        ordered, place = torch.where(sides, depth, nowhere, out=depth.new_empty(sides.shape)).sort(2)
         up, self._place = ordered[0, :, :most].contiguous(), place[0, :, :most]
         down, order = ordered[1], place[1]
         self._there = up < torch.inf
@@ -77,7 +77,7 @@ class WeightedSecants:
         middle = torch.where(self._there, middle, filled(torch.inf, 1, middle.dtype, device))
         self._others, depth = others.to(soft.dtype), depth.to(soft.dtype)
         of_lists = own, upto, negatives, shares
-        some_of = self._plan.parts(len(values))
+        some_of = self._plan.parts(len(depth))
         found = [self._linearised(some, depth[some], middle[some], *(of[some] for of in of_lists)) for some in some_of]
         slopes, gradients, excess = zip(*found, strict=True)
         self._slopes, self.gradient, self.excess = joined(slopes), joined(gradients), total(excess)
@@ -98,8 +98,8 @@ class WeightedSecants:
         (less, more), (low, high) = worth.unbind(1), moved.unbind(1)
         slopes = torch.div(shares[:, None] * own * (less - more), high - low, out=torch.empty_like(up))
         slopes = slopes.nan_to_num_(0, 0, 0)
-        pull, near = pulled(pairs, surely, slopes, self._soft.kernel)
-        gradient = pull.scatter_add_(1, place, torch.addcmul(nothing, slopes, near, value=-1))
+        pull, near = pulled(pairs, surely, slopes, self._soft)
+        gradient = pull.scatter_add_(1, place, torch.addcmul(nothing, slopes, near, value=-self._soft.steepness))
         if not self._soft.valued:
             return slopes, gradient, nothing[0]
         return slopes, gradient, (slopes * (pairs.near(self._soft.kernel) - self._above[some])).sum()

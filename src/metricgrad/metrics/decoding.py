@@ -197,10 +197,28 @@ def is_binary(targets: Tensor) -> bool:
     return ranges_of(targets)[0].within(0, 1) and are_whole(targets)
 
 
-def narrowed(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """The values in a dtype, or as they are where one of them is beyond its range."""
-    narrow = values.to(dtype)
-    return values if bool((narrow.isinf() & values.isfinite()).any()) else narrow
+def narrowed(found: Tensor, scores: Tensor, name: str, *, ours: bool, largest: float | None = None) -> Tensor:
+    """Values in the dtype of the scores, or as they are where one of them is beyond its range.
+
+    Args:
+        found: values of a metric.
+        scores: whose.
+        name: of the metric.
+        ours: whether it is, and so has to have finite values of finite scores.
+        largest: of the values, where the host knows it; otherwise it waits for their device.
+
+    Raises:
+        MetricgradError: for an infinite value of ours.
+    """
+    if largest is None:
+        largest = float(found.detach().nan_to_num(0.0, torch.inf, -torch.inf).abs().amax())
+    if ours and largest == math.inf and ranges_of(scores)[0].finite:
+        raise MetricgradError(
+            f"metric {name!r} of these scores is beyond the range of float64: scores reach "
+            f"{float(scores.abs().max()):g}; divide scores and targets by a common size"
+        )
+    dtype = torch.promote_types(scores.dtype, torch.float32)  # of half precision too
+    return found if torch.finfo(dtype).max < largest < math.inf else found.to(dtype)
 
 
 def _integral(targets: Tensor, metric: str) -> Tensor:

@@ -189,24 +189,28 @@ class Metric:
             values = stack.new_full((len(stack),), torch.nan)
             if not targets.numel() or not len(stack) or _masked_out(kwargs):
                 return values
-            alive = None
-            if math.isnan(ranges_of(stack)[0].low):
-                alive = ~stack.isnan().flatten(1).any(1)
-                if not alive.any():
-                    return values
-            elementwise = stack.shape[1:] == targets.shape
+            alive = ~stack.isnan().flatten(1).any(1) if ranges_of(stack)[0].has_nan else None
+            if alive is not None and not alive.any():
+                return values
             stack = stack if alive is None else stack[alive]
-            if self.batched:
-                targets = self.checked_targets(stack, targets)
-                found = in_chunks(lambda part: self._batch(part, targets, kwargs), stack)
-            else:
-                found = call_each(
-                    self._fn, self._read(stack, elementwise), targets, kwargs, numpy=self._inputs == "numpy",
-                    targets_first=self._order == "targets_first", fixed=self.fixed,
-                    describe=lambda: f"metric {self.name!r} ({self.reads}, {self._order}, {self._inputs} inputs)",
-                )  # fmt: skip
-            found = self._in_dtype_of(stack, found)
+            found = narrowed(self._found(stack, targets, kwargs), stack, self.name, ours=self.batched)
             return found if alive is None else values.to(found.dtype).masked_scatter(alive, found)
+
+    @torch.no_grad()
+    def of_finite(self, stack: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
+        """As :meth:`over`, of finite score sets of a batch that is not empty, in the dtype that they are found in."""
+        stack, targets, kwargs = self.prepared(*self._read_classes(stack, targets, context))
+        return stack.new_full((len(stack),), torch.nan) if _masked_out(kwargs) else self._found(stack, targets, kwargs)
+
+    def _found(self, stack: Tensor, targets: Tensor, kwargs: Mapping[str, Tensor]) -> Tensor:
+        if self.batched:
+            targets = self.checked_targets(stack, targets)
+            return in_chunks(lambda part: self._batch(part, targets, kwargs), stack)
+        return call_each(
+            self._fn, self._read(stack, stack.shape[1:] == targets.shape), targets, kwargs,
+            numpy=self._inputs == "numpy", targets_first=self._order == "targets_first", fixed=self.fixed,
+            describe=lambda: f"metric {self.name!r} ({self.reads}, {self._order}, {self._inputs} inputs)",
+        )  # fmt: skip
 
     @property
     def takes_logits(self) -> bool:
@@ -242,6 +246,12 @@ class Metric:
         Raises:
             MetricgradError: for a metric that takes NumPy arrays.
         """
+        found = self.with_graph(scores, targets, **context)
+        computed = self.batched or self._torch_equivalent is not None
+        return narrowed(found, scores, self.name, ours=self.batched) if computed else found
+
+    def with_graph(self, scores: Tensor, targets: Tensor, **context: Tensor | None) -> Tensor:
+        """As :meth:`differentiable`, in the dtype that it is found in."""
         if not isinstance(scores, Tensor) or scores.ndim == 0:
             canonical(scores, targets)  # raises, naming the remedy
         stack, targets, kwargs = self.prepared(*self._read_classes(scores[None], targets, context))
@@ -249,9 +259,9 @@ class Metric:
             return stack.sum() * torch.nan
         if self._torch_equivalent is not None:
             targets = self.checked_targets(stack, targets)
-            return narrowed(self._torch_equivalent(stack, targets, **kwargs)[0], stack.dtype)
+            return self._torch_equivalent(stack, targets, **kwargs)[0]
         if self.batched:
-            return self._in_dtype_of(stack, self._batch(stack, self.checked_targets(stack, targets), kwargs))[0]
+            return self._batch(stack, self.checked_targets(stack, targets), kwargs)[0]
         if self._inputs == "numpy":
             raise MetricgradError(f"metric {self.name!r} takes NumPy arrays, so it has no autograd graph")
         read, targets = self._read(stack, stack.shape[1:] == targets.shape)[0].clone(), targets.clone()
@@ -261,16 +271,6 @@ class Metric:
             return within_limit(lambda: self._fn(*pair, **self.fixed, **kwargs))
         finally:
             generators.restore()
-
-    def _in_dtype_of(self, stack: Tensor, found: Tensor) -> Tensor:
-        """``(T,)`` values in the dtype of the scores, or as they are where one of them is beyond its range."""
-        largest = float(found.detach().nan_to_num(0.0, torch.inf, -torch.inf).abs().amax())
-        if self.batched and largest == math.inf and ranges_of(stack)[0].finite:
-            raise MetricgradError(
-                f"metric {self.name!r} of these scores is beyond the range of float64: scores reach "
-                f"{float(stack.abs().max()):g}; divide scores and targets by a common size"
-            )
-        return found if torch.finfo(stack.dtype).max < largest < math.inf else found.to(stack.dtype)
 
     def decoded(self) -> Metric:
         """The same metric of what it reads of the scores, in place of the scores; where :attr:`by_order`."""
@@ -317,4 +317,4 @@ class Metric:
 
 def _masked_out(context: Mapping[str, Tensor]) -> bool:
     """Whether a mask that the metric takes leaves nothing."""
-    return "mask" in context and not bool(context["mask"].any())
+    return "mask" in context and not ranges_of(context["mask"])[0].high > 0

@@ -88,7 +88,13 @@ class OfCounts(FastPath, abc.ABC):
         """
 
     def slopes(
-        self, above: Tensor, reach: Tensor, positives: int, negatives: int, dtype: torch.dtype, **parameters: Any
+        self,
+        above: Tensor,
+        reach: Tensor,
+        positives: int,
+        negatives: int,
+        dtype: torch.dtype | None = None,
+        **parameters: Any,
     ) -> Tensor:
         """``(P,)``: what a list's value loses by a negative that passes positive i alone, as a secant.
 
@@ -97,7 +103,7 @@ class OfCounts(FastPath, abc.ABC):
             reach: ``(P,)`` how many negatives the secant looks at on each side, above 0.
             positives: how many there are, more than none.
             negatives: likewise.
-            dtype: of the slopes.
+            dtype: of the slopes; by default that of the counts.
             parameters: the metric's own.
         """
         past = torch.addcmul(above, reach, listed((1.0, -1.0), above.dtype, above.device)[:, None])

@@ -20,7 +20,7 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.types import Structure
 from metricgrad.precision import wide_dtype
 from metricgrad.refactoring.strata import samples_of
-from metricgrad.value_range import ranges_of
+from metricgrad.value_range import look_at, ranges_of
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,20 @@ class Batch:
         """``(T, ...)`` score sets as the metric takes them, with its targets."""
         return (stack, self.targets) if self.frame is None else (self.frame.whole(stack), self.frame.targets)
 
-    def values(self, metric: Metric, stack: Tensor) -> Tensor:
-        """``(T,)`` values of ``(T, *scores.shape)`` score sets for the batch's targets."""
+    def values(self, metric: Metric, stack: Tensor, *, finite: bool = False) -> Tensor:
+        """``(T,)`` values of ``(T, *scores.shape)`` score sets for the batch's targets.
+
+        Args:
+            metric: as which it is checked.
+            stack: of score sets.
+            finite: whether they are known to be; then what is found keeps its dtype, and no device is waited for.
+        """
         if self.order is not None:
-            return self.order.called.values(metric, stack[:, self.order.inverse])
+            return self.order.called.values(metric, stack[:, self.order.inverse], finite=finite)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a foreign metric complains of score sets that are odd on purpose
             scores, targets = self.as_called(stack)
-            return metric.over(scores, targets, **self.context)
+            return (metric.of_finite if finite else metric.over)(scores, targets, **self.context)
 
     def structure(self, known: Structure) -> Structure:
         """What is known of a metric, said of this batch: a mask tells entries apart, and of (N, T) rows are samples."""
@@ -141,6 +147,7 @@ def checked(
     check_tensor("targets", targets)
     if not scores.is_floating_point():
         raise MetricgradError(f"scores must be a floating tensor of logits, got {scores.dtype}")
+    look_at(scores, targets, *context.values())
     context = _without_weightless(metric, targets, context)
     stack, targets, kept = metric.prepared(scores[None] if scores.ndim else scores, targets, context)
     as_given = context.get("mask") is None and stack.shape[1:] == scores.shape and stack.dtype == scores.dtype

@@ -111,7 +111,7 @@ class Anchored(FormOnBase):
         with torch.inference_mode(False), torch.enable_grad():
             leaf, targets = ordinary(scores).detach().requires_grad_(), ordinary(targets)
             context = {name: ordinary(value) for name, value in context.items()}
-            look_at(leaf, targets, context.get("sample_weight"))  # what both ask for, of all at once
+            look_at(leaf, targets, *context.values())  # what both ask for, of all at once
             parts = self.form.parts(leaf, targets, call=call, **context)
             slope, base = self._base_of(leaf, targets, parts, call, context)
             # what is differentiated later reads the means of before

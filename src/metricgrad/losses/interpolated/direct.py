@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from metricgrad.functional.leak import LEAK, START
 from metricgrad.losses.interpolated.ideal_check import IdealCheck
-from metricgrad.metrics.decoding import is_binary
+from metricgrad.metrics.decoding import is_binary, narrowed
 from metricgrad.metrics.metric import Metric
+from metricgrad.on_host import read
 from metricgrad.refactoring.batch import Batch
 from metricgrad.refactoring.differentiable import ideal_scores
+from metricgrad.value_range import ranges_of
 
 _MILD = 4.0
 
 
 def direct_value(metric: Metric, batch: Batch) -> Tensor:
-    r"""0-d value of the metric with its gradient, which sure mistakes keep.
+    r"""0-d value of the metric with its gradient, which sure mistakes keep, in the dtype that it is found in.
 
     Where it reads probabilities, or is a function of ours to call with classes, a sigmoid or a softmax may saturate:
     beyond scores of :data:`metricgrad.functional.leak.START` the gradient is that of :math:`g(s) + \mathrm{LEAK} \, T
@@ -25,11 +29,12 @@ def direct_value(metric: Metric, batch: Batch) -> Tensor:
 
     def at(scores: Tensor) -> Tensor:
         stack, targets = batch.as_called(scores[None])
-        return metric.differentiable(stack[0], targets, **batch.context)
+        return metric.with_graph(stack[0], targets, **batch.context)
 
     value = at(batch.scores)
-    largest = batch.scores.detach().abs().amax()
-    if not _may_saturate(metric, batch) or not bool(largest > START):
+    low, high = ranges_of(batch.scores)[0]
+    largest = max(-low, high)
+    if not _may_saturate(metric, batch) or not largest > START:
         return value
     temperature = largest / _MILD
     mild = at(batch.scores / temperature)
@@ -50,17 +55,20 @@ def direct_loss(metric: Metric, batch: Batch, of_classes: bool, check: IdealChec
         None where the metric is undefined on this batch.
     """
     value = direct_value(metric, batch)
-    if not bool(torch.isfinite(value)):
-        return None
     with torch.no_grad():
         ideal = ideal_scores(batch.scores, batch.targets, of_classes)
         poor = ideal[None][:0] if check.believed else poor_scores(ideal)
-        best, *others = batch.values(metric, torch.cat([ideal[None], poor]))
-    if bool(torch.isfinite(best)):
-        check.compare(metric, float(best), [float(other) for other in others])
-        check.tell_of_better(metric, float(value.detach()), float(best))
+        now, best, *others = read([value.detach(), *batch.values(metric, torch.cat([ideal[None], poor]), finite=True)])
+    if now != now:
+        return None
+    value = narrowed(value, batch.scores, metric.name, ours=metric.batched, largest=abs(now))
+    if not math.isfinite(now):
+        return None
+    if math.isfinite(best):
+        check.compare(metric, best, others)
+        check.tell_of_better(metric, now, best)
     else:
-        best = torch.zeros_like(value)
+        best = 0.0
     return best - value if metric.higher_is_better else value - best
 
 

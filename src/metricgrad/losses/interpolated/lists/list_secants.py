@@ -54,7 +54,7 @@ class ListSecants:
     ) -> None:
         self._soft, sides, device, dtype = soft, lists.sides(), depth.device, soft.dtype
         positives, negatives = sides.sum(2, keepdim=True).unbind()
-        most = max(1, int(positives.cpu().amax()))
+        most = max(1, int(positives.cpu().amax()) if lists.most is None else lists.most)
         self._plan = Plan.of(most, depth)
         # what is not of a side stands below all that is
         below = listed((torch.finfo(dtype).max, torch.inf), depth.dtype, device)[:, None, None]

@@ -35,10 +35,11 @@ class RankedLists:
 
     Attributes:
         of: ``(L, M)`` values that items are ranked by, as a function of the scores; in empty places any.
-        relevance: ``(L, M)`` of targets.
+        relevance: ``(L, M)`` of targets; in empty places any.
         empty: ``(L, M)`` booleans, or None where no place is.
         weight: ``(L,)`` float64 of each list in the mean, or None for ones.
         mass: ``(L, M)`` float64 of each item within its list, 0 in empty places; None where all weigh the same.
+        most: how many relevant items a list has at most; None where the host has not asked.
     """
 
     of: Callable[[Tensor], Tensor]
@@ -46,6 +47,7 @@ class RankedLists:
     empty: Tensor | None = None
     weight: Tensor | None = None
     mass: Tensor | None = None
+    most: int | None = None
 
     def taken(self, values: Tensor) -> Tensor:
         """Values as the metric takes them; which are equal is all that may change."""
@@ -147,29 +149,37 @@ def ranked_lists(
 
 
 def _of_queries(batch: Batch, groups: Tensor, mass: Tensor | None, *, together: bool) -> list[RankedLists] | None:
-    query, sizes = groups.unique(return_inverse=True, return_counts=True)[1:]
-    lengths, n = sizes.tolist(), len(query)
-    times, more = _SPARE
-    uneven = len(lengths) * max(lengths) > times * n + more and not together
-    buckets = _by_length(lengths) if uneven else {max(lengths): None}
-    if sum(longest * len(lengths if rows is None else rows) for longest, rows in buckets.items()) > _PLACES:
+    n, device, (times, more) = len(groups), groups.device, _SPARE
+    ordered, item = groups.sort(stable=True)
+    query = torch.zeros_like(item)
+    torch.cumsum(ordered[1:] != ordered[:-1], 0, out=query[1:])
+    # of each query, of which there are at most n: where it begins, how many items it has, and how many relevant ones
+    number = counted(n, torch.int64, device)
+    first = torch.searchsorted(query, number)
+    sizes = torch.searchsorted(query, number, right=True) - first
+    relevant = torch.zeros_like(item).scatter_add_(0, query, (batch.targets[item] > 0).long())
+    last, all_longest, most = torch.stack([query[-1], sizes.amax(), relevant.amax()]).tolist()
+    count = last + 1
+    first, sizes = first[:count], sizes[:count]
+    uneven = count * all_longest > times * n + more and not together
+    buckets = _by_length(sizes.tolist()) if uneven else {all_longest: None}
+    if sum(longest * (count if rows is None else len(rows)) for longest, rows in buckets.items()) > _PLACES:
         return None
-    item, first = query.argsort(stable=True), sizes.cumsum(0) - sizes
-    padded, weight = torch.nn.functional.pad(batch.targets, (0, 1)), batch.context.get("sample_weight")
+    weight = batch.context.get("sample_weight")
     weights = weights_of_queries(weight, groups) if weight is not None and mass is None else None
-    masses = None if mass is None else torch.nn.functional.pad(mass, (0, 1))
 
     def bucket(longest: int, which: list[int] | None) -> RankedLists:
-        rows = slice(None) if which is None else torch.tensor(which, device=query.device)
-        place = counted(longest, torch.int64, query.device)
+        rows = slice(None) if which is None else torch.tensor(which, device=device)
+        place = counted(longest, torch.int64, device)
         empty = place >= sizes[rows, None]
-        index = item[(first[rows, None] + place).clamp_(max=n - 1)].masked_fill_(empty, n)
+        index = item[(first[rows, None] + place).clamp_(max=n - 1)]  # in empty places of any item
         return RankedLists(
-            lambda scores: torch.nn.functional.pad(scores, (0, 1))[index],
-            padded[index],
+            lambda scores: scores[index],
+            batch.targets[index],
             empty,
             None if weights is None else weights[rows],
-            None if masses is None else masses[index],
+            None if mass is None else mass[index].masked_fill_(empty, 0),
+            min(most, longest),
         )
 
     return [bucket(*each) for each in buckets.items()]

@@ -17,6 +17,7 @@ from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context import checked_context
 from metricgrad.metrics.decoding import floating
+from metricgrad.value_range import ranges_of
 
 
 def prepare_maps(
@@ -57,7 +58,7 @@ def prepare_maps(
         mask = mask.reshape(-1)
         stack, targets = stack[:, mask], targets[mask]
         rows = {key: value[mask] for key, value in rows.items()}
-    if not bool(targets.isfinite().all()):
+    if not ranges_of(targets)[0].finite:
         raise MetricgradError(
             "targets hold points that are NaN or infinite; leave absent joints out with mask=, shaped like the "
             "leading axes of targets"

@@ -15,6 +15,7 @@ from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context import checked_context
 from metricgrad.metrics.decoding import floating
+from metricgrad.value_range import are_whole, ranges_of
 
 
 def prepare_sequences(
@@ -45,15 +46,14 @@ def prepare_sequences(
     stack = floating(stack, targets)
     mask, given = checked_context(context, targets.shape, targets.device, takes=takes, who=f"metric {name!r}")
     words = targets.detach().long()
-    if targets.is_floating_point() and not bool((words == targets).all()):
+    if not are_whole(targets):
         raise MetricgradError(f"metric {name!r} needs whole numbers of words, got {targets.dtype} with fractions")
     if mask is not None:
         words = words.masked_fill(~mask, -1)
     words = words.clamp(min=-1)
-    if words.numel() and int(words.max()) >= stack.shape[-1]:
+    if words.numel() and (high := ranges_of(targets if mask is None else words)[0].high) >= stack.shape[-1]:
         raise MetricgradError(
-            f"metric {name!r}: targets run to {int(words.max())}, but the scores are of the words 0 to "
-            f"{stack.shape[-1] - 1}"
+            f"metric {name!r}: targets run to {high:.0f}, but the scores are of the words 0 to {stack.shape[-1] - 1}"
         )
     kept = words >= 0
     if bool((kept[:, 1:] & ~kept[:, :-1]).any()):

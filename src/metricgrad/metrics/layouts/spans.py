@@ -16,6 +16,7 @@ from metricgrad.checks import check_tensor
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.context import checked_context
 from metricgrad.metrics.decoding import floating
+from metricgrad.value_range import are_whole, ranges_of
 
 
 def prepare_spans(
@@ -50,11 +51,11 @@ def prepare_spans(
         given = {key: value[mask] for key, value in given.items()}
     positions = targets.detach().long()
     if positions.numel():
-        low, high = int(positions.min()), int(positions.max())
-        if low < 0 or high >= stack.shape[3] or not bool((positions == targets).all()):
+        low, high = ranges_of(targets)[0]
+        if not (0 <= low <= high < stack.shape[3] and are_whole(targets)):
             raise MetricgradError(
-                f"targets hold positions {low} to {high}; expected whole numbers from 0 to {stack.shape[3] - 1}, one "
-                "less than the passage's tokens; leave other passages out with mask="
+                f"targets hold positions {low:g} to {high:g}; expected whole numbers from 0 to {stack.shape[3] - 1}, "
+                "one less than the passage's tokens; leave other passages out with mask="
             )
         if bool((positions[:, 1] < positions[:, 0]).any()):
             raise MetricgradError("targets hold an answer that ends before it starts; expected (first, last) tokens")

@@ -116,6 +116,12 @@ def look_at(values: Tensor, *others: object) -> None:
     ranges_of(values, *(x for x in others if isinstance(x, Tensor) and x.device == values.device and _has_a_range(x)))
 
 
+def known_as(values: Tensor, copy: Tensor) -> None:
+    """A copy has the range of the values that were looked at, in whatever shape."""
+    if _looked.ranges is not None and (found := _looked.ranges.get(_memory(values))) is not None:
+        _looked.ranges.setdefault(_memory(copy), (copy, found[1]))
+
+
 def _has_a_range(x: Tensor) -> bool:
     return x.dtype in _WITH_ORDER and x.layout == torch.strided and not x.is_nested
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 import metricgrad as mg
+from metricgrad.metrics.built_in import table
 from tests.devices.counting import Seen, watch
 
 _ATTACHED = 6  # of a training; after 4, 8, 16 the shape of the learned loss is noted besides
 _STEPS = 24  # of 48 rows, after which the memories are full
 
-Batch = Callable[[int], tuple[Tensor, ...]]  # scores, targets, and weights where they come along
+Batch = Callable[[int], tuple[Any, ...]]  # scores, targets, and what comes along
 
 
 def binary(rows: int) -> tuple[Tensor, Tensor]:
@@ -45,13 +46,44 @@ def labels(rows: int) -> tuple[Tensor, Tensor]:
     return torch.randn(rows, 20, generator=g) + targets, targets
 
 
-def weighted(rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    return *labels(rows), torch.arange(rows) % 3 + 0.5
+def weighted(rows: int) -> tuple[Any, ...]:
+    return *labels(rows), {"sample_weight": torch.arange(rows) % 3 + 0.5}
 
 
 def grades(rows: int) -> tuple[Tensor, Tensor]:
     scores, targets = labels(rows)
     return scores, targets * (torch.arange(20) % 3 + 1)
+
+
+def queries(rows: int) -> tuple[Any, ...]:
+    return *binary(rows), {"groups": torch.arange(rows) // 8}
+
+
+def class_maps(rows: int) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(4, 3, 8, rows // 4, generator=g), torch.randint(3, (4, 8, rows // 4), generator=g)
+
+
+def masks(rows: int) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    targets = (torch.rand(4, 8, rows // 4, generator=g) < 0.3).long()
+    return torch.randn(targets.shape, generator=g) + targets, targets
+
+
+def sentences(rows: int) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(8, rows // 4, 30, generator=g), torch.randint(30, (8, rows // 4), generator=g)
+
+
+def spans(rows: int) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    start = torch.randint(10, (rows,), generator=g)
+    return torch.randn(rows, 2, 20, generator=g), torch.stack([start, start + 3], 1)
+
+
+def heat_maps(rows: int) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(rows // 4, 4, 16, 16, generator=g), 15 * torch.rand(rows // 4, 4, 2, generator=g)
 
 
 def _of(spec: str, batch: Batch, **options: Any) -> tuple[Callable[[], nn.Module], Batch]:
@@ -83,6 +115,36 @@ LISTS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
     "UniLoss kendall, one value": _of("kendall", values),
 }
 
+_OF_ROWS: dict[str, dict[str, Batch]] = {
+    "labels": {"one score": binary, "classes": classes, "labels": labels, "class maps": class_maps, "masks": masks},
+    "unit": {"one score": binary, "classes": classes, "labels": labels},
+    "gains": {"one score": binary, "classes": classes, "labels": labels, "queries": queries},
+    "real": {"one value": values},
+}
+_OF_OTHERS: dict[str, dict[str, Batch]] = {
+    "Embeddings": {"embeddings": embeddings},
+    "Sentences": {"sentences": sentences},
+    "Spans": {"spans": spans},
+    "HeatMaps": {"heat maps": heat_maps},
+}
+
+
+def built_in() -> dict[tuple[str, str], tuple[Callable[[], nn.Module], Batch]]:
+    """Of each built-in metric, on the batches that are its own."""
+    found: dict[tuple[str, str], tuple[Callable[[], nn.Module], Batch]] = {}
+    for name in sorted(table()):
+        metric = mg.as_metric(name)
+        batches = _OF_OTHERS.get(type(metric.layout).__name__) or _OF_ROWS[metric._targets]
+        for of, batch in batches.items():
+            scores, targets, *along = batch(64)
+            try:
+                mg.UniLoss(name)(scores, targets, **(along[0] if along else {}))
+            except mg.MetricgradError:  # not for such batches
+                continue
+            found[name, of] = _of(name, batch)
+    return found
+
+
 #: Steps whose score sets are made on the way.
 OF_SETS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
     "UniLoss average_precision by inverse distances": _of(
@@ -94,8 +156,9 @@ OF_SETS: dict[str, tuple[Callable[[], nn.Module], Batch]] = {
 def steady(system: tuple[Callable[[], nn.Module], Batch], rows: int, device: str, steps: int = _STEPS) -> Seen:
     """Forward and backward of a loss, after the first steps."""
     make, batch = system
-    loss, (scores, targets, *weight) = make(), (part.to(device) for part in batch(rows))
-    context = {"sample_weight": weight[0]} if weight else {}
+    loss, (scores, targets, *along) = make(), batch(rows)
+    context = {name: value.to(device) for name, value in along[0].items()} if along else {}
+    scores, targets = scores.to(device), targets.to(device)
 
     def step() -> None:
         loss(scores.detach().requires_grad_(), targets, **context).backward()

@@ -22,7 +22,7 @@ else:
     from tests.contract.registry import LOSSES
     from tests.devices import every, pretend_device
     from tests.devices.counting import watch
-    from tests.devices.steps import LISTS, OF_SETS, SYSTEMS, attached, steady
+    from tests.devices.steps import LISTS, OF_SETS, SYSTEMS, attached, built_in, steady
     from tests.fence.cells import cells
     from tests.fixtures import trainings
 
@@ -199,12 +199,18 @@ else:
             optimizer.step()
         assert recorded.scores.device.type == "cpu"
 
-    _ROW = re.compile(r"^\| (.+?) \| (\d+) \| .*? \| (\d+) \|", re.MULTILINE)
+    PAGE = Path(__file__).parents[2].joinpath("docs/devices.md").read_text("utf-8")
     #: Kernels of a step, as docs/devices.md says.
     MOST = {
         name: int(kernels)
-        for name, _, kernels in _ROW.findall(Path(__file__).parents[2].joinpath("docs/devices.md").read_text())
+        for name, _, kernels in re.findall(r"^\| (.+?) \| (\d+) \| .*? \| (\d+) \|", PAGE, re.MULTILINE)
         if name in SYSTEMS | LISTS and name.startswith("UniLoss")
+    }
+    #: Synchronisations of built-in metrics there.
+    BUILT_IN = {
+        (row[0], of): int(waits)
+        for row in re.findall(r"^\| (\w+) \| (.*\(\d+\)) \|", PAGE, re.MULTILINE)
+        for of, waits in re.findall(r"([a-z ]+) \d+ \((\d+)\)", row[1].replace(", ", ","))
     }
 
     def test_the_page_has_each_step_and_few_kernels_at_the_defaults():
@@ -220,6 +226,16 @@ else:
         assert many.waits == few.waits, many
         assert few.kernels <= MOST[name], few
         assert many.kernels <= 1.2 * few.kernels
+
+    def test_the_host_waits_no_more_often_for_built_in_metrics_than_the_page_says():
+        found = built_in()
+        assert set(found) == set(BUILT_IN)
+        assert {name for (name, _), waits in BUILT_IN.items() if waits > 3} == {
+            "bleu", "exact_match", "pck", "span_f1",
+        }  # fmt: skip
+        for key, system in found.items():
+            seen = steady(system, 64, "sim", steps=3)
+            assert seen.waits.total() <= BUILT_IN[key], key
 
     @pytest.mark.parametrize(("name", "waits"), zip(OF_SETS, (22,), strict=True))
     def test_steps_over_score_sets_wait_no_more_than_the_page_says(name, waits):

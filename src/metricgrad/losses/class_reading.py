@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from metricgrad.errors import MetricgradError
 from metricgrad.metrics.layouts.class_targets import ClassDim, ClassTargets, Context, axis_of, tells
+from metricgrad.on_host import OnHost
 
 _AXES: tuple[ClassDim | None, ...] = (None, 1, -1)
 
@@ -36,13 +37,13 @@ class ClassReading(nn.Module):
         self._said = {name: value for name, value in self._said.items() if value is not None}
         self._targets = replace(of_metric or ClassTargets(), **self._said)
         self.register_buffer("axis", torch.zeros((), dtype=torch.long))
-        self._shown = False
+        self._shown, self._axis = False, OnHost(int)
         self.register_load_state_dict_pre_hook(_without_axis)
 
     def tell(self, *, class_dim: ClassDim | None = None, ignore_index: int | None = None) -> None:
         """What is known of the batches to come, by the trainer that makes them; what was said before stays."""
         told = self._targets
-        if told.class_dim is None and class_dim is not None and not int(self.axis):
+        if told.class_dim is None and class_dim is not None and not self._axis.of(self.axis):
             self.axis.fill_(_AXES.index(class_dim))
         if told.ignore_index is None and ignore_index is not None and told.pos_label != ignore_index:
             self._targets = replace(told, ignore_index=ignore_index)
@@ -68,10 +69,10 @@ class ClassReading(nn.Module):
         if told.class_dim is not None or scores.ndim < 3:
             return told
         if not tells(scores.shape, targets.shape):
-            return replace(told, class_dim=_AXES[int(self.axis)])
+            return replace(told, class_dim=_AXES[self._axis.of(self.axis)])
         if not self._shown:
             self._shown = True
-            if not int(self.axis):
+            if not self._axis.of(self.axis):
                 self.axis.fill_(_AXES.index(axis_of(scores.shape, targets.shape, None)))
         return told
 

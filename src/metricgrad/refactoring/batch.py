@@ -20,7 +20,7 @@ from metricgrad.metrics.metric import Metric
 from metricgrad.metrics.types import Structure
 from metricgrad.precision import wide_dtype
 from metricgrad.refactoring.strata import samples_of
-from metricgrad.value_range import look_at, ranges_of
+from metricgrad.value_range import known_as, look_at, ranges_of
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,14 @@ def checked(
     check_tensor("targets", targets)
     if not scores.is_floating_point():
         raise MetricgradError(f"scores must be a floating tensor of logits, got {scores.dtype}")
-    look_at(scores, targets, *context.values())
+    # classes of embeddings may be any numbers
+    look_at(scores, *context.values(), *(() if metric.layout.of_embeddings else (targets,)))
     context = _without_weightless(metric, targets, context)
     stack, targets, kept = metric.prepared(scores[None] if scores.ndim else scores, targets, context)
-    as_given = context.get("mask") is None and stack.shape[1:] == scores.shape and stack.dtype == scores.dtype
+    whole = context.get("mask") is None
+    if whole:
+        known_as(scores, stack)
+    as_given = whole and stack.shape[1:] == scores.shape and stack.dtype == scores.dtype
     scores, frame = scores if as_given else stack[0], None
     if "mask" in kept:
         mask = kept["mask"]

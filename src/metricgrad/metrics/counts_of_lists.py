@@ -31,8 +31,7 @@ class CountsOfLists:
 
     Attributes:
         there: ``(L, P)`` booleans, of a list's own positives.
-        above: ``(L, P)`` negatives above each positive, half of those that tie with it.
-        tied: ``(L, P)`` booleans, whether any do.
+        tied: ``(L, P)`` booleans, whether negatives tie with a positive.
     """
 
     def __init__(
@@ -45,33 +44,21 @@ class CountsOfLists:
         parameters: dict[str, Any],
     ) -> None:
         self._path, self._parameters, self._numbers = path, parameters, (positives, negatives)
-        dtype, device, (lists, most) = wide_dtype(up.device), up.device, up.shape
-        self.there = counted(most, torch.int64, device) < positives
-        self._ends = before, level = [torch.searchsorted(down, up, right=right) for right in (False, True)]
-        # now, at best, and three times half of those that tie: one place sooner, as it is, and one later
-        shares = _NOW.get(path.ties, (0.0, 1.0)), (0.0, 0.0), *[(0.5, 0.5)] * 3
-        of_before, of_level = (listed(each, dtype, device)[:, None, None] for each in zip(*shares, strict=True))
-        self._counts = torch.empty(7, lists, most, dtype=dtype, device=device)
-        torch.addcmul(before * of_before, level, of_level, out=self._counts[:5])
-        self._places = self._counts
-        if path.by_place:
-            self._places = torch.empty_like(self._counts)
-            self._places[:5] = _places(1 << most.bit_length(), path.least, dtype, device)[:, None, :most]
-            if path.ties == "together":
-                self._places[0] = torch.searchsorted(up, up, right=True)
-        self._shared = None
-        if path.ties == "mean_of_ranks":
-            self._shared = path.shared(up, down, *self._numbers, **parameters)
-        self.above = self._counts[4]
-        self._ascending = torch.where(self.there, self.above, filled(torch.inf, 1, dtype, device))
+        self.there = counted(up.shape[1], torch.int64, up.device) < positives
+        self._ends = [torch.searchsorted(down, up, right=right) for right in (False, True)]
+        # places where equals share the last, and what each adds where they share the mean of their ranks
+        self._last = torch.searchsorted(up, up, right=True) if path.ties == "together" else None
+        shares = path.ties == "mean_of_ranks"
+        self._shared = path.shared(up, down, *self._numbers, **parameters) if shares else None
 
     @property
     def tied(self) -> Tensor:
         """See the class."""
         return self._ends[0] != self._ends[1]
 
-    def moved(self, some: slice, reach: Tensor, weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """``(2,)``: the mean as they are, and at their best; ``(l, P)`` what it loses by a negative that passes each.
+    def moved(self, some: slice, reach: Tensor, weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """``(2,)``: the mean as they are, and at their best; ``(l, P)`` what it loses by a negative that passes each,
+        and how many stand above each, half of those that tie.
 
         Args:
             some: of the lists.
@@ -79,30 +66,41 @@ class CountsOfLists:
             weight: ``(l, P)`` see :meth:`metricgrad.metrics.of_counts.OfCounts.mean`.
             dtype: of the slopes; where nothing can move, or is counted, they are 0.
         """
-        path, above = self._path, self._ascending[some]
-        counts, places = self._counts[:, some], self._places[:, some]
+        path, wide, device = self._path, wide_dtype(reach.device), reach.device
+        (before, level), there = (end[some] for end in self._ends), self.there[some]
         positives, negatives = (number[some] for number in self._numbers)
-        past = torch.addcmul(above[:, None], reach[:, None], listed((1.0, -1.0), above.dtype, above.device)[:, None])
-        nothing = filled(0.0, 1, above.dtype, above.device)
-        most, least = torch.clamp(past.transpose(0, 1), nothing, negatives, out=counts[5:])
+        # now, at best, and three times half of those that tie: one place sooner, as it is, and one later; and moved
+        shares = _NOW.get(path.ties, (0.0, 1.0)), (0.0, 0.0), *[(0.5, 0.5)] * 3
+        of_before, of_level = (listed(each, wide, device)[:, None, None] for each in zip(*shares, strict=True))
+        counts = torch.empty(7, *reach.shape, dtype=wide, device=device)
+        torch.addcmul(before * of_before, level, of_level, out=counts[:5])
+        ascending = torch.where(there, counts[4], filled(torch.inf, 1, wide, device))
+        past = torch.addcmul(ascending[:, None], reach[:, None], listed((1.0, -1.0), wide, device)[:, None])
+        most, least = torch.clamp(past.transpose(0, 1), filled(0.0, 1, wide, device), negatives, out=counts[5:])
         if path.by_place:
-            before = torch.searchsorted(above, past.flatten(1)).view_as(past).transpose(0, 1)
-            destinations(before, out=places[5:])
-        found = path.at(places, counts, positives, negatives, **self._parameters)
-        if path.by_place:
-            near = found[2:5] if found.dtype != torch.bool else found[2:5] & self.there[some]
-            lost = path.lost(near, found[5:], (places[2:5], places[5:]), before)
+            places = torch.empty_like(counts)
+            places[:5] = _places(1 << reach.shape[1].bit_length(), path.least, wide, device)[:, None, : reach.shape[1]]
+            if self._last is not None:
+                places[0] = self._last[some]
+            passed = torch.searchsorted(ascending, past.flatten(1)).view_as(past).transpose(0, 1)
+            destinations(passed, out=places[5:])
+            found = path.at(places, counts, positives, negatives, **self._parameters)
+            near = found[2:5] if found.dtype != torch.bool else found[2:5] & there
+            lost = path.lost(near, found[5:], (places[2:5], places[5:]), passed)
         else:
+            places = counts  # which are all that matters
+            found = path.at(places, counts, positives, negatives, **self._parameters)
             lost = fallen(found[5:])
         shown = found[:2] if self._shared is None else torch.stack([self._shared[some], found[1]])
         slopes = torch.div(lost * weight, most - least, out=torch.empty_like(reach, dtype=dtype))
-        return path.mean(shown, places[:2], weight), slopes.nan_to_num_(0, 0, 0)
+        return path.mean(shown, places[:2], weight), slopes.nan_to_num_(0, 0, 0), counts[4]
 
     def worst(self, weight: Tensor) -> Tensor:
         """0-d: the mean where all negatives stand above all positives."""
-        counts = self._numbers[1].to(self.above.dtype).expand_as(self.above)
-        found = self._path.at(self._places[1], counts, *self._numbers, **self._parameters)
-        return self._path.mean(found[None], self._places[1:2], weight)[0]
+        positives, negatives = self._numbers
+        place = counted(1 + self.there.shape[1], weight.dtype, weight.device)[1:]
+        found = self._path.at(place, negatives.to(weight).expand_as(weight), positives, negatives, **self._parameters)
+        return self._path.mean(found[None], place, weight)[0]
 
 
 @functools.lru_cache(maxsize=32)

@@ -82,14 +82,14 @@ class ListSecants:
         pairs = self._plan.pairs(up[some], depth[some])
         surely = self._plan.pairs(up[some] - START, depth[some]) if self._soft.leak else None
         reach = self._soft.width(pairs.near(_BUMP)).clamp(min=1)
-        means, slopes = self._counts.moved(some, reach, self._weight[some], up.dtype)
+        means, slopes, above = self._counts.moved(some, reach, self._weight[some], up.dtype)
         pull, near = pulled(pairs, surely, slopes, self._soft)
         nothing = filled(0.0, 1, up.dtype, up.device)
         down = torch.addcmul(nothing, slopes, near, value=-self._soft.steepness)
         gradient = pull.scatter_add_(1, self._place[some], down)
         if not self._soft.valued:
             return slopes, gradient, means, nothing[0]
-        excess = torch.sub(pairs.near(self._soft.kernel), self._counts.above[some], out=torch.empty_like(slopes))
+        excess = torch.sub(pairs.near(self._soft.kernel), above, out=torch.empty_like(slopes))
         return slopes, gradient, means, torch.dot(slopes.flatten(), excess.flatten())
 
     @property

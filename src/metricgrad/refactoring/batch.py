@@ -192,7 +192,7 @@ def bounded_batch(
     (span,) = ranges_of(batch.scores)
     if span.finite or span.has_nan:
         return batch
-    most = torch.finfo(batch.scores.dtype).max / 16  # differences stay finite
+    most = torch.finfo(batch.scores.dtype).max ** 0.75  # sums of differences over the softness stay finite
     return replace(batch, scores=batch.scores.clamp(-most, most))
 
 

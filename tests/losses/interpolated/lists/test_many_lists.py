@@ -335,3 +335,18 @@ def test_one_long_query_among_many_short_ones_costs_no_more_than_its_own():
     lists = ranked_lists(batch, for_batch(metric.structure, batch, metric), metric.fast_path)
     assert sum(some.relevance.numel() for some in lists) < 2 * len(groups)
     assert float(found(metric, batch).now) == pytest.approx(float(metric(batch.scores, batch.targets, groups=groups)))
+
+
+@pytest.mark.parametrize("softness", [1e-3, 1.0])
+@pytest.mark.parametrize("spec", [*COLUMNS, *ROWS, "ndcg"])
+def test_infinite_scores_are_worth_what_very_large_ones_are(spec, softness):
+    """Let through in float64, as under loss scaling: no sum of distances overflows."""
+    scores, targets = draw(0)
+    scores[0], scores[3, :3], scores[5, 2] = torch.inf, -torch.inf, torch.inf
+
+    def value(scores):
+        loss = mg.UniLoss(spec, anchored=False, softness=softness, check_finite=False)
+        loss.check_finite = False
+        return loss(scores.requires_grad_(), targets)
+
+    assert value(scores).item() == pytest.approx(value(scores.detach().clamp(-1e60, 1e60)).item(), rel=1e-12)
